@@ -1,0 +1,125 @@
+"""The candle: the trades of one window of one symbol, summed up. Topic `candles`, schema `ashi.candle.v1`."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from ashi.contracts.decimals import EXACT, format_decimal
+from ashi.contracts.errors import ContractError
+from ashi.contracts.symbol import split_symbol
+from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.trade import check_time
+
+CANDLE_SCHEMA: Final = "ashi.candle.v1"
+
+EPOCH_BITS: Final = 40
+MAX_EPOCH: Final = 2**13 - 1
+MAX_VERSION: Final = 2**53 - 1
+
+
+def make_version(epoch: int, offset: int) -> int:
+    """`epoch * 2^40 + offset`: where in the log a candle's content comes from. Greater is more complete."""
+    return (epoch << EPOCH_BITS) + offset
+
+
+class Candle(msgspec.Struct, frozen=True, gc=False):
+    """One closed candle. It has every field of Binance's kline, so it can be checked against the exchange.
+
+    Attributes:
+        symbol: `venue:MARKET`; the Kafka key.
+        timeframe: `1m`.
+        open_time: µs, inclusive.
+        close_time: µs, exclusive.
+        open: price of the least trade by (traded_at, sequence), quote currency; `close` of the greatest.
+        high: greatest price; `low` the least.
+        volume: sum of sizes, base currency.
+        quote_volume: sum of price * size, quote currency.
+        trade_count: number of trades.
+        taker_buy_volume: `volume` of the trades whose taker bought.
+        taker_buy_quote_volume: `quote_volume` of those.
+        first_trade_id: the trade that gave `open`; `last_trade_id` that of `close`; None in a flat candle.
+        version: of two candles of one (symbol, timeframe, open_time) the greater is the more complete.
+
+    """
+
+    symbol: str
+    timeframe: str
+    open_time: int
+    close_time: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    quote_volume: Decimal
+    trade_count: int
+    taker_buy_volume: Decimal
+    taker_buy_quote_volume: Decimal
+    first_trade_id: str | None
+    last_trade_id: str | None
+    version: int
+
+
+DECIMAL_FIELDS: Final = (
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "quote_volume",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+)
+
+_decoder = msgspec.json.Decoder(Candle)
+_encoder = msgspec.json.Encoder()
+
+
+def decode_candle(message: bytes) -> Candle:
+    """Read and check one message of `candles`. Raises ContractError that names the field and what is wrong."""
+    try:
+        candle = _decoder.decode(message)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ContractError(f"not a candle: {error}") from None
+    check_candle(candle)
+    return candle
+
+
+def check_candle(candle: Candle) -> None:
+    """Check what the types do not say. Raises ContractError that names the field and what is wrong."""
+    split_symbol(candle.symbol)
+    timeframe = Timeframe.parse(candle.timeframe)
+    check_time("open_time", candle.open_time)
+    if candle.open_time != timeframe.open_time(candle.open_time):
+        raise ContractError(f"open_time {candle.open_time} is not the start of a {timeframe} window")
+    if candle.close_time != candle.open_time + timeframe.length_us:
+        raise ContractError(f"close_time {candle.close_time} is not open_time plus {timeframe}")
+    for field in DECIMAL_FIELDS:
+        value: Decimal = getattr(candle, field)
+        if not value.is_finite() or value < 0:
+            raise ContractError(f"{field} {value} is not a finite number of zero or more")
+        if abs(value.adjusted()) > EXACT.prec:
+            # `1E+999999999` is a few bytes here and a gigabyte in plain notation.
+            raise ContractError(f"{field} {str(value)[:60]} is far out of the range of sums of trades")
+    if not candle.low <= min(candle.open, candle.close) <= max(candle.open, candle.close) <= candle.high:
+        raise ContractError("open and close must lie between low and high")
+    if candle.trade_count < 0:
+        raise ContractError(f"trade_count {candle.trade_count} is negative")
+    if not 0 <= candle.version <= MAX_VERSION:
+        raise ContractError(f"version {candle.version} is not from 0 to 2^53 - 1")
+
+
+def candle_fields(candle: Candle) -> dict[str, str | int | None]:
+    """The message as plain values in field order: decimals as plain strings, times in µs."""
+    return {
+        field: format_decimal(value) if isinstance(value := getattr(candle, field), Decimal) else value
+        for field in Candle.__struct_fields__
+    }
+
+
+def encode_candle(candle: Candle) -> bytes:
+    """JSON as in the contract: times in µs, decimals as plain strings."""
+    return _encoder.encode(candle_fields(candle))

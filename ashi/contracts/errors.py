@@ -1,0 +1,48 @@
+"""The errors of Ashi.
+
+Every message says what was wrong, where, and what to do.
+
+    AshiError                 exit status 1 of the `ashi` command
+    ├── UsageError            2: the command or a setting is wrong; nothing was started
+    ├── ContractError         a trade, candle, symbol or timeframe breaks the contract
+    ├── BrokerError           Kafka cannot be started, reached, or lacks a topic
+    ├── RecordingError        a recording cannot be read
+    ├── StorageError          a store refuses to be opened or written
+    └── StateError            continuing would lose or spoil candles
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AshiError(Exception):
+    """Base of all errors that Ashi raises on purpose."""
+
+    exit_status: ClassVar[int] = 1
+
+
+class UsageError(AshiError):
+    """The command line or a setting is wrong; nothing has been started."""
+
+    exit_status: ClassVar[int] = 2
+
+
+class ContractError(AshiError, ValueError):
+    """A message or value breaks the public contract; the text names the field."""
+
+
+class BrokerError(AshiError):
+    """Kafka cannot be started, cannot be reached, or lacks what is needed."""
+
+
+class RecordingError(AshiError):
+    """A recording cannot be read, in whole or from some place on."""
+
+
+class StorageError(AshiError):
+    """A store cannot be opened or refuses what is written to it."""
+
+
+class StateError(AshiError):
+    """Going on would lose or spoil candles, so the worker stops instead."""

@@ -1,0 +1,75 @@
+"""The topics other teams see, and how they are kept. `ashi topics create` makes them; no worker ever does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ashi.contracts.timeframe import Timeframe
+
+TRADES: Final = "trades"
+CANDLES: Final = "candles"
+CANDLES_LIVE: Final = "candles.live"
+TRADES_LATE: Final = "trades.late"
+TRADES_DEAD: Final = "trades.dead"
+CANDLES_DEAD: Final = "candles.dead"
+META: Final = "ashi.meta"
+
+AGGREGATE_APP: Final = "ashi-aggregate"
+"""The Faust application: the consumer group of the aggregate workers and the prefix of their changelogs."""
+
+DEFAULT_PARTITIONS: Final = 8
+
+_DAY_MS: Final = 86_400_000
+
+
+def table_name(timeframe: Timeframe) -> str:
+    """The Faust table of a timeframe: `ohlcv-1m`."""
+    return f"ohlcv-{timeframe}"
+
+
+MARKERS_TABLE: Final = "markers"
+"""The Faust table of positions that have been made durable, one row per partition."""
+
+
+def changelog_topic(table: str) -> str:
+    """The changelog that Faust keeps of a table of the aggregate application."""
+    return f"{AGGREGATE_APP}-{table}-changelog"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it must be: its name, partitions (None: one) and topic settings in Kafka's own names."""
+
+    name: str
+    partitions: int
+    config: dict[str, str] = field(default_factory=dict)
+
+
+def topic_specs(partitions: int, timeframes: Sequence[Timeframe]) -> tuple[TopicSpec, ...]:
+    """All topics of a deployment; those that are joined by key have the same number of partitions."""
+
+    def delete(days: int, **more: str) -> dict[str, str]:
+        config = {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}
+        return config | {name.replace("_", "."): value for name, value in more.items()}
+
+    changelog = {
+        "cleanup.policy": "compact",
+        # Small segments and an eager cleaner bound what a recovery has to read; the lag keeps a row that a dead
+        # worker wrote late from being the only one left.
+        "segment.ms": "600000",
+        "min.cleanable.dirty.ratio": "0.1",
+        "min.compaction.lag.ms": "300000",
+    }
+    tables = [MARKERS_TABLE, *(table_name(timeframe) for timeframe in timeframes)]
+    return (
+        TopicSpec(TRADES, partitions, delete(7, message_timestamp_type="LogAppendTime")),
+        TopicSpec(CANDLES, partitions, delete(90)),
+        TopicSpec(CANDLES_LIVE, partitions, {"cleanup.policy": "compact,delete", "retention.ms": str(_DAY_MS)}),
+        TopicSpec(TRADES_LATE, partitions, delete(30)),
+        TopicSpec(TRADES_DEAD, partitions, delete(30)),
+        TopicSpec(CANDLES_DEAD, partitions, delete(30)),
+        TopicSpec(META, 1, {"cleanup.policy": "compact"}),
+        *(TopicSpec(changelog_topic(table), partitions, changelog) for table in tables),
+    )
