@@ -1,0 +1,43 @@
+"""Dead letters: what could not be parsed or stored, kept with headers that say why, from where and when."""
+
+from __future__ import annotations
+
+import time
+from typing import Final, NamedTuple
+
+MAX_VALUE_BYTES: Final = 900_000
+"""Longer values are cut: a frame that Kafka refuses (1 MB by default) must not stop the feed it came from."""
+MAX_HEADER_CHARACTERS: Final = 1_000
+
+Headers = list[tuple[str, bytes]]
+
+
+class DeadLetter(NamedTuple):
+    """A message for `trades.dead` or `candles.dead`, in the order of a producer's arguments."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: Headers
+
+
+def message_headers(schema: str) -> Headers:
+    """The headers of a message of the public contract, such as `ashi.trade.v1`."""
+    return [("content-type", b"application/json"), ("schema", schema.encode())]
+
+
+def dead_letter(topic: str, *, key: bytes | None, value: bytes, reason: str, source: str, **more: str) -> DeadLetter:
+    """Wrap `value`, as it was received, for the dead-letter `topic`.
+
+    `reason` is the error's text. `source` is where the value stands: `recording:/p/file.gz:123` or `trades/3/1789`.
+    `more` become headers too (`ashi.<name>`). `ashi.failed_at` is now, in µs since the epoch. A value that was cut
+    has its full length in `ashi.full_length`.
+    """
+    texts = {"reason": reason, "source": source, "failed_at": str(time.time_ns() // 1_000), **more}
+    if len(value) > MAX_VALUE_BYTES:
+        texts["full_length"] = str(len(value))
+    headers: Headers = [("content-type", b"application/octet-stream")]
+    for name, text in texts.items():
+        # Reasons quote what was received, which may hold lone surrogates; a header must not fail for them.
+        headers.append((f"ashi.{name}", text[:MAX_HEADER_CHARACTERS].encode(errors="backslashreplace")))
+    return DeadLetter(topic, key, value[:MAX_VALUE_BYTES], headers)

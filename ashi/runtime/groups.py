@@ -1,0 +1,61 @@
+"""A consumer in a group: partitions come and go between a poll and a commit, and that is no error."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka.errors import CommitFailedError, IllegalStateError
+
+from ashi.runtime.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiokafka import AIOKafkaConsumer
+
+COMMIT_TIMEOUT_S: Final = 5.0
+"""The library would try for ever; the worker has other work, and must be able to stop."""
+REBALANCE_PAUSE_S: Final = 0.1
+
+NEVER_LEAVE_MS: Final = 2**31 - 1
+"""`max_poll_interval_ms` of a worker that polls when it can: whether it hangs is for `/live` to say."""
+
+_log = get_logger(__name__)
+
+
+async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[Any, int]) -> bool:
+    """Commit `offsets` (TopicPartition to the offset of the next record). False: Kafka did not answer, try again later.
+
+    Partitions that the group has given to others meanwhile are left out: whoever has them goes on from what is
+    committed and reads the stretch again, so this is only safe for work that may be done twice.
+    """
+    held = consumer.assignment()
+    kept = {partition: offset for partition, offset in offsets.items() if partition in held}
+    if not kept:
+        return True
+    try:
+        async with asyncio.timeout(COMMIT_TIMEOUT_S):
+            await consumer.commit(kept)
+    except (CommitFailedError, IllegalStateError) as error:
+        _log.warning("partitions were given to others before their offsets were committed", error=type(error).__name__)
+    except TimeoutError:
+        _log.warning("Kafka does not answer a commit; trying again", timeout_s=COMMIT_TIMEOUT_S)
+        return False
+    return True
+
+
+async def rewind(consumer: AIOKafkaConsumer) -> None:
+    """Go back to the first record of each partition held, for the group too: a crash does not undo it."""
+    while True:
+        held = consumer.assignment()
+        beginnings = await consumer.beginning_offsets(held)
+        try:
+            for partition, offset in beginnings.items():
+                consumer.seek(partition, offset)
+            if beginnings:
+                await consumer.commit(beginnings)
+        except (CommitFailedError, IllegalStateError):
+            await asyncio.sleep(REBALANCE_PAUSE_S)  # a rebalance is under way: once more with what it leaves us
+        else:
+            return

@@ -1,0 +1,261 @@
+"""Kafka clients, made in one place: every producer and consumer of Ashi has the same guarantees and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+    SaslAuthenticationFailed,
+    UnknownTopicOrPartitionError,
+    UnsupportedSaslMechanismError,
+)
+from aiokafka.partitioner import DefaultPartitioner, murmur2
+
+from ashi.contracts.errors import BrokerError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from ashi.runtime.settings import Settings
+
+LINGER_MS: Final = 5
+MAX_BATCH_BYTES: Final = 128 * 1024
+START_TIMEOUT_S: Final = 30.0
+"""A client that has not connected by then never will: the address answers, but it is not a Kafka broker."""
+
+_partition_randomly = DefaultPartitioner()
+
+
+def security_options(settings: Settings) -> dict[str, Any]:
+    """What the settings say about security, as arguments of an aiokafka client. Holds the password: never log it.
+
+    Raises UsageError when ASHI_KAFKA_CA_FILE holds no certificate.
+    """
+    options: dict[str, Any] = {"security_protocol": settings.kafka_security_protocol}
+    if settings.kafka_security_protocol.endswith("SSL"):
+        try:
+            options["ssl_context"] = ssl.create_default_context(cafile=settings.kafka_ca_file)
+        except (ssl.SSLError, OSError) as error:
+            raise UsageError(
+                f"ASHI_KAFKA_CA_FILE {str(settings.kafka_ca_file)!r} holds no certificate that can be read ({error}): "
+                "write the path of a file of certificates in PEM form"
+            ) from None
+    if settings.kafka_password is not None:
+        options["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        options["sasl_plain_username"] = settings.kafka_username
+        options["sasl_plain_password"] = settings.kafka_password.reveal()
+    return options
+
+
+@lru_cache(maxsize=65_536)  # symbols are few and hashing in Python is slow
+def _hash(key: bytes) -> int:
+    return int(murmur2(key)) & 0x7FFFFFFF
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of a key among so many, by murmur2 as the Java client does it."""
+    return _hash(key) % partitions
+
+
+def murmur2_partitioner(key: bytes | None, all_partitions: Sequence[int], available: Sequence[int]) -> int:
+    """`partition_of` in the form that the library's producers ask for; a message without a key goes anywhere."""
+    if key is None:
+        return int(_partition_randomly(key, all_partitions, available))
+    return all_partitions[_hash(key) % len(all_partitions)]
+
+
+@contextmanager
+def broker_errors(settings: Settings) -> Iterator[None]:
+    """Around calls of the client library: an error that says Kafka is out of reach becomes a BrokerError."""
+    try:
+        yield
+    except KafkaError as error:
+        explained = explain(error, settings)
+        if explained is None:
+            raise
+        raise explained from error
+    except (OSError, TimeoutError) as error:
+        raise _unreachable(settings, str(error) or "no answer") from error
+
+
+def explain(error: BaseException, settings: Settings) -> BrokerError | None:
+    """The BrokerError for an error of the client library; None when it is not about reaching or entering Kafka."""
+    where = _where(settings)
+    if isinstance(error, (AuthenticationFailedError, SaslAuthenticationFailed, UnsupportedSaslMechanismError)):
+        return BrokerError(
+            f"{where} refuses the login of {settings.kafka_username!r}: {error}; "
+            "correct ASHI_KAFKA_USERNAME, ASHI_KAFKA_PASSWORD or ASHI_KAFKA_SASL_MECHANISM"
+        )
+    if isinstance(error, UnknownTopicOrPartitionError):
+        return BrokerError(
+            f"{where} lacks a topic that is needed: run `ashi topics create`, then start again ({error})"
+        )
+    if isinstance(error, KafkaConnectionError) and "bootstrap" in str(error):
+        # The library has logged why, and says no more in its error, not even that a login was refused.
+        protocol = settings.kafka_security_protocol
+        return _unreachable(settings, f"no broker there answers, or none accepts a client that speaks {protocol}")
+    if isinstance(error, (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)):
+        return _unreachable(settings, str(error))
+    return None
+
+
+def _where(settings: Settings) -> str:
+    return f"Kafka at {settings.kafka_bootstrap} (ASHI_KAFKA_BOOTSTRAP)"
+
+
+def _unreachable(settings: Settings, reason: str) -> BrokerError:
+    return BrokerError(
+        f"cannot reach {_where(settings)}: {reason}; start one with `ashi broker start` or correct the address"
+        + ("" if settings.kafka_security_protocol == "PLAINTEXT" else ", the login or ASHI_KAFKA_SECURITY_PROTOCOL")
+    )
+
+
+class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # the library is not typed
+    """A producer whose start raises BrokerError and leaves nothing open when it fails."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        super().__init__(**options)
+        self._settings = settings
+
+    async def start(self) -> None:
+        """Connect. Raises BrokerError that names the address and what to do."""
+        with broker_errors(self._settings):
+            try:
+                async with asyncio.timeout(START_TIMEOUT_S):
+                    await super().start()
+            except BaseException:
+                await self.stop()
+                raise
+
+
+class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # the library is not typed
+    """A consumer whose start raises BrokerError and leaves nothing open when it fails."""
+
+    def __init__(self, settings: Settings, *topics: str, **options: Any) -> None:
+        super().__init__(*topics, **options)
+        self._settings = settings
+
+    async def start(self) -> None:
+        """Connect, and join the group if there is one. Raises BrokerError that names the address and what to do."""
+        # Joining a group takes as long as its other members take, so only a consumer by itself has a bound.
+        bound = START_TIMEOUT_S if self._group_id is None else None
+        with broker_errors(self._settings):
+            try:
+                async with asyncio.timeout(bound):
+                    await super().start()
+            except BaseException:
+                await self.stop()
+                raise
+
+
+def make_producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
+    """A producer, not yet started, within a running loop: idempotent, acknowledged by all, partitioned as in Java.
+
+    No compression: what the library can do without a further dependency (gzip) costs more than it saves.
+    """
+    return _Producer(
+        settings,
+        bootstrap_servers=settings.kafka_bootstrap,
+        enable_idempotence=True,
+        acks="all",
+        partitioner=murmur2_partitioner,
+        linger_ms=LINGER_MS,
+        max_batch_size=MAX_BATCH_BYTES,
+        **security_options(settings) | options,
+    )
+
+
+def make_consumer(settings: Settings, *topics: str, group_id: str | None, **options: Any) -> AIOKafkaConsumer:
+    """A consumer, not yet started, within a running loop. It never commits by itself and begins at the beginning."""
+    defaults = {
+        "session_timeout_ms": settings.session_timeout_us // 1_000,
+        "heartbeat_interval_ms": settings.session_timeout_us // 4_000,
+        **security_options(settings),
+    }
+    return _Consumer(
+        settings,
+        *topics,
+        bootstrap_servers=settings.kafka_bootstrap,
+        group_id=group_id,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        **defaults | options,
+    )
+
+
+@asynccontextmanager
+async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A client for administration, started, closed at the end. Raises BrokerError when Kafka cannot be reached."""
+    client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, **security_options(settings))
+    with broker_errors(settings):
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await client.start()
+            yield client
+        finally:
+            await client.close()
+
+
+async def partitions_of_topics(client: AIOKafkaAdminClient) -> dict[str, list[dict[str, Any]]]:
+    """The partitions of every topic, as metadata: `partition`, `leader`, `replicas`.
+
+    All topics are asked for: asking for one by name would create it on a broker that creates topics by itself.
+    """
+    topics = await client.describe_topics()
+    return {topic["topic"]: topic["partitions"] for topic in topics if not topic["error_code"]}
+
+
+@asynccontextmanager
+async def assigned_consumer(
+    settings: Settings, topic: str
+) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
+    """A started consumer outside any group that has all partitions of `topic`. Raises BrokerError if it is missing."""
+    async with admin_client(settings) as client:
+        partitions = (await partitions_of_topics(client)).get(topic)
+    if partitions is None:
+        raise BrokerError(
+            f"Kafka at {settings.kafka_bootstrap} has no topic {topic!r}: run `ashi topics create`, then start again"
+        )
+    assigned = [TopicPartition(topic, number) for number in sorted(entry["partition"] for entry in partitions)]
+    consumer = make_consumer(settings, group_id=None)
+    await consumer.start()
+    try:
+        consumer.assign(assigned)
+        with broker_errors(settings):
+            yield consumer, assigned
+    finally:
+        await consumer.stop()
+
+
+async def read_topic(settings: Settings, topic: str) -> AsyncIterator[Any]:
+    """All records of `topic` up to its end as of the call, in order within each partition.
+
+    Raises BrokerError when the topic is missing or Kafka cannot be reached.
+    """
+    async with assigned_consumer(settings, topic) as (consumer, assigned):
+        ends = await consumer.end_offsets(assigned)
+        unread = {partition for partition in assigned if ends[partition]}
+        while unread:
+            # The position, not the last record, tells the end: compaction may have removed the last ones.
+            for partition in [
+                partition for partition in unread if await consumer.position(partition) >= ends[partition]
+            ]:
+                unread.discard(partition)
+                consumer.pause(partition)
+            fetched = await consumer.getmany(*unread, timeout_ms=200) if unread else {}
+            for partition, records in fetched.items():
+                for record in records:
+                    if record.offset < ends[partition]:
+                        yield record

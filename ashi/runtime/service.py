@@ -1,0 +1,147 @@
+"""The life of a worker process: logs, health, one main coroutine, and an end that comes whatever hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from ashi.contracts.errors import AshiError
+from ashi.runtime.health import Health, serve
+from ashi.runtime.kafka import explain
+from ashi.runtime.logs import configure_logging, flush_logs, get_logger
+from ashi.runtime.settings import Settings, unknown_variables
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+SHUTDOWN_BOUND_S: Final = 20.0
+"""How long the work in hand may take to end; Kubernetes kills after 30 s by default."""
+EXIT_HUNG: Final = 70
+EXIT_INTERRUPTED: Final = 130
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What `main` of a worker gets.
+
+    Attributes:
+        name: of the process, as in the logs.
+        settings: as read at start.
+        health: to beat, and to say when it is ready.
+        stopping: set on SIGTERM and SIGINT; `main` then ends its work in hand and returns.
+
+    """
+
+    name: str
+    settings: Settings
+    health: Health = field(default_factory=Health)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+Main = Callable[[Service], Awaitable[None]]
+
+
+def run_service(name: str, settings: Settings, main: Main, *, shutdown_bound_s: float = SHUTDOWN_BOUND_S) -> int:
+    """Run `main` to its end and give the exit status of the process.
+
+    0 when it returns; that of the error when it raises an AshiError; 1, with the traceback logged, for any other.
+    After SIGTERM or SIGINT, and after `main`, everything must have ended within `shutdown_bound_s` seconds, else the
+    process exits with 70 then and there. A second SIGINT exits at once.
+    """
+    configure_logging(settings, name)
+    for warning in unknown_variables():
+        _log.warning(warning)
+    watchdog = threading.Timer(shutdown_bound_s, _exit_hung, [shutdown_bound_s])
+    watchdog.daemon = True
+    try:
+        return asyncio.run(_run(Service(name, settings), main, watchdog))
+    finally:
+        watchdog.cancel()
+
+
+async def _run(service: Service, main: Main, watchdog: threading.Timer) -> int:
+    with _stop_on_signals(service, watchdog):
+        try:
+            async with serve(service.settings, service.health) as address:
+                _log.info("started", metrics=f"{address}/metrics")
+                await main(service)
+        except BaseException as error:
+            status = _report(error, service.settings)
+            if status is None:
+                raise
+            return status
+        finally:
+            _start_once(watchdog)  # what is left to clean up may hang as well
+            service.health.set_ready(False, "stopped")
+        _log.info("stopped")
+        return 0
+
+
+@contextmanager
+def _stop_on_signals(service: Service, watchdog: threading.Timer) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    interrupted = False
+
+    def stop(number: int) -> None:
+        _log.info("stopping", signal=signal.Signals(number).name)
+        service.health.set_ready(False, "stopping")
+        service.stopping.set()
+
+    # Python's own handlers, not the loop's: they also run while a coroutine keeps the loop busy. They do not log,
+    # because they may interrupt a log line that is being written.
+    def handle(number: int, _: FrameType | None) -> None:
+        nonlocal interrupted
+        if number == signal.SIGINT and interrupted:
+            os._exit(EXIT_INTERRUPTED)
+        interrupted = interrupted or number == signal.SIGINT
+        _start_once(watchdog)
+        loop.call_soon_threadsafe(stop, number)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start_once(watchdog: threading.Timer) -> None:
+    if watchdog.ident is None:
+        watchdog.start()
+
+
+def _exit_hung(bound_s: float) -> None:
+    _log.error("shutdown hangs, exiting without it", bound_s=bound_s, exit_status=EXIT_HUNG)
+    flush_logs()
+    os._exit(EXIT_HUNG)
+
+
+def _report(error: BaseException, settings: Settings) -> int | None:
+    """Log why `main` failed and give the exit status; None for what is not a failure of the work (SystemExit)."""
+    leaves = list(_leaves(error))
+    expected = [leaf if isinstance(leaf, AshiError) else explain(leaf, settings) for leaf in leaves]
+    if all(expected):
+        for leaf in expected:
+            assert leaf is not None  # noqa: S101
+            _log.error(str(leaf), error=type(leaf).__name__)
+        return max(leaf.exit_status for leaf in expected if leaf is not None)
+    if not isinstance(error, (Exception, asyncio.CancelledError)):
+        return None
+    _log.error("failed unexpectedly; please report this", exc_info=error)
+    return 1
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
