@@ -1,0 +1,83 @@
+"""The fold: what a set of trades of one window adds up to. Partial folds merge in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal, localcontext
+from itertools import compress
+from operator import mul
+
+import msgspec
+
+from ashi.contracts.decimals import EXACT
+from ashi.contracts.trade import Trade
+
+_ZERO = Decimal(0)
+
+Rank = tuple[int, int, str, Decimal]
+"""(traded_at, sequence, trade_id, price): the order of a symbol's trades. The id and the price only part trades that
+a venue gave the same time and sequence, so that no tie is ever broken by arrival."""
+
+
+class Fold(msgspec.Struct):
+    """The sums over some trades of one symbol and one window.
+
+    Attributes:
+        open_time: start of the window, µs.
+        first: rank of the least trade, whose price is the open; `last` of the greatest, whose price is the close.
+        volume: base currency; `quote_volume` in quote currency, the sum of price * size.
+        offset: greatest offset in the log among the trades folded in.
+
+    """
+
+    open_time: int
+    first: Rank
+    last: Rank
+    high: Decimal
+    low: Decimal
+    volume: Decimal
+    quote_volume: Decimal
+    trade_count: int
+    taker_buy_volume: Decimal
+    taker_buy_quote_volume: Decimal
+    offset: int
+
+    def merge(self, other: Fold) -> None:
+        """Add the trades of `other`, which must be others than those already folded in."""
+        add = EXACT.add
+        self.first = min(self.first, other.first)
+        self.last = max(self.last, other.last)
+        self.high = max(self.high, other.high)
+        self.low = min(self.low, other.low)
+        self.volume = add(self.volume, other.volume)
+        self.quote_volume = add(self.quote_volume, other.quote_volume)
+        self.trade_count += other.trade_count
+        self.taker_buy_volume = add(self.taker_buy_volume, other.taker_buy_volume)
+        self.taker_buy_quote_volume = add(self.taker_buy_quote_volume, other.taker_buy_quote_volume)
+        self.offset = max(self.offset, other.offset)
+
+
+def fold_trades(trades: Sequence[Trade], open_time: int, offset: int) -> Fold:
+    """Fold trades of one symbol and one window (at least one); `offset` is the greatest of theirs.
+
+    Columns rather than a loop: the sums, minima and maxima then run in C, which halves the cost of a trade.
+    """
+    prices = [trade.price for trade in trades]
+    sizes = [trade.size for trade in trades]
+    taker_buys = [trade.side == "buy" for trade in trades]
+    ranks = [(trade.traded_at, trade.sequence, trade.trade_id, trade.price) for trade in trades]
+    with localcontext(EXACT):
+        quotes = list(map(mul, prices, sizes))
+        return Fold(
+            open_time=open_time,
+            first=min(ranks),
+            last=max(ranks),
+            high=max(prices),
+            low=min(prices),
+            volume=sum(sizes, _ZERO),
+            quote_volume=sum(quotes, _ZERO),
+            trade_count=len(trades),
+            taker_buy_volume=sum(compress(sizes, taker_buys), _ZERO),
+            taker_buy_quote_volume=sum(compress(quotes, taker_buys), _ZERO),
+            offset=offset,
+        )

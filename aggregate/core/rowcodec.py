@@ -1,0 +1,66 @@
+"""How rows and markers are written to the changelogs: JSON with decimals as text, exact to the last digit."""
+
+from __future__ import annotations
+
+import msgspec
+
+from aggregate.core.aggregator import ROW_FORMAT, Row
+from ashi.contracts.errors import StateError
+
+
+class Marker(msgspec.Struct):
+    """How far a partition has been made durable.
+
+    Attributes:
+        position: offset of the last record whose effects are all acknowledged.
+        edge: where the state of this partition begins, µs (0: at the beginning of the log); see `Row.edge`.
+
+    """
+
+    position: int
+    edge: int = 0
+
+
+class _Position(msgspec.Struct):
+    position: int
+
+
+_encoder = msgspec.json.Encoder()
+_row_decoder = msgspec.json.Decoder(Row)
+_marker_decoder = msgspec.json.Decoder(Marker)
+_position_decoder = msgspec.json.Decoder(_Position)
+
+
+def encode(state: Row | Marker) -> bytes:
+    """A row or marker as its changelog value."""
+    return _encoder.encode(state)
+
+
+def decode_row(value: bytes) -> Row:
+    """Read a row. Raises StateError when it is not one, or of a later format."""
+    try:
+        row = _row_decoder.decode(value)
+    except msgspec.MsgspecError as error:
+        raise StateError(f"a row in the changelog cannot be read ({error}): {value[:200]!r}") from None
+    if row.format > ROW_FORMAT:
+        raise StateError(
+            f"the row of {row.symbol} has format {row.format}, this version of Ashi knows up to {ROW_FORMAT}: "
+            "start the version that wrote it"
+        )
+    return row
+
+
+def decode_marker(value: bytes) -> Marker:
+    """Read a marker. Raises StateError when it is not one."""
+    try:
+        return _marker_decoder.decode(value)
+    except msgspec.MsgspecError as error:
+        raise StateError(f"a marker in the changelog cannot be read ({error}): {value[:200]!r}") from None
+
+
+def position_of(value: bytes) -> int:
+    """The position of a row or marker, without reading the rest. Raises StateError."""
+    try:
+        return _position_decoder.decode(value).position
+    except msgspec.MsgspecError as error:
+        raise StateError(f"a changelog record has no position ({error}): {value[:200]!r}") from None

@@ -1,0 +1,104 @@
+"""What a worker holds of one partition between two checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aggregate.core.aggregator import WindowRules
+from aggregate.core.rowcodec import Marker, decode_marker, decode_row
+from aggregate.core.symbol import SymbolAggregator
+from ashi.contracts.errors import StateError
+from ashi.contracts.timeframe import Timeframe
+
+Acknowledge = Callable[[], Awaitable[object]]
+
+
+class Table(Protocol):
+    """What is needed of a table: its name, and the rows of a partition by key."""
+
+    name: str
+
+    def rows(self, partition: int) -> Mapping[bytes, bytes]:
+        """The rows of a partition by key."""
+
+    def put(self, partition: int, key: bytes, value: bytes) -> None:
+        """Keep a row in memory."""
+
+
+@dataclass(slots=True, eq=False)
+class PartitionState:
+    """One partition of `trades`.
+
+    Attributes:
+        next: offset at which the next chunk must begin.
+        marker: what has been made durable; None before the first checkpoint of a new state.
+        edge: where the state begins, µs; None until the first record is read, when the log's beginning has expired.
+        dirty: symbols whose rows have changed since the last checkpoint.
+        chunks: how to acknowledge the chunks folded since the last checkpoint.
+        written: when (monotonic, s) each symbol's rows were last written.
+
+    """
+
+    number: int
+    next: int
+    marker: Marker | None
+    edge: int | None
+    symbols: dict[str, SymbolAggregator] = field(default_factory=dict)
+    dirty: set[str] = field(default_factory=set)
+    chunks: list[Acknowledge] = field(default_factory=list)
+    written: dict[str, float] = field(default_factory=dict)
+
+
+def marker_key(partition: int) -> bytes:
+    """The key of a partition's row in the table of markers."""
+    return str(partition).encode()
+
+
+def load_partition(
+    number: int,
+    *,
+    timeframes: Sequence[Timeframe],
+    rules: WindowRules,
+    tables: Sequence[Table],
+    markers: Table,
+    committed: int | None,
+    earliest: int,
+    end: int,
+    now_s: float,
+) -> PartitionState:
+    """Take up the state of a partition from its rows, and find the offset to read on from.
+
+    Reading a record again changes nothing, missing one would; so it is the smaller of the committed offset and the
+    marker. Raises StateError when the log no longer has what must be read, or is not the log of this state.
+    """
+    value = markers.rows(number).get(marker_key(number))
+    marker = decode_marker(value) if value is not None else None
+    if marker is None:
+        start, edge = earliest, (0 if earliest == 0 else None)
+    else:
+        durable = marker.position + 1
+        if durable > end:
+            raise StateError(
+                f"trades/{number} ends at offset {end}, but its state has read up to {durable}: the topic was made "
+                "anew. Begin a new state as well: delete the topics ashi-aggregate-…-changelog, then `ashi topics "
+                "create`"
+            )
+        if durable < earliest:
+            raise StateError(
+                f"records {durable} to {earliest - 1} of trades/{number} expired before they were aggregated: candles "
+                "of that time would be wrong. Delete the topics ashi-aggregate-…-changelog, then `ashi topics create`, "
+                "to begin a new state at what is left; and lengthen the topic's retention.ms"
+            )
+        start = max(earliest, durable if committed is None else min(committed, durable))
+        edge = marker.edge
+    state = PartitionState(number, start, marker, edge)
+    symbols = {key for table in tables for key in table.rows(number)}
+    for key in symbols:
+        rows = [table.rows(number).get(key) for table in tables]
+        state.symbols[key.decode()] = SymbolAggregator(
+            timeframes, rules, [None if row is None else decode_row(row) for row in rows], edge or 0
+        )
+        state.written[key.decode()] = now_s
+    return state

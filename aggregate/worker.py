@@ -1,0 +1,96 @@
+"""The aggregate worker: agree on the epoch, start the application, watch it, and end with it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Final
+
+from aggregate.app import AggregateApp, make_app
+from aggregate.epoch import agree_on_epoch
+from aggregate.lease import Lease
+from ashi.contracts.errors import AshiError, BrokerError, StateError
+from ashi.contracts.topics import TRADES, topic_specs
+from ashi.runtime.logs import get_logger
+from ashi.runtime.offsets import end_offsets
+from ashi.runtime.service import Service, run_service
+from ashi.runtime.settings import Settings
+from ashi.runtime.topics import require_topics
+
+_WATCH_INTERVAL_S: Final = 0.25
+_COLLECT_EVERY_S: Final = 30.0
+
+_log = get_logger(__name__)
+
+
+def run_aggregate(settings: Settings) -> int:
+    """Run a worker until it is told to stop; gives the exit status of the process."""
+    return run_service("aggregate", settings, aggregate)
+
+
+async def aggregate(service: Service) -> None:
+    """The worker's main coroutine. Raises an AshiError when it must stop, saying why."""
+    settings = service.settings
+    specs = {spec.name: spec for spec in topic_specs(settings.partitions, settings.timeframes)}
+    await require_topics(settings, list(specs))
+    rules = await agree_on_epoch(settings)
+    partitions = len(await end_offsets(settings, TRADES))
+    lease = Lease(settings.session_timeout_us)
+    app = make_app(settings, rules, partitions, lease)
+    starting = asyncio.create_task(app.start())
+    try:
+        await _watch(service, app, lease, starting)
+    finally:
+        await app.stop()
+        starting.cancel()
+
+
+async def _watch(service: Service, app: AggregateApp, lease: Lease, starting: asyncio.Task[None]) -> None:
+    """Until told to stop: raise what the application died of, beat while it makes progress."""
+    app.finalize()
+    collect_at = asyncio.get_running_loop().time()
+    frozen = False
+    while not service.stopping.is_set():
+        lease.check()
+        _raise_failure(app, starting)
+        if not frozen and starting.done():
+            service.health.set_ready(True, "aggregating")
+            _log.info("ready")
+            _quiet_collector()
+            frozen = True
+        if frozen and asyncio.get_running_loop().time() > collect_at + _COLLECT_EVERY_S:
+            collect_at = asyncio.get_running_loop().time()
+            gc.collect(1)
+        service.health.beat()
+        try:
+            async with asyncio.timeout(_WATCH_INTERVAL_S):
+                await service.stopping.wait()
+        except TimeoutError:
+            continue
+
+
+def _raise_failure(app: AggregateApp, starting: asyncio.Task[None]) -> None:
+    if starting.done() and starting.exception() is not None:
+        raise _failure(starting.exception())
+    if app.crashed:
+        raise _failure(app._crash_reason)
+    if app.should_stop:
+        raise BrokerError("the aggregate application stopped by itself; see the log above for why, and start it again")
+
+
+def _failure(reason: BaseException | None) -> BaseException:
+    if isinstance(reason, AshiError):
+        return reason
+    if reason is None:
+        return StateError("the aggregate application crashed; see the log above for why, and start it again")
+    return reason
+
+
+def _quiet_collector() -> None:
+    """Collect cycles on our own schedule.
+
+    Chunks are thousands of objects without cycles, and scanning them for some costs as much as folding them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()

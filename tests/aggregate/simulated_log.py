@@ -1,0 +1,187 @@
+"""A log in memory that crashes: what was sent and not yet acknowledged is kept in part, in order per partition."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from aggregate.chunk import Chunk
+from aggregate.core.aggregator import WindowRules
+from aggregate.core.rowcodec import position_of
+from aggregate.lease import Lease
+from aggregate.pipeline import Pipeline
+from ashi.contracts import Timeframe, decode_candle, encode_trade
+from ashi.contracts.topics import MARKERS_TABLE, changelog_topic, table_name
+from ashi.runtime.kafka import partition_of
+
+
+class Crash(Exception):  # noqa: N818  (an event, not an error)
+    """The worker has been killed."""
+
+
+@dataclass
+class Record:
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    timestamp_type: int = 1
+
+
+@dataclass
+class Broker:
+    """What survives a worker: the topics, the committed offsets."""
+
+    partitions: int
+    trades: dict[int, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    topics: dict[tuple[str, int | None], list[tuple[bytes | None, bytes, list]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    committed: dict[int, int] = field(default_factory=dict)
+
+    def publish(self, trades: list[Any], timestamp_ms: int = 0) -> None:
+        for trade in trades:
+            key = trade.symbol.encode()
+            self.append(partition_of(key, self.partitions), key, encode_trade(trade), timestamp_ms)
+
+    def append(self, partition: int, key: bytes | None, value: bytes | None, timestamp_ms: int = 0) -> None:
+        log = self.trades[partition]
+        log.append(Record(len(log), key, value, timestamp_ms))
+
+    def messages(self, topic: str) -> list[tuple[bytes | None, bytes, list]]:
+        return [message for (name, _), sent in self.topics.items() if name == topic for message in sent]
+
+    def candles(self) -> list[Any]:
+        return [decode_candle(value) for _, value, _ in self.messages("candles")]
+
+
+class SimulatedTable:
+    def __init__(self, name: str, broker: Broker) -> None:
+        self.name = name
+        self._rows: dict[int, dict[bytes, bytes]] = defaultdict(dict)
+        for partition in range(broker.partitions):
+            rows = self._rows[partition]
+            for key, value, _ in broker.topics[changelog_topic(name), partition]:
+                if key not in rows or position_of(value) >= position_of(rows[key]):
+                    rows[key] = value
+
+    def rows(self, partition: int) -> dict[bytes, bytes]:
+        return self._rows[partition]
+
+    def put(self, partition: int, key: bytes, value: bytes) -> None:
+        self._rows[partition][key] = value
+
+
+class Acknowledgement:
+    """Awaiting any of them makes all that was sent durable. Not a coroutine: a crash leaves some never awaited."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+
+    def __await__(self) -> Generator[None]:
+        self.worker.flush()
+        return
+        yield
+
+
+class Worker:
+    """One aggregate worker over the simulated log. It crashes at its `crash_after`-th send."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        timeframes: tuple[Timeframe, ...],
+        rules: WindowRules,
+        *,
+        seed: int = 0,
+        crash_after: int | None = None,
+        quiet_close: bool = False,
+        now_us: int = 0,
+    ) -> None:
+        self.broker = broker
+        self.random = random.Random(seed)
+        self.crash_after = crash_after
+        self.now_us = now_us
+        self.in_flight: list[tuple[str, int | None, bytes | None, bytes, list]] = []
+        self.next: dict[int, int] = {}
+        self.rewound: list[tuple[int, int]] = []
+        self.pipeline = Pipeline(
+            timeframes=timeframes,
+            rules=rules,
+            quiet_close=quiet_close,
+            partitions=broker.partitions,
+            tables=[SimulatedTable(table_name(timeframe), broker) for timeframe in timeframes],
+            markers=SimulatedTable(MARKERS_TABLE, broker),
+            log=self,
+            lease=Lease(10**12),
+            now_us=lambda: self.now_us,
+        )
+
+    async def start(self, partitions: list[int] | None = None) -> None:
+        owned = list(range(self.broker.partitions)) if partitions is None else partitions
+        self.next = await self.pipeline.resume(
+            {number: self.broker.committed.get(number) for number in owned},
+            dict.fromkeys(owned, 0),
+            {number: len(self.broker.trades[number]) for number in owned},
+        )
+
+    async def read(self, partition: int, count: int) -> bool:
+        """Fold the next records of a partition; False when there are none."""
+        begin = self.next[partition]
+        records = self.broker.trades[partition][begin : begin + count]
+        if not records:
+            return False
+        self.next[partition] = records[-1].offset + 1
+
+        async def acknowledge() -> None:
+            return None
+
+        await self.pipeline.on_chunk(Chunk(partition, begin, self.next[partition], records), acknowledge)
+        return True
+
+    async def run_to_end(self) -> None:
+        while any([await self.read(partition, 7) for partition in self.next]):
+            await self.pipeline.checkpoint()
+        await self.pipeline.checkpoint()
+
+    async def send(
+        self, topic: str, *, key: bytes | None, value: bytes, headers: list, partition: int | None = None
+    ) -> Awaitable[None]:
+        if self.crash_after is not None:
+            self.crash_after -= 1
+            if self.crash_after < 0:
+                self._lose_some()
+                raise Crash
+        self.in_flight.append((topic, partition, key, value, headers))
+
+        return Acknowledgement(self)
+
+    def flush(self) -> None:
+        self._keep(self.in_flight)
+        self.in_flight = []
+
+    async def rewind(self, partition: int, offset: int) -> None:
+        self.rewound.append((partition, offset))
+        self.next[partition] = offset
+
+    def mark_durable(self, partition: int, end: int) -> None:
+        if self.random.random() < 0.5:  # offsets are committed now and then
+            self.broker.committed[partition] = end
+
+    def end_of(self, partition: int) -> int | None:
+        return len(self.broker.trades[partition])
+
+    def _keep(self, sent: list[tuple[str, int | None, bytes | None, bytes, list]]) -> None:
+        for topic, partition, key, value, headers in sent:
+            self.broker.topics[topic, partition].append((key, value, headers))
+
+    def _lose_some(self) -> None:
+        kept: dict[tuple[str, int | None], list[Any]] = defaultdict(list)
+        for message in self.in_flight:
+            kept[message[0], message[1]].append(message)
+        for messages in kept.values():
+            self._keep(messages[: self.random.randint(0, len(messages))])
+        self.in_flight = []

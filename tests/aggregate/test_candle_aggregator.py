@@ -1,0 +1,212 @@
+"""The pure core against the oracle: order, chunks, late trades, crashes of single rows."""
+
+from __future__ import annotations
+
+import random
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import candles_of, closed, stored, timely
+from strategies import START, cuts, trades
+
+from aggregate import CandleAggregator, WindowRules
+from aggregate.core.aggregator import Row
+from aggregate.core.rowcodec import decode_row, encode, position_of
+from aggregate.core.symbol import SymbolAggregator
+from ashi.contracts import ContractError, StateError, Trade, parse_timeframes
+
+NAMES = ["1m", "5m", "1h"]
+TIMEFRAMES = parse_timeframes(",".join(NAMES))
+ONE = ["binance:ETHUSDT"]
+
+
+def make_trade(
+    minute: float, sequence: int = 0, price: str = "100", size: str = "1", side: str | None = "buy"
+) -> Trade:
+    traded_at = START + round(minute * 60_000_000)
+    return Trade(ONE[0], str(sequence), Decimal(price), Decimal(size), side, traded_at, traded_at, sequence)
+
+
+def rules(lateness_us: int = 2_000_000, horizon_us: int = 120_000_000, epoch: int = 0) -> WindowRules:
+    return WindowRules(TIMEFRAMES[0], lateness_us, horizon_us, epoch)
+
+
+def fold_log(log: list[Trade], places: list[int], rules: WindowRules) -> tuple[list, list, SymbolAggregator]:
+    aggregator = SymbolAggregator(TIMEFRAMES, rules)
+    candles, late = [], []
+    for begin, end in pairwise(places):
+        closed_now, late_now = aggregator.on_trades(log[begin:end], range(begin, end))
+        candles += closed_now
+        late += late_now
+        candles += aggregator.corrections()
+        aggregator.drop_final()
+    return candles, late, aggregator
+
+
+@given(data=st.data(), log=trades(symbols=ONE), horizon_us=st.sampled_from([2_000_000, 60_000_000, 120_000_000, 10**9]))
+def test_any_log_in_any_chunks_gives_the_oracles_candles(data, log, horizon_us):
+    candles, late, _ = fold_log(log, data.draw(cuts(len(log))), rules(horizon_us=horizon_us))
+    counted = timely(log, "1m", horizon_us)
+    assert stored(candles) == closed(candles_of(counted, NAMES), log, 2_000_000)
+    assert sorted(trade.trade_id for trade, _, _ in late) == sorted(
+        {t.trade_id for t in log} - {t.trade_id for t in counted}
+    )
+
+
+@given(data=st.data(), log=trades(symbols=ONE))
+def test_disorder_within_the_lateness_gives_the_candles_of_the_ordered_log_without_corrections(data, log):
+    ordered = sorted(log, key=lambda trade: (trade.traded_at, trade.sequence))
+    delays = data.draw(st.lists(st.integers(0, 1_999_999), min_size=len(log), max_size=len(log)))
+    arrival = [t for _, t in sorted(zip(delays, ordered, strict=True), key=lambda p: p[0] + p[1].traded_at)]
+    candles, late, _ = fold_log(arrival, data.draw(cuts(len(log))), rules())
+    assert not late
+    assert len(stored(candles)) == len(candles), "a candle was emitted twice"
+    assert stored(candles) == closed(candles_of(log, NAMES), log, 2_000_000)
+
+
+@given(data=st.data(), log=trades(symbols=ONE))
+def test_rows_written_at_different_times_and_a_replay_from_before_them_change_nothing(data, log):
+    once, _, whole = fold_log(log, [0, len(log)], rules())
+    before = data.draw(st.integers(0, len(log)))
+    rows = []
+    candles = []
+    for index in range(len(TIMEFRAMES)):
+        written_at = data.draw(st.integers(before, len(log)))
+        crashed = SymbolAggregator(TIMEFRAMES, rules())
+        if written_at:
+            candles += crashed.on_trades(log[:written_at], range(written_at))[0]
+            candles += crashed.corrections()
+            crashed.drop_final()
+        rows.append(decode_row(encode(crashed.rows[index].row)))
+    resumed = SymbolAggregator(TIMEFRAMES, rules(), rows)
+    places = [before + cut for cut in data.draw(cuts(len(log) - before))]
+    for begin, end in pairwise(places):
+        candles += resumed.on_trades(log[begin:end], range(begin, end))[0]
+        candles += resumed.corrections()
+        resumed.drop_final()
+    candles += resumed.corrections()
+    assert stored(candles) == stored(once + whole.corrections())
+
+
+@given(log=trades(symbols=ONE))
+def test_one_by_one_is_the_same_as_all_at_once(log):
+    together, _, _ = fold_log(log, [0, len(log)], rules())
+    aggregators = [CandleAggregator(timeframe, rules()) for timeframe in TIMEFRAMES]
+    single = [candle for trade in log for aggregator in aggregators for candle in aggregator.on_trade(trade)]
+    single += [candle for aggregator in aggregators for candle in aggregator.corrections()]
+    assert stored(single) == stored(together)
+
+
+@given(log=trades(symbols=ONE, span_us=5 * 60_000_000 - 1))
+def test_the_1m_candles_of_a_5m_window_merge_to_that_candle(log):
+    minute_candles = candles_of(log, ["1m"])
+    last = make_trade(600, 10**6)
+    candles, _, _ = fold_log([*log, last], [0, len(log) + 1], rules(horizon_us=10**9))
+    by_timeframe = {
+        name: sorted((c for c in candles if c.timeframe == name), key=lambda c: c.open_time) for name in NAMES
+    }
+    for five in by_timeframe["5m"]:
+        parts = [c for c in by_timeframe["1m"] if five.open_time <= c.open_time < five.close_time]
+        assert parts
+        assert five.open == parts[0].open
+        assert five.close == parts[-1].close
+        assert five.high == max(c.high for c in parts)
+        assert five.low == min(c.low for c in parts)
+        assert five.trade_count == sum(c.trade_count for c in parts)
+        assert five.first_trade_id == parts[0].first_trade_id
+        assert five.last_trade_id == parts[-1].last_trade_id
+    assert len(by_timeframe["1m"]) == len(minute_candles)
+
+
+def test_trades_of_one_time_and_sequence_are_ordered_by_what_they_are_and_not_by_arrival():
+    twins = [make_trade(0, 7, price) for price in ("3", "1", "2")]
+    results = set()
+    for seed in range(6):
+        random.Random(seed).shuffle(twins)
+        aggregator = CandleAggregator("1m")
+        for trade in twins:
+            aggregator.on_trade(trade)
+        candle = aggregator.get_current_candle()
+        results.add((candle.open, candle.close))
+    assert results == {(Decimal(1), Decimal(3))}
+
+
+def test_a_trade_exactly_on_the_minute_belongs_to_the_window_it_opens():
+    aggregator = CandleAggregator("1m", rules(lateness_us=0))
+    assert aggregator.on_trade(make_trade(0, 1)) == []
+    (candle,) = aggregator.on_trade(make_trade(1, 2))
+    assert (candle.open_time, candle.close_time, candle.trade_count) == (START, START + 60_000_000, 1)
+    assert aggregator.get_last_closed_candle() == candle
+    assert aggregator.get_current_candle().open_time == START + 60_000_000
+
+
+def test_a_window_stays_open_for_the_allowed_lateness():
+    aggregator = CandleAggregator("1m")
+    aggregator.on_trade(make_trade(0.5, 1))
+    assert aggregator.on_trade(make_trade(1 + 1.999999 / 60, 2)) == []
+    assert [candle.open_time for candle in aggregator.on_trade(make_trade(1 + 2 / 60, 3))] == [START]
+
+
+def test_a_late_trade_within_the_horizon_corrects_the_candle_with_a_greater_version():
+    aggregator = CandleAggregator("1m", rules(epoch=3))
+    aggregator.on_trade(make_trade(0, 1), 10)
+    (first,) = aggregator.on_trade(make_trade(2, 2), 11)
+    assert aggregator.on_trade(make_trade(0.5, 3, "200"), 12) == []
+    (corrected,) = aggregator.corrections()
+    assert (first.high, corrected.high) == (Decimal(100), Decimal(200))
+    assert (first.version, corrected.version) == (3 * 2**40 + 10, 3 * 2**40 + 12)
+    assert aggregator.corrections() == []
+
+
+def test_a_trade_at_the_horizon_counts_and_one_beyond_it_does_not():
+    for clock, counts in ((3.0, True), (3.0 + 1e-6, False)):  # the window ends at 1, the horizon is 2 minutes
+        aggregator = CandleAggregator("1m")
+        aggregator.on_trade(make_trade(clock, 1))
+        aggregator.on_trade(make_trade(0.5, 2))
+        assert aggregator.is_late(START) is not counts
+        assert (len(aggregator.row.windows) == 2) is counts
+
+
+def test_a_record_at_or_below_the_position_is_skipped():
+    aggregator = CandleAggregator("1m")
+    aggregator.on_trade(make_trade(0, 1), 5)
+    aggregator.on_trade(make_trade(0, 2), 5)
+    aggregator.on_trade(make_trade(0, 3), 4)
+    assert aggregator.get_current_candle().trade_count == 1
+
+
+def test_windows_that_began_before_the_edge_are_never_emitted():
+    log = [make_trade(minute, minute) for minute in range(12)]
+    aggregator = SymbolAggregator(TIMEFRAMES, rules(), edge=START + 30_000_000)
+    candles, _ = aggregator.on_trades(log, range(12))
+    assert {c.open_time for c in candles if c.timeframe == "1m"} == {START + m * 60_000_000 for m in range(1, 10)}
+    assert all(c.open_time >= START + 30_000_000 for c in candles)
+    assert any(c.timeframe == "5m" for c in candles)
+
+
+def test_an_aggregator_refuses_the_trades_of_another_symbol():
+    aggregator = CandleAggregator("1m")
+    aggregator.on_trade(make_trade(0, 1))
+    other = Trade("binance:BTCUSDT", "1", Decimal(1), Decimal(1), "buy", START, START, 1)
+    with pytest.raises(ContractError, match="one per symbol"):
+        aggregator.on_trade(other)
+
+
+@given(log=trades(symbols=ONE))
+def test_a_row_survives_being_written_and_read_to_the_last_digit(log):
+    _, _, aggregator = fold_log(log, [0, len(log)], rules())
+    for row in (each.row for each in aggregator.rows):
+        assert decode_row(encode(row)) == row
+        assert position_of(encode(row)) == row.position
+
+
+def test_a_row_of_a_later_format_or_no_row_at_all_is_refused_with_what_to_do():
+    with pytest.raises(StateError, match="format 99"):
+        decode_row(encode(Row(symbol="a:B", format=99)))
+    with pytest.raises(StateError, match="cannot be read"):
+        decode_row(b"{")
+    with pytest.raises(StateError, match="no position"):
+        position_of(b"[]")

@@ -1,0 +1,226 @@
+"""The checkpoint's order, proven by crashing it at every place: the candles are the oracle's whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from decimal import Decimal
+
+import pytest
+from oracle import candles_of, closed, stored, timely
+from simulated_log import Broker, Crash, Worker
+from strategies import START
+
+from aggregate.core.aggregator import WindowRules
+from ashi.contracts import StateError, Trade, parse_timeframes
+
+NAMES = ["1m", "5m", "1h"]
+TIMEFRAMES = parse_timeframes(",".join(NAMES))
+RULES = WindowRules(TIMEFRAMES[0])
+SYMBOLS = [f"binance:S{number}" for number in range(5)]
+
+
+def disordered_trades(seed: int, count: int) -> list[Trade]:
+    """A log with disorder, late trades within and beyond the horizon, and quiet symbols."""
+    rng = random.Random(seed)
+    log = []
+    clock = START
+    for sequence in range(count):
+        clock += rng.choice([0, 10_000, 900_000, 20_000_000])
+        behind = rng.choice([0, 0, 0, rng.randint(0, 2_000_000), rng.randint(0, 200_000_000)])
+        traded_at = max(clock - behind, START)
+        log.append(
+            Trade(
+                rng.choice(SYMBOLS),
+                str(sequence),
+                Decimal(rng.randint(1, 10**6)) / 100,
+                Decimal(rng.randint(1, 10**9)) / 10**8,
+                rng.choice(["buy", "sell", None]),
+                traded_at,
+                traded_at,
+                sequence,
+            )
+        )
+    return log
+
+
+def expected(log: list[Trade]) -> dict:
+    return closed(candles_of(timely(log, "1m", RULES.horizon_us), NAMES), log, RULES.lateness_us)
+
+
+async def crash_again_and_again(seed: int, *, zombies: bool = False) -> None:
+    rng = random.Random(seed)
+    log = disordered_trades(seed, 120)
+    broker = Broker(partitions=3)
+    broker.publish(log)
+    undead: list[Worker] = []
+    for life in range(12):
+        worker = Worker(broker, TIMEFRAMES, RULES, seed=seed + life, crash_after=rng.randint(0, 60))
+        await worker.start()
+        try:
+            for _ in range(rng.randint(1, 12)):
+                for partition in list(worker.next):
+                    await worker.read(partition, rng.randint(1, 9))
+                for zombie in undead:  # declared dead, and writes on
+                    for partition in list(zombie.next):
+                        await zombie.read(partition, rng.randint(1, 5))
+                    await zombie.pipeline.checkpoint()
+                if rng.random() < 0.5:
+                    await worker.pipeline.checkpoint()
+            if zombies:
+                worker.crash_after = None
+                undead = [worker]
+        except Crash:
+            continue
+    last = Worker(broker, TIMEFRAMES, RULES, seed=seed)
+    await last.start()
+    await last.run_to_end()
+    assert stored(broker.candles()) == expected(log)
+    late = {dict(headers)["ashi.source"] for _, _, headers in broker.messages("trades.late")}
+    assert len(late) == len(log) - len(timely(log, "1m", RULES.horizon_us))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_worker_killed_at_any_send_leaves_the_oracles_candles(seed):
+    asyncio.run(crash_again_and_again(seed))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_worker_declared_dead_that_writes_on_does_no_harm(seed):
+    asyncio.run(crash_again_and_again(seed, zombies=True))
+
+
+def test_a_crash_at_each_single_send_of_one_run_leaves_the_oracles_candles():
+    log = disordered_trades(1, 60)
+
+    async def crash_at(place: int) -> bool:
+        broker = Broker(partitions=2)
+        broker.publish(log)
+        worker = Worker(broker, TIMEFRAMES, RULES, seed=place, crash_after=place)
+        await worker.start()
+        try:
+            await worker.run_to_end()
+        except Crash:
+            after = Worker(broker, TIMEFRAMES, RULES)
+            await after.start()
+            await after.run_to_end()
+            crashed = True
+        else:
+            crashed = False
+        assert stored(broker.candles()) == expected(log)
+        return crashed
+
+    places = 0
+    while asyncio.run(crash_at(places)):
+        places += 1
+    assert places > 100
+
+
+def test_a_chunk_from_before_a_rebalance_is_refused_and_read_again():
+    async def scenario() -> None:
+        log = disordered_trades(2, 40)
+        broker = Broker(partitions=1)
+        broker.publish(log)
+        worker = Worker(broker, TIMEFRAMES, RULES)
+        await worker.start()
+        await worker.read(0, 10)
+        worker.next[0] = 25  # as if a fetch from before the seek had been delivered
+        await worker.read(0, 5)
+        assert worker.rewound == [(0, 10)]
+        await worker.run_to_end()
+        assert stored(broker.candles()) == expected(log)
+
+    asyncio.run(scenario())
+
+
+def test_the_sweep_closes_windows_of_a_quiet_symbol_and_a_trade_that_comes_after_all_corrects_it():
+    async def scenario() -> None:
+        broker = Broker(partitions=1)
+        appended_ms = (START + 5_000_000) // 1000
+        first = Trade("binance:A", "1", Decimal(5), Decimal(1), "buy", START + 5_000_000, START, 1)
+        broker.publish([first], appended_ms)
+        worker = Worker(broker, TIMEFRAMES, RULES, quiet_close=True, now_us=START + 61_999_999)
+        await worker.start()
+        await worker.run_to_end()
+        assert broker.candles() == []
+        worker.now_us = START + 62_000_000
+        await worker.pipeline.checkpoint()
+        assert {(candle.timeframe, candle.trade_count, candle.version) for candle in broker.candles()} == {
+            ("1m", 1, 0),
+            ("5m", 1, 0),  # this minute is the last of its five
+        }
+
+        again = Worker(broker, TIMEFRAMES, RULES, quiet_close=True, now_us=START + 70_000_000)
+        await again.start()
+        broker.publish(
+            [Trade("binance:A", "2", Decimal(7), Decimal(1), "buy", START + 6_000_000, START, 2)], appended_ms
+        )
+        await again.run_to_end()
+        assert broker.candles()[-1].trade_count == 2
+        assert broker.candles()[-1].version == 1
+
+    asyncio.run(scenario())
+
+
+def test_the_sweep_waits_while_anything_is_unread():
+    async def scenario() -> None:
+        broker = Broker(partitions=1)
+        trades = [Trade("binance:A", str(n), Decimal(5), Decimal(1), "buy", START + n, START, n) for n in range(3)]
+        broker.publish(trades, START // 1000)
+        worker = Worker(broker, TIMEFRAMES, RULES, quiet_close=True, now_us=START + 10**9)
+        await worker.start()
+        await worker.read(0, 2)
+        await worker.pipeline.checkpoint()
+        assert broker.candles() == []
+        await worker.read(0, 1)
+        await worker.pipeline.checkpoint()
+        assert {candle.trade_count for candle in broker.candles()} == {3}
+
+    asyncio.run(scenario())
+
+
+def test_without_quiet_close_wall_time_closes_nothing():
+    async def scenario() -> None:
+        broker = Broker(partitions=1)
+        broker.publish([Trade("binance:A", "1", Decimal(5), Decimal(1), "buy", START, START, 1)], START // 1000)
+        worker = Worker(broker, TIMEFRAMES, RULES, quiet_close=False, now_us=START + 10**12)
+        await worker.start()
+        await worker.run_to_end()
+        assert broker.candles() == []
+
+    asyncio.run(scenario())
+
+
+def test_a_state_whose_log_has_expired_or_was_made_anew_is_an_error_that_says_so():
+    async def scenario() -> None:
+        broker = Broker(partitions=1)
+        broker.publish(disordered_trades(3, 20))
+        worker = Worker(broker, TIMEFRAMES, RULES)
+        await worker.start()
+        await worker.run_to_end()
+        behind = Worker(broker, TIMEFRAMES, RULES)
+        with pytest.raises(StateError, match="expired before they were aggregated"):
+            await behind.pipeline.resume({0: 20}, {0: 25}, {0: 40})
+        with pytest.raises(StateError, match="made anew"):
+            await behind.pipeline.resume({0: 20}, {0: 0}, {0: 5})
+
+    asyncio.run(scenario())
+
+
+def test_a_state_that_begins_where_the_log_has_expired_emits_no_window_from_before():
+    async def scenario() -> None:
+        broker = Broker(partitions=1)
+        log = [
+            Trade("binance:A", str(n), Decimal(5), Decimal(1), None, START + n * 20_000_000, START, n)
+            for n in range(40)
+        ]
+        broker.publish(log)
+        worker = Worker(broker, TIMEFRAMES, RULES)
+        worker.next = await worker.pipeline.resume({0: None}, {0: 10}, {0: 40})
+        await worker.run_to_end()
+        first_read = log[10].traded_at
+        kept = {key: value for key, value in expected(log).items() if key[2] >= first_read}
+        assert stored(broker.candles()) == kept
+        assert kept
+
+    asyncio.run(scenario())
