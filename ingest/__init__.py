@@ -1,0 +1,1 @@
+"""The first stage: what venues send becomes the topic `trades`."""

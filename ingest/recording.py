@@ -1,0 +1,221 @@
+"""Recordings: what a venue sent, a frame per line. The format is described in docs/recordings.md.
+
+    <receive time in ns since the epoch> <frame>
+
+plain or gzip (told by the first bytes, not by the name). Everything that can be read is given before an error is.
+"""
+
+from __future__ import annotations
+
+import zlib
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ashi.contracts.errors import RecordingError, UsageError
+from ashi.contracts.trade import EARLIEST_US, LATEST_US
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+MAX_LINE: Final = 16 * 1024 * 1024
+"""A longer line is given as a bad line, cut to this length. No venue sends frames of a tenth of it."""
+
+PREFLIGHT_LINES: Final = 100
+
+_CHUNK: Final = 64 * 1024
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_GZIP_WINDOW: Final = 31
+"""zlib's way to say: expect a gzip header and check the checksum at the end."""
+
+
+class Line(NamedTuple):
+    """A line of the form of a recording; the frame itself is not looked into. `received_at` is in µs."""
+
+    number: int
+    received_at: int
+    frame: bytes
+
+
+class BadLine(NamedTuple):
+    """A line that is not of that form, whole (or its first 16 MiB), and why."""
+
+    number: int
+    line: bytes
+    reason: str
+
+
+def read_recording(path: Path) -> Iterator[Line | BadLine]:
+    """Give the lines of a recording, numbered from 1; blank ones are left out.
+
+    Raises:
+        RecordingError: it can be read no further (a cut or damaged .gz, a failing disk). By then all lines before
+            that place have been given.
+
+    """
+    number = 0
+    lines = _split(_decompressed(path))
+    while True:
+        try:
+            text = next(lines, None)
+        except (zlib.error, EOFError) as error:
+            raise RecordingError(
+                f"{path}: the compressed data after line {number} is {_damage(error)}; everything before was read. "
+                "Get a complete copy of the file, or go on without the rest of it"
+            ) from error
+        except OSError as error:
+            raise RecordingError(
+                f"{path}: reading failed after line {number}: {error.strerror or error}; everything before was read. "
+                "Check the disk or mount the file is on"
+            ) from error
+        if text is None:
+            return
+        number += 1
+        if text.strip():
+            yield _parse(number, text)
+
+
+def preflight(path: Path) -> None:
+    """Refuse a path before anything is started for it.
+
+    Raises:
+        UsageError: nothing is there, it is a directory, may not be read, is empty, or is no recording: none of its
+            first 100 lines has the form of one.
+
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory: name the recordings in it, such as {path}/*.gz")
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such file")
+    if not path.is_file():
+        raise UsageError(f"{path} is not a regular file: a recording is looked at before it is replayed")
+    first: BadLine | None = None
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+        for line in islice(read_recording(path), PREFLIGHT_LINES):
+            if isinstance(line, Line):
+                return
+            first = first or line
+    except PermissionError as error:
+        raise UsageError(f"{path} may not be read by this user ({error.strerror}): change its permissions") from error
+    except (RecordingError, OSError) as error:
+        if first is None:
+            raise UsageError(f"{path} cannot be read at all: {error}") from error
+    if first is None:
+        raise UsageError(f"{path} is empty: there is nothing to replay")
+    raise UsageError(
+        f"{path} is not a recording: none of its first {PREFLIGHT_LINES} lines is a receive time in nanoseconds, "
+        f"a space and a frame. Line {first.number}: {first.reason}. The format is described in docs/recordings.md"
+    )
+
+
+def _parse(number: int, text: bytes) -> Line | BadLine:
+    if len(text) > MAX_LINE:
+        return BadLine(number, text[:MAX_LINE], f"the line is longer than {MAX_LINE} bytes")
+    time, _, frame = text.rstrip(b"\r").partition(b" ")
+    if not time.isdigit() or len(time) > 20:
+        return BadLine(number, text, f"{_shown(text)} does not begin with a receive time in nanoseconds and a space")
+    received_at = int(time) // 1000
+    if not EARLIEST_US <= received_at <= LATEST_US:
+        return BadLine(number, text, f"receive time {time.decode()} {_unit(int(time))}, not nanoseconds")
+    if not frame.strip():
+        return BadLine(number, text, "there is no frame after the receive time")
+    return Line(number, received_at, frame)
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:30].decode(errors="replace"))
+
+
+def _unit(time: int) -> str:
+    for unit, factor in (("seconds", 10**6), ("milliseconds", 10**3), ("microseconds", 1)):
+        if EARLIEST_US <= time * factor <= LATEST_US:
+            return f"looks like {unit}"
+    return "is out of range"
+
+
+def _split(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines without their newline; the last may lack one. Of a line longer than MAX_LINE only its head is kept."""
+    rest: list[bytes] = []
+    size = 0
+    error: Exception | None = None
+    while True:
+        try:
+            chunk = next(chunks, None)
+        except (zlib.error, EOFError, OSError) as reason:
+            chunk, error = None, reason
+        if chunk is None:
+            break
+        head, *lines = chunk.split(b"\n")
+        if size <= MAX_LINE:
+            rest.append(head)
+            size += len(head)
+        if lines:
+            yield b"".join(rest)
+            yield from lines[:-1]
+            rest, size = [lines[-1]], len(lines[-1])
+    if size:
+        # A line cut mid-way is handed on as well: what is left of it is rejected by whoever reads it, and so counted.
+        yield b"".join(rest)
+    if error is not None:
+        raise error
+
+
+def _decompressed(path: Path) -> Iterator[bytes]:
+    """The bytes of the file, in pieces.
+
+    Raises:
+        EOFError: compressed data ends early.
+        zlib.error: compressed data is damaged.
+        OSError: the file cannot be read.
+
+    """
+    with path.open("rb") as file:
+        magic = file.read(len(_GZIP_MAGIC))
+        file.seek(0)
+        if magic == _GZIP_MAGIC:
+            yield from _gunzip(file)
+        else:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+
+
+def _gunzip(file: BinaryIO) -> Iterator[bytes]:
+    """Like gzip.GzipFile, which drops up to a buffer of good data in front of a damaged place; this gives all of it."""
+    stream: zlib._Decompress | None = None
+    while data := file.read(_CHUNK):
+        while data:
+            if stream is None:
+                # Another member may follow (of files that were appended to), or padding with zeros.
+                data = data.lstrip(b"\0")
+                stream = zlib.decompressobj(_GZIP_WINDOW) if data else None
+                continue
+            before = stream.copy()
+            try:
+                piece = stream.decompress(data)
+            except zlib.error:
+                yield _readable(before, data)
+                raise
+            yield piece
+            data = stream.unused_data
+            if stream.eof:
+                stream = None
+    if stream is not None:
+        raise EOFError
+
+
+def _readable(stream: zlib._Decompress, data: bytes) -> bytes:
+    """What can be got out of `data` before the place where it is damaged, byte by byte."""
+    readable = bytearray()
+    try:
+        for place in range(len(data)):
+            readable += stream.decompress(data[place : place + 1])
+    except zlib.error:
+        pass
+    return bytes(readable)
+
+
+def _damage(error: Exception) -> str:
+    return "cut off" if isinstance(error, EOFError) else f"damaged ({error})"

@@ -1,0 +1,121 @@
+"""What a venue module is: frames in, trades out.
+
+The shape is that of a sans-I/O protocol (see the `websockets` library's `protocol.py`): an object that is fed bytes
+and gives back events, and that neither reads a socket, nor a clock, nor writes anything. So a live session, a replay
+of a recording and a test use the same parser, and what it makes of a frame depends on the frame alone.
+
+Which frames end where:
+
+    a trade                                   -> Parsed.trades
+    several, some of them bad                 -> the good ones in Parsed.trades, each bad one in Parsed.rejected
+    claims to be a trade, and is not          -> Parsed.rejected, whole
+    neither UTF-8 nor JSON nor an object      -> Parsed.rejected, whole
+    an object of a shape the venue never sends -> Parsed.rejected, whole
+    order book, ticker, acknowledgment, …     -> neither: skipped
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+
+from ashi.contracts.errors import ContractError
+from ashi.contracts.symbol import make_symbol
+
+if TYPE_CHECKING:
+    from collections.abc import Set
+
+    from ashi.contracts.trade import Trade
+
+MAX_REASON: Final = 400
+"""Reasons become message headers; a number of a million digits must not become one."""
+
+BAD_FRAME: Final = (msgspec.MsgspecError, UnicodeDecodeError, ContractError, RecursionError)
+"""All that reading a frame can raise. RecursionError: JSON nested thousands of levels deep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """What could not be read: the bytes as they came, why, and the symbol where the frame still tells it."""
+
+    value: bytes
+    reason: str
+    symbol: str | None = None
+
+
+@dataclass(slots=True)
+class Parsed:
+    """What one frame gave. Both lists empty: the frame is of a kind that carries no trades."""
+
+    trades: list[Trade] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+    @property
+    def skipped(self) -> bool:
+        """True for a frame that carries no trades and is in order, such as an order book."""
+        return not self.trades and not self.rejected
+
+
+class Venue(Protocol):
+    """A parser of one venue's frames, made for one feed (one connection, or one recording)."""
+
+    @property
+    def name(self) -> str:
+        """The venue as it begins its symbols: `bitflyer`."""
+
+    def parse(self, frame: bytes, received_at: int) -> Parsed:
+        """Read one frame that was received at `received_at` (µs). Never raises: see the table above."""
+
+
+symbol_of = lru_cache(maxsize=4096)(make_symbol)
+"""`make_symbol`, remembered: a feed names the same few markets in every frame."""
+
+
+def reject(value: bytes, error: Exception, symbol: str | None = None) -> Rejected:
+    """A rejection whose reason is the error in words a person understands."""
+    reason = explain(value, error)
+    return Rejected(value, reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…", symbol)
+
+
+_AT_BYTE = re.compile(r"\(byte ([0-9]+)\)")
+_NEAR: Final = 20
+
+
+def explain(value: bytes, error: Exception) -> str:
+    """Say what is wrong with `value`: the field, or the place where it stops being JSON."""
+    match error:
+        case ContractError():
+            return str(error)
+        case UnicodeDecodeError():
+            return f"not valid UTF-8: byte {value[error.start]:#04x} at position {error.start}"
+        case RecursionError():
+            return "not a frame: its JSON is nested too deeply to be read"
+        case msgspec.ValidationError():
+            return f"not a trade as the venue documents it: {error}"
+        case _:
+            near = ""
+            if (at := _AT_BYTE.search(str(error))) is not None:
+                place = int(at[1])
+                near = f", near {value[max(place - _NEAR, 0) : place + _NEAR].decode(errors='replace')!r}"
+            return f"not valid JSON: {error}{near}"
+
+
+_keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def check_known(frame: bytes, known: Set[str], venue: str) -> None:
+    """Accept an object without trades if it has a key by which the venue's other frames are known.
+
+    Raises:
+        ContractError: it has none of them.
+        msgspec.MsgspecError: it is no JSON object.
+
+    """
+    keys = _keys.decode(frame).keys()
+    if keys.isdisjoint(known):
+        listed = ", ".join(sorted(keys)[:8]) or "none"
+        raise ContractError(f"not a frame that {venue} documents: its keys are {listed}; is this another venue's feed?")
