@@ -11,7 +11,6 @@ from typing import Any
 
 import faust
 import mode
-from faust.types import TP
 
 from aggregate.core.aggregator import WindowRules
 from aggregate.lease import Lease
@@ -55,7 +54,7 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
 
     def end_of(self, partition: int) -> int | None:
         """The end of `trades` in `partition` as of the last fetch, or None when it is not known."""
-        end: int | None = self.consumer.highwater(TP(TRADES, partition))
+        end: int | None = self.consumer.end_of(partition)
         return end
 
     async def resume(

@@ -65,6 +65,8 @@ class Pipeline:
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         """Tables are in the order of `timeframes`, the finest first."""
+        self.checkpoints = 0
+        """How many have been completed: the sign of life of a worker, busy or idle."""
         self._timeframes = timeframes
         self._rules = rules
         self._quiet_close = quiet_close
@@ -166,6 +168,7 @@ class Pipeline:
                 metrics.position.labels(state.number).set(state.next - 1)
             for state in self._states.values():
                 metrics.checkpoint_timestamp_seconds.labels(state.number).set_to_current_time()
+            self.checkpoints += 1
             metrics.checkpoint_seconds.observe(time.monotonic() - began)
 
     async def _refuse(self, chunk: Chunk, acknowledge: Acknowledge, state: PartitionState | None) -> None:

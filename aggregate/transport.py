@@ -168,9 +168,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
             await self.rewind(tp.partition, start)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """A rebalance begins: what was fetched so far continues nothing."""
+        """A rebalance begins: what was fetched so far continues nothing, and the state is let go once it is durable."""
         self._next.clear()
         await super().on_partitions_revoked(revoked)
+        await self.app.resume({}, {}, {})
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """A rebalance ends; the positions come with `perform_seek`."""
@@ -185,6 +186,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
     def mark_durable(self, partition: int, end: int) -> None:
         """All effects of `trades` in `partition` up to `end` (exclusive) are acknowledged: that may be committed."""
         self._durable[TP(TRADES, partition)] = end
+
+    def end_of(self, partition: int) -> int | None:
+        """The end of `trades` in `partition` as of the last fetch; None when it is not known, or is not ours."""
+        try:
+            end: int | None = self.highwater(TP(TRADES, partition))
+        except AssertionError:  # aiokafka's answer for a partition that a rebalance has just taken away
+            return None
+        return end
 
     def _new_offset(self, tp: TP) -> int | None:
         """What to commit: what a checkpoint has made durable.

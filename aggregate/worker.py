@@ -49,19 +49,24 @@ async def _watch(service: Service, app: AggregateApp, lease: Lease, starting: as
     """Until told to stop: raise what the application died of, beat while it makes progress."""
     app.finalize()
     collect_at = asyncio.get_running_loop().time()
-    frozen = False
+    ready = False
+    seen_checkpoints = 0
     while not service.stopping.is_set():
         lease.check()
         _raise_failure(app, starting)
-        if not frozen and starting.done():
+        if not ready and starting.done():
             service.health.set_ready(True, "aggregating")
             _log.info("ready")
             _quiet_collector()
-            frozen = True
-        if frozen and asyncio.get_running_loop().time() > collect_at + _COLLECT_EVERY_S:
+            ready = True
+        if ready and asyncio.get_running_loop().time() > collect_at + _COLLECT_EVERY_S:
             collect_at = asyncio.get_running_loop().time()
             gc.collect(1)
-        service.health.beat()
+        # Before it is ready it recovers, which has bounds of its own. Afterwards only a checkpoint is progress: an
+        # idle worker makes them too, one that waits for ever on Kafka does not.
+        if not ready or app.pipeline.checkpoints != seen_checkpoints:
+            seen_checkpoints = app.pipeline.checkpoints
+            service.health.beat()
         try:
             async with asyncio.timeout(_WATCH_INTERVAL_S):
                 await service.stopping.wait()

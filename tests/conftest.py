@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from ashi.cli.broker import Broker
+from ashi.cli.children import spawn, stop_all
 from ashi.contracts.topics import topic_specs
 from ashi.runtime.kafka import admin_client, partitions_of_topics
 from ashi.runtime.settings import Settings
@@ -45,6 +49,60 @@ def kafka_settings(kafka: Broker) -> Settings:
     chosen = Settings.from_environment({"ASHI_KAFKA_BOOTSTRAP": kafka.bootstrap, "ASHI_SESSION_TIMEOUT": "6s"})
     asyncio.run(renew_topics(chosen))
     return chosen
+
+
+class Stage:
+    """A stage of the flow as a process of its own, as a user starts it: `ashi aggregate`, `ashi sink sqlite`."""
+
+    def __init__(self, settings: Settings, log: Path, arguments: tuple[str, ...], env: dict[str, str]) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = spawn(
+                [sys.executable, "-m", "ashi.cli.main", *arguments],
+                env=os.environ
+                | {
+                    "ASHI_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+                    "ASHI_SESSION_TIMEOUT": "6s",
+                    "ASHI_QUIET_CLOSE": "off",
+                    "ASHI_METRICS_PORT": "0",
+                }
+                | env,
+                stdout=output,
+                stderr=output,
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+    def wait_for(self, text: str, timeout_s: float = 40) -> None:
+        """Wait until the log says so."""
+        deadline = time.monotonic() + timeout_s
+        while text not in self.log.read_text():
+            assert self.process.poll() is None or text in self.log.read_text(), self.log.read_text()[-3000:]
+            assert time.monotonic() < deadline, f"no {text!r} in {self.log.read_text()[-3000:]}"
+            time.sleep(0.05)
+
+
+class StartStage(Protocol):
+    def __call__(self, *arguments: str, **env: str) -> Stage: ...
+
+
+@pytest.fixture
+def start_stage(kafka_settings: Settings, tmp_path: Path) -> Iterator[StartStage]:
+    """Start stages against the test's Kafka; whatever is left of them is stopped when the test ends."""
+    stages: list[Stage] = []
+
+    def start(*arguments: str, **env: str) -> Stage:
+        stages.append(Stage(kafka_settings, tmp_path / f"stage-{len(stages)}.log", arguments, env))
+        return stages[-1]
+
+    yield start
+    # A member that was killed keeps the next test's group waiting for its session to expire.
+    stop_all([stage.process for stage in stages], 10)
 
 
 async def renew_topics(chosen: Settings) -> None:

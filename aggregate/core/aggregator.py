@@ -193,6 +193,17 @@ class CandleAggregator:
             return None
         return self._candle(max(open_windows, key=lambda window: window.fold.open_time).fold)
 
+    def get_open_candles(self) -> list[Candle]:
+        """The candles of all windows that have not closed yet, oldest first.
+
+        Without those before the edge, which may lack trades and will not be emitted either.
+        """
+        return [
+            self._candle(window.fold)
+            for open_time, window in sorted(self.row.windows.items())
+            if window.emitted == NEVER and open_time >= self.row.edge
+        ]
+
     def get_last_closed_candle(self) -> Candle | None:
         """The newest closed candle, with the corrections that have reached it, or None."""
         closed = [window for window in self.row.windows.values() if window.emitted != NEVER]

@@ -1,0 +1,223 @@
+"""The aggregate worker on a real Kafka: killed, frozen, rebalanced, fed with garbage."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import time
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from oracle import candles_of, closed, stored, timely
+from strategies import START
+
+from ashi.contracts import Trade, decode_candle, encode_trade
+from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES, TRADES_DEAD, TRADES_LATE
+from ashi.runtime.kafka import make_producer, partition_of, read_topic
+from ashi.runtime.offsets import committed_offsets, end_offsets
+from ashi.runtime.settings import Settings
+
+pytestmark = pytest.mark.kafka
+
+NAMES = ["1m", "5m", "1h"]
+SYMBOLS = [f"binance:S{number}USDT" for number in range(24)]
+
+
+def steady_trades(count: int, seed: int = 1) -> list[Trade]:
+    """Many symbols, disorder within the lateness, and some trades late within and beyond the horizon."""
+    rng = random.Random(seed)
+    log = []
+    for sequence in range(count):
+        behind = rng.choice([0] * 95 + [rng.randint(0, 100_000_000)] * 4 + [rng.randint(200_000_000, 300_000_000)])
+        traded_at = START + sequence * 60_000 + rng.randint(0, 1_900_000) - behind
+        log.append(
+            Trade(
+                rng.choice(SYMBOLS),
+                str(sequence),
+                Decimal(rng.randint(1, 10**6)) / 100,
+                Decimal(rng.randint(1, 10**9)) / 10**8,
+                rng.choice(["buy", "sell", None]),
+                traded_at,
+                traded_at,
+                sequence,
+            )
+        )
+    return log
+
+
+async def publish(settings: Settings, trades: list[Trade], **options: Any) -> None:
+    producer = make_producer(settings, **options)
+    await producer.start()
+    sent = [await producer.send(TRADES, key=t.symbol.encode(), value=encode_trade(t)) for t in trades]
+    await asyncio.gather(*sent)
+    await producer.stop()
+
+
+async def aggregated(settings: Settings, timeout_s: float = 60) -> None:
+    """Wait until every trade has been aggregated and committed."""
+    ends = {partition: end for partition, end in (await end_offsets(settings, TRADES)).items() if end}
+    deadline = time.monotonic() + timeout_s
+    while (done := await committed_offsets(settings, AGGREGATE_APP, TRADES)) != ends:
+        assert time.monotonic() < deadline, f"aggregated only up to {done} of {ends}"
+        await asyncio.sleep(0.1)
+
+
+async def messages(settings: Settings, topic: str) -> list[Any]:
+    return [record async for record in read_topic(settings, topic)]
+
+
+async def some_candles(settings: Settings) -> None:
+    deadline = time.monotonic() + 60
+    while not await messages(settings, CANDLES):
+        assert time.monotonic() < deadline, "no candle comes"
+        await asyncio.sleep(0.05)
+
+
+async def check(settings: Settings, log: list[Trade]) -> None:
+    candles = [decode_candle(record.value) for record in await messages(settings, CANDLES)]
+    counted = timely(log, "1m", 120_000_000)
+    assert stored(candles) == closed(candles_of(counted, NAMES), log, 2_000_000)
+    late = {dict(record.headers)["ashi.source"] for record in await messages(settings, TRADES_LATE)}
+    assert len(late) == len(log) - len(counted)
+
+
+def test_a_worker_killed_in_mid_replay_and_started_again_leaves_the_oracles_candles(kafka_settings, start_stage):
+    log = steady_trades(40_000)
+
+    async def scenario() -> None:
+        worker = start_stage("aggregate", ASHI_CHECKPOINT_INTERVAL="50ms")
+        await asyncio.to_thread(worker.wait_for, "ready")
+        third = len(log) // 3
+        for part in range(3):
+            publishing = asyncio.create_task(publish(kafka_settings, log[part * third : (part + 1) * third]))
+            await some_candles(kafka_settings)
+            if part < 2:
+                worker.kill()
+                await publishing
+                worker = start_stage("aggregate", ASHI_CHECKPOINT_INTERVAL="50ms")
+                await asyncio.to_thread(worker.wait_for, "ready")
+            await publishing
+        await publish(kafka_settings, log[3 * third :])
+        await aggregated(kafka_settings)
+        await check(kafka_settings, log)
+
+    asyncio.run(scenario())
+
+
+def test_workers_that_come_go_and_freeze_leave_the_oracles_candles(kafka_settings, start_stage):
+    log = steady_trades(30_000, seed=2)
+
+    async def scenario() -> None:
+        first = start_stage("aggregate")
+        await asyncio.to_thread(first.wait_for, "ready")
+        publishing = asyncio.create_task(slowly(kafka_settings, log, seconds=20))
+        second = start_stage("aggregate")
+        await asyncio.to_thread(second.wait_for, "ready")
+        second.signal(signal.SIGSTOP)
+        await asyncio.sleep(8)  # longer than the session timeout: Kafka declares it dead
+        second.signal(signal.SIGCONT)
+        assert await asyncio.to_thread(second.process.wait, 20) == 75
+        third = start_stage("aggregate")
+        await asyncio.to_thread(third.wait_for, "ready")
+        first.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(first.process.wait, 25) == 0
+        await publishing
+        await aggregated(kafka_settings)
+        await check(kafka_settings, log)
+
+    asyncio.run(scenario())
+
+
+async def slowly(settings: Settings, log: list[Trade], seconds: float) -> None:
+    steps = 50
+    size = -(-len(log) // steps)
+    for step in range(steps):
+        await publish(settings, log[step * size : (step + 1) * size])
+        await asyncio.sleep(seconds / steps)
+
+
+def test_what_is_no_trade_ends_in_trades_dead_with_the_reason_and_the_rest_goes_through(kafka_settings, start_stage):
+    log = [Trade("binance:A", str(n), Decimal(5), Decimal(1), "buy", START + n * 10**6, START, n) for n in range(100)]
+    sound = json.loads(encode_trade(log[0]))
+    key = b"binance:A"
+    home = partition_of(key, 8)
+    garbage = [
+        (key, home, b"garbage", "JSON"),
+        (key, home, b"", "not a trade"),
+        (key, home, None, "not a trade"),
+        (key, home, b"\xff\xfe", "not a trade"),
+        (key, home, json.dumps(sound | {"price": "NaN"}).encode(), "price NaN is not a finite number"),
+        (key, home, json.dumps(sound | {"size": "-1"}).encode(), "size -1 is negative"),
+        (key, home, json.dumps(sound | {"traded_at": START // 1000}).encode(), "looks like milliseconds"),
+        (key, home, json.dumps(sound | {"received_at": START // 10**6}).encode(), "looks like seconds"),
+        (key, home, json.dumps(sound | {"price": "1" * 39}).encode(), "39 digits"),
+        (key, home, encode_trade(log[0]) + b"," + encode_trade(log[1]), "JSON"),
+        (key, home, json.dumps(sound | {"symbol": "A"}).encode(), "no venue"),
+        (b"binance:B", home, encode_trade(log[0]), "is not its trade's symbol"),
+        (None, home, encode_trade(log[0]), "is not its trade's symbol"),
+        (key, (home + 1) % 8, encode_trade(log[0]), f"belongs on partition {home}"),
+    ]
+
+    async def scenario() -> None:
+        producer = make_producer(kafka_settings)
+        await producer.start()
+        for trade, (bad_key, partition, value, _) in zip(log, garbage * 8, strict=False):
+            await producer.send(TRADES, key=bad_key, partition=partition, value=value)
+            await producer.send(TRADES, key=key, value=encode_trade(trade))
+        await producer.stop()
+        start_stage("aggregate")
+        await aggregated(kafka_settings)
+        dead = await messages(kafka_settings, TRADES_DEAD)
+        assert len(dead) == len(log)
+        values = {record.value or b"" for record in dead}
+        assert values == {value or b"" for _, _, value, _ in garbage}
+        for _, _, value, reason in garbage:
+            reasons = [dict(r.headers)["ashi.reason"].decode() for r in dead if (r.value or b"") == (value or b"")]
+            assert any(reason in text for text in reasons), (reason, reasons)
+        candles = [decode_candle(record.value) for record in await messages(kafka_settings, CANDLES)]
+        assert stored(candles) == closed(candles_of(log, NAMES), log, 2_000_000)
+
+    asyncio.run(scenario())
+
+
+def test_offsets_that_the_log_does_not_have_do_not_stop_the_worker(kafka_settings, start_stage):
+    log = [Trade("binance:A", str(n), Decimal(5), Decimal(1), None, START + n * 10**6, START, n) for n in range(200)]
+
+    async def scenario() -> None:
+        producer = make_producer(kafka_settings, transactional_id="someone-elses")
+        await producer.start()
+        for begin in range(0, len(log), 10):  # each transaction leaves a marker, which takes an offset
+            async with producer.transaction():
+                for trade in log[begin : begin + 10]:
+                    await producer.send(TRADES, key=trade.symbol.encode(), value=encode_trade(trade))
+        await producer.stop()
+        start_stage("aggregate")
+        deadline = time.monotonic() + 60
+        expected = closed(candles_of(log, NAMES), log, 2_000_000)
+        while len(candles := await messages(kafka_settings, CANDLES)) < len(expected):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.2)
+        assert stored([decode_candle(record.value) for record in candles]) == expected
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_without_its_topics_says_what_to_do(kafka_settings, start_stage):
+    worker = start_stage("aggregate", ASHI_TIMEFRAMES="1m,7m,1h")
+    assert worker.process.wait(30) == 2 or "does not divide" in worker.log.read_text()
+    worker = start_stage("aggregate", ASHI_TIMEFRAMES="1m,2m")
+    assert worker.process.wait(30) == 1
+    assert "ashi-aggregate-ohlcv-2m-changelog" in worker.log.read_text()
+    assert "ashi topics create" in worker.log.read_text()
+
+
+def test_a_worker_with_other_settings_than_the_state_was_built_with_refuses_to_start(kafka_settings, start_stage):
+    first = start_stage("aggregate")
+    first.wait_for("ready")
+    other = start_stage("aggregate", ASHI_ALLOWED_LATENESS="5s")
+    assert other.process.wait(30) == 1
+    assert "ASHI_ALLOWED_LATENESS=2s" in other.log.read_text()
+    assert first.process.poll() is None
