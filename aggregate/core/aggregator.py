@@ -105,27 +105,27 @@ class CandleAggregator:
         self.advance(offset, trade.traded_at)
         if late:
             return []
-        return self.merge(fold_trades((trade,), self.timeframe.open_time(trade.traded_at), offset), trade.symbol)
+        return self.merge(fold_trades((trade,), self.timeframe.open_time(trade.traded_at), offset))
 
     def is_late(self, traded_at: int) -> bool:
         """Whether a trade of that time (µs) is too late: beyond the horizon, or its window has been dropped."""
         return is_late(self.rules, self.row.data_clock, self.row.floor, traded_at)
 
-    def merge(self, partial: Fold, symbol: str) -> list[Candle]:
+    def merge(self, partial: Fold) -> list[Candle]:
         """Add a partial fold of trades not seen before, of any one window of the finest timeframe or of this one.
 
         Returns the candles that its newest trade closed, oldest first. Partial folds are merged oldest window
         first, else a window could close before its last trades are in, and would then be corrected.
         """
         row = self.row
-        if row.symbol != symbol:
+        if row.symbol != partial.symbol:
             if row.symbol:
-                raise ContractError(f"symbol {symbol!r} given to the aggregator of {row.symbol!r}: use one per symbol")
-            row.symbol = symbol
+                raise ContractError(f"{partial.symbol!r} given to the aggregator of {row.symbol!r}: use one per symbol")
+            row.symbol = partial.symbol
         open_time = self.timeframe.open_time(partial.open_time)
         window = row.windows.get(open_time)
         if window is None:
-            fold = msgspec.structs.replace(partial, open_time=open_time)
+            fold = msgspec.structs.replace(partial, open_time=open_time, symbol="")
             row.windows[open_time] = Window(fold)
             self._next_close = min(self._next_close, self._closes_at(open_time))
         else:

@@ -19,10 +19,11 @@ Rank = tuple[int, int, str, Decimal]
 a venue gave the same time and sequence, so that no tie is ever broken by arrival."""
 
 
-class Fold(msgspec.Struct):
+class Fold(msgspec.Struct, omit_defaults=True):
     """The sums over some trades of one symbol and one window.
 
     Attributes:
+        symbol: whose trades; empty inside a row, which has it once.
         open_time: start of the window, µs.
         first: rank of the least trade, whose price is the open; `last` of the greatest, whose price is the close.
         volume: base currency; `quote_volume` in quote currency, the sum of price * size.
@@ -41,6 +42,7 @@ class Fold(msgspec.Struct):
     taker_buy_volume: Decimal
     taker_buy_quote_volume: Decimal
     offset: int
+    symbol: str = ""
 
     def merge(self, other: Fold) -> None:
         """Add the trades of `other`, which must be others than those already folded in."""
@@ -80,4 +82,5 @@ def fold_trades(trades: Sequence[Trade], open_time: int, offset: int) -> Fold:
             taker_buy_volume=sum(compress(sizes, taker_buys), _ZERO),
             taker_buy_quote_volume=sum(compress(quotes, taker_buys), _ZERO),
             offset=offset,
+            symbol=trades[0].symbol,
         )

@@ -97,10 +97,7 @@ class SymbolAggregator:
             group[0].append(trade)
             group[1].append(offset)
         partials = [fold_trades(of, start, places[-1]) for start, (of, places) in sorted(groups.items())]
-        symbol = trades[0].symbol
-        candles = [
-            candle for aggregator in self.rows for partial in partials for candle in aggregator.merge(partial, symbol)
-        ]
+        candles = [candle for aggregator in self.rows for partial in partials for candle in aggregator.merge(partial)]
         for aggregator in self.rows:
             aggregator.advance(offsets[-1], clock)
         return candles, late
