@@ -187,6 +187,19 @@ def test_windows_that_began_before_the_edge_are_never_emitted():
     assert any(c.timeframe == "5m" for c in candles)
 
 
+def test_open_candles_are_all_windows_not_closed_yet_but_those_before_the_edge():
+    aggregator = CandleAggregator("1m", rules(), Row(edge=START))
+    assert aggregator.get_open_candles() == []
+    for minute, sequence in ((-0.5, 1), (0, 2), (0.9999, 3), (1.01, 4)):
+        aggregator.on_trade(make_trade(minute, sequence))  # the window of minute 0 waits for the lateness
+    assert [(c.open_time, c.trade_count) for c in aggregator.get_open_candles()] == [
+        (START, 2),
+        (START + 60_000_000, 1),
+    ]
+    aggregator.on_trade(make_trade(1.5, 5))
+    assert aggregator.get_open_candles() == [aggregator.get_current_candle()]
+
+
 def test_an_aggregator_refuses_the_trades_of_another_symbol():
     aggregator = CandleAggregator("1m")
     aggregator.on_trade(make_trade(0, 1))

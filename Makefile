@@ -1,0 +1,47 @@
+# Everything is in .venv and .ashi under this folder, and in your user's caches. `make help` lists the targets.
+
+# The first Python that is new enough; `make setup PYTHON=/path/to/python3.12` names another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
+STAMP := .venv/.set-up
+
+.PHONY: help setup demo test lint bench lock clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' Makefile | expand -t 10
+
+setup: $(STAMP)  ## make .venv with Ashi and all it needs, as locked
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Ashi needs Python 3.11 or newer, and $(PYTHON) is not: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP)  ## real recordings through the whole flow on this machine
+	@.venv/bin/ashi demo
+
+test: $(STAMP)  ## all tests, also those that need a broker (they start it themselves)
+	.venv/bin/pytest
+
+lint: $(STAMP)  ## style, types and the rules of who may import whom
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: $(STAMP)  ## trades per second, next to the plain Faust way
+	.venv/bin/python benchmarks/throughput.py
+
+lock: $(STAMP)  ## resolve the dependencies anew
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		pyproject.toml --output-file requirements.lock
+
+clean:  ## remove what the other targets made here (a running `ashi broker` must be stopped first)
+	rm -rf .venv .ashi build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,144 @@
+"""What each `ashi` command does with its options; heavy libraries are imported by the command that needs them.
+
+Every function gives the exit status and raises AshiError.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+
+def demo(options: argparse.Namespace) -> int:
+    """`ashi demo`."""
+    from ashi.cli.demo import DemoOptions, run_demo
+
+    recordings: dict[str, list[Path]] = {}
+    for venue, path in options.recording:
+        recordings.setdefault(venue, []).append(path)
+    return run_demo(
+        DemoOptions(
+            recordings=recordings,
+            storage=options.storage,
+            workers=options.workers,
+            timeframes=options.timeframes,
+            workdir=options.workdir,
+            json=options.json,
+            overwrite=options.overwrite,
+        )
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def broker_start(options: argparse.Namespace) -> int:
+    """`ashi broker start`: the address goes to stdout, in the form that a shell can evaluate."""
+    from ashi.cli.broker import Broker
+
+    broker = Broker(options.workdir)
+    broker.start(port=options.port, say=_say)
+    print(f"export ASHI_KAFKA_BOOTSTRAP={broker.bootstrap}")
+    return 0
+
+
+def broker_stop(options: argparse.Namespace) -> int:
+    """`ashi broker stop`."""
+    from ashi.cli.broker import Broker
+
+    Broker(options.workdir).stop(say=_say)
+    return 0
+
+
+def broker_status(options: argparse.Namespace) -> int:
+    """`ashi broker status`: an error when none runs."""
+    from ashi.cli.broker import Broker
+
+    print(f"a broker runs on {Broker(options.workdir).bootstrap}")
+    return 0
+
+
+def topics_create(_: argparse.Namespace) -> int:
+    """`ashi topics create`."""
+    import asyncio
+
+    from ashi.contracts.topics import topic_specs
+    from ashi.runtime.settings import Settings
+    from ashi.runtime.topics import create_topics
+
+    settings = Settings.from_environment()
+    specs = topic_specs(settings.partitions, settings.timeframes)
+    created = asyncio.run(create_topics(settings, specs))
+    for name in created:
+        print(f"created {name}")
+    print(f"{len(created)} topics created, {len(specs) - len(created)} were there")
+    return 0
+
+
+def topics_check(_: argparse.Namespace) -> int:
+    """`ashi topics check`: 1 when there are problems."""
+    import asyncio
+
+    from ashi.contracts.topics import topic_specs
+    from ashi.runtime.settings import Settings
+    from ashi.runtime.topics import check_topics
+
+    settings = Settings.from_environment()
+    specs = topic_specs(settings.partitions, settings.timeframes)
+    problems = asyncio.run(check_topics(settings, specs))
+    for problem in problems:
+        print(problem)
+    if not problems:
+        print(f"all {len(specs)} topics are as they must be")
+    return 1 if problems else 0
+
+
+def ingest_replay(options: argparse.Namespace) -> int:
+    """`ashi ingest replay`."""
+    from ashi.runtime.settings import Settings
+    from ingest.replay import run_replay
+
+    return run_replay(Settings.from_environment(), options.venue, options.paths, summary=options.summary)
+
+
+def aggregate(_: argparse.Namespace) -> int:
+    """`ashi aggregate`."""
+    from aggregate.worker import run_aggregate
+    from ashi.runtime.settings import Settings
+
+    return run_aggregate(Settings.from_environment())
+
+
+def sink(options: argparse.Namespace) -> int:
+    """`ashi sink`."""
+    from ashi.contracts.errors import UsageError
+    from ashi.runtime.settings import Settings
+    from sinks.registry import STORES
+    from sinks.worker import run_sink
+
+    if options.store not in STORES:
+        raise UsageError(f"there is no store {options.store!r}: write one of {', '.join(STORES)}")
+    return run_sink(Settings.from_environment(_with_storage(options)), options.store)
+
+
+def _with_storage(options: argparse.Namespace) -> dict[str, str]:
+    environment = dict(os.environ)
+    if options.storage is not None:
+        environment.pop("ASHI_STORAGE_FILE", None)
+        environment["ASHI_STORAGE"] = options.storage
+    return environment
+
+
+def candles(options: argparse.Namespace) -> int:
+    """`ashi candles`."""
+    from ashi.cli.candles import run_candles
+    from ashi.runtime.settings import Settings
+
+    storage = Settings.from_environment(_with_storage(options)).storage
+    return run_candles(storage, options.symbol, options.timeframe, as_csv=options.csv, limit=options.limit)

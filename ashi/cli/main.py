@@ -1,0 +1,271 @@
+"""The `ashi` command: what it takes, and which function does it. Also `python -m ashi.cli.main`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from ashi import __version__
+from ashi.cli import commands
+from ashi.contracts.errors import AshiError, ContractError
+from ashi.contracts.timeframe import parse_timeframes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    _Group: TypeAlias = "argparse._SubParsersAction[_Parser]"  # it has no public name
+
+EXIT_INTERRUPTED: Final = 130
+EXIT_BROKEN_PIPE: Final = 141
+
+WORKDIR: Final = Path(".ashi")
+"""Where the commands keep the broker's files, under the current directory; the demo has a folder of its own in it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status; errors go to stderr in words.
+
+    Raises SystemExit (2) for wrong usage, as argparse does.
+    """
+    options = _parser().parse_args(argv)
+    try:
+        status: int = options.run(options)
+        sys.stdout.flush()
+    except AshiError as error:
+        print(f"ashi: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever reads our output has had enough (`| head`). Python would complain at exit when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, with the command that explains more; help keeps its line breaks."""
+
+    def __init__(self, **options: object) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see `{self.prog} --help`)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="ashi",
+        description="Exchange trades into candles over Apache Kafka.",
+        epilog="""\
+begin with:
+  ashi demo                      the whole flow on this machine, with real recordings
+
+each part by itself (settings: ASHI_… environment variables, see docs/settings.md):
+  eval "$(ashi broker start)"    a broker for this directory; sets ASHI_KAFKA_BOOTSTRAP
+  ashi topics create
+  ashi aggregate &
+  ashi sink sqlite --storage sqlite:///candles.db &
+  ashi ingest replay --venue binance recording.txt.gz
+  ashi candles binance:ETHUSDT 1m --storage sqlite:///candles.db
+  ashi broker stop""",
+    )
+    parser.add_argument("--version", action="version", version=f"ashi {__version__}")
+    group = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_demo(group)
+    _add_broker(group)
+    _add_topics(group)
+    _add_ingest(group)
+    _add_stages(group)
+    _add_candles(group)
+    return parser
+
+
+def _add(group: _Group, name: str, text: str, examples: str = "") -> _Parser:
+    epilog = f"examples:\n{examples}" if examples else None
+    return group.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog)
+
+
+def _add_demo(group: _Group) -> None:
+    parser = _add(
+        group,
+        "demo",
+        "recordings in, stored candles out: a broker and all stages on this machine, stopped at the end",
+        """\
+  ashi demo
+  ashi demo --workers 3 --timeframes 1s,1m
+  ashi demo --recording binance=monday.txt.gz --recording binance=tuesday.txt.gz --storage sqlite:////data/week.db
+
+The log begins empty and windows close by the trades' own times, so the candles do not depend on how fast it ran.
+ASHI_… variables reach every stage, except those about another Kafka (ASHI_KAFKA_…, ASHI_REPLICATION) and the metrics'
+port. Exit status: 0, also when some frames could not be read (they are reported); 1 when a stage failed; 2 for wrong
+usage; 3 when a recording could be read only in part (what was read is stored).""",
+    )
+    parser.add_argument(
+        "--recording",
+        metavar="VENUE=PATH",
+        type=_recording,
+        action="append",
+        default=[],
+        help="replay this instead of the recordings that come with Ashi; repeatable, those of a venue in order given "
+        "(venues: bitflyer, binance, binance-usdm)",
+    )
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        type=_url,
+        help="where to store candles, such as sqlite:////absolute/path.db; must not exist yet "
+        "(default: ASHI_STORAGE, else a file in the work directory that is made anew)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="remove what is at the storage first")
+    parser.add_argument("--workers", metavar="N", type=_positive, default=1, help="aggregate workers (default: 1)")
+    parser.add_argument(
+        "--timeframes", metavar="LIST", type=_timeframes, help="such as 1m,5m,1h (default: ASHI_TIMEFRAMES, else that)"
+    )
+    parser.add_argument(
+        "--workdir",
+        metavar="DIR",
+        type=Path,
+        default=WORKDIR / "demo",
+        help="the broker's files, logs and the default store (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="end stdout with a summary object; all else goes to stderr")
+    parser.set_defaults(run=commands.demo)
+
+
+def _add_broker(group: _Group) -> None:
+    text = "a single-node Kafka on this machine, without a word: its status"
+    parser = _add(
+        group, "broker", text, '  eval "$(ashi broker start)"\n  ashi broker start --port 9092\n  ashi broker stop'
+    )
+    workdir = _Parser(add_help=False)
+    workdir.add_argument(
+        "--workdir",
+        metavar="DIR",
+        type=Path,
+        default=WORKDIR,
+        help="its files are in DIR/broker (default: %(default)s)",
+    )
+    parser.set_defaults(run=commands.broker_status, workdir=WORKDIR)
+    actions = parser.add_subparsers(metavar="ACTION")
+    start = actions.add_parser(
+        "start", parents=[workdir], help="start it in the background", description="Start it and print its address."
+    )
+    start.add_argument("--port", metavar="N", type=_port, help="port to serve on (default: any free one)")
+    start.set_defaults(run=commands.broker_start)
+    for name, run in (("stop", commands.broker_stop), ("status", commands.broker_status)):
+        text = {"stop": "stop it; its topics stay", "status": "say where it runs; exit status 1 if it does not"}[name]
+        action = actions.add_parser(name, parents=[workdir], help=text, description=f"{text.capitalize()}.")
+        action.set_defaults(run=run)
+
+
+def _add_topics(group: _Group) -> None:
+    parser = _add(group, "topics", "make the topics, or check that they are as they must be", "  ashi topics create")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    create = _add(actions, "create", "make the topics that are missing")
+    create.set_defaults(run=commands.topics_create)
+    check = _add(actions, "check", "print what is not as it must be, and what to do; exit status 1 if anything is")
+    check.set_defaults(run=commands.topics_check)
+
+
+def _add_ingest(group: _Group) -> None:
+    parser = _add(group, "ingest", "trades of a venue into topic trades")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    replay = _add(
+        actions,
+        "replay",
+        "publish what recordings of a venue hold",
+        "  ashi ingest replay --venue binance monday.txt.gz tuesday.txt.gz\n\n"
+        "Exit status 3: a recording could be read only in part; what was read is published.",
+    )
+    replay.add_argument("--venue", required=True, help="bitflyer, binance or binance-usdm")
+    replay.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="recordings, in order (docs/recordings.md)")
+    replay.add_argument("--summary", metavar="FILE", type=Path, help="write what was done to FILE, as JSON")
+    replay.set_defaults(run=commands.ingest_replay)
+
+
+def _add_stages(group: _Group) -> None:
+    aggregate = _add(group, "aggregate", "run an aggregate worker: topic trades into topic candles")
+    aggregate.set_defaults(run=commands.aggregate)
+    sink = _add(
+        group,
+        "sink",
+        "run a sink worker: topic candles into a store",
+        "  ashi sink sqlite --storage sqlite:////data/candles.db",
+    )
+    sink.add_argument("store", metavar="STORE", help="the kind of store: sqlite")
+    _add_storage(sink)
+    sink.set_defaults(run=commands.sink)
+
+
+def _add_storage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        help="such as sqlite:////absolute/path.db (default: ASHI_STORAGE, else candles.db here)",
+    )
+
+
+def _add_candles(group: _Group) -> None:
+    parser = _add(
+        group,
+        "candles",
+        "print stored candles",
+        "  ashi candles binance:ETHUSDT 1m\n"
+        "  ashi candles binance:ETHUSDT 1h --storage sqlite:////data/candles.db --csv > hours.csv\n\n"
+        "CSV has the fields of the message: times in µs since the epoch, exact decimals.",
+    )
+    parser.add_argument("symbol", metavar="SYMBOL", help="venue:MARKET, such as bitflyer:BTC_JPY")
+    parser.add_argument("timeframe", metavar="TIMEFRAME", help="such as 1m")
+    _add_storage(parser)
+    parser.add_argument("--csv", action="store_true", help="all fields, as in the message, separated by commas")
+    parser.add_argument(
+        "--limit", metavar="N", type=_positive, help="only the latest N (default: 200 as a table, all as CSV)"
+    )
+    parser.set_defaults(run=commands.candles)
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    number = _positive(text)
+    if number > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: ports are from 1 to 65535")
+    return number
+
+
+def _timeframes(text: str) -> str:
+    try:
+        parse_timeframes(text)
+    except ContractError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _url(text: str) -> str:
+    from ashi.runtime.parsers import parse_url
+
+    try:
+        return parse_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _recording(text: str) -> tuple[str, Path]:
+    venue, equals, path = text.partition("=")
+    if not equals or not venue or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not VENUE=PATH, such as binance=monday.txt.gz")
+    return venue, Path(path).expanduser()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
