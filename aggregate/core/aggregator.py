@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from itertools import zip_longest
 from typing import Final
 
 import msgspec
@@ -15,7 +17,10 @@ from ashi.contracts.trade import Trade
 ROW_FORMAT: Final = 1
 
 NEVER: Final = -1
-"""The `emitted` of a window that has not closed yet."""
+"""The `emitted` of a window that has not been emitted yet."""
+
+_ZERO: Final = Decimal(0)
+_END_OF_TIME: Final = 2**63
 
 
 class WindowRules(msgspec.Struct, frozen=True):
@@ -26,6 +31,7 @@ class WindowRules(msgspec.Struct, frozen=True):
         lateness_us: a window stays open this long (µs of the data clock) after its end.
         horizon_us: until this long after the end of its finest window a late trade still corrects candles.
         epoch: see `ashi.contracts.candle.make_version`.
+        max_flat: at most so many windows in a row without trades give flat candles; 0 for none at all.
 
     """
 
@@ -33,6 +39,7 @@ class WindowRules(msgspec.Struct, frozen=True):
     lateness_us: int = 2_000_000
     horizon_us: int = 120_000_000
     epoch: int = 0
+    max_flat: int = 1_440
 
 
 class Window(msgspec.Struct):
@@ -51,8 +58,9 @@ class Row(msgspec.Struct):
         appended_at: append time in the log of the last record seen, µs.
         floor: windows that began before this (µs) have been dropped and are never begun anew.
         edge: windows that began before this (µs) may lack trades that the log no longer had; never emitted.
+        closed_until: windows that began before this (µs) have closed, those without trades too; 0 before any has.
         windows: by open time, µs.
-        dropped: the newest closed candle that has no window any more.
+        dropped: the newest candle of trades that has no window any more: flat candles may still carry its close.
 
     """
 
@@ -62,6 +70,7 @@ class Row(msgspec.Struct):
     appended_at: int = 0
     floor: int = 0
     edge: int = 0
+    closed_until: int = 0
     windows: dict[int, Window] = {}
     dropped: Candle | None = None
     format: int = ROW_FORMAT
@@ -75,7 +84,8 @@ class CandleAggregator:
 
     Content is a function of the trades alone. A candle is emitted when the data clock (the greatest `traded_at`
     seen) reaches the end of its window plus the allowed lateness, and again, with a greater version, when a late
-    trade within the correction horizon has changed it.
+    trade within the correction horizon has changed it. A window without trades gives a flat candle, which carries the
+    close of the window before it, and that window's version; it counts in no coarser candle.
     """
 
     def __init__(self, timeframe: Timeframe | str, rules: WindowRules | None = None, row: Row | None = None) -> None:
@@ -125,9 +135,9 @@ class CandleAggregator:
         open_time = self.timeframe.open_time(partial.open_time)
         window = row.windows.get(open_time)
         if window is None:
-            fold = msgspec.structs.replace(partial, open_time=open_time, symbol="")
-            row.windows[open_time] = Window(fold)
-            self._next_close = min(self._next_close, self._closes_at(open_time))
+            row.windows[open_time] = Window(msgspec.structs.replace(partial, open_time=open_time, symbol=""))
+            if not row.closed_until:
+                self._next_close = self._find_next_close()
         else:
             window.fold.merge(partial)
         self.advance(partial.offset, partial.last[0])
@@ -147,25 +157,34 @@ class CandleAggregator:
         """
         if clock < self._next_close:
             return []
-        due = [
-            window
-            for open_time, window in sorted(self.row.windows.items())
-            if window.emitted == NEVER and self._closes_at(open_time) <= clock
-        ]
-        candles = [self._candle(window.fold) for window in due if window.fold.open_time >= self.row.edge]
-        for window in due:
-            window.emitted = window.fold.offset
+        row = self.row
+        until = self.timeframe.open_time(clock - self.rules.lateness_us)
+        begin = row.closed_until or min(row.windows)
+        candles: list[Candle] = []
+        carried = self._window_before(begin)
+        for window in self._windows_between(begin, until):
+            candles += self._flat_candles(carried, begin, window.fold.open_time)
+            candles += self._emit(window)
+            carried, begin = self._candle(window.fold), window.fold.open_time + self.timeframe.length_us
+        candles += self._flat_candles(carried, begin, until)
+        row.closed_until = until
         self._next_close = self._find_next_close()
         return candles
 
     def corrections(self) -> list[Candle]:
-        """Candles of closed windows that late trades have changed since they were last emitted, oldest first."""
-        changed = [
-            window for _, window in sorted(self.row.windows.items()) if NEVER < window.emitted < window.fold.offset
-        ]
-        candles = [self._candle(window.fold) for window in changed if window.fold.open_time >= self.row.edge]
-        for window in changed:
-            window.emitted = window.fold.offset
+        """Candles of closed windows that late trades have changed since they were last emitted, oldest first.
+
+        Each with the flat candles after it, which carry its close.
+        """
+        candles: list[Candle] = []
+        closed = self._windows_between(0, self.row.closed_until)
+        for window, following in zip_longest(closed, closed[1:]):
+            if window.emitted == window.fold.offset:
+                continue
+            end = self.row.closed_until if following is None else following.fold.open_time
+            candles += self._emit(window)
+            begin = window.fold.open_time + self.timeframe.length_us
+            candles += self._flat_candles(self._candle(window.fold), begin, end)
         return candles
 
     def drop_final(self) -> None:
@@ -188,35 +207,79 @@ class CandleAggregator:
 
     def get_current_candle(self) -> Candle | None:
         """The candle in progress: that of the newest window that has not closed, or None."""
-        open_windows = [window for window in self.row.windows.values() if window.emitted == NEVER]
-        if not open_windows:
-            return None
-        return self._candle(max(open_windows, key=lambda window: window.fold.open_time).fold)
+        candles = self.get_open_candles()
+        return candles[-1] if candles else None
 
     def get_open_candles(self) -> list[Candle]:
         """The candles of all windows that have not closed yet, oldest first.
 
         Without those before the edge, which may lack trades and will not be emitted either.
         """
+        row = self.row
         return [
-            self._candle(window.fold)
-            for open_time, window in sorted(self.row.windows.items())
-            if window.emitted == NEVER and open_time >= self.row.edge
+            self._candle(window.fold) for window in self._windows_between(max(row.closed_until, row.edge), _END_OF_TIME)
         ]
 
     def get_last_closed_candle(self) -> Candle | None:
-        """The newest closed candle, with the corrections that have reached it, or None."""
-        closed = [window for window in self.row.windows.values() if window.emitted != NEVER]
-        if not closed:
-            return self.row.dropped
-        return self._candle(max(closed, key=lambda window: window.fold.open_time).fold)
-
-    def _closes_at(self, open_time: int) -> int:
-        return open_time + self.timeframe.length_us + self.rules.lateness_us
+        """The newest closed candle, with the corrections that have reached it, or None. It may be a flat one."""
+        row = self.row
+        if not row.closed_until:
+            return None
+        last = self._window_before(row.closed_until)
+        newest = row.closed_until - self.timeframe.length_us
+        flat = self._flat_candles(last, newest, row.closed_until) if last and last.open_time < newest else []
+        return flat[0] if flat else last
 
     def _find_next_close(self) -> int:
-        waiting = (open_time for open_time, window in self.row.windows.items() if window.emitted == NEVER)
-        return min(map(self._closes_at, waiting), default=2**63)
+        row = self.row
+        begin = row.closed_until or min(row.windows, default=_END_OF_TIME)
+        return begin + self.timeframe.length_us + self.rules.lateness_us
+
+    def _windows_between(self, begin: int, end: int) -> list[Window]:
+        """The windows that began in [begin, end), oldest first."""
+        return [window for open_time, window in sorted(self.row.windows.items()) if begin <= open_time < end]
+
+    def _window_before(self, time: int) -> Candle | None:
+        """The newest candle of trades that began before `time` (µs) and was or can be emitted."""
+        before = self._windows_between(self.row.edge, time)
+        return self._candle(before[-1].fold) if before else self.row.dropped
+
+    def _emit(self, window: Window) -> list[Candle]:
+        """Note that the window is emitted as it is; its candle, or none if it began before the edge."""
+        window.emitted = window.fold.offset
+        return [self._candle(window.fold)] if window.fold.open_time >= self.row.edge else []
+
+    def _flat_candles(self, carried: Candle | None, begin: int, end: int) -> list[Candle]:
+        """Candles of the windows in [begin, end), which have no trades and carry the close of `carried`.
+
+        None where nothing is carried, where that window began before the edge, and beyond the greatest number in a
+        row.
+        """
+        if carried is None or carried.open_time < self.row.edge:
+            return []
+        length_us = self.timeframe.length_us
+        end = min(end, carried.open_time + (self.rules.max_flat + 1) * length_us)
+        return [
+            Candle(
+                symbol=carried.symbol,
+                timeframe=carried.timeframe,
+                open_time=open_time,
+                close_time=open_time + length_us,
+                open=carried.close,
+                high=carried.close,
+                low=carried.close,
+                close=carried.close,
+                volume=_ZERO,
+                quote_volume=_ZERO,
+                trade_count=0,
+                taker_buy_volume=_ZERO,
+                taker_buy_quote_volume=_ZERO,
+                first_trade_id=None,
+                last_trade_id=None,
+                version=carried.version,
+            )
+            for open_time in range(begin, end, length_us)
+        ]
 
     def _candle(self, fold: Fold) -> Candle:
         return Candle(
