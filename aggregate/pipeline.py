@@ -127,9 +127,11 @@ class Pipeline:
                 if aggregator is None:
                     aggregator = SymbolAggregator(self._timeframes, self._rules, edge=state.edge or 0)
                     state.symbols[symbol] = aggregator
-                closed, too_late = aggregator.on_trades(group.trades, group.offsets, group.appended_at)
-                candles += closed
-                late += too_late
+                outcome = aggregator.on_trades(group.trades, group.offsets, group.appended_at)
+                candles += outcome.candles
+                late += outcome.late
+                if outcome.duplicates:
+                    metrics.records_skipped.labels("duplicate").inc(outcome.duplicates)
                 state.dirty.add(symbol)
             state.next = chunk.end
             state.chunks.append(acknowledge)

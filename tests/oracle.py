@@ -70,6 +70,14 @@ def timely(trades: list[Any], finest: str, horizon_us: int) -> list[Any]:
     return counted
 
 
+def unique(trades: list[Any]) -> list[Any]:
+    """Of trades in the order of the log, the first of each id."""
+    first: dict[tuple[str, str], Any] = {}
+    for trade in trades:
+        first.setdefault((trade.symbol, trade.trade_id), trade)
+    return list(first.values())
+
+
 def closed(
     expected: dict[Key, dict[str, Any]], trades: list[Any], lateness_us: int, max_flat: int = 1440
 ) -> dict[Key, dict[str, Any]]:

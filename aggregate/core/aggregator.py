@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from aggregate.core.fold import Fold, fold_trades
+from aggregate.core.ids import APART_US, TradeIds, WindowIds
 from ashi.contracts.candle import Candle, make_version
 from ashi.contracts.errors import ContractError
 from ashi.contracts.timeframe import Timeframe
@@ -60,6 +61,7 @@ class Row(msgspec.Struct):
         edge: windows that began before this (µs) may lack trades that the log no longer had; never emitted.
         closed_until: windows that began before this (µs) have closed, those without trades too; 0 before any has.
         windows: by open time, µs.
+        ids: of the trades within the horizon, by the start of their finest window, µs.
         dropped: the newest candle of trades that has no window any more: flat candles may still carry its close.
 
     """
@@ -72,6 +74,7 @@ class Row(msgspec.Struct):
     edge: int = 0
     closed_until: int = 0
     windows: dict[int, Window] = {}
+    ids: dict[int, WindowIds] = {}
     dropped: Candle | None = None
     format: int = ROW_FORMAT
 
@@ -92,6 +95,7 @@ class CandleAggregator:
         self.timeframe = Timeframe.parse(timeframe) if isinstance(timeframe, str) else timeframe
         self.rules = rules or WindowRules(finest=self.timeframe)
         self.row = row or Row()
+        self.ids = TradeIds(self.row.ids, self.rules.finest.length_us)
         self._name = str(self.timeframe)
         self._next_close = self._find_next_close()
 
@@ -103,7 +107,8 @@ class CandleAggregator:
             offset: its place in the log; None takes the one after the last. At or below the row's position the
                 trade has been seen before and changes nothing.
 
-        A trade beyond the correction horizon changes nothing either: see `is_late`.
+        A trade beyond the correction horizon changes nothing either (see `is_late`), nor does one whose id has been
+        counted before.
 
         """
         row = self.row
@@ -111,15 +116,33 @@ class CandleAggregator:
             offset = row.position + 1
         if offset <= row.position:
             return []
-        late = self.is_late(trade.traded_at)
+        counts = not self.is_late(trade.traded_at) and self.admit(trade, max(row.data_clock, trade.traded_at))
         self.advance(offset, trade.traded_at)
-        if late:
-            return []
+        if not counts:
+            return self.close_due(row.data_clock)
         return self.merge(fold_trades((trade,), self.timeframe.open_time(trade.traded_at), offset))
 
     def is_late(self, traded_at: int) -> bool:
         """Whether a trade of that time (µs) is too late: beyond the horizon, or its window has been dropped."""
         return is_late(self.rules, self.row.data_clock, self.row.floor, traded_at)
+
+    def admit(self, trade: Trade, data_clock: int) -> bool:
+        """Count the id of a trade that is not late; False when it has been counted before.
+
+        `data_clock` (µs) is that of all trades up to this one.
+
+        Where too many ids are kept, the oldest window's are given up, and the floor rises past it.
+        """
+        row = self.row
+        self.ids.forget_before(self.ids_needed_from(data_clock))
+        admitted = self.ids.admit(trade.trade_id, trade.traded_at)
+        while (end := self.ids.give_up_oldest()) is not None:
+            row.floor = max(row.floor, end)
+        return admitted
+
+    def ids_needed_from(self, data_clock: int) -> int:
+        """Ids of trades before this time (µs) can meet no second copy that is not late."""
+        return data_clock - self.rules.horizon_us - self.rules.finest.length_us - APART_US
 
     def merge(self, partial: Fold) -> list[Candle]:
         """Add a partial fold of trades not seen before, of any one window of the finest timeframe or of this one.
@@ -204,6 +227,7 @@ class CandleAggregator:
             del row.windows[open_time]
         finest = self.rules.finest
         row.floor = max(row.floor, finest.open_time(max(keep_from - 1, 0)))
+        self.ids.forget_before(self.ids_needed_from(row.data_clock))
 
     def get_current_candle(self) -> Candle | None:
         """The candle in progress: that of the newest window that has not closed, or None."""
