@@ -1,0 +1,88 @@
+"""The worker's side of Kafka: topic `candles` in, offsets and dead letters out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from ashi.contracts.topics import CANDLES, CANDLES_DEAD
+from ashi.runtime.groups import NEVER_LEAVE_MS, commit, rewind
+from ashi.runtime.kafka import broker_errors, make_consumer, make_producer
+from ashi.runtime.topics import require_topics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ashi.runtime.deadletter import DeadLetter
+    from ashi.runtime.settings import Settings
+
+BURY_TIMEOUT_S: Final = 30.0
+
+
+class Record(Protocol):
+    """A record of topic `candles`, as the client library gives it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+class CandleLog(Protocol):
+    """What the worker needs of Kafka; a partition is an opaque key."""
+
+    async def poll(self, most: int, wait_s: float) -> Mapping[Any, Sequence[Record]]:
+        """The next records by partition, at most so many; waits for the first of them at most `wait_s` seconds."""
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+        """Send dead letters and wait until Kafka has them. Raises BrokerError."""
+
+    async def commit(self, offsets: Mapping[Any, int]) -> bool:
+        """Commit the offset of the next record of each partition. False: not done, to be tried again later."""
+
+
+class KafkaLog:
+    """The real one: a consumer in the sink's group and a producer for what cannot be stored."""
+
+    def __init__(self, settings: Settings, group: str) -> None:
+        self._settings = settings
+        # While the store is away nothing is polled, for hours if need be, and the worker stays in its group.
+        self._consumer = make_consumer(settings, CANDLES, group_id=group, max_poll_interval_ms=NEVER_LEAVE_MS)
+        self._producer = make_producer(settings)
+
+    async def start(self) -> None:
+        """Connect and join the group. Raises BrokerError when Kafka cannot be reached or lacks a topic."""
+        await require_topics(self._settings, [CANDLES, CANDLES_DEAD])
+        await self._producer.start()
+        await self._consumer.start()
+
+    async def rewind(self) -> None:
+        """Read the partitions held from their beginning."""
+        await rewind(self._consumer)
+
+    async def poll(self, most: int, wait_s: float) -> Mapping[Any, Sequence[Record]]:
+        """See `CandleLog.poll`."""
+        fetched: Mapping[Any, Sequence[Record]] = await self._consumer.getmany(
+            timeout_ms=int(wait_s * 1_000), max_records=most
+        )
+        return fetched
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+        """See `CandleLog.bury`."""
+        with broker_errors(self._settings):
+            async with asyncio.timeout(BURY_TIMEOUT_S):
+                sent = [
+                    await self._producer.send(letter.topic, letter.value, letter.key, headers=letter.headers)
+                    for letter in letters
+                ]
+                await asyncio.gather(*sent)
+
+    async def commit(self, offsets: Mapping[Any, int]) -> bool:
+        """See `CandleLog.commit`."""
+        return await commit(self._consumer, offsets)
+
+    async def close(self) -> None:
+        """Leave the group and disconnect."""
+        await self._consumer.stop()
+        await self._producer.stop()

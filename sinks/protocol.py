@@ -1,0 +1,89 @@
+"""What a store must be able to do, and how it says that it cannot.
+
+A new store is one module with a `Sink` and a `CandleReader`, one line in `sinks.registry`, and one subclass of the
+certification suite in `tests/sinks/certification.py`, which states everything below as tests.
+
+    StorageError            the worker stops: continuing would not help
+    ├── RetryableError      the store is away, locked or full: the worker tries again until it is not
+    └── RefusedError        the store is there and refuses a row: the worker finds the row and puts it aside
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ashi.contracts.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from ashi.contracts.candle import Candle
+
+
+class RetryableError(StorageError):
+    """The store cannot be reached or written at the moment. Nothing of the batch was stored."""
+
+
+class RefusedError(StorageError):
+    """The store refuses at least one row of the batch, and would again. Nothing of the batch was stored."""
+
+
+class Sink(Protocol):
+    """The writing side of a store. The worker calls one method at a time."""
+
+    @property
+    def name(self) -> str:
+        """The store's name: the URL's scheme, the metrics' label, and the end of the group `ashi-sink-<name>`."""
+
+    async def open(self) -> bool:
+        """Connect, and make the table if there is none. True when there is no candle in it.
+
+        The worker fills an empty store from the beginning of the topic. Raises StorageError when the store cannot be
+        used and RetryableError when it cannot be used yet; may then be called again.
+        """
+
+    async def write(self, candles: Sequence[Candle]) -> int:
+        """Store a batch, all of it or nothing, durably, and give the number of rows that were added or changed.
+
+        `candles` holds at most one candle of each (symbol, timeframe, open_time), see `newest`. A candle replaces the
+        stored one only if its version is greater, so a batch may be written any number of times, in any order with
+        others. Raises RetryableError, RefusedError or StorageError; nothing was stored then.
+        """
+
+    async def close(self) -> None:
+        """Let go of the store. May be called at any time, and again."""
+
+
+class CandleReader(Protocol):
+    """The reading side of a store, for people and their tools; works while a worker writes."""
+
+    async def open(self) -> None:
+        """Connect. Raises StorageError when there is no store of candles; never makes one."""
+
+    def read(
+        self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
+    ) -> AsyncIterator[Candle]:
+        """The candles of one series in the order of their `open_time`.
+
+        `start` (inclusive) and `end` (exclusive) bound `open_time`, µs; of what they leave, `limit` keeps the latest.
+        """
+
+    async def series(self) -> list[tuple[str, str]]:
+        """Each (symbol, timeframe) there are candles of, by symbol and then from the finest timeframe."""
+
+    async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
+        """The number of candles stored, of all symbols and timeframes or of those given."""
+
+    async def close(self) -> None:
+        """Let go of the store. May be called at any time, and again."""
+
+
+def newest(candles: Iterable[Candle]) -> list[Candle]:
+    """One candle of each (symbol, timeframe, open_time): that with the greatest version, the first of equals."""
+    kept: dict[tuple[str, str, int], Candle] = {}
+    for candle in candles:
+        key = (candle.symbol, candle.timeframe, candle.open_time)
+        other = kept.get(key)
+        if other is None or candle.version > other.version:
+            kept[key] = candle
+    return list(kept.values())

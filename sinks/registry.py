@@ -1,0 +1,76 @@
+"""Which stores there are: from a storage URL, as in SQLAlchemy, to the sink and the reader of that store."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ashi.contracts.errors import UsageError
+from sinks.sqlite import SqliteReader, SqliteSink
+from sinks.sqlite_file import NAME as SQLITE
+from sinks.sqlite_file import remove_file, sqlite_path
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from sinks.protocol import CandleReader, Sink
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """One kind of store: what makes of a URL its sink, its reader; whether it is there; how to remove it."""
+
+    sink: Callable[[str], Sink]
+    reader: Callable[[str], CandleReader]
+    exists: Callable[[str], bool]
+    remove: Callable[[str], None]
+
+
+STORES: Final[dict[str, Store]] = {
+    SQLITE: Store(
+        sink=lambda url: SqliteSink(sqlite_path(url)),
+        reader=lambda url: SqliteReader(sqlite_path(url)),
+        exists=lambda url: os.path.lexists(sqlite_path(url)),
+        remove=lambda url: remove_file(sqlite_path(url)),
+    ),
+}
+
+
+def store_name(url: str) -> str:
+    """The name of the URL's store, such as `sqlite`. Raises UsageError listing the stores there are.
+
+    The message never holds the URL, which may hold a password.
+    """
+    name, colon, _ = url.partition(":")
+    if not colon or name not in STORES:
+        shown = f"store {name[:40]!r}" if colon else "storage without a scheme"
+        raise UsageError(f"{shown}: there is {', '.join(STORES)}; write a URL such as sqlite:////absolute/path.db")
+    return name
+
+
+def make_sink(url: str) -> Sink:
+    """The sink of a storage URL, not yet open. Raises UsageError when the URL is wrong."""
+    return STORES[store_name(url)].sink(url)
+
+
+@asynccontextmanager
+async def open_reader(url: str) -> AsyncIterator[CandleReader]:
+    """The reader of a storage URL, open. Raises UsageError for a wrong URL, StorageError when there is no store."""
+    reader = STORES[store_name(url)].reader(url)
+    try:
+        await reader.open()
+        yield reader
+    finally:
+        await reader.close()
+
+
+def store_exists(url: str) -> bool:
+    """Whether something is stored at the URL (even something else than candles). Raises UsageError."""
+    return STORES[store_name(url)].exists(url)
+
+
+def remove_store(url: str) -> None:
+    """Remove the store and all its candles, if it exists. Raises UsageError, and StorageError if it is not Ashi's."""
+    STORES[store_name(url)].remove(url)

@@ -1,0 +1,188 @@
+"""The SQLite file: its place, its table, its errors. What writes and reads it is in `sinks.sqlite`.
+
+One table `candles` has one column for each field of the message under the same name. Decimals are TEXT in plain
+notation (exact; SQLite's own numbers are floats beyond 15 digits), times INTEGER µs.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from ashi.contracts.candle import Candle
+from ashi.contracts.errors import StorageError, UsageError
+from sinks.protocol import RefusedError, RetryableError
+
+NAME: Final = "sqlite"
+
+APPLICATION_ID: Final = 0x41534849
+"""`PRAGMA application_id` ("ASHI"): the file is one of ours."""
+SCHEMA_VERSION: Final = 1
+"""`PRAGMA user_version`: the layout of the table."""
+
+BUSY_TIMEOUT_MS: Final = 1_000
+"""How long SQLite itself waits for a lock. Short, since the worker tries again and must be able to stop between."""
+
+FIELDS: Final = Candle.__struct_fields__
+KEY: Final = ("symbol", "timeframe", "open_time")
+
+_INTEGERS: Final = frozenset({"open_time", "close_time", "trade_count", "version"})
+_NULLABLE: Final = frozenset({"first_trade_id", "last_trade_id"})
+_COLUMNS: Final = [
+    (field, "INTEGER" if field in _INTEGERS else "TEXT", "" if field in _NULLABLE else " NOT NULL") for field in FIELDS
+]
+CREATE_TABLE: Final = (
+    "CREATE TABLE candles (\n"
+    + "".join(f"  {name} {kind}{null},\n" for name, kind, null in _COLUMNS)
+    + f"  PRIMARY KEY ({', '.join(KEY)})\n) STRICT, WITHOUT ROWID"
+)
+
+_LOCKED: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_UNUSABLE: Final = {
+    sqlite3.SQLITE_FULL: "the disk is full: free some space",
+    sqlite3.SQLITE_IOERR: "the disk reports an error: look at its free space, quota and the system's log",
+    sqlite3.SQLITE_READONLY: "it is read-only: this user must have the right to write the file and its folder",
+    sqlite3.SQLITE_CANTOPEN: "the file must be a regular one, and it and its folder must be writable for this user",
+    sqlite3.SQLITE_PERM: "access is denied: this user must have the right to write the file and its folder",
+    sqlite3.SQLITE_NOMEM: "memory is short",
+}
+_REFUSED: Final = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE}
+
+
+def sqlite_path(url: str) -> Path:
+    """The file of `sqlite:////absolute/path.db` or `sqlite:///relative/path.db`. Raises UsageError for others."""
+    shape = "write sqlite:////absolute/path.db or sqlite:///relative/path.db"
+    prefix = f"{NAME}:///"
+    if not url.startswith(prefix):
+        raise UsageError(f"storage {url!r} lacks the three or four slashes after the colon: {shape}")
+    name = url.removeprefix(prefix)
+    if not name or name.endswith("/"):
+        raise UsageError(f"storage {url!r} names no file: {shape}")
+    if name == ":memory:":
+        raise UsageError(f"storage {url!r} would vanish with the process: {shape}")
+    if "?" in name or "\0" in name:
+        raise UsageError(f"storage {url!r} has options, and SQLite takes none here: {shape}")
+    return Path(name).absolute()
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Which file this is, whatever its name: device and inode. None when there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def remove_file(path: Path) -> None:
+    """Remove a store and the files SQLite keeps beside it. Raises StorageError when it is not one of Ashi's."""
+    if not os.path.lexists(path):
+        return
+    if not path.is_file() or path.stat().st_size:
+        connection = SqliteFile(path)
+        try:
+            connection.open_read_only()
+            ours = connection.pragma("application_id") == APPLICATION_ID
+        except sqlite3.Error as error:
+            raise explain(error, path, opening=True) from error
+        finally:
+            connection.close()
+        if not ours:
+            raise StorageError(f"{path} is not a store of candles made by Ashi, so it was not removed: move it away")
+    try:
+        for beside in ("-wal", "-shm", "-journal", ""):
+            Path(f"{path}{beside}").unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be removed: {error.strerror}") from error
+
+
+def explain(error: sqlite3.Error, path: Path, *, opening: bool = False) -> StorageError:
+    """Sort an error of SQLite (https://sqlite.org/rescode.html) into the three kinds of `sinks.protocol`.
+
+    What a person can put right while the worker waits is retryable, except at the start: whoever has just started it
+    is still there to read that the path cannot be written.
+    """
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in _LOCKED:
+        return RetryableError(f"{path} is locked by another process: end its transaction ({error})")
+    if code in _UNUSABLE:
+        kind = StorageError if opening else RetryableError
+        return kind(f"{path} cannot be {'opened' if opening else 'written'}: {_UNUSABLE[code]} ({error})")
+    if code in _REFUSED:
+        return RefusedError(f"{path} refuses the row: {error}")
+    if code == sqlite3.SQLITE_NOTADB:
+        return StorageError(f"{path} is not an SQLite database: name another file")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return StorageError(f"{path} is damaged: move it away and fill a new one from the topic ({error})")
+    return StorageError(f"{path} cannot be used: {error}")
+
+
+class SqliteFile:
+    """A connection with what both sides need: to open it, and to check that the table is the one we know."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._opened: sqlite3.Connection | None = None
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The open connection. Raises StorageError when there is none."""
+        if self._opened is None:
+            raise StorageError(f"{self.path} is not open: call open() first")
+        return self._opened
+
+    def open_for_writing(self) -> None:
+        """Open the file, or make it. Raises sqlite3.Error."""
+        self._connect("rwc")
+
+    def open_read_only(self) -> None:
+        """Open an existing file. Raises sqlite3.Error, and StorageError when there is none."""
+        if not self.path.exists():
+            raise StorageError(f"{self.path} does not exist: name the file that `ashi sink sqlite` writes")
+        self._connect("ro")
+
+    def _connect(self, mode: str) -> None:
+        self.close()
+        # Transactions are begun explicitly; the connection is used by one thread at a time.
+        self._opened = sqlite3.connect(
+            f"file:{quote(str(self.path))}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+        )
+        self._opened.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+
+    def pragma(self, name: str) -> object:
+        """The value that a PRAGMA gives."""
+        return self.db.execute(f"PRAGMA {name}").fetchone()[0]
+
+    def is_empty(self) -> bool:
+        """Whether the file holds nothing at all, as a new one."""
+        return not self.pragma("application_id") and self.db.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
+
+    def check_table(self) -> None:
+        """Raise StorageError unless the file is ours and of the layout this version knows."""
+        if self.pragma("application_id") != APPLICATION_ID:
+            raise StorageError(f"{self.path} is a database of something else than Ashi: name a file of its own")
+        version = self.pragma("user_version")
+        if version != SCHEMA_VERSION:
+            raise StorageError(
+                f"{self.path} has layout {version} and this version of Ashi knows {SCHEMA_VERSION}: "
+                "use the version that made it, or name another file and fill it from the topic"
+            )
+        found = self.db.execute("SELECT name, type, \"notnull\", pk FROM pragma_table_info('candles')").fetchall()
+        wanted = [
+            (name, kind, int(bool(null)), KEY.index(name) + 1 if name in KEY else 0) for name, kind, null in _COLUMNS
+        ]
+        if found != wanted:
+            names = ", ".join(row[0] for row in found) or "none"
+            raise StorageError(
+                f"{self.path} has a table candles with other columns than Ashi's (there are: {names}): "
+                "undo the change, or name another file and fill it from the topic"
+            )
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None

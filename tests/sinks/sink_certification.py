@@ -1,0 +1,316 @@
+"""What every sink must do, as tests: a new store subclasses `SinkCertification` and gives it a `Stage`."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ashi.contracts.candle import Candle
+from ashi.contracts.errors import StorageError
+from sinks.protocol import CandleReader, RefusedError, RetryableError, Sink, newest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
+
+MINUTE_US = 60_000_000
+FIRST_US = 1_640_995_200_000_000
+
+
+def a_candle(minute: int = 0, version: int = 1, symbol: str = "binance:ETHUSDT", price: str = "100", **more: object):
+    """A one-minute candle; what tells two of one window apart is the price."""
+    open_time = FIRST_US + minute * MINUTE_US
+    candle = Candle(
+        symbol=symbol,
+        timeframe="1m",
+        open_time=open_time,
+        close_time=open_time + MINUTE_US,
+        open=Decimal(price),
+        high=Decimal(price),
+        low=Decimal(price),
+        close=Decimal(price),
+        volume=Decimal("1.5"),
+        quote_volume=Decimal(150),
+        trade_count=2,
+        taker_buy_volume=Decimal("0.5"),
+        taker_buy_quote_volume=Decimal(50),
+        first_trade_id="7",
+        last_trade_id="8",
+        version=version,
+    )
+    return msgspec.structs.replace(candle, **more)
+
+
+def oracle(candles: Iterable[Candle]) -> list[Candle]:
+    """What a store must hold: of each window the greatest version, the first of equals; by symbol and time."""
+    best: dict[tuple[str, str, int], Candle] = {}
+    for candle in sorted(candles, key=lambda candle: -candle.version):  # stable, so the first of equals stays first
+        best.setdefault((candle.symbol, candle.timeframe, candle.open_time), candle)
+    return sorted(best.values(), key=lambda candle: (candle.symbol, candle.timeframe, candle.open_time))
+
+
+async def stored(reader: CandleReader) -> list[Candle]:
+    """All candles of a store in the oracle's order."""
+    series = sorted(await reader.series())
+    return [candle for symbol, timeframe in series async for candle in reader.read(symbol, timeframe)]
+
+
+async def until(condition, timeout_s=60.0):
+    """Wait until `condition()`, which may be a coroutine, is true."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            met = condition()
+            if await met if asyncio.iscoroutine(met) else met:
+                return
+            await asyncio.sleep(0.005)
+
+
+class Stage(Protocol):
+    """One store, at first not existing, and the means to trouble it."""
+
+    refused: Candle
+    """A candle that `decode_candle` accepts and the store does not."""
+
+    def sink(self) -> Sink: ...
+    def reader(self) -> CandleReader: ...
+    def unavailable(self) -> AbstractContextManager[None]:
+        """Make the store unusable for a sink that is open, for a while."""
+
+
+@asynccontextmanager
+async def opened(thing):
+    await thing.open()
+    try:
+        yield thing
+    finally:
+        await thing.close()
+
+
+# One window or another, versions that are often equal, prices that tell the candles apart.
+_versions = st.lists(
+    st.builds(
+        a_candle,
+        minute=st.integers(0, 2),
+        version=st.integers(0, 3),
+        symbol=st.sampled_from(["binance:ETHUSDT", "bitflyer:BTC_JPY"]),
+        price=st.integers(1, 99).map(str),
+    ),
+    max_size=25,
+)
+
+
+class SinkCertification:
+    """The suite. A subclass has a fixture `new_stage`: a function that makes a `Stage` of its own at each call."""
+
+    @pytest.fixture
+    def stage(self, new_stage) -> Stage:
+        return new_stage()
+
+    def test_a_new_store_says_that_it_is_empty_until_it_holds_a_candle(self, stage):
+        async def scenario():
+            first, second, third = stage.sink(), stage.sink(), stage.sink()
+            made = await first.open()
+            await first.close()
+            still = await second.open()
+            await second.write([a_candle()])
+            await second.close()
+            later = await third.open()
+            await third.close()
+            return made, still, later
+
+        assert asyncio.run(scenario()) == (True, True, False)
+
+    @pytest.mark.parametrize(
+        "candle",
+        [
+            a_candle(volume=Decimal("0.00000001"), taker_buy_volume=Decimal("1E-8")),
+            a_candle(price="12345678901234567890123456789012345678"),
+            a_candle(price="1234567890.1234567890123456789012345678"),
+            a_candle(quote_volume=Decimal("9" * 76 + "." + "9" * 76)),
+            a_candle(
+                trade_count=0, volume=Decimal(0), quote_volume=Decimal(0), first_trade_id=None, last_trade_id=None
+            ),
+            a_candle(first_trade_id="", last_trade_id="取引-'\";--\t\u2028"),
+            a_candle(symbol="x:A", version=2**53 - 1),
+        ],
+        ids=["1e-8", "38-digits", "38-digits-fraction", "widest-sum", "flat", "odd-ids", "greatest-version"],
+    )
+    def test_a_candle_comes_back_as_it_went_in(self, stage, candle):
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                await sink.write([candle])
+                return await stored(reader)
+
+        assert asyncio.run(scenario()) == [candle]
+
+    def test_a_greater_version_replaces_the_whole_row_and_a_smaller_or_equal_one_changes_nothing(self, stage):
+        first = a_candle(version=5, price="100")
+        newer = a_candle(version=6, price="200", trade_count=9, first_trade_id=None, volume=Decimal(7))
+
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                changed = [
+                    await sink.write([candle])
+                    for candle in (
+                        first,
+                        a_candle(version=4, price="300"),
+                        a_candle(version=5, price="400"),
+                        newer,
+                        a_candle(version=6, price="500"),
+                        first,
+                    )
+                ]
+                return changed, await stored(reader)
+
+        assert asyncio.run(scenario()) == ([1, 0, 0, 1, 0, 0], [newer])
+
+    def test_a_write_gives_the_number_of_rows_it_changed(self, stage):
+        async def scenario():
+            async with opened(stage.sink()) as sink:
+                return [
+                    await sink.write([a_candle(0), a_candle(1)]),
+                    await sink.write([a_candle(0), a_candle(1, version=2), a_candle(2)]),
+                    await sink.write([]),
+                ]
+
+        assert asyncio.run(scenario()) == [2, 2, 0]
+
+    def test_a_batch_with_a_refused_row_stores_nothing_and_the_sink_goes_on(self, stage):
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                with pytest.raises(RefusedError):
+                    await sink.write([a_candle(0), stage.refused, a_candle(1)])
+                before = await reader.count()
+                await sink.write([a_candle(0), a_candle(1)])
+                return before, await reader.count()
+
+        assert asyncio.run(scenario()) == (0, 2)
+
+    def test_a_store_that_is_away_is_a_retryable_error_and_the_same_write_succeeds_when_it_is_back(self, stage):
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                with stage.unavailable(), pytest.raises(RetryableError):
+                    await sink.write([a_candle(0), a_candle(1)])
+                await sink.write([a_candle(0), a_candle(1)])
+                return await stored(reader)
+
+        assert asyncio.run(scenario()) == [a_candle(0), a_candle(1)]
+
+    def test_candles_outlive_the_sink(self, stage):
+        async def scenario():
+            async with opened(stage.sink()) as sink:
+                await sink.write([a_candle()])
+            await sink.close()  # again
+            async with opened(stage.reader()) as reader:
+                return await stored(reader)
+
+        assert asyncio.run(scenario()) == [a_candle()]
+
+    def test_two_workers_of_one_store_leave_the_greater_version(self, stage):
+        async def scenario():
+            async with opened(stage.sink()) as one, opened(stage.sink()) as other, opened(stage.reader()) as reader:
+                await other.write([a_candle(version=2, price="2")])
+                await one.write([a_candle(version=1, price="1")])
+                await one.write([a_candle(version=3, price="3")])
+                await other.write([a_candle(version=2, price="2")])
+                return await stored(reader)
+
+        assert asyncio.run(scenario()) == [a_candle(version=3, price="3")]
+
+    def test_a_reader_gives_a_series_in_order_bounded_by_time_and_number(self, stage):
+        candles = [a_candle(minute) for minute in range(5)]
+        others = [a_candle(symbol="binance:ETHUSD"), a_candle(timeframe="5m", close_time=FIRST_US + 5 * MINUTE_US)]
+
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                await sink.write([*reversed(candles), *others])
+
+                async def minutes(**bounds: int) -> list[int]:
+                    found = [candle async for candle in reader.read("binance:ETHUSDT", "1m", **bounds)]
+                    return [candles.index(candle) for candle in found]
+
+                assert await minutes() == [0, 1, 2, 3, 4]
+                assert await minutes(start=candles[1].open_time) == [1, 2, 3, 4]
+                assert await minutes(end=candles[3].open_time) == [0, 1, 2]
+                assert await minutes(start=candles[1].open_time + 1, end=candles[3].open_time + 1) == [2, 3]
+                assert await minutes(limit=2) == [3, 4]
+                assert await minutes(end=candles[3].open_time, limit=2) == [1, 2]
+                assert await minutes(limit=0) == []
+
+        asyncio.run(scenario())
+
+    def test_a_reader_tells_the_series_from_the_finest_and_counts_them(self, stage):
+        hour, five = FIRST_US + 60 * MINUTE_US, FIRST_US + 5 * MINUTE_US
+        candles = [a_candle(0), a_candle(1), a_candle(timeframe="1h", close_time=hour)]
+        candles += [a_candle(timeframe="5m", close_time=five), a_candle(symbol="bitflyer:BTC_JPY")]
+
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                assert await reader.series() == []
+                await sink.write(candles)
+                assert await reader.series() == [
+                    ("binance:ETHUSDT", "1m"),
+                    ("binance:ETHUSDT", "5m"),
+                    ("binance:ETHUSDT", "1h"),
+                    ("bitflyer:BTC_JPY", "1m"),
+                ]
+                assert await reader.count() == 5
+                assert await reader.count("binance:ETHUSDT") == 4
+                assert await reader.count("binance:ETHUSDT", "1m") == 2
+                assert await reader.count(timeframe="1m") == 3
+                assert await reader.count("nobody:HERE") == 0
+
+        asyncio.run(scenario())
+
+    def test_a_reader_in_mid_read_neither_stops_the_writer_nor_sees_half_of_a_batch(self, stage):
+        before, after = ([a_candle(minute, version) for minute in range(3_000)] for version in (1, 2))
+
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                await sink.write(before)
+                reading = reader.read("binance:ETHUSDT", "1m")
+                seen = [await anext(reading)]
+                await sink.write(after)
+                seen += [candle async for candle in reading]
+                return {candle.version for candle in seen}, len(seen)
+
+        assert asyncio.run(scenario()) == ({1}, 3_000)
+
+    def test_a_reader_of_no_store_says_so_and_makes_none(self, stage):
+        async def scenario():
+            for _ in range(2):
+                reader = stage.reader()
+                with pytest.raises(StorageError, match="does not exist"):
+                    await reader.open()
+                await reader.close()
+
+        asyncio.run(scenario())
+
+    # The fixture gives a function that makes a new store each time, and each sink runs the test by itself.
+    @settings(
+        max_examples=60,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+    )
+    @given(candles=_versions, data=st.data())
+    def test_any_versions_in_any_batches_with_any_replays_end_in_the_oracles_rows(self, new_stage, candles, data):
+        stage = new_stage()
+
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                done = 0
+                while done < len(candles):
+                    # A replay goes back to any earlier place, and on from there: what a crash before a commit does.
+                    start = data.draw(st.integers(0, done), label="from")
+                    end = data.draw(st.integers(done + 1, len(candles)), label="to")
+                    await sink.write(newest(candles[start:end]))
+                    done = end
+                return await stored(reader)
+
+        assert asyncio.run(scenario()) == oracle(candles)

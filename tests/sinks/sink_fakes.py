@@ -1,0 +1,188 @@
+"""Kafka and a store in memory, for the worker's tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+
+from sink_certification import a_candle
+
+from ashi.contracts.errors import StorageError
+from sinks.protocol import RefusedError, RetryableError, newest
+
+TOO_MANY = 2**63
+"""A `trade_count` that a message may have and a store of 64-bit integers refuses."""
+
+
+class CrashError(Exception):
+    """The process is killed here."""
+
+
+@dataclass
+class Message:
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+class MemoryLog:
+    """A topic in memory that outlives the worker: records, committed offsets, dead letters."""
+
+    def __init__(self, *partitions):
+        self.partitions = [
+            [Message("candles", number, offset, b"key", value) for offset, value in enumerate(values)]
+            for number, values in enumerate(partitions)
+        ]
+        self.committed = defaultdict(int)
+        self.dead = []
+        self.at_end = asyncio.Event()
+        self.commits_to_fail = 0
+        self.restart()
+
+    def restart(self, crash_in=None):
+        """Go on from what is committed; `crash_in` so many calls the process is killed."""
+        self.at_end.clear()
+        self.crash_in = crash_in
+        self.position = dict(enumerate(self.committed[number] for number in range(len(self.partitions))))
+
+    def _step(self):
+        if self.crash_in is not None:
+            self.crash_in -= 1
+            if self.crash_in < 0:
+                raise CrashError
+
+    async def poll(self, most, wait_s):
+        self._step()
+        await asyncio.sleep(0)
+        fetched = {}
+        for number, records in enumerate(self.partitions):
+            if most and (found := records[self.position[number] :][:most]):
+                fetched[number] = found
+                self.position[number] += len(found)
+                most -= len(found)
+        if not fetched:
+            self.at_end.set()
+        return fetched
+
+    async def bury(self, letters):
+        self._step()
+        self.dead += letters
+
+    async def commit(self, offsets):
+        self._step()
+        if self.commits_to_fail:
+            self.commits_to_fail -= 1
+            return False
+        self.committed.update(offsets)
+        return True
+
+    @property
+    def all_committed(self):
+        return all(self.committed[number] == len(records) for number, records in enumerate(self.partitions))
+
+
+class MemorySink:
+    """The least sink that keeps the promise; held to the same suite as the real ones."""
+
+    name = "memory"
+
+    def __init__(self, rows):
+        self.rows = rows  # None until the store is made
+        self.away = False
+        self.writes = []
+
+    async def open(self):
+        if self.rows.table is None:
+            self.rows.table = {}
+        return not self.rows.table
+
+    async def write(self, candles):
+        assert len(newest(candles)) == len(candles)
+        if self.rows.away:
+            raise RetryableError("away")
+        if any(candle.trade_count >= TOO_MANY for candle in candles):
+            raise RefusedError("too many trades")
+        self.writes.append(list(candles))
+        changed = 0
+        for candle in candles:
+            key = (candle.symbol, candle.timeframe, candle.open_time)
+            if key not in self.rows.table or self.rows.table[key].version < candle.version:
+                self.rows.table[key] = candle
+                changed += 1
+        return changed
+
+    async def close(self):
+        pass
+
+
+@dataclass
+class Rows:
+    table: dict | None = None
+    away: bool = False
+
+    def in_order(self):
+        return [self.table[key] for key in sorted(self.table)]
+
+
+class MemoryStage:
+    refused = a_candle(9, trade_count=TOO_MANY)
+
+    def __init__(self):
+        self.rows = Rows()
+
+    def sink(self):
+        return MemorySink(self.rows)
+
+    def reader(self):
+        return MemoryReader(self.rows)
+
+    def unavailable(self):
+        return _Away(self.rows)
+
+
+class _Away:
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __enter__(self):
+        self.rows.away = True
+
+    def __exit__(self, *_):
+        self.rows.away = False
+
+
+class MemoryReader:
+    def __init__(self, rows):
+        self.rows = rows
+
+    async def open(self):
+        if self.rows.table is None:
+            raise StorageError("the table does not exist")
+
+    async def read(self, symbol, timeframe, start=None, end=None, limit=None):
+        found = [
+            candle
+            for candle in self.rows.in_order()
+            if (candle.symbol, candle.timeframe) == (symbol, timeframe)
+            and (start is None or candle.open_time >= start)
+            and (end is None or candle.open_time < end)
+        ]
+        for candle in found if limit is None else found[len(found) - limit :]:
+            yield candle
+
+    async def series(self):
+        found = {
+            (candle.symbol, candle.timeframe): candle.close_time - candle.open_time for candle in self.rows.in_order()
+        }
+        return sorted(found, key=lambda series: (series[0], found[series]))
+
+    async def count(self, symbol=None, timeframe=None):
+        return sum(
+            symbol in (None, candle.symbol) and timeframe in (None, candle.timeframe) for candle in self.rows.in_order()
+        )
+
+    async def close(self):
+        pass

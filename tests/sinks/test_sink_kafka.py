@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+import pytest
+from sink_certification import a_candle, opened, oracle, stored, until
+
+from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
+from ashi.contracts.topics import CANDLES, CANDLES_DEAD
+from ashi.runtime.deadletter import message_headers
+from ashi.runtime.kafka import make_producer, partition_of, read_topic
+from ashi.runtime.offsets import committed_offsets, end_offsets
+from sinks.sqlite import SqliteReader
+from sinks.worker import sink_group
+
+COMMAND = "import sys; from ashi.runtime.settings import Settings; from sinks.worker import run_sink; " + (
+    "sys.exit(run_sink(Settings.from_environment(), 'sqlite'))"
+)
+GROUP = sink_group("sqlite")
+ROOT = Path(__file__).parents[2]
+
+
+class Process:
+    """A sink worker as users start it."""
+
+    def __init__(self, path, bootstrap, **environment):
+        self.log = path.with_suffix(".log")
+        with self.log.open("ab") as log:
+            self.child = subprocess.Popen(
+                [sys.executable, "-c", COMMAND],
+                cwd=ROOT,
+                stderr=log,
+                env=os.environ
+                | {
+                    "ASHI_KAFKA_BOOTSTRAP": bootstrap,
+                    "ASHI_STORAGE": f"sqlite:///{path}",
+                    "ASHI_SESSION_TIMEOUT": "6s",
+                    "ASHI_LOG_FORMAT": "json",
+                    **environment,
+                },
+            )
+
+    def says(self, text):
+        return text in self.log.read_text()
+
+    def kill(self):
+        self.child.kill()
+        self.child.wait()
+
+    def stop(self):
+        self.child.terminate()
+        return self.child.wait(30)
+
+
+@contextmanager
+def running(path, settings, **environment):
+    process = Process(path, settings.kafka_bootstrap, **environment)
+    try:
+        yield process
+    except BaseException as error:
+        error.add_note(process.log.read_text())
+        raise
+    finally:
+        process.kill()
+
+
+async def publish(settings, messages):
+    """Send candles, or (key, bytes) as they are, in order."""
+    producer = make_producer(settings)
+    await producer.start()
+    try:
+        sent = []
+        for message in messages:
+            key, value = message if isinstance(message, tuple) else (message.symbol.encode(), encode_candle(message))
+            partition = partition_of(key, settings.partitions)
+            sent.append(
+                await producer.send(CANDLES, value, key, partition=partition, headers=message_headers(CANDLE_SCHEMA))
+            )
+        await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+
+
+async def count(path):
+    try:
+        async with opened(SqliteReader(path)) as reader:
+            return await reader.count()
+    except Exception:  # not made yet
+        return -1
+
+
+async def everything_is_committed(settings):
+    committed = await committed_offsets(settings, GROUP, CANDLES)
+    return all(committed.get(partition, 0) == end for partition, end in (await end_offsets(settings, CANDLES)).items())
+
+
+@asynccontextmanager
+async def rows_of(path):
+    async with opened(SqliteReader(path)) as reader:
+        yield await stored(reader)
+
+
+def many_candles(windows, seed=1):
+    """Candles of 12 symbols; a third of the windows come again, corrected, repeated or outdated."""
+    dice = random.Random(seed)
+    candles = []
+    for minute in range(windows):
+        for symbol in range(12):
+            candle = a_candle(minute, version=1_000 + minute, symbol=f"binance:S{symbol}", price=str(minute + 1))
+            candles.append(candle)
+            if minute > 5 and dice.random() < 0.33:
+                step = dice.choice([-1, 0, 1])
+                back = minute - dice.randrange(5)
+                candles.append(a_candle(back, 1_000 + back + step, candle.symbol, price=str(9_000_000 + minute)))
+    return candles
+
+
+@pytest.mark.kafka
+def test_a_worker_killed_in_mid_stream_and_started_again_leaves_the_oracles_rows(kafka_settings, tmp_path):
+    path = tmp_path / "candles.db"
+    candles = many_candles(400)
+    wanted = oracle(candles)
+
+    async def scenario():
+        await publish(kafka_settings, candles)
+        for share in (4, 2):
+            with running(path, kafka_settings, ASHI_SINK_BATCH_SIZE="20") as process:
+                await until(lambda share=share: _at_least(path, len(wanted) // share))
+                process.kill()
+            assert await count(path) < len(wanted), "killed too late to prove anything"
+        with running(path, kafka_settings) as process:
+            await until(lambda: everything_is_committed(kafka_settings))
+            assert process.stop() == 0
+        async with rows_of(path) as rows:
+            assert rows == wanted
+
+    asyncio.run(scenario())
+
+
+async def _at_least(path, rows):
+    return await count(path) >= rows
+
+
+@pytest.mark.kafka
+def test_partitions_that_move_between_workers_in_mid_stream_lose_and_double_nothing(kafka_settings, tmp_path):
+    path, second_path = tmp_path / "candles.db", tmp_path / "second.db"
+    candles = many_candles(400)
+    quarters = [candles[at::4] for at in range(4)]
+    wanted = oracle(candle for quarter in quarters for candle in quarter)
+    store = {"ASHI_SINK_BATCH_SIZE": "20", "ASHI_STORAGE": f"sqlite:///{path}"}
+
+    async def scenario():
+        await publish(kafka_settings, quarters[0])
+        with running(path, kafka_settings, **store) as first:
+            await until(lambda: _at_least(path, 100))
+            with running(second_path, kafka_settings, **store) as second:
+                while not second.says('"storing candles"'):
+                    await publish(kafka_settings, quarters[1])  # again and again, until both have partitions
+                await publish(kafka_settings, quarters[2])
+                assert first.stop() == 0
+                await publish(kafka_settings, quarters[3])
+                await until(lambda: everything_is_committed(kafka_settings))
+                assert second.stop() == 0
+        async with rows_of(path) as rows:
+            assert rows == wanted
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.kafka
+def test_what_is_no_candle_goes_to_candles_dead_with_headers_and_the_rest_is_stored(kafka_settings, tmp_path):
+    path = tmp_path / "candles.db"
+    good = [a_candle(minute) for minute in range(3)]
+    key = good[0].symbol.encode()
+    nan = encode_candle(a_candle(3)).replace(b'"high":"100"', b'"high":"NaN"')
+    too_many = encode_candle(a_candle(4, trade_count=2**63))
+    messages = [good[0], (key, b"\xff garbage"), good[1], (key, nan), (key, too_many), good[2]]
+
+    async def scenario():
+        await publish(kafka_settings, messages)
+        with running(path, kafka_settings) as process:
+            await until(lambda: everything_is_committed(kafka_settings))
+            assert process.stop() == 0
+        async with rows_of(path) as rows:
+            assert rows == good
+        return [record async for record in read_topic(kafka_settings, CANDLES_DEAD)]
+
+    dead = asyncio.run(scenario())
+    partition = partition_of(key, kafka_settings.partitions)
+    assert [(record.key, record.value) for record in dead] == [(key, b"\xff garbage"), (key, nan), (key, too_many)]
+    headers = [dict(record.headers) for record in dead]
+    assert [header["ashi.source"].decode() for header in headers] == [f"candles/{partition}/{at}" for at in (1, 3, 4)]
+    assert b"not a candle" in headers[0]["ashi.reason"]
+    assert b"high NaN" in headers[1]["ashi.reason"]
+    assert b"too large" in headers[2]["ashi.reason"]
+    assert all(int(header["ashi.failed_at"]) > 1_600_000_000_000_000 for header in headers)
+
+
+@pytest.mark.kafka
+def test_sigterm_while_the_store_is_locked_ends_the_worker_and_the_next_one_stores_all(kafka_settings, tmp_path):
+    path = tmp_path / "candles.db"
+    candles = [a_candle(minute) for minute in range(100)]
+
+    async def scenario():
+        with running(path, kafka_settings) as process:
+            await until(lambda: process.says("reading topic candles from its beginning"))
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                await publish(kafka_settings, candles)
+                await until(lambda: process.says("the store is away, trying again"))
+                assert process.stop() == 0
+                assert process.says("stopped while the store was away")
+        with running(path, kafka_settings) as process:
+            await until(lambda: everything_is_committed(kafka_settings))
+            assert process.stop() == 0
+        async with rows_of(path) as rows:
+            assert rows == candles
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.kafka
+def test_a_store_that_was_deleted_is_filled_again_from_the_beginning(kafka_settings, tmp_path):
+    path = tmp_path / "candles.db"
+    candles = [a_candle(minute) for minute in range(100)]
+
+    async def scenario():
+        await publish(kafka_settings, candles)
+        for _ in range(2):
+            with running(path, kafka_settings) as process:
+                await until(lambda: _at_least(path, len(candles)))
+                await until(lambda: everything_is_committed(kafka_settings))
+                assert process.stop() == 0
+            async with rows_of(path) as rows:
+                assert rows == candles
+            path.unlink()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [("sqlite:////proc/nowhere/candles.db", "folder /proc/nowhere cannot be made"), (None, "cannot reach Kafka at")],
+    ids=["unwritable", "no-broker"],
+)
+def test_a_worker_that_cannot_start_says_why_and_exits_with_1(tmp_path, storage, message):
+    path = tmp_path / "candles.db"
+    environment = {"ASHI_STORAGE": storage} if storage else {}
+    process = Process(path, "127.0.0.1:9", **environment)  # the discard port: nothing listens there
+    try:
+        assert process.child.wait(60) == 1
+        assert process.says(message)
+        assert not process.says("Traceback")
+    finally:
+        process.kill()

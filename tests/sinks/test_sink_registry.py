@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sink_certification import a_candle
+
+from ashi.contracts.errors import UsageError
+from ashi.runtime.settings import Settings
+from sinks.registry import make_sink, open_reader, remove_store, store_exists, store_name
+from sinks.sqlite_file import sqlite_path
+from sinks.worker import run_sink
+
+
+def test_four_slashes_are_an_absolute_path_and_three_a_relative_one():
+    assert sqlite_path("sqlite:////var/lib/candles.db") == Path("/var/lib/candles.db")
+    assert sqlite_path("sqlite:///data/candles.db") == Path.cwd() / "data" / "candles.db"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("sqlite://candles.db", "lacks the three or four slashes"),
+        ("sqlite:candles.db", "lacks the three or four slashes"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:////tmp/", "names no file"),
+        ("sqlite:///:memory:", "would vanish"),
+        ("sqlite:////tmp/candles.db?mode=ro", "has options"),
+    ],
+)
+def test_a_wrong_sqlite_url_says_what_is_wrong_and_what_to_write(url, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        make_sink(url)
+    assert "sqlite:////absolute/path.db" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["mongodb://me:hunter2@host/db", "candles.db", ""])
+def test_an_unknown_store_lists_those_there_are_and_never_shows_a_password(url):
+    with pytest.raises(UsageError, match="there is sqlite") as caught:
+        store_name(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_store_is_there_once_it_is_made_and_gone_once_it_is_removed(tmp_path):
+    url = f"sqlite:///{tmp_path}/candles.db"
+
+    async def fill() -> int:
+        sink = make_sink(url)
+        await sink.open()
+        await sink.write([a_candle()])
+        await sink.close()
+        async with open_reader(url) as reader:
+            return await reader.count()
+
+    assert not store_exists(url)
+    assert asyncio.run(fill()) == 1
+    assert store_exists(url)
+    remove_store(url)
+    assert not store_exists(url)
+
+
+def test_the_sink_of_another_store_than_the_urls_is_refused():
+    settings = Settings.from_environment({"ASHI_STORAGE": "sqlite:////tmp/candles.db"})
+    with pytest.raises(UsageError, match="is a URL of sqlite, and this is the sink postgresql"):
+        run_sink(settings, "postgresql")

@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sink_certification import SinkCertification, a_candle, opened, oracle, stored, until
+from sink_fakes import TOO_MANY, CrashError, MemoryLog, MemorySink, MemoryStage, Rows
+
+from ashi.contracts.candle import encode_candle
+from ashi.contracts.errors import StorageError
+from ashi.runtime.service import Service
+from ashi.runtime.settings import Settings
+from sinks import sqlite_file, writer
+from sinks.sqlite import SqliteReader, SqliteSink
+from sinks.worker import SinkWorker
+from sinks.writer import StoppedError, Writer
+
+GARBAGE = [
+    b"",
+    b"{",
+    b"\xff\xfe",
+    b"null",
+    b'{"symbol": "binance:ETHUSDT"}',
+    encode_candle(a_candle()).replace(b'"high":"100"', b'"high":"NaN"'),
+    encode_candle(a_candle()).replace(b'"high":"100"', b'"high":"1E+999999999"'),
+    encode_candle(a_candle()).replace(b"1640995200000000", b"1640995200000"),
+    encode_candle(a_candle()).replace(b'"volume":"1.5"', b'"volume":"-1.5"'),
+]
+
+
+def a_service(**environment):
+    return Service("sink-test", Settings.from_environment(environment))
+
+
+def a_worker(log, sink, service, size=10, interval_s=0.0):
+    store = Writer(sink, service.health, service.stopping)
+    return SinkWorker(log, store, service, name=sink.name, batch_size=size, batch_interval_s=interval_s)
+
+
+async def until_the_end(log, sink, service=None, **options):
+    """Run a worker until it has read everything and stopped."""
+    service = service or a_service()
+    working = asyncio.create_task(a_worker(log, sink, service, **options).run())
+    ending = asyncio.create_task(log.at_end.wait())
+    await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    service.stopping.set()
+    await working
+
+
+def test_what_was_read_is_stored_then_committed_and_stopping_finishes_the_batch_in_hand():
+    candles = [a_candle(minute) for minute in range(25)]
+
+    async def scenario():
+        log, rows = MemoryLog([encode_candle(candle) for candle in candles]), Rows({})
+        sink = MemorySink(rows)
+        # The interval never passes: the last five are stored only because the worker stops.
+        await until_the_end(log, sink, size=10, interval_s=3_600)
+        assert [len(batch) for batch in sink.writes] == [10, 10, 5]
+        assert log.all_committed
+        assert rows.in_order() == candles
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_that_is_not_full_is_stored_when_its_time_is_up():
+    async def scenario():
+        log, rows = MemoryLog([encode_candle(a_candle())]), Rows({})
+        service = a_service()
+        working = asyncio.create_task(a_worker(log, MemorySink(rows), service, size=10, interval_s=0.01).run())
+        await until(lambda: log.all_committed)
+        assert not service.stopping.is_set()
+        service.stopping.set()
+        await working
+        assert rows.in_order() == [a_candle()]
+
+    asyncio.run(scenario())
+
+
+def test_of_one_window_in_a_batch_only_the_greatest_version_is_written_and_the_first_of_equals():
+    candles = [a_candle(version=1), a_candle(version=3, price="3"), a_candle(version=3, price="4"), a_candle(version=2)]
+
+    async def scenario():
+        log, sink = MemoryLog([encode_candle(candle) for candle in candles]), MemorySink(Rows({}))
+        await until_the_end(log, sink)
+        assert sink.writes == [[a_candle(version=3, price="3")]]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("value", [*GARBAGE, None])
+def test_a_message_that_is_no_candle_is_a_dead_letter_and_the_rest_goes_through(value):
+    async def scenario():
+        log = MemoryLog([encode_candle(a_candle(0)), value, encode_candle(a_candle(1))])
+        rows = Rows({})
+        await until_the_end(log, MemorySink(rows))
+        assert rows.in_order() == [a_candle(0), a_candle(1)]
+        assert log.all_committed
+        [letter] = log.dead
+        headers = dict(letter.headers)
+        assert (letter.topic, letter.key, letter.value) == ("candles.dead", b"key", value or b"")
+        assert headers["ashi.source"] == b"candles/0/1"
+        assert headers["ashi.reason"]
+
+    asyncio.run(scenario())
+
+
+def test_a_refused_row_is_found_and_buried_and_an_older_version_of_it_is_stored():
+    good = [a_candle(minute) for minute in range(9)]
+    poison = a_candle(4, version=2, trade_count=TOO_MANY)
+
+    async def scenario():
+        log, rows = MemoryLog([encode_candle(candle) for candle in [*good, poison]]), Rows({})
+        await until_the_end(log, MemorySink(rows), size=100)
+        assert rows.in_order() == good
+        assert log.all_committed
+        [letter] = log.dead
+        assert letter.value == encode_candle(poison)
+        assert dict(letter.headers)["ashi.reason"] == b"too many trades"
+        assert dict(letter.headers)["ashi.source"] == b"candles/0/9"
+
+    asyncio.run(scenario())
+
+
+def test_a_dead_letter_that_cannot_be_sent_keeps_its_offset_uncommitted():
+    async def scenario():
+        log = MemoryLog([b"garbage"])
+        log.restart(crash_in=1)  # the poll succeeds, the dead letter does not
+        with pytest.raises(CrashError):
+            await a_worker(log, MemorySink(Rows({})), a_service()).run()
+        assert not log.committed[0]
+
+    asyncio.run(scenario())
+
+
+def test_a_commit_that_kafka_did_not_answer_is_made_up_for_without_new_candles():
+    async def scenario():
+        log = MemoryLog([encode_candle(a_candle())])
+        log.commits_to_fail = 3
+        service = a_service()
+        working = asyncio.create_task(a_worker(log, MemorySink(Rows({})), service).run())
+        await until(lambda: log.all_committed)
+        service.stopping.set()
+        await working
+
+    asyncio.run(scenario())
+
+
+def test_while_the_store_is_away_the_worker_beats_is_not_ready_and_goes_on_when_it_is_back(monkeypatch):
+    monkeypatch.setattr(writer, "FIRST_PAUSE_S", 0.001)
+
+    async def scenario():
+        log, rows = MemoryLog([encode_candle(a_candle())]), Rows({}, away=True)
+        service = a_service()
+        beats = []
+        beat = service.health.beat
+        monkeypatch.setattr(service.health, "beat", lambda: (beats.append(service.health.ready()), beat()))
+        working = asyncio.create_task(a_worker(log, MemorySink(rows), service).run())
+        await until(lambda: sum(reason == "waiting for the store: away" for _, reason in beats) >= 3)
+        assert service.health.ready() == (False, "waiting for the store: away")
+        assert not log.all_committed
+        rows.away = False
+        await until(lambda: log.all_committed)
+        assert service.health.ready() == (True, "storing candles")
+        service.stopping.set()
+        await working
+        assert rows.in_order() == [a_candle()]
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_told_to_stop_while_the_store_is_away_stops_at_once_and_commits_nothing(monkeypatch):
+    monkeypatch.setattr(writer, "FIRST_PAUSE_S", 3_600)  # it must not sit that out
+
+    async def scenario():
+        log, rows = MemoryLog([encode_candle(a_candle())]), Rows({}, away=True)
+        service = a_service()
+        working = asyncio.create_task(a_worker(log, MemorySink(rows), service).run())
+        await until(lambda: "waiting" in service.health.ready()[1])
+        service.stopping.set()
+        with pytest.raises(StoppedError):
+            await asyncio.wait_for(working, 10)
+        assert not log.committed[0]
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_is_lost_stops_the_worker_with_nothing_committed(tmp_path):
+    async def scenario():
+        log = MemoryLog([encode_candle(a_candle())])
+        async with opened(SqliteSink(tmp_path / "candles.db")) as sink:
+            (tmp_path / "candles.db").unlink()
+            with pytest.raises(StorageError, match="was moved or replaced"):
+                await asyncio.wait_for(a_worker(log, sink, a_service()).run(), 10)
+        assert not log.committed[0]
+
+    asyncio.run(scenario())
+
+
+def test_a_file_locked_by_another_process_for_a_while_delays_candles_and_loses_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_MS", 1)
+    monkeypatch.setattr(writer, "FIRST_PAUSE_S", 0.001)
+    path = tmp_path / "candles.db"
+    candles = [a_candle(minute) for minute in range(50)]
+
+    async def scenario():
+        log, service = MemoryLog([encode_candle(candle) for candle in candles]), a_service()
+        async with opened(SqliteSink(path)) as sink, opened(SqliteReader(path)) as reader:
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                working = asyncio.create_task(until_the_end(log, sink, service))
+                await until(lambda: "locked by another process" in service.health.ready()[1])
+            await working
+            assert await stored(reader) == candles
+            assert log.all_committed
+
+    asyncio.run(scenario())
+
+
+class TestMemorySink(SinkCertification):
+    """The suite itself must not depend on one store."""
+
+    @pytest.fixture
+    def new_stage(self):
+        return MemoryStage
+
+
+# A candle, one that the store refuses, or what is no candle.
+_messages = st.lists(
+    st.one_of(
+        st.builds(
+            a_candle,
+            minute=st.integers(0, 2),
+            version=st.integers(0, 3),
+            price=st.integers(1, 99).map(str),
+            trade_count=st.sampled_from([1, 1, 1, TOO_MANY]),
+        ),
+        st.sampled_from(GARBAGE),
+    ),
+    max_size=15,
+)
+
+
+@settings(max_examples=150)
+@given(
+    partitions=st.lists(_messages, min_size=1, max_size=3),
+    size=st.integers(1, 8),
+    crashes=st.lists(st.integers(0, 6), max_size=5),
+)
+def test_whatever_comes_and_wherever_it_crashes_the_rows_are_the_oracles_and_the_rest_is_buried(
+    partitions, size, crashes
+):
+    good, garbage, refused, topic = [], set(), {}, []
+    for number, messages in enumerate(partitions):
+        values = []
+        for message in messages:
+            if isinstance(message, bytes):
+                value = message
+                garbage.add(value)
+            else:
+                # Each partition has symbols of its own, as in Kafka; else no equal version comes first.
+                candle = msgspec.structs.replace(message, symbol=f"binance:P{number}")
+                value = encode_candle(candle)
+                if candle.trade_count == TOO_MANY:
+                    refused[value] = candle
+                else:
+                    good.append(candle)
+            values.append(value)
+        topic.append(values)
+
+    async def scenario():
+        log, rows = MemoryLog(*topic), Rows({})
+        for crash_in in [*crashes, None]:
+            log.restart(crash_in)
+            try:
+                await until_the_end(log, MemorySink(rows), size=size)
+            except CrashError:
+                continue
+        assert log.all_committed
+        return rows.in_order(), {letter.value for letter in log.dead}
+
+    stored_rows, dead = asyncio.run(scenario())
+    assert stored_rows == oracle(good)
+    assert garbage <= dead <= garbage | refused.keys()
+    # A candle that another one of its batch replaces never gets as far as being refused.
+    versions = {(candle.symbol, candle.open_time): candle.version for candle in stored_rows}
+    replaced = [candle for value, candle in refused.items() if value not in dead]
+    assert all(versions[candle.symbol, candle.open_time] >= candle.version for candle in replaced)

@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import resource
+import sqlite3
+from contextlib import closing, contextmanager
+from decimal import Decimal
+
+import pytest
+from sink_certification import SinkCertification, a_candle, opened, stored
+
+from ashi.contracts.candle import Candle
+from ashi.contracts.errors import StorageError
+from sinks import sqlite_file
+from sinks.protocol import RefusedError, RetryableError
+from sinks.sqlite import SqliteReader, SqliteSink
+from sinks.sqlite_file import remove_file
+
+
+class SqliteStage:
+    refused = a_candle(9, trade_count=2**63)  # an integer of the message, but not of SQLite
+
+    def __init__(self, path):
+        self.path = path
+
+    def sink(self):
+        return SqliteSink(self.path)
+
+    def reader(self):
+        return SqliteReader(self.path)
+
+    @contextmanager
+    def unavailable(self):
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+
+
+class TestSqliteSink(SinkCertification):
+    @pytest.fixture
+    def new_stage(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_MS", 1)
+        numbers = itertools.count()
+        return lambda: SqliteStage(tmp_path / f"store {next(numbers)} %20?#.db")
+
+
+def open_and_close(path):
+    async def scenario():
+        sink = SqliteSink(path)
+        try:
+            return await sink.open()
+        finally:
+            await sink.close()
+
+    return asyncio.run(scenario())
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "candles.db"
+
+
+@pytest.fixture
+def store(path):
+    """A store with one candle in it."""
+
+    async def fill():
+        async with opened(SqliteSink(path)) as sink:
+            await sink.write([a_candle()])
+
+    asyncio.run(fill())
+    return path
+
+
+def test_the_table_has_one_column_for_each_field_decimals_as_text_and_times_in_microseconds(path):
+    async def scenario():
+        async with opened(SqliteSink(path)) as sink:
+            await sink.write([a_candle(price="61837.630", volume=Decimal("1E-8"), quote_volume=Decimal("1E+3"))])
+
+    asyncio.run(scenario())
+    with closing(sqlite3.connect(path)) as db:
+        db.row_factory = sqlite3.Row
+        [row] = db.execute("SELECT * FROM candles").fetchall()
+        kinds = dict(db.execute("SELECT name, type FROM pragma_table_info('candles')"))
+    assert tuple(row.keys()) == Candle.__struct_fields__
+    assert (row["close"], row["volume"], row["quote_volume"]) == ("61837.63", "0.00000001", "1000")
+    assert row["open_time"] == 1_640_995_200_000_000
+    assert {name for name, kind in kinds.items() if kind == "INTEGER"} == {
+        "open_time", "close_time", "trade_count", "version",
+    }  # fmt: skip
+
+
+def test_writes_are_made_durable_before_the_offsets_are_committed(path):
+    async def scenario():
+        async with opened(SqliteSink(path)) as sink:
+            return [sink._file.pragma(name) for name in ("journal_mode", "synchronous")]
+
+    assert asyncio.run(scenario()) == ["wal", 2]  # 2 is FULL
+
+
+def test_missing_folders_are_made(tmp_path):
+    path = tmp_path / "a" / "b" / "candles.db"
+    assert open_and_close(path)
+    assert path.is_file()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"folder .*/file/sub cannot be made"):
+        open_and_close(tmp_path / "file" / "sub" / "candles.db")
+
+
+def test_a_folder_in_place_of_the_file_is_refused(tmp_path):
+    with pytest.raises(StorageError, match="must be a regular one") as caught:
+        open_and_close(tmp_path)
+    assert not isinstance(caught.value, RetryableError)
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path):
+    path.write_bytes(b"my thesis, " * 1_000)
+    with pytest.raises(StorageError, match="is not an SQLite database"):
+        open_and_close(path)
+    assert path.read_bytes() == b"my thesis, " * 1_000
+
+
+def test_a_database_of_something_else_is_refused_and_left_as_it_is(path):
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE candles (wax TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match="is a database of something else"):
+        open_and_close(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("ALTER TABLE candles DROP COLUMN volume", r"other columns than Ashi's \(there are: symbol, .*undo the change"),
+        ("ALTER TABLE candles ADD COLUMN note TEXT", "other columns than Ashi's"),
+        ("DROP TABLE candles", "there are: none"),
+        ("PRAGMA user_version = 99", "has layout 99 and this version of Ashi knows 1: use the version that made it"),
+    ],
+)
+def test_another_layout_is_refused_by_writer_and_reader_with_what_to_do(store, change, message):
+    with closing(sqlite3.connect(store)) as db:
+        db.execute(change)
+    with pytest.raises(StorageError, match=message):
+        open_and_close(store)
+    with pytest.raises(StorageError, match=message):
+        asyncio.run(SqliteReader(store).open())
+
+
+def test_a_table_and_an_index_of_the_users_own_do_no_harm(store):
+    with closing(sqlite3.connect(store)) as db:
+        db.executescript("CREATE TABLE notes (text); CREATE INDEX mine ON candles (open_time)")
+    assert open_and_close(store) is False
+
+
+def test_opening_waits_for_a_store_that_is_locked(store, monkeypatch):
+    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_MS", 1)
+    with SqliteStage(store).unavailable(), pytest.raises(RetryableError, match="locked by another process"):
+        open_and_close(store)
+    assert open_and_close(store) is False
+
+
+@contextmanager
+def largest_file(size):
+    """No file may grow beyond `size` bytes: the nearest to a full disk that a test can have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_takes_no_more_is_retried_and_nothing_is_lost_once_there_is_space(path):
+    candles = [a_candle(minute) for minute in range(2_000)]
+
+    async def scenario():
+        async with opened(SqliteSink(path)) as sink, opened(SqliteReader(path)) as reader:
+            await sink.write([a_candle()])
+            with largest_file(100_000), pytest.raises(RetryableError, match="look at its free space"):
+                await sink.write(candles)
+            assert await stored(reader) == [a_candle()]
+            await sink.write(candles)
+            return await stored(reader)
+
+    assert asyncio.run(scenario()) == candles
+
+
+def test_a_disk_that_is_full_at_the_start_is_fatal(path):
+    with largest_file(4_096), pytest.raises(StorageError, match="cannot be opened: the disk") as caught:
+        open_and_close(path)
+    assert not isinstance(caught.value, RetryableError)
+
+
+@pytest.mark.parametrize("change", ["unlink", "replace"])
+def test_a_file_removed_while_in_use_stops_the_sink_before_the_offsets_are_committed(path, change):
+    async def scenario():
+        async with opened(SqliteSink(path)) as sink:
+            await sink.write([a_candle(0)])
+            path.rename(path.with_suffix(".old"))
+            if change == "replace":
+                path.touch()
+            with pytest.raises(StorageError, match="was moved or replaced while in use") as caught:
+                await sink.write([a_candle(1)])
+            assert not isinstance(caught.value, RetryableError | RefusedError)
+
+    asyncio.run(scenario())
+
+
+def test_a_row_that_a_trigger_of_the_user_refuses_is_a_refused_row(store):
+    with closing(sqlite3.connect(store)) as db:
+        db.execute(
+            "CREATE TRIGGER mine BEFORE INSERT ON candles WHEN new.trade_count > 1000 "
+            "BEGIN SELECT RAISE(ABORT, 'too many trades'); END"
+        )
+
+    async def scenario():
+        async with opened(SqliteSink(store)) as sink:
+            with pytest.raises(RefusedError, match="too many trades"):
+                await sink.write([a_candle(1), a_candle(2, trade_count=1001)])
+            assert await sink.write([a_candle(1)]) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_number_changed_by_hand_is_named_when_it_is_read(store):
+    with closing(sqlite3.connect(store)) as db, db:
+        db.execute("UPDATE candles SET high = 'about 5'")
+
+    async def scenario():
+        async with opened(SqliteReader(store)) as reader:
+            await stored(reader)
+
+    with pytest.raises(StorageError, match=r"row binance:ETHUSDT/1m/1640995200000000 .*high 'about 5'"):
+        asyncio.run(scenario())
+
+
+def test_a_reader_never_changes_the_file(store):
+    before = store.read_bytes()
+
+    async def scenario():
+        async with opened(SqliteReader(store)) as reader:
+            with pytest.raises(sqlite3.OperationalError, match="readonly"):
+                reader._file.db.execute("DELETE FROM candles")
+            return await reader.count()
+
+    assert asyncio.run(scenario()) == 1
+    assert store.read_bytes() == before
+
+
+def test_removing_a_store_takes_the_files_beside_it_along(store):
+    async def scenario():
+        async with opened(SqliteSink(store)) as sink:
+            await sink.write([a_candle(1)])
+            assert len(list(store.parent.iterdir())) == 3
+            remove_file(store)
+
+    asyncio.run(scenario())
+    assert list(store.parent.iterdir()) == []
+    remove_file(store)  # and again
+
+
+@pytest.mark.parametrize("content", [b"my thesis", None], ids=["no database", "database of something else"])
+def test_a_file_that_is_not_ashis_is_not_removed(path, content):
+    if content is None:
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("CREATE TABLE mine (x)")
+    else:
+        path.write_bytes(content)
+    with pytest.raises(StorageError, match="is not a"):
+        remove_file(path)
+    assert path.exists()
