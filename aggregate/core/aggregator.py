@@ -54,6 +54,7 @@ class Row(msgspec.Struct):
     """All that is known of one (symbol, timeframe): one row of the table `ohlcv-<timeframe>`, self-contained.
 
     Attributes:
+        epoch: in which it was written; a row of an earlier one is no part of the state.
         position: offset of the last record seen; records at or below it are skipped.
         data_clock: greatest `traded_at` seen, µs.
         appended_at: append time in the log of the last record seen, µs.
@@ -67,6 +68,7 @@ class Row(msgspec.Struct):
     """
 
     symbol: str = ""
+    epoch: int = 0
     position: int = -1
     data_clock: int = 0
     appended_at: int = 0
@@ -94,7 +96,7 @@ class CandleAggregator:
     def __init__(self, timeframe: Timeframe | str, rules: WindowRules | None = None, row: Row | None = None) -> None:
         self.timeframe = Timeframe.parse(timeframe) if isinstance(timeframe, str) else timeframe
         self.rules = rules or WindowRules(finest=self.timeframe)
-        self.row = row or Row()
+        self.row = row or Row(epoch=self.rules.epoch)
         self.ids = TradeIds(self.row.ids, self.rules.finest.length_us)
         self._name = str(self.timeframe)
         self._next_close = self._find_next_close()
@@ -145,11 +147,16 @@ class CandleAggregator:
         return data_clock - self.rules.horizon_us - self.rules.finest.length_us - APART_US
 
     def merge(self, partial: Fold) -> list[Candle]:
-        """Add a partial fold of trades not seen before, of any one window of the finest timeframe or of this one.
+        """Add a partial fold and return the candles that its newest trade closed, oldest first: `add`, `close_due`.
 
-        Returns the candles that its newest trade closed, oldest first. Partial folds are merged oldest window
-        first, else a window could close before its last trades are in, and would then be corrected.
+        Of several partial folds from one stretch of the log `add` all first. Else a window could close, and a flat
+        candle carry its close with a version from the end of the stretch, before a trade from earlier in it is in.
         """
+        self.add(partial)
+        return self.close_due(self.row.data_clock)
+
+    def add(self, partial: Fold) -> None:
+        """Add a partial fold of trades not seen before, of any one window of the finest timeframe or of this one."""
         row = self.row
         if row.symbol != partial.symbol:
             if row.symbol:
@@ -164,7 +171,6 @@ class CandleAggregator:
         else:
             window.fold.merge(partial)
         self.advance(partial.offset, partial.last[0])
-        return self.close_due(row.data_clock)
 
     def advance(self, offset: int, traded_at: int) -> None:
         """Note that the log has been read up to `offset` and that its trades reach `traded_at` (µs)."""

@@ -44,7 +44,7 @@ class SymbolAggregator:
         kept = list(rows) or [None] * len(timeframes)
         self.rules = rules
         self.rows = [
-            CandleAggregator(timeframe, rules, row or Row(edge=edge))
+            CandleAggregator(timeframe, rules, row or Row(edge=edge, epoch=rules.epoch))
             for timeframe, row in zip(timeframes, kept, strict=True)
         ]
         self._share_ids()
@@ -134,7 +134,7 @@ class SymbolAggregator:
         candles: list[Candle] = []
         for aggregator in self.rows:
             for partial in partials:
-                candles += aggregator.merge(partial)
+                aggregator.add(partial)
             aggregator.advance(offsets[-1], clock)
             aggregator.row.floor = row.floor
             candles += aggregator.close_due(clock)

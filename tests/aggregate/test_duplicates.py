@@ -75,7 +75,7 @@ def test_rows_of_different_positions_count_a_trade_once_each(data, log):
 
 def test_a_copy_whose_time_was_rounded_into_the_next_window_is_the_same_trade():
     aggregator = CandleAggregator("1m")
-    first = Trade(ONE[0], "7", Decimal(5), Decimal(1), None, START + 59_999_500, START, 7)
+    first = Trade(ONE[0], "7", Decimal(5), Decimal(1), None, START + 59_999_500, START + 59_999_500, 7)
     aggregator.on_trade(first)
     aggregator.on_trade(msgspec.structs.replace(first, traded_at=START + 60_000_000))
     (candle,) = aggregator.get_open_candles()
@@ -85,7 +85,9 @@ def test_a_copy_whose_time_was_rounded_into_the_next_window_is_the_same_trade():
 def test_newest_first_repeated_and_hours_late_is_counted_once_within_a_horizon_of_hours():
     rules = WindowRules(TIMEFRAMES[0], horizon_us=6 * 3600 * 10**6)
     ordered = [
-        Trade(ONE[0], str(n * n), Decimal(n + 1), Decimal(1), "buy", START + n * 47_000_000, START, n * n)
+        Trade(
+            ONE[0], str(n * n), Decimal(n + 1), Decimal(1), "buy", START + n * 47_000_000, START + n * 47_000_000, n * n
+        )
         for n in range(400)
     ]
     log = []
@@ -101,7 +103,16 @@ def test_newest_first_repeated_and_hours_late_is_counted_once_within_a_horizon_o
 def test_when_too_many_ids_are_kept_the_oldest_window_is_given_up_whatever_the_chunks(monkeypatch, places):
     monkeypatch.setattr(ids_module, "MAX_IDS", 50)
     log = [
-        Trade(ONE[0], str(n * 2), Decimal(5), Decimal(1), None, START + n * 1_500_000 - n % 7 * 10**7, START, n * 2)
+        Trade(
+            ONE[0],
+            str(n * 2),
+            Decimal(5),
+            Decimal(1),
+            None,
+            START + n * 1_500_000 - n % 7 * 10**7,
+            START + n * 1_500_000 - n % 7 * 10**7,
+            n * 2,
+        )
         for n in range(300)
     ]
     results = set()
