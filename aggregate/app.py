@@ -12,7 +12,7 @@ from typing import Any
 import faust
 import mode
 
-from aggregate.core.aggregator import WindowRules
+from aggregate.epoch import Epoch
 from aggregate.lease import Lease
 from aggregate.pipeline import Pipeline
 from aggregate.table import FAUST_LOGGER, RowTable
@@ -72,7 +72,7 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
         await self.pipeline.checkpoint()
 
 
-def make_app(settings: Settings, rules: WindowRules, partitions: int, lease: Lease) -> AggregateApp:
+def make_app(settings: Settings, epoch: Epoch, partitions: int, lease: Lease) -> AggregateApp:
     """Build the application for a topic `trades` of so many partitions. It is not started."""
     session_s = settings.session_timeout_us / 1e6
     app = AggregateApp(
@@ -112,13 +112,14 @@ def make_app(settings: Settings, rules: WindowRules, partitions: int, lease: Lea
     markers = app.Table(MARKERS_TABLE, partitions=partitions, key_type=bytes, value_type=bytes)
     app.pipeline = Pipeline(
         timeframes=settings.timeframes,
-        rules=rules,
+        rules=epoch.rules(settings.flat_candles),
         quiet_close=settings.quiet_close,
         partitions=partitions,
         tables=tables,
         markers=markers,
         log=app,
         lease=lease,
+        begin=epoch.begin,
     )
     topic = app.topic(TRADES, schema=ChunkSchema(), partitions=partitions)
 

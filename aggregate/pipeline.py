@@ -15,6 +15,7 @@ from aggregate.core.symbol import LateTrade, SymbolAggregator
 from aggregate.lease import Lease
 from aggregate.state import Acknowledge, PartitionState, Table, load_partition, marker_key
 from ashi.contracts.candle import CANDLE_SCHEMA, Candle, encode_candle
+from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_DEAD, TRADES_LATE, changelog_topic
 from ashi.runtime import metrics
@@ -62,9 +63,13 @@ class Pipeline:
         markers: Table,
         log: Log,
         lease: Lease,
+        begin: Mapping[int, int] | None = None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
-        """Tables are in the order of `timeframes`, the finest first."""
+        """Tables are in the order of `timeframes`, the finest first.
+
+        `begin`: the offset at which a new state begins to read each partition; by default where the log begins.
+        """
         self.checkpoints = 0
         """How many have been completed: the sign of life of a worker, busy or idle."""
         self._timeframes = timeframes
@@ -74,6 +79,8 @@ class Pipeline:
         self._markers = markers
         self._log = log
         self._lease = lease
+        self._begin = begin or {}
+        self._partitions = partitions
         self._now_us = now_us
         self._decoder = ChunkDecoder(partitions)
         self._states: dict[int, PartitionState] = {}
@@ -87,6 +94,11 @@ class Pipeline:
 
         Raises StateError when going on would lose trades.
         """
+        if any(number >= self._partitions for number in committed):
+            raise StateError(
+                f"topic trades has grown beyond {self._partitions} partitions, so its symbols have moved: stop all "
+                "aggregate workers, then run `ashi aggregate reconfigure`"
+            )
         async with self._lock:
             forgotten = [acknowledge for state in self._states.values() for acknowledge in state.chunks]
             self._states = {
@@ -99,6 +111,7 @@ class Pipeline:
                     committed=committed[number],
                     earliest=earliest[number],
                     end=ends[number],
+                    begin=self._begin.get(number, 0),
                     now_s=time.monotonic(),
                 )
                 for number in committed
@@ -127,9 +140,11 @@ class Pipeline:
                 if aggregator is None:
                     aggregator = SymbolAggregator(self._timeframes, self._rules, edge=state.edge or 0)
                     state.symbols[symbol] = aggregator
-                closed, too_late = aggregator.on_trades(group.trades, group.offsets, group.appended_at)
-                candles += closed
-                late += too_late
+                outcome = aggregator.on_trades(group.trades, group.offsets, group.appended_at)
+                candles += outcome.candles
+                late += outcome.late
+                if outcome.duplicates:
+                    metrics.records_skipped.labels("duplicate").inc(outcome.duplicates)
                 state.dirty.add(symbol)
             state.next = chunk.end
             state.chunks.append(acknowledge)
@@ -235,7 +250,7 @@ class Pipeline:
         state.dirty.clear()
 
     async def _write_marker(self, state: PartitionState) -> None:
-        state.marker = Marker(state.next - 1, state.edge or 0)
+        state.marker = Marker(state.next - 1, state.edge or 0, self._rules.epoch)
         await self._put(self._markers, state.number, marker_key(state.number), encode(state.marker))
 
     async def _put(self, table: Table, partition: int, key: bytes, value: bytes) -> None:

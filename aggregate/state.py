@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from aggregate.core.aggregator import WindowRules
-from aggregate.core.rowcodec import Marker, decode_marker, decode_row
+from aggregate.core.aggregator import Row, WindowRules
+from aggregate.core.rowcodec import Marker, decode_marker, decode_row, rank_of
 from aggregate.core.symbol import SymbolAggregator
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
@@ -66,39 +66,62 @@ def load_partition(
     committed: int | None,
     earliest: int,
     end: int,
+    begin: int,
     now_s: float,
 ) -> PartitionState:
     """Take up the state of a partition from its rows, and find the offset to read on from.
 
     Reading a record again changes nothing, missing one would; so it is the smaller of the committed offset and the
-    marker. Raises StateError when the log no longer has what must be read, or is not the log of this state.
+    marker. A new state begins at `begin`, or where the log does. Raises StateError when the log no longer has what
+    must be read, or is not the log of this state.
     """
-    value = markers.rows(number).get(marker_key(number))
-    marker = decode_marker(value) if value is not None else None
+    marker = _marker(markers.rows(number).get(marker_key(number)), rules.epoch)
     if marker is None:
-        start, edge = earliest, (0 if earliest == 0 else None)
+        start = max(earliest, min(begin, end))
+        edge = 0 if start == 0 else None
     else:
         durable = marker.position + 1
-        if durable > end:
-            raise StateError(
-                f"trades/{number} ends at offset {end}, but its state has read up to {durable}: the topic was made "
-                "anew. Begin a new state as well: delete the topics ashi-aggregate-…-changelog, then `ashi topics "
-                "create`"
-            )
-        if durable < earliest:
-            raise StateError(
-                f"records {durable} to {earliest - 1} of trades/{number} expired before they were aggregated: candles "
-                "of that time would be wrong. Delete the topics ashi-aggregate-…-changelog, then `ashi topics create`, "
-                "to begin a new state at what is left; and lengthen the topic's retention.ms"
-            )
+        _check_log(number, durable, earliest, end)
         start = max(earliest, durable if committed is None else min(committed, durable))
         edge = marker.edge
     state = PartitionState(number, start, marker, edge)
-    symbols = {key for table in tables for key in table.rows(number)}
-    for key in symbols:
-        rows = [table.rows(number).get(key) for table in tables]
-        state.symbols[key.decode()] = SymbolAggregator(
-            timeframes, rules, [None if row is None else decode_row(row) for row in rows], edge or 0
-        )
-        state.written[key.decode()] = now_s
+    for key in {key for table in tables for key in table.rows(number)}:
+        rows = [_row(table.rows(number).get(key), rules.epoch) for table in tables]
+        if any(rows):
+            state.symbols[key.decode()] = SymbolAggregator(timeframes, rules, rows, edge or 0)
+            state.written[key.decode()] = now_s
     return state
+
+
+def _check_log(number: int, durable: int, earliest: int, end: int) -> None:
+    """Raise StateError unless the log still has everything from `durable` on."""
+    if durable > end:
+        raise StateError(
+            f"trades/{number} ends at offset {end}, but its state has read up to {durable}: the topic was made anew or "
+            "mirrored. Stop all aggregate workers and begin a new state with `ashi aggregate reconfigure`"
+        )
+    if durable < earliest:
+        raise StateError(
+            f"records {durable} to {earliest - 1} of trades/{number} expired before they were aggregated: candles of "
+            "that time would be wrong. Lengthen the topic's retention.ms, stop all aggregate workers and begin a new "
+            "state at what is left with `ashi aggregate reconfigure`"
+        )
+
+
+def _marker(value: bytes | None, epoch: int) -> Marker | None:
+    return decode_marker(value) if value is not None and _is_of(value, epoch) else None
+
+
+def _row(value: bytes | None, epoch: int) -> Row | None:
+    return decode_row(value) if value is not None and _is_of(value, epoch) else None
+
+
+def _is_of(value: bytes, epoch: int) -> bool:
+    """Whether a row or marker belongs to the epoch; one of an earlier epoch is no part of the state."""
+    written_in, _ = rank_of(value)
+    if written_in > epoch:
+        raise StateError(
+            f"the state is of epoch {written_in}, this worker started in epoch {epoch}: it has been reconfigured "
+            "meanwhile; start the worker again"
+        )
+    return written_in == epoch

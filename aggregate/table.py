@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import faust
 
-from aggregate.core.rowcodec import position_of
+from aggregate.core.rowcodec import rank_of
 
 FAUST_LOGGER: Final = logging.getLogger("faust")
 """Where subclasses of Faust's services log: else their starts and stops would look like ours."""
@@ -18,8 +18,8 @@ FAUST_LOGGER: Final = logging.getLogger("faust")
 class RowTable(faust.Table):  # type: ignore[misc]  # Faust is not typed
     """Rows as bytes, by partition and key, of the partitions this worker owns.
 
-    Differs from a plain table in two ways. Recovery keeps, for each row, the write with the greatest position: a
-    worker that was declared dead may write an older one later. And rows of partitions it no longer owns are
+    Differs from a plain table in two ways. Recovery keeps, for each row, the write of the greatest epoch and
+    position: a worker that was declared dead may write an older one later. And rows of partitions it no longer owns are
     dropped: Faust's memory store would keep them, and take them up stale when the partition comes back.
     """
 
@@ -45,7 +45,7 @@ class RowTable(faust.Table):  # type: ignore[misc]  # Faust is not typed
             known = rows.get(message.key)
             if message.value is None:
                 rows.pop(message.key, None)
-            elif known is None or position_of(message.value) >= position_of(known):
+            elif known is None or rank_of(message.value) >= rank_of(known):
                 rows[message.key] = message.value
 
     async def on_recovery_completed(self, active_tps: set[Any], standby_tps: set[Any]) -> None:

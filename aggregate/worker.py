@@ -10,7 +10,7 @@ from aggregate.app import AggregateApp, make_app
 from aggregate.epoch import agree_on_epoch
 from aggregate.lease import Lease
 from ashi.contracts.errors import AshiError, BrokerError, StateError
-from ashi.contracts.topics import TRADES, topic_specs
+from ashi.contracts.topics import MARKERS_TABLE, META, TRADES, changelog_topic, table_name, topic_specs
 from ashi.runtime.logs import get_logger
 from ashi.runtime.offsets import end_offsets
 from ashi.runtime.service import Service, run_service
@@ -31,18 +31,32 @@ def run_aggregate(settings: Settings) -> int:
 async def aggregate(service: Service) -> None:
     """The worker's main coroutine. Raises an AshiError when it must stop, saying why."""
     settings = service.settings
-    specs = {spec.name: spec for spec in topic_specs(settings.partitions, settings.timeframes)}
-    await require_topics(settings, list(specs))
-    rules = await agree_on_epoch(settings)
+    await require_topics(settings, [META])
+    epoch = await agree_on_epoch(settings)
     partitions = len(await end_offsets(settings, TRADES))
+    await _check_topics(settings, partitions)
     lease = Lease(settings.session_timeout_us)
-    app = make_app(settings, rules, partitions, lease)
+    app = make_app(settings, epoch, partitions, lease)
     starting = asyncio.create_task(app.start())
     try:
         await _watch(service, app, lease, starting)
     finally:
         await app.stop()
         starting.cancel()
+
+
+async def _check_topics(settings: Settings, partitions: int) -> None:
+    """Raise BrokerError or StateError unless all topics are there and those of the state fit to `trades`."""
+    specs = topic_specs(partitions, settings.timeframes)
+    await require_topics(settings, [spec.name for spec in specs])
+    tables = [MARKERS_TABLE, *(table_name(timeframe) for timeframe in settings.timeframes)]
+    for topic in map(changelog_topic, tables):
+        there = len(await end_offsets(settings, topic))
+        if there != partitions:
+            raise StateError(
+                f"topic {topic} has {there} partitions and {TRADES} has {partitions}: they must be the same, and the "
+                "symbols have moved. Stop all aggregate workers, then run `ashi aggregate reconfigure`"
+            )
 
 
 async def _watch(service: Service, app: AggregateApp, lease: Lease, starting: asyncio.Task[None]) -> None:

@@ -70,12 +70,37 @@ def timely(trades: list[Any], finest: str, horizon_us: int) -> list[Any]:
     return counted
 
 
-def closed(expected: dict[Key, dict[str, Any]], trades: list[Any], lateness_us: int) -> dict[Key, dict[str, Any]]:
-    """Of the oracle's candles, those whose window the newest trade of their symbol has closed."""
+def unique(trades: list[Any]) -> list[Any]:
+    """Of trades in the order of the log, the first of each id."""
+    first: dict[tuple[str, str], Any] = {}
+    for trade in trades:
+        first.setdefault((trade.symbol, trade.trade_id), trade)
+    return list(first.values())
+
+
+def closed(
+    expected: dict[Key, dict[str, Any]], trades: list[Any], lateness_us: int, max_flat: int = 1440
+) -> dict[Key, dict[str, Any]]:
+    """Of the oracle's candles, those whose window the newest trade of their symbol has closed, and the flat ones."""
     newest: dict[str, int] = {}
     for trade in trades:
         newest[trade.symbol] = max(newest.get(trade.symbol, 0), trade.traded_at)
-    return {key: value for key, value in expected.items() if value["close_time"] + lateness_us <= newest[key[0]]}
+    result = dict(expected)
+    for (symbol, timeframe, start), value in expected.items():
+        length = seconds(timeframe) * 1_000_000
+        for number in range(1, max_flat + 1):
+            window = (symbol, timeframe, start + number * length)
+            if window in expected or window[2] + length + lateness_us > newest[symbol]:
+                break
+            result[window] = {
+                "close_time": window[2] + length,
+                **dict.fromkeys(("open", "high", "low", "close"), value["close"]),
+                **dict.fromkeys(("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume"), Decimal(0)),
+                "trade_count": 0,
+                "first_trade_id": None,
+                "last_trade_id": None,
+            }
+    return {key: value for key, value in result.items() if value["close_time"] + lateness_us <= newest[key[0]]}
 
 
 def stored(candles: list[Any]) -> dict[Key, dict[str, Any]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from itertools import zip_longest
 from typing import Final
 
 import msgspec
 
 from aggregate.core.fold import Fold, fold_trades
+from aggregate.core.ids import APART_US, TradeIds, WindowIds
 from ashi.contracts.candle import Candle, make_version
 from ashi.contracts.errors import ContractError
 from ashi.contracts.timeframe import Timeframe
@@ -15,7 +18,10 @@ from ashi.contracts.trade import Trade
 ROW_FORMAT: Final = 1
 
 NEVER: Final = -1
-"""The `emitted` of a window that has not closed yet."""
+"""The `emitted` of a window that has not been emitted yet."""
+
+_ZERO: Final = Decimal(0)
+_END_OF_TIME: Final = 2**63
 
 
 class WindowRules(msgspec.Struct, frozen=True):
@@ -26,6 +32,7 @@ class WindowRules(msgspec.Struct, frozen=True):
         lateness_us: a window stays open this long (µs of the data clock) after its end.
         horizon_us: until this long after the end of its finest window a late trade still corrects candles.
         epoch: see `ashi.contracts.candle.make_version`.
+        max_flat: at most so many windows in a row without trades give flat candles; 0 for none at all.
 
     """
 
@@ -33,6 +40,7 @@ class WindowRules(msgspec.Struct, frozen=True):
     lateness_us: int = 2_000_000
     horizon_us: int = 120_000_000
     epoch: int = 0
+    max_flat: int = 1_440
 
 
 class Window(msgspec.Struct):
@@ -46,23 +54,29 @@ class Row(msgspec.Struct):
     """All that is known of one (symbol, timeframe): one row of the table `ohlcv-<timeframe>`, self-contained.
 
     Attributes:
+        epoch: in which it was written; a row of an earlier one is no part of the state.
         position: offset of the last record seen; records at or below it are skipped.
         data_clock: greatest `traded_at` seen, µs.
         appended_at: append time in the log of the last record seen, µs.
         floor: windows that began before this (µs) have been dropped and are never begun anew.
         edge: windows that began before this (µs) may lack trades that the log no longer had; never emitted.
+        closed_until: windows that began before this (µs) have closed, those without trades too; 0 before any has.
         windows: by open time, µs.
-        dropped: the newest closed candle that has no window any more.
+        ids: of the trades within the horizon, by the start of their finest window, µs.
+        dropped: the newest candle of trades that has no window any more: flat candles may still carry its close.
 
     """
 
     symbol: str = ""
+    epoch: int = 0
     position: int = -1
     data_clock: int = 0
     appended_at: int = 0
     floor: int = 0
     edge: int = 0
+    closed_until: int = 0
     windows: dict[int, Window] = {}
+    ids: dict[int, WindowIds] = {}
     dropped: Candle | None = None
     format: int = ROW_FORMAT
 
@@ -75,13 +89,15 @@ class CandleAggregator:
 
     Content is a function of the trades alone. A candle is emitted when the data clock (the greatest `traded_at`
     seen) reaches the end of its window plus the allowed lateness, and again, with a greater version, when a late
-    trade within the correction horizon has changed it.
+    trade within the correction horizon has changed it. A window without trades gives a flat candle, which carries the
+    close of the window before it, and that window's version; it counts in no coarser candle.
     """
 
     def __init__(self, timeframe: Timeframe | str, rules: WindowRules | None = None, row: Row | None = None) -> None:
         self.timeframe = Timeframe.parse(timeframe) if isinstance(timeframe, str) else timeframe
         self.rules = rules or WindowRules(finest=self.timeframe)
-        self.row = row or Row()
+        self.row = row or Row(epoch=self.rules.epoch)
+        self.ids = TradeIds(self.row.ids, self.rules.finest.length_us)
         self._name = str(self.timeframe)
         self._next_close = self._find_next_close()
 
@@ -93,7 +109,8 @@ class CandleAggregator:
             offset: its place in the log; None takes the one after the last. At or below the row's position the
                 trade has been seen before and changes nothing.
 
-        A trade beyond the correction horizon changes nothing either: see `is_late`.
+        A trade beyond the correction horizon changes nothing either (see `is_late`), nor does one whose id has been
+        counted before.
 
         """
         row = self.row
@@ -101,22 +118,45 @@ class CandleAggregator:
             offset = row.position + 1
         if offset <= row.position:
             return []
-        late = self.is_late(trade.traded_at)
+        counts = not self.is_late(trade.traded_at) and self.admit(trade, max(row.data_clock, trade.traded_at))
         self.advance(offset, trade.traded_at)
-        if late:
-            return []
+        if not counts:
+            return self.close_due(row.data_clock)
         return self.merge(fold_trades((trade,), self.timeframe.open_time(trade.traded_at), offset))
 
     def is_late(self, traded_at: int) -> bool:
         """Whether a trade of that time (µs) is too late: beyond the horizon, or its window has been dropped."""
         return is_late(self.rules, self.row.data_clock, self.row.floor, traded_at)
 
-    def merge(self, partial: Fold) -> list[Candle]:
-        """Add a partial fold of trades not seen before, of any one window of the finest timeframe or of this one.
+    def admit(self, trade: Trade, data_clock: int) -> bool:
+        """Count the id of a trade that is not late; False when it has been counted before.
 
-        Returns the candles that its newest trade closed, oldest first. Partial folds are merged oldest window
-        first, else a window could close before its last trades are in, and would then be corrected.
+        `data_clock` (µs) is that of all trades up to this one.
+
+        Where too many ids are kept, the oldest window's are given up, and the floor rises past it.
         """
+        row = self.row
+        self.ids.forget_before(self.ids_needed_from(data_clock))
+        admitted = self.ids.admit(trade.trade_id, trade.traded_at)
+        while (end := self.ids.give_up_oldest()) is not None:
+            row.floor = max(row.floor, end)
+        return admitted
+
+    def ids_needed_from(self, data_clock: int) -> int:
+        """Ids of trades before this time (µs) can meet no second copy that is not late."""
+        return data_clock - self.rules.horizon_us - self.rules.finest.length_us - APART_US
+
+    def merge(self, partial: Fold) -> list[Candle]:
+        """Add a partial fold and return the candles that its newest trade closed, oldest first: `add`, `close_due`.
+
+        Of several partial folds from one stretch of the log `add` all first. Else a window could close, and a flat
+        candle carry its close with a version from the end of the stretch, before a trade from earlier in it is in.
+        """
+        self.add(partial)
+        return self.close_due(self.row.data_clock)
+
+    def add(self, partial: Fold) -> None:
+        """Add a partial fold of trades not seen before, of any one window of the finest timeframe or of this one."""
         row = self.row
         if row.symbol != partial.symbol:
             if row.symbol:
@@ -125,13 +165,12 @@ class CandleAggregator:
         open_time = self.timeframe.open_time(partial.open_time)
         window = row.windows.get(open_time)
         if window is None:
-            fold = msgspec.structs.replace(partial, open_time=open_time, symbol="")
-            row.windows[open_time] = Window(fold)
-            self._next_close = min(self._next_close, self._closes_at(open_time))
+            row.windows[open_time] = Window(msgspec.structs.replace(partial, open_time=open_time, symbol=""))
+            if not row.closed_until:
+                self._next_close = self._find_next_close()
         else:
             window.fold.merge(partial)
         self.advance(partial.offset, partial.last[0])
-        return self.close_due(row.data_clock)
 
     def advance(self, offset: int, traded_at: int) -> None:
         """Note that the log has been read up to `offset` and that its trades reach `traded_at` (µs)."""
@@ -147,25 +186,34 @@ class CandleAggregator:
         """
         if clock < self._next_close:
             return []
-        due = [
-            window
-            for open_time, window in sorted(self.row.windows.items())
-            if window.emitted == NEVER and self._closes_at(open_time) <= clock
-        ]
-        candles = [self._candle(window.fold) for window in due if window.fold.open_time >= self.row.edge]
-        for window in due:
-            window.emitted = window.fold.offset
+        row = self.row
+        until = self.timeframe.open_time(clock - self.rules.lateness_us)
+        begin = row.closed_until or min(row.windows)
+        candles: list[Candle] = []
+        carried = self._window_before(begin)
+        for window in self._windows_between(begin, until):
+            candles += self._flat_candles(carried, begin, window.fold.open_time)
+            candles += self._emit(window)
+            carried, begin = self._candle(window.fold), window.fold.open_time + self.timeframe.length_us
+        candles += self._flat_candles(carried, begin, until)
+        row.closed_until = until
         self._next_close = self._find_next_close()
         return candles
 
     def corrections(self) -> list[Candle]:
-        """Candles of closed windows that late trades have changed since they were last emitted, oldest first."""
-        changed = [
-            window for _, window in sorted(self.row.windows.items()) if NEVER < window.emitted < window.fold.offset
-        ]
-        candles = [self._candle(window.fold) for window in changed if window.fold.open_time >= self.row.edge]
-        for window in changed:
-            window.emitted = window.fold.offset
+        """Candles of closed windows that late trades have changed since they were last emitted, oldest first.
+
+        Each with the flat candles after it, which carry its close.
+        """
+        candles: list[Candle] = []
+        closed = self._windows_between(0, self.row.closed_until)
+        for window, following in zip_longest(closed, closed[1:]):
+            if window.emitted == window.fold.offset:
+                continue
+            end = self.row.closed_until if following is None else following.fold.open_time
+            candles += self._emit(window)
+            begin = window.fold.open_time + self.timeframe.length_us
+            candles += self._flat_candles(self._candle(window.fold), begin, end)
         return candles
 
     def drop_final(self) -> None:
@@ -185,38 +233,83 @@ class CandleAggregator:
             del row.windows[open_time]
         finest = self.rules.finest
         row.floor = max(row.floor, finest.open_time(max(keep_from - 1, 0)))
+        self.ids.forget_before(self.ids_needed_from(row.data_clock))
 
     def get_current_candle(self) -> Candle | None:
         """The candle in progress: that of the newest window that has not closed, or None."""
-        open_windows = [window for window in self.row.windows.values() if window.emitted == NEVER]
-        if not open_windows:
-            return None
-        return self._candle(max(open_windows, key=lambda window: window.fold.open_time).fold)
+        candles = self.get_open_candles()
+        return candles[-1] if candles else None
 
     def get_open_candles(self) -> list[Candle]:
         """The candles of all windows that have not closed yet, oldest first.
 
         Without those before the edge, which may lack trades and will not be emitted either.
         """
+        row = self.row
         return [
-            self._candle(window.fold)
-            for open_time, window in sorted(self.row.windows.items())
-            if window.emitted == NEVER and open_time >= self.row.edge
+            self._candle(window.fold) for window in self._windows_between(max(row.closed_until, row.edge), _END_OF_TIME)
         ]
 
     def get_last_closed_candle(self) -> Candle | None:
-        """The newest closed candle, with the corrections that have reached it, or None."""
-        closed = [window for window in self.row.windows.values() if window.emitted != NEVER]
-        if not closed:
-            return self.row.dropped
-        return self._candle(max(closed, key=lambda window: window.fold.open_time).fold)
-
-    def _closes_at(self, open_time: int) -> int:
-        return open_time + self.timeframe.length_us + self.rules.lateness_us
+        """The newest closed candle, with the corrections that have reached it, or None. It may be a flat one."""
+        row = self.row
+        if not row.closed_until:
+            return None
+        last = self._window_before(row.closed_until)
+        newest = row.closed_until - self.timeframe.length_us
+        flat = self._flat_candles(last, newest, row.closed_until) if last and last.open_time < newest else []
+        return flat[0] if flat else last
 
     def _find_next_close(self) -> int:
-        waiting = (open_time for open_time, window in self.row.windows.items() if window.emitted == NEVER)
-        return min(map(self._closes_at, waiting), default=2**63)
+        row = self.row
+        begin = row.closed_until or min(row.windows, default=_END_OF_TIME)
+        return begin + self.timeframe.length_us + self.rules.lateness_us
+
+    def _windows_between(self, begin: int, end: int) -> list[Window]:
+        """The windows that began in [begin, end), oldest first."""
+        return [window for open_time, window in sorted(self.row.windows.items()) if begin <= open_time < end]
+
+    def _window_before(self, time: int) -> Candle | None:
+        """The newest candle of trades that began before `time` (µs) and was or can be emitted."""
+        before = self._windows_between(self.row.edge, time)
+        return self._candle(before[-1].fold) if before else self.row.dropped
+
+    def _emit(self, window: Window) -> list[Candle]:
+        """Note that the window is emitted as it is; its candle, or none if it began before the edge."""
+        window.emitted = window.fold.offset
+        return [self._candle(window.fold)] if window.fold.open_time >= self.row.edge else []
+
+    def _flat_candles(self, carried: Candle | None, begin: int, end: int) -> list[Candle]:
+        """Candles of the windows in [begin, end), which have no trades and carry the close of `carried`.
+
+        None where nothing is carried, where that window began before the edge, and beyond the greatest number in a
+        row.
+        """
+        if carried is None or carried.open_time < self.row.edge:
+            return []
+        length_us = self.timeframe.length_us
+        end = min(end, carried.open_time + (self.rules.max_flat + 1) * length_us)
+        return [
+            Candle(
+                symbol=carried.symbol,
+                timeframe=carried.timeframe,
+                open_time=open_time,
+                close_time=open_time + length_us,
+                open=carried.close,
+                high=carried.close,
+                low=carried.close,
+                close=carried.close,
+                volume=_ZERO,
+                quote_volume=_ZERO,
+                trade_count=0,
+                taker_buy_volume=_ZERO,
+                taker_buy_quote_volume=_ZERO,
+                first_trade_id=None,
+                last_trade_id=None,
+                version=carried.version,
+            )
+            for open_time in range(begin, end, length_us)
+        ]
 
     def _candle(self, fold: Fold) -> Candle:
         return Candle(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+from operator import sub
+
 import msgspec
 
 from aggregate.core.aggregator import ROW_FORMAT, Row
@@ -12,6 +15,7 @@ class Marker(msgspec.Struct):
     """How far a partition has been made durable.
 
     Attributes:
+        epoch: in which it was written; a marker of an earlier one says nothing.
         position: offset of the last record whose effects are all acknowledged.
         edge: where the state of this partition begins, µs (0: at the beginning of the log); see `Row.edge`.
 
@@ -19,20 +23,28 @@ class Marker(msgspec.Struct):
 
     position: int
     edge: int = 0
+    epoch: int = 0
 
 
-class _Position(msgspec.Struct):
+class _Rank(msgspec.Struct):
     position: int
+    epoch: int = 0
 
 
 _encoder = msgspec.json.Encoder()
 _row_decoder = msgspec.json.Decoder(Row)
 _marker_decoder = msgspec.json.Decoder(Marker)
-_position_decoder = msgspec.json.Decoder(_Position)
+_rank_decoder = msgspec.json.Decoder(_Rank)
 
 
 def encode(state: Row | Marker) -> bytes:
-    """A row or marker as its changelog value."""
+    """A row or marker as its changelog value. Ids are written as differences, which take a third of the space."""
+    if isinstance(state, Row):
+        ids = {
+            start: msgspec.structs.replace(kept, numbers=list(map(sub, kept.numbers, [0, *kept.numbers])))
+            for start, kept in state.ids.items()
+        }
+        state = msgspec.structs.replace(state, ids=ids)
     return _encoder.encode(state)
 
 
@@ -47,6 +59,8 @@ def decode_row(value: bytes) -> Row:
             f"the row of {row.symbol} has format {row.format}, this version of Ashi knows up to {ROW_FORMAT}: "
             "start the version that wrote it"
         )
+    for kept in row.ids.values():
+        kept.numbers = list(accumulate(kept.numbers))
     return row
 
 
@@ -58,9 +72,10 @@ def decode_marker(value: bytes) -> Marker:
         raise StateError(f"a marker in the changelog cannot be read ({error}): {value[:200]!r}") from None
 
 
-def position_of(value: bytes) -> int:
-    """The position of a row or marker, without reading the rest. Raises StateError."""
+def rank_of(value: bytes) -> tuple[int, int]:
+    """Epoch and position of a row or marker: of two, the greater is the later. Raises StateError."""
     try:
-        return _position_decoder.decode(value).position
+        rank = _rank_decoder.decode(value)
     except msgspec.MsgspecError as error:
         raise StateError(f"a changelog record has no position ({error}): {value[:200]!r}") from None
+    return rank.epoch, rank.position

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 from aggregate.core.aggregator import CandleAggregator, Row, WindowRules, is_late
 from aggregate.core.fold import fold_trades
+from aggregate.core.ids import as_numbers
 from ashi.contracts.candle import Candle
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import Trade
@@ -18,6 +21,14 @@ class LateTrade(NamedTuple):
     trade: Trade
     offset: int
     data_clock: int
+
+
+class Outcome(NamedTuple):
+    """What a chunk of one symbol's trades led to: candles that closed, trades too late, and how many came again."""
+
+    candles: list[Candle]
+    late: list[LateTrade]
+    duplicates: int
 
 
 class SymbolAggregator:
@@ -33,14 +44,13 @@ class SymbolAggregator:
         kept = list(rows) or [None] * len(timeframes)
         self.rules = rules
         self.rows = [
-            CandleAggregator(timeframe, rules, row or Row(edge=edge))
+            CandleAggregator(timeframe, rules, row or Row(edge=edge, epoch=rules.epoch))
             for timeframe, row in zip(timeframes, kept, strict=True)
         ]
+        self._share_ids()
 
-    def on_trades(
-        self, trades: Sequence[Trade], offsets: Sequence[int], appended_at: int = 0
-    ) -> tuple[list[Candle], list[LateTrade]]:
-        """Take in trades of this symbol in log order; return the candles they closed and the trades too late.
+    def on_trades(self, trades: Sequence[Trade], offsets: Sequence[int], appended_at: int = 0) -> Outcome:
+        """Take in trades of this symbol in log order.
 
         However the log is cut into chunks, the rows end in the same state.
 
@@ -51,13 +61,15 @@ class SymbolAggregator:
 
         """
         positions = {aggregator.row.position for aggregator in self.rows}
-        if len(positions) == 1 and offsets[0] > positions.pop():
-            candles, late = self._fold_once(trades, offsets)
+        if len(positions) == 1:
+            seen = bisect_right(offsets, positions.pop())
+            outcome = self._fold_once(trades[seen:], offsets[seen:]) if seen < len(offsets) else Outcome([], [], 0)
         else:
-            candles, late = self._fold_each(trades, offsets)
+            outcome = self._fold_each(trades, offsets)
+            self._share_ids()
         for aggregator in self.rows:
             aggregator.row.appended_at = max(aggregator.row.appended_at, appended_at)
-        return candles, late
+        return outcome
 
     def close_due(self, clock: int) -> list[Candle]:
         """Close the windows that are due at `clock` (µs) in every timeframe."""
@@ -72,37 +84,63 @@ class SymbolAggregator:
         for aggregator in self.rows:
             aggregator.drop_final()
 
-    def _fold_once(self, trades: Sequence[Trade], offsets: Sequence[int]) -> tuple[list[Candle], list[LateTrade]]:
+    def _share_ids(self) -> None:
+        """Rows that have seen the same trades have the same ids: from here on they are counted once for all."""
+        if len({aggregator.row.position for aggregator in self.rows}) == 1:
+            for aggregator in self.rows[1:]:
+                aggregator.ids = self.rows[0].ids
+                aggregator.row.ids = self.rows[0].row.ids
+
+    def _fold_once(self, trades: Sequence[Trade], offsets: Sequence[int]) -> Outcome:
         """The common case: no row has seen any of the trades, so one partial fold per finest window serves all."""
         finest_us = self.rules.finest.length_us
         horizon_us = self.rules.horizon_us
-        row = self.rows[0].row
-        clock = row.data_clock
+        finest = self.rows[0]
+        row = finest.row
+        numbers = as_numbers([trade.trade_id for trade in trades])
+        # Ids that only ascend need no look at each of them; this is how they nearly always come.
+        all_new = numbers is not None and finest.ids.all_new(numbers)
         late: list[LateTrade] = []
-        groups: dict[int, tuple[list[Trade], list[int]]] = {}
+        duplicates = 0
+        # The row's own clock stands still until the trades are in: a merge closes the windows that it says are due.
+        clock = row.data_clock
+        groups: dict[int, tuple[list[Trade], list[int], list[int]]] = {}
         start = end = 0  # the finest window of the trade before: most trades fall into the same one
-        group: tuple[list[Trade], list[int]] = ([], [])
-        for trade, offset in zip(trades, offsets, strict=True):
+        group: tuple[list[Trade], list[int], list[int]] = ([], [], [])
+        for trade, offset, number in zip(trades, offsets, numbers or repeat(0), strict=False):
             traded_at = trade.traded_at
             if traded_at > clock:
                 clock = traded_at
-            # Only a trade this far behind the clock can be late; the exact rule is in one place.
-            elif traded_at < clock - horizon_us and is_late(self.rules, clock, row.floor, traded_at):
+            # Only a trade this far behind the clock can be late for it; the exact rule is in one place.
+            elif (traded_at < clock - horizon_us or traded_at < row.floor) and is_late(
+                self.rules, clock, row.floor, traded_at
+            ):
                 late.append(LateTrade(trade, offset, clock))
+                continue
+            if not all_new and not finest.admit(trade, clock):
+                duplicates += 1
                 continue
             if not start <= traded_at < end:
                 start = traded_at - traded_at % finest_us
                 end = start + finest_us
-                group = groups.setdefault(start, ([], []))
+                group = groups.setdefault(start, ([], [], []))
             group[0].append(trade)
             group[1].append(offset)
-        partials = [fold_trades(of, start, places[-1]) for start, (of, places) in sorted(groups.items())]
-        candles = [candle for aggregator in self.rows for partial in partials for candle in aggregator.merge(partial)]
+            group[2].append(number)
+        if all_new:
+            for start, (_, _, ids) in groups.items():
+                finest.ids.add_ascending(start, ids)
+        partials = [fold_trades(of, start, places[-1]) for start, (of, places, _) in sorted(groups.items())]
+        candles: list[Candle] = []
         for aggregator in self.rows:
+            for partial in partials:
+                aggregator.add(partial)
             aggregator.advance(offsets[-1], clock)
-        return candles, late
+            aggregator.row.floor = row.floor
+            candles += aggregator.close_due(clock)
+        return Outcome(candles, late, duplicates)
 
-    def _fold_each(self, trades: Sequence[Trade], offsets: Sequence[int]) -> tuple[list[Candle], list[LateTrade]]:
+    def _fold_each(self, trades: Sequence[Trade], offsets: Sequence[int]) -> Outcome:
         """After a crash rows may have seen different stretches: each takes what it has not, trade by trade.
 
         The finest row reports the late trades. Those at or below its position were reported before it was written.
@@ -115,4 +153,4 @@ class SymbolAggregator:
                 late.append(LateTrade(trade, offset, finest.row.data_clock))
             for aggregator in self.rows:
                 candles += aggregator.on_trade(trade, offset)
-        return candles, late
+        return Outcome(candles, late, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from operator import sub
 from typing import Final, Literal
 
 import msgspec
@@ -19,6 +20,10 @@ EARLIEST_US: Final = 1_000_000_000_000_000
 LATEST_US: Final = 2**53 - 1
 """The greatest integer that is safe in JavaScript, in the year 2255. Greater ones are nanoseconds by mistake."""
 MAX_SEQUENCE: Final = 2**63 - 1
+
+MAX_AHEAD_US: Final = 60_000_000
+"""Recorders' and venues' clocks differ by seconds. A trade stamped further ahead of its receipt than this (µs) comes
+from a clock that is wrong, and would close windows whose trades are still to come."""
 
 Side = Literal["buy", "sell"]
 
@@ -71,6 +76,11 @@ def check_trade(trade: Trade) -> None:
     check_amount("size", trade.size)
     check_time("traded_at", trade.traded_at)
     check_time("received_at", trade.received_at)
+    if trade.traded_at - trade.received_at > MAX_AHEAD_US:
+        raise ContractError(
+            f"traded_at {trade.traded_at} is {(trade.traded_at - trade.received_at) / 1e6:.0f} s after received_at "
+            f"{trade.received_at}: more than {MAX_AHEAD_US // 10**6} s means that one of the two clocks is wrong"
+        )
     if not 0 <= trade.sequence <= MAX_SEQUENCE:
         raise ContractError(f"sequence {trade.sequence} is not from 0 to 2^63 - 1")
 
@@ -93,6 +103,7 @@ def all_sound(trades: Sequence[Trade]) -> bool:
             and max(traded_at) <= LATEST_US
             and min(received_at) >= EARLIEST_US
             and max(received_at) <= LATEST_US
+            and max(map(sub, traded_at, received_at)) <= MAX_AHEAD_US
             and min(sequences) >= 0
             and max(sequences) <= MAX_SEQUENCE
             and "" not in [trade.trade_id for trade in trades]

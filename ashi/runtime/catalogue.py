@@ -140,6 +140,12 @@ CATALOGUE: Final[tuple[Setting, ...]] = (
         "`on` closes the windows of a quiet market by wall time too, `off` by the trades' own times only.",
     ),
     Setting(
+        "ASHI_FLAT_CANDLES",
+        integer_between(0, 100_000),
+        "1440",
+        "Windows without trades give flat candles, at most so many in a row; `0` turns them off.",
+    ),
+    Setting(
         "ASHI_CHECKPOINT_INTERVAL",
         duration_between("50ms", "30s"),
         "500ms",

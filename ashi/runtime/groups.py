@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, for_code
 
+from ashi.contracts.errors import BrokerError
+from ashi.runtime.kafka import admin_client
 from ashi.runtime.logs import get_logger
+from ashi.runtime.offsets import COORDINATOR_TIMEOUT_S, RETRY_AFTER_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aiokafka import AIOKafkaConsumer
+
+    from ashi.runtime.settings import Settings
 
 COMMIT_TIMEOUT_S: Final = 5.0
 """The library would try for ever; the worker has other work, and must be able to stop."""
@@ -22,6 +27,27 @@ NEVER_LEAVE_MS: Final = 2**31 - 1
 """`max_poll_interval_ms` of a worker that polls when it can: whether it hangs is for `/live` to say."""
 
 _log = get_logger(__name__)
+
+
+async def members(settings: Settings, group: str) -> int:
+    """How many consumers are in the group now. Raises BrokerError when Kafka cannot be reached."""
+    deadline = asyncio.get_running_loop().time() + COORDINATOR_TIMEOUT_S
+    async with admin_client(settings) as client:
+        while True:
+            try:
+                (response,) = await client.describe_consumer_groups([group])
+                code, described_members = response.groups[0][0], response.groups[0][5]
+                if not code:
+                    return len(described_members)
+                reason = for_code(code)
+            except KafkaError as error:
+                reason = type(error)
+            if not reason.retriable or asyncio.get_running_loop().time() > deadline:
+                raise BrokerError(
+                    f"Kafka at {settings.kafka_bootstrap} does not say who is in group {group!r} ({reason.__name__}): "
+                    "look at the broker's log, then try again"
+                )
+            await asyncio.sleep(RETRY_AFTER_S)
 
 
 async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[Any, int]) -> bool:

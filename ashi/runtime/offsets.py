@@ -31,6 +31,14 @@ async def begin_offsets(settings: Settings, topic: str) -> dict[int, int]:
         return {at.partition: offset for at, offset in (await consumer.beginning_offsets(assigned)).items()}
 
 
+async def offsets_at(settings: Settings, topic: str, time_ms: int) -> dict[int, int]:
+    """The offset of the first record appended at or after a time (ms since the epoch), else the end, per partition."""
+    async with assigned_consumer(settings, topic) as (consumer, assigned):
+        ends = await consumer.end_offsets(assigned)
+        found = await consumer.offsets_for_times(dict.fromkeys(assigned, time_ms))
+        return {at.partition: entry.offset if (entry := found.get(at)) else ends[at] for at in assigned}
+
+
 async def committed_offsets(settings: Settings, group: str, topic: str) -> dict[int, int]:
     """The offset that `group` goes on from in each partition; a partition it never committed is left out.
 

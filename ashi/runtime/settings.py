@@ -50,6 +50,7 @@ class Settings:
     allowed_lateness_us: int
     correction_horizon_us: int
     quiet_close: bool
+    flat_candles: int
     checkpoint_interval_us: int
     session_timeout_us: int
     storage: str = field(repr=False)

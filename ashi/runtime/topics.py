@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError, for_code
 
@@ -46,6 +46,27 @@ async def create_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[
             raise BrokerError("; ".join(refused))
         await _wait_until_ready(client, {spec.name: spec.partitions for spec in missing}, settings)
         return created
+
+
+async def grow_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[str]:
+    """Give the topics that exist with fewer partitions as many as they must have, and name them.
+
+    Only for topics whose records need not stay on their partitions. Raises BrokerError when one has more already:
+    partitions cannot be taken away.
+    """
+    async with admin_client(settings) as client:
+        existing = {name: len(partitions) for name, partitions in (await partitions_of_topics(client)).items()}
+        for spec in specs:
+            if existing.get(spec.name, 0) > spec.partitions:
+                raise BrokerError(
+                    f"topic {spec.name!r} has {existing[spec.name]} partitions, more than the {spec.partitions} it "
+                    "must have, and partitions cannot be taken away: delete it, then try again"
+                )
+        grown = {spec.name: spec.partitions for spec in specs if 0 < existing.get(spec.name, 0) < spec.partitions}
+        if grown:
+            await client.create_partitions({name: NewPartitions(total) for name, total in grown.items()})
+            await _wait_until_ready(client, grown, settings)
+        return list(grown)
 
 
 def _new_topic(spec: TopicSpec, replication: int | None) -> NewTopic:

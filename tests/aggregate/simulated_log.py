@@ -10,7 +10,7 @@ from typing import Any
 
 from aggregate.chunk import Chunk
 from aggregate.core.aggregator import WindowRules
-from aggregate.core.rowcodec import position_of
+from aggregate.core.rowcodec import rank_of
 from aggregate.lease import Lease
 from aggregate.pipeline import Pipeline
 from ashi.contracts import Timeframe, decode_candle, encode_trade
@@ -65,7 +65,7 @@ class SimulatedTable:
         for partition in range(broker.partitions):
             rows = self._rows[partition]
             for key, value, _ in broker.topics[changelog_topic(name), partition]:
-                if key not in rows or position_of(value) >= position_of(rows[key]):
+                if key not in rows or rank_of(value) >= rank_of(rows[key]):
                     rows[key] = value
 
     def rows(self, partition: int) -> dict[bytes, bytes]:
@@ -100,6 +100,7 @@ class Worker:
         crash_after: int | None = None,
         quiet_close: bool = False,
         now_us: int = 0,
+        begin: dict[int, int] | None = None,
     ) -> None:
         self.broker = broker
         self.random = random.Random(seed)
@@ -117,6 +118,7 @@ class Worker:
             markers=SimulatedTable(MARKERS_TABLE, broker),
             log=self,
             lease=Lease(10**12),
+            begin=begin,
             now_us=lambda: self.now_us,
         )
 

@@ -140,7 +140,10 @@ async def slowly(settings: Settings, log: list[Trade], seconds: float) -> None:
 
 
 def test_what_is_no_trade_ends_in_trades_dead_with_the_reason_and_the_rest_goes_through(kafka_settings, start_stage):
-    log = [Trade("binance:A", str(n), Decimal(5), Decimal(1), "buy", START + n * 10**6, START, n) for n in range(100)]
+    log = [
+        Trade("binance:A", str(n), Decimal(5), Decimal(1), "buy", START + n * 10**6, START + n * 10**6, n)
+        for n in range(100)
+    ]
     sound = json.loads(encode_trade(log[0]))
     key = b"binance:A"
     home = partition_of(key, 8)
@@ -184,7 +187,10 @@ def test_what_is_no_trade_ends_in_trades_dead_with_the_reason_and_the_rest_goes_
 
 
 def test_offsets_that_the_log_does_not_have_do_not_stop_the_worker(kafka_settings, start_stage):
-    log = [Trade("binance:A", str(n), Decimal(5), Decimal(1), None, START + n * 10**6, START, n) for n in range(200)]
+    log = [
+        Trade("binance:A", str(n), Decimal(5), Decimal(1), None, START + n * 10**6, START + n * 10**6, n)
+        for n in range(200)
+    ]
 
     async def scenario() -> None:
         producer = make_producer(kafka_settings, transactional_id="someone-elses")

@@ -137,7 +137,7 @@ def test_the_sweep_closes_windows_of_a_quiet_symbol_and_a_trade_that_comes_after
     async def scenario() -> None:
         broker = Broker(partitions=1)
         appended_ms = (START + 5_000_000) // 1000
-        first = Trade("binance:A", "1", Decimal(5), Decimal(1), "buy", START + 5_000_000, START, 1)
+        first = Trade("binance:A", "1", Decimal(5), Decimal(1), "buy", START + 5_000_000, START + 5_000_000, 1)
         broker.publish([first], appended_ms)
         worker = Worker(broker, TIMEFRAMES, RULES, quiet_close=True, now_us=START + 61_999_999)
         await worker.start()
@@ -153,7 +153,8 @@ def test_the_sweep_closes_windows_of_a_quiet_symbol_and_a_trade_that_comes_after
         again = Worker(broker, TIMEFRAMES, RULES, quiet_close=True, now_us=START + 70_000_000)
         await again.start()
         broker.publish(
-            [Trade("binance:A", "2", Decimal(7), Decimal(1), "buy", START + 6_000_000, START, 2)], appended_ms
+            [Trade("binance:A", "2", Decimal(7), Decimal(1), "buy", START + 6_000_000, START + 6_000_000, 2)],
+            appended_ms,
         )
         await again.run_to_end()
         assert broker.candles()[-1].trade_count == 2
@@ -165,7 +166,7 @@ def test_the_sweep_closes_windows_of_a_quiet_symbol_and_a_trade_that_comes_after
 def test_the_sweep_waits_while_anything_is_unread():
     async def scenario() -> None:
         broker = Broker(partitions=1)
-        trades = [Trade("binance:A", str(n), Decimal(5), Decimal(1), "buy", START + n, START, n) for n in range(3)]
+        trades = [Trade("binance:A", str(n), Decimal(5), Decimal(1), "buy", START + n, START + n, n) for n in range(3)]
         broker.publish(trades, START // 1000)
         worker = Worker(broker, TIMEFRAMES, RULES, quiet_close=True, now_us=START + 10**9)
         await worker.start()
@@ -174,7 +175,7 @@ def test_the_sweep_waits_while_anything_is_unread():
         assert broker.candles() == []
         await worker.read(0, 1)
         await worker.pipeline.checkpoint()
-        assert {candle.trade_count for candle in broker.candles()} == {3}
+        assert {candle.trade_count for candle in broker.candles()} == {3, 0}
 
     asyncio.run(scenario())
 
@@ -211,7 +212,7 @@ def test_a_state_that_begins_where_the_log_has_expired_emits_no_window_from_befo
     async def scenario() -> None:
         broker = Broker(partitions=1)
         log = [
-            Trade("binance:A", str(n), Decimal(5), Decimal(1), None, START + n * 20_000_000, START, n)
+            Trade("binance:A", str(n), Decimal(5), Decimal(1), None, START + n * 20_000_000, START + n * 20_000_000, n)
             for n in range(40)
         ]
         broker.publish(log)
@@ -224,3 +225,91 @@ def test_a_state_that_begins_where_the_log_has_expired_emits_no_window_from_befo
         assert kept
 
     asyncio.run(scenario())
+
+
+def test_a_new_epoch_builds_the_state_anew_from_the_log_with_greater_versions():
+    async def scenario() -> None:
+        log = disordered_trades(5, 80)
+        broker = Broker(partitions=3)
+        broker.publish(log)
+        old = Worker(broker, TIMEFRAMES, RULES)
+        await old.start()
+        for partition in list(old.next):
+            await old.read(partition, 20)
+        await old.pipeline.checkpoint()
+        before = {(c.symbol, c.timeframe, c.open_time): c.version for c in broker.candles()}
+
+        longer = WindowRules(TIMEFRAMES[0], horizon_us=300_000_000, epoch=1)
+        new = Worker(broker, TIMEFRAMES, longer)
+        await new.start()
+        assert set(new.next.values()) == {0}
+        await new.run_to_end()
+        for partition in list(old.next):  # a worker of the old epoch that writes on does no harm
+            await old.read(partition, 50)
+        await old.pipeline.checkpoint()
+        again = Worker(broker, TIMEFRAMES, longer)
+        await again.start()
+        await again.run_to_end()
+        counted = timely(log, "1m", longer.horizon_us)
+        assert stored(broker.candles()) == closed(candles_of(counted, NAMES), log, RULES.lateness_us)
+        after = {(c.symbol, c.timeframe, c.open_time): c.version for c in broker.candles() if c.version >= 2**40}
+        assert before.keys() <= after.keys()
+        with pytest.raises(StateError, match="reconfigured meanwhile"):
+            await Worker(broker, TIMEFRAMES, RULES).start()
+
+    asyncio.run(scenario())
+
+
+def test_a_new_epoch_may_begin_in_the_middle_of_the_log():
+    async def scenario() -> None:
+        log = [make_plain(number, START + number * 20_000_000) for number in range(60)]
+        broker = Broker(partitions=1)
+        broker.publish(log)
+        worker = Worker(broker, TIMEFRAMES, RULES, begin={0: 25})
+        await worker.start()
+        assert worker.next == {0: 25}
+        await worker.run_to_end()
+        kept = {key: value for key, value in expected(log).items() if key[2] >= log[25].traded_at}
+        assert stored(broker.candles()) == kept
+
+    asyncio.run(scenario())
+
+
+def test_partitions_that_have_grown_stop_the_worker():
+    async def scenario() -> None:
+        broker = Broker(partitions=2)
+        worker = Worker(broker, TIMEFRAMES, RULES)
+        with pytest.raises(StateError, match=r"grown beyond 2 partitions.*reconfigure"):
+            await worker.pipeline.resume({2: None}, {2: 0}, {2: 0})
+
+    asyncio.run(scenario())
+
+
+def test_a_feed_that_was_down_for_hours_and_is_repaired_in_order_gives_complete_candles():
+    async def scenario() -> None:
+        broker = Broker(partitions=1)
+        before = [make_plain(number, START + number * 10**6) for number in range(100)]
+        hours = 3 * 3600 * 10**6
+        repaired = [make_plain(100 + n, START + 10**8 + n * hours // 500) for n in range(500)]
+        after = [make_plain(600 + number, START + 10**8 + hours + number * 10**6) for number in range(200)]
+        broker.publish(before, START // 1000 + 100_000)
+        worker = Worker(broker, TIMEFRAMES, RULES, quiet_close=True, now_us=START + 10**8)
+        await worker.start()
+        await worker.run_to_end()
+        for minute in range(180):  # the sweep goes on by wall time: flat candles
+            worker.now_us = START + 10**8 + minute * 60_000_000
+            await worker.pipeline.checkpoint()
+        assert sum(candle.trade_count == 0 for candle in broker.candles()) > 150
+        broker.publish(repaired + after, (START + 10**8 + hours) // 1000)
+        await worker.run_to_end()
+        assert not broker.messages("trades.late")
+        log = before + repaired + after
+        result = stored(broker.candles())
+        for key, value in expected(log).items():
+            assert result[key] == value
+
+    asyncio.run(scenario())
+
+
+def make_plain(number: int, traded_at: int) -> Trade:
+    return Trade("binance:A", str(number), Decimal(number + 1), Decimal(1), "buy", traded_at, traded_at, number)

@@ -168,6 +168,7 @@ def test_no_sum_of_products_is_ever_rounded(data):
         ({"traded_at": START // 10**6}, "traded_at .* seconds"),
         ({"received_at": START * 1000}, "received_at .* nanoseconds"),
         ({"traded_at": 5}, "traded_at 5 is not a time"),
+        ({"traded_at": START + 60_000_006}, "60 s after received_at"),
         ({"traded_at": "now"}, "traded_at"),
         ({"sequence": -1}, "sequence"),
         ({"trade_id": ""}, "trade_id is empty"),

@@ -1,0 +1,154 @@
+"""Which trades have been counted: ids by window, as intervals where they are dense."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import islice, pairwise
+from operator import lt
+from typing import Final
+
+import msgspec
+
+MAX_IDS: Final = 40_000
+"""At most so many intervals (and single texts) are kept of a symbol. Beyond, its oldest window is given up: the floor
+rises past it, so that a trade of it is late and not counted twice. As differences they take some 6 bytes each."""
+
+APART_US: Final = 1_000_000
+"""The most that the timestamps of two copies of one trade may differ: venues round them differently on their ways."""
+
+
+class WindowIds(msgspec.Struct, omit_defaults=True):
+    """The ids of the trades of one finest window.
+
+    Attributes:
+        numbers: disjoint intervals of numeric ids in ascending order: start, end (exclusive), start, end, …
+        texts: ids that are not numbers.
+
+    """
+
+    numbers: list[int] = []
+    texts: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self.numbers) // 2 + len(self.texts)
+
+    def __contains__(self, trade_id: int | str) -> bool:
+        if isinstance(trade_id, str):
+            return trade_id in self.texts
+        return bisect_right(self.numbers, trade_id) % 2 == 1
+
+    def add(self, trade_id: int | str) -> None:
+        """Add an id that is not contained."""
+        if isinstance(trade_id, str):
+            self.texts.add(trade_id)
+        else:
+            self._add_interval(trade_id, trade_id + 1)
+
+    def add_ascending(self, ids: Sequence[int]) -> None:
+        """Add ids in ascending order of which none is contained and none lies between others of an interval."""
+        if ids[-1] - ids[0] + 1 == len(ids):
+            self._add_interval(ids[0], ids[-1] + 1)
+            return
+        start = ids[0]
+        for previous, following in pairwise(ids):
+            if following != previous + 1:
+                self._add_interval(start, previous + 1)
+                start = following
+        self._add_interval(start, ids[-1] + 1)
+
+    def _add_interval(self, start: int, end: int) -> None:
+        """Add [start, end), which overlaps no other, joining it with those it touches."""
+        numbers = self.numbers
+        place = bisect_left(numbers, start)
+        # At an even place lies between intervals; an odd one means that an interval ends exactly at `start`.
+        first = place - place % 2
+        joins_before = place % 2 == 1
+        after = place + 1 if joins_before else place
+        joins_after = after < len(numbers) and numbers[after] == end
+        begin = numbers[first] if joins_before else start
+        stop = numbers[after + 1] if joins_after else end
+        numbers[first : after + 2 if joins_after else after] = [begin, stop]
+
+
+class TradeIds:
+    """The ids of one symbol's trades within the horizon, by the finest window of their time."""
+
+    def __init__(self, windows: dict[int, WindowIds], finest_us: int) -> None:
+        """Take up `windows` (by start, µs), which stay the caller's to store."""
+        self.windows = windows
+        self._finest_us = finest_us
+        self._count = sum(map(len, windows.values()))
+        self._greatest = max((ids.numbers[-1] - 1 for ids in windows.values() if ids.numbers), default=-1)
+
+    def admit(self, trade_id: str, traded_at: int) -> bool:
+        """Count a trade; False when a trade of that id and about that time (µs) has been counted before."""
+        number = as_number(trade_id)
+        finest_us = self._finest_us
+        own = traded_at - traded_at % finest_us
+        first = traded_at - APART_US
+        for start in range(first - first % finest_us, traded_at + APART_US + 1, finest_us):
+            ids = self.windows.get(start)
+            if ids is not None and number in ids:
+                return False
+        ids = self.windows.get(own)
+        if ids is None:
+            ids = self.windows[own] = WindowIds()
+        before = len(ids)
+        ids.add(number)
+        self._count += len(ids) - before
+        if isinstance(number, int):
+            self._greatest = max(self._greatest, number)
+        return True
+
+    def all_new(self, numbers: Sequence[int]) -> bool:
+        """Whether a look at their order shows that none of these ids has been counted, nor is one given twice.
+
+        True as well only if all of them can be kept without giving up a window.
+        """
+        return (
+            numbers[0] > self._greatest
+            and all(map(lt, numbers, islice(numbers, 1, None)))
+            and self._count + len(numbers) <= MAX_IDS
+        )
+
+    def add_ascending(self, start: int, numbers: Sequence[int]) -> None:
+        """Count the trades of one window that begins at `start` (µs), of which `all_new` was told."""
+        ids = self.windows.get(start)
+        if ids is None:
+            ids = self.windows[start] = WindowIds()
+        before = len(ids)
+        ids.add_ascending(numbers)
+        self._count += len(ids) - before
+        self._greatest = max(self._greatest, numbers[-1])
+
+    def forget_before(self, time: int) -> None:
+        """Forget the windows that ended at or before `time` (µs)."""
+        self._forget([start for start in self.windows if start + self._finest_us <= time])
+
+    def give_up_oldest(self) -> int | None:
+        """If there are too many, forget the ids of the oldest window and return that window's end (µs)."""
+        if self._count <= MAX_IDS:
+            return None
+        oldest = min(self.windows)
+        self._forget([oldest])
+        return oldest + self._finest_us
+
+    def _forget(self, starts: Iterable[int]) -> None:
+        for start in starts:
+            self._count -= len(self.windows.pop(start))
+
+
+def as_number(trade_id: str) -> int | str:
+    """The id as an integer if that says all of it: `7`, but not `07`."""
+    if trade_id.isdecimal() and trade_id.isascii() and (trade_id[0] != "0" or trade_id == "0"):
+        return int(trade_id)
+    return trade_id
+
+
+def as_numbers(trade_ids: Sequence[str]) -> list[int] | None:
+    """All ids as integers, or None when one of them is not just a number."""
+    lines = "\n" + "\n".join(trade_ids)
+    digits = lines.replace("\n", "")
+    plain = digits.isdecimal() and digits.isascii() and "\n0" not in lines and "\n\n" not in lines + "\n"
+    return list(map(int, trade_ids)) if plain else None
