@@ -18,21 +18,24 @@ DISORDER_US = 500_000
 
 
 def make_messages(count: int, symbols: int, seed: int = 1) -> list[tuple[bytes, bytes]]:
-    """Encoded trades with their keys, in publishing order."""
+    """Encoded trades with their keys, in publishing order; ids count up by symbol, as Binance's do."""
     rng = random.Random(seed)
     names = [f"binance:S{number}USDT" for number in range(symbols)]
+    ids = dict.fromkeys(names, 3_000_000_000)
     messages = []
-    for sequence in range(count):
-        traded_at = START_US + sequence * BETWEEN_US - rng.randint(0, DISORDER_US)
+    for number in range(count):
+        traded_at = START_US + number * BETWEEN_US - rng.randint(0, DISORDER_US)
+        symbol = rng.choice(names)
+        ids[symbol] += 1
         trade = Trade(
-            symbol=rng.choice(names),
-            trade_id=str(sequence),
+            symbol=symbol,
+            trade_id=str(ids[symbol]),
             price=Decimal(rng.randint(2_600_000, 2_700_000)) / 1000,
             size=Decimal(rng.randint(1, 10**9)) / 10**8,
             side=rng.choice(("buy", "sell")),
             traded_at=traded_at,
             received_at=traded_at + 50_000,
-            sequence=sequence,
+            sequence=ids[symbol],
         )
         messages.append((trade.symbol.encode(), encode_trade(trade)))
     return messages

@@ -115,6 +115,21 @@ def aggregate(_: argparse.Namespace) -> int:
     return run_aggregate(Settings.from_environment())
 
 
+def reconfigure(options: argparse.Namespace) -> int:
+    """`ashi aggregate reconfigure`."""
+    import asyncio
+
+    from aggregate.epoch import reconfigure as raise_epoch
+    from ashi.runtime.settings import Settings
+
+    before, after = asyncio.run(raise_epoch(Settings.from_environment(), options.begin_at))
+    if before is not None:
+        print(f"epoch {before.epoch}: {before}")
+    print(f"epoch {after.epoch}: {after}")
+    print("start the aggregate workers with these settings; they build their state anew from the log")
+    return 0
+
+
 def sink(options: argparse.Namespace) -> int:
     """`ashi sink`."""
     from ashi.contracts.errors import UsageError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -192,6 +193,20 @@ def _add_ingest(group: _Group) -> None:
 def _add_stages(group: _Group) -> None:
     aggregate = _add(group, "aggregate", "run an aggregate worker: topic trades into topic candles")
     aggregate.set_defaults(run=commands.aggregate)
+    actions = aggregate.add_subparsers(metavar="ACTION")
+    reconfigure = _add(
+        actions,
+        "reconfigure",
+        "let the workers build their state anew, with the settings of this environment",
+        "  ASHI_TIMEFRAMES=1m,5m,15m,1h ashi aggregate reconfigure\n"
+        "  ashi aggregate reconfigure --from 2026-11-01T00:00:00Z\n\n"
+        "Stop all aggregate workers first. They then read the log again from where it begins, or from the given time, "
+        "and\nsend their candles anew, with greater versions. Windows that began before the first record are left out.",
+    )
+    reconfigure.add_argument(
+        "--from", dest="begin_at", metavar="TIME", type=_time, help="read trades appended from then on (ISO 8601, UTC)"
+    )
+    reconfigure.set_defaults(run=commands.reconfigure)
     sink = _add(
         group,
         "sink",
@@ -249,6 +264,14 @@ def _timeframes(text: str) -> str:
     except ContractError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def _time(text: str) -> int:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time in ISO 8601, such as 2026-11-01T00:00:00Z") from None
+    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
 def _url(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from aggregate.core.aggregator import CandleAggregator
-from aggregate.core.rowcodec import decode_row, position_of
+from aggregate.core.rowcodec import decode_row, rank_of
 from ashi.cli.show import show_candles
 from ashi.contracts.topics import TRADES_DEAD, TRADES_LATE, changelog_topic, table_name
 from ashi.runtime.kafka import read_topic
@@ -138,7 +138,7 @@ async def _rows(settings: Settings, timeframe: Timeframe) -> dict[bytes, bytes]:
         if record.value is None:
             continue
         known = rows.get(record.key)
-        if known is None or position_of(record.value) >= position_of(known):
+        if known is None or rank_of(record.value) >= rank_of(known):
             rows[record.key] = record.value
     return rows
 

@@ -11,12 +11,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from aiokafka.admin import NewPartitions
 from oracle import candles_of, closed, stored, timely
 from strategies import START
 
 from ashi.contracts import Trade, decode_candle, encode_trade
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES, TRADES_DEAD, TRADES_LATE
-from ashi.runtime.kafka import make_producer, partition_of, read_topic
+from ashi.runtime.kafka import admin_client, make_producer, partition_of, read_topic
 from ashi.runtime.offsets import committed_offsets, end_offsets
 from ashi.runtime.settings import Settings
 
@@ -227,3 +228,58 @@ def test_a_worker_with_other_settings_than_the_state_was_built_with_refuses_to_s
     assert other.process.wait(30) == 1
     assert "ASHI_ALLOWED_LATENESS=2s" in other.log.read_text()
     assert first.process.poll() is None
+
+
+def test_reconfigure_waits_for_no_worker_and_then_builds_the_state_anew(kafka_settings, start_stage):
+    log = steady_trades(5_000, seed=5)
+    later = {"ASHI_TIMEFRAMES": "1m,3m,1h", "ASHI_CORRECTION_HORIZON": "10m"}
+
+    async def scenario() -> None:
+        await publish(kafka_settings, log)
+        worker = start_stage("aggregate")
+        await aggregated(kafka_settings)
+        refused = start_stage("aggregate", "reconfigure", **later)
+        assert await asyncio.to_thread(refused.process.wait, 40) == 1
+        assert "1 aggregate workers run" in refused.log.read_text()
+        worker.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(worker.process.wait, 25) == 0
+        done = start_stage("aggregate", "reconfigure", **later)
+        assert await asyncio.to_thread(done.process.wait, 40) == 0, done.log.read_text()
+        assert "epoch 1: ASHI_TIMEFRAMES=1m,3m,1h" in done.log.read_text()
+
+        old = start_stage("aggregate")
+        assert await asyncio.to_thread(old.process.wait, 40) == 1
+        start_stage("aggregate", **later)
+        expected = closed(candles_of(timely(log, "1m", 600_000_000), ["1m", "3m", "1h"]), log, 2_000_000)
+        deadline = time.monotonic() + 60
+        while True:
+            candles = [decode_candle(record.value) for record in await messages(kafka_settings, CANDLES)]
+            anew = stored([candle for candle in candles if candle.version >= 2**40])
+            if anew == expected:
+                break
+            assert time.monotonic() < deadline, f"{len(anew)} of {len(expected)}"
+            await asyncio.sleep(0.3)
+        kept = stored(candles)
+        assert all(kept[key] == value for key, value in expected.items())
+
+    asyncio.run(scenario())
+
+
+def test_a_topic_that_has_grown_or_was_made_anew_stops_the_worker_until_it_is_reconfigured(kafka_settings, start_stage):
+    async def scenario() -> None:
+        log = steady_trades(2_000, seed=6)
+        await publish(kafka_settings, log)
+        worker = start_stage("aggregate")
+        await aggregated(kafka_settings)
+        worker.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(worker.process.wait, 25) == 0
+        async with admin_client(kafka_settings) as client:
+            await client.create_partitions({TRADES: NewPartitions(12)})
+        refused = start_stage("aggregate")
+        assert await asyncio.to_thread(refused.process.wait, 40) == 1
+        assert "has 8 partitions and trades has 12" in refused.log.read_text()
+        done = start_stage("aggregate", "reconfigure")
+        assert await asyncio.to_thread(done.process.wait, 60) == 0, done.log.read_text()
+        start_stage("aggregate").wait_for("ready")
+
+    asyncio.run(scenario())
