@@ -40,10 +40,11 @@ class Chunk:
 
 
 class Rejected(NamedTuple):
-    """A record that is no trade of its place, and why."""
+    """A record that is no trade of its place, why in words, and by class: `not_a_trade` or `misplaced`."""
 
     record: LogRecord
     reason: str
+    kind: str
 
 
 @dataclass(slots=True)
@@ -79,7 +80,7 @@ class ChunkDecoder:
             try:
                 trades.append(decode_trade(record.value or b""))
             except ContractError as error:
-                rejected.append(Rejected(record, str(error)))
+                rejected.append(Rejected(record, str(error), "not_a_trade"))
             else:
                 records.append(record)
         return self._sort(chunk, records, trades, rejected)
@@ -94,7 +95,7 @@ class ChunkDecoder:
                 try:
                     key = self._check_place(trade.symbol, record.key, chunk.partition)
                 except ContractError as error:
-                    rejected.append(Rejected(record, str(error)))
+                    rejected.append(Rejected(record, str(error), "misplaced"))
                     continue
                 group = by_symbol.setdefault(trade.symbol, SymbolTrades(key))
             group.trades.append(trade)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from aggregate.chunk import Chunk, ChunkDecoder, Rejected
-from aggregate.core.aggregator import WindowRules
+from aggregate.core.aggregator import WindowRules, is_late
 from aggregate.core.rowcodec import Marker, encode
 from aggregate.core.symbol import LateTrade, SymbolAggregator
 from aggregate.lease import Lease
@@ -18,9 +18,11 @@ from ashi.contracts.candle import CANDLE_SCHEMA, Candle, encode_candle
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_DEAD, TRADES_LATE, changelog_topic
+from ashi.contracts.trade import Trade
 from ashi.runtime import metrics
 from ashi.runtime.deadletter import Headers, dead_letter, message_headers
 from ashi.runtime.logs import get_logger
+from ashi.runtime.parsers import format_duration
 
 REWRITE_AFTER_S: Final = 120.0
 """Every row is written at least this often. Less than half of the changelogs' min.compaction.lag.ms: so compaction
@@ -65,6 +67,7 @@ class Pipeline:
         lease: Lease,
         begin: Mapping[int, int] | None = None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Tables are in the order of `timeframes`, the finest first.
 
@@ -82,6 +85,7 @@ class Pipeline:
         self._begin = begin or {}
         self._partitions = partitions
         self._now_us = now_us
+        self._monotonic_s = monotonic_s
         self._decoder = ChunkDecoder(partitions)
         self._states: dict[int, PartitionState] = {}
         self._unacknowledged: list[Awaitable[object]] = []
@@ -112,7 +116,7 @@ class Pipeline:
                     earliest=earliest[number],
                     end=ends[number],
                     begin=self._begin.get(number, 0),
-                    now_s=time.monotonic(),
+                    now_s=self._monotonic_s(),
                 )
                 for number in committed
             }
@@ -161,7 +165,7 @@ class Pipeline:
         """
         async with self._lock:
             self._lease.check()
-            began = time.monotonic()
+            began = self._monotonic_s()
             for state in self._states.values():
                 await self._sweep(state)
                 corrected = [candle for symbol in state.dirty for candle in state.symbols[symbol].corrections()]
@@ -184,7 +188,7 @@ class Pipeline:
             for state in self._states.values():
                 metrics.checkpoint_timestamp_seconds.labels(state.number).set_to_current_time()
             self.checkpoints += 1
-            metrics.checkpoint_seconds.observe(time.monotonic() - began)
+            metrics.checkpoint_seconds.observe(self._monotonic_s() - began)
 
     async def _refuse(self, chunk: Chunk, acknowledge: Acknowledge, state: PartitionState | None) -> None:
         """A chunk that continues nothing: of a partition given away, or from before the last resumption."""
@@ -220,25 +224,22 @@ class Pipeline:
     async def _send_late(self, chunk: Chunk, late: Sequence[LateTrade]) -> None:
         for trade, offset, data_clock in late:
             record = chunk.records[bisect_left(chunk.records, offset, key=lambda record: record.offset)]
-            reason = (
-                f"traded_at {trade.traded_at} is beyond the correction horizon of {self._rules.horizon_us} µs: "
-                f"trades of {trade.symbol} had already reached {data_clock}"
-            )
+            kind, reason = explain_late(self._rules, trade, data_clock)
             source = f"{TRADES}/{chunk.partition}/{offset}"
             letter = dead_letter(TRADES_LATE, key=record.key, value=record.value or b"", reason=reason, source=source)
             await self._send(letter.topic, letter.key, letter.value, letter.headers)
-            metrics.trades_late.labels("beyond_horizon").inc()
+            metrics.trades_late.labels(kind).inc()
 
     async def _send_rejected(self, chunk: Chunk, rejected: Sequence[Rejected]) -> None:
-        for record, reason in rejected:
+        for record, reason, kind in rejected:
             source = f"{TRADES}/{chunk.partition}/{record.offset}"
             _log.warning("record is no trade, sent to trades.dead", source=source, reason=reason)
             letter = dead_letter(TRADES_DEAD, key=record.key, value=record.value or b"", reason=reason, source=source)
             await self._send(letter.topic, letter.key, letter.value, letter.headers)
-            metrics.dead_letters.labels("aggregate", "not_a_trade").inc()
+            metrics.dead_letters.labels("aggregate", kind).inc()
 
     async def _write_rows(self, state: PartitionState) -> None:
-        now_s = time.monotonic()
+        now_s = self._monotonic_s()
         for symbol in state.dirty:
             key = symbol.encode()
             aggregator = state.symbols[symbol]
@@ -269,3 +270,17 @@ class Pipeline:
         pending, self._unacknowledged = self._unacknowledged, []
         if pending:
             await asyncio.gather(*pending)
+
+
+def explain_late(rules: WindowRules, trade: Trade, data_clock: int) -> tuple[str, str]:
+    """The class of the reason why a trade is late, for the metric, and the reason in words."""
+    if is_late(rules, data_clock, 0, trade.traded_at):
+        return "beyond_horizon", (
+            f"traded_at {trade.traded_at} is beyond the correction horizon of {format_duration(rules.horizon_us)}: "
+            f"trades of {trade.symbol} had already reached {data_clock}"
+        )
+    return "below_floor", (
+        f"traded_at {trade.traded_at} is in a window that was given up: {trade.symbol} has had too many scattered "
+        "trade ids within the correction horizon to tell whether this one has been counted; a shorter "
+        "ASHI_CORRECTION_HORIZON keeps fewer"
+    )

@@ -68,12 +68,18 @@ def topics_create(_: argparse.Namespace) -> int:
     """`ashi topics create`."""
     import asyncio
 
-    from ashi.contracts.topics import topic_specs
+    from ashi.contracts.topics import TRADES, topic_specs
     from ashi.runtime.settings import Settings
-    from ashi.runtime.topics import create_topics
+    from ashi.runtime.topics import create_topics, partitions_of
 
     settings = Settings.from_environment()
-    specs = topic_specs(settings.partitions, settings.timeframes)
+    partitions = asyncio.run(partitions_of(settings, TRADES)) or settings.partitions
+    if partitions != settings.partitions:
+        _say(
+            f"topic {TRADES} has {partitions} partitions, so the others get as many and ASHI_PARTITIONS="
+            f"{settings.partitions} is left aside; for more see `ashi topics check`"
+        )
+    specs = topic_specs(partitions, settings.timeframes)
     created = asyncio.run(create_topics(settings, specs))
     for name in created:
         print(f"created {name}")

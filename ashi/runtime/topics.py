@@ -10,6 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError, for_code
 
 from ashi.contracts.errors import BrokerError
+from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka import admin_client, partitions_of_topics
 
 if TYPE_CHECKING:
@@ -115,6 +116,13 @@ async def require_topics(settings: Settings, names: Iterable[str]) -> None:
         )
 
 
+async def partitions_of(settings: Settings, topic: str) -> int | None:
+    """How many partitions a topic has; None when there is no such topic."""
+    async with admin_client(settings) as client:
+        partitions = (await partitions_of_topics(client)).get(topic)
+    return None if partitions is None else len(partitions)
+
+
 async def check_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[str]:
     """A sentence, with what to do, for every way in which the topics are not as specified. None: all is well."""
     async with admin_client(settings) as client:
@@ -151,9 +159,9 @@ def _differences(
     problems = []
     if len(partitions) != spec.partitions:
         problems.append(
-            f"topic {spec.name} has {len(partitions)} partitions, not {spec.partitions}: "
-            f"set ASHI_PARTITIONS as the topics are, or delete the topic and run `ashi topics create` "
-            "(adding partitions would move symbols to other partitions, away from their state)"
+            f"topic {spec.name} has {len(partitions)} partitions, not {spec.partitions}: set ASHI_PARTITIONS to what "
+            f"topic {TRADES} has. Partitions that are added move symbols away from their state: then stop all "
+            "aggregate workers and run `ashi aggregate reconfigure`, which also gives the topics of the state as many"
         )
     copies = min((len(partition["replicas"]) for partition in partitions), default=0)
     if settings.replication is not None and copies != settings.replication:

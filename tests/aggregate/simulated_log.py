@@ -41,6 +41,24 @@ class Broker:
         default_factory=lambda: defaultdict(list)
     )
     committed: dict[int, int] = field(default_factory=dict)
+    now_us: int = 0
+    written_at: dict[tuple[str, int | None], list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def keep(self, topic: str, partition: int | None, key: bytes | None, value: bytes, headers: list) -> None:
+        self.topics[topic, partition].append((key, value, headers))
+        self.written_at[topic, partition].append(self.now_us)
+
+    def compact(self, lag_us: int) -> None:
+        """Of the records of the changelogs that are older than the lag keep the last of each key, as Kafka does."""
+        for (topic, partition), log in self.topics.items():
+            if not topic.endswith("-changelog"):
+                continue
+            times = self.written_at[topic, partition]
+            old = sum(time <= self.now_us - lag_us for time in times)
+            last = {key: place for place, (key, _, _) in enumerate(log[:old])}
+            kept = [place for place in range(len(log)) if place >= old or last[log[place][0]] == place]
+            self.topics[topic, partition] = [log[place] for place in kept]
+            self.written_at[topic, partition] = [times[place] for place in kept]
 
     def publish(self, trades: list[Any], timestamp_ms: int = 0) -> None:
         for trade in trades:
@@ -99,13 +117,14 @@ class Worker:
         seed: int = 0,
         crash_after: int | None = None,
         quiet_close: bool = False,
-        now_us: int = 0,
+        now_us: int | None = None,
         begin: dict[int, int] | None = None,
     ) -> None:
         self.broker = broker
         self.random = random.Random(seed)
         self.crash_after = crash_after
-        self.now_us = now_us
+        if now_us is not None:
+            broker.now_us = now_us
         self.in_flight: list[tuple[str, int | None, bytes | None, bytes, list]] = []
         self.next: dict[int, int] = {}
         self.rewound: list[tuple[int, int]] = []
@@ -119,7 +138,8 @@ class Worker:
             log=self,
             lease=Lease(10**12),
             begin=begin,
-            now_us=lambda: self.now_us,
+            now_us=lambda: broker.now_us,
+            monotonic_s=lambda: broker.now_us / 1e6,
         )
 
     async def start(self, partitions: list[int] | None = None) -> None:
@@ -178,7 +198,7 @@ class Worker:
 
     def _keep(self, sent: list[tuple[str, int | None, bytes | None, bytes, list]]) -> None:
         for topic, partition, key, value, headers in sent:
-            self.broker.topics[topic, partition].append((key, value, headers))
+            self.broker.keep(topic, partition, key, value, headers)
 
     def _lose_some(self) -> None:
         kept: dict[tuple[str, int | None], list[Any]] = defaultdict(list)

@@ -143,7 +143,7 @@ def test_the_sweep_closes_windows_of_a_quiet_symbol_and_a_trade_that_comes_after
         await worker.start()
         await worker.run_to_end()
         assert broker.candles() == []
-        worker.now_us = START + 62_000_000
+        broker.now_us = START + 62_000_000
         await worker.pipeline.checkpoint()
         assert {(candle.timeframe, candle.trade_count, candle.version) for candle in broker.candles()} == {
             ("1m", 1, 0),
@@ -297,7 +297,7 @@ def test_a_feed_that_was_down_for_hours_and_is_repaired_in_order_gives_complete_
         await worker.start()
         await worker.run_to_end()
         for minute in range(180):  # the sweep goes on by wall time: flat candles
-            worker.now_us = START + 10**8 + minute * 60_000_000
+            broker.now_us = START + 10**8 + minute * 60_000_000
             await worker.pipeline.checkpoint()
         assert sum(candle.trade_count == 0 for candle in broker.candles()) > 150
         broker.publish(repaired + after, (START + 10**8 + hours) // 1000)

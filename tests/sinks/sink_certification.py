@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ashi.contracts.candle import Candle
+from ashi.contracts.candle import Candle, make_version
 from ashi.contracts.errors import StorageError
 from sinks.protocol import CandleReader, RefusedError, RetryableError, Sink, newest
 
@@ -170,6 +170,19 @@ class SinkCertification:
                 return changed, await stored(reader)
 
         assert asyncio.run(scenario()) == ([1, 0, 0, 1, 0, 0], [newer])
+
+    def test_a_candle_of_a_later_epoch_replaces_one_from_further_on_in_the_log_of_an_earlier_one(self, stage):
+        # After a topic was made anew, mirrored or repartitioned offsets start again; the epoch keeps the order.
+        before = a_candle(version=make_version(0, 2**40 - 1), price="100")
+        after = a_candle(version=make_version(1, 0), price="200")
+
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                for batch in ([before], [after], [before], newest([after, before]), newest([before, after])):
+                    await sink.write(batch)
+                return await stored(reader)
+
+        assert asyncio.run(scenario()) == [after]
 
     def test_a_write_gives_the_number_of_rows_it_changed(self, stage):
         async def scenario():

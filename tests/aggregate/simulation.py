@@ -1,0 +1,187 @@
+"""A simulation of the whole set of rules without Kafka: one seed is one history of trades, crashes and zombies.
+
+`python tests/aggregate/simulation.py 5000` runs so many seeds and prints those that fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from oracle import candles_of, closed, stored, timely, unique
+from simulated_log import Broker, Crash, Worker
+from strategies import START
+
+from aggregate.core.aggregator import WindowRules
+from ashi.contracts import Trade, parse_timeframes
+
+NAMES = ["1m", "3m"]
+TIMEFRAMES = parse_timeframes(",".join(NAMES))
+SECOND = 1_000_000
+COMPACTION_LAG = 300 * SECOND
+"""`min.compaction.lag.ms` of the changelogs."""
+FLAT = 8
+"""The greatest number of flat candles in a row here, so that a history comes to it."""
+
+
+class History:
+    """What happens for one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.seed = seed
+        self.quiet_close = self.random.random() < 0.5
+        self.rules = WindowRules(
+            TIMEFRAMES[0],
+            lateness_us=self.random.choice([0, 2 * SECOND]),
+            horizon_us=self.random.choice([2, 60, 120, 300]) * SECOND,
+            max_flat=FLAT,
+        )
+        self.broker = Broker(partitions=2)
+        self.broker.now_us = START
+        self.symbols = [f"binance:S{number}" for number in range(self.random.randint(1, 3))]
+        self.log: list[Trade] = []
+        self.appended: dict[str, int] = {}
+        self.sequence = 0
+
+    def publish(self) -> None:
+        """Some trades, later than the ones before, but with disorder, lateness, repetitions and quiet stretches."""
+        rng = self.random
+        for _ in range(rng.randint(1, 8)):
+            if self.log and rng.random() < 0.15:
+                copy = rng.choice(self.log[-30:])
+                self._append(copy)
+                continue
+            behind = rng.choice([0, 0, 0, rng.randint(0, 2 * SECOND), rng.randint(0, 400 * SECOND)])
+            traded_at = max(self.broker.now_us - behind, START)
+            if rng.random() < 0.1:
+                traded_at -= traded_at % (60 * SECOND)  # exactly on a minute
+            self._append(
+                Trade(
+                    rng.choice(self.symbols),
+                    str(self.sequence) if self.seed % 3 else f"t{self.sequence}",
+                    Decimal(rng.randint(1, 10**4)),
+                    Decimal(rng.randint(1, 10**4)),
+                    rng.choice(["buy", "sell", None]),
+                    traded_at,
+                    traded_at,
+                    self.sequence,
+                )
+            )
+            self.sequence += 1
+
+    def _append(self, trade: Trade) -> None:
+        self.log.append(trade)
+        self.broker.publish([trade], self.broker.now_us // 1000)
+        self.appended[trade.symbol] = self.broker.now_us // 1000 * 1000
+
+    def worker(self, crash_after: int | None) -> Worker:
+        """A worker that crashes at its so-many-th send."""
+        return Worker(
+            self.broker,
+            TIMEFRAMES,
+            self.rules,
+            seed=self.random.random().__hash__(),
+            crash_after=crash_after,
+            quiet_close=self.quiet_close,
+        )
+
+    async def live(self) -> None:
+        """Workers come, work, are killed at any send or declared dead and write on; the last one works to the end."""
+        rng = self.random
+        undead: list[Worker] = []
+        for _ in range(rng.randint(3, 12)):
+            worker = self.worker(rng.choice([None, rng.randint(0, 40)]))
+            await worker.start()
+            try:
+                for _ in range(rng.randint(1, 10)):
+                    self.broker.now_us += rng.choice([0, SECOND, 10 * SECOND, 70 * SECOND])
+                    if rng.random() < 0.8:
+                        self.publish()
+                    await self._step(worker)
+                    for zombie in undead:
+                        await self._step(zombie)
+                    undead = [zombie for zombie in undead if rng.random() < 0.7]
+                    if rng.random() < 0.1:
+                        self.broker.compact(COMPACTION_LAG)
+                if rng.random() < 0.4:
+                    worker.crash_after = None
+                    undead.append(worker)
+            except Crash:
+                undead = [zombie for zombie in undead if zombie is not worker]
+        last = self.worker(None)
+        await last.start()
+        await last.run_to_end()
+        self.broker.now_us += self.random.choice([0, 10 * SECOND, 1000 * SECOND])
+        await last.pipeline.checkpoint()
+
+    async def _step(self, worker: Worker) -> None:
+        for partition in list(worker.next):
+            if self.random.random() < 0.8:
+                await worker.read(partition, self.random.randint(1, 9))
+        if self.random.random() < 0.6:
+            await worker.pipeline.checkpoint()
+
+    def check(self) -> None:
+        """Compare what a reader would have stored with the oracle."""
+        counted = unique(timely(self.log, NAMES[0], self.rules.horizon_us))
+        content = candles_of(counted, NAMES)
+        result = stored(self.broker.candles())
+        due = closed(content, self._clocks(), self.rules.lateness_us, FLAT)
+        wrong = {key: (result.get(key), value) for key, value in due.items() if result.get(key) != value}
+        assert not wrong, f"{len(wrong)} candles missing or wrong, the first: {next(iter(wrong.items()))}"
+        # A quiet window's candle may have come sooner than needed; it must be right all the same.
+        ever = closed(content, [_at(trade, 2**60) for trade in counted], 0, FLAT)
+        extra = {key: value for key, value in result.items() if key not in due}
+        assert self.quiet_close or not extra, f"{len(extra)} candles too many: {next(iter(extra.items()))}"
+        assert all(ever.get(key) == value for key, value in extra.items()), "a candle sent early is wrong"
+        late = {dict(headers)["ashi.source"] for _, _, headers in self.broker.messages("trades.late")}
+        assert len(late) == len(self.log) - len(timely(self.log, NAMES[0], self.rules.horizon_us))
+
+    def _clocks(self) -> list[Trade]:
+        """The log, and for a quiet market one trade per symbol that stands where wall time has brought its clock."""
+        if not self.quiet_close:
+            return self.log
+        newest: dict[str, Trade] = {}
+        for trade in self.log:
+            if trade.symbol not in newest or trade.traded_at > newest[trade.symbol].traded_at:
+                newest[trade.symbol] = trade
+        return [
+            _at(trade, trade.traded_at + self.broker.now_us - self.appended[symbol]) for symbol, trade in newest.items()
+        ]
+
+
+def _at(trade: Trade, traded_at: int) -> Any:
+    return Trade(trade.symbol, "", Decimal(0), Decimal(0), None, traded_at, traded_at, 0)
+
+
+def simulate(seed: int) -> None:
+    """Live through the history of a seed. Raises AssertionError when a candle is missing, wrong or too many."""
+    history = History(seed)
+    asyncio.run(history.live())
+    history.check()
+
+
+def main() -> int:
+    """Run many seeds."""
+    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    failed = []
+    for seed in range(seeds):
+        try:
+            simulate(seed)
+        except AssertionError as error:
+            failed.append(seed)
+            sys.stdout.write(f"seed {seed}: {str(error)[:300]}\n")
+    sys.stdout.write(f"{seeds} histories, {len(failed)} with a wrong candle\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
