@@ -15,18 +15,22 @@ START_US = 1_700_000_040_000_000
 BETWEEN_US = 500
 """2,000 trades a second of data time."""
 DISORDER_US = 500_000
+START_ID = 3_000_000_000
 
 
-def make_messages(count: int, symbols: int, seed: int = 1) -> list[tuple[bytes, bytes]]:
-    """Encoded trades with their keys, in publishing order; ids count up by symbol, as Binance's do."""
+def make_messages(count: int, symbols: int, seed: int = 1, *, scattered: bool = False) -> list[tuple[bytes, bytes]]:
+    """Encoded trades with their keys, in publishing order.
+
+    Ids count up by symbol, as Binance's do, or by venue if `scattered`, as those of bitFlyer's spot markets do.
+    """
     rng = random.Random(seed)
     names = [f"binance:S{number}USDT" for number in range(symbols)]
-    ids = dict.fromkeys(names, 3_000_000_000)
+    ids = dict.fromkeys(names, START_ID)
     messages = []
     for number in range(count):
         traded_at = START_US + number * BETWEEN_US - rng.randint(0, DISORDER_US)
         symbol = rng.choice(names)
-        ids[symbol] += 1
+        ids[symbol] = START_ID + number if scattered else ids[symbol] + 1
         trade = Trade(
             symbol=symbol,
             trade_id=str(ids[symbol]),
