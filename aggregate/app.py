@@ -18,7 +18,7 @@ from aggregate.pipeline import Pipeline
 from aggregate.table import FAUST_LOGGER, RowTable
 from aggregate.transport import ChunkSchema
 from ashi.contracts.errors import StateError
-from ashi.contracts.topics import AGGREGATE_APP, MARKERS_TABLE, TRADES, table_name
+from ashi.contracts.topics import AGGREGATE_APP, MARKERS_TABLE, MAX_ROW_BYTES, TRADES, table_name
 from ashi.runtime.deadletter import Headers
 from ashi.runtime.kafka import security_options
 from ashi.runtime.settings import Settings
@@ -101,6 +101,7 @@ def make_app(settings: Settings, epoch: Epoch, partitions: int, lease: Lease) ->
         producer_acks=-1,
         producer_linger=0.0,
         producer_max_batch_size=128 * 1024,
+        producer_max_request_size=MAX_ROW_BYTES,
         producer_request_timeout=REQUEST_TIMEOUT_S,
         producer_threaded=False,
         logging_config=None,

@@ -6,6 +6,7 @@ Faust's; what is overridden, and why, is below. The traps this works around are 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
@@ -58,6 +59,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         self._next: dict[TP, int] = {}
         self._durable: dict[TP, int] = {}
         self._gaps: dict[TP, tuple[int, int, int]] = {}
+        # Recovery and the fetcher may both seek; of two at once the older could let go what the newer took up.
+        self._seeking = asyncio.Lock()
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109  (Faust's signature)
         """Yield chunks of `trades`, and single messages of all other topics (the changelogs)."""
@@ -66,7 +69,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         if records is None or self.should_stop:
             return
         if not self.flow_active:
-            await self.perform_seek()
+            await self._seek_while_stopped()
             return
         chunks = {tp: records.pop(tp) for tp in list(records) if tp.topic == TRADES}
         for tp, fetched in chunks.items():
@@ -79,6 +82,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         for tp, record in self.scheduler.iterate(records):
             if self._may_deliver(tp, active, generation):
                 yield tp, self._to_message(tp, record)
+
+    async def _seek_while_stopped(self) -> None:
+        """What was fetched is dropped, so go back; whatever fails here, recovery seeks again when the flow resumes."""
+        try:
+            await self.perform_seek()
+        except Exception as error:
+            _log.warning("partitions were taken away while seeking", error=repr(error))
 
     def _may_deliver(self, tp: TP, active: set[TP] | None, generation: int) -> bool:
         return (
@@ -148,14 +158,21 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
 
     async def perform_seek(self) -> None:
         """Go to where each partition is to be read on from, which the state says, and not only the committed offset."""
+        async with self._seeking:
+            await self._perform_seek()
+
+    async def _perform_seek(self) -> None:
+        generation = self.app.consumer_generation_id
         self._next.clear()
         await super().perform_seek()
-        partitions = [TP(tp.topic, tp.partition) for tp in self.assignment() if tp.topic == TRADES]
+        partitions = self._trades_partitions()
         if not partitions:
             await self.app.resume({}, {}, {})
             return
         earliest = await self.earliest_offsets(*partitions)
         ends = await self.highwaters(*partitions)
+        if (generation, partitions) != (self.app.consumer_generation_id, self._trades_partitions()):
+            return  # a rebalance came in between, and seeks for itself
         starts = await self.app.resume(
             {tp.partition: self._committed_offset.get(tp) for tp in partitions},
             {tp.partition: earliest[tp] for tp in partitions},
@@ -166,6 +183,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
             self._durable.pop(tp, None)
             self._committed_offset[tp] = start or None
             await self.rewind(tp.partition, start)
+
+    def _trades_partitions(self) -> list[TP]:
+        return sorted(TP(tp.topic, tp.partition) for tp in self.assignment() if tp.topic == TRADES)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """A rebalance begins: what was fetched so far continues nothing, and the state is let go once it is durable."""

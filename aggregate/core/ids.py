@@ -11,8 +11,9 @@ from typing import Final
 import msgspec
 
 MAX_IDS: Final = 40_000
-"""At most so many intervals (and single texts) are kept of a symbol. Beyond, its oldest window is given up: the floor
-rises past it, so that a trade of it is late and not counted twice. As differences they take some 6 bytes each."""
+"""At most so many intervals are kept of a symbol (a text counts as one for each 16 characters begun). Beyond, its
+oldest window is given up: the floor rises past it, so that a trade of it is late and not counted twice. As differences
+they usually take 6 bytes each, 22 at most."""
 
 APART_US: Final = 1_000_000
 """The most that the timestamps of two copies of one trade may differ: venues round them differently on their ways."""
@@ -31,22 +32,29 @@ class WindowIds(msgspec.Struct, omit_defaults=True):
     texts: set[str] = set()
 
     def __len__(self) -> int:
-        return len(self.numbers) // 2 + len(self.texts)
+        return len(self.numbers) // 2 + sum(map(_length, self.texts))
 
     def __contains__(self, trade_id: int | str) -> bool:
         if isinstance(trade_id, str):
             return trade_id in self.texts
         return bisect_right(self.numbers, trade_id) % 2 == 1
 
-    def add(self, trade_id: int | str) -> None:
-        """Add an id that is not contained."""
+    def add(self, trade_id: int | str) -> int:
+        """Add an id that is not contained; gives by how much the length has grown, which may be by less than none."""
         if isinstance(trade_id, str):
             self.texts.add(trade_id)
-        else:
-            self._add_interval(trade_id, trade_id + 1)
+            return _length(trade_id)
+        before = len(self.numbers)
+        self._add_interval(trade_id, trade_id + 1)
+        return (len(self.numbers) - before) // 2
 
-    def add_ascending(self, ids: Sequence[int]) -> None:
-        """Add ids in ascending order of which none is contained and none lies between others of an interval."""
+    def add_ascending(self, ids: Sequence[int]) -> int:
+        """Add ids in ascending order, none of them contained; gives by how much the length has grown."""
+        before = len(self.numbers)
+        self._add_runs(ids)
+        return (len(self.numbers) - before) // 2
+
+    def _add_runs(self, ids: Sequence[int]) -> None:
         if ids[-1] - ids[0] + 1 == len(ids):
             self._add_interval(ids[0], ids[-1] + 1)
             return
@@ -94,9 +102,7 @@ class TradeIds:
         ids = self.windows.get(own)
         if ids is None:
             ids = self.windows[own] = WindowIds()
-        before = len(ids)
-        ids.add(number)
-        self._count += len(ids) - before
+        self._count += ids.add(number)
         if isinstance(number, int):
             self._greatest = max(self._greatest, number)
         return True
@@ -117,9 +123,7 @@ class TradeIds:
         ids = self.windows.get(start)
         if ids is None:
             ids = self.windows[start] = WindowIds()
-        before = len(ids)
-        ids.add_ascending(numbers)
-        self._count += len(ids) - before
+        self._count += ids.add_ascending(numbers)
         self._greatest = max(self._greatest, numbers[-1])
 
     def forget_before(self, time: int) -> None:
@@ -137,6 +141,10 @@ class TradeIds:
     def _forget(self, starts: Iterable[int]) -> None:
         for start in starts:
             self._count -= len(self.windows.pop(start))
+
+
+def _length(text: str) -> int:
+    return 1 + len(text) // 16
 
 
 def as_number(trade_id: str) -> int | str:

@@ -21,6 +21,9 @@ AGGREGATE_APP: Final = "ashi-aggregate"
 
 DEFAULT_PARTITIONS: Final = 8
 
+MAX_ROW_BYTES: Final = 4 * 1024 * 1024
+"""The longest record of a changelog. Windows and ids of a row are bounded so that it stays below, whatever they are."""
+
 _DAY_MS: Final = 86_400_000
 
 
@@ -61,6 +64,8 @@ def topic_specs(partitions: int, timeframes: Sequence[Timeframe]) -> tuple[Topic
         "segment.ms": "600000",
         "min.cleanable.dirty.ratio": "0.1",
         "min.compaction.lag.ms": "300000",
+        # A row is written whole, whatever it holds; the default of 1 MB is less than the widest ones need.
+        "max.message.bytes": str(MAX_ROW_BYTES),
     }
     tables = [MARKERS_TABLE, *(table_name(timeframe) for timeframe in timeframes)]
     return (

@@ -1,0 +1,1275 @@
+"""Each trap of docs/faust.md twice: that the pinned Faust still has it, and that Ashi does not fall into it.
+
+When a test fails after a version has been raised, its message or comment says whether the workaround may go or must
+change. Faust's own code is run in this process wherever that is possible, on its own classes without a broker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable
+from decimal import Decimal
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import aiokafka
+import faust
+import mode
+import pytest
+from aiokafka.cluster import ClusterMetadata
+from faust.sensors.prometheus import PrometheusMonitor
+from faust.streams import _current_event
+from faust.transport.drivers import aiokafka as driver
+from faust.transport.producer import ProducerBuffer
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage, FutureMessage, PendingMessage
+from simulated_log import Broker, Record, Worker
+from strategies import START
+
+from aggregate import transport
+from aggregate.app import AggregateApp, make_app
+from aggregate.chunk import Chunk
+from aggregate.core.aggregator import WindowRules
+from aggregate.core.rowcodec import Marker, encode
+from aggregate.epoch import Epoch
+from aggregate.lease import Lease
+from aggregate.state import marker_key
+from aggregate.transport import GAP_RETRIES, ChunkSchema
+from ashi.cli.children import spawn, stop_all
+from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
+from ashi.contracts.topics import CANDLES, MARKERS_TABLE, TRADES, changelog_topic, table_name
+from ashi.runtime.kafka import make_producer, murmur2_partitioner, partition_of
+from ashi.runtime.settings import Settings
+
+PARTITIONS = 8
+TIMEFRAMES = parse_timeframes("1m,5m,1h")
+RULES = WindowRules(TIMEFRAMES[0])
+SETTINGS = Settings.from_environment({})
+TP0 = TP(TRADES, 0)
+MINUTE = 60_000_000
+WAIT_S = 10
+"""A bound for what must happen at once: reached only by a test that fails."""
+
+
+def our_app(lease: Lease | None = None) -> AggregateApp:
+    """The application as a worker builds it, not started."""
+    epoch = Epoch(0, [str(timeframe) for timeframe in TIMEFRAMES], RULES.lateness_us, RULES.horizon_us)
+    app = make_app(SETTINGS, epoch, PARTITIONS, lease or Lease(10**12))
+    return opened(app)
+
+
+def plain_app(**options: Any) -> faust.App:
+    """Faust as it comes."""
+    settings = {"broker": "kafka://127.0.0.1:1", "store": "memory://", "topic_disable_leader": True} | options
+    return opened(faust.App("plain", **settings))
+
+
+def opened(app: faust.App) -> Any:
+    """An application that takes messages of `trades`, though it is not connected to anything."""
+    app.finalize()
+    app.topics._acking_topics.add(TRADES)
+    app.flow_control.resume()
+    return app
+
+
+class FakeThread:
+    """What a Faust consumer asks of Kafka: partitions' first, committed and end offsets, and a fetch."""
+
+    def __init__(self, *owned: int) -> None:
+        self.owned = {TP(TRADES, number) for number in owned or (0,)}
+        self.committed: dict[TP, int] = dict.fromkeys(self.owned, 0)
+        self.earliest: dict[TP, int] = dict.fromkeys(self.owned, 0)
+        self.end: dict[TP, int] = dict.fromkeys(self.owned, 100)
+        self.fetched: dict[TP, list[Any]] = {}
+        self.sought: list[tuple[TP, int]] = []
+        self.commits: list[dict[TP, int]] = []
+
+    def assignment(self) -> set[TP]:
+        return self.owned
+
+    async def seek_to_committed(self) -> dict[TP, int]:
+        return self.committed
+
+    async def seek_wait(self, partitions: dict[TP, int]) -> None:
+        self.sought += partitions.items()
+
+    async def earliest_offsets(self, *partitions: TP) -> dict[TP, int]:
+        return {tp: self.earliest[tp] for tp in partitions}
+
+    async def highwaters(self, *partitions: TP) -> dict[TP, int]:
+        return {tp: self.end[tp] for tp in partitions}
+
+    def highwater(self, tp: TP) -> int:
+        return self.end[tp]
+
+    async def getmany(self, _active: set[TP], _timeout: float) -> dict[TP, list[Any]]:
+        return self.fetched
+
+    async def commit(self, offsets: dict[TP, int]) -> bool:
+        self.commits.append(dict(offsets))
+        return True
+
+
+class FakeProducer:
+    """Takes what is sent, and acknowledges it or fails as the test says."""
+
+    def __init__(self, app: Any) -> None:
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+        self.futures: list[asyncio.Future[Any]] = []
+        self.buffer = ProducerBuffer()
+        self.buffer.app = app
+
+    async def maybe_start(self) -> None:
+        return None
+
+    def send_soon(self, promise: Any) -> None:
+        self.buffer.put(promise)
+
+    async def flush(self) -> None:
+        return None
+
+    async def send(self, topic: str, key: Any = None, value: Any = None, **options: Any) -> asyncio.Future[Any]:
+        self.sent.append((topic, {"key": key, "value": value} | options))
+        self.futures.append(asyncio.get_running_loop().create_future())
+        return self.futures[-1]
+
+
+def consumer_of(app: Any, *owned: int) -> tuple[Any, FakeThread]:
+    """The application's consumer, with all of its bookkeeping, over a fake Kafka."""
+    consumer = app.consumer
+    thread = consumer._thread = FakeThread(*owned)
+    consumer._active_partitions = set(thread.owned)
+    app._producer = FakeProducer(app)
+    return consumer, thread
+
+
+def record(offset: int, partition: int = 0, topic: str = TRADES) -> Any:
+    return SimpleNamespace(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        key=b"k",
+        value=b"v",
+        timestamp=1_000 * offset,
+        timestamp_type=1,
+        headers=[],
+        checksum=None,
+        serialized_key_size=1,
+        serialized_value_size=1,
+    )
+
+
+def records(begin: int, end: int) -> list[Any]:
+    return [record(offset) for offset in range(begin, end)]
+
+
+def message(offset: int, *, generation: int = 0, value: Any = b"v", tp: TP = TP0) -> ConsumerMessage:
+    return ConsumerMessage(
+        tp.topic, tp.partition, offset, 0.0, 1, [], b"k", value, None, tp=tp, generation_id=generation
+    )
+
+
+async def fetched_by(consumer: Any) -> list[tuple[TP, Any]]:
+    return [item async for item in consumer.getmany(1.0)]
+
+
+async def drain(consumer: Any, *messages: Any) -> None:
+    """Let Faust's own fetch loop handle these messages, as one fetch, and acknowledge each in order."""
+    fetcher = SimpleNamespace(_stopped=asyncio.Event())
+
+    async def getmany(timeout: float) -> AsyncIterator[Any]:  # noqa: ASYNC109
+        for each in messages:
+            yield each.tp, each
+        fetcher._stopped.set()
+
+    async def callback(each: Any) -> None:
+        consumer.ack(each)
+
+    consumer.getmany, consumer.callback = getmany, callback
+    await consumer._drain_messages(fetcher)
+    del consumer.getmany
+
+
+def stream_of(app: Any, *messages: Any) -> Any:
+    """A stream of `trades` in which these messages wait, as the fetch loop delivers them."""
+    stream = app.topic(TRADES, schema=ChunkSchema()).stream()
+    for each in messages:
+        each.incref()
+        app.consumer.track_message(each)
+        stream.channel.queue.put_nowait(app.create_event(each.key, each.value, each.headers, each))
+    return stream
+
+
+def trade(symbol: str, at: int, number: int = 0) -> Trade:
+    return Trade(symbol, str(number), Decimal(5), Decimal(1), "buy", START + at, START + at, number)
+
+
+async def ticks() -> None:
+    """Let every task run on as far as it can without the outside."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def changelog_event(partition: int, key: bytes, value: bytes | None) -> Any:
+    return SimpleNamespace(
+        key=key, value=value, message=SimpleNamespace(partition=partition, key=key, value=value, offset=0)
+    )
+
+
+class HeldWorker(Worker):
+    """A worker whose sends stay unacknowledged until the test says otherwise."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sent: list[str] = []
+        self.places: list[tuple[str, bytes | None, int | None]] = []
+        self.waiting: list[asyncio.Future[None]] = []
+        self.durable: dict[int, int] = {}
+        self.acknowledged = 0
+
+    async def send(
+        self, topic: str, *, key: bytes | None, value: bytes, headers: list, partition: int | None = None
+    ) -> Awaitable[None]:
+        self.sent.append(topic)
+        self.places.append((topic, key, partition))
+        self.waiting.append(asyncio.get_running_loop().create_future())
+        return self.waiting[-1]
+
+    def mark_durable(self, partition: int, end: int) -> None:
+        self.durable[partition] = end
+
+    async def read_all(self, partition: int) -> None:
+        async def acknowledge() -> None:
+            self.acknowledged += 1
+
+        log = self.broker.trades[partition]
+        await self.pipeline.on_chunk(Chunk(partition, 0, len(log), log), acknowledge)
+
+    def acknowledge_all(self) -> set[str]:
+        """Acknowledge what has been sent so far; gives to which topics that was."""
+        waiting, self.waiting = self.waiting, []
+        sent, self.sent = self.sent, []
+        for each in waiting:
+            each.set_result(None)
+        return set(sent)
+
+
+# The versions
+
+
+def test_what_is_installed_are_exactly_the_versions_that_are_pinned():
+    """All below holds for these versions, and nobody knows for which others."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    pins = dict(line.split("==") for line in project["project"]["dependencies"] if "==" in line)
+    assert {"faust-streaming", "mode-streaming", "aiokafka"} <= set(pins)
+    assert pins == {name: version(name) for name in pins}
+
+
+def test_the_application_avoids_what_its_settings_can_avoid():
+    """Traps that a setting avoids: undeclared topics, a leader topic, standbys, threads, the web application."""
+    conf, faust_conf = our_app().conf, plain_app().conf
+    assert (conf.topic_allow_declare, faust_conf.topic_allow_declare) == (False, True)
+    assert (conf.web_enabled, faust_conf.web_enabled) == (False, True)
+    assert conf.stream_wait_empty
+    assert (conf.table_standby_replicas, faust_conf.table_standby_replicas) == (0, 1)
+    assert conf.topic_disable_leader
+    assert conf.consumer_auto_offset_reset == "earliest"
+    assert conf.producer_acks == -1
+    assert not conf.producer_threaded
+    assert conf.processing_guarantee.name == "AT_LEAST_ONCE"
+
+
+# Windowed tables
+
+
+def test_faust_closes_the_windows_of_one_partition_only_and_ashi_those_of_each():
+    """Trap: `on_window_close` goes by one number for all partitions, and pops the row before it is called."""
+
+    async def faust_closes() -> tuple[list[str], dict]:
+        closed: list[str] = []
+
+        async def on_close(key: Any, value: Any) -> None:
+            assert key not in table.data, "the row is popped before the callback"
+            closed.append(key[0])
+
+        table = plain_app().Table("windows", partitions=2, on_window_close=on_close)
+        table.tumbling(60.0, expires=1.0)
+        for partition, symbol in enumerate(["a", "b"]):
+            key = (symbol, (60.0, 119.9))
+            table.data[key] = 1
+            table._maybe_set_key_ttl(key, partition)
+        await table._del_old_keys()
+        return closed, dict(table.data)
+
+    assert asyncio.run(faust_closes()) == (["a"], {}), "Faust's windowed tables no longer lose windows"
+
+    async def ashi_closes() -> list[str]:
+        symbols = ["binance:S0", "binance:S1"]
+        broker = Broker(partitions=2)
+        assert {partition_of(symbol.encode(), 2) for symbol in symbols} == {0, 1}
+        broker.publish([trade(symbol, 0) for symbol in symbols])
+        worker = Worker(broker, TIMEFRAMES, RULES)
+        await worker.start()
+        await worker.run_to_end()
+        assert broker.candles() == [], "the windows are open, however late it is by the wall clock"
+        broker.publish([trade(symbol, 2 * MINUTE, 1) for symbol in symbols])
+        recovered = Worker(broker, TIMEFRAMES, RULES)
+        await recovered.start()
+        await recovered.run_to_end()
+        return sorted(candle.symbol for candle in broker.candles() if candle.open_time == START)
+
+    assert asyncio.run(ashi_closes()) == ["binance:S0", "binance:S1"]
+
+
+# One event at a time
+
+
+def test_faust_delivers_a_fetch_one_record_at_a_time_and_ashi_in_one_chunk():
+    """Trap: what Faust does for each event costs more than folding it."""
+
+    async def scenario() -> None:
+        faust_consumer, thread = consumer_of(plain_app())
+        thread.fetched = {TP0: records(0, 100)}
+        assert len(await fetched_by(faust_consumer)) == 100
+
+        consumer, thread = consumer_of(our_app(), 0, 1)
+        consumer._next = {TP0: 0, TP(TRADES, 1): 0}
+        changelog = TP(changelog_topic(MARKERS_TABLE), 0)
+        consumer._active_partitions.add(changelog)
+        thread.fetched = {
+            TP0: records(0, 100),
+            TP(TRADES, 1): [record(offset, 1) for offset in range(10)],
+            changelog: [record(offset, 0, changelog.topic) for offset in range(3)],
+        }
+        items = await fetched_by(consumer)
+        assert [(tp, each.offset) for tp, each in items] == [
+            (TP0, 99),
+            (TP(TRADES, 1), 9),
+            (changelog, 0),
+            (changelog, 1),
+            (changelog, 2),
+        ]
+        chunk = items[0][1].value
+        assert (chunk.partition, chunk.begin, chunk.end, len(chunk.records)) == (0, 0, 100, 100)
+        event = await ChunkSchema().compile(consumer.app)(items[0][1])
+        assert event.value is chunk
+
+    asyncio.run(scenario())
+
+
+# Around a rebalance: the guard of positions
+
+
+def test_faust_resumes_partitions_before_it_has_sought_their_positions():
+    """Trap: a fetch between the two delivers records from beyond the committed offset. Look at tables/recovery.py."""
+
+    async def scenario() -> list[str]:
+        app = plain_app()
+        consumer, _ = consumer_of(app)
+        calls: list[str] = []
+
+        async def perform_seek() -> None:
+            calls.append("perform_seek")
+
+        consumer.resume_partitions = lambda _tps: calls.append("resume_partitions")
+        consumer.perform_seek = perform_seek
+        consumer.resume_flow = lambda: calls.append("resume_flow")
+
+        async def maybe_start() -> None:
+            return None
+
+        app._fetcher = SimpleNamespace(maybe_start=maybe_start)
+        app.on_rebalance_end = lambda: None
+        await app.tables.recovery.on_recovery_completed(app.consumer_generation_id)
+        return calls
+
+    assert asyncio.run(scenario()) == ["resume_partitions", "perform_seek", "resume_flow"], (
+        "Recovery.on_recovery_completed has another order: see whether the transport's guard is still needed"
+    )
+
+
+def test_faust_commits_over_a_hole_and_ashi_reads_it_again():
+    """Trap: Faust takes every hole in the offsets for compaction, and commits over it."""
+
+    async def scenario() -> None:
+        faust_consumer, _ = consumer_of(plain_app())
+        await drain(faust_consumer, *(message(offset) for offset in (0, 1, 2, 118)))
+        assert faust_consumer._new_offset(TP0) == 119, "Faust no longer commits over a hole"
+
+        consumer, thread = consumer_of(our_app())
+        consumer._next[TP0] = 3
+        thread.fetched = {TP0: records(118, 120)}
+        assert await fetched_by(consumer) == []
+        assert thread.sought == [(TP0, 3)]
+
+    asyncio.run(scenario())
+
+
+def test_a_chunk_of_a_partition_whose_next_offset_is_not_known_is_dropped():
+    """Trap: a fetch from before the positions were sought."""
+
+    async def scenario() -> None:
+        consumer, thread = consumer_of(our_app())
+        thread.fetched = {TP0: records(50, 60)}
+        assert await fetched_by(consumer) == []
+        assert thread.sought == []
+        assert TP0 not in consumer._next
+
+    asyncio.run(scenario())
+
+
+def test_chunks_follow_each_other_without_hole_or_overlap():
+    """Trap: a fetch from before the seek can begin earlier than what is wanted next."""
+
+    async def scenario() -> None:
+        consumer, thread = consumer_of(our_app())
+        consumer._next[TP0] = 5
+        spans = []
+        for begin, end in [(0, 10), (10, 12), (8, 12), (11, 20)]:
+            thread.fetched = {TP0: records(begin, end)}
+            chunks = [each.value for _, each in await fetched_by(consumer)]
+            spans += [(chunk.begin, chunk.end, [each.offset for each in chunk.records]) for chunk in chunks]
+        assert spans == [(5, 10, [5, 6, 7, 8, 9]), (10, 12, [10, 11]), (12, 20, list(range(12, 20)))]
+        assert thread.sought == []
+
+    asyncio.run(scenario())
+
+
+def test_a_hole_that_stays_after_three_more_fetches_is_one_of_the_log():
+    """Trap: Faust cannot tell records it skipped from offsets that a transaction's markers took."""
+
+    async def scenario() -> None:
+        consumer, thread = consumer_of(our_app())
+        consumer._next[TP0] = 3
+        for fetch in range(1, GAP_RETRIES + 1):
+            assert await consumer._continue(TP0, records(5, 9)) is None
+            assert thread.sought == [(TP0, 3)] * fetch
+            assert consumer._next[TP0] == 3
+        chunk = await consumer._continue(TP0, records(5, 9))
+        assert (chunk.begin, chunk.end) == (3, 9)
+        assert len(thread.sought) == GAP_RETRIES == 3
+        # Another hole is counted anew.
+        consumer._next[TP0] = 9
+        assert await consumer._continue(TP0, records(12, 15)) is None
+
+    asyncio.run(scenario())
+
+
+def test_a_hole_that_is_another_one_at_each_fetch_is_never_taken_for_one_of_the_log():
+    """Trap: a race skips another number of records each time."""
+
+    async def scenario() -> None:
+        consumer, _ = consumer_of(our_app())
+        consumer._next[TP0] = 3
+        for found in [5, 6] * (2 * GAP_RETRIES):
+            assert await consumer._continue(TP0, records(found, 9)) is None
+        assert [each.offset for each in (await consumer._continue(TP0, records(3, 9))).records] == list(range(3, 9))
+        assert consumer._gaps == {}
+
+    asyncio.run(scenario())
+
+
+def test_records_that_expired_before_they_were_read_stop_the_worker():
+    """Trap: Faust goes on at what the log still has, as if nothing had been lost."""
+
+    async def scenario() -> None:
+        consumer, thread = consumer_of(our_app())
+        consumer._next[TP0] = 3
+        thread.earliest[TP0] = 5
+        with pytest.raises(StateError, match="records 3 to 4 of trades/0 expired"):
+            await consumer._continue(TP0, records(5, 9))
+        assert thread.sought == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("event", ["revoked", "assigned"])
+def test_the_next_offsets_are_forgotten_when_partitions_come_or_go(event):
+    """Trap: what is fetched around a rebalance continues nothing, not even in a partition that stays here."""
+
+    async def scenario() -> None:
+        app = our_app()
+        consumer, thread = consumer_of(app, 0, 1)
+        consumer._next = {TP0: 3, TP(TRADES, 1): 4}
+        seen: list[dict] = []
+
+        async def meanwhile(*_: Any) -> None:
+            seen.append(dict(consumer._next))
+
+        consumer._on_partitions_revoked = consumer._on_partitions_assigned = meanwhile
+        if event == "revoked":
+            await consumer.on_partitions_revoked({TP(TRADES, 1)})
+        else:
+            await consumer.on_partitions_assigned({TP0, TP(TRADES, 1)}, 1)
+        assert seen == [{}], "they are forgotten before anything else happens"
+        thread.fetched = {TP0: records(3, 9)}
+        assert await fetched_by(consumer) == []
+
+    asyncio.run(scenario())
+
+
+def test_the_next_offsets_are_forgotten_while_positions_are_sought_and_known_again_afterwards():
+    """Trap: partitions are fetched from while their positions are still being sought."""
+
+    async def scenario() -> None:
+        app = our_app()
+        consumer, thread = consumer_of(app, 0, 1)
+        consumer._next = {TP0: 90, TP(TRADES, 1): 90}
+        consumer._durable[TP0] = 90
+        during: list[dict] = []
+
+        async def seek_to_committed() -> dict[TP, int]:
+            during.append(dict(consumer._next))
+            return thread.committed
+
+        async def resume(committed: Any, earliest: Any, ends: Any) -> dict[int, int]:
+            during.append(dict(consumer._next))
+            assert (committed, earliest, ends) == ({0: 40, 1: None}, {0: 10, 1: 0}, {0: 100, 1: 100})
+            return {0: 30, 1: 0}
+
+        thread.seek_to_committed, app.resume = seek_to_committed, resume
+        thread.committed = {TP0: 40, TP(TRADES, 1): None}
+        thread.earliest = {TP0: 10, TP(TRADES, 1): 0}
+        await consumer.perform_seek()
+        assert during == [{}, {}]
+        # Not the committed offset but what the state says.
+        assert consumer._next == {TP0: 30, TP(TRADES, 1): 0}
+        assert sorted(thread.sought) == [(TP0, 30), (TP(TRADES, 1), 0)]
+        assert consumer._committed_offset[TP0] == 30
+        assert consumer._new_offset(TP0) is None, "what was durable before the rebalance may be another's by now"
+
+    asyncio.run(scenario())
+
+
+def test_no_chunk_is_delivered_after_a_rebalance_began_while_a_fetch_is_handed_out():
+    """Trap: a fetch is handed out piece by piece, and a rebalance can begin after each."""
+
+    changelog = TP(changelog_topic(MARKERS_TABLE), 0)
+
+    async def pieces(change: Any) -> tuple[list[TP], list[tuple[TP, int]]]:
+        """What is handed out, and what is sought, when this happens after the first piece."""
+        app = our_app()
+        consumer, thread = consumer_of(app, 0, 1, 2)
+        consumer._active_partitions.add(changelog)
+        consumer._next = dict.fromkeys(thread.owned, 0)
+        thread.fetched = {tp: [record(0, tp.partition)] for tp in sorted(thread.owned)}
+        thread.fetched[TP(TRADES, 1)] = [record(5, 1)]  # a hole
+        thread.fetched[changelog] = [record(0, 0, changelog.topic)]
+        handed_out: list[TP] = []
+        async for tp, _ in consumer.getmany(1.0):
+            handed_out.append(tp)
+            if len(handed_out) == 1:
+                change(app, consumer)
+        return handed_out, thread.sought
+
+    def new_generation(app: Any, _consumer: Any) -> None:
+        app.consumer_generation_id += 1
+
+    def stopped_flow(_app: Any, consumer: Any) -> None:
+        consumer.stop_flow()
+
+    def paused(_app: Any, consumer: Any) -> None:
+        consumer._active_partitions -= {TP(TRADES, 1), TP(TRADES, 2), changelog}
+
+    def buffer_full(_app: Any, consumer: Any) -> None:
+        consumer.on_buffer_full(TP(TRADES, 2))  # what was fetched already is still handed out
+
+    everything = [TP0, TP(TRADES, 2), changelog], [(TP(TRADES, 1), 0)]
+    assert asyncio.run(pieces(lambda *_: None)) == everything
+    assert asyncio.run(pieces(buffer_full)) == everything
+    for change in (new_generation, stopped_flow, paused):
+        assert asyncio.run(pieces(change)) == ([TP0], [])
+
+
+def test_no_chunk_is_delivered_when_a_rebalance_began_while_a_hole_was_looked_into():
+    """Trap: whatever is awaited while a fetch is handed out, a rebalance can begin meanwhile."""
+
+    async def scenario(change: Any) -> list[Any]:
+        app = our_app()
+        consumer, thread = consumer_of(app)
+        consumer._next[TP0] = 0
+        consumer._gaps[TP0] = (0, 5, GAP_RETRIES)
+        thread.fetched = {TP0: records(5, 9)}
+
+        async def earliest_offsets(*partitions: TP) -> dict[TP, int]:
+            change(app, consumer)
+            return dict.fromkeys(partitions, 0)
+
+        thread.earliest_offsets = earliest_offsets
+        items = await fetched_by(consumer)
+        assert items or consumer._next[TP0] == 0
+        return items
+
+    def new_generation(app: Any, _consumer: Any) -> None:
+        app.consumer_generation_id += 1
+
+    assert len(asyncio.run(scenario(lambda *_: None))) == 1
+    assert asyncio.run(scenario(new_generation)) == []
+    assert asyncio.run(scenario(lambda _, consumer: consumer.stop_flow())) == []
+
+
+def test_what_was_fetched_while_the_flow_was_stopped_is_not_delivered_but_sought_anew():
+    """Trap: a fetch that began before a rebalance ends in it, and has moved the position."""
+
+    async def scenario() -> None:
+        app = our_app()
+        consumer, thread = consumer_of(app)
+        consumer._next[TP0] = 0
+
+        async def getmany(*_: Any) -> dict[TP, list[Any]]:
+            consumer.stop_flow()
+            return {TP0: records(0, 9)}
+
+        thread.getmany = getmany
+        assert await fetched_by(consumer) == []
+        assert thread.sought == [(TP0, 0)]
+
+    asyncio.run(scenario())
+
+
+def test_the_end_of_a_partition_that_a_rebalance_has_taken_away_is_not_known():
+    """Trap: aiokafka asserts that one asks only for partitions that are assigned."""
+
+    async def scenario() -> None:
+        client = aiokafka.AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
+        consumer, thread = consumer_of(our_app())
+        thread.highwater = client.highwater
+        with pytest.raises(AssertionError):
+            client.highwater(TP0)
+        assert consumer.end_of(0) is None
+        thread.highwater = {TP0: 7}.get
+        assert consumer.end_of(0) == 7
+
+    asyncio.run(scenario())
+
+
+# What is committed
+
+
+@pytest.mark.parametrize("skipped_because", ["generation", "flow"])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_faust_throws_chunks_away_at_a_rebalance_and_ashi_does_not_commit_them(monkeypatch, compiled, skipped_because):
+    """Trap: an event of an earlier generation is thrown away; pure Python acknowledges it, even with `noack()`."""
+    if not compiled:
+        monkeypatch.setattr(faust.streams, "_CStreamIterator", None)
+    elif faust.streams._CStreamIterator is None:
+        pytest.skip("Faust is installed without its compiled parts")
+
+    async def thrown_away(app: Any) -> ConsumerMessage:
+        consumer_of(app)
+        stale = message(6, generation=app.consumer_generation_id - (skipped_because == "generation"))
+        stream = stream_of(app, stale).noack()
+        if skipped_because == "flow":
+            app.flow_control.suspend()
+        reading = asyncio.create_task(anext(stream.events().__aiter__()))
+        await ticks()
+        assert stream.channel.queue.empty()
+        assert not reading.done(), "Faust no longer throws such events away"
+        reading.cancel()
+        await asyncio.wait([reading])
+        return stale
+
+    async def scenario() -> None:
+        faust_app = plain_app()
+        stale = await thrown_away(faust_app)
+        assert stale.acked == (not compiled), "Faust treats what it throws away differently"
+        assert faust_app.consumer._new_offset(TP0) == (None if compiled else 7)
+        app = our_app()
+        await thrown_away(app)
+        app.consumer.ack(message(6))  # what the one of the two does, and the other may
+        assert list(app.consumer._filter_tps_with_pending_acks()) == [TP0]
+        assert app.consumer._new_offset(TP0) is None
+
+    asyncio.run(scenario())
+
+
+def test_faust_stalls_over_the_offsets_of_chunks_and_ashi_commits_what_is_durable():
+    """Trap: Faust looks for runs of consecutive numbers, and takes the inside of a chunk for a gap of its own."""
+
+    async def committed_by(consumer: Any, durable: bool) -> int:
+        # Each commit comes after two chunks, as it does whenever chunks come faster than commits.
+        for number in range(1, 41):
+            await drain(consumer, message(number * 1_000 - 1))
+            if durable:
+                consumer.mark_durable(0, number * 1_000)
+            if number % 2 == 0:
+                await consumer.commit()
+        return consumer._thread.commits[-1][TP0]
+
+    async def scenario() -> None:
+        faust_consumer, _ = consumer_of(plain_app())
+        assert await committed_by(faust_consumer, durable=False) < 30_000, "Faust can commit chunks by itself"
+        consumer, _ = consumer_of(our_app())
+        assert await committed_by(consumer, durable=True) == 40_000
+        assert consumer._acked[TP0] == []
+        assert not consumer._gap[TP0]
+
+    asyncio.run(scenario())
+
+
+def test_only_what_is_marked_durable_is_committed_and_only_once():
+    """Trap: an acknowledgement says that Faust is done with a chunk, not that its effects are safe."""
+
+    async def scenario() -> None:
+        consumer, thread = consumer_of(our_app())
+        consumer.ack(message(9))
+        await consumer.commit()
+        assert thread.commits == []
+        consumer.mark_durable(0, 7)
+        consumer.ack(message(14))
+        await consumer.commit()
+        await consumer.commit()
+        assert thread.commits == [{TP0: 7}]
+        # The changelogs are Faust's affair.
+        other = TP(changelog_topic(MARKERS_TABLE), 0)
+        consumer._acked[other] = [0, 1, 2]
+        consumer._committed_offset[other] = None
+        assert consumer._new_offset(other) == 3
+        await consumer._add_gap(other, 3, 4)
+        assert len(consumer._gap[other]) == 1
+
+    asyncio.run(scenario())
+
+
+def test_faust_forgets_acknowledged_offsets_at_a_rebalance_and_ashi_makes_them_durable_before():
+    """Trap: what was acknowledged and not yet committed is dropped when partitions are revoked."""
+
+    async def scenario() -> None:
+        faust_consumer, _ = consumer_of(plain_app())
+        faust_consumer.ack(message(0))
+
+        async def nothing(*_: Any) -> None:
+            return None
+
+        faust_consumer._on_partitions_revoked = nothing
+        await faust_consumer.on_partitions_revoked({TP0})
+        assert faust_consumer._new_offset(TP0) is None, "Faust keeps what was acknowledged"
+
+        app = our_app()
+        consumer, thread = consumer_of(app)
+        chunk_message = message(6)
+        consumer.track_message(chunk_message)
+
+        async def checkpoint() -> None:
+            consumer.mark_durable(0, 7)
+            consumer.ack(chunk_message)
+
+        async def wait_for_ack(timeout: float) -> None:  # noqa: ASYNC109
+            raise AssertionError("it waits for acknowledgements that only a checkpoint gives")
+
+        app.pipeline.checkpoint = checkpoint
+        consumer._wait_for_ack = wait_for_ack
+        await consumer.wait_empty()
+        assert thread.commits == [{TP0: 7}]
+
+    asyncio.run(scenario())
+
+
+def test_a_revoked_partition_is_let_go_and_its_chunks_change_nothing_any_more():
+    """Trap: a chunk that was handed over before a rebalance is worked on after it."""
+
+    async def scenario() -> None:
+        app = our_app()
+        consumer, _ = consumer_of(app)
+        await consumer.perform_seek()
+
+        async def nothing(*_: Any) -> None:
+            return None
+
+        consumer._on_partitions_revoked = nothing
+        await consumer.on_partitions_revoked({TP0})
+        acknowledged: list[bool] = []
+
+        async def acknowledge() -> None:
+            acknowledged.append(True)
+
+        symbol = next(f"binance:S{n}" for n in range(99) if partition_of(f"binance:S{n}".encode(), PARTITIONS) == 0)
+        value = encode_trade(trade(symbol, 0))
+        await app.pipeline.on_chunk(Chunk(0, 0, 1, [Record(0, symbol.encode(), value, 0)]), acknowledge)
+        await app.pipeline.checkpoint()
+        assert acknowledged == [True], "else Faust would wait for it at the next rebalance"
+        assert app._producer.sent == []
+        assert consumer._durable == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_chunk_that_does_not_continue_the_last_one_is_refused_and_read_again():
+    """Trap: chunks that Faust threw away leave a hole behind them."""
+
+    async def scenario() -> None:
+        broker = Broker(partitions=1)
+        broker.publish([trade("binance:A", n * MINUTE, n) for n in range(10)])
+        worker = HeldWorker(broker, TIMEFRAMES, RULES)
+        await worker.start()
+        acknowledged: list[int] = []
+
+        async def acknowledge() -> None:
+            acknowledged.append(1)
+
+        await worker.pipeline.on_chunk(Chunk(0, 4, 10, broker.trades[0][4:]), acknowledge)
+        assert worker.rewound == [(0, 0)]
+        assert worker.sent == []
+        assert acknowledged == [1]
+        await worker.pipeline.checkpoint()
+        assert worker.durable == {}
+
+    asyncio.run(scenario())
+
+
+# State and changelog
+
+
+def test_faust_sends_the_changelog_before_the_offset_is_acknowledged_and_ashi_counts_nothing_twice():
+    """Trap: after a crash the state is ahead of the committed offset, and plain sums count records again."""
+
+    async def faust_sends() -> None:
+        app = plain_app()
+        consumer, _ = consumer_of(app)
+        consumer.topic_partitions = lambda _topic: None
+        consumer.key_partition = lambda _topic, _key, partition=None: partition
+        table = app.Table("sums", default=int, partitions=8)
+        current = message(0)
+        event = app.create_event(b"k", 1, [], current)
+        token = _current_event.set(lambda: event)
+        try:
+            table["a"] += 1
+        finally:
+            _current_event.reset(token)
+        assert app.producer.buffer.size == 1, "Faust sends the changelog later"
+        assert not current.acked
+
+    asyncio.run(faust_sends())
+
+    async def candles(crash: bool) -> list[Any]:
+        broker = Broker(partitions=1)
+        broker.publish([trade("binance:A", n * 20_000_000, n) for n in range(10)])
+        worker = Worker(broker, TIMEFRAMES, RULES)
+        await worker.start()
+        while await worker.read(0, 4):
+            await worker.pipeline.checkpoint()
+            if crash:
+                broker.committed[0] = 0  # the rows are durable, the offset never was
+                worker = Worker(broker, TIMEFRAMES, RULES)
+                await worker.start()
+                assert worker.next == {0: 0}
+                break
+        await worker.run_to_end()
+        return [(candle.open_time, candle.volume, candle.version) for candle in broker.candles()]
+
+    once, twice = asyncio.run(candles(crash=False)), asyncio.run(candles(crash=True))
+    assert len(once) > 2
+    assert dict.fromkeys(twice) == dict.fromkeys(once)
+
+
+def test_faust_commits_though_a_changelog_record_was_not_written_and_ashi_does_not():
+    """Trap: a commit does not wait for the changelog; that a send failed is only logged."""
+
+    async def faust_commits() -> None:
+        app = plain_app()
+        consumer, thread = consumer_of(app)
+        consumer.ack(message(0))
+        topic = app.topic("sums-changelog")
+        promise = FutureMessage(PendingMessage(topic, b"k", b"v", 0, None, [], None, None, None))
+        await topic.publish_message(promise)
+        assert not promise.done()
+        await consumer.commit()
+        assert thread.commits == [{TP0: 1}], "Faust waits for the changelog"
+        app._producer.futures[0].set_exception(RuntimeError("not written"))
+        await ticks()
+        assert isinstance(promise.exception(), RuntimeError)
+        assert not app.crashed
+
+    asyncio.run(faust_commits())
+
+    async def ashi_does_not() -> None:
+        broker = Broker(partitions=1)
+        broker.publish([trade("binance:A", n * MINUTE, n) for n in range(5)])
+        worker = HeldWorker(broker, TIMEFRAMES, RULES)
+        await worker.start()
+        await worker.read_all(0)
+        checkpoint = asyncio.create_task(worker.pipeline.checkpoint())
+        await ticks()
+        assert worker.acknowledge_all() == {CANDLES}
+        await ticks()
+        worker.waiting[0].set_exception(RuntimeError("not written"))
+        await ticks()
+        assert isinstance(checkpoint.exception(), RuntimeError), "the error of a failed send ends the worker"
+        assert worker.durable == {}
+        assert worker.acknowledged == 0
+        assert worker.pipeline.checkpoints == 0
+
+    asyncio.run(ashi_does_not())
+
+
+def test_a_checkpoint_goes_from_candles_to_rows_to_the_marker_and_each_waits_for_the_one_before():
+    """Trap: Faust neither waits for what was sent nor orders it."""
+
+    async def scenario() -> None:
+        broker = Broker(partitions=1)
+        broker.publish([trade("binance:A", n * MINUTE, n) for n in range(5)])
+        worker = HeldWorker(broker, TIMEFRAMES, RULES)
+        await worker.start()
+        await worker.read_all(0)
+        checkpoint = asyncio.create_task(worker.pipeline.checkpoint())
+        steps = []
+        for _ in range(3):
+            await ticks()
+            assert worker.durable == {}
+            assert worker.acknowledged == worker.pipeline.checkpoints == 0
+            steps.append(worker.acknowledge_all())
+        await ticks()
+        assert steps == [
+            {CANDLES},
+            {changelog_topic(table_name(timeframe)) for timeframe in TIMEFRAMES},
+            {changelog_topic(MARKERS_TABLE)},
+        ]
+        assert checkpoint.done()
+        assert worker.durable == {0: 5}
+        assert worker.acknowledged == worker.pipeline.checkpoints == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("way", ["plain", "take"])
+def test_faust_acknowledges_an_event_whose_processing_raised_and_ashi_does_not(way):
+    """Trap: `take()` and plain iteration acknowledge in a `finally`."""
+
+    async def plain(stream: Any) -> None:
+        async for _ in stream:
+            raise RuntimeError
+
+    async def take(stream: Any) -> None:
+        async for _ in stream.take(1, within=WAIT_S):
+            raise RuntimeError
+
+    async def processed_by(app: Any, agent: Any) -> Any:
+        consumer_of(app)
+        failing = message(0, value=Chunk(0, 0, 1, records(0, 1)))
+        stream = stream_of(app, failing)
+        task = asyncio.create_task(agent(stream))
+        done, _ = await asyncio.wait([task], timeout=WAIT_S)
+        assert done
+        assert isinstance(task.exception(), RuntimeError)
+        await stream.stop()  # finishes what the exception has left behind
+        await ticks()
+        return failing
+
+    async def scenario() -> None:
+        assert (await processed_by(plain_app(), plain if way == "plain" else take)).acked, "Faust no longer does so"
+        app = our_app()
+
+        async def on_chunk(*_: Any) -> None:
+            raise RuntimeError
+
+        app.pipeline.on_chunk = on_chunk
+        assert not (await processed_by(app, app.agents["aggregate"].fun)).acked
+
+    asyncio.run(scenario())
+
+
+def test_faust_cannot_set_a_row_outside_an_event_and_ashi_writes_rows_to_the_trades_partition():
+    """Trap: `table[key] = row` needs a current event; `use_partitioner` hashes the table's key instead."""
+
+    async def scenario() -> None:
+        app = plain_app()
+        with pytest.raises(TypeError, match="outside of stream iteration"):
+            app.Table("rows", partitions=8)["a"] = 1
+        assert app.Table("hashed", partitions=8, use_partitioner=True).partition_for_key("a") is None
+
+        broker = Broker(partitions=PARTITIONS)
+        symbols = [f"binance:S{number}" for number in range(24)]
+        broker.publish([trade(symbol, 0) for symbol in symbols])
+        worker = Worker(broker, TIMEFRAMES, RULES)
+        await worker.start()
+        await worker.run_to_end()  # checkpoints run outside any event
+        markers = {
+            (partition, key)
+            for (topic, partition), sent in broker.topics.items()
+            if topic == changelog_topic(MARKERS_TABLE)
+            for key, _, _ in sent
+        }
+        assert markers == {(number, marker_key(number)) for number in broker.trades if broker.trades[number]}
+        assert any(partition_of(key, PARTITIONS) != partition for partition, key in markers)
+
+    asyncio.run(scenario())
+
+
+def test_faust_writes_keys_of_type_str_in_quotes_and_ashis_keys_are_bytes():
+    """Trap: the quotes are part of what is hashed, so a row goes to another partition than its trades."""
+    faust_app = plain_app()
+    table = faust_app.Table("sums", key_type=str, partitions=PARTITIONS)
+    key = b"binance:S0"
+    on_the_wire = faust_app.router._get_serialized_key(table, key.decode())
+    assert on_the_wire == b'"binance:S0"', "Faust's keys of type str have no quotes any more"
+    assert partition_of(on_the_wire, PARTITIONS) != partition_of(key, PARTITIONS)
+
+    app = our_app()
+    for name in [MARKERS_TABLE, *(table_name(timeframe) for timeframe in TIMEFRAMES)]:
+        assert app.router._get_serialized_key(app.tables[name], key) == key
+        assert app.tables[name].key_serializer == app.tables[name].value_serializer == "raw"
+
+
+def test_faust_keeps_the_last_row_written_and_ashi_the_one_with_the_greatest_position():
+    """Trap: a worker that was declared dead may write an older row later; nothing fences it off."""
+    new, old = encode(Marker(20)), encode(Marker(10))
+    batch = [changelog_event(0, b"k", new), changelog_event(0, b"k", old)]
+    faust_table = plain_app().Table("rows", key_type=bytes, value_type=bytes, partitions=PARTITIONS)
+    faust_table.apply_changelog_batch(batch)
+    assert faust_table.data[b"k"] == old, "Faust knows by itself which row is older"
+
+    table = our_app().tables[MARKERS_TABLE]
+    table.apply_changelog_batch(batch)
+    assert table.rows(0) == {b"k": new}
+    table.apply_changelog_batch([changelog_event(0, b"k", encode(Marker(20, edge=1)))])
+    assert table.rows(0) == {b"k": encode(Marker(20, edge=1))}, "of two with one position the later is as good"
+    table.apply_changelog_batch([changelog_event(1, b"k", old)])
+    assert table.rows(1) == {b"k": old}, "partitions do not mix"
+    table.apply_changelog_batch([changelog_event(0, b"k", None)])
+    assert table.rows(0) == {}
+
+
+def test_faust_keeps_the_rows_of_partitions_that_were_given_away_and_ashi_drops_them():
+    """Trap: the memory store knows the partition of a row only if a recovery brought it, not if an agent wrote it."""
+
+    async def scenario() -> None:
+        faust_table = plain_app().Table("rows", key_type=bytes, value_type=bytes, partitions=PARTITIONS)
+        faust_table.data[b"k"] = b"stale"  # what `table[k] = v` comes down to
+        owned = {TP(faust_table.changelog_topic_name, 0)}
+        await faust_table.on_recovery_completed(owned, set())
+        assert faust_table.data.get(b"k") == b"stale", "Faust drops them by itself"
+
+        table = our_app().tables[MARKERS_TABLE]
+        for partition in range(3):
+            table.put(partition, b"k", b"row")
+        await table.on_recovery_completed({TP(table.changelog_topic_name, 1)}, set())
+        assert [dict(table.rows(partition)) for partition in range(3)] == [{}, {b"k": b"row"}, {}]
+
+    asyncio.run(scenario())
+
+
+# The producer
+
+
+def test_fausts_producer_is_idempotent_only_in_transactions_and_ashis_always_is():
+    """Trap: without idempotence a retry repeats or reorders records; Faust's partitioner depends on its settings."""
+
+    async def scenario() -> None:
+        assert "enable_idempotence" not in driver.Producer._settings_extra(plain_app().producer)
+        made = plain_app().producer._new_producer()
+        assert made._txn_manager is None, "Faust's producer is idempotent"
+        await made.stop()
+
+        producer = our_app().producer
+        assert type(producer) is transport.Producer
+        made = producer._new_producer()
+        assert made._txn_manager is not None
+        assert made._sender._acks == -1
+        assert made._partitioner is murmur2_partitioner
+        await made.stop()
+
+    asyncio.run(scenario())
+
+
+def test_faust_throttles_at_a_hundred_buffered_messages_and_ashi_sends_past_the_buffer():
+    """Trap: what goes through `send_soon` waits in a buffer that stops all processing when it is full."""
+
+    async def scenario() -> None:
+        assert ProducerBuffer.max_messages == 100, "look at how Faust's producer buffer throttles now"
+        app = our_app()
+        consumer_of(app)
+        pending = await app.send(CANDLES, key=b"k", value=b"v", headers=[("h", b"1")])
+        assert app._producer.buffer.pending.empty()
+        assert [topic for topic, _ in app._producer.sent] == [CANDLES]
+        app._producer.futures[0].set_result("acknowledged")
+        assert await pending == "acknowledged", "what is awaited is the broker's acknowledgement"
+
+    asyncio.run(scenario())
+
+
+def test_fausts_threaded_producer_resolves_another_future_and_ashi_does_not_use_it():
+    """Trap: with `producer_threaded=True` whoever awaits the message he was given waits for ever."""
+
+    async def scenario() -> None:
+        app = plain_app()
+        producer = FakeProducer(app)
+        promise = FutureMessage(PendingMessage(app.topic("t"), b"k", b"v", 0, None, [], None, None, None))
+        threaded = SimpleNamespace(app=app, _producer=producer)
+        await driver.ThreadedProducer.publish_message(threaded, promise)
+        producer.futures[0].set_result(SimpleNamespace(topic_partition=TP("t", 0), offset=0))
+        await ticks()
+        assert not promise.done(), "the threaded producer resolves the promise: it could be used"
+        assert our_app().producer.threaded_producer is None
+
+    asyncio.run(scenario())
+
+
+def test_faust_sends_outside_the_transaction_to_topics_it_does_not_read_and_ashi_uses_versions():
+    """Trap: with exactly_once, what is sent to a topic the application does not read escapes the transaction."""
+
+    async def scenario() -> None:
+        app = plain_app()
+        app._producer = producer = FakeProducer(app)
+        thread = driver.AIOKafkaConsumerThread(app.consumer)
+        thread._consumer = SimpleNamespace(_client=SimpleNamespace(cluster=ClusterMetadata()))
+        app.consumer._thread = thread
+        transactions = app.consumer.transactions
+        transactions.producer = SimpleNamespace(send=lambda *args, **options: sending(args, options))
+
+        async def sending(args: Any, options: Any) -> None:
+            producer.sent.append((args[0], options))
+
+        await transactions.send(CANDLES, b"k", b"v", None, None, None)
+        assert producer.sent == [(CANDLES, {"transactional_id": None})], "Faust's transactions cover all topics"
+        assert not our_app().in_transaction
+
+    asyncio.run(scenario())
+
+
+def test_fausts_prometheus_monitor_measures_nothing_and_ashi_does_not_use_it():
+    """Trap: its latencies count from the end of what they measure."""
+    metrics = MagicMock()
+    monitor = PrometheusMonitor(metrics)
+    long_ago = monitor.time() - 1_000
+    monitor.on_rebalance_end(plain_app(), {"time_start": long_ago, "time_return": long_ago})
+    (observed_ms,) = metrics.rebalance_done_latency.observe.call_args.args
+    assert abs(observed_ms) < 10_000, "the monitor now says how long a rebalance took"
+    assert not isinstance(our_app().monitor, PrometheusMonitor)
+
+
+# A worker that is dead and does not know
+
+
+@pytest.mark.parametrize("work", ["chunk", "checkpoint"])
+def test_a_worker_that_stood_still_beyond_its_session_ends_before_it_sends_anything(work):
+    """Trap: no fencing with at_least_once: a worker that Kafka has declared dead can still write."""
+
+    class LostError(BaseException):
+        pass
+
+    def lost() -> None:
+        raise LostError
+
+    async def scenario(away_s: float) -> HeldWorker:
+        now = [1_000.0]
+        broker = Broker(partitions=1)
+        broker.publish([trade("binance:A", n * MINUTE, n) for n in range(5)])
+        worker = HeldWorker(broker, TIMEFRAMES, RULES)
+        worker.pipeline._lease = Lease(6_000_000, clock=lambda: now[0], lost=lost)
+        await worker.start()
+        if work == "checkpoint":
+            await worker.read_all(0)
+            worker.acknowledge_all()
+        now[0] += away_s
+        try:
+            if work == "chunk":
+                await worker.read_all(0)
+            else:
+                checkpoint = asyncio.create_task(worker.pipeline.checkpoint())
+                await ticks()
+                if not checkpoint.done():
+                    checkpoint.cancel()
+                else:
+                    await checkpoint
+        except LostError:
+            assert worker.sent == []
+            raise
+        return worker
+
+    async def ended(away_s: float) -> bool:
+        try:
+            worker = await scenario(away_s)
+        except LostError:
+            return True
+        assert worker.sent
+        return False
+
+    assert not asyncio.run(ended(5.9))
+    assert asyncio.run(ended(6.1))
+
+
+def test_standing_still_is_measured_from_check_to_check_and_reported_once():
+    """Trap: a process that was stopped cannot notice it but by its clock."""
+    now, losses = [0.0], Counter()
+    lease = Lease(6_000_000, clock=lambda: now[0], lost=lambda: losses.update(["lost"]))
+    for _ in range(10):
+        now[0] += 5.0
+        lease.check()
+    assert not losses
+    now[0] += 6.5
+    lease.check()
+    lease.check()
+    assert losses == {"lost": 1}
+
+
+# A worker whose agent has died
+
+
+def test_faust_restarts_an_agent_that_fails_and_ashis_takes_the_application_down():
+    """Trap: an agent that dies is restarted, or leaves a worker that looks alive."""
+    faust_app = plain_app()
+    assert faust_app.conf.agent_supervisor is mode.OneForOneSupervisor
+    faust_agent = faust_app.agent(faust_app.channel(), name="plain")(_nothing)
+    assert faust_agent._get_supervisor_strategy() is mode.OneForOneSupervisor, "look at agents' supervisors"
+    assert our_app().agents["aggregate"]._get_supervisor_strategy() is mode.CrashingSupervisor
+
+
+async def _nothing(stream: Any) -> None:
+    async for _ in stream:
+        pass
+
+
+FAILING_WORKER = """
+import sys
+from aggregate.pipeline import Pipeline
+from aggregate.worker import run_aggregate
+from ashi.runtime.settings import Settings
+
+async def on_chunk(self, chunk, acknowledge):
+    raise RuntimeError("this chunk cannot be folded")
+
+Pipeline.on_chunk = on_chunk
+sys.exit(run_aggregate(Settings.from_environment()))
+"""
+
+
+@pytest.mark.kafka
+def test_an_agent_that_fails_ends_the_worker_with_an_error_that_names_the_reason(kafka_settings, tmp_path):
+    """Trap: an agent that dies leaves a worker that looks alive; a broken shutdown leaves one that hangs."""
+    log = tmp_path / "worker.log"
+    with log.open("wb") as output:
+        worker = spawn(
+            [sys.executable, "-c", FAILING_WORKER],
+            env=os.environ
+            | {
+                "ASHI_KAFKA_BOOTSTRAP": kafka_settings.kafka_bootstrap,
+                "ASHI_SESSION_TIMEOUT": "6s",
+                "ASHI_METRICS_PORT": "0",
+            },
+            stdout=output,
+            stderr=output,
+            cwd=Path(__file__).parents[2],
+        )
+    try:
+
+        async def publish() -> None:
+            producer = make_producer(kafka_settings)
+            await producer.start()
+            sent = trade("binance:A", 0)
+            await producer.send_and_wait(TRADES, key=sent.symbol.encode(), value=encode_trade(sent))
+            await producer.stop()
+
+        asyncio.run(publish())
+        status = worker.wait(45)
+    finally:
+        stop_all([worker], 10)
+    text = log.read_text()
+    assert status == 1, text[-3000:]
+    assert "this chunk cannot be folded" in text
