@@ -24,6 +24,7 @@ import faust
 import mode
 import pytest
 from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import IllegalStateError
 from faust.sensors.prometheus import PrometheusMonitor
 from faust.streams import _current_event
 from faust.transport.drivers import aiokafka as driver
@@ -544,6 +545,62 @@ def test_the_next_offsets_are_forgotten_while_positions_are_sought_and_known_aga
         assert sorted(thread.sought) == [(TP0, 30), (TP(TRADES, 1), 0)]
         assert consumer._committed_offset[TP0] == 30
         assert consumer._new_offset(TP0) is None, "what was durable before the rebalance may be another's by now"
+
+    asyncio.run(scenario())
+
+
+def test_a_seek_that_a_rebalance_overtakes_does_not_let_go_what_the_later_one_takes_up():
+    """Trap: recovery and the fetcher seek independently, and a rebalance may come while either waits for offsets."""
+
+    async def scenario() -> None:
+        app = our_app()
+        consumer, thread = consumer_of(app, 0)
+        resumed: list[set[int]] = []
+        slow = asyncio.Event()
+        highwaters = thread.highwaters
+
+        async def wait_at_first(*partitions: TP) -> Any:
+            if not slow.is_set():
+                await slow.wait()
+            return await highwaters(*partitions)
+
+        async def resume(committed: Any, earliest: Any, ends: Any) -> dict[int, int]:
+            resumed.append(set(committed))
+            return dict.fromkeys(committed, 0)
+
+        thread.highwaters, app.resume = wait_at_first, resume
+        thread.committed = {TP0: None}
+        older = asyncio.create_task(consumer.perform_seek())
+        await ticks()
+        app.consumer_generation_id += 1
+        grown = FakeThread(0, 1)
+        thread.owned, thread.earliest, thread.end = grown.owned, grown.earliest, grown.end
+        thread.committed = dict.fromkeys(grown.owned)
+        newer = asyncio.create_task(consumer.perform_seek())
+        await ticks()
+        slow.set()
+        await asyncio.gather(older, newer)
+        assert resumed == [{0, 1}]
+        assert set(consumer._next) == {TP0, TP(TRADES, 1)}
+
+    asyncio.run(scenario())
+
+
+def test_a_seek_that_fails_while_the_flow_is_stopped_does_not_end_the_worker():
+    """Trap: partitions may be taken away while the fetcher goes back to where it was."""
+
+    async def scenario() -> None:
+        app = our_app()
+        consumer, thread = consumer_of(app, 0)
+
+        async def not_assigned() -> Any:
+            raise IllegalStateError("partition is not assigned")
+
+        thread.seek_to_committed = not_assigned
+        consumer.flow_active = False
+        await consumer._seek_while_stopped()
+        with pytest.raises(IllegalStateError):
+            await consumer.perform_seek()
 
     asyncio.run(scenario())
 
