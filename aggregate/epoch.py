@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from aggregate.core.aggregator import WindowRules
+from aggregate.core.row import WindowRules
 from ashi.contracts.candle import MAX_EPOCH
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import parse_timeframes

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from aggregate.chunk import Chunk, ChunkDecoder, Rejected
-from aggregate.core.aggregator import WindowRules, is_late
+from aggregate.core.row import WindowRules, is_late
 from aggregate.core.rowcodec import Marker, encode
 from aggregate.core.symbol import LateTrade, SymbolAggregator
 from aggregate.lease import Lease

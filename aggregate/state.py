@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from aggregate.core.aggregator import Row, WindowRules
+from aggregate.core.row import Row, WindowRules
 from aggregate.core.rowcodec import Marker, decode_marker, decode_row, rank_of
 from aggregate.core.symbol import SymbolAggregator
 from ashi.contracts.errors import StateError

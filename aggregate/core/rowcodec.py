@@ -7,7 +7,7 @@ from operator import sub
 
 import msgspec
 
-from aggregate.core.aggregator import ROW_FORMAT, Row
+from aggregate.core.row import ROW_FORMAT, Row
 from ashi.contracts.errors import StateError
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
-from aggregate.core.aggregator import CandleAggregator, Row, WindowRules, is_late
+from aggregate.core.aggregator import CandleAggregator
 from aggregate.core.fold import fold_trades
 from aggregate.core.ids import as_numbers
+from aggregate.core.row import Row, WindowRules, is_late
 from ashi.contracts.candle import Candle
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import Trade

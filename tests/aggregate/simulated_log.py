@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aggregate.chunk import Chunk
-from aggregate.core.aggregator import WindowRules
+from aggregate.core.row import WindowRules
 from aggregate.core.rowcodec import rank_of
 from aggregate.lease import Lease
 from aggregate.pipeline import Pipeline

@@ -19,7 +19,7 @@ from oracle import candles_of, closed, stored, timely, unique
 from simulated_log import Broker, Crash, Worker
 from strategies import START
 
-from aggregate.core.aggregator import WindowRules
+from aggregate.core.row import WindowRules
 from ashi.contracts import Trade, parse_timeframes
 
 NAMES = ["1m", "3m"]

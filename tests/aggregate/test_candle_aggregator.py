@@ -14,7 +14,7 @@ from oracle import candles_of, closed, stored, timely
 from strategies import START, cuts, trades
 
 from aggregate import CandleAggregator, WindowRules
-from aggregate.core.aggregator import Row
+from aggregate.core.row import Row
 from aggregate.core.rowcodec import decode_row, encode, rank_of
 from aggregate.core.symbol import SymbolAggregator
 from ashi.contracts import ContractError, StateError, Trade, parse_timeframes

@@ -37,7 +37,7 @@ from strategies import START
 from aggregate import transport
 from aggregate.app import AggregateApp, make_app
 from aggregate.chunk import Chunk
-from aggregate.core.aggregator import WindowRules
+from aggregate.core.row import WindowRules
 from aggregate.core.rowcodec import Marker, encode
 from aggregate.epoch import Epoch
 from aggregate.lease import Lease

@@ -11,7 +11,7 @@ from oracle import candles_of, closed, stored, timely
 from simulated_log import Broker, Crash, Worker
 from strategies import START
 
-from aggregate.core.aggregator import WindowRules
+from aggregate.core.row import WindowRules
 from ashi.contracts import StateError, Trade, parse_timeframes
 
 NAMES = ["1m", "5m", "1h"]

@@ -16,8 +16,9 @@ import aggregate.core.symbol as symbol_module
 import aggregate.pipeline as pipeline_module
 import aggregate.state as state_module
 from aggregate.core import aggregator as aggregator_module
-from aggregate.core.aggregator import CandleAggregator, Row, WindowRules
+from aggregate.core.aggregator import CandleAggregator
 from aggregate.core.ids import TradeIds
+from aggregate.core.row import Row, WindowRules
 from aggregate.core.rowcodec import decode_row, encode
 from aggregate.core.symbol import SymbolAggregator
 from aggregate.pipeline import Pipeline
