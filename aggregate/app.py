@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Awaitable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import faust
 import mode
 
-from aggregate.epoch import Epoch
+from aggregate.epoch import Epoch, check_epoch
 from aggregate.lease import Lease
 from aggregate.pipeline import Pipeline
 from aggregate.table import FAUST_LOGGER, RowTable
@@ -34,6 +33,8 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
 
     logger = FAUST_LOGGER
     pipeline: Pipeline
+    settings: Settings
+    epoch: Epoch
 
     async def send(
         self, topic: str, *, key: bytes | None, value: bytes, headers: Headers, partition: int | None = None
@@ -62,17 +63,23 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
     ) -> dict[int, int]:
         """Where to read each partition on from; called by the transport. An error ends the worker."""
         try:
+            if committed:
+                await self.check_epoch()
             return await self.pipeline.resume(committed, earliest, ends)
         except StateError as error:
             await self.crash(error)
             raise
+
+    async def check_epoch(self) -> None:
+        """Raise StateError if the state has been reconfigured since this worker started."""
+        await check_epoch(self.settings, self.epoch)
 
     async def settle(self) -> None:
         """Make durable what has been folded, before partitions are given away; called by the transport."""
         await self.pipeline.checkpoint()
 
 
-def make_app(settings: Settings, epoch: Epoch, partitions: int, lease: Lease) -> AggregateApp:
+def make_app(settings: Settings, epoch: Epoch, partitions: int, lease: Lease, datadir: Path) -> AggregateApp:
     """Build the application for a topic `trades` of so many partitions. It is not started."""
     session_s = settings.session_timeout_us / 1e6
     app = AggregateApp(
@@ -81,7 +88,7 @@ def make_app(settings: Settings, epoch: Epoch, partitions: int, lease: Lease) ->
         broker_credentials=_credentials(settings),
         Table=RowTable,
         store="memory://",
-        datadir=Path(tempfile.gettempdir()) / f"{AGGREGATE_APP}-data",  # Faust makes it; nothing is put there
+        datadir=datadir,  # Faust makes folders in it; nothing is put there
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,
@@ -106,6 +113,7 @@ def make_app(settings: Settings, epoch: Epoch, partitions: int, lease: Lease) ->
         producer_threaded=False,
         logging_config=None,
     )
+    app.settings, app.epoch = settings, epoch
     tables = [
         app.Table(table_name(timeframe), partitions=partitions, key_type=bytes, value_type=bytes)
         for timeframe in settings.timeframes
@@ -113,7 +121,7 @@ def make_app(settings: Settings, epoch: Epoch, partitions: int, lease: Lease) ->
     markers = app.Table(MARKERS_TABLE, partitions=partitions, key_type=bytes, value_type=bytes)
     app.pipeline = Pipeline(
         timeframes=settings.timeframes,
-        rules=epoch.rules(settings.flat_candles),
+        rules=epoch.rules(),
         quiet_close=settings.quiet_close,
         partitions=partitions,
         tables=tables,

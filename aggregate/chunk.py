@@ -112,7 +112,7 @@ class ChunkDecoder:
             self._keys[symbol] = (symbol.encode(), partition_of(symbol.encode(), self._partitions))
         wanted, home = self._keys[symbol]
         if key != wanted:
-            raise ContractError(f"the record's key {key!r} is not its trade's symbol {symbol!r}")
+            raise ContractError(f"the record's key {(key or b'')[:100]!r} is not its trade's symbol {symbol!r}")
         if partition != home:
             raise ContractError(
                 f"{symbol!r} belongs on partition {home}, not {partition}: "
@@ -123,9 +123,13 @@ class ChunkDecoder:
 
 def _decode_together(records: Sequence[LogRecord]) -> list[Trade] | None:
     """All records in one call, five times as fast as one by one; None when any of them is not a sound trade."""
+    values = [record.value for record in records]
     try:
-        trades = _decoder.decode(b"[" + b",".join([record.value for record in records]) + b"]")  # type: ignore[misc]
-    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
+        # One that holds the second half of an object cannot begin with a brace, so none holds a half.
+        if b"".join([value[:1] for value in values]) != b"{" * len(values):  # type: ignore[index]
+            return None
+        trades = _decoder.decode(b"[" + b",".join(values) + b"]")  # type: ignore[arg-type]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
         return None
-    # A record could hold two objects, or half of one: then the numbers differ.
+    # One may still hold two objects: then the numbers differ.
     return trades if len(trades) == len(records) and all_sound(trades) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Final
 
 import msgspec
@@ -10,13 +11,21 @@ from aggregate.core.row import WindowRules
 from ashi.contracts.candle import MAX_EPOCH
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import parse_timeframes
-from ashi.contracts.topics import AGGREGATE_APP, META, TRADES, TopicSpec, changelog_topic, topic_specs
+from ashi.contracts.topics import (
+    AGGREGATE_APP,
+    MARKERS_TABLE,
+    META,
+    TRADES,
+    TopicSpec,
+    changelog_topic,
+    topic_specs,
+)
 from ashi.runtime.groups import members
 from ashi.runtime.kafka import make_producer, read_topic
-from ashi.runtime.offsets import end_offsets, offsets_at
+from ashi.runtime.offsets import end_offsets, first_append_time, offsets_at
 from ashi.runtime.parsers import format_duration
 from ashi.runtime.settings import Settings
-from ashi.runtime.topics import create_topics, grow_topics, require_topics
+from ashi.runtime.topics import create_topics, grow_topics, partitions_of, require_topics
 
 EPOCH_KEY: Final = b"epoch"
 
@@ -28,6 +37,7 @@ class Epoch(msgspec.Struct, frozen=True):
         epoch: 0 for the first; see `ashi.contracts.candle.make_version`.
         timeframes: as in ASHI_TIMEFRAMES, finest first.
         allowed_lateness_us: µs; `correction_horizon_us` likewise.
+        flat_candles: as ASHI_FLAT_CANDLES.
         begin: offset of each partition of `trades` at which the state begins to read; by default the log's first.
 
     """
@@ -36,31 +46,29 @@ class Epoch(msgspec.Struct, frozen=True):
     timeframes: list[str]
     allowed_lateness_us: int
     correction_horizon_us: int
+    flat_candles: int
     begin: dict[int, int] = {}
 
     def has_settings_of(self, other: Epoch) -> bool:
         """Whether both give the same candles of the same trades."""
-        return (self.timeframes, self.allowed_lateness_us, self.correction_horizon_us) == (
-            other.timeframes,
-            other.allowed_lateness_us,
-            other.correction_horizon_us,
-        )
+        return msgspec.structs.replace(self, epoch=0, begin={}) == msgspec.structs.replace(other, epoch=0, begin={})
 
     def __str__(self) -> str:
         return (
             f"ASHI_TIMEFRAMES={','.join(self.timeframes)} "
             f"ASHI_ALLOWED_LATENESS={format_duration(self.allowed_lateness_us)} "
-            f"ASHI_CORRECTION_HORIZON={format_duration(self.correction_horizon_us)}"
+            f"ASHI_CORRECTION_HORIZON={format_duration(self.correction_horizon_us)} "
+            f"ASHI_FLAT_CANDLES={self.flat_candles}"
         )
 
-    def rules(self, flat_candles: int) -> WindowRules:
-        """The rules of the windows, with the settings that do not belong to the epoch."""
+    def rules(self) -> WindowRules:
+        """The rules of the windows."""
         return WindowRules(
             finest=parse_timeframes(self.timeframes[0])[0],
             lateness_us=self.allowed_lateness_us,
             horizon_us=self.correction_horizon_us,
             epoch=self.epoch,
-            max_flat=flat_candles,
+            max_flat=self.flat_candles,
         )
 
 
@@ -70,6 +78,7 @@ def _make_epoch(settings: Settings, number: int, begin: dict[int, int] | None = 
         timeframes=[str(timeframe) for timeframe in settings.timeframes],
         allowed_lateness_us=settings.allowed_lateness_us,
         correction_horizon_us=settings.correction_horizon_us,
+        flat_candles=settings.flat_candles,
         begin=begin or {},
     )
 
@@ -81,8 +90,9 @@ async def agree_on_epoch(settings: Settings) -> Epoch:
     """
     current = await _read_epoch(settings)
     if current is None:
-        current = _make_epoch(settings, 0)
-        await _write_epoch(settings, current)
+        await _write_epoch(settings, _make_epoch(settings, 0))
+        current = await _read_epoch(settings)  # another worker may have been first
+        assert current is not None  # noqa: S101
     mine = _make_epoch(settings, current.epoch)
     if not current.has_settings_of(mine):
         raise StateError(
@@ -93,11 +103,22 @@ async def agree_on_epoch(settings: Settings) -> Epoch:
     return current
 
 
+async def check_epoch(settings: Settings, epoch: Epoch) -> None:
+    """Raise StateError unless `epoch` is still the current one: it may have been raised since this worker began."""
+    current = await _read_epoch(settings)
+    if current != epoch:
+        raise StateError(
+            f"the state has been reconfigured since this worker started: it began in epoch {epoch.epoch} with {epoch}, "
+            f"now it is {current.epoch if current else None} with {current}; start the worker again"
+        )
+
+
 async def reconfigure(settings: Settings, begin_at_us: int | None = None) -> tuple[Epoch | None, Epoch]:
     """Raise the epoch, with these settings: workers then build their state anew from the log.
 
-    From its beginning, or from the first record appended at or after `begin_at_us`. Windows that began before the
-    first record read are not emitted again. Gives the epoch before, if there was one, and the new one.
+    From its beginning, or from the first record appended at or after `begin_at_us`; if topic `trades` has grown, from
+    the first record of the new partitions, because older ones of symbols that moved are not where they belong. Windows
+    that began before the first record read are not emitted again. Gives the epoch before, if any, and the new one.
 
     Raises StateError while aggregate workers run, or when no epoch is left; BrokerError when a topic is missing.
     """
@@ -112,12 +133,25 @@ async def reconfigure(settings: Settings, begin_at_us: int | None = None) -> tup
         raise StateError(f"epoch {MAX_EPOCH} is the last one: give this deployment topics of its own")
     partitions = len(await end_offsets(settings, TRADES))
     state_topics = _state_topics(settings, partitions)
+    before_growth = await partitions_of(settings, changelog_topic(MARKERS_TABLE))
     await create_topics(settings, state_topics)
     await grow_topics(settings, state_topics)
-    begin = await offsets_at(settings, TRADES, begin_at_us // 1000) if begin_at_us is not None else None
+    begin = await _begin(settings, begin_at_us, before_growth or partitions, partitions)
     after = _make_epoch(settings, 0 if before is None else before.epoch + 1, begin)
     await _write_epoch(settings, after)
     return before, after
+
+
+async def _begin(
+    settings: Settings, begin_at_us: int | None, before_growth: int, partitions: int
+) -> dict[int, int] | None:
+    """The offsets to begin at; None for where the log begins."""
+    if partitions > before_growth:
+        grown_at_ms = await first_append_time(settings, TRADES, range(before_growth, partitions))
+        if grown_at_ms is None:
+            return await end_offsets(settings, TRADES)
+        return await offsets_at(settings, TRADES, max(grown_at_ms, (begin_at_us or 0) // 1000))
+    return None if begin_at_us is None else await offsets_at(settings, TRADES, begin_at_us // 1000)
 
 
 def _state_topics(settings: Settings, partitions: int) -> list[TopicSpec]:
@@ -126,11 +160,14 @@ def _state_topics(settings: Settings, partitions: int) -> list[TopicSpec]:
 
 
 async def _read_epoch(settings: Settings) -> Epoch | None:
-    current = None
+    """The greatest epoch; of two that were written down at once by workers that knew of none, the first."""
+    current: Epoch | None = None
     async for record in read_topic(settings, META):
-        if record.key == EPOCH_KEY and record.value is not None:
+        if record.key is not None and record.key.startswith(EPOCH_KEY) and record.value is not None:
             try:
-                current = msgspec.json.decode(record.value, type=Epoch)
+                found = msgspec.json.decode(record.value, type=Epoch)
+                if current is None or found.epoch > current.epoch:
+                    current = found
             except msgspec.MsgspecError as error:
                 raise StateError(
                     f"the epoch in topic {META} cannot be read ({error}): {record.value[:200]!r}. Write it anew with "
@@ -143,6 +180,8 @@ async def _write_epoch(settings: Settings, epoch: Epoch) -> None:
     producer = make_producer(settings)
     await producer.start()
     try:
-        await producer.send_and_wait(META, key=EPOCH_KEY, value=msgspec.json.encode(epoch))
+        # A key of its own for each record: compaction must not make the second of two the first.
+        key = EPOCH_KEY + f"-{epoch.epoch}-{uuid.uuid4()}".encode()
+        await producer.send_and_wait(META, key=key, value=msgspec.json.encode(epoch))
     finally:
         await producer.stop()

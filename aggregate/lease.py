@@ -15,6 +15,11 @@ EXIT_LEASE_LOST: Final = 75
 _log = get_logger(__name__)
 
 
+def _since_boot() -> float:
+    """Seconds that go on while the machine is suspended, where the system has such a clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 def _exit() -> None:
     flush_logs()
     os._exit(EXIT_LEASE_LOST)
@@ -30,7 +35,7 @@ class Lease:
     def __init__(
         self,
         session_timeout_us: int,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = _since_boot,
         lost: Callable[[], None] = _exit,
     ) -> None:
         self._bound_s = session_timeout_us / 1e6

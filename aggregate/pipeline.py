@@ -9,24 +9,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from aggregate.chunk import Chunk, ChunkDecoder, Rejected
-from aggregate.core.row import WindowRules, is_late
+from aggregate.core.row import WindowRules, edge_of, is_late
 from aggregate.core.rowcodec import Marker, encode
 from aggregate.core.symbol import LateTrade, SymbolAggregator
 from aggregate.lease import Lease
-from aggregate.state import Acknowledge, PartitionState, Table, load_partition, marker_key
+from aggregate.state import REWRITE_AFTER_S, Acknowledge, PartitionState, Table, load_partition, marker_key
 from ashi.contracts.candle import CANDLE_SCHEMA, Candle, encode_candle
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_DEAD, TRADES_LATE, changelog_topic
-from ashi.contracts.trade import Trade
+from ashi.contracts.trade import MAX_AHEAD_US, Trade
 from ashi.runtime import metrics
 from ashi.runtime.deadletter import Headers, dead_letter, message_headers
 from ashi.runtime.logs import get_logger
 from ashi.runtime.parsers import format_duration
-
-REWRITE_AFTER_S: Final = 120.0
-"""Every row is written at least this often. Less than half of the changelogs' min.compaction.lag.ms: so compaction
-cannot leave an older row, written late by a worker that was declared dead, as the only one."""
 
 _CANDLE_HEADERS: Final = message_headers(CANDLE_SCHEMA)
 
@@ -106,7 +102,7 @@ class Pipeline:
         async with self._lock:
             forgotten = [acknowledge for state in self._states.values() for acknowledge in state.chunks]
             self._states = {
-                number: load_partition(
+                number: await load_partition(
                     number,
                     timeframes=self._timeframes,
                     rules=self._rules,
@@ -115,7 +111,7 @@ class Pipeline:
                     committed=committed[number],
                     earliest=earliest[number],
                     end=ends[number],
-                    begin=self._begin.get(number, 0),
+                    begin=self._begin.get(number),
                     now_s=self._monotonic_s(),
                 )
                 for number in committed
@@ -128,6 +124,13 @@ class Pipeline:
 
     async def on_chunk(self, chunk: Chunk, acknowledge: Acknowledge) -> None:
         """Fold a chunk and send the candles it closed. It is acknowledged at the next checkpoint."""
+        try:
+            await self._on_chunk(chunk, acknowledge)
+        except Exception:
+            _log.error("chunk cannot be aggregated", partition=chunk.partition, begin=chunk.begin, end=chunk.end)
+            raise
+
+    async def _on_chunk(self, chunk: Chunk, acknowledge: Acknowledge) -> None:
         by_symbol, rejected = self._decoder.decode(chunk)
         async with self._lock:
             self._lease.check()
@@ -137,22 +140,22 @@ class Pipeline:
                 return
             candles: list[Candle] = []
             late: list[LateTrade] = []
-            if state.edge is None and by_symbol:
-                state.edge = min(group.trades[0].traded_at for group in by_symbol.values())
+            if state.edge is None:
+                state.edge = chunk.records[0].timestamp * 1000 + MAX_AHEAD_US
             for symbol, group in by_symbol.items():
                 aggregator = state.symbols.get(symbol)
                 if aggregator is None:
-                    aggregator = SymbolAggregator(self._timeframes, self._rules, edge=state.edge or 0)
-                    state.symbols[symbol] = aggregator
+                    edge = edge_of(self._rules, state.edge, group.trades[0].traded_at)
+                    aggregator = state.symbols[symbol] = SymbolAggregator(self._timeframes, self._rules, edge=edge)
                 outcome = aggregator.on_trades(group.trades, group.offsets, group.appended_at)
                 candles += outcome.candles
                 late += outcome.late
+                metrics.trades_aggregated.labels(chunk.partition).inc(outcome.counted)
                 if outcome.duplicates:
                     metrics.records_skipped.labels("duplicate").inc(outcome.duplicates)
                 state.dirty.add(symbol)
             state.next = chunk.end
             state.chunks.append(acknowledge)
-            metrics.trades_aggregated.labels(chunk.partition).inc(len(chunk.records) - len(rejected) - len(late))
             await self._send_candles(candles, "closed")
             await self._send_late(chunk, late)
             await self._send_rejected(chunk, rejected)
@@ -211,7 +214,9 @@ class Pipeline:
         now = self._now_us()
         for symbol, aggregator in state.symbols.items():
             row = aggregator.rows[0].row
-            candles = aggregator.close_due(row.data_clock + max(now - row.appended_at, 0))
+            # Never beyond now: an append time that is wrong must not close windows of the future.
+            clock = min(row.data_clock + now - row.appended_at, now)
+            candles = aggregator.close_due(max(clock, row.data_clock))
             if candles:
                 state.dirty.add(symbol)
                 await self._send_candles(candles, "closed")
@@ -231,9 +236,11 @@ class Pipeline:
             metrics.trades_late.labels(kind).inc()
 
     async def _send_rejected(self, chunk: Chunk, rejected: Sequence[Rejected]) -> None:
+        if rejected:
+            first = f"{TRADES}/{chunk.partition}/{rejected[0].record.offset}: {rejected[0].reason[:300]}"
+            _log.warning("records are no trades, sent to trades.dead", count=len(rejected), first=first)
         for record, reason, kind in rejected:
             source = f"{TRADES}/{chunk.partition}/{record.offset}"
-            _log.warning("record is no trade, sent to trades.dead", source=source, reason=reason)
             letter = dead_letter(TRADES_DEAD, key=record.key, value=record.value or b"", reason=reason, source=source)
             await self._send(letter.topic, letter.key, letter.value, letter.headers)
             metrics.dead_letters.labels("aggregate", kind).inc()
@@ -251,7 +258,7 @@ class Pipeline:
         state.dirty.clear()
 
     async def _write_marker(self, state: PartitionState) -> None:
-        state.marker = Marker(state.next - 1, state.edge or 0, self._rules.epoch)
+        state.marker = Marker(state.next - 1, state.edge, self._rules.epoch)
         await self._put(self._markers, state.number, marker_key(state.number), encode(state.marker))
 
     async def _put(self, table: Table, partition: int, key: bytes, value: bytes) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from aggregate.core.row import Row, WindowRules
 from aggregate.core.rowcodec import Marker, decode_marker, decode_row, rank_of
 from aggregate.core.symbol import SymbolAggregator
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
+
+REWRITE_AFTER_S: Final = 120.0
+"""Every row is written at least this often. Less than half of the changelogs' min.compaction.lag.ms: so compaction
+cannot leave an older row, written late by a worker that was declared dead, as the only one."""
 
 Acknowledge = Callable[[], Awaitable[object]]
 
@@ -34,7 +39,7 @@ class PartitionState:
     Attributes:
         next: offset at which the next chunk must begin.
         marker: what has been made durable; None before the first checkpoint of a new state.
-        edge: where the state begins, µs; None until the first record is read, when the log's beginning has expired.
+        edge: see `Marker.edge`; None until the first record is read of a state that does not begin with the log.
         dirty: symbols whose rows have changed since the last checkpoint.
         chunks: how to acknowledge the chunks folded since the last checkpoint.
         written: when (monotonic, s) each symbol's rows were last written.
@@ -56,7 +61,7 @@ def marker_key(partition: int) -> bytes:
     return str(partition).encode()
 
 
-def load_partition(
+async def load_partition(
     number: int,
     *,
     timeframes: Sequence[Timeframe],
@@ -66,30 +71,35 @@ def load_partition(
     committed: int | None,
     earliest: int,
     end: int,
-    begin: int,
+    begin: int | None,
     now_s: float,
 ) -> PartitionState:
     """Take up the state of a partition from its rows, and find the offset to read on from.
 
     Reading a record again changes nothing, missing one would; so it is the smaller of the committed offset and the
-    marker. A new state begins at `begin`, or where the log does. Raises StateError when the log no longer has what
-    must be read, or is not the log of this state.
+    marker. A new state begins at `begin`, or where the log does if that is None. Raises StateError when the log no
+    longer has what must be read, or is not the log of this state.
     """
     marker = _marker(markers.rows(number).get(marker_key(number)), rules.epoch)
     if marker is None:
-        start = max(earliest, min(begin, end))
-        edge = 0 if start == 0 else None
+        start = earliest if begin is None else max(earliest, min(begin, end))
+        edge = 0 if start == 0 and begin is None else None
     else:
         durable = marker.position + 1
         _check_log(number, durable, earliest, end)
         start = max(earliest, durable if committed is None else min(committed, durable))
         edge = marker.edge
     state = PartitionState(number, start, marker, edge)
-    for key in {key for table in tables for key in table.rows(number)}:
+    keys = {key for table in tables for key in table.rows(number)}
+    for key in keys:
         rows = [_row(table.rows(number).get(key), rules.epoch) for table in tables]
-        if any(rows):
-            state.symbols[key.decode()] = SymbolAggregator(timeframes, rules, rows, edge or 0)
-            state.written[key.decode()] = now_s
+        known = [row for row in rows if row is not None]
+        if known:
+            # A row that is missing beside others was not written before a crash; it reads what they have read.
+            state.symbols[key.decode()] = SymbolAggregator(timeframes, rules, rows, max(row.edge for row in known))
+            # Spread over the time within which they are due: else all would be written again at once.
+            state.written[key.decode()] = now_s - REWRITE_AFTER_S * len(state.written) / len(keys)
+        await asyncio.sleep(0)  # thousands of wide rows take seconds, in which the process must not seem to stand still
     return state
 
 

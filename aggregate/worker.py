@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import tempfile
+from pathlib import Path
 from typing import Final
 
 from aggregate.app import AggregateApp, make_app
@@ -15,7 +17,7 @@ from ashi.runtime.logs import get_logger
 from ashi.runtime.offsets import end_offsets
 from ashi.runtime.service import Service, run_service
 from ashi.runtime.settings import Settings
-from ashi.runtime.topics import require_topics
+from ashi.runtime.topics import require_topics, topic_setting
 
 _WATCH_INTERVAL_S: Final = 0.25
 _COLLECT_EVERY_S: Final = 30.0
@@ -36,19 +38,26 @@ async def aggregate(service: Service) -> None:
     partitions = len(await end_offsets(settings, TRADES))
     await _check_topics(settings, partitions)
     lease = Lease(settings.session_timeout_us)
-    app = make_app(settings, epoch, partitions, lease)
-    starting = asyncio.create_task(app.start())
-    try:
-        await _watch(service, app, lease, starting)
-    finally:
-        await app.stop()
-        starting.cancel()
+    with tempfile.TemporaryDirectory(prefix="ashi-aggregate-") as datadir:
+        app = make_app(settings, epoch, partitions, lease, Path(datadir))
+        starting = asyncio.create_task(app.start())
+        try:
+            await _watch(service, app, lease, starting)
+        finally:
+            await app.stop()
+            starting.cancel()
 
 
 async def _check_topics(settings: Settings, partitions: int) -> None:
     """Raise BrokerError or StateError unless all topics are there and those of the state fit to `trades`."""
     specs = topic_specs(partitions, settings.timeframes)
     await require_topics(settings, [spec.name for spec in specs])
+    if settings.quiet_close and await topic_setting(settings, TRADES, "message.timestamp.type") != "LogAppendTime":
+        raise StateError(
+            f"topic {TRADES} does not have message.timestamp.type=LogAppendTime, so the windows of quiet markets would "
+            "close by the clocks of whoever publishes: `ashi topics check` says how to set it; or set "
+            "ASHI_QUIET_CLOSE=off"
+        )
     tables = [MARKERS_TABLE, *(table_name(timeframe) for timeframe in settings.timeframes)]
     for topic in map(changelog_topic, tables):
         there = len(await end_offsets(settings, topic))

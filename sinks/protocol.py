@@ -1,7 +1,7 @@
 """What a store must be able to do, and how it says that it cannot.
 
 A new store is one module with a `Sink` and a `CandleReader`, one line in `sinks.registry`, and one subclass of the
-certification suite in `tests/sinks/certification.py`, which states everything below as tests.
+certification suite in `tests/sinks/sink_certification.py`, which states everything below as tests.
 
     StorageError            the worker stops: continuing would not help
     ├── RetryableError      the store is away, locked or full: the worker tries again until it is not

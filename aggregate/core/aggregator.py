@@ -37,6 +37,8 @@ class CandleAggregator:
         self.rules = rules or WindowRules(finest=self.timeframe)
         self.row = row or Row(epoch=self.rules.epoch)
         self.ids = TradeIds(self.row.ids, self.rules.finest.length_us)
+        self.counted = 0
+        """Trades taken in one by one since it was made, without those that were late or came again."""
         self._name = str(self.timeframe)
         self._next_close = self._find_next_close()
 
@@ -61,6 +63,7 @@ class CandleAggregator:
         self.advance(offset, trade.traded_at)
         if not counts:
             return self.close_due(row.data_clock)
+        self.counted += 1
         return self.merge(fold_trades((trade,), self.timeframe.open_time(trade.traded_at), offset))
 
     def is_late(self, traded_at: int) -> bool:

@@ -150,7 +150,7 @@ def _length(text: str) -> int:
 def as_number(trade_id: str) -> int | str:
     """The id as an integer if that says all of it: `7`, but not `07`."""
     if trade_id.isdecimal() and trade_id.isascii() and (trade_id[0] != "0" or trade_id == "0"):
-        return int(trade_id)
+        return int(trade_id)  # contracts allow 128 digits at most
     return trade_id
 
 

@@ -74,6 +74,17 @@ class Row(msgspec.Struct):
     format: int = ROW_FORMAT
 
 
+def edge_of(rules: WindowRules, begins_at: int, first_traded_at: int) -> int:
+    """The edge (µs) of a symbol that begins anew in a state that does not begin with the log.
+
+    Windows that began before it may lack trades that are not read. `begins_at` is an upper bound for the time of all
+    of those, whatever their symbol: when the first record was appended, and a minute for clocks that are ahead. In a
+    recording of years ago that says nothing, but the symbol's own first trade does: trades before it that count are
+    not further ahead of it than the correction horizon.
+    """
+    return min(begins_at, first_traded_at + rules.horizon_us + rules.finest.length_us)
+
+
 def is_late(rules: WindowRules, data_clock: int, floor: int, traded_at: int) -> bool:
     """Whether a trade is too late to count: its finest window ended more than the horizon before the data clock.
 

@@ -17,12 +17,13 @@ class Marker(msgspec.Struct):
     Attributes:
         epoch: in which it was written; a marker of an earlier one says nothing.
         position: offset of the last record whose effects are all acknowledged.
-        edge: where the state of this partition begins, µs (0: at the beginning of the log); see `Row.edge`.
+        edge: no trade before where the state begins is stamped later than this, µs; 0 if it begins with the log, None
+            if nothing has been read yet. See `edge_of`.
 
     """
 
     position: int
-    edge: int = 0
+    edge: int | None = 0
     epoch: int = 0
 
 

@@ -25,10 +25,14 @@ class LateTrade(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a chunk of one symbol's trades led to: candles that closed, trades too late, and how many came again."""
+    """What a chunk of one symbol's trades led to.
+
+    Candles that closed, trades too late, how many were folded and how many not because they had come before.
+    """
 
     candles: list[Candle]
     late: list[LateTrade]
+    counted: int
     duplicates: int
 
 
@@ -40,7 +44,7 @@ class SymbolAggregator:
     ) -> None:
         """Take up the rows of the symbol in the order of `timeframes`; None, or none at all, begins anew.
 
-        `edge` (µs) goes to rows that begin anew: see `Row.edge`.
+        `edge` (µs) goes to rows that begin anew: see `edge_of`.
         """
         kept = list(rows) or [None] * len(timeframes)
         self.rules = rules
@@ -64,7 +68,7 @@ class SymbolAggregator:
         positions = {aggregator.row.position for aggregator in self.rows}
         if len(positions) == 1:
             seen = bisect_right(offsets, positions.pop())
-            outcome = self._fold_once(trades[seen:], offsets[seen:]) if seen < len(offsets) else Outcome([], [], 0)
+            outcome = self._fold_once(trades[seen:], offsets[seen:]) if seen < len(offsets) else Outcome([], [], 0, 0)
         else:
             outcome = self._fold_each(trades, offsets)
             self._share_ids()
@@ -110,12 +114,11 @@ class SymbolAggregator:
         group: tuple[list[Trade], list[int], list[int]] = ([], [], [])
         for trade, offset, number in zip(trades, offsets, numbers or repeat(0), strict=False):
             traded_at = trade.traded_at
-            if traded_at > clock:
+            if traded_at > clock:  # noqa: PLR1730  (`max` would be called for every trade)
                 clock = traded_at
-            # Only a trade this far behind the clock can be late for it; the exact rule is in one place.
-            elif (traded_at < clock - horizon_us or traded_at < row.floor) and is_late(
-                self.rules, clock, row.floor, traded_at
-            ):
+            # Only a trade this far behind can be late; the exact rule is in one place.
+            may_be_late = traded_at < clock - horizon_us or traded_at < row.floor
+            if may_be_late and is_late(self.rules, clock, row.floor, traded_at):
                 late.append(LateTrade(trade, offset, clock))
                 continue
             if not all_new and not finest.admit(trade, clock):
@@ -139,7 +142,7 @@ class SymbolAggregator:
             aggregator.advance(offsets[-1], clock)
             aggregator.row.floor = row.floor
             candles += aggregator.close_due(clock)
-        return Outcome(candles, late, duplicates)
+        return Outcome(candles, late, len(trades) - len(late) - duplicates, duplicates)
 
     def _fold_each(self, trades: Sequence[Trade], offsets: Sequence[int]) -> Outcome:
         """After a crash rows may have seen different stretches: each takes what it has not, trade by trade.
@@ -149,9 +152,12 @@ class SymbolAggregator:
         candles: list[Candle] = []
         late: list[LateTrade] = []
         finest = self.rows[0]
+        seen, counted = bisect_right(offsets, finest.row.position), 0
         for trade, offset in zip(trades, offsets, strict=True):
             if offset > finest.row.position and finest.is_late(trade.traded_at):
                 late.append(LateTrade(trade, offset, finest.row.data_clock))
+            before = finest.counted
             for aggregator in self.rows:
                 candles += aggregator.on_trade(trade, offset)
-        return Outcome(candles, late, 0)
+            counted += finest.counted - before
+        return Outcome(candles, late, counted, len(trades) - seen - len(late) - counted)

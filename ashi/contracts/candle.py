@@ -82,7 +82,7 @@ def decode_candle(message: bytes) -> Candle:
     """Read and check one message of `candles`. Raises ContractError that names the field and what is wrong."""
     try:
         candle = _decoder.decode(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ContractError(f"not a candle: {error}") from None
     check_candle(candle)
     return candle
@@ -92,7 +92,7 @@ def check_candle(candle: Candle) -> None:
     """Check what the types do not say. Raises ContractError that names the field and what is wrong."""
     split_symbol(candle.symbol)
     timeframe = Timeframe.parse(candle.timeframe)
-    check_time("open_time", candle.open_time)
+    check_time("close_time", candle.close_time)
     if candle.open_time != timeframe.open_time(candle.open_time):
         raise ContractError(f"open_time {candle.open_time} is not the start of a {timeframe} window")
     if candle.close_time != candle.open_time + timeframe.length_us:

@@ -20,6 +20,7 @@ EARLIEST_US: Final = 1_000_000_000_000_000
 LATEST_US: Final = 2**53 - 1
 """The greatest integer that is safe in JavaScript, in the year 2255. Greater ones are nanoseconds by mistake."""
 MAX_SEQUENCE: Final = 2**63 - 1
+MAX_ID_LENGTH: Final = 128
 
 MAX_AHEAD_US: Final = 60_000_000
 """Recorders' and venues' clocks differ by seconds. A trade stamped further ahead of its receipt than this (µs) comes
@@ -61,7 +62,7 @@ def decode_trade(message: bytes) -> Trade:
     """Read and check one message of `trades`. Raises ContractError that names the field and what is wrong."""
     try:
         trade = _decoder.decode(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ContractError(f"not a trade: {error}") from None
     check_trade(trade)
     return trade
@@ -70,8 +71,8 @@ def decode_trade(message: bytes) -> Trade:
 def check_trade(trade: Trade) -> None:
     """Check what the types do not say. Raises ContractError that names the field and what is wrong."""
     split_symbol(trade.symbol)
-    if not trade.trade_id:
-        raise ContractError("trade_id is empty")
+    if not 0 < len(trade.trade_id) <= MAX_ID_LENGTH:
+        raise ContractError(f"trade_id has {len(trade.trade_id)} characters; it must have 1 to {MAX_ID_LENGTH}")
     check_amount("price", trade.price)
     check_amount("size", trade.size)
     check_time("traded_at", trade.traded_at)
@@ -95,6 +96,7 @@ def all_sound(trades: Sequence[Trade]) -> bool:
     traded_at = [trade.traded_at for trade in trades]
     received_at = [trade.received_at for trade in trades]
     sequences = [trade.sequence for trade in trades]
+    id_lengths = [len(trade.trade_id) for trade in trades]
     try:
         return (
             all_amounts_sound(prices)
@@ -106,7 +108,8 @@ def all_sound(trades: Sequence[Trade]) -> bool:
             and max(map(sub, traded_at, received_at)) <= MAX_AHEAD_US
             and min(sequences) >= 0
             and max(sequences) <= MAX_SEQUENCE
-            and "" not in [trade.trade_id for trade in trades]
+            and min(id_lengths) > 0
+            and max(id_lengths) <= MAX_ID_LENGTH
         )
     except ArithmeticError:  # comparing a NaN, or a sum that would need more digits than any sound trades can
         return False

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 MAX_VALUE_BYTES: Final = 900_000
 """Longer values are cut: a frame that Kafka refuses (1 MB by default) must not stop the feed it came from."""
+MAX_KEY_BYTES: Final = 1_000
 MAX_HEADER_CHARACTERS: Final = 1_000
 
 Headers = list[tuple[str, bytes]]
@@ -31,7 +32,7 @@ def dead_letter(topic: str, *, key: bytes | None, value: bytes, reason: str, sou
 
     `reason` is the error's text. `source` is where the value stands: `recording:/p/file.gz:123` or `trades/3/1789`.
     `more` become headers too (`ashi.<name>`). `ashi.failed_at` is now, in µs since the epoch. A value that was cut
-    has its full length in `ashi.full_length`.
+    has its full length in `ashi.full_length`; a key of more than 1,000 bytes is cut as well.
     """
     texts = {"reason": reason, "source": source, "failed_at": str(time.time_ns() // 1_000), **more}
     if len(value) > MAX_VALUE_BYTES:
@@ -40,4 +41,4 @@ def dead_letter(topic: str, *, key: bytes | None, value: bytes, reason: str, sou
     for name, text in texts.items():
         # Reasons quote what was received, which may hold lone surrogates; a header must not fail for them.
         headers.append((f"ashi.{name}", text[:MAX_HEADER_CHARACTERS].encode(errors="backslashreplace")))
-    return DeadLetter(topic, key, value[:MAX_VALUE_BYTES], headers)
+    return DeadLetter(topic, key and key[:MAX_KEY_BYTES], value[:MAX_VALUE_BYTES], headers)

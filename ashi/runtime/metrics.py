@@ -68,7 +68,7 @@ records_skipped = _counter(
 chunk_holes = _counter("aggregate", "chunk_holes", "Chunks that began beyond the next offset and were fetched again.")
 rows_written = _counter("aggregate", "rows_written", "Rows of state made durable.", "timeframe")
 checkpoint_seconds = _histogram(
-    "aggregate", "checkpoint_seconds", "Time that a checkpoint of one partition took.", buckets=_SECONDS
+    "aggregate", "checkpoint_seconds", "Time that a checkpoint of all partitions of a worker took.", buckets=_SECONDS
 )
 checkpoint_timestamp_seconds = _gauge(
     "aggregate", "checkpoint_timestamp_seconds", "Time of the last checkpoint, since the epoch.", "partition"

@@ -12,6 +12,8 @@ from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka import admin_client, assigned_consumer, partitions_of_topics
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ashi.runtime.settings import Settings
 
 COORDINATOR_TIMEOUT_S: Final = 20.0
@@ -37,6 +39,20 @@ async def offsets_at(settings: Settings, topic: str, time_ms: int) -> dict[int, 
         ends = await consumer.end_offsets(assigned)
         found = await consumer.offsets_for_times(dict.fromkeys(assigned, time_ms))
         return {at.partition: entry.offset if (entry := found.get(at)) else ends[at] for at in assigned}
+
+
+async def first_append_time(settings: Settings, topic: str, partitions: Iterable[int]) -> int | None:
+    """When the first record that is still in any of the partitions was appended, ms; None if they have none."""
+    async with assigned_consumer(settings, topic) as (consumer, assigned):
+        wanted = [at for at in assigned if at.partition in set(partitions)]
+        ends = await consumer.end_offsets(wanted)
+        begins = await consumer.beginning_offsets(wanted)
+        times = []
+        for at in wanted:
+            if begins[at] < ends[at]:
+                consumer.seek(at, begins[at])
+                times.append((await consumer.getone(at)).timestamp)
+        return min(times, default=None)
 
 
 async def committed_offsets(settings: Settings, group: str, topic: str) -> dict[int, int]:

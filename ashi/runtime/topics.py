@@ -123,6 +123,12 @@ async def partitions_of(settings: Settings, topic: str) -> int | None:
     return None if partitions is None else len(partitions)
 
 
+async def topic_setting(settings: Settings, topic: str, name: str) -> str | None:
+    """One setting of a topic that exists, by Kafka's own name for it."""
+    async with admin_client(settings) as client:
+        return (await _configs(client, [topic]))[topic].get(name)
+
+
 async def check_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[str]:
     """A sentence, with what to do, for every way in which the topics are not as specified. None: all is well."""
     async with admin_client(settings) as client:

@@ -99,6 +99,29 @@ def test_newest_first_repeated_and_hours_late_is_counted_once_within_a_horizon_o
     assert stored(candles) == closed(candles_of(ordered, NAMES), ordered, rules.lateness_us)
 
 
+@given(data=st.data(), log=trades(symbols=ONE))
+def test_with_few_ids_kept_chunks_and_crashes_still_change_nothing(data, log):
+    log = data.draw(
+        st.permutations([msgspec.structs.replace(each, trade_id=str(int(each.trade_id) * 2)) for each in log])
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ids_module, "MAX_IDS", 3)
+        _, _, _, single = fold(log, list(range(len(log) + 1)))
+        _, _, _, chunks = fold(log, data.draw(cuts(len(log))))
+        written_at = data.draw(st.integers(0, len(log)))
+        _, _, _, crashed = fold(log[:written_at], [0, written_at])
+        rows = [decode_row(encode(crashed.rows[0].row)), None, None]
+        resumed = SymbolAggregator(TIMEFRAMES, RULES, rows)
+        resumed.on_trades(log, range(len(log)))
+        for aggregator in (chunks, resumed):
+            aggregator.corrections()
+            aggregator.drop_final()
+            for one, other in zip(single.rows, aggregator.rows, strict=True):
+                assert one.row.floor == other.row.floor
+                assert one.row.ids == other.row.ids
+                assert one.row.windows == other.row.windows
+
+
 @pytest.mark.parametrize("places", [1, 7, 1000])
 def test_when_too_many_ids_are_kept_the_oldest_window_is_given_up_whatever_the_chunks(monkeypatch, places):
     monkeypatch.setattr(ids_module, "MAX_IDS", 50)

@@ -61,8 +61,9 @@ WAIT_S = 10
 
 def our_app(lease: Lease | None = None) -> AggregateApp:
     """The application as a worker builds it, not started."""
-    epoch = Epoch(0, [str(timeframe) for timeframe in TIMEFRAMES], RULES.lateness_us, RULES.horizon_us)
-    app = make_app(SETTINGS, epoch, PARTITIONS, lease or Lease(10**12))
+    epoch = Epoch(0, [str(timeframe) for timeframe in TIMEFRAMES], RULES.lateness_us, RULES.horizon_us, 1440)
+    app = make_app(SETTINGS, epoch, PARTITIONS, lease or Lease(10**12), Path("not-made"))
+    app.check_epoch = ticks  # there is no Kafka to ask
     return opened(app)
 
 

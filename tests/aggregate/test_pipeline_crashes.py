@@ -6,13 +6,14 @@ import asyncio
 import random
 from decimal import Decimal
 
+import msgspec
 import pytest
 from oracle import candles_of, closed, stored, timely
 from simulated_log import Broker, Crash, Worker
 from strategies import START
 
 from aggregate.core.row import WindowRules
-from ashi.contracts import StateError, Trade, parse_timeframes
+from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
 
 NAMES = ["1m", "5m", "1h"]
 TIMEFRAMES = parse_timeframes(",".join(NAMES))
@@ -215,12 +216,13 @@ def test_a_state_that_begins_where_the_log_has_expired_emits_no_window_from_befo
             Trade("binance:A", str(n), Decimal(5), Decimal(1), None, START + n * 20_000_000, START + n * 20_000_000, n)
             for n in range(40)
         ]
-        broker.publish(log)
+        broker.publish(log, log[-1].traded_at // 1000)
         worker = Worker(broker, TIMEFRAMES, RULES)
         worker.next = await worker.pipeline.resume({0: None}, {0: 10}, {0: 40})
         await worker.run_to_end()
-        first_read = log[10].traded_at
-        kept = {key: value for key, value in expected(log).items() if key[2] >= first_read}
+        # Trades before the first that is read are ahead of it by the horizon at most, or they would have been late.
+        edge = log[10].traded_at + RULES.horizon_us + 60_000_000
+        kept = {key: value for key, value in expected(log).items() if key[2] >= edge}
         assert stored(broker.candles()) == kept
         assert kept
 
@@ -262,14 +264,15 @@ def test_a_new_epoch_builds_the_state_anew_from_the_log_with_greater_versions():
 
 def test_a_new_epoch_may_begin_in_the_middle_of_the_log():
     async def scenario() -> None:
-        log = [make_plain(number, START + number * 20_000_000) for number in range(60)]
+        log = [make_plain(number, START + number * 20_000_000) for number in range(90)]
         broker = Broker(partitions=1)
-        broker.publish(log)
+        broker.publish(log, log[-1].traded_at // 1000)
         worker = Worker(broker, TIMEFRAMES, RULES, begin={0: 25})
         await worker.start()
         assert worker.next == {0: 25}
         await worker.run_to_end()
-        kept = {key: value for key, value in expected(log).items() if key[2] >= log[25].traded_at}
+        edge = log[25].traded_at + RULES.horizon_us + 60_000_000
+        kept = {key: value for key, value in expected(log).items() if key[2] >= edge}
         assert stored(broker.candles()) == kept
 
     asyncio.run(scenario())
@@ -313,3 +316,76 @@ def test_a_feed_that_was_down_for_hours_and_is_repaired_in_order_gives_complete_
 
 def make_plain(number: int, traded_at: int) -> Trade:
     return Trade("binance:A", str(number), Decimal(number + 1), Decimal(1), "buy", traded_at, traded_at, number)
+
+
+def test_where_a_state_begins_does_not_depend_on_chunks_nor_on_garbage_nor_on_other_symbols():
+    async def begin(size: int, *, restart: bool) -> dict:
+        log = [make_plain(number, START + number * 10**6) for number in range(1200)]
+        slower = [
+            msgspec.structs.replace(
+                trade, symbol="binance:B", trade_id=f"b{trade.trade_id}", traded_at=trade.traded_at - 31 * 10**6
+            )
+            for trade in log
+        ]
+        broker = Broker(partitions=1)
+        for number, pair in enumerate(zip(log, slower, strict=True)):
+            if number == 300:
+                for _ in range(8):
+                    broker.append(0, b"binance:A", b"garbage", log[300].traded_at // 1000)
+            broker.publish(list(pair), pair[0].traded_at // 1000)
+        worker = Worker(broker, TIMEFRAMES, RULES)
+        worker.next = await worker.pipeline.resume({0: None}, {0: 600}, {0: 2408})
+        if restart:
+            await worker.read(0, 3)
+            await worker.pipeline.checkpoint()
+            worker = Worker(broker, TIMEFRAMES, RULES)
+            worker.next = await worker.pipeline.resume({0: None}, {0: 600}, {0: 2408})
+        while await worker.read(0, size):
+            await worker.pipeline.checkpoint()
+        await worker.pipeline.checkpoint()
+        result = stored(broker.candles())
+        right = closed(candles_of(log + slower, NAMES), log + slower, RULES.lateness_us)
+        assert result
+        assert all(right[key] == value for key, value in result.items())
+        return result
+
+    async def scenario() -> None:
+        results = [await begin(size, restart=restart) for size in (1, 2, 7, 1000) for restart in (False, True)]
+        assert all(result == results[0] for result in results)
+
+    asyncio.run(scenario())
+
+
+def test_an_append_time_that_is_wrong_closes_no_window_of_the_future():
+    async def scenario() -> None:
+        broker = Broker(partitions=1)
+        broker.publish([make_plain(1, START)], -1)
+        worker = Worker(broker, TIMEFRAMES, RULES, quiet_close=True, now_us=START + 130_000_000)
+        await worker.start()
+        await worker.run_to_end()
+        assert broker.candles()
+        assert all(candle.close_time <= START + 130_000_000 for candle in broker.candles())
+
+    asyncio.run(scenario())
+
+
+def test_records_that_no_worker_survives_elsewhere_are_dead_letters_here():
+    async def scenario() -> None:
+        broker = Broker(partitions=1)
+        deep = b'{"x":' + b"[" * 100_000
+        sound = make_plain(1, START)
+        halves = encode_trade(sound)[:40], encode_trade(sound)[40:]
+        for value in (deep, *halves, encode_trade(sound) + b"," + encode_trade(sound)):
+            broker.append(0, b"binance:A", value)
+        broker.append(0, b"k" * 10**6, encode_trade(sound))
+        broker.publish(
+            [msgspec.structs.replace(sound, trade_id="9" * 129), msgspec.structs.replace(sound, trade_id="9" * 128)]
+        )
+        worker = Worker(broker, TIMEFRAMES, RULES)
+        await worker.start()
+        await worker.run_to_end()
+        dead = broker.messages("trades.dead")
+        assert len(dead) == 6
+        assert all(len(key) <= 1000 for key, _, _ in dead)
+
+    asyncio.run(scenario())

@@ -98,7 +98,7 @@ def one_fold_for_rows_of_different_positions(patch: Patch) -> None:
     def on_trades(self: SymbolAggregator, trades: Any, offsets: Any, appended_at: int = 0) -> Any:
         seen = bisect.bisect_right(offsets, self.rows[0].row.position)
         if seen == len(offsets):
-            return symbol_module.Outcome([], [], 0)
+            return symbol_module.Outcome([], [], 0, 0)
         for row in self.rows:
             row.row.appended_at = max(row.row.appended_at, appended_at)
         return self._fold_once(trades[seen:], offsets[seen:])
@@ -145,8 +145,8 @@ def chunks_need_not_continue_each_other(patch: Patch) -> None:
 def resumption_at_the_end_of_the_log(patch: Patch) -> None:
     original = state_module.load_partition
 
-    def load(number: int, **arguments: Any) -> Any:
-        state = original(number, **arguments)
+    async def load(number: int, **arguments: Any) -> Any:
+        state = await original(number, **arguments)
         state.next = min(arguments["end"], state.next + 1)
         return state
 

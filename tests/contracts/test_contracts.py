@@ -171,7 +171,7 @@ def test_no_sum_of_products_is_ever_rounded(data):
         ({"traded_at": START + 60_000_006}, "60 s after received_at"),
         ({"traded_at": "now"}, "traded_at"),
         ({"sequence": -1}, "sequence"),
-        ({"trade_id": ""}, "trade_id is empty"),
+        ({"trade_id": ""}, "trade_id has 0 characters"),
         ({"trade_id": 7}, "trade_id"),
         ({"symbol": "BTC_JPY"}, "no venue"),
         ({"symbol": "BitFlyer:BTC"}, "venue"),
