@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
 STAMP := .venv/.set-up
 
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test chaos lint bench lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -27,6 +27,9 @@ demo: $(STAMP)  ## real recordings through the whole flow on this machine
 
 test: $(STAMP)  ## all tests, also those that need a broker (they start it themselves)
 	.venv/bin/pytest
+
+chaos: $(STAMP)  ## candles while everything fails, for MINUTES=15; SEED=7 repeats a run
+	PYTHONPATH=tests .venv/bin/python -m chaos --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP)  ## style, types and the rules of who may import whom
 	.venv/bin/ruff check

@@ -44,8 +44,9 @@ async def aggregate(service: Service) -> None:
         try:
             await _watch(service, app, lease, starting)
         finally:
+            starting.cancel()  # a start that goes on while everything stops would wait for what is gone
+            await asyncio.wait([starting])
             await app.stop()
-            starting.cancel()
 
 
 async def _check_topics(settings: Settings, partitions: int) -> None:

@@ -1,0 +1,223 @@
+"""The workers, as an orchestrator keeps them: each that ends is started again, and every end must have a reason."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ashi.cli.children import spawn
+
+EXIT_LEASE_LOST = 75
+SESSION_S = 6.0
+BROKER_GRACE_S = 20.0
+"""A worker may fail because of the broker while it is away and until so long afterwards."""
+END_BOUND_S = 30.0
+"""In which a worker that was told to stop must have ended, and a zombie that runs again must have noticed."""
+TICK_S = 0.05
+
+
+class ChaosError(AssertionError):
+    """The promise is broken; the text says how."""
+
+
+class Timeline:
+    """What happened when: printed and kept in a file, so that a failure can be told and repeated."""
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        self._began = time.monotonic()
+        self._path = path
+        self._say = say
+
+    @property
+    def now(self) -> float:
+        return time.monotonic() - self._began
+
+    def __call__(self, text: str) -> None:
+        line = f"{self.now:7.1f} s  {text}"
+        self._say(line)
+        with self._path.open("a") as file:
+            file.write(line + "\n")
+
+
+@dataclass(eq=False)
+class Worker:
+    """A place in the fleet: one process at a time, a log for each."""
+
+    name: str
+    arguments: tuple[str, ...]
+    wanted: bool = True
+    process: subprocess.Popen[bytes] | None = None
+    log: Path = field(default_factory=Path)
+    starts: int = 0
+    start_at: float = 0.0
+    expected: frozenset[int] = frozenset()
+    why: str = ""
+    end_by: float | None = None
+    frozen_at: float = 0.0
+    thaw_at: float | None = None
+
+    @property
+    def aggregates(self) -> bool:
+        return self.arguments[0] == "aggregate"
+
+    @property
+    def free(self) -> bool:
+        """Whether it runs and nothing has been done to it yet."""
+        return self.process is not None and self.thaw_at is None and not self.why
+
+    @property
+    def ready(self) -> bool:
+        if not self.free:
+            return False
+        said = self.log.read_text(errors="replace")
+        return '"event":"ready"' in said if self.aggregates else '"event":"storing candles"' in said
+
+    def last_words(self) -> str:
+        return self.log.read_text(errors="replace")[-2_500:] or "(it said nothing)"
+
+
+class Fleet:
+    """All workers, the environment they are started with, and the count of their ends."""
+
+    def __init__(self, directory: Path, environment: dict[str, str], timeline: Timeline) -> None:
+        self.workers: list[Worker] = []
+        self.environment = environment
+        self.ends: Counter[str] = Counter()
+        self.unexplained: list[str] = []
+        self.broker_away = False
+        self._broker_back_at = -1e9
+        self._directory = directory
+        self._timeline = timeline
+
+    def add(self, name: str, *arguments: str) -> Worker:
+        worker = Worker(name, arguments)
+        self.workers.append(worker)
+        self._start(worker)
+        return worker
+
+    def broker_is_away(self, away: bool) -> None:
+        self.broker_away = away
+        self._broker_back_at = time.monotonic()
+
+    def _start(self, worker: Worker) -> None:
+        worker.starts += 1
+        worker.log = self._directory / f"{worker.name}.{worker.starts}.log"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ASHI_")}
+        with worker.log.open("ab") as output:
+            worker.process = spawn(
+                [sys.executable, "-m", "ashi.cli.main", *worker.arguments],
+                env=environment | self.environment,
+                stdout=output,
+                stderr=output,
+            )
+        self._timeline(f"{worker.name} starts (pid {worker.process.pid}, {worker.log.name})")
+
+    def kill(self, worker: Worker, again_in_s: float) -> None:
+        self._end(worker, signal.SIGKILL, frozenset({-signal.SIGKILL}), again_in_s)
+
+    def terminate(self, worker: Worker, again_in_s: float) -> None:
+        # Before its handlers are there, and while it is ending for want of a broker, SIGTERM ends it as it does any.
+        defenceless = self.broker_away or '"event":"started"' not in worker.log.read_text(errors="replace")
+        self._end(worker, signal.SIGTERM, frozenset({0, -signal.SIGTERM} if defenceless else {0}), again_in_s)
+
+    def _end(self, worker: Worker, number: signal.Signals, expected: frozenset[int], again_in_s: float) -> None:
+        assert worker.process is not None
+        self._timeline(f"{worker.name} gets {number.name}")
+        worker.expected, worker.why = expected, number.name
+        now = time.monotonic()
+        worker.end_by = now + END_BOUND_S
+        worker.start_at = now + again_in_s
+        worker.process.send_signal(number)
+
+    def freeze(self, worker: Worker, seconds: float) -> None:
+        assert worker.process is not None
+        self._timeline(f"{worker.name} gets SIGSTOP for {seconds:.1f} s")
+        worker.process.send_signal(signal.SIGSTOP)
+        worker.frozen_at = time.monotonic()
+        worker.thaw_at = worker.frozen_at + seconds
+
+    def _thaw(self, worker: Worker) -> None:
+        assert worker.process is not None
+        away_s = time.monotonic() - worker.frozen_at
+        self._timeline(f"{worker.name} gets SIGCONT after {away_s:.1f} s")
+        worker.thaw_at = None
+        if worker.aggregates and away_s > SESSION_S:
+            worker.expected, worker.why = frozenset({EXIT_LEASE_LOST}), "zombie"
+            worker.end_by = time.monotonic() + END_BOUND_S
+            worker.start_at = time.monotonic() + 0.5
+        worker.process.send_signal(signal.SIGCONT)
+
+    def tick(self) -> None:
+        """Look after each worker once. Raises ChaosError when one does not end in time."""
+        for worker in self.workers:
+            now = time.monotonic()
+            if worker.process is None:
+                if worker.wanted and now >= worker.start_at:
+                    self._start(worker)
+                continue
+            status = worker.process.poll()
+            if status is not None:
+                self._judge(worker, status)
+            elif worker.thaw_at is not None and now >= worker.thaw_at:
+                self._thaw(worker)
+            elif worker.end_by is not None and now > worker.end_by:
+                raise ChaosError(f"{worker.name} has not ended {END_BOUND_S:.0f} s after {worker.why}")
+
+    def _judge(self, worker: Worker, status: int) -> None:
+        if status in worker.expected:
+            kind = f"{status} after {worker.why}"
+        elif status > 0 and (self.broker_away or time.monotonic() < self._broker_back_at + BROKER_GRACE_S):
+            kind = f"{status} while the broker was away"
+        else:
+            kind = f"{status} UNEXPLAINED" + (f" after {worker.why}" if worker.why else "")
+            self.unexplained.append(f"{worker.name} ({worker.log.name}) ended with {kind}:\n{worker.last_words()}")
+        self._timeline(f"{worker.name} ended with {kind}")
+        self.ends[f"{'aggregate' if worker.aggregates else 'sink'}: {kind}"] += 1
+        if not worker.why:
+            worker.start_at = time.monotonic() + 1.0
+        worker.process, worker.thaw_at, worker.end_by = None, None, None
+        worker.expected, worker.why = frozenset(), ""
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, as the schedule of faults has it."""
+        self.wait_until(lambda: False, seconds)
+
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until the condition holds, looking after the workers; whether it did in time."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self.tick()
+            if condition():
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(TICK_S)
+
+    def wait_for_frozen(self, workers: list[Worker]) -> None:
+        """Let the pauses end as they were meant to."""
+        self.wait_until(lambda: all(worker.thaw_at is None for worker in workers), END_BOUND_S)
+
+    def stop(self, workers: list[Worker]) -> None:
+        """SIGTERM them, and wait until they have ended; they are not started again until they are wanted."""
+        for worker in workers:
+            worker.wanted = False
+        self.wait_for_frozen(workers)
+        for worker in workers:
+            if worker.free:
+                self.terminate(worker, 0)
+        if not self.wait_until(lambda: all(worker.process is None for worker in workers), 2 * END_BOUND_S):
+            raise ChaosError("workers do not end")
+
+    def destroy(self) -> None:
+        """Leave nothing behind."""
+        for worker in self.workers:
+            if worker.process is not None and worker.process.poll() is None:
+                worker.process.kill()
+                worker.process.wait(10)

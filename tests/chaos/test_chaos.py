@@ -1,0 +1,19 @@
+"""The short chaos run: some two minutes in which everything fails at least once. `make chaos` is the long one."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+from chaos.harness import ROUND, run
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(600)
+def test_whatever_fails_the_stored_candles_are_the_oracles_and_every_record_is_accounted_for(tmp_path):
+    seed = secrets.randbelow(10**6)  # printed, and in the error: `make chaos SEED=… MINUTES=0` repeats it
+    result = run(tmp_path, seed)
+    assert set(ROUND) <= set(result.faults)
+    assert min(result.numbers[kind] for kind in ("counted", "duplicates", "late", "dead", "flat")) > 0
+    zombies = [end for end in result.ends if end == "aggregate: 75 after zombie"]
+    assert zombies
