@@ -26,6 +26,9 @@ RECORDS_PER_CHUNK = 8_000
 FETCH_BYTES = 4 * 1024 * 1024
 CHUNKS_BUFFERED = 64
 REQUEST_TIMEOUT_S = 60.0
+METADATA_AGE_MS = 10_000
+"""A leader of the group that asked a broker too soon after its start knows of no topics and assigns none; with the
+default of five minutes nobody would work for so long."""
 
 
 class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
@@ -97,6 +100,7 @@ def make_app(settings: Settings, epoch: Epoch, partitions: int, lease: Lease, da
         processing_guarantee="at_least_once",
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=FETCH_BYTES,
+        consumer_metadata_max_age_ms=METADATA_AGE_MS,
         broker_max_poll_records=RECORDS_PER_CHUNK,
         broker_session_timeout=session_s,
         broker_heartbeat_interval=session_s / 4,

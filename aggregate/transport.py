@@ -152,7 +152,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
     async def rewind(self, partition: int, offset: int) -> None:
         """Read `trades` of `partition` again from `offset`."""
         tp = TP(TRADES, partition)
-        await self._thread.seek_wait({tp: offset})
+        try:
+            await self._thread.seek_wait({tp: offset})
+        except driver.IllegalStateError:  # a rebalance has just taken it away, and seeks when it is over
+            self._next.pop(tp, None)
+            return
         self._read_offset[tp] = offset or None
         self._next[tp] = offset
 
@@ -197,6 +201,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         """A rebalance ends; the positions come with `perform_seek`."""
         self._next.clear()
         await super().on_partitions_assigned(assigned, generation_id)
+
+    def close(self) -> None:
+        """Leave closing to the consumer's thread, which does it when it ends.
+
+        Faust's way closes the client under the coordinator, in another thread's loop: the coordinator then waits for
+        metadata for ever, and the group is never left.
+        """
 
     async def wait_empty(self) -> None:
         """Wait until everything handed out has been acknowledged; a checkpoint now rather than when it is due."""

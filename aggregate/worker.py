@@ -41,12 +41,14 @@ async def aggregate(service: Service) -> None:
     with tempfile.TemporaryDirectory(prefix="ashi-aggregate-") as datadir:
         app = make_app(settings, epoch, partitions, lease, Path(datadir))
         starting = asyncio.create_task(app.start())
+        ticking = asyncio.create_task(_tick(lease))
         try:
-            await _watch(service, app, lease, starting)
+            await _watch(service, app, starting)
         finally:
             starting.cancel()  # a start that goes on while everything stops would wait for what is gone
             await asyncio.wait([starting])
             await app.stop()
+            ticking.cancel()
 
 
 async def _check_topics(settings: Settings, partitions: int) -> None:
@@ -69,14 +71,20 @@ async def _check_topics(settings: Settings, partitions: int) -> None:
             )
 
 
-async def _watch(service: Service, app: AggregateApp, lease: Lease, starting: asyncio.Task[None]) -> None:
+async def _tick(lease: Lease) -> None:
+    """Check the lease as long as the worker has one: a shutdown that waits is no process that stood still."""
+    while True:
+        lease.check()
+        await asyncio.sleep(_WATCH_INTERVAL_S)
+
+
+async def _watch(service: Service, app: AggregateApp, starting: asyncio.Task[None]) -> None:
     """Until told to stop: raise what the application died of, beat while it makes progress."""
     app.finalize()
     collect_at = asyncio.get_running_loop().time()
     ready = False
     seen_checkpoints = 0
     while not service.stopping.is_set():
-        lease.check()
         _raise_failure(app, starting)
         if not ready and starting.done():
             service.health.set_ready(True, "aggregating")

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from ashi.contracts.errors import RecordingError, UsageError
+from ashi.contracts.errors import EXIT_PARTIAL, RecordingError, UsageError
 from ashi.runtime import metrics
 from ashi.runtime.logs import get_logger
 from ashi.runtime.service import run_service
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
 
-PARTIAL_EXIT_STATUS: Final = 3
-"""Of `ashi ingest replay`: a recording could be read only in part, and what was read is published."""
 
 STEP: Final = 500
 """Frames between two looks at whether to stop, and two reports of progress."""
@@ -91,7 +89,7 @@ def run_replay(settings: Settings, venue: str, paths: Sequence[Path], *, summary
 
     status = run_service("ingest", settings, main)
     if status == 0 and any(result.partial is not None for result in results):
-        return PARTIAL_EXIT_STATUS
+        return EXIT_PARTIAL
     return status
 
 

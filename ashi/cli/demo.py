@@ -17,7 +17,7 @@ from ashi.cli.broker import Broker
 from ashi.cli.interrupts import Interrupted, Interrupts
 from ashi.cli.reporter import Reporter
 from ashi.cli.stack import Stack, StageError, disk_is_full, how_it_ended, stage_environment, work_directory
-from ashi.contracts.errors import AshiError, BrokerError, UsageError
+from ashi.contracts.errors import EXIT_PARTIAL, AshiError, BrokerError, UsageError
 from ashi.runtime.parsers import redact_url
 from ashi.runtime.settings import Settings
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from ashi.cli.driver import Replayed
     from ashi.cli.results import Findings
 
-PARTIAL_EXIT_STATUS: Final = 3
-"""A recording could be read only in part, and what was read is stored."""
 _DYING_S: Final = 5.0
 _POLL_S: Final = 0.5
 
@@ -228,4 +226,4 @@ class _Demo:
             print(f"read only in part: {partial}", file=sys.stderr)
         if self._options.json:
             print(msgspec.json.encode(summary).decode(), flush=True)
-        return PARTIAL_EXIT_STATUS if replayed.partial else 0
+        return EXIT_PARTIAL if replayed.partial else 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.cli.flow import Progress, StallWatch, look
 from ashi.cli.stack import Stage, StageError, died, stands_still
+from ashi.contracts.errors import EXIT_PARTIAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from ashi.cli.stack import Stack
     from ashi.runtime.settings import Settings
 
-PARTIAL_EXIT_STATUS: Final = 3
-"""Of `ashi ingest replay`: a recording could be read only in part, and what was read is published."""
 
 LOOK_EVERY_S: Final = 0.3
 
@@ -97,7 +96,7 @@ class Driver:
         stage = self._ingest
         if stage is None or (status := stage.process.poll()) is None:
             return
-        if status not in {0, PARTIAL_EXIT_STATUS}:
+        if status not in {0, EXIT_PARTIAL}:
             raise died(stage)
         venue = stage.name.removeprefix("ingest-")
         try:

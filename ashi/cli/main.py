@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from ashi import __version__
 from ashi.cli import commands
-from ashi.contracts.errors import AshiError, ContractError
+from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError, ContractError
 from ashi.contracts.timeframe import parse_timeframes
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     _Group: TypeAlias = "argparse._SubParsersAction[_Parser]"  # it has no public name
 
-EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141
 
 WORKDIR: Final = Path(".ashi")

@@ -13,7 +13,12 @@ Every message says what was wrong, where, and what to do.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+EXIT_PARTIAL: Final = 3
+"""Exit status: a recording could be read only in part, and what was read is published (and, in the demo, stored)."""
+EXIT_INTERRUPTED: Final = 130
+"""Exit status: ended by SIGINT, as shells count it."""
 
 
 class AshiError(Exception):

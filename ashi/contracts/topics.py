@@ -11,6 +11,7 @@ from ashi.contracts.timeframe import Timeframe
 TRADES: Final = "trades"
 CANDLES: Final = "candles"
 CANDLES_LIVE: Final = "candles.live"
+"""Candles in progress, for the chart: made with the others, written from a later version on."""
 TRADES_LATE: Final = "trades.late"
 TRADES_DEAD: Final = "trades.dead"
 CANDLES_DEAD: Final = "candles.dead"

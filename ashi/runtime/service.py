@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ashi.contracts.errors import AshiError
+from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError
 from ashi.runtime.health import Health, serve
 from ashi.runtime.kafka import explain
 from ashi.runtime.logs import configure_logging, flush_logs, get_logger
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 SHUTDOWN_BOUND_S: Final = 20.0
 """How long the work in hand may take to end; Kubernetes kills after 30 s by default."""
 EXIT_HUNG: Final = 70
-EXIT_INTERRUPTED: Final = 130
 
 _log = get_logger(__name__)
 

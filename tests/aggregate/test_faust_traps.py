@@ -587,6 +587,34 @@ def test_a_seek_that_a_rebalance_overtakes_does_not_let_go_what_the_later_one_ta
     asyncio.run(scenario())
 
 
+def test_faust_closes_the_client_under_the_coordinator_and_ashi_leaves_it_to_the_thread_that_ends():
+    """Trap: a stop during a rebalance closes the client in the wrong loop, and the coordinator waits for ever."""
+    consumer, thread = consumer_of(our_app(), 0)
+    closed: list[str] = []
+    thread.close = lambda: closed.append("closed")
+    driver.Consumer.close(consumer)
+    assert closed == ["closed"]
+    consumer.close()
+    assert closed == ["closed"]
+
+
+def test_going_back_in_a_partition_that_a_rebalance_has_taken_away_is_no_error():
+    """Trap: partitions may be taken away between a decision to seek and the seek."""
+
+    async def scenario() -> None:
+        consumer, thread = consumer_of(our_app(), 0)
+
+        async def not_assigned(_: Any) -> None:
+            raise IllegalStateError("no current assignment")
+
+        thread.seek_wait = not_assigned
+        consumer._next = {TP0: 90}
+        await consumer.rewind(0, 40)
+        assert TP0 not in consumer._next
+
+    asyncio.run(scenario())
+
+
 def test_a_seek_that_fails_while_the_flow_is_stopped_does_not_end_the_worker():
     """Trap: partitions may be taken away while the fetcher goes back to where it was."""
 

@@ -17,7 +17,7 @@ from ashi.recordings import BUNDLED
 from ashi.runtime.kafka import partition_of, read_topic
 from ashi.runtime.settings import Settings
 from ingest.recording import Line, read_recording
-from ingest.replay import PARTIAL_EXIT_STATUS, ReplayResult, replay, run_replay
+from ingest.replay import EXIT_PARTIAL, ReplayResult, replay, run_replay
 from ingest.venues import VENUES
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def test_a_truncated_gz_is_published_up_to_there_and_the_next_file_follows(
     cut = tmp_path / "cut.txt.gz"
     cut.write_bytes(first.read_bytes()[:40_000])
     summary = tmp_path / "summary.json"
-    assert run_replay(kafka_settings, "binance", [cut, second], summary=summary) == PARTIAL_EXIT_STATUS
+    assert run_replay(kafka_settings, "binance", [cut, second], summary=summary) == EXIT_PARTIAL
     written = json.loads(summary.read_text())
     assert "cut.txt.gz: the compressed data after line" in written["partial"]
     assert "cut.txt.gz: the compressed data after line" in capfd.readouterr().err
