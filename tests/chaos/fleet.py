@@ -80,7 +80,7 @@ class Worker:
         return '"event":"ready"' in said if self.aggregates else '"event":"storing candles"' in said
 
     def last_words(self) -> str:
-        return self.log.read_text(errors="replace")[-2_500:] or "(it said nothing)"
+        return self.log.read_text(errors="replace")[-6_000:] or "(it said nothing)"
 
 
 class Fleet:
@@ -173,7 +173,7 @@ class Fleet:
     def _judge(self, worker: Worker, status: int) -> None:
         if status in worker.expected:
             kind = f"{status} after {worker.why}"
-        elif status > 0 and (self.broker_away or time.monotonic() < self._broker_back_at + BROKER_GRACE_S):
+        elif status > 0 and self._lacks_broker() and "failed unexpectedly" not in worker.last_words():
             kind = f"{status} while the broker was away"
         else:
             kind = f"{status} UNEXPLAINED" + (f" after {worker.why}" if worker.why else "")
@@ -184,6 +184,9 @@ class Fleet:
             worker.start_at = time.monotonic() + 1.0
         worker.process, worker.thaw_at, worker.end_by = None, None, None
         worker.expected, worker.why = frozenset(), ""
+
+    def _lacks_broker(self) -> bool:
+        return self.broker_away or time.monotonic() < self._broker_back_at + BROKER_GRACE_S
 
     def wait(self, seconds: float) -> None:
         """Let time pass, as the schedule of faults has it."""
