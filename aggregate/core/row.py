@@ -17,6 +17,10 @@ NEVER: Final = -1
 """The `emitted` of a window that has not been emitted yet."""
 
 
+RECENT_US: Final = 86_400_000_000
+"""Trades appended longer than this after they were made come from a recording, not from a feed or its repair."""
+
+
 class WindowRules(msgspec.Struct, frozen=True):
     """What belongs to an epoch: with other rules the same trades give other candles.
 
@@ -78,11 +82,13 @@ def edge_of(rules: WindowRules, begins_at: int, first_traded_at: int) -> int:
     """The edge (µs) of a symbol that begins anew in a state that does not begin with the log.
 
     Windows that began before it may lack trades that are not read. `begins_at` is an upper bound for the time of all
-    of those, whatever their symbol: when the first record was appended, and a minute for clocks that are ahead. In a
-    recording of years ago that says nothing, but the symbol's own first trade does: trades before it that count are
-    not further ahead of it than the correction horizon.
+    of those: when the first record was appended, and a minute for clocks that are ahead. In a recording of days or
+    years ago that would be for ever; there the symbol's own first trade serves: those before it that count are not
+    further ahead of it than the correction horizon.
     """
-    return min(begins_at, first_traded_at + rules.horizon_us + rules.finest.length_us)
+    if begins_at - first_traded_at <= RECENT_US:
+        return begins_at
+    return first_traded_at + rules.horizon_us + rules.finest.length_us
 
 
 def is_late(rules: WindowRules, data_clock: int, floor: int, traded_at: int) -> bool:

@@ -42,6 +42,7 @@ class Broker:
     )
     committed: dict[int, int] = field(default_factory=dict)
     now_us: int = 0
+    earliest: dict[int, int] = field(default_factory=dict)
     written_at: dict[tuple[str, int | None], list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def keep(self, topic: str, partition: int | None, key: bytes | None, value: bytes, headers: list) -> None:
@@ -146,7 +147,7 @@ class Worker:
         owned = list(range(self.broker.partitions)) if partitions is None else partitions
         self.next = await self.pipeline.resume(
             {number: self.broker.committed.get(number) for number in owned},
-            dict.fromkeys(owned, 0),
+            {number: self.broker.earliest.get(number, 0) for number in owned},
             {number: len(self.broker.trades[number]) for number in owned},
         )
 

@@ -216,12 +216,12 @@ def test_a_state_that_begins_where_the_log_has_expired_emits_no_window_from_befo
             Trade("binance:A", str(n), Decimal(5), Decimal(1), None, START + n * 20_000_000, START + n * 20_000_000, n)
             for n in range(40)
         ]
-        broker.publish(log, log[-1].traded_at // 1000)
+        for trade in log:
+            broker.publish([trade], trade.traded_at // 1000)
         worker = Worker(broker, TIMEFRAMES, RULES)
         worker.next = await worker.pipeline.resume({0: None}, {0: 10}, {0: 40})
         await worker.run_to_end()
-        # Trades before the first that is read are ahead of it by the horizon at most, or they would have been late.
-        edge = log[10].traded_at + RULES.horizon_us + 60_000_000
+        edge = log[10].traded_at + 60_000_000  # when it was appended, and a minute for clocks that are ahead
         kept = {key: value for key, value in expected(log).items() if key[2] >= edge}
         assert stored(broker.candles()) == kept
         assert kept
@@ -262,16 +262,33 @@ def test_a_new_epoch_builds_the_state_anew_from_the_log_with_greater_versions():
     asyncio.run(scenario())
 
 
+def test_a_state_that_begins_in_an_old_recording_goes_by_the_trades_own_times():
+    async def scenario() -> None:
+        broker = Broker(partitions=1)
+        log = [make_plain(number, START + number * 20_000_000) for number in range(90)]
+        broker.publish(log, START // 1000 + 10**12)  # years later
+        worker = Worker(broker, TIMEFRAMES, RULES)
+        worker.next = await worker.pipeline.resume({0: None}, {0: 10}, {0: 90})
+        await worker.run_to_end()
+        edge = log[10].traded_at + RULES.horizon_us + 60_000_000
+        kept = {key: value for key, value in expected(log).items() if key[2] >= edge}
+        assert stored(broker.candles()) == kept
+        assert kept
+
+    asyncio.run(scenario())
+
+
 def test_a_new_epoch_may_begin_in_the_middle_of_the_log():
     async def scenario() -> None:
         log = [make_plain(number, START + number * 20_000_000) for number in range(90)]
         broker = Broker(partitions=1)
-        broker.publish(log, log[-1].traded_at // 1000)
+        for trade in log:
+            broker.publish([trade], trade.traded_at // 1000)
         worker = Worker(broker, TIMEFRAMES, RULES, begin={0: 25})
         await worker.start()
         assert worker.next == {0: 25}
         await worker.run_to_end()
-        edge = log[25].traded_at + RULES.horizon_us + 60_000_000
+        edge = log[25].traded_at + 60_000_000
         kept = {key: value for key, value in expected(log).items() if key[2] >= edge}
         assert stored(broker.candles()) == kept
 

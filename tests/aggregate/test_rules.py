@@ -179,6 +179,10 @@ def flat_candles_are_not_corrected(patch: Patch) -> None:
     )
 
 
+def no_left_edge(patch: Patch) -> None:
+    patch.setattr(pipeline_module, "edge_of", lambda *_: 0)
+
+
 def ids_are_kept_for_the_horizon_only(patch: Patch) -> None:
     patch.setattr(CandleAggregator, "ids_needed_from", lambda self, clock: clock - self.rules.horizon_us + 30_000_000)
 
@@ -225,14 +229,19 @@ RULES: list[Callable[[Patch], None]] = [
     a_chunk_closes_windows_before_all_of_it_is_in,
     no_corrections,
     flat_candles_are_not_corrected,
+    no_left_edge,
     ids_are_kept_for_the_horizon_only,
     settings_change_without_a_new_epoch,
     readers_keep_the_last_candle,
 ]
 
 
-def first_failure(seeds: int) -> int | None:
-    for seed in range(seeds):
+RARE = {a_chunk_closes_windows_before_all_of_it_is_in: 1300}
+"""Rules that only some rare history needs: where to begin to look, so that the test need not run them all."""
+
+
+def first_failure(seeds: int, begin: int = 0) -> int | None:
+    for seed in range(begin, begin + seeds):
         try:
             simulate(seed)
         except Exception:  # a wrong candle, or a state that no code expects
@@ -305,7 +314,7 @@ def test_rows_are_written_again_in_time_for_compaction_not_to_leave_only_the_lat
 @pytest.mark.parametrize("without", RULES, ids=lambda rule: rule.__name__)
 def test_without_any_one_rule_some_history_goes_wrong(without, monkeypatch):
     without(monkeypatch)
-    assert first_failure(SEEDS_TO_FAIL_WITHIN) is not None
+    assert first_failure(SEEDS_TO_FAIL_WITHIN, RARE.get(without, 0)) is not None
 
 
 if __name__ == "__main__":
