@@ -116,11 +116,20 @@ class Pipeline:
                 )
                 for number in committed
             }
+            self._show_positions()
             # They will be read again: acknowledging only lets Faust forget them, a commit needs `mark_durable`.
             for acknowledge in forgotten:
                 await acknowledge()
             _log.info("resumed", partitions={number: state.next for number, state in self._states.items()})
             return {number: state.next for number, state in self._states.items()}
+
+    def _show_positions(self) -> None:
+        """Of the partitions that are ours and of no others: what another worker does with them is for it to say."""
+        metrics.position.clear()
+        metrics.checkpoint_timestamp_seconds.clear()
+        for state in self._states.values():
+            durable = state.next - 1 if state.marker is None else state.marker.position
+            metrics.position.labels(state.number).set(durable)
 
     async def on_chunk(self, chunk: Chunk, acknowledge: Acknowledge) -> None:
         """Fold a chunk and send the candles it closed. It is acknowledged at the next checkpoint."""

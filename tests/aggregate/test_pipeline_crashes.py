@@ -14,6 +14,7 @@ from strategies import START
 
 from aggregate.core.row import WindowRules
 from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
+from ashi.runtime import metrics
 
 NAMES = ["1m", "5m", "1h"]
 TIMEFRAMES = parse_timeframes(",".join(NAMES))
@@ -404,5 +405,26 @@ def test_records_that_no_worker_survives_elsewhere_are_dead_letters_here():
         dead = broker.messages("trades.dead")
         assert len(dead) == 6
         assert all(len(key) <= 1000 for key, _, _ in dead)
+
+    asyncio.run(scenario())
+
+
+def test_the_position_metric_shows_the_partitions_that_are_owned_and_no_others():
+    def shown() -> dict[str, float]:
+        (family,) = metrics.position.collect()
+        return {sample.labels["partition"]: sample.value for sample in family.samples}
+
+    async def scenario() -> None:
+        broker = Broker(partitions=2)
+        broker.publish(disordered_trades(4, 30))
+        ends = {str(number): len(broker.trades[number]) - 1.0 for number in (0, 1)}
+        worker = Worker(broker, TIMEFRAMES, RULES)
+        await worker.start()
+        await worker.run_to_end()
+        assert shown() == ends
+        await worker.start([1])
+        assert shown() == {"1": ends["1"]}
+        await worker.start([])
+        assert shown() == {}
 
     asyncio.run(scenario())
