@@ -171,7 +171,6 @@ class Chaos:
         publisher.stop()
         self.timeline(f"published {len(publisher.acknowledged)} records, {publisher.sent_again} of them again")
         self._drain()
-        self._look_at_metrics()
         self.fleet.stop(self.fleet.workers)
         self._show_compaction()
         self.timeline("judging")
@@ -391,11 +390,31 @@ class Chaos:
                 self._must(reached, DRAIN_S, f"{group} has not read all of {topic}")
             except ChaosError as error:
                 raise ChaosError(f"{error}\nends {ends}, committed {seen}") from None
+            if topic == TRADES:
+                self._await_positions()
             self.timeline(f"{group} has read all of {topic}: {sum(ends.values())} records")
 
-    def _look_at_metrics(self) -> None:
-        """Every worker says that it lives, and none is behind; one says nothing of a partition it never read from."""
-        ends = asyncio.run(end_offsets(self._settings(), TRADES))
+    def _await_positions(self) -> None:
+        """Wait until the owner of each partition says that its state has come to the end.
+
+        Committed offsets alone do not tell: after a reconfiguration they are those of the epoch before, until the new
+        state has come further.
+        """
+        ends = {at: end - 1.0 for at, end in asyncio.run(end_offsets(self._settings(), TRADES)).items() if end}
+        seen: dict[int, float] = {}
+
+        def reached() -> bool:
+            seen.clear()
+            seen.update(self._positions())
+            return all(seen.get(number) == end for number, end in ends.items())
+
+        try:
+            self._must(reached, DRAIN_S, "the state has not come to the end of trades")
+        except ChaosError as error:
+            raise ChaosError(f"{error}: ashi_position says {seen}, trades ends at {ends}") from None
+
+    def _positions(self) -> dict[int, float]:
+        """What the workers that are ready say of their partitions; each of these must say that it lives."""
         positions: dict[int, float] = {}
         for worker in self.fleet.workers:
             if not worker.ready:
@@ -406,10 +425,8 @@ class Chaos:
                 raise ChaosError(f"{worker.name} does not live: {_get(f'{address}/live')}")
             for line in _get(f"{address}/metrics")[1].splitlines():
                 if line.startswith("ashi_position{"):
-                    number = int(line.split('"')[1])
-                    positions[number] = max(positions.get(number, -1), float(line.split()[-1]))
-        if not positions or any(position != ends[number] - 1 for number, position in positions.items()):
-            raise ChaosError(f"ashi_position says {positions}, and trades ends at {ends}")
+                    positions[int(line.split('"')[1])] = float(line.split()[-1])
+        return positions
 
     def _show_compaction(self) -> None:
         """That compaction has really happened: the changelogs have fewer records than offsets."""
