@@ -69,8 +69,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         if records is None or self.should_stop:
             return
         if not self.flow_active:
-            # Faust seeks to the committed offsets here. That could end after recovery has sought the right ones, or
-            # take up a state that is not recovered yet. What is dropped is missed by the next chunk, and read again.
+            await self._seek_while_stopped()
             return
         chunks = {tp: records.pop(tp) for tp in list(records) if tp.topic == TRADES}
         for tp, fetched in chunks.items():
@@ -83,6 +82,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         for tp, record in self.scheduler.iterate(records):
             if self._may_deliver(tp, active, generation):
                 yield tp, self._to_message(tp, record)
+
+    async def _seek_while_stopped(self) -> None:
+        """What was fetched is dropped, so go back; whatever fails here, recovery seeks again when the flow resumes."""
+        try:
+            await self.perform_seek()
+        except Exception as error:
+            _log.warning("partitions were taken away while seeking", error=repr(error))
 
     def _may_deliver(self, tp: TP, active: set[TP] | None, generation: int) -> bool:
         return (
