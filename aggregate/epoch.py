@@ -16,8 +16,8 @@ from ashi.contracts.topics import (
     MARKERS_TABLE,
     META,
     TRADES,
-    TopicSpec,
     changelog_topic,
+    state_topics,
     topic_specs,
 )
 from ashi.runtime.groups import members
@@ -25,7 +25,7 @@ from ashi.runtime.kafka import make_producer, read_topic
 from ashi.runtime.offsets import end_offsets, first_append_time, offsets_at
 from ashi.runtime.parsers import format_duration
 from ashi.runtime.settings import Settings
-from ashi.runtime.topics import create_topics, grow_topics, partitions_of, require_topics
+from ashi.runtime.topics import create_topics, grow_topics, partition_counts, require_topics
 
 EPOCH_KEY: Final = b"epoch"
 
@@ -131,12 +131,14 @@ async def reconfigure(settings: Settings, begin_at_us: int | None = None) -> tup
     before = await _read_epoch(settings)
     if before is not None and before.epoch >= MAX_EPOCH:
         raise StateError(f"epoch {MAX_EPOCH} is the last one: give this deployment topics of its own")
-    partitions = len(await end_offsets(settings, TRADES))
-    state_topics = _state_topics(settings, partitions)
-    before_growth = await partitions_of(settings, changelog_topic(MARKERS_TABLE))
-    await create_topics(settings, state_topics)
-    await grow_topics(settings, state_topics)
-    begin = await _begin(settings, begin_at_us, before_growth or partitions, partitions)
+    counts = await partition_counts(settings)
+    partitions = counts[TRADES]
+    names = set(state_topics(settings.timeframes))
+    specs = [spec for spec in topic_specs(partitions, settings.timeframes) if spec.name in names]
+    await create_topics(settings, specs)
+    await grow_topics(settings, specs)
+    before_growth = counts.get(changelog_topic(MARKERS_TABLE), partitions)
+    begin = await _begin(settings, begin_at_us, before_growth, partitions)
     after = _make_epoch(settings, 0 if before is None else before.epoch + 1, begin)
     await _write_epoch(settings, after)
     return before, after
@@ -152,11 +154,6 @@ async def _begin(
             return await end_offsets(settings, TRADES)
         return await offsets_at(settings, TRADES, max(grown_at_ms, (begin_at_us or 0) // 1000))
     return None if begin_at_us is None else await offsets_at(settings, TRADES, begin_at_us // 1000)
-
-
-def _state_topics(settings: Settings, partitions: int) -> list[TopicSpec]:
-    prefix = changelog_topic("").removesuffix("-changelog")
-    return [spec for spec in topic_specs(partitions, settings.timeframes) if spec.name.startswith(prefix)]
 
 
 async def _read_epoch(settings: Settings) -> Epoch | None:

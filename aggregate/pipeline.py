@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from aggregate.chunk import Chunk, ChunkDecoder, Rejected
+from aggregate.chunk import Chunk, ChunkDecoder, LogRecord, Rejected
 from aggregate.core.row import WindowRules, edge_of, is_late
 from aggregate.core.rowcodec import Marker, encode
 from aggregate.core.symbol import LateTrade, SymbolAggregator
@@ -239,20 +239,21 @@ class Pipeline:
         for trade, offset, data_clock in late:
             record = chunk.records[bisect_left(chunk.records, offset, key=lambda record: record.offset)]
             kind, reason = explain_late(self._rules, trade, data_clock)
-            source = f"{TRADES}/{chunk.partition}/{offset}"
-            letter = dead_letter(TRADES_LATE, key=record.key, value=record.value or b"", reason=reason, source=source)
-            await self._send(letter.topic, letter.key, letter.value, letter.headers)
+            await self._send_letter(TRADES_LATE, chunk, record, reason)
             metrics.trades_late.labels(kind).inc()
 
     async def _send_rejected(self, chunk: Chunk, rejected: Sequence[Rejected]) -> None:
         if rejected:
-            first = f"{TRADES}/{chunk.partition}/{rejected[0].record.offset}: {rejected[0].reason[:300]}"
+            first = f"{_source(chunk, rejected[0].record)}: {rejected[0].reason[:300]}"
             _log.warning("records are no trades, sent to trades.dead", count=len(rejected), first=first)
         for record, reason, kind in rejected:
-            source = f"{TRADES}/{chunk.partition}/{record.offset}"
-            letter = dead_letter(TRADES_DEAD, key=record.key, value=record.value or b"", reason=reason, source=source)
-            await self._send(letter.topic, letter.key, letter.value, letter.headers)
+            await self._send_letter(TRADES_DEAD, chunk, record, reason)
             metrics.dead_letters.labels("aggregate", kind).inc()
+
+    async def _send_letter(self, topic: str, chunk: Chunk, record: LogRecord, reason: str) -> None:
+        source = _source(chunk, record)
+        letter = dead_letter(topic, key=record.key, value=record.value or b"", reason=reason, source=source)
+        await self._send(letter.topic, letter.key, letter.value, letter.headers)
 
     async def _write_rows(self, state: PartitionState) -> None:
         now_s = self._monotonic_s()
@@ -286,6 +287,10 @@ class Pipeline:
         pending, self._unacknowledged = self._unacknowledged, []
         if pending:
             await asyncio.gather(*pending)
+
+
+def _source(chunk: Chunk, record: LogRecord) -> str:
+    return f"{TRADES}/{chunk.partition}/{record.offset}"
 
 
 def explain_late(rules: WindowRules, trade: Trade, data_clock: int) -> tuple[str, str]:

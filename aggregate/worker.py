@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -12,12 +13,11 @@ from aggregate.app import AggregateApp, make_app
 from aggregate.epoch import agree_on_epoch
 from aggregate.lease import Lease
 from ashi.contracts.errors import AshiError, BrokerError, StateError
-from ashi.contracts.topics import MARKERS_TABLE, META, TRADES, changelog_topic, table_name, topic_specs
+from ashi.contracts.topics import META, TRADES, state_topics, topic_specs
 from ashi.runtime.logs import get_logger
-from ashi.runtime.offsets import end_offsets
 from ashi.runtime.service import Service, run_service
 from ashi.runtime.settings import Settings
-from ashi.runtime.topics import require_topics, topic_setting
+from ashi.runtime.topics import partition_counts, require_topics, topic_setting
 
 _WATCH_INTERVAL_S: Final = 0.25
 _COLLECT_EVERY_S: Final = 30.0
@@ -33,10 +33,11 @@ def run_aggregate(settings: Settings) -> int:
 async def aggregate(service: Service) -> None:
     """The worker's main coroutine. Raises an AshiError when it must stop, saying why."""
     settings = service.settings
-    await require_topics(settings, [META])
+    await require_topics(settings, [META, TRADES])
     epoch = await agree_on_epoch(settings)
-    partitions = len(await end_offsets(settings, TRADES))
-    await _check_topics(settings, partitions)
+    counts = await partition_counts(settings)
+    partitions = counts[TRADES]
+    await _check_topics(settings, counts)
     lease = Lease(settings.session_timeout_us)
     with tempfile.TemporaryDirectory(prefix="ashi-aggregate-") as datadir:
         app = make_app(settings, epoch, partitions, lease, Path(datadir))
@@ -51,8 +52,12 @@ async def aggregate(service: Service) -> None:
             ticking.cancel()
 
 
-async def _check_topics(settings: Settings, partitions: int) -> None:
-    """Raise BrokerError or StateError unless all topics are there and those of the state fit to `trades`."""
+async def _check_topics(settings: Settings, counts: Mapping[str, int]) -> None:
+    """Raise BrokerError or StateError unless all topics are there and those of the state fit to `trades`.
+
+    `counts`: the partitions of each topic.
+    """
+    partitions = counts[TRADES]
     specs = topic_specs(partitions, settings.timeframes)
     await require_topics(settings, [spec.name for spec in specs])
     if settings.quiet_close and await topic_setting(settings, TRADES, "message.timestamp.type") != "LogAppendTime":
@@ -61,13 +66,11 @@ async def _check_topics(settings: Settings, partitions: int) -> None:
             "close by the clocks of whoever publishes: `ashi topics check` says how to set it; or set "
             "ASHI_QUIET_CLOSE=off"
         )
-    tables = [MARKERS_TABLE, *(table_name(timeframe) for timeframe in settings.timeframes)]
-    for topic in map(changelog_topic, tables):
-        there = len(await end_offsets(settings, topic))
-        if there != partitions:
+    for topic in state_topics(settings.timeframes):
+        if counts.get(topic) != partitions:
             raise StateError(
-                f"topic {topic} has {there} partitions and {TRADES} has {partitions}: they must be the same, and the "
-                "symbols have moved. Stop all aggregate workers, then run `ashi aggregate reconfigure`"
+                f"topic {topic} has {counts.get(topic)} partitions and {TRADES} has {partitions}: they must be the "
+                "same, and the symbols have moved. Stop all aggregate workers, then run `ashi aggregate reconfigure`"
             )
 
 

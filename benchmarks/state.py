@@ -25,7 +25,7 @@ from trades import make_messages, publish
 
 from ashi.cli.broker import Broker
 from ashi.cli.children import spawn, stop_all
-from ashi.contracts.topics import AGGREGATE_APP, MARKERS_TABLE, changelog_topic, table_name, topic_specs
+from ashi.contracts.topics import AGGREGATE_APP, state_topics, topic_specs
 from ashi.runtime.kafka import read_topic
 from ashi.runtime.settings import Settings
 from ashi.runtime.topics import create_topics
@@ -59,8 +59,8 @@ async def changelog_bytes(settings: Settings, env: dict[str, str], seconds: int,
     finally:
         stop_all([worker], 20)
     size = 0
-    for table in [MARKERS_TABLE, *(table_name(timeframe) for timeframe in settings.timeframes)]:
-        async for record in read_topic(settings, changelog_topic(table)):
+    for topic in state_topics(settings.timeframes):
+        async for record in read_topic(settings, topic):
             size += len(record.key or b"") + len(record.value or b"")
     return size / len(messages)
 

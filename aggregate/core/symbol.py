@@ -107,7 +107,7 @@ class SymbolAggregator:
         all_new = numbers is not None and finest.ids.all_new(numbers)
         late: list[LateTrade] = []
         duplicates = 0
-        # The row's own clock stands still until the trades are in: a merge closes the windows that it says are due.
+        # The row's own clock stands still until the trades are in: it says which windows are due.
         clock = row.data_clock
         groups: dict[int, tuple[list[Trade], list[int], list[int]]] = {}
         start = end = 0  # the finest window of the trade before: most trades fall into the same one

@@ -70,10 +70,10 @@ def topics_create(_: argparse.Namespace) -> int:
 
     from ashi.contracts.topics import TRADES, topic_specs
     from ashi.runtime.settings import Settings
-    from ashi.runtime.topics import create_topics, partitions_of
+    from ashi.runtime.topics import create_topics, partition_counts
 
     settings = Settings.from_environment()
-    partitions = asyncio.run(partitions_of(settings, TRADES)) or settings.partitions
+    partitions = asyncio.run(partition_counts(settings)).get(TRADES, settings.partitions)
     if partitions != settings.partitions:
         _say(
             f"topic {TRADES} has {partitions} partitions, so the others get as many and ASHI_PARTITIONS="

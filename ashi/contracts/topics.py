@@ -42,6 +42,11 @@ def changelog_topic(table: str) -> str:
     return f"{AGGREGATE_APP}-{table}-changelog"
 
 
+def state_topics(timeframes: Sequence[Timeframe]) -> list[str]:
+    """The changelogs that hold the state of the aggregate workers, each with as many partitions as `trades`."""
+    return [changelog_topic(table) for table in (MARKERS_TABLE, *map(table_name, timeframes))]
+
+
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
     """A topic as it must be: its name, partitions (None: one) and topic settings in Kafka's own names."""
@@ -68,7 +73,6 @@ def topic_specs(partitions: int, timeframes: Sequence[Timeframe]) -> tuple[Topic
         # A row is written whole, whatever it holds; the default of 1 MB is less than the widest ones need.
         "max.message.bytes": str(MAX_ROW_BYTES),
     }
-    tables = [MARKERS_TABLE, *(table_name(timeframe) for timeframe in timeframes)]
     return (
         TopicSpec(TRADES, partitions, delete(7, message_timestamp_type="LogAppendTime")),
         TopicSpec(CANDLES, partitions, delete(90)),
@@ -77,5 +81,5 @@ def topic_specs(partitions: int, timeframes: Sequence[Timeframe]) -> tuple[Topic
         TopicSpec(TRADES_DEAD, partitions, delete(30)),
         TopicSpec(CANDLES_DEAD, partitions, delete(30)),
         TopicSpec(META, 1, {"cleanup.policy": "compact"}),
-        *(TopicSpec(changelog_topic(table), partitions, changelog) for table in tables),
+        *(TopicSpec(topic, partitions, changelog) for topic in state_topics(timeframes)),
     )

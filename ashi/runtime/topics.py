@@ -116,11 +116,10 @@ async def require_topics(settings: Settings, names: Iterable[str]) -> None:
         )
 
 
-async def partitions_of(settings: Settings, topic: str) -> int | None:
-    """How many partitions a topic has; None when there is no such topic."""
+async def partition_counts(settings: Settings) -> dict[str, int]:
+    """How many partitions each topic there is has."""
     async with admin_client(settings) as client:
-        partitions = (await partitions_of_topics(client)).get(topic)
-    return None if partitions is None else len(partitions)
+        return {name: len(partitions) for name, partitions in (await partitions_of_topics(client)).items()}
 
 
 async def topic_setting(settings: Settings, topic: str, name: str) -> str | None:
