@@ -183,9 +183,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
             {tp.partition: ends[tp] for tp in partitions},
         )
         for tp in partitions:
-            start = starts[tp.partition]
+            start, committed = starts[tp.partition], self._committed_offset.get(tp)
             self._durable.pop(tp, None)
-            self._committed_offset[tp] = start or None
+            if start > (committed or 0):  # what a new state never reads must not look like lag for ever
+                self._acked[tp].clear()  # Faust commits only partitions that it has an entry for
+                self._durable[tp] = start
+            else:
+                self._committed_offset[tp] = start or None
             await self.rewind(tp.partition, start)
 
     def _trades_partitions(self) -> list[TP]:

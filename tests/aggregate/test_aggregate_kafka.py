@@ -50,6 +50,13 @@ def steady_trades(count: int, seed: int = 1) -> list[Trade]:
     return log
 
 
+def at(trade: Trade, traded_at: int) -> Trade:
+    """The trade at another time, and so another trade."""
+    return msgspec.structs.replace(
+        trade, traded_at=traded_at, received_at=traded_at, trade_id=f"{trade.trade_id}-{traded_at}"
+    )
+
+
 async def publish(settings: Settings, trades: list[Trade], **options: Any) -> None:
     producer = make_producer(settings, **options)
     await producer.start()
@@ -266,6 +273,18 @@ def test_reconfigure_waits_for_no_worker_and_then_builds_the_state_anew(kafka_se
     asyncio.run(scenario())
 
 
+def test_what_a_new_state_never_reads_is_no_lag(kafka_settings, start_stage):
+    async def scenario() -> None:
+        await publish(kafka_settings, steady_trades(500))
+        done = start_stage("aggregate", "reconfigure", "--from", "2100-01-01")
+        assert await asyncio.to_thread(done.process.wait, 60) == 0, done.log.read_text()
+        start_stage("aggregate")
+        await aggregated(kafka_settings)
+        assert not await messages(kafka_settings, CANDLES)
+
+    asyncio.run(scenario())
+
+
 def test_a_topic_that_has_grown_or_was_made_anew_stops_the_worker_until_it_is_reconfigured(kafka_settings, start_stage):
     async def scenario() -> None:
         log = steady_trades(2_000, seed=6)
@@ -280,22 +299,24 @@ def test_a_topic_that_has_grown_or_was_made_anew_stops_the_worker_until_it_is_re
         assert await asyncio.to_thread(refused.process.wait, 40) == 1
         assert "has 8 partitions and trades has 12" in refused.log.read_text()
         # What came before symbols moved is not read again, and what was open then may be incomplete: never sent.
-        later = [
-            msgspec.structs.replace(each, traded_at=moved, received_at=moved, trade_id=f"later-{each.trade_id}")
-            for each in log
-            for moved in [each.traded_at + 600_000_000]
-        ]
-        await publish(kafka_settings, later)
+        moved = [at(trade, trade.traded_at + 600_000_000) for trade in log]
+        await publish(kafka_settings, moved)
         done = start_stage("aggregate", "reconfigure")
         assert await asyncio.to_thread(done.process.wait, 60) == 0, done.log.read_text()
         start_stage("aggregate")
         await aggregated(kafka_settings)
+        begin = max(trade.traded_at for trade in moved) + 600_000_000
+        after = [at(trade, begin + number * 300_000) for number, trade in enumerate(log)]
+        await publish(kafka_settings, after)
+        await aggregated(kafka_settings)
         assert not await messages(kafka_settings, TRADES_DEAD)
         candles = [decode_candle(record.value) for record in await messages(kafka_settings, CANDLES)]
-        right = closed(candles_of(timely(log + later, "1m", 120_000_000), NAMES), log + later, 2_000_000)
+        trades = log + moved + after
+        right = closed(candles_of(timely(trades, "1m", 120_000_000), NAMES), trades, 2_000_000)
         anew = stored([candle for candle in candles if candle.version >= 2**40])
         assert {key: right[key] for key in anew} == anew
-        quarter = max(trade.traded_at for trade in log) + 600_000_000 + 200_000_000
-        assert {key for key in right if key[2] >= quarter and right[key]["trade_count"]} <= set(anew)
+        complete = {key for key in right if key[2] >= begin + 240_000_000 and right[key]["trade_count"]}
+        assert complete
+        assert complete <= set(anew)
 
     asyncio.run(scenario())
