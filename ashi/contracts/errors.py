@@ -7,6 +7,7 @@ Every message says what was wrong, where, and what to do.
     ├── ContractError         a trade, candle, symbol or timeframe breaks the contract
     ├── BrokerError           Kafka cannot be started, reached, or lacks a topic
     ├── RecordingError        a recording cannot be read
+    ├── VenueError            an exchange cannot be reached, or has no such market
     ├── StorageError          a store refuses to be opened or written
     └── StateError            continuing would lose or spoil candles
 """
@@ -43,6 +44,10 @@ class BrokerError(AshiError):
 
 class RecordingError(AshiError):
     """A recording cannot be read, in whole or from some place on."""
+
+
+class VenueError(AshiError):
+    """An exchange cannot be reached, refuses what is asked of it, or has no such market."""
 
 
 class StorageError(AshiError):

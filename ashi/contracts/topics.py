@@ -15,6 +15,8 @@ CANDLES_LIVE: Final = "candles.live"
 TRADES_LATE: Final = "trades.late"
 TRADES_DEAD: Final = "trades.dead"
 CANDLES_DEAD: Final = "candles.dead"
+FEED_STATUS: Final = "feed.status"
+FEED_GAPS: Final = "feed.gaps"
 META: Final = "ashi.meta"
 
 AGGREGATE_APP: Final = "ashi-aggregate"
@@ -80,6 +82,8 @@ def topic_specs(partitions: int, timeframes: Sequence[Timeframe]) -> tuple[Topic
         TopicSpec(TRADES_LATE, partitions, delete(30)),
         TopicSpec(TRADES_DEAD, partitions, delete(30)),
         TopicSpec(CANDLES_DEAD, partitions, delete(30)),
+        TopicSpec(FEED_STATUS, partitions, {"cleanup.policy": "compact"}),
+        TopicSpec(FEED_GAPS, partitions, delete(90)),
         TopicSpec(META, 1, {"cleanup.policy": "compact"}),
         *(TopicSpec(topic, partitions, changelog) for topic in state_topics(timeframes)),
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ashi.runtime.parsers import (
     duration_between,
+    endpoint,
     integer_between,
     one_of,
     parse_bootstrap,
@@ -76,6 +77,7 @@ _DURATIONS: Final = {
     "ASHI_CORRECTION_HORIZON",
     "ASHI_CHECKPOINT_INTERVAL",
     "ASHI_SESSION_TIMEOUT",
+    "ASHI_REPAIR_PATIENCE",
     "ASHI_SINK_BATCH_INTERVAL",
 }
 
@@ -156,6 +158,40 @@ CATALOGUE: Final[tuple[Setting, ...]] = (
         duration_between("6s", "30m"),
         "10s",
         "How long a worker may be silent before its partitions are given to others.",
+    ),
+    Setting(
+        "ASHI_WEBSOCKET_URL",
+        endpoint("ws", "wss"),
+        None,
+        "Websocket that live feeds are read from: a proxy, or a simulator.",
+        when_unset="the venue's own",
+    ),
+    Setting(
+        "ASHI_REST_URL",
+        endpoint("http", "https"),
+        None,
+        "REST interface that feeds are repaired from: a proxy, or a simulator.",
+        when_unset="the venue's own",
+    ),
+    Setting(
+        "ASHI_BINANCE_API_KEY",
+        Secret,
+        None,
+        "API key for `historicalTrades` of Binance USD-M; without one only its latest 1,000 trades can be repaired.",
+        secret=True,
+    ),
+    Setting(
+        "ASHI_FEED_BUFFER",
+        integer_between(1_000, 10_000_000),
+        "100000",
+        "Trades that an ingest worker keeps in memory while Kafka is slow or a repair goes on (about 1 KB each); with "
+        "more it closes its connections, and repairs later.",
+    ),
+    Setting(
+        "ASHI_REPAIR_PATIENCE",
+        duration_between("1s", "1d"),
+        "5m",
+        "How long live trades wait for a repair that the venue does not answer; then the gap is reported as lost.",
     ),
     Setting(
         "ASHI_STORAGE",

@@ -57,6 +57,50 @@ dead_letters = _counter(
     "all", "dead_letters", "Messages that could not be used, by class of reason.", "stage", "reason"
 )
 
+feed_connections = _gauge("ingest", "feed_connections", "Websocket connections that are open.", "venue")
+feed_symbols = _gauge(
+    "ingest",
+    "feed_symbols",
+    "Symbols by state: connected, silent, repairing or down.",
+    "venue",
+    "state",
+)
+reconnects = _counter(
+    "ingest", "reconnects", "Connections that ended, by reason: see docs/venues.md.", "venue", "reason"
+)
+subscriptions = _counter(
+    "ingest", "subscriptions", "Subscriptions by outcome: accepted, refused or unanswered.", "venue", "outcome"
+)
+duplicates_removed = _counter(
+    "ingest", "duplicates_removed", "Trades that came again and were not published again.", "venue"
+)
+feed_holes = _counter(
+    "ingest",
+    "feed_holes",
+    "Stretches without trades by outcome: found, then repaired, absent (the venue has none there either) or lost.",
+    "venue",
+    "outcome",
+)
+trades_recovered = _counter("ingest", "trades_recovered", "Trades fetched over REST and published.", "venue")
+rest_requests = _counter("ingest", "rest_requests", "REST requests: ok, limited, failed.", "venue", "outcome")
+trades_held = _gauge(
+    "ingest", "trades_held", "Trades in memory: waiting for a repair or for Kafka to take them.", "venue"
+)
+trade_delay_seconds = _histogram(
+    "ingest",
+    "trade_delay_seconds",
+    "From the venue's time of a trade to Kafka's acknowledgment, the oldest trade of each batch; clocks may differ.",
+    "venue",
+    buckets=_SECONDS,
+)
+frame_to_ack_seconds = _histogram(
+    "ingest",
+    "frame_to_ack_seconds",
+    "From the receipt of a live frame to Kafka's acknowledgment, the oldest trade of each batch.",
+    "venue",
+    buckets=_SECONDS,
+)
+
 trades_aggregated = _counter("aggregate", "trades_aggregated", "Trades folded into candles.", "partition")
 candles_emitted = _counter(
     "aggregate", "candles_emitted", "Candles sent to topic candles, by kind: closed or corrected.", "timeframe", "kind"

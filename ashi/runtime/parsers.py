@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from ashi.contracts.errors import ContractError
 from ashi.contracts.timeframe import Timeframe, parse_timeframes
@@ -125,6 +126,18 @@ def parse_url(text: str) -> str:
     if _URL.fullmatch(text) is None:
         raise ValueError("write a URL, such as sqlite:////var/lib/ashi/candles.db (four slashes: an absolute path)")
     return text
+
+
+def endpoint(*schemes: str) -> Callable[[str], str]:
+    """A parser of the address of a server in one of `schemes`; a slash at its end is left out."""
+
+    def parse(text: str) -> str:
+        parts = urlsplit(text)
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(f"write an address such as {schemes[-1]}://127.0.0.1:8080")
+        return text.rstrip("/")
+
+    return parse
 
 
 def redact_url(url: str) -> str:

@@ -53,6 +53,11 @@ class Settings:
     flat_candles: int
     checkpoint_interval_us: int
     session_timeout_us: int
+    websocket_url: str | None
+    rest_url: str | None
+    binance_api_key: Secret | None
+    feed_buffer: int
+    repair_patience_us: int
     storage: str = field(repr=False)
     sink_batch_size: int
     sink_batch_interval_us: int

@@ -9,7 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from ashi.runtime import metrics
 
 ROOT = Path(__file__).parents[2]
-ALLOWED_LABELS = {"venue", "outcome", "stage", "reason", "partition", "timeframe", "kind", "sink"}
+ALLOWED_LABELS = {"venue", "outcome", "state", "stage", "reason", "partition", "timeframe", "kind", "sink"}
 
 
 def test_the_document_of_the_metrics_is_up_to_date() -> None:
