@@ -1,0 +1,209 @@
+"""The order and identity of one symbol's trades: what comes live and what is repaired become one sequence, each once.
+
+Pure: no I/O and no clock but the one it is told. What a feed publishes is the answer of its methods:
+
+    down ── begin_repair ──▶ repairing ── end_repair ──▶ live ── disconnected ──▶ down
+                                 ▲                         │
+                                 └───── begin_repair ──────┘   (a hole in contiguous ids)
+
+While a feed is not live, what comes live is held: a repair is published before it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import StrEnum
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ashi.contracts.trade import Trade
+
+TAIL: Final = 200
+"""Trades published last that are kept whole: where a repair begins."""
+KNOWN: Final = 10_000
+"""Ids that are remembered. What is older than all of them counts as known: no venue repeats itself from so far back."""
+
+
+class Mode(StrEnum):
+    """What a feed does with live trades: hold them (no connection yet, or a repair goes on) or let them pass."""
+
+    DOWN = "down"
+    REPAIRING = "repairing"
+    LIVE = "live"
+
+
+class Hole(NamedTuple):
+    """Ids that should have come between two trades that did: `first` to `last` are missing, as found at `found_s`."""
+
+    first: int
+    last: int
+    found_s: float
+
+
+class SymbolFeed:
+    """The trades of one symbol on their way to be published.
+
+    Attributes:
+        symbol: `venue:MARKET`.
+        mode: see `Mode`.
+        duplicates: trades that came again and were left out, so far.
+        hole: the hole that held trades wait behind; None when there is none. Only where ids are contiguous.
+
+    """
+
+    def __init__(self, symbol: str, *, contiguous: bool, ordered_ids: bool = True, tail: Sequence[Trade] = ()) -> None:
+        """Go on after `tail`, the trades published last, oldest first.
+
+        `contiguous`: each trade's `sequence` is that of the one before plus 1. `ordered_ids`: `sequence` is an id of
+        the venue that grows from trade to trade; without such ids, age is told by the time of trade.
+        """
+        self.symbol = symbol
+        self.mode = Mode.DOWN
+        self.duplicates = 0
+        self.hole: Hole | None = None
+        self._contiguous = contiguous
+        self._ordered_ids = ordered_ids
+        self._tail: deque[Trade] = deque(maxlen=TAIL)
+        self._known: dict[str, int] = {}
+        self._floor = -1
+        self._last = -1
+        self._held: dict[str, Trade] = {}
+        self._held_sequences: dict[int, Trade] = {}
+        for trade in tail:
+            self._learn(trade)
+        if tail:
+            self._floor = min(map(self._age, tail)) - (1 if ordered_ids else 0)
+
+    @property
+    def held(self) -> int:
+        """How many live trades wait here."""
+        return len(self._held)
+
+    @property
+    def tail(self) -> list[Trade]:
+        """The trades published last, at most 200, oldest first."""
+        return list(self._tail)
+
+    def first_held(self) -> Trade | None:
+        """The live trade up to which a repair has to reach; None when none has come yet."""
+        if self._contiguous and self._held_sequences:
+            return self._held_sequences[min(self._held_sequences)]
+        return next(iter(self._held.values()), None)
+
+    def begin_repair(self) -> list[Trade]:
+        """From now on live trades are held. Gives `tail`: what is missing comes after it."""
+        self.mode = Mode.REPAIRING
+        return self.tail
+
+    def disconnected(self) -> None:
+        """The connection is gone. What was held is let go: it is not published yet, so the next repair brings it."""
+        self.mode = Mode.DOWN
+        self.hole = None
+        self._held.clear()
+        self._held_sequences.clear()
+
+    def on_live(self, trades: Iterable[Trade], now_s: float) -> list[Trade]:
+        """Trades came over the connection. Gives what may be published now, in order."""
+        passed: list[Trade] = []
+        for trade in trades:
+            if self._is_known(trade) or trade.trade_id in self._held:
+                self.duplicates += 1
+            elif self.mode is not Mode.LIVE or self._is_beyond_hole(trade):
+                self._hold(trade)
+            else:
+                self._learn(trade)
+                passed.append(trade)
+        if self._held_sequences and self.mode is Mode.LIVE:
+            passed += self._fill()
+            self._look_for_hole(now_s)
+        return passed
+
+    def on_repaired(self, trades: Iterable[Trade]) -> list[Trade]:
+        """Trades were fetched. Gives those that have not been published, in the order given."""
+        new: list[Trade] = []
+        for trade in trades:
+            if not self._is_known(trade):
+                self._learn(trade)
+                new.append(trade)
+                if self._held.pop(trade.trade_id, None) is not None:
+                    self._held_sequences.pop(trade.sequence, None)
+        return new
+
+    def end_repair(self, now_s: float) -> list[Trade]:
+        """All that can be got has been. Gives the live trades that were held, up to the next hole; the feed is live.
+
+        Ids that are still missing in front of them are given up: the venue has none, or they are lost.
+        """
+        self.mode = Mode.LIVE
+        self.hole = None
+        held = [trade for trade in self._held.values() if not self._is_known(trade)]
+        self.duplicates += len(self._held) - len(held)
+        if self._contiguous and held:
+            self._held_sequences = {trade.sequence: trade for trade in held}
+            self._held = {trade.trade_id: trade for trade in held}
+            late = [sequence for sequence in self._held_sequences if sequence <= self._last]
+            passed = [self._release(sequence) for sequence in late]
+            if self._held_sequences:
+                self._last = max(self._last, min(self._held_sequences) - 1)
+            passed += self._fill()
+            self._look_for_hole(now_s)
+            return passed
+        self._held.clear()
+        self._held_sequences.clear()
+        for trade in held:
+            self._learn(trade)
+        return held
+
+    def missing(self) -> int:
+        """How many ids the hole in front of the held trades has; 0 without one, or where ids are not contiguous."""
+        beyond = [sequence for sequence in self._held_sequences if sequence > self._last]
+        return min(beyond) - self._last - 1 if beyond and self._last >= 0 else 0
+
+    def _hold(self, trade: Trade) -> None:
+        self._held[trade.trade_id] = trade
+        if self._contiguous:
+            self._held_sequences[trade.sequence] = trade
+
+    def _is_beyond_hole(self, trade: Trade) -> bool:
+        return self._contiguous and 0 <= self._last < trade.sequence - 1
+
+    def _fill(self) -> Iterator[Trade]:
+        """What continues the sequence without a hole."""
+        while (sequence := self._last + 1) in self._held_sequences:
+            yield self._release(sequence)
+
+    def _release(self, sequence: int) -> Trade:
+        trade = self._held_sequences.pop(sequence)
+        del self._held[trade.trade_id]
+        self._learn(trade)
+        return trade
+
+    def _look_for_hole(self, now_s: float) -> None:
+        if not self._held_sequences:
+            self.hole = None
+        elif self.hole is None or self.hole.first != self._last + 1:
+            self.hole = Hole(self._last + 1, min(self._held_sequences) - 1, now_s)
+
+    def _age(self, trade: Trade) -> int:
+        return trade.sequence if self._ordered_ids else trade.traded_at
+
+    def _is_known(self, trade: Trade) -> bool:
+        return trade.trade_id in self._known or self._age(trade) <= self._floor
+
+    def _learn(self, trade: Trade) -> None:
+        age = trade.sequence if self._ordered_ids else trade.traded_at
+        self._known[trade.trade_id] = age
+        self._tail.append(trade)
+        self._last = max(self._last, trade.sequence)
+        if len(self._known) >= 2 * KNOWN:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Half of the ids, those published first: one pass for many trades."""
+        oldest = list(islice(self._known.items(), len(self._known) - KNOWN))
+        self._floor = max(self._floor, *(age for _, age in oldest))
+        for trade_id, _ in oldest:
+            del self._known[trade_id]
