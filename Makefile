@@ -22,8 +22,8 @@ $(STAMP): requirements.lock pyproject.toml
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(STAMP)  ## real recordings through the whole flow on this machine
-	@.venv/bin/ashi demo
+demo: $(STAMP)  ## real recordings through the whole flow on this machine; LIVE=1 reads the exchanges
+	@.venv/bin/ashi demo $(if $(LIVE),--live)
 
 test: $(STAMP)  ## all tests, also those that need a broker (they start it themselves)
 	.venv/bin/pytest

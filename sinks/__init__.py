@@ -1,1 +1,1 @@
-"""The last stage: topic `candles` into stores. One module per store (`sqlite`), one worker for all of them."""
+"""The last stage: topics `candles` and `feed.gaps` into stores. One module per store (`sqlite`), one worker."""

@@ -1,11 +1,11 @@
-"""The worker's side of Kafka: topic `candles` in, offsets and dead letters out."""
+"""The worker's side of Kafka: topics `candles` and `feed.gaps` in, offsets and dead letters out."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ashi.contracts.topics import CANDLES, CANDLES_DEAD
+from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS
 from ashi.runtime.groups import NEVER_LEAVE_MS, commit, rewind
 from ashi.runtime.kafka import broker_errors, make_consumer, make_producer
 from ashi.runtime.topics import require_topics
@@ -20,7 +20,7 @@ BURY_TIMEOUT_S: Final = 30.0
 
 
 class Record(Protocol):
-    """A record of topic `candles`, as the client library gives it."""
+    """A record of topic `candles` or `feed.gaps`, as the client library gives it."""
 
     topic: str
     partition: int
@@ -29,7 +29,7 @@ class Record(Protocol):
     value: bytes | None
 
 
-class CandleLog(Protocol):
+class SinkLog(Protocol):
     """What the worker needs of Kafka; a partition is an opaque key."""
 
     async def poll(self, most: int, wait_s: float) -> Mapping[Any, Sequence[Record]]:
@@ -48,12 +48,14 @@ class KafkaLog:
     def __init__(self, settings: Settings, group: str) -> None:
         self._settings = settings
         # While the store is away nothing is polled, for hours if need be, and the worker stays in its group.
-        self._consumer = make_consumer(settings, CANDLES, group_id=group, max_poll_interval_ms=NEVER_LEAVE_MS)
+        self._consumer = make_consumer(
+            settings, CANDLES, FEED_GAPS, group_id=group, max_poll_interval_ms=NEVER_LEAVE_MS
+        )
         self._producer = make_producer(settings)
 
     async def start(self) -> None:
         """Connect and join the group. Raises BrokerError when Kafka cannot be reached or lacks a topic."""
-        await require_topics(self._settings, [CANDLES, CANDLES_DEAD])
+        await require_topics(self._settings, [CANDLES, FEED_GAPS, CANDLES_DEAD])
         await self._producer.start()
         await self._consumer.start()
 
@@ -62,14 +64,14 @@ class KafkaLog:
         await rewind(self._consumer)
 
     async def poll(self, most: int, wait_s: float) -> Mapping[Any, Sequence[Record]]:
-        """See `CandleLog.poll`."""
+        """See `SinkLog.poll`."""
         fetched: Mapping[Any, Sequence[Record]] = await self._consumer.getmany(
             timeout_ms=int(wait_s * 1_000), max_records=most
         )
         return fetched
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
-        """See `CandleLog.bury`."""
+        """See `SinkLog.bury`."""
         with broker_errors(self._settings):
             async with asyncio.timeout(BURY_TIMEOUT_S):
                 sent = [
@@ -79,7 +81,7 @@ class KafkaLog:
                 await asyncio.gather(*sent)
 
     async def commit(self, offsets: Mapping[Any, int]) -> bool:
-        """See `CandleLog.commit`."""
+        """See `SinkLog.commit`."""
         return await commit(self._consumer, offsets)
 
     async def close(self) -> None:

@@ -12,37 +12,25 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import msgspec
+
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle, candle_fields
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError, StorageError
+from ashi.contracts.feed import FeedGap
 from ashi.contracts.timeframe import Timeframe
 from sinks.protocol import RefusedError
-from sinks.sqlite_file import (
-    APPLICATION_ID,
-    CREATE_TABLE,
-    FIELDS,
-    KEY,
-    NAME,
-    SCHEMA_VERSION,
-    SqliteFile,
-    explain,
-    identity,
-)
+from sinks.sqlite_file import APPLICATION_ID, NAME, SqliteFile, explain, identity
+from sinks.sqlite_tables import CANDLES, FEED_GAPS, LAYOUTS, SCHEMA_VERSION, Table
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
 
 _T = TypeVar("_T")
 
-_UPSERT: Final = (
-    f"INSERT INTO candles ({', '.join(FIELDS)}) VALUES ({', '.join('?' for _ in FIELDS)}) "  # noqa: S608
-    f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET "
-    + ", ".join(f"{field} = excluded.{field}" for field in FIELDS if field not in KEY)
-    + " WHERE excluded.version > candles.version"
-)
 _LATEST: Final = (
-    f"SELECT {', '.join(FIELDS)} FROM candles "  # noqa: S608
+    f"SELECT {', '.join(CANDLES.fields)} FROM candles "  # noqa: S608
     "WHERE symbol = ? AND timeframe = ? AND open_time >= ? AND open_time < ? ORDER BY open_time DESC LIMIT ?"
 )
 _READ: Final = f"SELECT * FROM ({_LATEST}) ORDER BY open_time"  # noqa: S608
@@ -59,6 +47,12 @@ WITH RECURSIVE series(symbol, timeframe) AS (
       ORDER BY symbol, timeframe, open_time LIMIT 1)
 )
 SELECT symbol, timeframe FROM series"""
+
+# As `sinks.protocol.overlaps`.
+_GAPS: Final = (
+    f"SELECT {', '.join(FEED_GAPS.fields)} FROM feed_gaps WHERE symbol = ? AND from_time < ? "  # noqa: S608
+    "AND (to_time IS NULL OR max(to_time, from_time + 1) > ?) ORDER BY from_time"
+)
 
 CHECKPOINT_PAGES: Final = 10_000
 """The log is folded into the file when it has so many pages of 4 KB. Ten times SQLite's default: a batch of a thousand
@@ -87,7 +81,7 @@ class _Thread:
 
 
 class SqliteSink:
-    """Writes candles to one SQLite file; see `sinks.protocol.Sink`."""
+    """Writes candles and feed gaps to one SQLite file; see `sinks.protocol.Sink`."""
 
     name: Final = NAME
 
@@ -97,7 +91,7 @@ class SqliteSink:
         self._identity: tuple[int, int] | None = None
 
     async def open(self) -> bool:
-        """Open the file; make it, its folders and its table if there are none. See `Sink.open`."""
+        """Open the file; make it, its folders and its tables if there are none. See `Sink.open`."""
         return await self._thread.run(self._open)
 
     def _open(self) -> bool:
@@ -121,17 +115,22 @@ class SqliteSink:
     def _prepare(self) -> bool:
         file = self._file
         if not file.is_empty():
-            file.check_table()  # before anything is changed: a database that is not ours stays as it is
+            # Before anything is changed: a database that is not ours stays as it is.
+            file.check_tables()
+            file.missing_tables()
         if file.pragma("journal_mode = WAL") != "wal":
             raise StorageError(f"{file.path} is on a file system that cannot keep a write-ahead log: name a local file")
         file.db.execute("PRAGMA synchronous = FULL")
         file.db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         file.db.execute("BEGIN IMMEDIATE")
-        if file.is_empty():  # asked again under the lock: another worker may have made it meanwhile
-            file.db.execute(CREATE_TABLE)
+        if file.is_empty():  # asked again under the lock: another worker may have made or upgraded it meanwhile
+            missing: Iterable[Table] = LAYOUTS[SCHEMA_VERSION]
             file.db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         else:
-            file.check_table()
+            file.check_tables()
+            missing = file.missing_tables()
+        for table in missing:
+            file.db.execute(table.create)
         # Written each time: a file that can be opened but not written is found now and not with the first candle.
         file.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         file.db.execute("COMMIT")
@@ -139,16 +138,21 @@ class SqliteSink:
 
     async def write(self, candles: Sequence[Candle]) -> int:
         """Upsert the batch in one transaction. See `Sink.write`."""
-        return await self._thread.run(self._write, candles)
+        rows = (tuple(candle_fields(candle).values()) for candle in candles)  # made in the thread too
+        return await self._thread.run(self._upsert, CANDLES, rows)
 
-    def _write(self, candles: Sequence[Candle]) -> int:
+    async def write_gaps(self, gaps: Sequence[FeedGap]) -> int:
+        """Upsert the batch in one transaction. See `Sink.write_gaps`."""
+        return await self._thread.run(self._upsert, FEED_GAPS, map(msgspec.structs.astuple, gaps))
+
+    def _upsert(self, table: Table, rows: Iterable[tuple[Any, ...]]) -> int:
         db, path = self._file.db, self._file.path
         before = db.total_changes
         try:
             # In the order of the table, so that neighbours go to the same page.
-            rows = sorted((tuple(candle_fields(candle).values()) for candle in candles), key=_key)
+            ordered = sorted(rows, key=lambda row: row[: len(table.key)])
             db.execute("BEGIN IMMEDIATE")
-            db.executemany(_UPSERT, rows)
+            db.executemany(table.upsert, ordered)
             changed = db.total_changes - before
             db.execute("COMMIT")
         except (sqlite3.Error, OverflowError, UnicodeError) as error:
@@ -183,7 +187,7 @@ class SqliteReader:
     def _open(self) -> None:
         try:
             self._file.open_read_only()
-            self._file.check_table()
+            self._file.check_tables()
         except sqlite3.Error as error:
             self._file.close()
             raise explain(error, self._file.path, opening=True) from error
@@ -217,6 +221,20 @@ class SqliteReader:
         [[rows]] = await self._thread.run(self._all, _COUNT, (symbol, timeframe))
         return int(rows)
 
+    async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
+        """The gaps that overlap a time; see `CandleReader.gaps`. Raises StorageError."""
+        parameters = (symbol, _LARGEST if end is None else end, -_LARGEST if start is None else start)
+        rows = await self._thread.run(self._gaps, parameters)
+        return [_gap(row, self._file.path) for row in rows]
+
+    def _gaps(self, parameters: tuple[object, ...]) -> list[Any]:
+        try:
+            # Asked each time: a worker may have upgraded the file since it was opened, even to a layout after ours.
+            tables = LAYOUTS.get(self._file.layout, LAYOUTS[SCHEMA_VERSION])
+        except sqlite3.Error as error:
+            raise explain(error, self._file.path) from error
+        return self._all(_GAPS, parameters) if FEED_GAPS in tables else []
+
     def _query(self, statement: str, parameters: tuple[object, ...]) -> sqlite3.Cursor:
         try:
             return self._file.db.execute(statement, parameters)
@@ -241,16 +259,23 @@ class SqliteReader:
         await self._thread.end(self._file.close)
 
 
-def _key(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return row[: len(KEY)]
-
-
 def _candle(row: Sequence[Any], path: Path) -> Candle:
-    fields = dict(zip(FIELDS, row, strict=True))
+    fields = dict(zip(CANDLES.fields, row, strict=True))
     try:
         for name in DECIMAL_FIELDS:
             fields[name] = parse_decimal(name, fields[name])
     except ContractError as error:
-        key = "/".join(str(fields[name]) for name in KEY)
-        raise StorageError(f"{path}: the row {key} was changed by hand: {error}") from error
+        raise _changed_by_hand(CANDLES, row, path, error) from error
     return Candle(**fields)
+
+
+def _gap(row: Sequence[Any], path: Path) -> FeedGap:
+    try:
+        return msgspec.convert(dict(zip(FEED_GAPS.fields, row, strict=True)), FeedGap)
+    except msgspec.ValidationError as error:
+        raise _changed_by_hand(FEED_GAPS, row, path, error) from error
+
+
+def _changed_by_hand(table: Table, row: Sequence[Any], path: Path, error: Exception) -> StorageError:
+    key = "/".join(str(value) for value in row[: len(table.key)])
+    return StorageError(f"{path}: the row {key} of {table.name} was changed by hand: {error}")

@@ -1,8 +1,4 @@
-"""The SQLite file: its place, its table, its errors. What writes and reads it is in `sinks.sqlite`.
-
-One table `candles` has one column for each field of the message under the same name. Decimals are TEXT in plain
-notation (exact; SQLite's own numbers are floats beyond 15 digits), times INTEGER µs.
-"""
+"""The SQLite file: its place, its layout, its errors. What writes and reads it is in `sinks.sqlite`."""
 
 from __future__ import annotations
 
@@ -12,33 +8,17 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StorageError, UsageError
 from sinks.protocol import RefusedError, RetryableError
+from sinks.sqlite_tables import LAYOUTS, SCHEMA_VERSION, Table
 
 NAME: Final = "sqlite"
 
 APPLICATION_ID: Final = 0x41534849
 """`PRAGMA application_id` ("ASHI"): the file is one of ours."""
-SCHEMA_VERSION: Final = 1
-"""`PRAGMA user_version`: the layout of the table."""
 
 BUSY_TIMEOUT_MS: Final = 1_000
 """How long SQLite itself waits for a lock. Short, since the worker tries again and must be able to stop between."""
-
-FIELDS: Final = Candle.__struct_fields__
-KEY: Final = ("symbol", "timeframe", "open_time")
-
-_INTEGERS: Final = frozenset({"open_time", "close_time", "trade_count", "version"})
-_NULLABLE: Final = frozenset({"first_trade_id", "last_trade_id"})
-_COLUMNS: Final = [
-    (field, "INTEGER" if field in _INTEGERS else "TEXT", "" if field in _NULLABLE else " NOT NULL") for field in FIELDS
-]
-CREATE_TABLE: Final = (
-    "CREATE TABLE candles (\n"
-    + "".join(f"  {name} {kind}{null},\n" for name, kind, null in _COLUMNS)
-    + f"  PRIMARY KEY ({', '.join(KEY)})\n) STRICT, WITHOUT ROWID"
-)
 
 _LOCKED: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _UNUSABLE: Final = {
@@ -121,7 +101,7 @@ def explain(error: sqlite3.Error, path: Path, *, opening: bool = False) -> Stora
 
 
 class SqliteFile:
-    """A connection with what both sides need: to open it, and to check that the table is the one we know."""
+    """A connection with what both sides need: to open it, and to check that the tables are those we know."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -160,26 +140,48 @@ class SqliteFile:
         """Whether the file holds nothing at all, as a new one."""
         return not self.pragma("application_id") and self.db.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
 
-    def check_table(self) -> None:
-        """Raise StorageError unless the file is ours and of the layout this version knows."""
+    @property
+    def layout(self) -> int:
+        """The layout of the file as it is now: a worker may have upgraded it since it was opened."""
+        return int(str(self.pragma("user_version")))
+
+    def check_tables(self) -> None:
+        """Raise StorageError unless the file is ours and of a layout this version knows."""
         if self.pragma("application_id") != APPLICATION_ID:
             raise StorageError(f"{self.path} is a database of something else than Ashi: name a file of its own")
-        version = self.pragma("user_version")
-        if version != SCHEMA_VERSION:
+        layout = self.layout
+        if layout not in LAYOUTS:
             raise StorageError(
-                f"{self.path} has layout {version} and this version of Ashi knows {SCHEMA_VERSION}: "
+                f"{self.path} has layout {layout} and this version of Ashi knows {SCHEMA_VERSION}: "
                 "use the version that made it, or name another file and fill it from the topic"
             )
-        found = self.db.execute("SELECT name, type, \"notnull\", pk FROM pragma_table_info('candles')").fetchall()
-        wanted = [
-            (name, kind, int(bool(null)), KEY.index(name) + 1 if name in KEY else 0) for name, kind, null in _COLUMNS
-        ]
-        if found != wanted:
+        for table in LAYOUTS[layout]:
+            self._check_table(table)
+
+    def _check_table(self, table: Table) -> None:
+        found = self._columns(table)
+        if found != table.columns:
             names = ", ".join(row[0] for row in found) or "none"
             raise StorageError(
-                f"{self.path} has a table candles with other columns than Ashi's (there are: {names}): "
+                f"{self.path} has a table {table.name} with other columns than Ashi's (there are: {names}): "
                 "undo the change, or name another file and fill it from the topic"
             )
+
+    def missing_tables(self) -> list[Table]:
+        """What an older layout lacks. Raises StorageError when a table of the user's own has such a name."""
+        present = LAYOUTS[self.layout]
+        missing = [table for table in LAYOUTS[SCHEMA_VERSION] if table not in present]
+        for table in missing:
+            if self._columns(table):
+                raise StorageError(
+                    f"{self.path} has a table {table.name} of its own, a name that this version of Ashi needs: "
+                    "rename that table, then start again"
+                )
+        return missing
+
+    def _columns(self, table: Table) -> list[tuple[str, str, int, int]]:
+        statement = 'SELECT name, type, "notnull", pk FROM pragma_table_info(?)'
+        return self.db.execute(statement, (table.name,)).fetchall()
 
     def close(self) -> None:
         """Close the connection, if there is one."""

@@ -1,7 +1,7 @@
 """The worker of every sink: poll, decode, batch, write, commit.
 
-What it guarantees: a candle's offset is committed only after the store has the candle, or `candles.dead` has the
-message. A crash in between repeats the stretch, which changes no row, because a row only yields to a greater version.
+What it guarantees: the offset of a candle or a feed gap is committed only after the store has it, or `candles.dead` has
+the message. A crash in between repeats the stretch, which changes no row, because a row only yields to a newer one.
 """
 
 from __future__ import annotations
@@ -10,30 +10,33 @@ import asyncio
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ashi.contracts.candle import Candle, decode_candle
 from ashi.contracts.errors import ContractError, UsageError
-from ashi.contracts.topics import CANDLES_DEAD
+from ashi.contracts.feed import FeedGap, decode_feed_gap
+from ashi.contracts.topics import CANDLES_DEAD, FEED_GAPS
 from ashi.runtime import metrics
 from ashi.runtime.deadletter import DeadLetter, dead_letter
 from ashi.runtime.logs import get_logger
 from ashi.runtime.service import run_service
 from sinks.log import KafkaLog
 from sinks.registry import make_sink, store_name
-from sinks.writer import StoppedError, Writer
+from sinks.writer import Refused, StoppedError, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
-    from sinks.log import CandleLog, Record
+    from sinks.log import Record, SinkLog
     from sinks.protocol import Sink
 
 IDLE_WAIT_S: Final = 0.5
 """How long a poll waits when nothing is in hand: what stopping an idle worker takes at most."""
 START_BEAT_S: Final = 1.0
+
+_Message = TypeVar("_Message")
 
 _log = get_logger(__name__)
 
@@ -78,7 +81,7 @@ async def _open(service: Service, sink: Sink) -> AsyncIterator[SinkWorker]:
         if empty:
             # A new store under a group that has read the topic before would lack all of that for good.
             await _unless_stopped(service, log.rewind())
-            _log.info("the store is empty, reading topic candles from its beginning", sink=sink.name)
+            _log.info("the store is empty, reading topics candles and feed.gaps from their beginning", sink=sink.name)
         service.health.set_ready(True, "storing candles")
         _log.info("storing candles", sink=sink.name, group=group)
         yield SinkWorker(
@@ -108,25 +111,43 @@ async def _unless_stopped(service: Service, step: Awaitable[None]) -> None:
         await asyncio.gather(doing, stopping, return_exceptions=True)
 
 
+class _Part(Generic[_Message]):
+    """What has been read of one topic: its messages, each with its record."""
+
+    def __init__(self, decode: Callable[[bytes], _Message]) -> None:
+        self._decode = decode
+        self._records: list[Record] = []
+        self.messages: list[_Message] = []
+
+    def add(self, record: Record) -> None:
+        """Take a record. Raises ContractError when it holds no message of the topic."""
+        self.messages.append(self._decode(record.value or b""))  # what has no value is no message either
+        self._records.append(record)
+
+    def letters(self, refused: Sequence[Refused]) -> list[DeadLetter]:
+        """The records of the messages that the store refuses, as dead letters."""
+        return [_letter(self._records[place], "refused", reason) for place, reason in refused]
+
+
 @dataclass(slots=True)
 class _Batch:
-    """What has been read and not yet stored: candles with their records, dead letters, where to go on from."""
+    """What has been read and not yet stored: candles, feed gaps, dead letters, where to go on from."""
 
-    candles: list[Candle] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
+    candles: _Part[Candle] = field(default_factory=lambda: _Part(decode_candle))
+    gaps: _Part[FeedGap] = field(default_factory=lambda: _Part(decode_feed_gap))
     letters: list[DeadLetter] = field(default_factory=list)
     offsets: dict[Any, int] = field(default_factory=dict)
     began: float = 0.0
 
     def __len__(self) -> int:
-        return len(self.candles) + len(self.letters)
+        return len(self.candles.messages) + len(self.gaps.messages) + len(self.letters)
 
 
 class SinkWorker:
-    """Moves candles from the log to the store, batch by batch, until it is told to stop."""
+    """Moves candles and feed gaps from the log to the store, batch by batch, until it is told to stop."""
 
     def __init__(
-        self, log: CandleLog, writer: Writer, service: Service, *, name: str, batch_size: int, batch_interval_s: float
+        self, log: SinkLog, writer: Writer, service: Service, *, name: str, batch_size: int, batch_interval_s: float
     ) -> None:
         self._log = log
         self._writer = writer
@@ -167,19 +188,21 @@ class SinkWorker:
                 batch.offsets[partition] = record.offset + 1
 
     def _decode(self, record: Record) -> None:
+        batch = self._batch
         try:
-            candle = decode_candle(record.value or b"")  # a message without a value is no candle either
+            if record.topic == FEED_GAPS:
+                batch.gaps.add(record)
+            else:
+                batch.candles.add(record)
+                metrics.candles_read.labels(self._name).inc()
         except ContractError as error:
-            self._batch.letters.append(_letter(record, "invalid", str(error)))
-        else:
-            self._batch.candles.append(candle)
-            self._batch.records.append(record)
-            metrics.candles_read.labels(self._name).inc()
+            batch.letters.append(_letter(record, "invalid", str(error)))
 
     async def _store(self) -> None:
         batch, self._batch = self._batch, _Batch()
-        refused = await self._writer.write(batch.candles)
-        letters = batch.letters + [_letter(batch.records[place], "refused", reason) for place, reason in refused]
+        letters = batch.letters
+        letters += batch.candles.letters(await self._writer.write(batch.candles.messages))
+        letters += batch.gaps.letters(await self._writer.write_gaps(batch.gaps.messages))
         if letters:
             await self._log.bury(letters)
         self._uncommitted.update(batch.offsets)
@@ -190,5 +213,5 @@ class SinkWorker:
 def _letter(record: Record, kind: str, reason: str) -> DeadLetter:
     source = f"{record.topic}/{record.partition}/{record.offset}"
     metrics.dead_letters.labels("sink", kind).inc()
-    _log.warning("candle cannot be stored, sent to candles.dead", source=source, reason=reason)
+    _log.warning("message cannot be stored, sent to candles.dead", source=source, reason=reason)
     return dead_letter(CANDLES_DEAD, key=record.key, value=record.value or b"", reason=reason, source=source)

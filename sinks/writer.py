@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from ashi.runtime import metrics
 from ashi.runtime.logs import get_logger
-from sinks.protocol import RefusedError, RetryableError, newest
+from sinks.protocol import RefusedError, RetryableError, newest, newest_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from ashi.contracts.candle import Candle
+    from ashi.contracts.feed import FeedGap
     from ashi.runtime.health import Health
     from sinks.protocol import Sink
 
@@ -26,11 +27,11 @@ _log = get_logger(__name__)
 
 
 class StoppedError(Exception):
-    """The worker was told to stop while the store was away. Nothing is lost: the candles are still in the topic."""
+    """The worker was told to stop while the store was away. Nothing is lost: the messages are still in their topics."""
 
 
 class Refused(NamedTuple):
-    """A candle that the store refuses: its place in the batch, and the store's words."""
+    """A message that the store refuses: its place in the batch, and the store's words."""
 
     place: int
     reason: str
@@ -54,26 +55,39 @@ class Writer:
         Waits for as long as the store is away. Raises StoppedError when told to stop meanwhile, and StorageError
         when waiting would not help; the part that was stored by then may be stored again.
         """
-        return await self._write(candles, 0)
+        return await self._write(candles, 0, self._store_candles)
 
-    async def _write(self, candles: Sequence[Candle], start: int) -> list[Refused]:
+    async def write_gaps(self, gaps: Sequence[FeedGap]) -> list[Refused]:
+        """Store all feed gaps but those that the store refuses, as `write` does with candles."""
+        return await self._write(gaps, 0, self._store_gaps)
+
+    async def _store_candles(self, candles: Sequence[Candle]) -> None:
         batch = newest(candles)
-        if not batch:
-            return []
-        try:
-            began = time.perf_counter()
-            await self._until_there(lambda: self._sink.write(batch))
-        except RefusedError as error:
-            metrics.write_failures.labels(self._sink.name).inc()
-            if len(candles) == 1:
-                return [Refused(start, str(error))]
-            # By halves of all candles, not of `batch`: an older version of a refused one may well be stored.
-            middle = len(candles) // 2
-            first = await self._write(candles[:middle], start)
-            return first + await self._write(candles[middle:], start + middle)
-        metrics.write_seconds.labels(self._sink.name).observe(time.perf_counter() - began)
+        await self._until_there(lambda: self._sink.write(batch))
         metrics.batch_rows.labels(self._sink.name).observe(len(batch))
         metrics.candles_written.labels(self._sink.name).inc(len(batch))
+
+    async def _store_gaps(self, gaps: Sequence[FeedGap]) -> None:
+        batch = newest_gaps(gaps)
+        await self._until_there(lambda: self._sink.write_gaps(batch))
+
+    async def _write(
+        self, messages: Sequence[_T], start: int, store: Callable[[Sequence[_T]], Awaitable[None]]
+    ) -> list[Refused]:
+        if not messages:
+            return []
+        began = time.perf_counter()
+        try:
+            await store(messages)
+        except RefusedError as error:
+            metrics.write_failures.labels(self._sink.name).inc()
+            if len(messages) == 1:
+                return [Refused(start, str(error))]
+            # By halves of all messages, not of the newest: an older version of a refused one may well be stored.
+            middle = len(messages) // 2
+            first = await self._write(messages[:middle], start, store)
+            return first + await self._write(messages[middle:], start + middle, store)
+        metrics.write_seconds.labels(self._sink.name).observe(time.perf_counter() - began)
         return []
 
     async def _until_there(self, attempt: Callable[[], Awaitable[_T]]) -> _T:

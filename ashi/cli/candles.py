@@ -1,4 +1,4 @@
-"""`ashi candles`: one series out of a store, as a table or as CSV."""
+"""`ashi candles`: one series out of a store, as a table or as CSV, with marks where trades may be missing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from ashi.contracts.errors import ContractError, UsageError
 from ashi.contracts.timeframe import Timeframe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ashi.contracts.candle import Candle
     from sinks.protocol import CandleReader
 
 TABLE_ROWS: Final = 200
@@ -46,8 +49,9 @@ async def _candles(storage: str, symbol: str, timeframe: str, *, as_csv: bool, l
             return 0
         rows = limit or TABLE_ROWS
         candles = [candle async for candle in reader.read(symbol, timeframe, limit=rows)]
+        marks = await _gap_marks(reader, candles)
         stored = await reader.count(symbol, timeframe)
-    show_candles(Console(), candles)
+    show_candles(Console(), candles, marks=marks)
     if limit is None and stored > len(candles):
         print(f"the last {len(candles):,} of {stored:,}; --limit N shows more, --csv all", file=sys.stderr)
     return 0
@@ -72,6 +76,20 @@ async def _write_csv(reader: CandleReader, symbol: str, timeframe: str, limit: i
     async for candle in reader.read(symbol, timeframe, limit=limit):
         chunk.append(candle)
         if len(chunk) == _CSV_CHUNK:
-            write_csv_rows(sys.stdout, chunk)
+            write_csv_rows(sys.stdout, chunk, await _gap_marks(reader, chunk))
             chunk.clear()
-    write_csv_rows(sys.stdout, chunk)
+    write_csv_rows(sys.stdout, chunk, await _gap_marks(reader, chunk))
+
+
+async def _gap_marks(reader: CandleReader, candles: Sequence[Candle]) -> list[str]:
+    """The state of the unrepaired gap that each candle of a series overlaps; of several a lost one counts."""
+    from sinks.protocol import overlaps
+
+    if not candles:
+        return []
+    found = await reader.gaps(candles[0].symbol, candles[0].open_time, candles[-1].close_time)
+    unrepaired = sorted((gap for gap in found if gap.state != "repaired"), key=lambda gap: gap.state != "lost")
+    return [
+        next((gap.state for gap in unrepaired if overlaps(gap, candle.open_time, candle.close_time)), "")
+        for candle in candles
+    ]

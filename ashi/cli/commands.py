@@ -21,6 +21,9 @@ def demo(options: argparse.Namespace) -> int:
     recordings: dict[str, list[Path]] = {}
     for venue, path in options.recording:
         recordings.setdefault(venue, []).append(path)
+    markets: dict[str, list[str]] = {}
+    for venue, market in options.market:
+        markets.setdefault(venue, []).append(market)
     return run_demo(
         DemoOptions(
             recordings=recordings,
@@ -30,6 +33,9 @@ def demo(options: argparse.Namespace) -> int:
             workdir=options.workdir,
             json=options.json,
             overwrite=options.overwrite,
+            live=options.live,
+            markets=markets,
+            seconds=options.seconds,
         )
     )
 
@@ -111,6 +117,46 @@ def ingest_replay(options: argparse.Namespace) -> int:
     from ingest.replay import run_replay
 
     return run_replay(Settings.from_environment(), options.venue, options.paths, summary=options.summary)
+
+
+def ingest_live(options: argparse.Namespace) -> int:
+    """`ashi ingest bitflyer` and its like."""
+    from ashi.contracts.errors import UsageError
+    from ashi.runtime.settings import Settings
+    from ingest.live import LiveOptions, run_live
+
+    if bool(options.markets) == options.all:
+        raise UsageError("name the markets to read, or --all for all of the venue")
+    return run_live(
+        Settings.from_environment(), LiveOptions(options.venue, options.markets, options.shard, options.record)
+    )
+
+
+def venue_sim(options: argparse.Namespace) -> int:
+    """`ashi venue-sim`."""
+    import asyncio
+
+    from ingest.simulator import VenueSimOptions, run_venue_sim
+
+    asyncio.run(
+        run_venue_sim(
+            VenueSimOptions(
+                venue=options.venue,
+                markets=tuple(options.markets),
+                seed=options.seed,
+                rate=options.rate,
+                bursts=options.bursts,
+                recordings=tuple(options.recording),
+                speed=options.speed,
+                script=options.script,
+                random_faults=options.faults,
+                lifetime_s=options.lifetime,
+                starts=options.start,
+                port=options.port,
+            )
+        )
+    )
+    return 0
 
 
 def aggregate(_: argparse.Namespace) -> int:

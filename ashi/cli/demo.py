@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -44,6 +44,9 @@ class DemoOptions:
         workdir: where the broker's log, the stages' logs and the default store go.
         json: print a summary object as the last line of stdout and everything else to stderr.
         overwrite: let an existing store be removed.
+        live: read the exchanges instead of recordings.
+        markets: by venue, what to read live; empty for those that trade most.
+        seconds: how long to read live; None for until a signal comes.
 
     """
 
@@ -54,6 +57,9 @@ class DemoOptions:
     workdir: Path
     json: bool
     overwrite: bool
+    live: bool = False
+    markets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    seconds: int | None = None
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -78,6 +84,7 @@ class _Demo:
         self._options = options
         self._interrupts = interrupts
         self._recordings = options.recordings or BUNDLED
+        self._markets: Mapping[str, Sequence[str]] = {}
         self._workdir = options.workdir.absolute()
         self._logs = self._workdir / "logs"
         self._broker = Broker(self._workdir)
@@ -96,11 +103,15 @@ class _Demo:
                 {name: os.environ[name] for name in ("ASHI_STORAGE", "ASHI_STORAGE_FILE") if name in os.environ}
             ).storage
         return stage_environment(
-            os.environ, bootstrap=bootstrap, storage=storage or "", timeframes=self._options.timeframes
+            os.environ,
+            bootstrap=bootstrap,
+            storage=storage or "",
+            timeframes=self._options.timeframes,
+            live=self._options.live,
         )
 
     def run(self) -> int:
-        self._check_recordings()
+        self._check_source()
         with work_directory(self._workdir):
             self._check_store()
             with Reporter(sys.stderr) as reporter, contextlib.ExitStack() as cleaning:
@@ -111,6 +122,22 @@ class _Demo:
                 replayed, findings = self._interrupts.run(self._flow(stack, reporter))
                 reporter.update("stopping")
             return self._tell(replayed, findings)
+
+    def _check_source(self) -> None:
+        options = self._options
+        if not options.live:
+            if options.markets or options.seconds is not None:
+                raise UsageError("--market and --seconds are for --live")
+            self._check_recordings()
+            return
+        if options.recordings:
+            raise UsageError("--live reads the exchanges and --recording what they once sent: leave one out")
+        from ashi.cli.live import MARKETS, check_markets, reachable
+
+        check_markets(options.markets)
+        self._markets = self._interrupts.run(
+            reachable(self._settings, options.markets or MARKETS, lambda line: print(line, file=sys.stderr))
+        )
 
     def _check_recordings(self) -> None:
         from ingest.recording import preflight
@@ -183,7 +210,12 @@ class _Demo:
         try:
             await create_topics(settings, topic_specs(settings.partitions, settings.timeframes))
             remove_store(settings.storage)  # only now: until here the demo could fail without touching it
-            replayed = await driver.drive(self._recordings, self._options.workers)
+            options = self._options
+            if options.live:
+                answered = self._interrupts.answered
+                replayed = await driver.drive_live(self._markets, options.workers, options.seconds, answered)
+            else:
+                replayed = await driver.drive(self._recordings, options.workers)
             reporter.update("collecting the candles")
             return replayed, await gather(settings)
         except (BrokerError, StageError) as error:

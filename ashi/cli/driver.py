@@ -7,12 +7,13 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from ashi.cli.children import stop_all
 from ashi.cli.flow import Progress, StallWatch, look
-from ashi.cli.stack import Stage, StageError, died, stands_still
+from ashi.cli.stack import STOP_TIMEOUT_S, Stage, StageError, died, stands_still
 from ashi.contracts.errors import EXIT_PARTIAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from ashi.cli.reporter import Reporter
@@ -66,9 +67,7 @@ class Driver:
 
         Raises StageError when a stage dies or stands still, BrokerError when Kafka is out of reach.
         """
-        for number in range(workers, 0, -1):
-            self._aggregate = self._stack.start(f"aggregate-{number}", ["aggregate"])
-        self._sink = self._stack.start(f"sink-{self._store}", ["sink", self._store])
+        self._start_stages(workers)
         waiting = list(recordings.items())
         while True:
             self._finish_replay()
@@ -82,6 +81,56 @@ class Driver:
                 return self._replayed
             self._check_stalls(progress)
             await asyncio.sleep(LOOK_EVERY_S)
+
+    async def drive_live(
+        self,
+        markets: Mapping[str, Sequence[str]],
+        workers: int,
+        seconds: float | None,
+        answered: Callable[[], None],
+    ) -> Replayed:
+        """Read the venues' markets as they trade, for so many seconds, else until cancelled; then finish what came.
+
+        A cancellation ends the reading and is not raised; `answered` is called then.
+
+        Raises StageError when a stage dies or stands still, BrokerError when Kafka is out of reach.
+        """
+        self._start_stages(workers)
+        feeds = [
+            self._stack.start(f"ingest-{venue}", ["ingest", venue, "--", *names]) for venue, names in markets.items()
+        ]
+        names = ", ".join(f"{venue}:{name}" for venue, of in markets.items() for name in of)
+        self._reporter.say(f"reading {names}; Ctrl-C ends it and shows the candles")
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    self._stack.check()
+                    self._reporter.update(str(await look(self._settings, self._sink_group)))
+                    await asyncio.sleep(LOOK_EVERY_S)
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101
+            task.uncancel()
+            answered()
+        for feed in feeds:
+            self._stack.retire(feed)
+        await asyncio.to_thread(stop_all, [feed.process for feed in feeds], STOP_TIMEOUT_S)
+        while True:
+            self._stack.check()
+            progress = await look(self._settings, self._sink_group)
+            self._reporter.update(str(progress))
+            if progress.all_aggregated and progress.all_stored:
+                self._replayed.published = progress.published
+                return self._replayed
+            self._check_stalls(progress)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _start_stages(self, workers: int) -> None:
+        for number in range(workers, 0, -1):
+            self._aggregate = self._stack.start(f"aggregate-{number}", ["aggregate"])
+        self._sink = self._stack.start(f"sink-{self._store}", ["sink", self._store])
 
     def _start_replay(self, venue: str, paths: Sequence[Path]) -> None:
         summary = self._summary(venue)

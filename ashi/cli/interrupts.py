@@ -55,6 +55,10 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def answered(self) -> None:
+        """The signal that came has done what it was for; the next one ends the command."""
+        self._number = None
+
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self._number is not None:
             return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from ashi import __version__
 from ashi.cli import commands
-from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError, ContractError
+from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError, ContractError, UsageError
 from ashi.contracts.timeframe import parse_timeframes
 
 if TYPE_CHECKING:
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     _Group: TypeAlias = "argparse._SubParsersAction[_Parser]"  # it has no public name
 
 EXIT_BROKEN_PIPE: Final = 141
+
+LIVE_VENUES: Final = {
+    "bitflyer": ("bitFlyer", "BTC_JPY"),
+    "gmo": ("GMO Coin", "BTC_JPY"),
+    "binance": ("Binance spot", "BTCUSDT"),
+    "binance-usdm": ("Binance USD-M futures", "BTCUSDT"),
+}
+"""Each venue's name in prose and one of its markets, for the help."""
 
 WORKDIR: Final = Path(".ashi")
 """Where the commands keep the broker's files, under the current directory; the demo has a folder of its own in it."""
@@ -83,6 +91,7 @@ each part by itself (settings: ASHI_… environment variables, see docs/settings
     _add_ingest(group)
     _add_stages(group)
     _add_candles(group)
+    _add_venue_sim(group)
     return parser
 
 
@@ -99,6 +108,7 @@ def _add_demo(group: _Group) -> None:
         """\
   ashi demo
   ashi demo --workers 3 --timeframes 1s,1m
+  ashi demo --live --market bitflyer=FX_BTC_JPY --timeframes 1s,1m
   ashi demo --recording binance=monday.txt.gz --recording binance=tuesday.txt.gz --storage sqlite:////data/week.db
 
 The log begins empty and windows close by the trades' own times, so the candles do not depend on how fast it ran.
@@ -113,7 +123,7 @@ usage; 3 when a recording could be read only in part (what was read is stored)."
         action="append",
         default=[],
         help="replay this instead of the recordings that come with Ashi; repeatable, those of a venue in order given "
-        "(venues: bitflyer, binance, binance-usdm)",
+        f"(venues: {', '.join(LIVE_VENUES)})",
     )
     parser.add_argument(
         "--storage",
@@ -135,6 +145,18 @@ usage; 3 when a recording could be read only in part (what was read is stored)."
         help="the broker's files, logs and the default store (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="end stdout with a summary object; all else goes to stderr")
+    parser.add_argument(
+        "--live", action="store_true", help="read the exchanges themselves, until Ctrl-C, instead of recordings"
+    )
+    parser.add_argument(
+        "--market",
+        metavar="VENUE=MARKET",
+        type=_market,
+        action="append",
+        default=[],
+        help="with --live: read this market instead of the ones that trade most; repeatable",
+    )
+    parser.add_argument("--seconds", metavar="N", type=_positive, help="with --live: end after so long")
     parser.set_defaults(run=commands.demo)
 
 
@@ -183,10 +205,35 @@ def _add_ingest(group: _Group) -> None:
         "  ashi ingest replay --venue binance monday.txt.gz tuesday.txt.gz\n\n"
         "Exit status 3: a recording could be read only in part; what was read is published.",
     )
-    replay.add_argument("--venue", required=True, help="bitflyer, binance or binance-usdm")
+    replay.add_argument("--venue", required=True, help=f"one of {', '.join(LIVE_VENUES)}")
     replay.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="recordings, in order (docs/recordings.md)")
     replay.add_argument("--summary", metavar="FILE", type=Path, help="write what was done to FILE, as JSON")
     replay.set_defaults(run=commands.ingest_replay)
+    for venue, (title, market) in LIVE_VENUES.items():
+        _add_live(actions, venue, title, market)
+
+
+def _add_live(actions: _Group, venue: str, title: str, market: str) -> None:
+    live = _add(
+        actions,
+        venue,
+        f"trades of {title} as they happen, until told to stop",
+        f"  ashi ingest {venue} {market}\n"
+        f"  ashi ingest {venue} --all --shard 2/5 --record recordings/\n\n"
+        "What was missed while it was not connected, or did not run, is fetched first (docs/venues.md).",
+    )
+    live.add_argument("markets", metavar="MARKET", nargs="*", help=f"by the venue's own names, such as {market}")
+    live.add_argument("--all", action="store_true", help="all markets of the venue")
+    live.add_argument(
+        "--shard",
+        metavar="N/M",
+        type=_shard,
+        help="only the markets that fall to worker N of M, counted from 0; every worker gets the same markets",
+    )
+    live.add_argument(
+        "--record", metavar="DIR", type=Path, help="write every frame to files in DIR, as `ashi ingest replay` reads"
+    )
+    live.set_defaults(run=commands.ingest_live, venue=venue)
 
 
 def _add_stages(group: _Group) -> None:
@@ -232,7 +279,8 @@ def _add_candles(group: _Group) -> None:
         "print stored candles",
         "  ashi candles binance:ETHUSDT 1m\n"
         "  ashi candles binance:ETHUSDT 1h --storage sqlite:////data/candles.db --csv > hours.csv\n\n"
-        "CSV has the fields of the message: times in µs since the epoch, exact decimals.",
+        "CSV has the fields of the message (times in µs since the epoch, exact decimals) and feed_gap: `open` or\n"
+        "`lost` where trades may be missing. A table has a column for it when there is any.",
     )
     parser.add_argument("symbol", metavar="SYMBOL", help="venue:MARKET, such as bitflyer:BTC_JPY")
     parser.add_argument("timeframe", metavar="TIMEFRAME", help="such as 1m")
@@ -242,6 +290,59 @@ def _add_candles(group: _Group) -> None:
         "--limit", metavar="N", type=_positive, help="only the latest N (default: 200 as a table, all as CSV)"
     )
     parser.set_defaults(run=commands.candles)
+
+
+def _add_venue_sim(group: _Group) -> None:
+    parser = _add(
+        group,
+        "venue-sim",
+        "a venue on this machine that trades, keeps the real one's limits, and misbehaves on command",
+        "  ashi venue-sim binance\n"
+        "  ashi venue-sim bitflyer BTC_JPY FX_BTC_JPY --rate 2000 --faults 50\n"
+        "  ashi venue-sim gmo --recording monday.txt.gz --speed 10\n\n"
+        "It prints how to let `ashi ingest` read it, and how to break it (docs/venues.md).",
+    )
+    parser.add_argument("venue", metavar="VENUE", help=f"one of {', '.join(LIVE_VENUES)}")
+    parser.add_argument("markets", metavar="MARKET", nargs="*", help="by the venue's own names (default: a few)")
+    parser.add_argument("--rate", metavar="N", type=_positive, default=100, help="trades per second (default: 100)")
+    parser.add_argument("--bursts", action="store_true", help="five times as many now and then")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the market and of random faults")
+    parser.add_argument(
+        "--recording",
+        metavar="PATH",
+        type=Path,
+        action="append",
+        default=[],
+        help="replay this as if it happened now, instead of a random market; repeatable",
+    )
+    parser.add_argument("--speed", metavar="X", type=float, default=1.0, help="of the replay (default: 1, as recorded)")
+    parser.add_argument("--script", metavar="FILE", type=Path, help="faults at times, a JSON object a line")
+    parser.add_argument("--faults", metavar="N", type=_positive, default=0, help="so many random faults, one a second")
+    parser.add_argument("--lifetime", metavar="S", type=float, help="close connections at this age, in seconds")
+    parser.add_argument(
+        "--start",
+        choices=["at-once", "when-subscribed", "when-told"],
+        default="at-once",
+        help="when trading begins (default: at-once)",
+    )
+    parser.add_argument("--port", metavar="N", type=_port, default=0, help="port to serve on (default: any free one)")
+    parser.set_defaults(run=commands.venue_sim)
+
+
+def _market(text: str) -> tuple[str, str]:
+    venue, equals, market = text.partition("=")
+    if not equals or not venue or not market:
+        raise argparse.ArgumentTypeError(f"{text!r} is not VENUE=MARKET, such as bitflyer=BTC_JPY")
+    return venue, market
+
+
+def _shard(text: str) -> object:
+    from ingest.shard import parse_shard
+
+    try:
+        return parse_shard(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(text: str) -> int:

@@ -1,4 +1,7 @@
-"""Candles for people and for spreadsheets: tables with times in UTC, and CSV with the fields of the message."""
+"""Candles for people and for spreadsheets: tables with times in UTC, and CSV with the fields of the message.
+
+A mark says that trades may be missing from a candle: the state of the feed gap that it overlaps, empty without one.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +20,47 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = ("open time (UTC)", "open", "high", "low", "close", "volume", "trades")
 OPEN_MARK: Final = "open"
+GAP_COLUMN: Final = "gap"
+GAP_MEANINGS: Final = {
+    "open": "the feed was interrupted and what was missed is not fetched yet; the candle may still change",
+    "lost": "the feed was interrupted and what was missed could not be fetched; trades may be missing for good",
+}
+"""The marks, and what each says of its candle."""
+CSV_GAP_COLUMN: Final = "feed_gap"
 
 
-def show_candles(console: Console, candles: Sequence[Candle], still_open: Sequence[Candle] = ()) -> None:
-    """Print a table: closed candles, then open ones, marked as such. Plain lines where it is no terminal."""
-    rows = [_row(candle) for candle in candles] + [(*_row(candle), OPEN_MARK) for candle in still_open]
-    header = (*COLUMNS, "") if still_open else COLUMNS
-    rows = [row + ("",) * (len(header) - len(row)) for row in rows]
+def show_candles(
+    console: Console, candles: Sequence[Candle], still_open: Sequence[Candle] = (), *, marks: Sequence[str] = ()
+) -> None:
+    """Print a table: closed candles, then open ones, marked as such. Plain lines where it is no terminal.
+
+    `marks` are those of `candles`; if there is any, they get a column, and what they mean is said below the table.
+    """
+    header: tuple[str, ...] = COLUMNS
+    rows = [_row(candle) for candle in (*candles, *still_open)]
+    if any(marks):
+        header = (*header, GAP_COLUMN)
+        rows = [(*row, mark) for row, mark in zip(rows, (*marks, *("" for _ in still_open)), strict=True)]
+    if still_open:
+        header = (*header, "")
+        rows = [(*row, OPEN_MARK if place >= len(candles) else "") for place, row in enumerate(rows)]
     if console.is_terminal:
-        _show_on_terminal(console, header, rows)
-        return
+        _show_on_terminal(console, header, rows, dim_from=len(candles))
+    else:
+        _show_as_lines(console, header, rows)
+    for mark, meaning in GAP_MEANINGS.items():
+        if mark in marks:
+            console.print(f"{GAP_COLUMN} {mark}: {meaning}", highlight=False, soft_wrap=not console.is_terminal)
+
+
+def _show_as_lines(console: Console, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[place]) for row in (header, *rows)) for place in range(len(header))]
     for row in (header, *rows):
-        cells = [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)]
-        line = "  ".join([row[0].ljust(widths[0]), *cells, row[-1].rjust(widths[-1])])
-        console.out(line.rstrip(), highlight=False)
+        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        console.out("  ".join([row[0].ljust(widths[0]), *cells]).rstrip(), highlight=False)
 
 
-def _show_on_terminal(console: Console, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def _show_on_terminal(console: Console, header: Sequence[str], rows: Iterable[Sequence[str]], dim_from: int) -> None:
     from rich import box
     from rich.table import Table
 
@@ -42,8 +68,8 @@ def _show_on_terminal(console: Console, header: Sequence[str], rows: Iterable[Se
     for name in header:
         # A number that is cut would be a wrong number, so a narrow terminal gets it on two lines.
         table.add_column(name, justify="left" if name == COLUMNS[0] else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row, style="dim" if row[-1] == OPEN_MARK else None)
+    for place, row in enumerate(rows):
+        table.add_row(*row, style="dim" if place >= dim_from else None)
     console.print(table)
 
 
@@ -60,10 +86,12 @@ def format_time(time_us: int, *, with_seconds: bool = True) -> str:
 
 
 def write_csv_header(file: IO[str]) -> None:
-    """The names of the message's fields."""
-    csv.writer(file, lineterminator="\n").writerow(Candle.__struct_fields__)
+    """The names of the message's fields, and of the mark."""
+    csv.writer(file, lineterminator="\n").writerow([*Candle.__struct_fields__, CSV_GAP_COLUMN])
 
 
-def write_csv_rows(file: IO[str], candles: Iterable[Candle]) -> None:
-    """The values of the message: times in µs, decimals in plain notation, an empty field for null."""
-    csv.writer(file, lineterminator="\n").writerows(candle_fields(candle).values() for candle in candles)
+def write_csv_rows(file: IO[str], candles: Iterable[Candle], marks: Iterable[str]) -> None:
+    """The values of the message: times in µs, decimals in plain notation, an empty field for null; then the mark."""
+    csv.writer(file, lineterminator="\n").writerows(
+        [*candle_fields(candle).values(), mark] for candle, mark in zip(candles, marks, strict=True)
+    )

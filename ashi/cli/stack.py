@@ -43,9 +43,12 @@ class Stage:
 
 
 def stage_environment(
-    environ: Mapping[str, str], *, bootstrap: str, storage: str, timeframes: str | None
+    environ: Mapping[str, str], *, bootstrap: str, storage: str, timeframes: str | None, live: bool = False
 ) -> dict[str, str]:
-    """The environment of every stage: all settings of `environ` but those about another Kafka, and ours on top."""
+    """The environment of every stage: all settings of `environ` but those about another Kafka, and ours on top.
+
+    Unless trades come `live`, windows close by the trades' own times: what recordings give must not depend on when.
+    """
     passed = {
         name: value
         for name, value in environ.items()
@@ -54,9 +57,10 @@ def stage_environment(
     ours = {
         "ASHI_KAFKA_BOOTSTRAP": bootstrap,
         "ASHI_METRICS_PORT": "0",  # several processes on one machine: each takes a free one
-        "ASHI_QUIET_CLOSE": "off",
         "ASHI_STORAGE": storage,
     }
+    if not live:
+        ours["ASHI_QUIET_CLOSE"] = "off"
     if timeframes is not None:
         ours["ASHI_TIMEFRAMES"] = timeframes
     if not passed.get("ASHI_LOG_FORMAT"):

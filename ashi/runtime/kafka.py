@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from contextlib import asynccontextmanager, contextmanager
 from functools import lru_cache
@@ -125,9 +126,12 @@ def _unreachable(settings: Settings, reason: str) -> BrokerError:
 class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # the library is not typed
     """A producer whose start raises BrokerError and leaves nothing open when it fails."""
 
-    def __init__(self, settings: Settings, **options: Any) -> None:
+    def __init__(self, settings: Settings, patient: bool, **options: Any) -> None:
         super().__init__(**options)
         self._settings = settings
+        if patient:
+            # A batch that is older than this fails when its partition has no leader, as while a broker starts.
+            self._message_accumulator._batch_ttl = math.inf
 
     async def start(self) -> None:
         """Connect. Raises BrokerError that names the address and what to do."""
@@ -160,13 +164,17 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # the library is not t
                 raise
 
 
-def make_producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
+def make_producer(settings: Settings, *, patient: bool = False, **options: Any) -> AIOKafkaProducer:
     """A producer, not yet started, within a running loop: idempotent, acknowledged by all, partitioned as in Java.
+
+    A `patient` one never gives up what it was given, however long Kafka is away. To give it something more may fail
+    for want of room: see `lacks_room`.
 
     No compression: what the library can do without a further dependency (gzip) costs more than it saves.
     """
     return _Producer(
         settings,
+        patient,
         bootstrap_servers=settings.kafka_bootstrap,
         enable_idempotence=True,
         acks="all",
@@ -175,6 +183,11 @@ def make_producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
         max_batch_size=MAX_BATCH_BYTES,
         **security_options(settings) | options,
     )
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Whether a producer refused something only because it still holds what came before: it may be given it again."""
+    return isinstance(error, KafkaTimeoutError)
 
 
 def make_consumer(settings: Settings, *topics: str, group_id: str | None, **options: Any) -> AIOKafkaConsumer:

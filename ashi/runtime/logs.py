@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ashi.runtime.settings import Settings
 
-LIBRARIES: Final = ("aiokafka", "faust", "mode", "aiohttp", "kafka", "asyncio")
+LIBRARIES: Final = ("aiokafka", "faust", "mode", "aiohttp", "kafka", "asyncio", "websockets")
 """Loggers of libraries: they log from WARNING on, unless ASHI_LOG_LEVEL is debug."""
 
 

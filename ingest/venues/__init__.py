@@ -4,23 +4,45 @@ from __future__ import annotations
 
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ingest.venues.binance import Binance
+from ingest.venues.binance_live import BinanceLive
 from ingest.venues.bitflyer import BitFlyer
+from ingest.venues.bitflyer_live import BitFlyerLive
+from ingest.venues.gmo import Gmo
+from ingest.venues.gmo_live import GmoLive
 from ingest.venues.protocol import Parsed, Rejected, Venue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["VENUES", "Parsed", "Rejected", "Venue"]
+    from ingest.venues.live import LiveVenue
+
+__all__ = ["LIVE_VENUES", "VENUES", "Parsed", "Rejected", "Venue"]
 
 VENUES: Final[Mapping[str, Callable[[], Venue]]] = MappingProxyType(
     {
         "bitflyer": BitFlyer,
+        "gmo": Gmo,
         "binance": partial(Binance, "binance"),
         "binance-usdm": partial(Binance, "binance-usdm"),
     }
 )
 """Every venue by the name that begins its symbols. Calling the value gives a parser for one feed: a connection or
 a recording. They are made anew for each, because a venue without trade ids has to count as it reads."""
+
+
+class _MakeLive(Protocol):
+    def __call__(self, *, has_key: bool) -> LiveVenue: ...
+
+
+LIVE_VENUES: Final[Mapping[str, _MakeLive]] = MappingProxyType(
+    {
+        "bitflyer": BitFlyerLive,
+        "gmo": GmoLive,
+        "binance": partial(BinanceLive, "binance"),
+        "binance-usdm": partial(BinanceLive, "binance-usdm"),
+    }
+)
+"""The same venues as their live feeds need them. `has_key`: whether there is a Binance API key."""

@@ -77,13 +77,14 @@ class BitFlyer:
         parsed = Parsed()
         for raw in executions:
             try:
-                parsed.trades.append(_trade(symbol, raw, received_at))
+                parsed.trades.append(read_execution(symbol, raw, received_at))
             except BAD_FRAME as error:
                 parsed.rejected.append(reject(bytes(raw), error, symbol))
         return parsed
 
 
-def _trade(symbol: str, raw: msgspec.Raw, received_at: int) -> Trade:
+def read_execution(symbol: str, raw: msgspec.Raw, received_at: int) -> Trade:
+    """One execution, as the websocket pushes it and as REST lists it. Raises one of `protocol.BAD_FRAME`."""
     execution = _execution.decode(raw)
     if execution.side not in SIDES:
         raise ContractError(f"side {execution.side[:20]!r} is none of BUY, SELL and empty (an auction)")

@@ -30,7 +30,7 @@ class Limits:
         paced_by: whether the venue counts messages by connection or by address.
         acknowledges: whether it answers a subscription. If not, one counts as accepted when no error has come
             `refusal_s` after it.
-        refusal_s: see above.
+        refusal_s: how long a refusal is waited for, or, where there are any, an acknowledgment.
         silence_s: no frame at all for so long: the connection is taken for dead. Half of it: the feed is `silent`.
         ping_interval_s: how often we ping; None for never. (What the venue pings is answered always.)
         lifetime_s: the venue closes a connection at this age; it is renewed before. None for no limit.
@@ -129,6 +129,10 @@ class LiveVenue(Protocol):
     @property
     def limits(self) -> Limits:
         """What the venue allows."""
+
+    @property
+    def ordered_ids(self) -> bool:
+        """Whether `sequence` is an id of the venue that grows with each trade; else it counts within a millisecond."""
 
     def parser(self) -> Venue:
         """A parser for one connection. Made anew for each, because a venue without ids has to count as it reads."""

@@ -25,6 +25,7 @@ from ashi.cli.show import show_candles
 from ashi.cli.stack import Stack, StageError, stage_environment, stands_still, work_directory
 from ashi.contracts.candle import Candle, candle_fields
 from ashi.contracts.errors import UsageError
+from ashi.contracts.feed import FeedGap
 from sinks.registry import make_sink
 
 if TYPE_CHECKING:
@@ -54,6 +55,22 @@ def candle(number: int = 0, symbol: str = ETH, timeframe: str = "1m") -> Candle:
         last_trade_id=None,
         version=number,
     )
+
+
+def gap(minute: float, minutes: float | None, state: str, symbol: str = ETH) -> FeedGap:
+    start = START + int(minute * MINUTE)
+    end = None if minutes is None else start + int(minutes * MINUTE)
+    return FeedGap(symbol, start, end, state, trades_recovered=0, reason="silent", updated_at=START)
+
+
+def store_gaps(url: str, *gaps: FeedGap) -> None:
+    async def fill() -> None:
+        sink = make_sink(url)
+        await sink.open()
+        await sink.write_gaps(gaps)
+        await sink.close()
+
+    asyncio.run(fill())
 
 
 @pytest.fixture
@@ -103,7 +120,7 @@ def test_wrong_usage_is_one_line_and_status_2(arguments: str, message: str, caps
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ("demo --recording nasdaq=pyproject.toml", 2, "no venue 'nasdaq': write one of bitflyer, binance"),
+        ("demo --recording nasdaq=pyproject.toml", 2, "no venue 'nasdaq': write one of bitflyer, gmo, binance"),
         ("demo --recording binance=/nowhere/x.gz", 2, "/nowhere/x.gz: there is no such file"),
         ("demo --storage mysql://me:secret@host/db", 2, "store 'mysql': there is sqlite"),
         ("demo --workdir /dev/null/x", 2, "work directory /dev/null/x cannot be used"),
@@ -193,13 +210,42 @@ def test_csv_has_the_names_and_values_of_the_message(storage: str, capsys: pytes
     assert main(["candles", ETH, "60s", "--storage", storage, "--csv"]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[:2] == [
-        ",".join(Candle.__struct_fields__),
-        f"{ETH},1m,{START},{START + MINUTE},2683.8,10000,0.00000001,2682,12.5,33547.5,1234,0,0,7,,0",
+        ",".join([*Candle.__struct_fields__, "feed_gap"]),
+        f"{ETH},1m,{START},{START + MINUTE},2683.8,10000,0.00000001,2682,12.5,33547.5,1234,0,0,7,,0,",
     ]
     rows = list(csv.DictReader(io.StringIO(out)))
     assert len(rows) == 300
     wanted = [{k: "" if v is None else str(v) for k, v in candle_fields(candle(n)).items()} for n in range(300)]
-    assert rows == wanted
+    assert rows == [row | {"feed_gap": ""} for row in wanted]
+
+
+def test_csv_says_which_candles_overlap_a_gap_that_is_not_repaired(
+    storage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ashi.cli.candles._CSV_CHUNK", 7)  # gaps lie in one chunk, in two, and where two meet
+    store_gaps(
+        storage,
+        gap(2, 3, "repaired"),
+        gap(6, 1, "lost"),  # of its window exactly
+        gap(13.5, 1, "open"),  # of two windows
+        gap(20.9, 0, "lost"),  # of a moment
+        gap(30, 20, "open"),
+        gap(40, 1, "lost"),  # within the other
+        gap(297.5, None, "open"),  # until now
+        gap(60, 1, "lost", symbol="bitflyer:BTC_JPY"),
+    )
+    assert main(["candles", ETH, "1m", "--storage", storage, "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    found = {number: row["feed_gap"] for number, row in enumerate(rows) if row["feed_gap"]}
+    assert found == {
+        6: "lost",
+        13: "open",
+        14: "open",
+        20: "lost",
+        **dict.fromkeys(range(30, 50), "open"),
+        40: "lost",
+        **dict.fromkeys(range(297, 300), "open"),
+    }
 
 
 def test_a_table_shows_the_latest_candles_in_utc(storage: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,6 +262,49 @@ def test_a_table_shows_the_latest_candles_in_utc(storage: str, capsys: pytest.Ca
         "2024-08-09 04:53  2683.8  10000  0.00000001   2682    12.5   1,234",
     ]
     assert err == ""
+
+
+def test_a_table_marks_the_candles_that_overlap_a_gap_and_says_what_the_marks_mean(
+    storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_gaps(storage, gap(297, 1, "lost"), gap(298.5, None, "open"), gap(100, 1, "lost"))
+    assert main(["candles", ETH, "1m", "--storage", storage, "--limit", "4"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "open time (UTC)     open   high         low  close  volume  trades   gap",
+        "2024-08-09 04:50  2683.8  10000  0.00000001   2682    12.5   1,234",
+        "2024-08-09 04:51  2683.8  10000  0.00000001   2682    12.5   1,234  lost",
+        "2024-08-09 04:52  2683.8  10000  0.00000001   2682    12.5   1,234  open",
+        "2024-08-09 04:53  2683.8  10000  0.00000001   2682    12.5   1,234  open",
+        "gap open: the feed was interrupted and what was missed is not fetched yet; the candle may still change",
+        "gap lost: the feed was interrupted and what was missed could not be fetched; trades may be missing for good",
+    ]
+
+
+def test_a_table_whose_gaps_are_repaired_or_elsewhere_has_no_marks(
+    storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_gaps(storage, gap(0, 299, "repaired"), gap(0, 298, "lost"), gap(300, None, "open"))
+    assert main(["candles", ETH, "1m", "--storage", storage, "--limit", "1"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "open time (UTC)     open   high         low  close  volume  trades",
+        "2024-08-09 04:53  2683.8  10000  0.00000001   2682    12.5   1,234",
+    ]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_mark_of_a_gap_stands_in_another_column_than_that_of_an_open_candle(terminal: bool) -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=terminal, width=100)
+    show_candles(console, [candle(), candle(1)], [candle(2)], marks=["", "open"])
+    header, *lines = [
+        line.rstrip() for line in file.getvalue().splitlines() if "trades" in line or "2024-08-08" in line
+    ]
+    assert "gap" in header
+    assert "open" not in lines[0]
+    assert lines[1].index("open") < lines[2].index("open")
+    assert ("\x1b[2m" in lines[2]) == terminal  # dim is the candle that is still open, not the one with a gap
+    assert "\x1b[2m" not in lines[1]
+    assert "gap open: the feed was interrupted" in file.getvalue()
 
 
 def test_open_candles_are_marked_and_seconds_shown_where_they_matter() -> None:

@@ -161,7 +161,7 @@ def test_a_broker_that_is_not_there_is_named(tmp_path: Path, capfd: pytest.Captu
 
 def test_wrong_usage_is_told_before_anything_starts(tmp_path: Path) -> None:
     settings = Settings.from_environment({})
-    with pytest.raises(UsageError, match="write one of bitflyer, binance, binance-usdm"):
+    with pytest.raises(UsageError, match="write one of bitflyer, gmo, binance, binance-usdm"):
         run_replay(settings, "binanc", BUNDLED["binance"])
     with pytest.raises(UsageError, match="no recording is given"):
         run_replay(settings, "binance", [])

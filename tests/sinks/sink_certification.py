@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from ashi.contracts.candle import Candle, make_version
 from ashi.contracts.errors import StorageError
-from sinks.protocol import CandleReader, RefusedError, RetryableError, Sink, newest
+from ashi.contracts.feed import FeedGap
+from sinks.protocol import CandleReader, RefusedError, RetryableError, Sink, newest, newest_gaps, overlaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +49,28 @@ def a_candle(minute: int = 0, version: int = 1, symbol: str = "binance:ETHUSDT",
     return msgspec.structs.replace(candle, **more)
 
 
+def a_gap(
+    minute: int = 0,
+    updated: int = 1,
+    symbol: str = "binance:ETHUSDT",
+    minutes: int | None = 1,
+    reason: str = "silent for 30 s",
+    **more: object,
+):
+    """A gap from the given minute on that lasts so many; what tells two of one name apart is the reason."""
+    from_time = FIRST_US + minute * MINUTE_US
+    gap = FeedGap(
+        symbol=symbol,
+        from_time=from_time,
+        to_time=None if minutes is None else from_time + minutes * MINUTE_US,
+        state="open",
+        trades_recovered=0,
+        reason=reason,
+        updated_at=FIRST_US + updated,
+    )
+    return msgspec.structs.replace(gap, **more)
+
+
 def oracle(candles: Iterable[Candle]) -> list[Candle]:
     """What a store must hold: of each window the greatest version, the first of equals; by symbol and time."""
     best: dict[tuple[str, str, int], Candle] = {}
@@ -56,10 +79,26 @@ def oracle(candles: Iterable[Candle]) -> list[Candle]:
     return sorted(best.values(), key=lambda candle: (candle.symbol, candle.timeframe, candle.open_time))
 
 
+def gap_oracle(gaps: Iterable[FeedGap]) -> list[FeedGap]:
+    """What a store must hold: of each gap the greatest `updated_at`, the first of equals; by symbol and time."""
+    best: dict[tuple[str, int], FeedGap] = {}
+    for gap in sorted(gaps, key=lambda gap: -gap.updated_at):  # stable, so the first of equals stays first
+        best.setdefault((gap.symbol, gap.from_time), gap)
+    return sorted(best.values(), key=lambda gap: (gap.symbol, gap.from_time))
+
+
 async def stored(reader: CandleReader) -> list[Candle]:
     """All candles of a store in the oracle's order."""
     series = sorted(await reader.series())
     return [candle for symbol, timeframe in series async for candle in reader.read(symbol, timeframe)]
+
+
+SYMBOLS = ("binance:ETHUSDT", "bitflyer:BTC_JPY")
+
+
+async def stored_gaps(reader: CandleReader) -> list[FeedGap]:
+    """All gaps of a store in the oracle's order; those of `SYMBOLS`."""
+    return [gap for symbol in SYMBOLS for gap in await reader.gaps(symbol)]
 
 
 async def until(condition, timeout_s=60.0):
@@ -77,6 +116,8 @@ class Stage(Protocol):
 
     refused: Candle
     """A candle that `decode_candle` accepts and the store does not."""
+    refused_gap: FeedGap
+    """A gap that `decode_feed_gap` accepts and the store does not."""
 
     def sink(self) -> Sink: ...
     def reader(self) -> CandleReader: ...
@@ -99,10 +140,19 @@ _versions = st.lists(
         a_candle,
         minute=st.integers(0, 2),
         version=st.integers(0, 3),
-        symbol=st.sampled_from(["binance:ETHUSDT", "bitflyer:BTC_JPY"]),
+        symbol=st.sampled_from(SYMBOLS),
         price=st.integers(1, 99).map(str),
     ),
     max_size=25,
+)
+gap_messages = st.builds(
+    a_gap,
+    minute=st.integers(0, 2),
+    updated=st.integers(0, 3),
+    symbol=st.sampled_from(SYMBOLS),
+    minutes=st.none() | st.integers(0, 3),
+    reason=st.integers(1, 99).map(str),
+    state=st.sampled_from(["open", "repaired", "lost"]),
 )
 
 
@@ -327,3 +377,162 @@ class SinkCertification:
                 return await stored(reader)
 
         assert asyncio.run(scenario()) == oracle(candles)
+
+    def test_a_store_with_gaps_and_no_candle_is_empty(self, stage):
+        async def scenario():
+            async with opened(stage.sink()) as sink:
+                await sink.write_gaps([a_gap()])
+            again = stage.sink()
+            try:
+                return await again.open()
+            finally:
+                await again.close()
+
+        assert asyncio.run(scenario()) is True
+
+    @pytest.mark.parametrize(
+        "gap",
+        [
+            a_gap(minutes=None),
+            a_gap(minutes=0),
+            a_gap(state="repaired", trades_recovered=2**53),
+            a_gap(state="lost", reason=""),
+            a_gap(symbol="bitflyer:BTC_JPY", reason="取引-'\";--\t\u2028"),
+            a_gap(to_time=2**53 - 1, updated_at=2**53 - 1),
+        ],
+        ids=["not-ended", "no-length", "repaired", "no-reason", "odd-reason", "latest-times"],
+    )
+    def test_a_gap_comes_back_as_it_went_in_and_outlives_the_sink(self, stage, gap):
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                await sink.write_gaps([gap])
+                here = await stored_gaps(reader)
+            async with opened(stage.reader()) as reader:
+                return here, await stored_gaps(reader)
+
+        assert asyncio.run(scenario()) == ([gap], [gap])
+
+    def test_a_newer_gap_replaces_the_whole_row_and_an_older_or_equal_one_changes_nothing(self, stage):
+        first = a_gap(updated=5, minutes=None, reason="silent")
+        newer = a_gap(updated=6, minutes=2, reason="reconnected", state="repaired", trades_recovered=9)
+
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                changed = [
+                    await sink.write_gaps([gap])
+                    for gap in (
+                        first,
+                        a_gap(updated=4, state="lost"),
+                        a_gap(updated=5, state="lost"),
+                        newer,
+                        a_gap(updated=6, state="lost"),
+                        first,
+                    )
+                ]
+                return changed, await stored_gaps(reader)
+
+        assert asyncio.run(scenario()) == ([1, 0, 0, 1, 0, 0], [newer])
+
+    def test_a_batch_of_gaps_that_is_replayed_changes_nothing(self, stage):
+        batch = [a_gap(0), a_gap(1, minutes=None), a_gap(0, symbol="bitflyer:BTC_JPY")]
+
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                changed = [await sink.write_gaps(gaps) for gaps in (batch, batch, [*batch[1:], a_gap(2)], [])]
+                return changed, await stored_gaps(reader)
+
+        assert asyncio.run(scenario()) == ([3, 0, 1, 0], gap_oracle([*batch, a_gap(2)]))
+
+    def test_two_workers_of_one_store_leave_the_newer_gap(self, stage):
+        open_, repaired = a_gap(updated=1, minutes=None), a_gap(updated=2, state="repaired")
+
+        async def scenario():
+            async with opened(stage.sink()) as one, opened(stage.sink()) as other, opened(stage.reader()) as reader:
+                await other.write_gaps([repaired])
+                await one.write_gaps([open_])
+                here = await stored_gaps(reader)
+                await one.write_gaps([a_gap(updated=3, state="lost")])
+                await other.write_gaps([repaired])
+                return here, await stored_gaps(reader)
+
+        assert asyncio.run(scenario()) == ([repaired], [a_gap(updated=3, state="lost")])
+
+    def test_gaps_and_candles_are_apart(self, stage):
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                await sink.write([a_candle()])
+                await sink.write_gaps([a_gap(symbol="gmo:BTC"), a_gap()])
+                return await stored(reader), await reader.series(), await reader.gaps("gmo:BTC")
+
+        assert asyncio.run(scenario()) == ([a_candle()], [("binance:ETHUSDT", "1m")], [a_gap(symbol="gmo:BTC")])
+
+    def test_a_batch_with_a_refused_gap_stores_nothing_and_the_sink_goes_on(self, stage):
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                with pytest.raises(RefusedError):
+                    await sink.write_gaps([a_gap(0), stage.refused_gap, a_gap(1)])
+                before = await stored_gaps(reader)
+                await sink.write_gaps([a_gap(0), a_gap(1)])
+                return before, await stored_gaps(reader)
+
+        assert asyncio.run(scenario()) == ([], [a_gap(0), a_gap(1)])
+
+    def test_gaps_for_a_store_that_is_away_are_a_retryable_error_and_are_stored_when_it_is_back(self, stage):
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                with stage.unavailable(), pytest.raises(RetryableError):
+                    await sink.write_gaps([a_gap(0), a_gap(1)])
+                await sink.write_gaps([a_gap(0), a_gap(1)])
+                return await stored_gaps(reader)
+
+        assert asyncio.run(scenario()) == [a_gap(0), a_gap(1)]
+
+    def test_a_reader_gives_the_gaps_of_a_symbol_that_overlap_a_time_in_order(self, stage):
+        gaps = [a_gap(0, minutes=2), a_gap(3, minutes=0), a_gap(4, minutes=3), a_gap(5), a_gap(8, minutes=None)]
+
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                await sink.write_gaps([*reversed(gaps), a_gap(1, symbol="binance:ETHUSD", minutes=None)])
+
+                async def found(start: float | None, end: float | None) -> list[int]:
+                    bounds = [at if at is None else FIRST_US + int(at * MINUTE_US) for at in (start, end)]
+                    return [gaps.index(gap) for gap in await reader.gaps("binance:ETHUSDT", *bounds)]
+
+                assert await found(None, None) == [0, 1, 2, 3, 4]
+                assert await found(-9, 0) == []  # ends where the first begins
+                assert await found(-9, 0.01) == [0]
+                assert await found(1.99, 3) == [0]  # the second begins where this ends
+                assert await found(2, 3) == []  # begins where the first ends
+                assert await found(3, 4) == [1]  # it is no longer than a moment, and lies within
+                assert await found(2, 3.01) == [1]
+                assert await found(3.01, 4) == []
+                assert await found(5.5, 5.6) == [2, 3]
+                assert await found(6.5, None) == [2, 4]
+                assert await found(9_999, 10_000) == [4]  # not ended: for ever
+                assert await found(None, 4) == [0, 1]
+
+        asyncio.run(scenario())
+
+    @settings(
+        max_examples=60,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+    )
+    @given(gaps=st.lists(gap_messages, max_size=25), data=st.data())
+    def test_any_gaps_in_any_batches_with_any_replays_end_in_the_oracles_rows(self, new_stage, gaps, data):
+        stage = new_stage()
+        start, length = data.draw(st.integers(-2, 6), label="start"), data.draw(st.integers(1, 3), label="length")
+        bounds = FIRST_US + start * MINUTE_US, FIRST_US + (start + length) * MINUTE_US
+
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                done = 0
+                while done < len(gaps):
+                    begin = data.draw(st.integers(0, done), label="from")
+                    end = data.draw(st.integers(done + 1, len(gaps)), label="to")
+                    await sink.write_gaps(newest_gaps(gaps[begin:end]))
+                    done = end
+                return await stored_gaps(reader), await reader.gaps(SYMBOLS[0], *bounds)
+
+        rows, within = asyncio.run(scenario())
+        assert rows == gap_oracle(gaps)
+        assert within == [gap for gap in rows if gap.symbol == SYMBOLS[0] and overlaps(gap, *bounds)]

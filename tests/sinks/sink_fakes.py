@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sink_certification import a_candle
+from sink_certification import a_candle, a_gap
 
 from ashi.contracts.errors import StorageError
-from sinks.protocol import RefusedError, RetryableError, newest
+from sinks.protocol import RefusedError, RetryableError, newest, newest_gaps, overlaps
 
 TOO_MANY = 2**63
-"""A `trade_count` that a message may have and a store of 64-bit integers refuses."""
+"""A number of trades that a message may have and a store of 64-bit integers refuses."""
+
+
+FOREVER = 2**63
 
 
 class CrashError(Exception):
@@ -29,12 +32,16 @@ class Message:
 
 
 class MemoryLog:
-    """A topic in memory that outlives the worker: records, committed offsets, dead letters."""
+    """Topics in memory that outlive the worker: records, committed offsets, dead letters.
 
-    def __init__(self, *partitions):
+    The partitions of `feed.gaps` come after those of `candles`; what names one to the worker is its place.
+    """
+
+    def __init__(self, *partitions, gaps=()):
         self.partitions = [
-            [Message("candles", number, offset, b"key", value) for offset, value in enumerate(values)]
-            for number, values in enumerate(partitions)
+            [Message(topic, number, offset, b"key", value) for offset, value in enumerate(values)]
+            for topic, parts in (("candles", partitions), ("feed.gaps", gaps))
+            for number, values in enumerate(parts)
         ]
         self.committed = defaultdict(int)
         self.dead = []
@@ -114,6 +121,20 @@ class MemorySink:
                 changed += 1
         return changed
 
+    async def write_gaps(self, gaps):
+        assert len(newest_gaps(gaps)) == len(gaps)
+        if self.rows.away:
+            raise RetryableError("away")
+        if any(gap.trades_recovered >= TOO_MANY for gap in gaps):
+            raise RefusedError("too many trades")
+        changed = 0
+        for gap in gaps:
+            key = (gap.symbol, gap.from_time)
+            if key not in self.rows.gaps or self.rows.gaps[key].updated_at < gap.updated_at:
+                self.rows.gaps[key] = gap
+                changed += 1
+        return changed
+
     async def close(self):
         pass
 
@@ -122,13 +143,18 @@ class MemorySink:
 class Rows:
     table: dict | None = None
     away: bool = False
+    gaps: dict = field(default_factory=dict)
 
     def in_order(self):
         return [self.table[key] for key in sorted(self.table)]
 
+    def gaps_in_order(self):
+        return [self.gaps[key] for key in sorted(self.gaps)]
+
 
 class MemoryStage:
     refused = a_candle(9, trade_count=TOO_MANY)
+    refused_gap = a_gap(9, trades_recovered=TOO_MANY)
 
     def __init__(self):
         self.rows = Rows()
@@ -183,6 +209,10 @@ class MemoryReader:
         return sum(
             symbol in (None, candle.symbol) and timeframe in (None, candle.timeframe) for candle in self.rows.in_order()
         )
+
+    async def gaps(self, symbol, start=None, end=None):
+        start, end = -FOREVER if start is None else start, FOREVER if end is None else end
+        return [gap for gap in self.rows.gaps_in_order() if gap.symbol == symbol and overlaps(gap, start, end)]
 
     async def close(self):
         pass

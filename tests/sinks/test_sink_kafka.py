@@ -10,14 +10,16 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
-from sink_certification import a_candle, opened, oracle, stored, until
+from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_gaps, until
 
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
-from ashi.contracts.topics import CANDLES, CANDLES_DEAD
+from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
+from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS
 from ashi.runtime.deadletter import message_headers
-from ashi.runtime.kafka import make_producer, partition_of, read_topic
+from ashi.runtime.groups import commit
+from ashi.runtime.kafka import admin_client, make_consumer, make_producer, partition_of, read_topic
 from ashi.runtime.offsets import committed_offsets, end_offsets
-from sinks.sqlite import SqliteReader
+from sinks.sqlite import SqliteReader, SqliteSink
 from sinks.worker import sink_group
 
 COMMAND = "import sys; from ashi.runtime.settings import Settings; from sinks.worker import run_sink; " + (
@@ -72,20 +74,26 @@ def running(path, settings, **environment):
 
 
 async def publish(settings, messages):
-    """Send candles, or (key, bytes) as they are, in order."""
+    """Send candles, gaps, or (topic, key, bytes) as they are, in order."""
     producer = make_producer(settings)
     await producer.start()
     try:
         sent = []
         for message in messages:
-            key, value = message if isinstance(message, tuple) else (message.symbol.encode(), encode_candle(message))
+            topic, key, value, schema = as_record(message)
             partition = partition_of(key, settings.partitions)
-            sent.append(
-                await producer.send(CANDLES, value, key, partition=partition, headers=message_headers(CANDLE_SCHEMA))
-            )
+            sent.append(await producer.send(topic, value, key, partition=partition, headers=message_headers(schema)))
         await asyncio.gather(*sent)
     finally:
         await producer.stop()
+
+
+def as_record(message):
+    if isinstance(message, tuple):
+        return *message, CANDLE_SCHEMA
+    if isinstance(message, FeedGap):
+        return FEED_GAPS, message.symbol.encode(), encode_feed(message), FEED_GAP_SCHEMA
+    return CANDLES, message.symbol.encode(), encode_candle(message), CANDLE_SCHEMA
 
 
 async def count(path):
@@ -97,8 +105,12 @@ async def count(path):
 
 
 async def everything_is_committed(settings):
-    committed = await committed_offsets(settings, GROUP, CANDLES)
-    return all(committed.get(partition, 0) == end for partition, end in (await end_offsets(settings, CANDLES)).items())
+    for topic in (CANDLES, FEED_GAPS):
+        committed = await committed_offsets(settings, GROUP, topic)
+        ends = await end_offsets(settings, topic)
+        if not all(committed.get(partition, 0) == end for partition, end in ends.items()):
+            return False
+    return True
 
 
 @asynccontextmanager
@@ -175,13 +187,15 @@ def test_partitions_that_move_between_workers_in_mid_stream_lose_and_double_noth
 
 
 @pytest.mark.kafka
-def test_what_is_no_candle_goes_to_candles_dead_with_headers_and_the_rest_is_stored(kafka_settings, tmp_path):
+def test_what_is_no_candle_or_gap_goes_to_candles_dead_with_headers_and_the_rest_is_stored(kafka_settings, tmp_path):
     path = tmp_path / "candles.db"
     good = [a_candle(minute) for minute in range(3)]
     key = good[0].symbol.encode()
     nan = encode_candle(a_candle(3)).replace(b'"high":"100"', b'"high":"NaN"')
     too_many = encode_candle(a_candle(4, trade_count=2**63))
-    messages = [good[0], (key, b"\xff garbage"), good[1], (key, nan), (key, too_many), good[2]]
+    values = [b"\xff garbage", nan, too_many]
+    garbage = [(CANDLES, key, value) for value in values]
+    messages = [good[0], garbage[0], good[1], garbage[1], garbage[2], good[2], a_gap(), (FEED_GAPS, key, b"no gap")]
 
     async def scenario():
         await publish(kafka_settings, messages)
@@ -190,11 +204,17 @@ def test_what_is_no_candle_goes_to_candles_dead_with_headers_and_the_rest_is_sto
             assert process.stop() == 0
         async with rows_of(path) as rows:
             assert rows == good
+        async with opened(SqliteReader(path)) as reader:
+            assert await stored_gaps(reader) == [a_gap()]
         return [record async for record in read_topic(kafka_settings, CANDLES_DEAD)]
 
-    dead = asyncio.run(scenario())
+    letters = asyncio.run(scenario())
+    [dead_gap] = [record for record in letters if record.value == b"no gap"]
+    dead = [record for record in letters if record is not dead_gap]
     partition = partition_of(key, kafka_settings.partitions)
-    assert [(record.key, record.value) for record in dead] == [(key, b"\xff garbage"), (key, nan), (key, too_many)]
+    assert [(record.key, record.value) for record in dead] == [(key, value) for value in values]
+    assert dict(dead_gap.headers)["ashi.source"].decode() == f"feed.gaps/{partition}/1"
+    assert b"not a feed gap" in dict(dead_gap.headers)["ashi.reason"]
     headers = [dict(record.headers) for record in dead]
     assert [header["ashi.source"].decode() for header in headers] == [f"candles/{partition}/{at}" for at in (1, 3, 4)]
     assert b"not a candle" in headers[0]["ashi.reason"]
@@ -210,7 +230,7 @@ def test_sigterm_while_the_store_is_locked_ends_the_worker_and_the_next_one_stor
 
     async def scenario():
         with running(path, kafka_settings) as process:
-            await until(lambda: process.says("reading topic candles from its beginning"))
+            await until(lambda: process.says("reading topics candles and feed.gaps from their beginning"))
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
                 await publish(kafka_settings, candles)
@@ -230,19 +250,74 @@ def test_sigterm_while_the_store_is_locked_ends_the_worker_and_the_next_one_stor
 def test_a_store_that_was_deleted_is_filled_again_from_the_beginning(kafka_settings, tmp_path):
     path = tmp_path / "candles.db"
     candles = [a_candle(minute) for minute in range(100)]
+    gaps = [a_gap(minute) for minute in range(3)]
 
     async def scenario():
-        await publish(kafka_settings, candles)
+        await publish(kafka_settings, [*candles, *gaps])
         for _ in range(2):
             with running(path, kafka_settings) as process:
                 await until(lambda: _at_least(path, len(candles)))
                 await until(lambda: everything_is_committed(kafka_settings))
                 assert process.stop() == 0
-            async with rows_of(path) as rows:
-                assert rows == candles
+            async with opened(SqliteReader(path)) as reader:
+                assert (await stored(reader), await stored_gaps(reader)) == (candles, gaps)
             path.unlink()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.kafka
+def test_after_an_upgrade_candles_go_on_from_what_was_committed_and_gaps_begin_at_their_beginning(
+    kafka_settings, tmp_path
+):
+    path = tmp_path / "candles.db"
+    key = a_candle().symbol.encode()
+    before = [a_candle(0), (CANDLES, key, b"read by the version before, and not read again"), a_candle(1)]
+
+    async def as_the_version_before():
+        """It read `candles` only, in the same group, into a file that knows no gaps."""
+        async with opened(SqliteSink(path)) as sink:
+            await sink.write([a_candle(0), a_candle(1)])
+        with closing(sqlite3.connect(path)) as db:
+            db.executescript("DROP TABLE feed_gaps; PRAGMA user_version = 1")
+        await publish(kafka_settings, [*before, a_gap(0)])
+        consumer = make_consumer(kafka_settings, CANDLES, group_id=GROUP)
+        await consumer.start()
+        try:
+            assert await commit(consumer, await consumer.end_offsets(consumer.assignment()))
+        finally:
+            await consumer.stop()
+
+    async def scenario():
+        await as_the_version_before()
+        await publish(kafka_settings, [a_candle(2), a_gap(1)])
+        with running(path, kafka_settings) as process:
+            await until(lambda: everything_is_committed(kafka_settings))
+            assert process.stop() == 0
+            assert not process.says("the store is empty")
+        async with opened(SqliteReader(path)) as reader:
+            assert await stored(reader) == [a_candle(minute) for minute in range(3)]
+            assert await stored_gaps(reader) == [a_gap(0), a_gap(1)]
+        assert [record.value async for record in read_topic(kafka_settings, CANDLES_DEAD)] == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.kafka
+def test_a_deployment_without_topic_feed_gaps_is_told_to_create_it(kafka_settings, tmp_path):
+    async def remove_topic():
+        async with admin_client(kafka_settings) as client:
+            await client.delete_topics([FEED_GAPS])
+
+            async def is_gone():
+                return FEED_GAPS not in await client.list_topics()
+
+            await until(is_gone)
+
+    asyncio.run(remove_topic())
+    with running(tmp_path / "candles.db", kafka_settings) as process:
+        assert process.child.wait(60) == 1
+        assert process.says("has no topic feed.gaps: create all with `ashi topics create`, then start again")
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,30 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import defaultdict
 from contextlib import closing
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sink_certification import SinkCertification, a_candle, opened, oracle, stored, until
+from sink_certification import (
+    SinkCertification,
+    a_candle,
+    a_gap,
+    gap_messages,
+    gap_oracle,
+    opened,
+    oracle,
+    stored,
+    stored_gaps,
+    until,
+)
 from sink_fakes import TOO_MANY, CrashError, MemoryLog, MemorySink, MemoryStage, Rows
 
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.errors import StorageError
+from ashi.contracts.feed import encode_feed
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from sinks import sqlite_file, writer
@@ -30,6 +43,15 @@ GARBAGE = [
     encode_candle(a_candle()).replace(b'"high":"100"', b'"high":"1E+999999999"'),
     encode_candle(a_candle()).replace(b"1640995200000000", b"1640995200000"),
     encode_candle(a_candle()).replace(b'"volume":"1.5"', b'"volume":"-1.5"'),
+]
+
+GAP_GARBAGE = [
+    b"",
+    b"{",
+    encode_candle(a_candle()),
+    encode_feed(a_gap()).replace(b'"open"', b'"mended"'),
+    encode_feed(a_gap(to_time=a_gap().from_time - 1)),
+    encode_feed(a_gap(trades_recovered=-1)),
 ]
 
 
@@ -127,6 +149,97 @@ def test_a_refused_row_is_found_and_buried_and_an_older_version_of_it_is_stored(
     asyncio.run(scenario())
 
 
+def test_gaps_are_stored_beside_candles_and_committed_only_then():
+    candles, gaps = [a_candle(0), a_candle(1)], [a_gap(0), a_gap(1, minutes=None)]
+
+    async def scenario():
+        log = MemoryLog([encode_candle(candle) for candle in candles], gaps=[[encode_feed(gap) for gap in gaps]])
+        rows = Rows({})
+        log.restart(crash_in=1)  # the poll succeeds, the commit does not
+        with pytest.raises(CrashError):
+            await a_worker(log, MemorySink(rows), a_service()).run()
+        assert (rows.in_order(), rows.gaps_in_order()) == (candles, gaps)
+        assert not any(log.committed.values())
+        log.restart()
+        await until_the_end(log, MemorySink(rows))
+        assert (rows.in_order(), rows.gaps_in_order()) == (candles, gaps)
+        assert log.all_committed
+
+    asyncio.run(scenario())
+
+
+def test_gaps_alone_make_a_batch_that_is_stored_when_its_time_is_up():
+    async def scenario():
+        log, rows = MemoryLog(gaps=[[encode_feed(a_gap())]]), Rows({})
+        service = a_service()
+        working = asyncio.create_task(a_worker(log, MemorySink(rows), service, size=10, interval_s=0.01).run())
+        await until(lambda: log.all_committed)
+        service.stopping.set()
+        await working
+        assert rows.gaps_in_order() == [a_gap()]
+
+    asyncio.run(scenario())
+
+
+def test_of_one_gap_in_a_batch_the_newest_stays_however_the_messages_are_ordered():
+    messages = [a_gap(updated=1, minutes=None), a_gap(updated=3, state="repaired"), a_gap(updated=3), a_gap(updated=2)]
+
+    async def scenario():
+        log, rows = MemoryLog(gaps=[[encode_feed(gap) for gap in messages]]), Rows({})
+        await until_the_end(log, MemorySink(rows))
+        assert rows.gaps_in_order() == [a_gap(updated=3, state="repaired")]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("value", [*GAP_GARBAGE, None])
+def test_a_message_of_feed_gaps_that_is_no_gap_is_a_dead_letter_that_names_its_topic(value):
+    async def scenario():
+        log = MemoryLog([encode_candle(a_candle())], gaps=[[encode_feed(a_gap(0)), value, encode_feed(a_gap(1))]])
+        rows = Rows({})
+        await until_the_end(log, MemorySink(rows))
+        assert rows.in_order() == [a_candle()]
+        assert rows.gaps_in_order() == [a_gap(0), a_gap(1)]
+        assert log.all_committed
+        [letter] = log.dead
+        headers = dict(letter.headers)
+        assert (letter.topic, letter.key, letter.value) == ("candles.dead", b"key", value or b"")
+        assert headers["ashi.source"] == b"feed.gaps/0/1"
+        assert headers["ashi.reason"]
+
+    asyncio.run(scenario())
+
+
+def test_a_gap_among_candles_and_a_candle_among_gaps_are_dead_letters():
+    async def scenario():
+        log, rows = MemoryLog([encode_feed(a_gap())], gaps=[[encode_candle(a_candle())]]), Rows({})
+        await until_the_end(log, MemorySink(rows))
+        assert not rows.table
+        assert not rows.gaps
+        sources = {dict(letter.headers)["ashi.source"]: letter.value for letter in log.dead}
+        assert sources == {b"candles/0/0": encode_feed(a_gap()), b"feed.gaps/0/0": encode_candle(a_candle())}
+
+    asyncio.run(scenario())
+
+
+def test_a_refused_gap_is_found_and_buried_and_neither_candles_nor_other_gaps_suffer():
+    gaps = [a_gap(minute) for minute in range(9)]
+    poison = a_gap(4, updated=2, trades_recovered=TOO_MANY)
+
+    async def scenario():
+        log = MemoryLog([encode_candle(a_candle())], gaps=[[encode_feed(gap) for gap in [*gaps, poison]]])
+        rows = Rows({})
+        await until_the_end(log, MemorySink(rows), size=100)
+        assert rows.in_order() == [a_candle()]
+        assert rows.gaps_in_order() == gaps
+        assert log.all_committed
+        [letter] = log.dead
+        assert letter.value == encode_feed(poison)
+        assert dict(letter.headers)["ashi.source"] == b"feed.gaps/0/9"
+
+    asyncio.run(scenario())
+
+
 def test_a_dead_letter_that_cannot_be_sent_keeps_its_offset_uncommitted():
     async def scenario():
         log = MemoryLog([b"garbage"])
@@ -202,14 +315,15 @@ def test_a_store_that_is_lost_stops_the_worker_with_nothing_committed(tmp_path):
     asyncio.run(scenario())
 
 
-def test_a_file_locked_by_another_process_for_a_while_delays_candles_and_loses_none(tmp_path, monkeypatch):
+def test_a_file_locked_by_another_process_for_a_while_delays_candles_and_gaps_and_loses_none(tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_MS", 1)
     monkeypatch.setattr(writer, "FIRST_PAUSE_S", 0.001)
     path = tmp_path / "candles.db"
     candles = [a_candle(minute) for minute in range(50)]
 
     async def scenario():
-        log, service = MemoryLog([encode_candle(candle) for candle in candles]), a_service()
+        log = MemoryLog([encode_candle(candle) for candle in candles], gaps=[[encode_feed(a_gap())]])
+        service = a_service()
         async with opened(SqliteSink(path)) as sink, opened(SqliteReader(path)) as reader:
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
@@ -217,6 +331,7 @@ def test_a_file_locked_by_another_process_for_a_while_delays_candles_and_loses_n
                 await until(lambda: "locked by another process" in service.health.ready()[1])
             await working
             assert await stored(reader) == candles
+            assert await stored_gaps(reader) == [a_gap()]
             assert log.all_committed
 
     asyncio.run(scenario())
@@ -249,12 +364,15 @@ _messages = st.lists(
 @settings(max_examples=150)
 @given(
     partitions=st.lists(_messages, min_size=1, max_size=3),
+    gaps=st.lists(gap_messages | st.sampled_from(GAP_GARBAGE), max_size=8),
     size=st.integers(1, 8),
     crashes=st.lists(st.integers(0, 6), max_size=5),
 )
 def test_whatever_comes_and_wherever_it_crashes_the_rows_are_the_oracles_and_the_rest_is_buried(
-    partitions, size, crashes
+    partitions, gaps, size, crashes
 ):
+    garbage_gaps = {gap for gap in gaps if isinstance(gap, bytes)}
+    good_gaps = [gap for gap in gaps if not isinstance(gap, bytes)]
     good, garbage, refused, topic = [], set(), {}, []
     for number, messages in enumerate(partitions):
         values = []
@@ -274,7 +392,8 @@ def test_whatever_comes_and_wherever_it_crashes_the_rows_are_the_oracles_and_the
         topic.append(values)
 
     async def scenario():
-        log, rows = MemoryLog(*topic), Rows({})
+        values = [gap if isinstance(gap, bytes) else encode_feed(gap) for gap in gaps]
+        log, rows = MemoryLog(*topic, gaps=[values]), Rows({})
         for crash_in in [*crashes, None]:
             log.restart(crash_in)
             try:
@@ -282,10 +401,15 @@ def test_whatever_comes_and_wherever_it_crashes_the_rows_are_the_oracles_and_the
             except CrashError:
                 continue
         assert log.all_committed
-        return rows.in_order(), {letter.value for letter in log.dead}
+        assert rows.gaps_in_order() == gap_oracle(good_gaps)
+        dead = defaultdict(set)
+        for letter in log.dead:
+            dead[dict(letter.headers)["ashi.source"].split(b"/")[0]].add(letter.value)
+        return rows.in_order(), dead[b"candles"], dead[b"feed.gaps"]
 
-    stored_rows, dead = asyncio.run(scenario())
+    stored_rows, dead, dead_gaps = asyncio.run(scenario())
     assert stored_rows == oracle(good)
+    assert dead_gaps == garbage_gaps
     assert garbage <= dead <= garbage | refused.keys()
     # A candle that another one of its batch replaces never gets as far as being refused.
     versions = {(candle.symbol, candle.open_time): candle.version for candle in stored_rows}

@@ -8,10 +8,11 @@ from contextlib import closing, contextmanager
 from decimal import Decimal
 
 import pytest
-from sink_certification import SinkCertification, a_candle, opened, stored
+from sink_certification import SinkCertification, a_candle, a_gap, opened, stored, stored_gaps
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StorageError
+from ashi.contracts.feed import FeedGap
 from sinks import sqlite_file
 from sinks.protocol import RefusedError, RetryableError
 from sinks.sqlite import SqliteReader, SqliteSink
@@ -20,6 +21,7 @@ from sinks.sqlite_file import remove_file
 
 class SqliteStage:
     refused = a_candle(9, trade_count=2**63)  # an integer of the message, but not of SQLite
+    refused_gap = a_gap(9, trades_recovered=2**63)
 
     def __init__(self, path):
         self.path = path
@@ -139,7 +141,9 @@ def test_a_database_of_something_else_is_refused_and_left_as_it_is(path):
         ("ALTER TABLE candles DROP COLUMN volume", r"other columns than Ashi's \(there are: symbol, .*undo the change"),
         ("ALTER TABLE candles ADD COLUMN note TEXT", "other columns than Ashi's"),
         ("DROP TABLE candles", "there are: none"),
-        ("PRAGMA user_version = 99", "has layout 99 and this version of Ashi knows 1: use the version that made it"),
+        ("ALTER TABLE feed_gaps ADD COLUMN note TEXT", "a table feed_gaps with other columns than Ashi's"),
+        ("DROP TABLE feed_gaps", "a table feed_gaps with other columns than Ashi's .there are: none"),
+        ("PRAGMA user_version = 99", "has layout 99 and this version of Ashi knows 2: use the version that made it"),
     ],
 )
 def test_another_layout_is_refused_by_writer_and_reader_with_what_to_do(store, change, message):
@@ -149,6 +153,118 @@ def test_another_layout_is_refused_by_writer_and_reader_with_what_to_do(store, c
         open_and_close(store)
     with pytest.raises(StorageError, match=message):
         asyncio.run(SqliteReader(store).open())
+
+
+def test_the_table_of_gaps_has_one_column_for_each_field(path):
+    async def scenario():
+        async with opened(SqliteSink(path)) as sink:
+            await sink.write_gaps([a_gap(minutes=None)])
+
+    asyncio.run(scenario())
+    with closing(sqlite3.connect(path)) as db:
+        columns = db.execute("SELECT name, type, \"notnull\", pk FROM pragma_table_info('feed_gaps')").fetchall()
+        [row] = db.execute("SELECT * FROM feed_gaps").fetchall()
+    assert columns == [
+        ("symbol", "TEXT", 1, 1),
+        ("from_time", "INTEGER", 1, 2),
+        ("to_time", "INTEGER", 0, 0),
+        ("state", "TEXT", 1, 0),
+        ("trades_recovered", "INTEGER", 1, 0),
+        ("reason", "TEXT", 1, 0),
+        ("updated_at", "INTEGER", 1, 0),
+    ]
+    assert [name for name, *_ in columns] == list(FeedGap.__struct_fields__)
+    from_time = 1_640_995_200_000_000
+    assert row == ("binance:ETHUSDT", from_time, None, "open", 0, "silent for 30 s", from_time + 1)
+
+
+OLD_TABLE = """CREATE TABLE candles (
+  symbol TEXT NOT NULL, timeframe TEXT NOT NULL, open_time INTEGER NOT NULL, close_time INTEGER NOT NULL,
+  open TEXT NOT NULL, high TEXT NOT NULL, low TEXT NOT NULL, close TEXT NOT NULL,
+  volume TEXT NOT NULL, quote_volume TEXT NOT NULL, trade_count INTEGER NOT NULL,
+  taker_buy_volume TEXT NOT NULL, taker_buy_quote_volume TEXT NOT NULL,
+  first_trade_id TEXT, last_trade_id TEXT, version INTEGER NOT NULL,
+  PRIMARY KEY (symbol, timeframe, open_time)
+) STRICT, WITHOUT ROWID"""
+OLD_ROW = ("binance:ETHUSDT", "1m", 1_640_995_200_000_000, 1_640_995_260_000_000, "100", "100", "100", "100", "1.5",
+           "150", 2, "0.5", "50", "7", "8", 1)  # fmt: skip
+
+
+@pytest.fixture
+def old_store(path):
+    """A store as the version without gaps made it, with one candle in it."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(OLD_TABLE)
+        db.execute(f"PRAGMA application_id = {0x41534849}")
+        db.execute("PRAGMA user_version = 1")
+        db.execute(f"INSERT INTO candles VALUES ({', '.join('?' * len(OLD_ROW))})", OLD_ROW)
+    return path
+
+
+def layout_of(path):
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute("PRAGMA user_version").fetchone()[0], {
+            row[0] for row in db.execute("SELECT name FROM sqlite_schema")
+        }
+
+
+def test_a_store_of_the_version_without_gaps_is_upgraded_in_place_and_keeps_its_candles(old_store):
+    async def scenario():
+        async with opened(SqliteSink(old_store)) as sink, opened(SqliteReader(old_store)) as reader:
+            await sink.write_gaps([a_gap()])
+            await sink.write([a_candle(1)])
+            return await stored(reader), await stored_gaps(reader)
+
+    assert asyncio.run(scenario()) == ([a_candle(0), a_candle(1)], [a_gap()])
+    assert layout_of(old_store) == (2, {"candles", "feed_gaps"})
+    assert open_and_close(old_store) is False  # and again
+
+
+def test_a_reader_of_a_store_without_gaps_finds_none_and_sees_those_that_come_when_it_is_upgraded(old_store):
+    async def scenario():
+        async with opened(SqliteReader(old_store)) as reader:
+            before = await stored(reader), await stored_gaps(reader)
+            still = layout_of(old_store)
+            async with opened(SqliteSink(old_store)) as sink:
+                await sink.write_gaps([a_gap()])
+            return before, still, await stored_gaps(reader)
+
+    assert asyncio.run(scenario()) == (([a_candle()], []), (1, {"candles"}), [a_gap()])
+
+
+def test_an_upgrade_that_finds_a_table_of_the_users_own_in_its_way_changes_nothing(old_store):
+    with closing(sqlite3.connect(old_store)) as db:
+        db.execute("CREATE TABLE feed_gaps (mine TEXT)")
+
+    async def read():
+        async with opened(SqliteReader(old_store)) as reader:
+            return await stored_gaps(reader)
+
+    with pytest.raises(StorageError, match=r"has a table feed_gaps of its own.* rename that table, then start again"):
+        open_and_close(old_store)
+    assert layout_of(old_store)[0] == 1
+    assert asyncio.run(read()) == []
+
+
+def test_an_upgrade_that_breaks_off_leaves_the_store_as_it_was(old_store):
+    with closing(sqlite3.connect(old_store)) as db:
+        db.execute("CREATE INDEX feed_gaps ON candles (close_time)")  # in the way of the table, and no table itself
+    with pytest.raises(StorageError, match="already an index named feed_gaps"):
+        open_and_close(old_store)
+    assert layout_of(old_store) == (1, {"candles", "feed_gaps"})
+
+
+def test_a_gap_changed_by_hand_is_named_when_it_is_read(path):
+    async def scenario():
+        async with opened(SqliteSink(path)) as sink, opened(SqliteReader(path)) as reader:
+            await sink.write_gaps([a_gap()])
+            with closing(sqlite3.connect(path)) as db, db:
+                db.execute("UPDATE feed_gaps SET state = 'mended'")
+            await stored_gaps(reader)
+
+    with pytest.raises(StorageError, match=r"row binance:ETHUSDT/1640995200000000 of feed_gaps .*'mended'"):
+        asyncio.run(scenario())
 
 
 def test_a_table_and_an_index_of_the_users_own_do_no_harm(store):

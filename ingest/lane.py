@@ -1,0 +1,50 @@
+"""What a publisher keeps of each partition of `trades`: its batches, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ashi.contracts.trade import Trade
+
+
+class Batch:
+    """Trades of one partition, and the times of the oldest of them in µs; `received_at` counts live trades only."""
+
+    __slots__ = ("builder", "received_at", "traded_at")
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+        self.received_at: int | None = None
+        self.traded_at: int | None = None
+
+    def note(self, trade: Trade, live: bool) -> None:
+        """Remember the times of a trade that was put in."""
+        if self.traded_at is None or trade.traded_at < self.traded_at:
+            self.traded_at = trade.traded_at
+        if live and (self.received_at is None or trade.received_at < self.received_at):
+            self.received_at = trade.received_at
+
+
+class Lane:
+    """The batches of one partition: the one being filled, and those that wait for the producer, in order."""
+
+    __slots__ = ("filling", "hurry", "number", "task", "waiting")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.filling: Batch | None = None
+        self.waiting: deque[Batch] = deque()
+        self.hurry = False  # what is being filled shall go out as soon as nothing waits
+        self.task: asyncio.Task[None] | None = None
+
+    def seal(self) -> None:
+        """End the batch that is being filled; it is the next to wait."""
+        self.hurry = False
+        if self.filling is not None:
+            self.filling.builder.close()  # else the producer lingers for more
+            self.waiting.append(self.filling)
+            self.filling = None

@@ -1,0 +1,225 @@
+"""When to try again and when to give up: what all connections and requests to venues share.
+
+`judge` is the one place that tells retryable errors from fatal ones, for the websocket and for REST alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import aiohttp
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidProxy,
+    InvalidProxyStatus,
+    InvalidStatus,
+    InvalidURI,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+BACKOFF_BASE_S: Final = 0.5
+BACKOFF_CAP_S: Final = 30.0
+LIMITED_S: Final = 10.0
+"""How long to stay away after `too many requests` when the venue does not say how long."""
+MAX_RETRY_AFTER_S: Final = 86_400.0
+"""However long a venue sends us away: after a day we ask again."""
+
+_TOO_MANY: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT)
+"""429, and 418: with it Binance says that an address which went on after 429 is banned for a while."""
+_TOO_BIG: Final = 1009
+_PING_TIMEOUT: Final = 1011
+
+
+class Reason(StrEnum):
+    """Why a connection ended, or why none could be made: the label of `ashi_reconnects_total`."""
+
+    UNREACHABLE = "unreachable"
+    """None could be made: DNS, network, TLS, a proxy, or an answer that is no websocket handshake."""
+    REJECTED = "rejected"
+    """None could be made: the venue answered the handshake with an HTTP error."""
+    LIMITED = "limited"
+    """None could be made: the venue says that there were too many requests from this address."""
+    CLOSED = "closed"
+    """The venue closed it by a close frame."""
+    LOST = "lost"
+    """It broke off without a close frame, or a ping was not answered."""
+    PROTOCOL = "protocol"
+    """What came is not the websocket protocol, or a frame was too large."""
+    SILENT = "silent"
+    """Nothing came for `Limits.silence_s`."""
+    UNANSWERED = "unanswered"
+    """A subscription was neither acknowledged nor refused."""
+    REFUSED = "refused"
+    """The venue refused every market of it for good; there is no next one."""
+    RENEWED = "renewed"
+    """The next one had taken over before the venue would have closed it."""
+    BUFFER_FULL = "buffer_full"
+    """We closed it, because Kafka takes less than the venue sends."""
+    STOPPED = "stopped"
+    """The process stops."""
+
+
+class Verdict(NamedTuple):
+    """What an error means for whoever wants to try again.
+
+    `retry_after_s`: None for a fatal error; else the least time to wait, seconds; 0 leaves it to a backoff.
+    """
+
+    reason: Reason
+    detail: str
+    retry_after_s: float | None
+
+
+def judge(error: Exception) -> Verdict:
+    """Tell whether trying again may help.
+
+    The errors are those that opening or reading a websocket (library `websockets`) or a REST request (`aiohttp`) raise:
+
+        no such host, refused, reset, timed out, TLS, a proxy       retryable: networks and venues come back
+        HTTP 5xx                                                    retryable
+        HTTP 429 and 418                                            retryable after `Retry-After`, or LIMITED_S
+        HTTP 408 and 425                                            retryable
+        HTTP 4xx else                                               fatal: wrong URL, key or parameters, or a blocked
+                                                                    address; the same request fails again
+        HTTP of another kind (a redirect, a web page)               retryable: venues in maintenance do so
+        an answer that is not HTTP, or no websocket handshake       retryable
+        a connection that ends, by a close frame or without one     retryable
+        a URL (of the venue or of the proxy) that is none           fatal
+        anything else                                               raised again: it is a bug
+
+    This is wider than the default of `websockets.asyncio.client.process_exception`, which gives up on, for example,
+    429 and a page of maintenance: a feed is to be left alone for months.
+    """
+    match error:
+        case InvalidURI() | InvalidProxy() | aiohttp.InvalidURL():
+            return Verdict(Reason.UNREACHABLE, str(error), None)
+        case InvalidStatus() | InvalidProxyStatus():
+            return _judge_status(error.response.status_code, error.response.headers)
+        case aiohttp.ClientResponseError() if error.status:
+            return _judge_status(error.status, error.headers or {})
+        case ConnectionClosed():
+            return Verdict(*_judge_close(error), 0.0)
+        case InvalidHandshake() | aiohttp.ClientError() | OSError():  # OSError: also TimeoutError and those of TLS
+            return Verdict(Reason.UNREACHABLE, _in_words(error), 0.0)
+        case _:
+            raise error
+
+
+def _judge_status(status: int, headers: Mapping[str, str]) -> Verdict:
+    try:
+        detail = f"HTTP {status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        detail = f"HTTP {status}"
+    try:
+        after_s = read_retry_after(headers.get("Retry-After"))
+    except LookupError:  # it comes twice, which websockets' headers refuse to read
+        after_s = None
+    if status in _TOO_MANY:
+        return Verdict(Reason.LIMITED, detail, LIMITED_S if after_s is None else after_s)
+    if 400 <= status < 500 and status not in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY):
+        return Verdict(Reason.REJECTED, detail, None)
+    return Verdict(Reason.REJECTED, detail, after_s or 0.0)
+
+
+def _judge_close(error: ConnectionClosed) -> tuple[Reason, str]:
+    received, sent = error.rcvd, error.sent
+    if received is not None and error.rcvd_then_sent is not False:
+        return Reason.CLOSED, f"the venue closed it with {received}"
+    if sent is None or sent.code == _PING_TIMEOUT:
+        return Reason.LOST, "a ping was not answered" if sent is not None else "it broke off without a close frame"
+    what = "a frame was too large" if sent.code == _TOO_BIG else "what came is not the websocket protocol"
+    return Reason.PROTOCOL, f"{what}: {sent.reason or sent.code}"
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
+
+
+def read_retry_after(value: str | None, now_s: Callable[[], float] = time.time) -> float | None:
+    """Seconds to wait by a `Retry-After` header (RFC 9110, 10.2.3: seconds or a date); None if it says nothing."""
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit():
+        after_s = float(text[:12])
+    else:
+        try:
+            after_s = parsedate_to_datetime(text).timestamp() - now_s()
+        except (ValueError, OverflowError):
+            return None
+    return min(max(after_s, 0.0), MAX_RETRY_AFTER_S)
+
+
+class Backoff:
+    """Capped exponential backoff with full jitter: each wait is drawn evenly between 0 and a ceiling that doubles.
+
+    Full jitter spreads the reconnections of all who lost the same server at the same moment; see "Exponential Backoff
+    And Jitter" in the AWS architecture blog, 2015.
+    """
+
+    def __init__(
+        self,
+        base_s: float = BACKOFF_BASE_S,
+        cap_s: float = BACKOFF_CAP_S,
+        *,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._base_s = base_s
+        self._cap_s = cap_s
+        self._uniform = uniform
+        self._ceiling_s = 0.0
+
+    def next_s(self) -> float:
+        """How long to wait now, seconds."""
+        self._ceiling_s = min(self._ceiling_s * 2 or self._base_s, self._cap_s)
+        return self._uniform(0.0, self._ceiling_s)
+
+    def reset(self) -> None:
+        """Begin anew: what was tried has succeeded."""
+        self._ceiling_s = 0.0
+
+    def lived(self, seconds: float) -> None:
+        """Begin anew if a connection has lived longer than could be waited for it, so 0.5 to 30 s by default.
+
+        So one that broke after a minute is soon replaced, and one that always breaks after its first frame is tried
+        ever more seldom, up to twice in `cap_s` on average.
+        """
+        if seconds > self._ceiling_s:
+            self.reset()
+
+
+class Pace:
+    """At most one turn in an interval, in the order of asking. A turn of weight n makes the next wait n intervals."""
+
+    def __init__(
+        self,
+        interval_s: float,
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._interval_s = interval_s
+        self._clock_s = clock_s
+        self._sleep = sleep
+        self._next_s = clock_s()
+        self._queue = asyncio.Lock()  # wakes in order; whoever is cancelled while waiting uses up no turn
+
+    async def turn(self, weight: int = 1) -> None:
+        """Wait for a turn. What it is for must follow without another wait, or the venue sees another pace."""
+        async with self._queue:
+            while (wait_s := self._next_s - self._clock_s()) > 0:
+                await self._sleep(wait_s)
+            self._next_s = self._clock_s() + self._interval_s * weight
+
+    def pause(self, seconds: float) -> None:
+        """Give no turn for so long: the venue has asked for it."""
+        self._next_s = max(self._next_s, self._clock_s() + seconds)

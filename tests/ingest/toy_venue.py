@@ -1,0 +1,236 @@
+"""A venue made up for the tests of sessions and requests, and its server: real sockets on the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+from aiohttp import WSMsgType, web
+
+from ingest.policy import Backoff, Pace
+from ingest.session import run_session
+from ingest.venues.live import Acknowledged, Closing, Limits, Refused, Subscription
+
+LIMITS = Limits(
+    websocket_url="",
+    rest_url="",
+    markets_per_connection=100,
+    connect_interval_s=0.0,
+    message_interval_s=0.0,
+    paced_by="connection",
+    acknowledges=True,
+    refusal_s=30.0,
+    silence_s=30.0,
+    ping_interval_s=None,
+    lifetime_s=None,
+    request_interval_s=0.0,
+)
+
+
+class ToyVenue:
+    """Subscribes with `{"id": 1, "markets": ["A"]}`; is told `{"ack": 1}`, `{"refused": …}` or `{"closing": …}`."""
+
+    name = "toy"
+
+    def __init__(self, *, per_message=1, **limits):
+        self.limits = replace(LIMITS, **limits)
+        self.per_message = per_message
+        self.asked_control = []
+
+    def subscriptions(self, markets, first_id):
+        size = self.per_message
+        groups = [tuple(markets[first : first + size]) for first in range(0, len(markets), size)]
+        return [
+            Subscription(number, group, json.dumps({"id": number, "markets": group}))
+            for number, group in enumerate(groups, first_id)
+        ]
+
+    def control(self, frame):
+        self.asked_control.append(frame)
+        said = json.loads(frame)
+        if "ack" in said:
+            return Acknowledged(said["ack"])
+        if "refused" in said:
+            return Refused(said["refused"], said.get("market"), said.get("reason", "no"), said.get("retryable", False))
+        return Closing(said["closing"]) if "closing" in said else None
+
+
+@dataclass
+class Peer:
+    """One connection as the server sees it."""
+
+    number: int
+    request: web.Request
+    socket: web.WebSocketResponse
+    opened_s: float = field(default_factory=time.monotonic)
+    received: list = field(default_factory=list)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def markets(self):
+        return [market for _, message in self.received for market in message["markets"]]
+
+    async def say(self, **message):
+        await self.socket.send_str(json.dumps(message))
+
+    async def raw(self, data):
+        """Bytes on the wire as they are."""
+        self.request.transport.write(data)
+
+    def abort(self):
+        self.request.transport.abort()
+
+
+class Server:
+    """Counts everything, and answers as a test tells it to.
+
+    `handshake(number)`: None to accept, or the HTTP response instead. `answer(peer, message)`: what to do with a
+    message; by default it is acknowledged.
+    """
+
+    def __init__(self):
+        self.peers = []
+        self.attempts = []
+        self.handshake = lambda number: None
+        self.answer = self.acknowledge
+        self.protocol = {}
+        self.url = ""
+
+    async def acknowledge(self, peer, message):
+        await peer.say(ack=message["id"])
+
+    async def handle(self, request):
+        self.attempts.append((time.monotonic(), request))
+        refused = self.handshake(len(self.attempts))
+        if refused is not None:
+            return refused
+        socket = web.WebSocketResponse(**self.protocol)
+        await socket.prepare(request)
+        peer = Peer(len(self.peers) + 1, request, socket)
+        self.peers.append(peer)
+        try:
+            async for message in socket:
+                if message.type is WSMsgType.TEXT:
+                    read = json.loads(message.data)
+                    peer.received.append((time.monotonic(), read))
+                    await self.answer(peer, read)
+        except ConnectionError:
+            pass
+        finally:
+            peer.gone.set()
+        return socket
+
+    @asynccontextmanager
+    async def run(self, port=0):
+        app = web.Application()
+        app.router.add_get("/{path:.*}", self.handle)
+        async with serving(app, port) as url:
+            self.url = url.replace("http", "ws") + "/feed"
+            yield self
+
+
+@asynccontextmanager
+async def serving(app, port=0):
+    """Serve `app` on the loopback; gives its URL."""
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        await site.start()
+        yield f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+    finally:
+        await runner.cleanup()
+
+
+class Handler:
+    """Writes down what it is told. A frame is of trades when it has an `n`."""
+
+    def __init__(self):
+        self.links = []
+        self.events = []
+        self.frames = []
+        self.connects = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.hook = None
+
+    async def may_connect(self):
+        self.connects += 1
+        await self.gate.wait()
+
+    def on_open(self, link):
+        self.links.append(link)
+        self.events.append(("open", link))
+
+    def on_subscribed(self, link, markets):
+        self.events.append(("subscribed", link, tuple(markets)))
+
+    def on_refused(self, market, reason):
+        self.events.append(("refused", market, reason))
+
+    def on_frame(self, link, frame, received_ns):
+        self.frames.append((link, frame, received_ns))
+        if self.hook is not None:
+            self.hook(link, frame)
+        return b'"n"' in frame
+
+    def on_silent(self, link, silent):
+        self.events.append(("silent", link, silent))
+
+    def on_closed(self, link, reason, detail, last_frame_ns, *, replaced):
+        self.events.append(
+            ("closed", SimpleNamespace(link=link, reason=reason, detail=detail, last=last_frame_ns, replaced=replaced))
+        )
+
+    def of(self, kind):
+        return [event[1:] for event in self.events if event[0] == kind]
+
+    @property
+    def closed(self):
+        return [closed for (closed,) in self.of("closed")]
+
+    @property
+    def numbers(self):
+        """Those of the frames with an `n`, in the order of their coming."""
+        return [json.loads(frame)["n"] for _, frame, _ in self.frames if b'"n"' in frame]
+
+
+def soon():
+    """A backoff that hardly waits."""
+    return Backoff(0.01, 0.02)
+
+
+@asynccontextmanager
+async def session(venue, markets, server, *, backoff=soon, url=None, handler=None):
+    """A session that runs meanwhile, and has stopped, as by a signal, afterwards; gives its handler and its task."""
+    handler = handler or Handler()
+    stopping = asyncio.Event()
+    task = asyncio.create_task(
+        run_session(
+            venue,
+            markets,
+            handler,
+            url=url or server.url,
+            pace=Pace(venue.limits.message_interval_s),
+            stopping=stopping,
+            backoff=backoff,
+        )
+    )
+    handler.task, handler.stopping = task, stopping
+    try:
+        yield handler
+    finally:
+        stopping.set()
+        async with asyncio.timeout(10):
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition, timeout_s=20.0):
+    """Wait until `condition()` is true."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 - any condition
+            await asyncio.sleep(0.002)

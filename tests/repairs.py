@@ -1,0 +1,53 @@
+"""Running a repair plan against a model of a venue's REST interface, for the tests of all venues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ashi.contracts.trade import Trade
+from ingest.venues.live import Answer, Repair, Request
+
+NOW = 1_800_000_000_000_000
+"""When the first answer is received, µs; each later one comes half a second after the one before."""
+MOST_REQUESTS = 3000
+
+
+class Outcome(NamedTuple):
+    yielded: list[Trade]
+    reason: str | None
+    requests: list[Request]
+
+
+def run_plan(plan: Repair, answer: Callable[[Request], bytes]) -> Outcome:
+    yielded: list[Trade] = []
+    requests: list[Request] = []
+    to_send: Answer | None = None
+    while True:
+        try:
+            step = plan.send(to_send)
+        except StopIteration as end:
+            return Outcome(yielded, end.value.reason, requests)
+        if isinstance(step, Request):
+            assert len(requests) < MOST_REQUESTS, "the plan does not end"
+            to_send = Answer(answer(step), NOW + 500_000 * len(requests))
+            requests.append(step)
+        else:
+            assert step, "an empty list is no step"
+            yielded += step
+            to_send = None
+
+
+def bare(trades: Sequence[Trade]) -> list[tuple[object, ...]]:
+    """All of each trade but `received_at`, which differs by the way it came."""
+    return [
+        (trade.symbol, trade.trade_id, trade.price, trade.size, trade.side, trade.traded_at, trade.sequence)
+        for trade in trades
+    ]
+
+
+def new_ones(yielded: Sequence[Trade], since: Sequence[Trade]) -> list[Trade]:
+    """What a runner that knows only `since` would publish. A trade is never yielded twice."""
+    assert len({trade.trade_id for trade in yielded}) == len(yielded)
+    known = {trade.trade_id for trade in since}
+    return [trade for trade in yielded if trade.trade_id not in known]
