@@ -1,0 +1,348 @@
+"""What one live ingest worker takes: trades from a websocket to Kafka's acknowledgment, against a simulated venue.
+
+    .venv/bin/python benchmarks/ingest.py [--rate N] [--seconds S] [--markets N] [--most] [--json]
+
+Broker, venue (`ashi venue-sim binance`) and worker (`ashi ingest binance`) are processes of their own on this machine,
+and each run has new ones. Binance sends a frame for each trade, so nothing is easier on the worker than it would be
+there. Three questions:
+
+- At 2,000 trades/s, how long from the receipt of a frame to the acknowledgment of Kafka (all replicas)? Read off
+  `ashi_frame_to_ack_seconds`, which counts the oldest trade of each batch; a quantile is interpolated in its bucket.
+- At `--rate`, does the worker keep up? The backlog is what the venue has traded less what stands in topic `trades`,
+  so it counts what waits in sockets and in memory as well.
+- With `--most`: what is the most? The rate is raised until the worker falls behind.
+
+After each run every trade must be in the topic, each once and in the order of its market.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import psutil
+from aiohttp import ClientSession
+from prometheus_client.parser import text_string_to_metric_families
+from throughput import cpu_seconds
+
+from ashi.cli.broker import HOST, Broker
+from ashi.cli.children import pick_ports, spawn, stop_all
+from ashi.contracts.topics import TRADES, topic_specs
+from ashi.runtime.kafka import assigned_consumer, read_topic
+from ashi.runtime.settings import Settings
+from ashi.runtime.topics import create_topics
+
+ASHI = (sys.executable, "-m", "ashi.cli.main")
+LATENCY_RATE, LATENCY_SECONDS = 2_000, 15
+MOST_STEP, MOST_STEPS, MOST_SECONDS = 1.25, 5, 6
+WARM_UP_S = 2.0
+POLL_S = 0.5
+START_S = 30.0
+DRAIN_S = 30.0
+BEHIND_S = 0.25
+"""A worker whose backlog at the end is more than what is traded in so long has fallen behind."""
+OFFERED = 0.95
+"""A run counts when the simulator has made at least this part of the rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run. CPU, rates and latency are those after the warm-up; `backlog_end` is that when the market stops."""
+
+    rate: int
+    seconds: float
+    traded_per_second: float
+    published_per_second: float
+    trades: int
+    backlog_typical: int
+    backlog_most: int
+    backlog_end: int
+    drained_s: float
+    cpu_us_per_trade: float
+    cpu_share: float
+    venue_cpu_share: float
+    ack_p50_ms: float
+    ack_p99_ms: float
+    ack_p99_bucket_ms: float
+    memory_first_mb: float
+    memory_most_mb: float
+
+    @property
+    def kept_up(self) -> bool:
+        """Whether the worker published as fast as the venue traded."""
+        return self.backlog_end <= self.rate * BEHIND_S
+
+    @property
+    def offered(self) -> bool:
+        """Whether the simulator itself kept up."""
+        return self.traded_per_second >= self.rate * OFFERED
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What could be seen at one moment; `acks` are the histogram's counts by the upper bound of the bucket."""
+
+    at_s: float
+    published: int
+    traded: int
+    cpu_s: float
+    venue_cpu_s: float
+    memory: int
+    acks: Mapping[float, float]
+
+    @property
+    def backlog(self) -> int:
+        """Trades that are not in the topic yet."""
+        return self.traded - self.published
+
+
+class Watch:
+    """Looks at a run from outside: the topic's end, the simulator's count, the worker's metrics and process."""
+
+    def __init__(self, session: ClientSession, consumer, partitions, *, venue, worker, rest: str, metrics: str) -> None:
+        self._session, self._consumer, self._partitions = session, consumer, partitions
+        self._venue, self._worker = venue, worker
+        self._rest, self._metrics = rest, metrics
+
+    async def published(self) -> int:
+        """Trades in the topic."""
+        return sum((await self._consumer.end_offsets(self._partitions)).values())
+
+    async def state(self) -> dict:
+        """What the simulator says of itself."""
+        async with self._session.get(f"{self._rest}/sim/state") as answer:
+            return await answer.json()
+
+    async def stop_market(self) -> None:
+        """Let nothing be traded any more."""
+        async with self._session.post(f"{self._rest}/sim/market", json={"trading": False}) as answer:
+            answer.raise_for_status()
+
+    async def sample(self) -> Sample:
+        """Look now. The topic first, so that the backlog is rather too great than too small."""
+        if self._worker.poll() is not None:
+            raise SystemExit(f"the worker ended with {self._worker.returncode}")
+        published, state = await self.published(), await self.state()
+        async with self._session.get(self._metrics) as answer:
+            text = await answer.text()
+        return Sample(
+            time.monotonic(),
+            published,
+            state["trades"],
+            cpu_seconds(self._worker.pid),
+            cpu_seconds(self._venue.pid),
+            psutil.Process(self._worker.pid).memory_info().rss,
+            {
+                float(sample.labels["le"]): sample.value
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+                if sample.name == "ashi_frame_to_ack_seconds_bucket"
+            },
+        )
+
+
+def quantile(first: Mapping[float, float], last: Mapping[float, float], share: float) -> tuple[float, float]:
+    """A quantile of what a histogram counted between two looks: interpolated in its bucket, and the bucket's bound."""
+    counts = sorted((bound, count - first.get(bound, 0)) for bound, count in last.items())
+    wanted = share * counts[-1][1]
+    below_bound, below = 0.0, 0.0
+    for bound, count in counts:
+        if count >= wanted and count > below:
+            inside = (wanted - below) / (count - below)
+            value = bound if math.isinf(bound) else below_bound + inside * (bound - below_bound)
+            return value, bound
+        below_bound, below = bound, count
+    return math.nan, math.nan
+
+
+async def until_trading(session: ClientSession, rest: str, worker: subprocess.Popen[bytes]) -> None:
+    """Wait until the worker has subscribed to all markets, at which the simulator begins to trade."""
+    deadline = time.monotonic() + START_S
+    while True:
+        async with session.get(f"{rest}/sim/state") as answer:
+            if (await answer.json())["trading"]:
+                return
+        if worker.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit(f"the worker does not subscribe (exit status {worker.poll()})")
+        await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def running(settings: Settings, env: dict[str, str], rate: int, markets: Sequence[str]) -> AsyncIterator[Watch]:
+    """A simulated venue that trades, and a worker that reads it."""
+    venue = spawn(
+        [*ASHI, "venue-sim", "binance", *markets, "--rate", str(rate), "--start", "when-subscribed"],
+        env=env,
+        stdout=subprocess.PIPE,
+    )
+    children = [venue]
+    try:
+        assert venue.stdout is not None
+        said = dict[str, str]()
+        while "ASHI_REST_URL" not in said:
+            line = await asyncio.to_thread(venue.stdout.readline)
+            if not line:
+                raise SystemExit(f"the simulator ended with {venue.wait()}")
+            variable, equals, value = line.decode().strip().removeprefix("export ").partition("=")
+            if equals:
+                said[variable] = value
+        port = pick_ports(HOST, None)[0]
+        worker = spawn(
+            [*ASHI, "ingest", "binance", *markets],
+            env=env | said | {"ASHI_METRICS_PORT": str(port)},
+            stdout=subprocess.DEVNULL,
+        )
+        children.append(worker)
+        rest = said["ASHI_REST_URL"]
+        async with ClientSession() as session:
+            await until_trading(session, rest, worker)
+            async with assigned_consumer(settings, TRADES) as (consumer, partitions):
+                metrics = f"http://{HOST}:{port}/metrics"
+                yield Watch(session, consumer, partitions, venue=venue, worker=worker, rest=rest, metrics=metrics)
+    finally:
+        left = stop_all(children[::-1], 25)
+        if left:
+            print(f"{len(left)} processes had to be killed", file=sys.stderr)
+
+
+async def watched(watch: Watch, rate: int, seconds: float) -> Result:
+    """Let the market trade for so long after the warm-up, then stop it and wait for what is on its way."""
+    await asyncio.sleep(WARM_UP_S)
+    samples = [first := await watch.sample()]
+    while (left_s := first.at_s + seconds - time.monotonic()) > 0:
+        await asyncio.sleep(min(POLL_S, left_s))
+        samples.append(await watch.sample())
+    last = samples[-1]
+    await watch.stop_market()
+    stopped_s = time.monotonic()
+    traded = (await watch.state())["trades"]
+    while (published := await watch.published()) < traded:
+        if time.monotonic() > stopped_s + DRAIN_S:
+            raise SystemExit(f"{traded - published} of {traded} trades are missing {DRAIN_S:g} s after the end")
+        await asyncio.sleep(0.02)
+    span_s, trades = last.at_s - first.at_s, last.published - first.published
+    p99, bucket = quantile(first.acks, last.acks, 0.99)
+    return Result(
+        rate=rate,
+        seconds=span_s,
+        traded_per_second=(last.traded - first.traded) / span_s,
+        published_per_second=trades / span_s,
+        trades=traded,
+        backlog_typical=sorted(sample.backlog for sample in samples)[len(samples) // 2],
+        backlog_most=max(sample.backlog for sample in samples),
+        backlog_end=last.backlog,
+        drained_s=time.monotonic() - stopped_s,
+        cpu_us_per_trade=(last.cpu_s - first.cpu_s) / trades * 1e6,
+        cpu_share=(last.cpu_s - first.cpu_s) / span_s,
+        venue_cpu_share=(last.venue_cpu_s - first.venue_cpu_s) / span_s,
+        ack_p50_ms=quantile(first.acks, last.acks, 0.5)[0] * 1e3,
+        ack_p99_ms=p99 * 1e3,
+        ack_p99_bucket_ms=bucket * 1e3,
+        memory_first_mb=first.memory / 1e6,
+        memory_most_mb=max(sample.memory for sample in samples) / 1e6,
+    )
+
+
+class _Id(msgspec.Struct):
+    sequence: int
+
+
+async def check_topic(settings: Settings, trades: int) -> None:
+    """Fail unless the topic has so many trades, and the ids of each market count up by one: none missing, none twice."""
+    decode = msgspec.json.Decoder(_Id).decode
+    ids: dict[bytes, list[int]] = defaultdict(list)
+    async for record in read_topic(settings, TRADES):
+        ids[record.key].append(decode(record.value).sequence)
+    found = sum(map(len, ids.values()))
+    if found != trades:
+        raise SystemExit(f"{found} trades are in the topic, {trades} happened")
+    for key, sequences in ids.items():
+        if any(after != before + 1 for before, after in pairwise(sequences)):
+            raise SystemExit(f"the trades of {key.decode()} are not in order, or not all there")
+
+
+async def run(settings: Settings, env: dict[str, str], rate: int, seconds: float, markets: int) -> Result:
+    """One run at one rate."""
+    await create_topics(settings, topic_specs(settings.partitions, settings.timeframes))
+    names = [f"M{number}USDT" for number in range(markets)]
+    async with running(settings, env, rate, names) as watch:
+        result = await watched(watch, rate, seconds)
+    await check_topic(settings, result.trades)
+    return result
+
+
+def measure(rate: int, seconds: float, markets: int) -> Result:
+    """One run with a new, empty broker."""
+    with tempfile.TemporaryDirectory(prefix="ashi-bench-") as directory:
+        broker = Broker(Path(directory))
+        broker.start(child=True, fresh=True)
+        try:
+            env = os.environ | {"ASHI_KAFKA_BOOTSTRAP": broker.bootstrap, "ASHI_LOG_LEVEL": "warning"}
+            return asyncio.run(run(Settings.from_environment(env), env, rate, seconds, markets))
+        finally:
+            broker.stop()
+
+
+def most(after: Result, markets: int) -> list[Result]:
+    """Raise the rate until the worker, or the simulator, falls behind."""
+    results: list[Result] = []
+    rate = after.rate
+    while (results[-1] if results else after).kept_up and len(results) < MOST_STEPS:
+        rate = int(rate * MOST_STEP)
+        results.append(measure(rate, MOST_SECONDS, markets))
+        if not results[-1].offered:
+            break
+    return results
+
+
+def print_table(results: Sequence[Result]) -> None:
+    """A line for each run."""
+    heads = ("offered/s", "traded/s", "published/s", "backlog", "at end", "drained s", "CPU µs/trade", "CPU", "p50 ms")
+    print(" ".join(f"{head:>12}" for head in (*heads, "p99 ms", "MB", "MB most")))
+    for each in results:
+        print(
+            f"{each.rate:>12,} {each.traded_per_second:>12,.0f} {each.published_per_second:>12,.0f} "
+            f"{each.backlog_typical:>12,} {each.backlog_end:>12,} {each.drained_s:>12.2f} "
+            f"{each.cpu_us_per_trade:>12.1f} {each.cpu_share:>12.0%} {each.ack_p50_ms:>12.1f} {each.ack_p99_ms:>12.1f} "
+            f"{each.memory_first_mb:>12.0f} {each.memory_most_mb:>12.0f}"
+        )
+
+
+def main() -> int:
+    """Run it and print the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=int, default=20_000)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--markets", type=int, default=24)
+    parser.add_argument("--most", action="store_true", help="raise the rate until the worker falls behind")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    calm = measure(LATENCY_RATE, LATENCY_SECONDS, arguments.markets)
+    busy = measure(arguments.rate, arguments.seconds, arguments.markets)
+    rising = most(busy, arguments.markets) if arguments.most else []
+    results = [calm, busy, *rising]
+    if arguments.json:
+        print(json.dumps([asdict(each) | {"kept_up": each.kept_up} for each in results]))
+        return 0
+    print_table(results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
