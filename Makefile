@@ -40,6 +40,7 @@ lint: $(STAMP)  ## style, types and the rules of who may import whom
 bench: $(STAMP)  ## trades per second, next to the plain Faust way
 	.venv/bin/python benchmarks/throughput.py
 	.venv/bin/python benchmarks/state.py
+	.venv/bin/python benchmarks/ingest.py
 
 lock: $(STAMP)  ## resolve the dependencies anew
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \

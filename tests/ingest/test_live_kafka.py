@@ -109,7 +109,7 @@ def test_under_fifty_faults_every_trade_of_every_venue_is_published_once(kafka_s
 async def until_connected(settings: Settings, venue: str, markets: tuple[str, ...]) -> None:
     """Wait until `feed.status` says of all markets that they are connected."""
     wanted = {f"{venue}:{market}" for market in markets}
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     states: dict[str, str] = {}
     while {symbol for symbol in wanted if states.get(symbol) == "connected"} != wanted:
         assert time.monotonic() < deadline, states
