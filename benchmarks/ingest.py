@@ -131,13 +131,19 @@ class Watch:
         async with self._session.post(f"{self._rest}/sim/market", json={"trading": False}) as answer:
             answer.raise_for_status()
 
+    async def metric(self, name: str, label: str) -> dict[str, float]:
+        """A metric of the worker, by one of its labels."""
+        async with self._session.get(self._metrics) as answer:
+            families = text_string_to_metric_families(await answer.text())
+            found = [sample for family in families for sample in family.samples if sample.name == name]
+        return {sample.labels[label]: sample.value for sample in found}
+
     async def sample(self) -> Sample:
         """Look now. The topic first, so that the backlog is rather too great than too small."""
         if self._worker.poll() is not None:
             raise SystemExit(f"the worker ended with {self._worker.returncode}")
         published, state = await self.published(), await self.state()
-        async with self._session.get(self._metrics) as answer:
-            text = await answer.text()
+        acks = await self.metric("ashi_frame_to_ack_seconds_bucket", "le")
         return Sample(
             time.monotonic(),
             published,
@@ -145,12 +151,7 @@ class Watch:
             cpu_seconds(self._worker.pid),
             starved_seconds(self._worker.pid),
             psutil.Process(self._worker.pid).memory_info().rss,
-            {
-                float(sample.labels["le"]): sample.value
-                for family in text_string_to_metric_families(text)
-                for sample in family.samples
-                if sample.name == "ashi_frame_to_ack_seconds_bucket"
-            },
+            {float(bound): count for bound, count in acks.items()},
         )
 
 
@@ -239,7 +240,11 @@ async def watched(watch: Watch, rate: int, seconds: float) -> Result:
     traded = (await watch.state())["trades"]
     while (published := await watch.published()) < traded:
         if time.monotonic() > stopped_s + DRAIN_S:
-            raise SystemExit(f"{traded - published} of {traded} trades are missing {DRAIN_S:g} s after the end")
+            ended = await watch.metric("ashi_reconnects_total", "reason")
+            raise SystemExit(
+                f"at {rate:,} trades/s {traded - published} of {traded} trades are missing {DRAIN_S:g} s after the "
+                f"end; connections that ended: {ended or 'none'}. Is the machine too busy?"
+            )
         await asyncio.sleep(0.02)
     span_s, trades = last.at_s - first.at_s, last.published - first.published
     p99, bucket = quantile(first.acks, last.acks, 0.99)

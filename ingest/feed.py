@@ -25,7 +25,7 @@ TAIL: Final = 200
 """Trades published last that are kept whole: where a repair begins."""
 KNOWN: Final = 2_000
 """Ids that are remembered at least, and up to twice as many. What is older than all of them counts as known. So a copy
-is told however late it comes, and of all markets of a venue (1,500 have been seen) the ids fit into some 500 MB."""
+is told however late it comes, and the ids of all markets of a venue (Binance spot has some 1,500) fit into 1 GB."""
 
 
 class Mode(StrEnum):

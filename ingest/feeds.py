@@ -10,65 +10,37 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.symbol import make_symbol
 from ashi.runtime import metrics
 from ashi.runtime.logs import get_logger
 from ingest.feed import Mode, SymbolFeed
+from ingest.mender import RELIEF, Mender, SymbolState
 from ingest.policy import Reason
-from ingest.repair import run_repair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from ashi.contracts.feed import FeedStatus, GapState
+    from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
     from ingest.outbox import Outbox
     from ingest.recorder import Recorder
     from ingest.rest import Rest
     from ingest.session import Link
     from ingest.status import FeedReporter
-    from ingest.venues.live import LiveVenue, RepairEnd
+    from ingest.venues.live import LiveVenue
     from ingest.venues.protocol import Venue
 
-HOLE_PATIENCE_S: Final = 0.5
-"""How long a hole in contiguous ids is waited for: venues send a little out of order."""
-SETTLE_S: Final = 1.5
-"""A repair goes on until so long after the subscription: REST may not know at once what a connection just missed."""
 ROOM: Final = 0.25
 """Connections that were closed because too much was held open again when this part of the bound is left."""
 APART_US: Final = 1_000_000
 """The clocks of a venue and ours may be so far apart, and a frame may be on its way so long: gaps by our clock begin
 earlier and end later by this, µs."""
-RELIEF: Final = 0.5
-"""When too much is held, what waits behind repairs is let go until this part of the bound is left."""
 LOGGED_REJECTIONS: Final = 20
 """More are only counted: all of them are in `trades.dead`."""
 
 _log = get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _State:
-    """What the process knows of one symbol beside its feed.
-
-    `missed_until_us`: trades after this came over the connection and were kept, so a gap ends here.
-    `may_let_go`: a repair is on its way that would bring what is held.
-    `has_let_go`: since the venue's last answer, trades that came were let go, so the repair has to bring them.
-    """
-
-    market: str
-    feed: SymbolFeed
-    missed_until_us: int = 0
-    subscribed_s: float = 0.0
-    recovered: int = 0
-    may_let_go: bool = False
-    has_let_go: bool = False
-    hole_from_us: int = 0
-    repair: asyncio.Task[None] | None = None
-    down_reason: str = ""
 
 
 @dataclass(slots=True)
@@ -107,14 +79,12 @@ class Feeds:
         self._venue = venue
         self._outbox = outbox
         self._reporter = reporter
-        self._rest = rest
         self._recorder = recorder
         self._buffer = buffer
-        self._patience_s = patience_s
         self._now_us = now_us
         self._monotonic_s = monotonic_s
         self._states = {
-            market: _State(
+            market: SymbolState(
                 market,
                 SymbolFeed(
                     make_symbol(venue.name, market),
@@ -129,7 +99,16 @@ class Feeds:
         self._sources: dict[int, _Source] = {}
         self._duplicates = 0
         self._rejections = 0
-        self._failure: BaseException | None = None
+        self._mender = Mender(
+            venue,
+            outbox=outbox,
+            reporter=reporter,
+            rest=rest,
+            buffer=buffer,
+            patience_s=patience_s,
+            monotonic_s=monotonic_s,
+            on_live=self._tell_live,
+        )
 
     @property
     def held(self) -> int:
@@ -247,22 +226,17 @@ class Feeds:
         state = self._by_symbol.get(symbol)
         if state is None:
             return  # of a market that was refused, or that nobody subscribed to here
-        self._publish(state, state.feed.on_live(trades, now_s), live=True)
-
-    def _publish(self, state: _State, trades: list[Trade], *, live: bool) -> None:
-        if trades:
-            self._outbox.put(trades, live=live)
-            self._reporter.on_trade(state.feed.symbol, trades[-1])
+        self._mender.publish(state, state.feed.on_live(trades, now_s), live=True)
 
     def _is_delivered(self, market: str) -> bool:
         return any(market in source.subscribed for source in self._sources.values())
 
-    def _lose(self, state: _State, since_us: int, reason: str) -> None:
+    def _lose(self, state: SymbolState, since_us: int, reason: str) -> None:
         """Trades of a symbol do not come any more, since then (µs)."""
-        self._stop_repair(state)
+        self._mender.stop(state)
         feed = state.feed
         if not feed.tail:  # nothing that a repair could begin after: keep what came
-            self._release(state)
+            self._mender.release(state)
         elif feed.held or feed.mode is Mode.REPAIRING:  # there is a hole, from before the end
             since_us = min(since_us, feed.tail[-1].traded_at)
         feed.disconnected()
@@ -270,10 +244,9 @@ class Feeds:
         self._reporter.set_state(feed.symbol, "down", reason)
         self._reporter.open_gap(feed.symbol, since_us, reason)
 
-    def _regain(self, state: _State) -> None:
+    def _regain(self, state: SymbolState) -> None:
         """Trades of a symbol come from now on."""
-        state.missed_until_us, state.subscribed_s = self._now_us() + APART_US, self._monotonic_s()
-        self._start(state, partial(self._repair_interruption, state))
+        self._mender.repair_interruption(state, self._now_us() + APART_US)
 
     def _tell_all_live(self, markets: Sequence[str]) -> None:
         for market in markets:
@@ -281,126 +254,13 @@ class Feeds:
             if state.feed.mode is Mode.LIVE:
                 self._tell_live(state)
 
-    def _tell_live(self, state: _State) -> None:
+    def _tell_live(self, state: SymbolState) -> None:
         """Say that a symbol is connected; or silent, when each connection that delivers it is."""
         silent = [source.silent for source in self._sources.values() if state.market in source.subscribed]
         if silent and all(silent):
             self._reporter.set_state(state.feed.symbol, "silent", "nothing has come from the venue for long")
         else:
             self._reporter.set_state(state.feed.symbol, "connected", None)
-
-    def _start(self, state: _State, repair: Callable[[], Coroutine[None, None, None]]) -> None:
-        self._stop_repair(state)
-        state.repair = asyncio.create_task(repair())
-        state.repair.add_done_callback(self._repaired)
-
-    def _stop_repair(self, state: _State) -> None:
-        state.may_let_go = False
-        if state.repair is not None:
-            state.repair.cancel()
-            state.repair = None
-
-    def _repaired(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._failure = self._failure or error
-
-    async def _repair_interruption(self, state: _State) -> None:
-        """After the start or a reconnection: all since the trade published last, then live."""
-        feed = state.feed
-        before = state.recovered
-        failure: str | None = "nothing had been published before, after which a repair could begin"
-        if feed.begin_repair():
-            self._reporter.set_state(feed.symbol, "repairing", state.down_reason)
-            failure = await self._catch_up(state)
-        outcome: GapState = "repaired" if failure is None else "lost"
-        recovered = state.recovered - before
-        self._reporter.end_gap(feed.symbol, state.missed_until_us, outcome, recovered, failure or state.down_reason)
-        _log.info(outcome, symbol=feed.symbol, trades_recovered=recovered, reason=failure)
-        await self._resume(state, failure)
-
-    async def _catch_up(self, state: _State) -> str | None:
-        """Fetch until what is published reaches what has come live. Gives the reason when something stays missing."""
-        feed = state.feed
-        while True:
-            until = feed.first_held()
-            if until is not None:
-                state.missed_until_us = max(state.missed_until_us, until.traded_at)
-            failure = (await self._fetch(state, until)).reason
-            left_s = state.subscribed_s + SETTLE_S - self._monotonic_s()
-            if failure is not None or (left_s <= 0 and self._reaches_live(state, until)):
-                return failure
-            await asyncio.sleep(left_s)
-
-    def _reaches_live(self, state: _State, until: Trade | None) -> bool:
-        """Whether nothing can be missing in front of what is held, when all up to `until` has been fetched."""
-        feed = state.feed
-        if feed.held and self._venue.contiguous(state.market):
-            return feed.missing() == 0 or feed.first_held() is until
-        return not state.has_let_go and (until is not None or feed.held == 0)
-
-    async def _repair_hole(self, state: _State) -> None:
-        """Ids that should be contiguous are not: fetch those between, then go on."""
-        feed = state.feed
-        until = feed.first_held()
-        if until is None:
-            return  # what was missing has come just now
-        since = feed.begin_repair()
-        missing = feed.missing()
-        before = state.recovered
-        state.missed_until_us = until.traded_at
-        metrics.feed_holes.labels(self._venue.name, "found").inc()
-        self._reporter.set_state(feed.symbol, "repairing", f"{missing} trade ids are missing")
-        failure = (await self._fetch(state, until)).reason
-        while failure is None and state.has_let_go:
-            failure = (await self._fetch(state, feed.first_held())).reason
-        recovered = state.recovered - before
-        outcome = "lost" if failure is not None else "repaired" if recovered else "absent"
-        metrics.feed_holes.labels(self._venue.name, outcome).inc()
-        if outcome != "absent":
-            from_us = min(since[-1].traded_at, until.traded_at)
-            if from_us <= state.hole_from_us < from_us + 1000:  # a gap is named by its beginning, and that one has it
-                from_us = state.hole_from_us + 1
-            state.hole_from_us = from_us
-            self._reporter.end_gap(
-                feed.symbol,
-                state.missed_until_us,
-                "lost" if failure is not None else "repaired",
-                recovered,
-                failure or f"{missing} trade ids were missing",
-                from_time=from_us,
-            )
-        _log.info("hole in trade ids", symbol=feed.symbol, missing=missing, outcome=outcome, reason=failure)
-        await self._resume(state, failure)
-
-    async def _fetch(self, state: _State, until: Trade | None) -> RepairEnd:
-        """Publish what the venue has since the trade published last, up to `until`, the first one that came live."""
-        feed = state.feed
-        state.may_let_go, state.has_let_go = True, False
-
-        async def publish(trades: list[Trade]) -> None:
-            state.has_let_go = False
-            came = {trade.trade_id for trade in trades if feed.came_by(trade, until)}
-            new = feed.on_repaired(trades)
-            recovered = sum(trade.trade_id not in came for trade in new)
-            state.recovered += recovered
-            metrics.trades_recovered.labels(self._venue.name).inc(recovered)
-            self._publish(state, new, live=False)
-            await self._outbox.room(self._buffer // 2)  # a repair of hours must not fill the memory
-
-        plan = self._venue.repair(state.market, feed.tail, until)
-        return await run_repair(self._rest, plan, publish, self._patience_s)
-
-    async def _resume(self, state: _State, failure: str | None) -> None:
-        """After a repair, let live trades pass."""
-        state.may_let_go = False
-        if failure is not None:
-            # Before them: after a crash they would hide from the next start that something is missing.
-            await self._reporter.flush()
-        self._release(state)
-        self._tell_live(state)
-
-    def _release(self, state: _State) -> None:
-        self._publish(state, state.feed.end_repair(self._monotonic_s()), live=True)
 
     def _count_rejected(self, reason: str) -> None:
         self._rejections += 1
@@ -419,13 +279,7 @@ class Feeds:
 
         Raises whatever a repair has failed of.
         """
-        if self._failure is not None:
-            raise self._failure
-        now_s = self._monotonic_s()
-        for state in self._states.values():
-            hole = state.feed.hole
-            if state.feed.mode is Mode.LIVE and hole is not None and now_s - hole.found_s > HOLE_PATIENCE_S:
-                self._start(state, partial(self._repair_hole, state))
+        self._mender.look(self._states.values())
         if self.held > self._buffer:
             self._make_room()
         metrics.trades_held.labels(self._venue.name).set(self.held)
@@ -436,17 +290,10 @@ class Feeds:
         self._duplicates = duplicates
 
     def _make_room(self) -> None:
-        """Let go first what waits behind the longest repairs: they bring it again, and no other symbol suffers."""
+        """Let go first what repairs bring again, because then no other symbol suffers."""
         held = self.held
-        repairing = [state for state in self._states.values() if state.may_let_go and state.feed.held]
-        for state in sorted(repairing, key=lambda state: state.feed.held, reverse=True):
-            if self.held <= self._buffer * RELIEF:
-                break
-            _log.info(
-                "too much waits for a repair, which fetches it again", symbol=state.feed.symbol, held=state.feed.held
-            )
-            state.feed.let_go()
-            state.has_let_go, state.missed_until_us = True, self._now_us() + APART_US
+        enough = self._buffer * RELIEF
+        self._mender.let_go(self._states.values(), lambda: self.held > enough, self._now_us() + APART_US)
         if self.held > self._buffer:
             _log.warning("too much is held, closing the connections until Kafka has taken it", held=held)
             for source in list(self._sources.values()):
@@ -456,7 +303,7 @@ class Feeds:
         """No more repairs; every symbol is reported as down. The gaps have begun with the ends of the connections."""
         repairs = [state.repair for state in self._states.values() if state.repair is not None]
         for state in self._by_symbol.values():
-            self._stop_repair(state)
+            self._mender.stop(state)
             self._reporter.set_state(state.feed.symbol, "down", reason)
         await asyncio.gather(*repairs, return_exceptions=True)
 

@@ -121,11 +121,13 @@ class _Worker:
                 return
             reporter = FeedReporter(publisher, self._venue.name, start.known)
             self._leave_out(start, reporter)
-            if not start.tails:
-                await reporter.flush()
-                await self._idle(start)
-            else:
+            if start.tails:
                 await self._work(start, reporter, publisher)
+            elif start.absent:
+                await self._unless_stopped(_say(reporter, publisher))
+                raise self._nothing_left(start.absent)
+            else:
+                await self._idle()
 
     async def _read_start(self) -> _Start:
         """Find out what is to be read, and what was said and published of it before."""
@@ -146,14 +148,9 @@ class _Worker:
             if status is not None and status.last_traded_at is not None:  # it had
                 reporter.open_gap(symbol, status.updated_at, reason)
 
-    async def _idle(self, start: _Start) -> None:
-        """Wait to be stopped, when the shard has none of the markets: there may be more workers than markets.
-
-        Raises VenueError when it has some, and the venue has none of them.
-        """
-        if start.absent or self._options.shard is None:
-            raise self._nothing_left(start.absent)
-        _log.warning("no market belongs to this shard, nothing to do", shard=self._options.shard.number)
+    async def _idle(self) -> None:
+        """Wait to be stopped: the shard has none of the markets, because there are more workers than need be."""
+        _log.warning("no market belongs to this shard, nothing to do", venue=self._venue.name)
         while not self._service.stopping.is_set():
             self._service.health.beat()
             self._service.health.set_ready(True, "no market belongs to this shard")
@@ -222,10 +219,6 @@ class _Worker:
             raise self._nothing_left(markets)
 
     def _nothing_left(self, markets: Sequence[str]) -> VenueError:
-        if not markets:
-            return VenueError(
-                f"{self._venue.name} lists no market: look whether it is in maintenance, then start again"
-            )
         named = ", ".join(markets[:NAMED]) + (f" and {len(markets) - NAMED} more" if len(markets) > NAMED else "")
         return VenueError(f"{self._venue.name} has none of the markets {named}: correct their names")
 
@@ -242,7 +235,7 @@ class _Worker:
         named = list(dict.fromkeys(self._options.markets))
         listed = await self._listed(needed=not named)
         if not named:
-            return self._mine(sorted(listed or ())), []
+            return self._mine(sorted(listed or ())), []  # never empty but for the shard
         mine = self._mine(named)
         absent = [market for market in mine if listed is not None and market not in listed]
         return [market for market in mine if market not in absent], absent
@@ -265,7 +258,10 @@ class _Worker:
             retry_after_s: float | None = 0.0
             try:
                 answer = await self._rest.get(self._venue.markets_request())
-                return set(self._venue.read_markets(answer.body))
+                listed = set(self._venue.read_markets(answer.body))
+                if listed or not needed:
+                    return listed
+                reason = "it lists none"
             except RestError as error:
                 reason, retry_after_s = str(error), error.retry_after_s
                 if retry_after_s is None and needed:
@@ -290,6 +286,11 @@ class _Worker:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+async def _say(reporter: FeedReporter, publisher: Publisher) -> None:
+    await reporter.flush()
+    await publisher.flush()
 
 
 async def _report(reporter: FeedReporter) -> None:

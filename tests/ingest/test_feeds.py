@@ -6,7 +6,6 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -14,8 +13,9 @@ from hypothesis import strategies as st
 
 from ashi.contracts import Trade
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
-from ingest import feeds as module
-from ingest.feeds import HOLE_PATIENCE_S, Feeds
+from ingest import mender
+from ingest.feeds import Feeds
+from ingest.mender import HOLE_PATIENCE_S
 from ingest.outbox import LETTER_BYTES, Outbox
 from ingest.policy import Reason
 from ingest.rest import RestError
@@ -32,7 +32,7 @@ OTHER = "OTHER"  # of another worker
 def no_settling():
     """Repairs do not wait for a REST interface that lags; where it does, a test says so."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "SETTLE_S", 0.0)
+        patch.setattr(mender, "SETTLE_S", 0.0)
         yield
 
 
@@ -347,7 +347,16 @@ def test_after_a_restart_what_was_missed_comes_before_what_came_live_each_once()
         (status_of(SPOT, last=12, updated_at=at(20)), at(10)),
         (status_of(SPOT, last=10, updated_at=at(5000)), at(1000)),
     ],
-    ids=["nobody said", "connected", "down", "down at once", "in a repair", "silent", "said more than Kafka has", "a clock set back"],
+    ids=[
+        "nobody said",
+        "connected",
+        "down",
+        "down at once",
+        "in a repair",
+        "silent",
+        "said more than Kafka has",
+        "a clock set back",
+    ],
 )
 def test_the_gap_of_a_restart_begins_where_kafka_may_lack_trades(status, since):
     async def scenario(world):
@@ -759,11 +768,11 @@ def test_a_trade_that_comes_live_while_rest_lags_is_waited_for_by_the_repair(mar
 
 
 def test_a_repair_asks_again_when_rest_has_had_time_to_know(monkeypatch):
-    monkeypatch.setattr(module, "SETTLE_S", 0.05)
+    monkeypatch.setattr(mender, "SETTLE_S", 0.05)
 
     async def scenario(world):
         loop = asyncio.get_running_loop()
-        world.feeds._monotonic_s = loop.time
+        world.feeds._mender._monotonic_s = loop.time
         world.happen(SHARED, 11)
         world.rest.lag = 1
         link = Link(world, SHARED)
@@ -771,7 +780,7 @@ def test_a_repair_asks_again_when_rest_has_had_time_to_know(monkeypatch):
         await world.settle()
         world.rest.lag = 0
         async with asyncio.timeout(5):
-            while world.ids(SHARED) != [11]:
+            while world.ids(SHARED) != [11]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await world.settle()
         assert world.outcomes(SHARED) == [("repaired", 1)]
@@ -1089,7 +1098,7 @@ class History:
             lost = self.data.draw(st.integers(0, 4), label="trades that Kafka never had")
             del self.world.outbox.published[len(self.world.outbox.published) - lost :]
             for state in self.world.feeds._states.values():
-                self.world.feeds._stop_repair(state)
+                self.world.feeds._mender.stop(state)
         else:
             for link in list(self.links):
                 link.close(Reason.STOPPED)
@@ -1109,7 +1118,18 @@ class History:
     async def run(self):
         self.start()
         for _ in range(self.data.draw(st.integers(5, 30), label="steps")):
-            kinds = ["connect", "acknowledge", "happen", "happen", "happen", "end", "look", "block", "settle", "restart"]
+            kinds = [
+                "connect",
+                "acknowledge",
+                "happen",
+                "happen",
+                "happen",
+                "end",
+                "look",
+                "block",
+                "settle",
+                "restart",
+            ]
             kinds += ["fail"] * self.fails
             kind = self.data.draw(st.sampled_from(kinds))
             if kind == "settle":
