@@ -16,7 +16,7 @@ from ashi.contracts.symbol import make_symbol
 from ashi.runtime import metrics
 from ashi.runtime.logs import get_logger
 from ingest.feed import Mode, SymbolFeed
-from ingest.mender import RELIEF, Mender, SymbolState
+from ingest.mender import NOTHING_BEFORE, RELIEF, Mender, SymbolState
 from ingest.policy import Reason
 
 if TYPE_CHECKING:
@@ -236,7 +236,10 @@ class Feeds:
         self._mender.stop(state)
         feed = state.feed
         if not feed.tail:  # nothing that a repair could begin after: keep what came
+            first = feed.first_held()
             self._mender.release(state)
+            if first is not None:
+                self._reporter.end_gap(feed.symbol, first.traded_at, "lost", 0, NOTHING_BEFORE)
         elif feed.held or feed.mode is Mode.REPAIRING:  # there is a hole, from before the end
             since_us = min(since_us, feed.tail[-1].traded_at)
         feed.disconnected()

@@ -30,6 +30,7 @@ HOLE_PATIENCE_S: Final = 0.5
 """How long a hole in contiguous ids is waited for: venues send a little out of order."""
 SETTLE_S: Final = 1.5
 """A repair goes on until so long after the subscription: REST may not know at once what a connection just missed."""
+NOTHING_BEFORE: Final = "nothing had been published before, so there is nothing to go on from"
 RELIEF: Final = 0.5
 """When too much is held, what waits behind repairs is let go until this part of the bound is left."""
 _log = get_logger(__name__)
@@ -144,7 +145,7 @@ class Mender:
         """After the start or a reconnection: all since the trade published last, then live."""
         feed = state.feed
         before = state.recovered
-        failure: str | None = "nothing of it had been published before, so there is nothing to go on from"
+        failure: str | None = NOTHING_BEFORE
         known = feed.begin_repair()
         if known:
             self._reporter.set_state(feed.symbol, "repairing", state.down_reason)

@@ -424,6 +424,7 @@ def test_what_came_before_the_acknowledgment_of_a_new_market_is_kept_when_the_co
         world.happen(NEW, 7, 8)
         await live_link(world, NEW)
         assert world.ids(NEW) == [7, 8]
+        assert sorted(world.outcomes(NEW)) == [("lost", 0), ("repaired", 1)]  # before the first trade, and after it
 
     play(scenario, {NEW: []})
 
