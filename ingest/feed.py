@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 TAIL: Final = 200
 """Trades published last that are kept whole: where a repair begins."""
-KNOWN: Final = 10_000
-"""Ids that are remembered. What is older than all of them counts as known: no venue repeats itself from so far back."""
+KNOWN: Final = 2_000
+"""Ids that are remembered at least, and up to twice as many. What is older than all of them counts as known. So a copy
+is told however late it comes, and the ids of all markets of a venue (Binance spot has some 1,500) fit into 1 GB."""
 
 
 class Mode(StrEnum):
@@ -89,9 +90,14 @@ class SymbolFeed:
 
     def first_held(self) -> Trade | None:
         """The live trade up to which a repair has to reach; None when none has come yet."""
-        if self._contiguous and self._held_sequences:
-            return self._held_sequences[min(self._held_sequences)]
+        if self._contiguous:  # one that comes late, from before the last published, is no end of what is missing
+            after = [sequence for sequence in self._held_sequences if sequence > self._last]
+            return self._held_sequences[min(after)] if after else None
         return next(iter(self._held.values()), None)
+
+    def came_by(self, trade: Trade, until: Trade | None) -> bool:
+        """Whether it came over the connection, or will: it is held, or newer than `until`, the first that is held."""
+        return trade.trade_id in self._held or (until is not None and self._age(trade) > self._age(until))
 
     def begin_repair(self) -> list[Trade]:
         """From now on live trades are held. Gives `tail`: what is missing comes after it."""
@@ -102,6 +108,10 @@ class SymbolFeed:
         """The connection is gone. What was held is let go: it is not published yet, so the next repair brings it."""
         self.mode = Mode.DOWN
         self.hole = None
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Forget what is held, because it is too much. A repair has to begin again after the trade published last."""
         self._held.clear()
         self._held_sequences.clear()
 
@@ -151,16 +161,15 @@ class SymbolFeed:
             passed += self._fill()
             self._look_for_hole(now_s)
             return passed
-        self._held.clear()
-        self._held_sequences.clear()
+        self.let_go()
         for trade in held:
             self._learn(trade)
         return held
 
     def missing(self) -> int:
         """How many ids the hole in front of the held trades has; 0 without one, or where ids are not contiguous."""
-        beyond = [sequence for sequence in self._held_sequences if sequence > self._last]
-        return min(beyond) - self._last - 1 if beyond and self._last >= 0 else 0
+        first = self.first_held()
+        return first.sequence - self._last - 1 if self._contiguous and first is not None and self._last >= 0 else 0
 
     def _hold(self, trade: Trade) -> None:
         self._held[trade.trade_id] = trade
@@ -194,8 +203,7 @@ class SymbolFeed:
         return trade.trade_id in self._known or self._age(trade) <= self._floor
 
     def _learn(self, trade: Trade) -> None:
-        age = trade.sequence if self._ordered_ids else trade.traded_at
-        self._known[trade.trade_id] = age
+        self._known[trade.trade_id] = self._age(trade)
         self._tail.append(trade)
         self._last = max(self._last, trade.sequence)
         if len(self._known) >= 2 * KNOWN:

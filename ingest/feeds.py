@@ -10,18 +10,17 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.symbol import make_symbol
 from ashi.runtime import metrics
 from ashi.runtime.logs import get_logger
 from ingest.feed import Mode, SymbolFeed
+from ingest.mender import NOTHING_BEFORE, RELIEF, Mender, SymbolState
 from ingest.policy import Reason
-from ingest.repair import run_repair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
@@ -30,15 +29,14 @@ if TYPE_CHECKING:
     from ingest.rest import Rest
     from ingest.session import Link
     from ingest.status import FeedReporter
-    from ingest.venues.live import LiveVenue, RepairEnd
+    from ingest.venues.live import LiveVenue
     from ingest.venues.protocol import Venue
 
-HOLE_PATIENCE_S: Final = 0.5
-"""How long a hole in contiguous ids is waited for: venues send a little out of order."""
-SETTLE_S: Final = 1.5
-"""A repair goes on until so long after the subscription: REST may not know at once what a connection just missed."""
 ROOM: Final = 0.25
 """Connections that were closed because too much was held open again when this part of the bound is left."""
+APART_US: Final = 1_000_000
+"""The clocks of a venue and ours may be so far apart, and a frame may be on its way so long: gaps by our clock begin
+earlier and end later by this, µs."""
 LOGGED_REJECTIONS: Final = 20
 """More are only counted: all of them are in `trades.dead`."""
 
@@ -46,23 +44,17 @@ _log = get_logger(__name__)
 
 
 @dataclass(slots=True)
-class _State:
-    """What the process knows of one symbol beside its feed."""
-
-    feed: SymbolFeed
-    subscribed_us: int = 0
-    subscribed_s: float = 0.0
-    recovered: int = 0
-    repair: asyncio.Task[None] | None = None
-    down_reason: str = "starting"
-
-
-@dataclass(slots=True)
 class _Source:
-    """What the process keeps of one connection: its own parser, and the link by which it can be closed."""
+    """What the process keeps of one connection: its own parser, and since when (µs) it delivers which markets.
+
+    `last_traded_at`: of the trade that came last, in the venue's time.
+    """
 
     link: Link
     parser: Venue
+    subscribed: dict[str, int] = field(default_factory=dict)
+    last_traded_at: int | None = None
+    silent: bool = False
     frames: Counter[str] = field(default_factory=Counter)
 
 
@@ -87,20 +79,19 @@ class Feeds:
         self._venue = venue
         self._outbox = outbox
         self._reporter = reporter
-        self._rest = rest
         self._recorder = recorder
         self._buffer = buffer
-        self._patience_s = patience_s
         self._now_us = now_us
         self._monotonic_s = monotonic_s
         self._states = {
-            market: _State(
+            market: SymbolState(
+                market,
                 SymbolFeed(
                     make_symbol(venue.name, market),
                     contiguous=venue.contiguous(market),
                     ordered_ids=venue.ordered_ids,
                     tail=tail,
-                )
+                ),
             )
             for market, tail in tails.items()
         }
@@ -108,7 +99,16 @@ class Feeds:
         self._sources: dict[int, _Source] = {}
         self._duplicates = 0
         self._rejections = 0
-        self._failure: BaseException | None = None
+        self._mender = Mender(
+            venue,
+            outbox=outbox,
+            reporter=reporter,
+            rest=rest,
+            buffer=buffer,
+            patience_s=patience_s,
+            monotonic_s=monotonic_s,
+            on_live=self._tell_live,
+        )
 
     @property
     def held(self) -> int:
@@ -121,15 +121,18 @@ class Feeds:
         return sum(state.feed.mode is Mode.LIVE for state in self._states.values())
 
     def begin(self, symbol: str, status: FeedStatus | None) -> None:
-        """Before any connection: what this process was not there for is a gap. `status`: what was said last of it."""
+        """Before any connection: what this process was not there for is a gap. `status`: what was said last of it.
+
+        So is the time before the first start of all: the first candles are not whole.
+        """
         state = self._by_symbol[symbol]
-        self._reporter.set_state(symbol, "down", state.down_reason)
+        state.down_reason = "the worker has been started"
         tail = state.feed.tail
-        if tail:
-            since = tail[-1].received_at
-            if status is not None:
-                since = max(since, status.updated_at if status.state == "connected" else status.since)
-            self._reporter.open_gap(symbol, min(since, self._now_us()), "the worker has been started again")
+        last = tail[-1] if tail else None
+        if last is not None:
+            self._reporter.on_trade(symbol, last)  # what was said last may be of a trade that Kafka never had
+        self._reporter.set_state(symbol, "down", state.down_reason)
+        self._reporter.open_gap(symbol, _missed_since(last, status, self._now_us()), state.down_reason)
 
     # What the session tells.
 
@@ -142,21 +145,28 @@ class Feeds:
         self._sources[link.number] = _Source(link, self._venue.parser())
         metrics.feed_connections.labels(self._venue.name).inc()
 
-    def on_subscribed(self, link: Link, markets: Sequence[str]) -> None:  # noqa: ARG002
+    def on_subscribed(self, link: Link, markets: Sequence[str]) -> None:
         """Trades of these markets come from now on: fetch what was missed before."""
+        source = self._sources[link.number]
         for market in markets:
             state = self._states[market]
+            before_us = source.subscribed.pop(market, None)
+            if before_us is not None and not self._is_delivered(market):
+                self._lose(state, before_us - APART_US, "the venue had refused the subscription that seemed accepted")
+            source.subscribed[market] = self._now_us()
             if state.feed.mode is Mode.DOWN:  # else it is a renewal, and the connection before still delivers
-                state.subscribed_us, state.subscribed_s = self._now_us(), self._monotonic_s()
-                self._start(state, partial(self._repair_interruption, state))
+                self._regain(state)
+            elif state.feed.mode is Mode.LIVE:
+                self._tell_live(state)
 
     def on_refused(self, market: str, reason: str) -> None:
-        """There is no such market; the others go on."""
+        """There is no such market; the others go on. Its gap stays open, as the feed does not come back."""
         _log.error("the venue refuses a market, it is left out", venue=self._venue.name, market=market, reason=reason)
         state = self._states[market]
-        self._stop_repair(state)
-        state.feed.disconnected()
-        self._reporter.set_state(state.feed.symbol, "down", reason)
+        self._lose(state, self._now_us() - APART_US, reason)
+        self._by_symbol.pop(state.feed.symbol, None)  # a connection that is being replaced may still deliver it
+        for source in self._sources.values():
+            source.subscribed.pop(market, None)
 
     def on_frame(self, link: Link, frame: bytes, received_ns: int) -> bool:
         """A frame came. True when it was about trades, readable or not."""
@@ -165,6 +175,7 @@ class Feeds:
             self._recorder.write(received_ns, frame)
         parsed = source.parser.parse(frame, received_ns // 1000)
         if parsed.trades:
+            source.last_traded_at = parsed.trades[-1].traded_at
             self._on_trades(parsed.trades)
         if parsed.rejected:
             self._count_rejected(parsed.rejected[0].reason)
@@ -176,14 +187,8 @@ class Feeds:
 
     def on_silent(self, link: Link, silent: bool) -> None:
         """Nothing has come for suspiciously long, or comes again."""
-        for market in link.markets:
-            state = self._states[market]
-            if state.feed.mode is Mode.LIVE:
-                self._reporter.set_state(
-                    state.feed.symbol,
-                    "silent" if silent else "connected",
-                    "nothing has come from the venue for long" if silent else None,
-                )
+        self._sources[link.number].silent = silent
+        self._tell_all_live(link.markets)
 
     def on_closed(self, link: Link, reason: Reason, detail: str, last_frame_ns: int | None, *, replaced: bool) -> None:
         """A connection is gone. Unless another one has taken over, its symbols are down and a gap begins."""
@@ -192,17 +197,17 @@ class Feeds:
         metrics.feed_connections.labels(self._venue.name).dec()
         metrics.reconnects.labels(self._venue.name, reason).inc()
         if replaced:
+            self._tell_all_live(link.markets)
             return
         text = f"{reason}: {detail}" if detail else str(reason)
-        since = last_frame_ns // 1000 if last_frame_ns is not None else self._now_us()
+        since_us = (last_frame_ns // 1000 if last_frame_ns is not None else self._now_us()) - APART_US
+        if source.last_traded_at is not None:
+            since_us = min(since_us, source.last_traded_at)
         for market in link.markets:
             state = self._states[market]
-            self._stop_repair(state)
-            state.feed.disconnected()
-            state.down_reason = text
-            self._reporter.set_state(state.feed.symbol, "down", text)
-            if state.feed.tail:
-                self._reporter.open_gap(state.feed.symbol, since, text)
+            self._lose(state, since_us, text)
+            if self._is_delivered(market):  # by the next one, which has not all of its markets yet
+                self._regain(state)
 
     # What follows.
 
@@ -220,99 +225,45 @@ class Feeds:
     def _deliver(self, symbol: str, trades: list[Trade], now_s: float) -> None:
         state = self._by_symbol.get(symbol)
         if state is None:
-            return  # of a market that was refused, or that another worker has: nobody subscribed to it here
-        self._publish(state, state.feed.on_live(trades, now_s), live=True)
+            return  # of a market that was refused, or that nobody subscribed to here
+        self._mender.publish(state, state.feed.on_live(trades, now_s), live=True)
 
-    def _publish(self, state: _State, trades: list[Trade], *, live: bool) -> None:
-        if trades:
-            self._outbox.put(trades, live=live)
-            self._reporter.on_trade(state.feed.symbol, trades[-1])
+    def _is_delivered(self, market: str) -> bool:
+        return any(market in source.subscribed for source in self._sources.values())
 
-    def _start(self, state: _State, repair: Callable[[], Coroutine[None, None, None]]) -> None:
-        self._stop_repair(state)
-        state.repair = asyncio.create_task(repair())
-        state.repair.add_done_callback(self._repaired)
-
-    def _stop_repair(self, state: _State) -> None:
-        if state.repair is not None:
-            state.repair.cancel()
-            state.repair = None
-
-    def _repaired(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._failure = self._failure or error
-
-    async def _repair_interruption(self, state: _State) -> None:
-        """After the start or a reconnection: all since the trade published last, then live."""
+    def _lose(self, state: SymbolState, since_us: int, reason: str) -> None:
+        """Trades of a symbol do not come any more, since then (µs)."""
+        self._mender.stop(state)
         feed = state.feed
-        since = feed.begin_repair()
-        before = state.recovered
-        end_reason = None
-        if since:
-            self._reporter.set_state(feed.symbol, "repairing", state.down_reason)
-            while True:
-                end_reason = (await self._fetch(state, since)).reason
-                left_s = state.subscribed_s + SETTLE_S - self._monotonic_s()
-                if end_reason is not None or left_s <= 0:
-                    break
-                await asyncio.sleep(left_s)
-                since = feed.tail
-        self._resume(state)
-        recovered = state.recovered - before
-        if since:
-            outcome = "repaired" if end_reason is None else "lost"
-            self._reporter.end_gap(
-                feed.symbol,
-                state.subscribed_us,
-                "repaired" if end_reason is None else "lost",
-                recovered,
-                end_reason or state.down_reason,
-            )
-            _log.info(outcome, symbol=feed.symbol, trades_recovered=recovered, reason=end_reason)
-        self._reporter.set_state(feed.symbol, "connected", None)
+        if not feed.tail:  # nothing that a repair could begin after: keep what came
+            first = feed.first_held()
+            self._mender.release(state)
+            if first is not None:
+                self._reporter.end_gap(feed.symbol, first.traded_at, "lost", 0, NOTHING_BEFORE)
+        elif feed.held or feed.mode is Mode.REPAIRING:  # there is a hole, from before the end
+            since_us = min(since_us, feed.tail[-1].traded_at)
+        feed.disconnected()
+        state.down_reason = reason
+        self._reporter.set_state(feed.symbol, "down", reason)
+        self._reporter.open_gap(feed.symbol, since_us, reason)
 
-    async def _repair_hole(self, state: _State) -> None:
-        """Ids that should be contiguous are not: fetch those between, then go on."""
-        feed = state.feed
-        since = feed.begin_repair()
-        until = feed.first_held()
-        missing = feed.missing()
-        before = state.recovered
-        metrics.feed_holes.labels(self._venue.name, "found").inc()
-        self._reporter.set_state(feed.symbol, "repairing", f"{missing} trade ids are missing")
-        end = await self._fetch(state, since)
-        self._resume(state)
-        recovered = state.recovered - before
-        outcome = "lost" if end.reason is not None else "repaired" if recovered else "absent"
-        metrics.feed_holes.labels(self._venue.name, outcome).inc()
-        if outcome != "absent" and since and until is not None:
-            self._reporter.end_gap(
-                feed.symbol,
-                until.traded_at,
-                "lost" if end.reason is not None else "repaired",
-                recovered,
-                end.reason or f"{missing} trade ids were missing",
-                from_time=min(since[-1].traded_at, until.traded_at),
-            )
-        _log.info("hole in trade ids", symbol=feed.symbol, missing=missing, outcome=outcome, reason=end.reason)
-        self._reporter.set_state(feed.symbol, "connected", None)
+    def _regain(self, state: SymbolState) -> None:
+        """Trades of a symbol come from now on."""
+        self._mender.repair_interruption(state, self._now_us() + APART_US)
 
-    async def _fetch(self, state: _State, since: list[Trade]) -> RepairEnd:
-        """Publish what the venue has since then, up to the first live trade."""
-        market = state.feed.symbol.partition(":")[2]
+    def _tell_all_live(self, markets: Sequence[str]) -> None:
+        for market in markets:
+            state = self._states[market]
+            if state.feed.mode is Mode.LIVE:
+                self._tell_live(state)
 
-        async def publish(trades: list[Trade]) -> None:
-            new = state.feed.on_repaired(trades)
-            state.recovered += len(new)
-            metrics.trades_recovered.labels(self._venue.name).inc(len(new))
-            self._publish(state, new, live=False)
-            await self._outbox.room(self._buffer // 2)  # a repair of hours must not fill the memory
-
-        plan = self._venue.repair(market, since, state.feed.first_held())
-        return await run_repair(self._rest, plan, publish, self._patience_s)
-
-    def _resume(self, state: _State) -> None:
-        self._publish(state, state.feed.end_repair(self._monotonic_s()), live=True)
+    def _tell_live(self, state: SymbolState) -> None:
+        """Say that a symbol is connected; or silent, when each connection that delivers it is."""
+        silent = [source.silent for source in self._sources.values() if state.market in source.subscribed]
+        if silent and all(silent):
+            self._reporter.set_state(state.feed.symbol, "silent", "nothing has come from the venue for long")
+        else:
+            self._reporter.set_state(state.feed.symbol, "connected", None)
 
     def _count_rejected(self, reason: str) -> None:
         self._rejections += 1
@@ -331,29 +282,43 @@ class Feeds:
 
         Raises whatever a repair has failed of.
         """
-        if self._failure is not None:
-            raise self._failure
-        now_s = self._monotonic_s()
-        for state in self._states.values():
-            hole = state.feed.hole
-            if state.feed.mode is Mode.LIVE and hole is not None and now_s - hole.found_s > HOLE_PATIENCE_S:
-                self._start(state, partial(self._repair_hole, state))
-        held = self.held
-        if held > self._buffer:
-            _log.warning("too much is held, closing the connections until Kafka has taken it", held=held)
-            for source in list(self._sources.values()):
-                source.link.drop(Reason.BUFFER_FULL)
-        metrics.trades_held.labels(self._venue.name).set(held)
+        self._mender.look(self._states.values())
+        if self.held > self._buffer:
+            self._make_room()
+        metrics.trades_held.labels(self._venue.name).set(self.held)
         for source in self._sources.values():
             self._count_frames(source)
         duplicates = sum(state.feed.duplicates for state in self._states.values())
         metrics.duplicates_removed.labels(self._venue.name).inc(duplicates - self._duplicates)
         self._duplicates = duplicates
 
+    def _make_room(self) -> None:
+        """Let go first what repairs bring again, because then no other symbol suffers."""
+        held = self.held
+        enough = self._buffer * RELIEF
+        self._mender.let_go(self._states.values(), lambda: self.held > enough, self._now_us() + APART_US)
+        if self.held > self._buffer:
+            _log.warning("too much is held, closing the connections until Kafka has taken it", held=held)
+            for source in list(self._sources.values()):
+                source.link.drop(Reason.BUFFER_FULL)
+
     async def stop(self, reason: str) -> None:
-        """No more repairs; every symbol is reported as down."""
+        """No more repairs; every symbol is reported as down. The gaps have begun with the ends of the connections."""
         repairs = [state.repair for state in self._states.values() if state.repair is not None]
-        for state in self._states.values():
-            self._stop_repair(state)
+        for state in self._by_symbol.values():
+            self._mender.stop(state)
             self._reporter.set_state(state.feed.symbol, "down", reason)
         await asyncio.gather(*repairs, return_exceptions=True)
+
+
+def _missed_since(last: Trade | None, status: FeedStatus | None, now_us: int) -> int:
+    """Since when Kafka may lack trades, µs: by the last one it has, and by what was said last before this start."""
+    said_us = now_us
+    if status is not None:
+        said_us = status.updated_at if status.state == "connected" else status.since
+    if last is None:
+        return min(said_us, now_us) - APART_US
+    if status is None or status.state not in {"connected", "down"} or status.last_trade_id != last.trade_id:
+        return min(last.traded_at, now_us)  # what was said does not tell what Kafka has
+    late_us = max(last.received_at - last.traded_at, APART_US)
+    return min(max(said_us - late_us, last.traded_at), now_us)

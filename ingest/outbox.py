@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 LINGER_S: Final = 0.005
 """What comes within so long goes to Kafka together: a request for each trade would cost more than the trade."""
 
+LETTER_BYTES: Final = 1024
+"""A dead letter counts as one trade for each so many bytes: a frame can have megabytes."""
+
 _ROOM_POLL_S: Final = 0.05
 
 
@@ -40,7 +43,7 @@ class Outbox:
 
     @property
     def held(self) -> int:
-        """Trades (and dead letters) in memory that Kafka has not acknowledged."""
+        """Trades (and dead letters, by their size) in memory that Kafka has not acknowledged."""
         return self._waiting + self._publisher.held
 
     def put(self, trades: Sequence[Trade], *, live: bool) -> None:
@@ -51,7 +54,7 @@ class Outbox:
     def reject(self, rejected: Sequence[Rejected], source: str) -> None:
         """Publish what could not be read to `trades.dead`."""
         if rejected:
-            self._add(_Letters(rejected, source), len(rejected))
+            self._add(_Letters(rejected, source), _weight(rejected))
 
     async def room(self, most: int) -> None:
         """Wait until at most so many are held."""
@@ -82,10 +85,14 @@ class Outbox:
                 self._waiting -= len(item.trades)
             else:
                 await self._publisher.reject(item.rejected, item.source)
-                self._waiting -= len(item.rejected)
+                self._waiting -= _weight(item.rejected)
         await self._publisher.send_batches()
 
     def _add(self, item: _Trades | _Letters, count: int) -> None:
         self._items.append(item)
         self._waiting += count
         self._filled.set()
+
+
+def _weight(rejected: Sequence[Rejected]) -> int:
+    return sum(1 + len(letter.value) // LETTER_BYTES for letter in rejected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import ContractError
 from ashi.runtime.logs import get_logger
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ashi.contracts.trade import Trade
     from ingest.rest import Rest
     from ingest.venues.live import Repair
+
+CAP_S: Final = 5.0
+"""The longest wait between two attempts that the venue has not asked for: live trades are held up meanwhile."""
 
 _log = get_logger(__name__)
 
@@ -56,7 +59,7 @@ async def run_repair(
 
 async def _ask(rest: Rest, request: Request, patience_s: float) -> Answer:
     """Ask until there is an answer. Raises the last RestError when it is fatal or patience has ended."""
-    backoff = Backoff()
+    backoff = Backoff(cap_s=CAP_S)
     failing_since_s: float | None = None
     while True:
         try:

@@ -103,7 +103,7 @@ def test_a_repaired_trade_is_the_one_of_the_websocket_but_for_when_it_was_receiv
     total=st.integers(0, 40),
     live=st.one_of(st.none(), st.integers(0, 39)),
     lag=st.integers(0, 20),
-    arrivals=st.lists(st.integers(0, 3), max_size=MAX_TRIES - 1),
+    arrivals=st.lists(st.integers(0, 3), max_size=MAX_TRIES - 2),
 )
 def test_spot_is_repaired_whatever_was_missed_and_however_rest_lags(
     first: int, known: int, total: int, live: int | None, lag: int, arrivals: list[int]
@@ -125,7 +125,7 @@ def test_spot_is_repaired_whatever_was_missed_and_however_rest_lags(
     known=st.integers(1, 60),
     live=st.one_of(st.none(), st.integers(0, 59)),
     lag=st.integers(0, 20),
-    arrivals=st.lists(st.integers(0, 3), max_size=MAX_TRIES - 1),
+    arrivals=st.lists(st.integers(0, 3), max_size=MAX_TRIES - 2),
 )
 def test_usdm_is_repaired_and_its_real_holes_are_no_loss(
     ids: set[int], known: int, live: int | None, lag: int, arrivals: list[int]
@@ -149,7 +149,7 @@ def test_usdm_is_repaired_and_its_real_holes_are_no_loss(
     known=st.integers(1, 40),
     live=st.one_of(st.none(), st.integers(0, 39)),
     lag=st.integers(0, 4),
-    arrivals=st.lists(st.integers(0, 3), max_size=MAX_TRIES - 1),
+    arrivals=st.lists(st.integers(0, 3), max_size=MAX_TRIES - 2),
 )
 def test_usdm_without_a_key_publishes_what_there_is_and_is_repaired_only_if_the_latest_reach_back(
     ids: set[int], known: int, live: int | None, lag: int, arrivals: list[int]

@@ -114,7 +114,7 @@ def histories(draw: st.DrawFn) -> list[int]:
     swaps=st.sets(st.integers(0, 60)),
     live=st.one_of(st.none(), st.integers(0, 60)),
     lag=st.integers(0, 8),
-    arrivals=st.lists(st.integers(0, 3), max_size=MAX_TRIES - 1),
+    arrivals=st.lists(st.integers(0, 3), max_size=MAX_TRIES - 2),
 )
 def test_everything_is_repaired_whatever_was_missed_and_however_ids_jump_and_rest_lags(
     ids: list[int],

@@ -17,7 +17,7 @@ from ingest.venues.live import RepairEnd, Request
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch):
-    monkeypatch.setattr(repair_module, "Backoff", lambda: Backoff(0.01, 0.02))
+    monkeypatch.setattr(repair_module, "Backoff", lambda **_: Backoff(0.01, 0.02))
 
 
 def repaired(plan, answer, *, patience_s=5.0, publish=None):
