@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS
-from ashi.runtime.groups import NEVER_LEAVE_MS, commit, rewind
+from ashi.runtime.groups import NEVER_LEAVE_MS, commit, rewind, subscribe
 from ashi.runtime.kafka import broker_errors, make_consumer, make_producer
 from ashi.runtime.topics import require_topics
 
@@ -51,7 +51,9 @@ class KafkaLog:
         self._settings = settings
         self._topics = (*topics, dead)
         # While the store is away nothing is polled, for hours if need be, and the worker stays in its group.
-        self._consumer = make_consumer(settings, *topics, group_id=group, max_poll_interval_ms=NEVER_LEAVE_MS)
+        self._consumer = make_consumer(settings, group_id=group, max_poll_interval_ms=NEVER_LEAVE_MS)
+        self._handovers = subscribe(self._consumer, topics)
+        self._read_after: dict[Any, int] = {}
         self._producer = make_producer(settings)
 
     async def start(self) -> None:
@@ -69,6 +71,7 @@ class KafkaLog:
         fetched: Mapping[Any, Sequence[Record]] = await self._consumer.getmany(
             timeout_ms=int(wait_s * 1_000), max_records=most
         )
+        self._read_after.update(dict.fromkeys(fetched, self._handovers.count))
         return fetched
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
@@ -83,7 +86,10 @@ class KafkaLog:
 
     async def commit(self, offsets: Mapping[Any, int]) -> bool:
         """See `SinkLog.commit`."""
-        return await commit(self._consumer, offsets)
+        # What was read before a rebalance is not committed after it: another may have come further meanwhile, and the
+        # group would go back, with a lag that stays until the next message.
+        fresh = {at: offset for at, offset in offsets.items() if self._read_after.get(at) == self._handovers.count}
+        return await commit(self._consumer, fresh)
 
     async def close(self) -> None:
         """Leave the group and disconnect."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from aiokafka import ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, for_code
 
 from ashi.contracts.errors import BrokerError
@@ -13,7 +14,7 @@ from ashi.runtime.logs import get_logger
 from ashi.runtime.offsets import COORDINATOR_TIMEOUT_S, RETRY_AFTER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from aiokafka import AIOKafkaConsumer
 
@@ -48,6 +49,27 @@ async def members(settings: Settings, group: str) -> int:
                     "look at the broker's log, then try again"
                 )
             await asyncio.sleep(RETRY_AFTER_S)
+
+
+class Handovers(ConsumerRebalanceListener):  # type: ignore[misc]  # the library is not typed
+    """Counts how often the group has taken a consumer's partitions away, if only to give them back."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:  # noqa: ARG002
+        """A rebalance begins: another may commit further than we have read."""
+        self.count += 1
+
+    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        """A rebalance ends: reading goes on from what is committed."""
+
+
+def subscribe(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> Handovers:
+    """Let a consumer, not yet started, join its group for `topics`. Gives the count of its rebalances."""
+    handovers = Handovers()
+    consumer.subscribe(topics, listener=handovers)
+    return handovers
 
 
 async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[Any, int]) -> bool:

@@ -19,6 +19,7 @@ from ashi.runtime.deadletter import message_headers
 from ashi.runtime.groups import commit
 from ashi.runtime.kafka import admin_client, make_consumer, make_producer, partition_of, read_topic
 from ashi.runtime.offsets import committed_offsets, end_offsets
+from sinks.log import KafkaLog
 from sinks.sqlite import SqliteReader, SqliteSink
 from sinks.worker import sink_group
 
@@ -187,6 +188,37 @@ def test_partitions_that_move_between_workers_in_mid_stream_lose_and_double_noth
 
 
 @pytest.mark.kafka
+def test_what_was_read_before_a_rebalance_is_not_committed_after_it(kafka_settings):
+    """Else a worker that was frozen takes the group back to where it was, behind what another has committed."""
+
+    async def scenario():
+        await publish(kafka_settings, many_candles(40))
+        first, second = KafkaLog(kafka_settings, "a-group"), KafkaLog(kafka_settings, "a-group")
+        await first.start()
+        old = {}
+        while not old:
+            for at, records in (await first.poll(10, 0.5)).items():
+                old[at] = records[-1].offset + 1
+        joining = asyncio.create_task(second.start())
+        while not joining.done():
+            await first.poll(1, 0.1)
+        await joining
+        await second.close()
+        while not set(old) <= set(first._consumer.assignment()):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        assert await first.commit(old)
+        assert not await committed_offsets(kafka_settings, "a-group", CANDLES)
+        fresh = {}
+        while not set(old) <= set(fresh):
+            for at, records in (await first.poll(1_000, 0.5)).items():
+                fresh[at] = records[-1].offset + 1
+        assert await first.commit(fresh)
+        assert set(await committed_offsets(kafka_settings, "a-group", CANDLES)) >= {at.partition for at in old}
+        await first.close()
+
+    asyncio.run(scenario())
+
+
 def test_what_is_no_candle_or_gap_goes_to_candles_dead_with_headers_and_the_rest_is_stored(kafka_settings, tmp_path):
     path = tmp_path / "candles.db"
     good = [a_candle(minute) for minute in range(3)]
