@@ -37,14 +37,15 @@ lint: $(STAMP)  ## style, types and the rules of who may import whom
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-bench: $(STAMP)  ## trades per second, next to the plain Faust way
+bench: $(STAMP)  ## trades per second, next to the plain Faust way; candles per second into each store
 	.venv/bin/python benchmarks/throughput.py
 	.venv/bin/python benchmarks/state.py
+	.venv/bin/python benchmarks/stores.py
 	.venv/bin/python benchmarks/ingest.py
 
 lock: $(STAMP)  ## resolve the dependencies anew
-	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--extra dev --extra postgres --extra lake --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		pyproject.toml --output-file requirements.lock
 
 clean:  ## remove what the other targets made here (a running `ashi broker` must be stopped first)

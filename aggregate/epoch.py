@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Final
 
@@ -28,6 +29,7 @@ from ashi.runtime.settings import Settings
 from ashi.runtime.topics import create_topics, grow_topics, partition_counts, require_topics
 
 EPOCH_KEY: Final = b"epoch"
+REBUILD_KEY: Final = b"rebuild"
 
 
 class Epoch(msgspec.Struct, frozen=True):
@@ -72,6 +74,24 @@ class Epoch(msgspec.Struct, frozen=True):
         )
 
 
+class Rebuilt(msgspec.Struct, frozen=True):
+    """That candles were rebuilt: see docs/decisions/0005-rebuild.md.
+
+    Attributes:
+        rebuild: the epoch that is in the versions of these candles. No state ever has it.
+        epoch: that of the state at that time.
+        start: open time of the first window rebuilt, µs; `end` that of the first one that was not.
+        at: when, µs.
+
+    """
+
+    rebuild: int
+    epoch: int
+    start: int
+    end: int
+    at: int
+
+
 def _make_epoch(settings: Settings, number: int, begin: dict[int, int] | None = None) -> Epoch:
     return Epoch(
         epoch=number,
@@ -81,6 +101,69 @@ def _make_epoch(settings: Settings, number: int, begin: dict[int, int] | None = 
         flat_candles=settings.flat_candles,
         begin=begin or {},
     )
+
+
+def rules_of(settings: Settings) -> WindowRules:
+    """The rules of the windows of a state with these settings."""
+    return _make_epoch(settings, 0).rules()
+
+
+async def require_epoch(settings: Settings) -> Epoch:
+    """The current epoch. Raises StateError when no aggregate worker has ever run on this Kafka."""
+    await require_topics(settings, [META])
+    current = await _read_epoch(settings)
+    if current is None:
+        raise StateError(
+            f"topic {META} has no epoch, so no aggregate worker has ever run on this Kafka: start `ashi aggregate`, or "
+            "correct ASHI_KAFKA_BOOTSTRAP"
+        )
+    return current
+
+
+async def last_rebuild(settings: Settings) -> int:
+    """The epoch of the last rebuild; -1 if there was none."""
+    numbers = [found.rebuild for _, found in await _read_rebuilds(settings)]
+    return max(numbers, default=-1)
+
+
+async def claim_rebuild(settings: Settings, epoch: Epoch, last: int, start: int, end: int) -> int:
+    """Take the next epoch for rebuilt candles, greater than that of any candle there is, and give it.
+
+    The workers go on in theirs, and `reconfigure` goes on beyond it. `epoch` and `last`: the current epoch and the last
+    rebuild when the candles were made. Raises StateError when either has changed since, or when no epoch is left.
+    """
+    number = max(epoch.epoch, last) + 1
+    _check_left(number)
+    rebuilt = Rebuilt(number, epoch.epoch, start, end, time.time_ns() // 1000)
+    key = REBUILD_KEY + f"-{number}-{uuid.uuid4()}".encode()
+    await _write_meta(settings, key, rebuilt)
+    # Of two at once both have written by now or will find the other's: the first in the log goes on.
+    first = next(found for found, other in await _read_rebuilds(settings) if other.rebuild >= number)
+    if first != key:
+        raise StateError("another `ashi rebuild` has published candles since this one began: run it again")
+    if await _read_epoch(settings) != epoch:
+        raise StateError("`ashi aggregate reconfigure` has begun a new state since this rebuild began: run it again")
+    return number
+
+
+async def _read_rebuilds(settings: Settings) -> list[tuple[bytes, Rebuilt]]:
+    """All rebuilds in the order of the log, with their keys."""
+    rebuilds: list[tuple[bytes, Rebuilt]] = []
+    async for record in read_topic(settings, META):
+        if record.key is not None and record.key.startswith(REBUILD_KEY) and record.value is not None:
+            try:
+                rebuilds.append((record.key, msgspec.json.decode(record.value, type=Rebuilt)))
+            except msgspec.MsgspecError as error:
+                raise StateError(
+                    f"a rebuild in topic {META} cannot be read ({error}): {record.value[:200]!r}. Use the version of "
+                    "Ashi that wrote it"
+                ) from None
+    return rebuilds
+
+
+def _check_left(number: int) -> None:
+    if number > MAX_EPOCH:
+        raise StateError(f"epoch {MAX_EPOCH} is the last one: give this deployment topics of its own")
 
 
 async def agree_on_epoch(settings: Settings) -> Epoch:
@@ -129,8 +212,9 @@ async def reconfigure(settings: Settings, begin_at_us: int | None = None) -> tup
             f"{running} aggregate workers run (or have ended within the session timeout): stop them all, then try again"
         )
     before = await _read_epoch(settings)
-    if before is not None and before.epoch >= MAX_EPOCH:
-        raise StateError(f"epoch {MAX_EPOCH} is the last one: give this deployment topics of its own")
+    # Beyond that of rebuilt candles too: they must yield to those of the new state.
+    number = max(-1 if before is None else before.epoch, await last_rebuild(settings)) + 1
+    _check_left(number)
     counts = await partition_counts(settings)
     partitions = counts[TRADES]
     names = set(state_topics(settings.timeframes))
@@ -139,9 +223,14 @@ async def reconfigure(settings: Settings, begin_at_us: int | None = None) -> tup
     await grow_topics(settings, specs)
     before_growth = counts.get(changelog_topic(MARKERS_TABLE), partitions)
     begin = await _begin(settings, begin_at_us, before_growth, partitions)
-    after = _make_epoch(settings, 0 if before is None else before.epoch + 1, begin)
-    await _write_epoch(settings, after)
-    return before, after
+    while True:
+        after = _make_epoch(settings, number, begin)
+        await _write_epoch(settings, after)
+        last = await last_rebuild(settings)
+        if last < number:
+            return before, after
+        number = last + 1  # a rebuild has taken it meanwhile, and may not have seen that we did
+        _check_left(number)
 
 
 async def _begin(
@@ -174,11 +263,14 @@ async def _read_epoch(settings: Settings) -> Epoch | None:
 
 
 async def _write_epoch(settings: Settings, epoch: Epoch) -> None:
+    # A key of its own for each record: compaction must not make the second of two the first.
+    await _write_meta(settings, EPOCH_KEY + f"-{epoch.epoch}-{uuid.uuid4()}".encode(), epoch)
+
+
+async def _write_meta(settings: Settings, key: bytes, value: Epoch | Rebuilt) -> None:
     producer = make_producer(settings)
     await producer.start()
     try:
-        # A key of its own for each record: compaction must not make the second of two the first.
-        key = EPOCH_KEY + f"-{epoch.epoch}-{uuid.uuid4()}".encode()
-        await producer.send_and_wait(META, key=key, value=msgspec.json.encode(epoch))
+        await producer.send_and_wait(META, key=key, value=msgspec.json.encode(value))
     finally:
         await producer.stop()

@@ -41,10 +41,10 @@ def cpu_seconds(pid: int) -> float:
 
 
 async def measure(
-    settings: Settings, group: str, argv: list[str], env: dict[str, str], bound_s: float
+    settings: Settings, group: str, argv: list[str], env: dict[str, str], bound_s: float, *, topic: str = TRADES
 ) -> dict[str, float]:
     """Run a worker over the whole topic, or for `bound_s` seconds; rate and CPU between two committed offsets."""
-    async with assigned_consumer(settings, TRADES) as (consumer, partitions):
+    async with assigned_consumer(settings, topic) as (consumer, partitions):
         total = sum((await consumer.end_offsets(partitions)).values())
     watcher = make_consumer(settings, group_id=group)
     await watcher.start()

@@ -1,1 +1,1 @@
-"""The last stage: topics `candles` and `feed.gaps` into stores. One module per store (`sqlite`), one worker."""
+"""The last stage: topics `candles` and `feed.gaps` into stores. One module per store and one worker."""

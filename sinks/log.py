@@ -45,22 +45,25 @@ class SinkLog(Protocol):
 class KafkaLog:
     """The real one: a consumer in the sink's group and a producer for what cannot be stored."""
 
-    def __init__(self, settings: Settings, group: str) -> None:
+    def __init__(
+        self, settings: Settings, group: str, topics: Sequence[str] = (CANDLES, FEED_GAPS), dead: str = CANDLES_DEAD
+    ) -> None:
         self._settings = settings
+        self._topics = (*topics, dead)
         # While the store is away nothing is polled, for hours if need be, and the worker stays in its group.
         self._consumer = make_consumer(settings, group_id=group, max_poll_interval_ms=NEVER_LEAVE_MS)
-        self._handovers = subscribe(self._consumer, [CANDLES, FEED_GAPS])
+        self._handovers = subscribe(self._consumer, topics)
         self._read_after: dict[Any, int] = {}
         self._producer = make_producer(settings)
 
     async def start(self) -> None:
         """Connect and join the group. Raises BrokerError when Kafka cannot be reached or lacks a topic."""
-        await require_topics(self._settings, [CANDLES, FEED_GAPS, CANDLES_DEAD])
+        await require_topics(self._settings, self._topics)
         await self._producer.start()
         await self._consumer.start()
 
     async def rewind(self) -> None:
-        """Read the partitions held from their beginning."""
+        """Read the partitions held from their beginning, and let the group do so if this process ends meanwhile."""
         await rewind(self._consumer)
 
     async def poll(self, most: int, wait_s: float) -> Mapping[Any, Sequence[Record]]:

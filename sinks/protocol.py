@@ -39,10 +39,11 @@ class Sink(Protocol):
         """The store's name: the URL's scheme, the metrics' label, and the end of the group `ashi-sink-<name>`."""
 
     async def open(self) -> bool:
-        """Connect, and make the tables that are missing. True when there is no candle in the store.
+        """Connect, and make the tables that are missing, or name the command that does.
 
-        The worker fills an empty store from the beginning of the topics. Raises StorageError when the store cannot be
-        used and RetryableError when it cannot be used yet; may then be called again.
+        True when there is no candle in the store: the worker then fills it from the beginning of the topics. Raises
+        StorageError when the store cannot be used and RetryableError when it cannot be used yet; may then be called
+        again.
         """
 
     async def write(self, candles: Sequence[Candle]) -> int:

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import UsageError
+from sinks import lake_store, postgres_store
+from sinks.lake_store import NAME as LAKE
+from sinks.postgres_store import NAME as POSTGRES
 from sinks.sqlite import SqliteReader, SqliteSink
 from sinks.sqlite_file import NAME as SQLITE
 from sinks.sqlite_file import remove_file, sqlite_path
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from sinks.protocol import CandleReader, Sink
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """One kind of store: what makes of a URL its sink, its reader; whether it is there; how to remove it."""
+    """One kind of store: what makes of a URL its sink, its reader; whether it is there; how to remove it.
+
+    `migrate` makes or upgrades its tables and says in sentences what it did; None where the sink does so when it opens.
+    `settings` are the values of settings that suit the store where they are not set.
+    """
 
     sink: Callable[[str], Sink]
     reader: Callable[[str], CandleReader]
     exists: Callable[[str], bool]
     remove: Callable[[str], None]
+    migrate: Callable[[str], list[str]] | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 STORES: Final[dict[str, Store]] = {
@@ -35,7 +44,29 @@ STORES: Final[dict[str, Store]] = {
         exists=lambda url: os.path.lexists(sqlite_path(url)),
         remove=lambda url: remove_file(sqlite_path(url)),
     ),
+    POSTGRES: Store(
+        sink=postgres_store.sink,
+        reader=postgres_store.reader,
+        exists=postgres_store.exists,
+        remove=postgres_store.remove,
+        migrate=postgres_store.migrate,
+    ),
+    LAKE: Store(
+        sink=lake_store.sink,
+        reader=lake_store.reader,
+        exists=lake_store.exists,
+        remove=lake_store.remove,
+        settings=lake_store.DEFAULTS,
+    ),
 }
+SCHEMES: Final = {
+    "sqlite": SQLITE,
+    "postgresql": POSTGRES,
+    "postgres": POSTGRES,
+    "lake": LAKE,
+    "lake+s3": LAKE,
+}
+"""The store of each URL's scheme."""
 
 
 def store_name(url: str) -> str:
@@ -43,11 +74,11 @@ def store_name(url: str) -> str:
 
     The message never holds the URL, which may hold a password.
     """
-    name, colon, _ = url.partition(":")
-    if not colon or name not in STORES:
-        shown = f"store {name[:40]!r}" if colon else "storage without a scheme"
+    scheme, colon, _ = url.partition(":")
+    if not colon or scheme not in SCHEMES:
+        shown = f"store {scheme[:40]!r}" if colon else "storage without a scheme"
         raise UsageError(f"{shown}: there is {', '.join(STORES)}; write a URL such as sqlite:////absolute/path.db")
-    return name
+    return SCHEMES[scheme]
 
 
 def make_sink(url: str) -> Sink:
@@ -74,3 +105,12 @@ def store_exists(url: str) -> bool:
 def remove_store(url: str) -> None:
     """Remove the store and all its candles, if it exists. Raises UsageError, and StorageError if it is not Ashi's."""
     STORES[store_name(url)].remove(url)
+
+
+def migrate_store(url: str) -> list[str]:
+    """Make or upgrade the tables of a store; sentences that say what was done. Raises UsageError and StorageError."""
+    name = store_name(url)
+    migrate = STORES[name].migrate
+    if migrate is None:
+        raise UsageError(f"a store of {name} needs no --migrate: its worker makes and upgrades what it writes to")
+    return migrate(url)

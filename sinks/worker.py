@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sinks.protocol import Sink
 
 IDLE_WAIT_S: Final = 0.5
-"""How long a poll waits when nothing is in hand: what stopping an idle worker takes at most."""
+"""How long a poll waits at most: what stopping an idle worker takes."""
 START_BEAT_S: Final = 1.0
 
 _Message = TypeVar("_Message")
@@ -46,28 +46,34 @@ def sink_group(name: str) -> str:
     return f"ashi-sink-{name}"
 
 
-def run_sink(settings: Settings, store: str) -> int:
+def run_sink(settings: Settings, store: str, *, from_beginning: bool = False) -> int:
     """Run the worker of `store` (such as `sqlite`) on `settings.storage` until SIGTERM; the exit status.
 
+    `from_beginning` takes the group back to the beginning of the topics first, as an empty store does by itself.
     Raises UsageError when the storage URL is wrong or is that of another store.
     """
-    name = store_name(settings.storage)
-    if name != store:
-        raise UsageError(f"ASHI_STORAGE (or --storage) is a URL of {name}, and this is the sink {store}")
+    check_store(settings, store)
     sink = make_sink(settings.storage)
 
     async def main(service: Service) -> None:
         try:
-            async with _open(service, sink) as worker:
+            async with _open(service, sink, from_beginning=from_beginning) as worker:
                 await worker.run()
         except StoppedError:
             _log.warning("stopped while the store was away; what is not stored yet is read again at the next start")
 
-    return run_service(f"sink-{name}", settings, main)
+    return run_service(f"sink-{store}", settings, main)
+
+
+def check_store(settings: Settings, store: str) -> None:
+    """Raise UsageError unless `settings.storage` is a URL of `store`."""
+    name = store_name(settings.storage)
+    if name != store:
+        raise UsageError(f"ASHI_STORAGE (or --storage) is a URL of {name}, and this is the sink {store}")
 
 
 @asynccontextmanager
-async def _open(service: Service, sink: Sink) -> AsyncIterator[SinkWorker]:
+async def _open(service: Service, sink: Sink, *, from_beginning: bool) -> AsyncIterator[SinkWorker]:
     settings = service.settings
     group = sink_group(sink.name)
     writer = Writer(sink, service.health, service.stopping)
@@ -77,11 +83,12 @@ async def _open(service: Service, sink: Sink) -> AsyncIterator[SinkWorker]:
         service.health.set_ready(False, "joining the group")
         log = KafkaLog(settings, group)
         closing.push_async_callback(log.close)
-        await _unless_stopped(service, log.start())
-        if empty:
+        await unless_stopped(service, log.start())
+        if empty or from_beginning:
             # A new store under a group that has read the topic before would lack all of that for good.
-            await _unless_stopped(service, log.rewind())
-            _log.info("the store is empty, reading topics candles and feed.gaps from their beginning", sink=sink.name)
+            await unless_stopped(service, log.rewind())
+            why = "the store is empty" if empty else "told to begin anew"
+            _log.info(f"{why}, reading topics candles and feed.gaps from their beginning", sink=sink.name)
         service.health.set_ready(True, "storing candles")
         _log.info("storing candles", sink=sink.name, group=group)
         yield SinkWorker(
@@ -94,7 +101,7 @@ async def _open(service: Service, sink: Sink) -> AsyncIterator[SinkWorker]:
         )
 
 
-async def _unless_stopped(service: Service, step: Awaitable[None]) -> None:
+async def unless_stopped(service: Service, step: Awaitable[None]) -> None:
     """Do a step of starting that may take long (joining a group waits for its members), but stop when told to."""
     doing = asyncio.ensure_future(step)
     stopping = asyncio.create_task(service.stopping.wait())
@@ -178,7 +185,9 @@ class SinkWorker:
 
     async def _read(self) -> None:
         batch = self._batch
-        wait_s = max(batch.began + self._interval_s - time.monotonic(), 0.0) if batch else IDLE_WAIT_S
+        wait_s = IDLE_WAIT_S
+        if batch:
+            wait_s = min(wait_s, max(batch.began + self._interval_s - time.monotonic(), 0.0))
         fetched = await self._log.poll(self._size - len(batch), wait_s)
         if fetched and not batch:
             batch.began = time.monotonic()

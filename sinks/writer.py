@@ -38,12 +38,11 @@ class Refused(NamedTuple):
 
 
 class Writer:
-    """Hands batches to a sink until they are stored; says so to health, logs and metrics."""
+    """Hands batches to a sink until they are stored."""
 
     def __init__(self, sink: Sink, health: Health, stopping: asyncio.Event) -> None:
         self._sink = sink
-        self._health = health
-        self._stopping = stopping
+        self._until_there = Patience(sink.name, health, stopping).until_there
 
     async def open(self) -> bool:
         """Open the sink; True when it is empty. Raises StorageError, and StoppedError as `write`."""
@@ -90,22 +89,32 @@ class Writer:
         metrics.write_seconds.labels(self._sink.name).observe(time.perf_counter() - began)
         return []
 
-    async def _until_there(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+
+class Patience:
+    """Tries a store until it is there; says so to health, logs and metrics."""
+
+    def __init__(self, name: str, health: Health, stopping: asyncio.Event) -> None:
+        self._name = name
+        self._health = health
+        self._stopping = stopping
+
+    async def until_there(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """What `attempt` gives once it raises no RetryableError. Raises StoppedError, and what else it raises."""
         pause_s = FIRST_PAUSE_S
         away = False
         while True:
             try:
                 result = await attempt()
             except RetryableError as error:
-                metrics.write_failures.labels(self._sink.name).inc()
+                metrics.write_failures.labels(self._name).inc()
                 if self._stopping.is_set():
                     raise StoppedError from error
-                _log.error("the store is away, trying again", sink=self._sink.name, reason=str(error), in_s=pause_s)
+                _log.error("the store is away, trying again", sink=self._name, reason=str(error), in_s=pause_s)
                 self._health.set_ready(False, f"waiting for the store: {error}")
                 away = True
             else:
                 if away:
-                    _log.info("the store is back", sink=self._sink.name)
+                    _log.info("the store is back", sink=self._name)
                     self._health.set_ready(not self._stopping.is_set(), "storing candles")
                 return result
             await self._pause(pause_s)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from itertools import zip_longest
 from typing import Final
 
 import msgspec
 
+from aggregate.core.candles import candle_of, flat_candle
 from aggregate.core.fold import Fold, fold_trades
 from aggregate.core.ids import APART_US, TradeIds
 from aggregate.core.row import Row, Window, WindowRules, is_late
@@ -16,7 +16,6 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import Trade
 
-_ZERO: Final = Decimal(0)
 _END_OF_TIME: Final = 2**63
 
 
@@ -231,44 +230,13 @@ class CandleAggregator:
             return []
         length_us = self.timeframe.length_us
         end = min(end, carried.open_time + (self.rules.max_flat + 1) * length_us)
-        return [
-            Candle(
-                symbol=carried.symbol,
-                timeframe=carried.timeframe,
-                open_time=open_time,
-                close_time=open_time + length_us,
-                open=carried.close,
-                high=carried.close,
-                low=carried.close,
-                close=carried.close,
-                volume=_ZERO,
-                quote_volume=_ZERO,
-                trade_count=0,
-                taker_buy_volume=_ZERO,
-                taker_buy_quote_volume=_ZERO,
-                first_trade_id=None,
-                last_trade_id=None,
-                version=carried.version,
-            )
-            for open_time in range(begin, end, length_us)
-        ]
+        return [flat_candle(carried, open_time) for open_time in range(begin, end, length_us)]
 
     def _candle(self, fold: Fold) -> Candle:
-        return Candle(
+        return candle_of(
+            fold,
             symbol=self.row.symbol,
             timeframe=self._name,
-            open_time=fold.open_time,
-            close_time=fold.open_time + self.timeframe.length_us,
-            open=fold.first[3],
-            high=fold.high,
-            low=fold.low,
-            close=fold.last[3],
-            volume=fold.volume,
-            quote_volume=fold.quote_volume,
-            trade_count=fold.trade_count,
-            taker_buy_volume=fold.taker_buy_volume,
-            taker_buy_quote_volume=fold.taker_buy_quote_volume,
-            first_trade_id=fold.first[2],
-            last_trade_id=fold.last[2],
+            length_us=self.timeframe.length_us,
             version=make_version(self.rules.epoch, fold.offset),
         )

@@ -185,13 +185,30 @@ def reconfigure(options: argparse.Namespace) -> int:
 def sink(options: argparse.Namespace) -> int:
     """`ashi sink`."""
     from ashi.contracts.errors import UsageError
+    from ashi.contracts.topics import TRADES
     from ashi.runtime.settings import Settings
-    from sinks.registry import STORES
-    from sinks.worker import run_sink
+    from sinks.lake_store import NAME as LAKE
+    from sinks.registry import STORES, migrate_store
+    from sinks.worker import check_store, run_sink
 
     if options.store not in STORES:
         raise UsageError(f"there is no store {options.store!r}: write one of {', '.join(STORES)}")
-    return run_sink(Settings.from_environment(_with_storage(options)), options.store)
+    if options.topic == TRADES and options.store != LAKE:
+        raise UsageError(f"a store of {options.store} keeps candles only: topic {TRADES} goes to a {LAKE}")
+    environment = _with_storage(options)
+    for variable, value in STORES[options.store].settings.items():
+        environment[variable] = environment.get(variable) or value
+    settings = Settings.from_environment(environment)
+    if options.migrate:
+        check_store(settings, options.store)
+        for line in migrate_store(settings.storage):
+            print(line)
+        return 0
+    if options.topic == TRADES:
+        from sinks.lake_worker import run_trades_sink
+
+        return run_trades_sink(settings, from_beginning=options.from_beginning)
+    return run_sink(settings, options.store, from_beginning=options.from_beginning)
 
 
 def _with_storage(options: argparse.Namespace) -> dict[str, str]:
@@ -209,3 +226,68 @@ def candles(options: argparse.Namespace) -> int:
 
     storage = Settings.from_environment(_with_storage(options)).storage
     return run_candles(storage, options.symbol, options.timeframe, as_csv=options.csv, limit=options.limit)
+
+
+def verify(options: argparse.Namespace) -> int:
+    """`ashi verify`."""
+    import asyncio
+
+    from ashi.cli.verify import VerifyOptions, verify_trades
+    from ashi.contracts.errors import UsageError
+    from ashi.runtime.settings import Settings
+
+    topic = options.trades == "topic"
+    if options.recording and not topic:
+        raise UsageError("--recording goes with --trades, and takes the place of the topic")
+    settings = Settings.from_environment()
+    chosen = VerifyOptions(
+        storage=options.store or settings.storage,
+        symbols=options.symbol,
+        timeframes=options.timeframe,
+        start=options.begin_at,
+        json=options.json,
+        recordings=options.recording,
+        lake=None if topic else options.trades,
+        **({} if options.end_at is None else {"end": options.end_at}),
+    )
+    if options.klines is not None:
+        from ashi.cli.klines import verify_klines
+
+        return asyncio.run(verify_klines(settings, chosen, options.klines))
+    return asyncio.run(verify_trades(settings, chosen))
+
+
+def rebuild(options: argparse.Namespace) -> int:
+    """`ashi rebuild`."""
+    import asyncio
+
+    from ashi.cli.rebuild import RebuildOptions, run_rebuild
+    from ashi.contracts.errors import UsageError
+    from ashi.runtime.settings import Settings
+
+    if options.begin_at >= options.end_at:
+        raise UsageError("--from must be before --to")
+    chosen = RebuildOptions(
+        start=options.begin_at,
+        end=options.end_at,
+        symbols=options.symbol,
+        dry_run=options.dry_run,
+        lake=None if options.trades == "topic" else options.trades,
+    )
+    return asyncio.run(run_rebuild(Settings.from_environment(), chosen))
+
+
+def lake_compact(options: argparse.Namespace) -> int:
+    """`ashi lake compact`."""
+    from ashi.cli.lake import run_compact
+    from ashi.runtime.settings import Settings
+
+    return run_compact(Settings.from_environment(_with_storage(options)).storage)
+
+
+def lake_vacuum(options: argparse.Namespace) -> int:
+    """`ashi lake vacuum`."""
+    from ashi.cli.lake import run_vacuum
+    from ashi.runtime.settings import Settings
+
+    return run_vacuum(Settings.from_environment(_with_storage(options)).storage, options.retention)

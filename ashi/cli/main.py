@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from ashi import __version__
 from ashi.cli import commands
 from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError, ContractError, UsageError
-from ashi.contracts.timeframe import parse_timeframes
+from ashi.contracts.timeframe import Timeframe, parse_timeframes
+from ashi.runtime.parsers import duration_between
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,6 +92,9 @@ each part by itself (settings: ASHI_… environment variables, see docs/settings
     _add_ingest(group)
     _add_stages(group)
     _add_candles(group)
+    _add_verify(group)
+    _add_rebuild(group)
+    _add_lake(group)
     _add_venue_sim(group)
     return parser
 
@@ -257,10 +261,27 @@ def _add_stages(group: _Group) -> None:
         group,
         "sink",
         "run a sink worker: topic candles into a store",
-        "  ashi sink sqlite --storage sqlite:////data/candles.db",
+        "  ashi sink sqlite --storage sqlite:////data/candles.db\n"
+        "  ashi sink postgres --migrate --storage postgresql://ashi:secret@db/market\n"
+        "  ASHI_STORAGE_FILE=/run/secrets/storage ashi sink postgres\n"
+        "  ashi sink lake --storage lake:////data/lake\n"
+        "  ashi sink lake --storage lake+s3://bucket/market --topic trades",
     )
-    sink.add_argument("store", metavar="STORE", help="the kind of store: sqlite")
+    sink.add_argument("store", metavar="STORE", help="the kind of store: sqlite, postgres, lake")
     _add_storage(sink)
+    sink.add_argument(
+        "--topic",
+        choices=["candles", "trades"],
+        default="candles",
+        help="what to store: candles with the feeds' gaps, or the trades, in a lake only (default: candles)",
+    )
+    modes = sink.add_mutually_exclusive_group()
+    modes.add_argument("--migrate", action="store_true", help="make or upgrade the tables of the store, then exit")
+    modes.add_argument(
+        "--from-beginning",
+        action="store_true",
+        help="read the topics from their beginning, not from where the group was, to fill a store",
+    )
     sink.set_defaults(run=commands.sink)
 
 
@@ -268,7 +289,8 @@ def _add_storage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--storage",
         metavar="URL",
-        help="such as sqlite:////absolute/path.db (default: ASHI_STORAGE, else candles.db here)",
+        help="such as sqlite:////absolute/path.db or postgresql://user:password@host/database (default: ASHI_STORAGE, "
+        "else candles.db here)",
     )
 
 
@@ -290,6 +312,114 @@ def _add_candles(group: _Group) -> None:
         "--limit", metavar="N", type=_positive, help="only the latest N (default: 200 as a table, all as CSV)"
     )
     parser.set_defaults(run=commands.candles)
+
+
+def _add_verify(group: _Group) -> None:
+    parser = _add(
+        group,
+        "verify",
+        "compare stored candles with their trades, or with the exchange's own",
+        "  ashi verify sqlite:///candles.db --trades\n"
+        "  ashi verify sqlite:///candles.db --trades --recording binance=monday.txt.gz\n"
+        "  ashi verify sqlite:///candles.db --klines BTCUSDT-1m-2026-11-01.zip\n"
+        "  ashi verify postgresql://ashi@db/market --klines binance --from 2026-11-01 --to 2026-11-02\n\n"
+        "Exit status: 0 when all is equal or the difference is explained, 1 when not (docs/verify.md).",
+    )
+    parser.add_argument(
+        "store",
+        metavar="STORE_URL",
+        nargs="?",
+        type=_url,
+        help="such as sqlite:////absolute/path.db (default: ASHI_STORAGE)",
+    )
+    against = parser.add_mutually_exclusive_group(required=True)
+    against.add_argument(
+        "--trades",
+        metavar="LAKE_URL",
+        nargs="?",
+        const="topic",
+        type=_trades,
+        help="with the trades of topic trades, or with those kept in a lake",
+    )
+    against.add_argument(
+        "--klines",
+        metavar="FILE|VENUE",
+        help="with a file of klines of Binance, or over REST: binance, binance-usdm, gmo",
+    )
+    parser.add_argument(
+        "--recording",
+        metavar="VENUE=PATH",
+        type=_recording,
+        action="append",
+        default=[],
+        help="with --trades: those of this recording instead of the topic's; repeatable, in order",
+    )
+    _add_range(parser, required=False)
+    parser.add_argument(
+        "--timeframe", metavar="TIMEFRAME", type=_timeframe, action="append", default=[], help="only this; repeatable"
+    )
+    parser.add_argument("--json", action="store_true", help="each difference as a line of JSON, then a summary")
+    parser.set_defaults(run=commands.verify)
+
+
+def _add_range(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--from",
+        dest="begin_at",
+        metavar="TIME",
+        type=_time,
+        required=required,
+        default=0,
+        help="only windows that begin then or later (ISO 8601, UTC)",
+    )
+    parser.add_argument(
+        "--to", dest="end_at", metavar="TIME", type=_time, required=required, help="only windows that begin before that"
+    )
+    parser.add_argument("--symbol", metavar="SYMBOL", action="append", default=[], help="only this; repeatable")
+
+
+def _add_rebuild(group: _Group) -> None:
+    parser = _add(
+        group,
+        "rebuild",
+        "make candles again of all their trades, also of late ones, and publish those that differ",
+        "  ashi rebuild --from 2026-11-01 --to 2026-11-02 --dry-run\n"
+        "  ashi rebuild --from 2026-11-01 --to 2026-11-02 --symbol bitflyer:BTC_JPY\n\n"
+        "Only windows that no live correction can change any more. The workers may run (docs/verify.md).",
+    )
+    _add_range(parser, required=True)
+    parser.add_argument(
+        "--trades",
+        metavar="topic|LAKE_URL",
+        type=_trades,
+        default="topic",
+        help="where the trades are: in topic trades, or kept in a lake (default: %(default)s)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print what would be published")
+    parser.set_defaults(run=commands.rebuild)
+
+
+def _add_lake(group: _Group) -> None:
+    parser = _add(
+        group,
+        "lake",
+        "upkeep of a lake, also while workers write to it",
+        "  ashi lake compact --storage lake:////data/lake        each hour or day\n"
+        "  ashi lake vacuum --storage lake:////data/lake         each day or week",
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    compact = _add(actions, "compact", "merge the many small files of each partition, so that reading is fast")
+    vacuum = _add(actions, "vacuum", "remove files that have been out of use for longer than the retention")
+    vacuum.add_argument(
+        "--retention",
+        metavar="DURATION",
+        type=_retention,
+        default="7d",
+        help="at least 1h; longer than any reader takes, and as far back as you want to travel (default: %(default)s)",
+    )
+    for action, run in ((compact, commands.lake_compact), (vacuum, commands.lake_vacuum)):
+        _add_storage(action)
+        action.set_defaults(run=run)
 
 
 def _add_venue_sim(group: _Group) -> None:
@@ -327,6 +457,28 @@ def _add_venue_sim(group: _Group) -> None:
     )
     parser.add_argument("--port", metavar="N", type=_port, default=0, help="port to serve on (default: any free one)")
     parser.set_defaults(run=commands.venue_sim)
+
+
+def _retention(text: str) -> int:
+    try:
+        return duration_between("1h", "3650d")(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is wrong: {error}") from None
+
+
+def _timeframe(text: str) -> str:
+    try:
+        return str(Timeframe.parse(text))
+    except ContractError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _trades(text: str) -> str:
+    if text != "topic" and not text.startswith(("lake:", "lake+s3:")):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither `topic` nor the URL of a lake, such as lake:////data/lake"
+        )
+    return text
 
 
 def _market(text: str) -> tuple[str, str]:

@@ -3,136 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import TYPE_CHECKING, Protocol
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sink_outages import OutageCertification
+from sink_samples import (
+    FIRST_US,
+    MINUTE_US,
+    SYMBOLS,
+    Stage,
+    a_candle,
+    a_gap,
+    gap_oracle,
+    opened,
+    oracle,
+    stored,
+    stored_gaps,
+    until,
+)
 
-from ashi.contracts.candle import Candle, make_version
+from ashi.contracts.candle import make_version
 from ashi.contracts.errors import StorageError
-from ashi.contracts.feed import FeedGap
-from sinks.protocol import CandleReader, RefusedError, RetryableError, Sink, newest, newest_gaps, overlaps
+from sinks.protocol import RefusedError, RetryableError, newest, newest_gaps, overlaps
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from contextlib import AbstractContextManager
-
-MINUTE_US = 60_000_000
-FIRST_US = 1_640_995_200_000_000
-
-
-def a_candle(minute: int = 0, version: int = 1, symbol: str = "binance:ETHUSDT", price: str = "100", **more: object):
-    """A one-minute candle; what tells two of one window apart is the price."""
-    open_time = FIRST_US + minute * MINUTE_US
-    candle = Candle(
-        symbol=symbol,
-        timeframe="1m",
-        open_time=open_time,
-        close_time=open_time + MINUTE_US,
-        open=Decimal(price),
-        high=Decimal(price),
-        low=Decimal(price),
-        close=Decimal(price),
-        volume=Decimal("1.5"),
-        quote_volume=Decimal(150),
-        trade_count=2,
-        taker_buy_volume=Decimal("0.5"),
-        taker_buy_quote_volume=Decimal(50),
-        first_trade_id="7",
-        last_trade_id="8",
-        version=version,
-    )
-    return msgspec.structs.replace(candle, **more)
-
-
-def a_gap(
-    minute: int = 0,
-    updated: int = 1,
-    symbol: str = "binance:ETHUSDT",
-    minutes: int | None = 1,
-    reason: str = "silent for 30 s",
-    **more: object,
-):
-    """A gap from the given minute on that lasts so many; what tells two of one name apart is the reason."""
-    from_time = FIRST_US + minute * MINUTE_US
-    gap = FeedGap(
-        symbol=symbol,
-        from_time=from_time,
-        to_time=None if minutes is None else from_time + minutes * MINUTE_US,
-        state="open",
-        trades_recovered=0,
-        reason=reason,
-        updated_at=FIRST_US + updated,
-    )
-    return msgspec.structs.replace(gap, **more)
-
-
-def oracle(candles: Iterable[Candle]) -> list[Candle]:
-    """What a store must hold: of each window the greatest version, the first of equals; by symbol and time."""
-    best: dict[tuple[str, str, int], Candle] = {}
-    for candle in sorted(candles, key=lambda candle: -candle.version):  # stable, so the first of equals stays first
-        best.setdefault((candle.symbol, candle.timeframe, candle.open_time), candle)
-    return sorted(best.values(), key=lambda candle: (candle.symbol, candle.timeframe, candle.open_time))
-
-
-def gap_oracle(gaps: Iterable[FeedGap]) -> list[FeedGap]:
-    """What a store must hold: of each gap the greatest `updated_at`, the first of equals; by symbol and time."""
-    best: dict[tuple[str, int], FeedGap] = {}
-    for gap in sorted(gaps, key=lambda gap: -gap.updated_at):  # stable, so the first of equals stays first
-        best.setdefault((gap.symbol, gap.from_time), gap)
-    return sorted(best.values(), key=lambda gap: (gap.symbol, gap.from_time))
-
-
-async def stored(reader: CandleReader) -> list[Candle]:
-    """All candles of a store in the oracle's order."""
-    series = sorted(await reader.series())
-    return [candle for symbol, timeframe in series async for candle in reader.read(symbol, timeframe)]
-
-
-SYMBOLS = ("binance:ETHUSDT", "bitflyer:BTC_JPY")
-
-
-async def stored_gaps(reader: CandleReader) -> list[FeedGap]:
-    """All gaps of a store in the oracle's order; those of `SYMBOLS`."""
-    return [gap for symbol in SYMBOLS for gap in await reader.gaps(symbol)]
-
-
-async def until(condition, timeout_s=60.0):
-    """Wait until `condition()`, which may be a coroutine, is true."""
-    async with asyncio.timeout(timeout_s):
-        while True:
-            met = condition()
-            if await met if asyncio.iscoroutine(met) else met:
-                return
-            await asyncio.sleep(0.005)
-
-
-class Stage(Protocol):
-    """One store, at first not existing, and the means to trouble it."""
-
-    refused: Candle
-    """A candle that `decode_candle` accepts and the store does not."""
-    refused_gap: FeedGap
-    """A gap that `decode_feed_gap` accepts and the store does not."""
-
-    def sink(self) -> Sink: ...
-    def reader(self) -> CandleReader: ...
-    def unavailable(self) -> AbstractContextManager[None]:
-        """Make the store unusable for a sink that is open, for a while."""
-
-
-@asynccontextmanager
-async def opened(thing):
-    await thing.open()
-    try:
-        yield thing
-    finally:
-        await thing.close()
-
+__all__ = [
+    "FIRST_US",
+    "MINUTE_US",
+    "SYMBOLS",
+    "SinkCertification",
+    "Stage",
+    "a_candle",
+    "a_gap",
+    "gap_messages",
+    "gap_oracle",
+    "opened",
+    "oracle",
+    "stored",
+    "stored_gaps",
+    "until",
+]
 
 # One window or another, versions that are often equal, prices that tell the candles apart.
 _versions = st.lists(
@@ -156,7 +67,7 @@ gap_messages = st.builds(
 )
 
 
-class SinkCertification:
+class SinkCertification(OutageCertification):
     """The suite. A subclass has a fixture `new_stage`: a function that makes a `Stage` of its own at each call."""
 
     @pytest.fixture

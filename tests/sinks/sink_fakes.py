@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from sink_certification import a_candle, a_gap
+from sink_samples import a_candle, a_gap
 
 from ashi.contracts.errors import StorageError
 from sinks.protocol import RefusedError, RetryableError, newest, newest_gaps, overlaps

@@ -25,6 +25,7 @@ class SqliteStage:
 
     def __init__(self, path):
         self.path = path
+        self.url = f"sqlite:///{path}"
 
     def sink(self):
         return SqliteSink(self.path)
@@ -45,6 +46,14 @@ class TestSqliteSink(SinkCertification):
         monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_MS", 1)
         numbers = itertools.count()
         return lambda: SqliteStage(tmp_path / f"store {next(numbers)} %20?#.db")
+
+    @pytest.fixture
+    def shared_stage(self, tmp_path):
+        return SqliteStage(tmp_path / "shared.db")  # a URL of SQLite has no question mark
+
+    @pytest.fixture
+    def new_stage_on(self):
+        return lambda folder: SqliteStage(folder / "candles.db")
 
 
 def open_and_close(path):

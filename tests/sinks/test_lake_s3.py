@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from s3_server import serving
+from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_gaps
+
+from ashi.contracts.errors import StorageError
+from ashi.runtime.health import Health
+from sinks.lake import LakeReader, LakeSink
+from sinks.lake_store import lake_of
+from sinks.lake_upkeep import HOUR_US, compact, vacuum
+from sinks.protocol import RetryableError
+from sinks.registry import remove_store, store_exists
+from sinks.writer import Writer
+
+URL = "lake+s3://lakes/market/one"
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    with serving() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "KEY")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "HUSH")
+        monkeypatch.setenv("AWS_REGION", "eu-central-1")
+        yield server
+
+
+def test_a_lake_on_s3_holds_what_was_written_and_is_compacted_and_vacuumed(s3):
+    lake = lake_of(URL)
+    batches = [[a_candle(minute, version) for minute in range(3)] for version in (2, 1, 3)]
+
+    async def scenario():
+        async with opened(LakeSink(lake)) as sink:
+            for batch in batches:
+                await sink.write(batch)
+            await sink.write([a_candle(9)])
+            await sink.write_gaps([a_gap()])
+        done, _ = await asyncio.to_thread(lambda: list(compact(lake)))
+        assert (done.partitions, done.after) == (1, 1)
+        await asyncio.to_thread(lambda: list(vacuum(lake, HOUR_US)))
+        async with opened(LakeReader(lake)) as reader:
+            return await stored(reader), await stored_gaps(reader)
+
+    assert not store_exists(URL)
+    assert asyncio.run(scenario()) == (oracle([*batches[2], a_candle(9)]), [a_gap()])
+    assert store_exists(URL)
+    objects = s3.tell("state")["objects"]
+    assert all(key.startswith(("market/one/candles/", "market/one/feed_gaps/")) for key in objects)
+    with pytest.raises(StorageError, match="with a tool for S3"):
+        remove_store(URL)
+
+
+def test_workers_on_s3_never_overwrite_an_entry_of_the_log(s3):
+    async def scenario():
+        sinks = [LakeSink(lake_of(URL)) for _ in range(3)]
+        for sink in sinks:
+            await sink.open()
+
+        async def work(sink, first):
+            writer = Writer(sink, Health(), asyncio.Event())
+            for minute in range(first, 12, 3):
+                await writer.write([a_candle(minute), a_candle(0, version=2 + minute)])
+
+        await asyncio.gather(*(work(sink, number) for number, sink in enumerate(sinks)))
+        async with opened(LakeReader(lake_of(URL))) as reader:
+            return await stored(reader)
+
+    assert asyncio.run(scenario()) == [a_candle(0, version=13), *(a_candle(minute) for minute in range(1, 12))]
+    requests = s3.tell("state")["requests"]
+    conditions = [condition for method, key, condition in requests if method == "PUT" and key.endswith(".json")]
+    assert len(conditions) > 12
+    assert set(conditions) == {"*"}
+
+
+def test_s3_that_answers_with_errors_is_retried_also_at_the_start(s3):
+    async def scenario():
+        sink = LakeSink(lake_of(URL))
+        s3.tell("down")
+        began = time.monotonic()
+        with pytest.raises(RetryableError, match="503"):
+            await sink.open()
+        assert time.monotonic() - began < 30, "the worker must be able to stop between"
+        s3.tell("up")
+        await sink.open()
+        await sink.write([a_candle(0)])
+        s3.tell("down")
+        with pytest.raises(RetryableError, match="503"):
+            await sink.write([a_candle(1)])
+        s3.tell("up")
+        await sink.write([a_candle(1)])
+        async with opened(LakeReader(lake_of(URL))) as reader:
+            return await stored(reader)
+
+    assert asyncio.run(scenario()) == [a_candle(0), a_candle(1)]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "url", "reason"),
+    [
+        ("AWS_ACCESS_KEY_ID", "OTHER", URL, "InvalidAccessKeyId"),
+        ("AWS_REGION", "eu-central-1", "lake+s3://other/x", "NoSuchBucket"),
+    ],
+)
+def test_a_key_or_a_bucket_that_is_wrong_is_fatal_at_the_start(s3, monkeypatch, variable, value, url, reason):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(StorageError, match=reason) as caught:
+        asyncio.run(LakeSink(lake_of(url)).open())
+    assert not isinstance(caught.value, RetryableError)
+    assert "HUSH" not in str(caught.value)

@@ -1,0 +1,381 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pytest
+from deltalake import DeltaTable
+from sink_certification import FIRST_US, opened, until
+from sink_fakes import CrashError, MemoryLog
+
+from ashi.contracts.errors import StorageError
+from ashi.contracts.topics import TRADES, TRADES_DEAD
+from ashi.contracts.trade import TRADE_SCHEMA, Trade, decode_trade, encode_trade
+from ashi.runtime.deadletter import message_headers
+from ashi.runtime.groups import commit
+from ashi.runtime.health import Health
+from ashi.runtime.kafka import admin_client, make_consumer, make_producer, partition_of, read_topic
+from ashi.runtime.offsets import committed_offsets, end_offsets
+from ashi.runtime.service import Service
+from ashi.runtime.settings import Settings
+from sinks.lake_store import lake_of
+from sinks.lake_tables import StoredTrade
+from sinks.lake_trades import LakeTrades, note_of
+from sinks.lake_upkeep import HOUR_US, compact, vacuum
+from sinks.lake_worker import TradesWorker
+from sinks.protocol import RetryableError
+from sinks.worker import sink_group
+from sinks.writer import Patience
+
+GROUP = sink_group(LakeTrades.name)
+ROOT = Path(__file__).parents[2]
+END = 2**53 - 1
+
+
+def a_trade(number=0, symbol="binance:ETHUSDT", **more):
+    """Trades of one number are alike; 700 of them fill a day."""
+    fields = {
+        "symbol": symbol,
+        "trade_id": str(number),
+        "price": Decimal("61837.63"),
+        "size": Decimal("0.00000001"),
+        "side": ("buy", "sell", None)[number % 3],
+        "traded_at": FIRST_US + number * 123_456_789,
+        "received_at": FIRST_US + number * 123_456_789 + 1_234,
+        "sequence": number,
+    }
+    return Trade(**fields | more)
+
+
+WIDE = a_trade(7, price=Decimal("12345678901234567890.123456789012345678"), trade_id="取引-'\"", sequence=2**63 - 1)
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return lake_of(f"lake:///{tmp_path}/lake")
+
+
+def as_rows(trades, partition=0, first=0):
+    return [StoredTrade(partition, first + at, trade) for at, trade in enumerate(trades)]
+
+
+async def everything(table):
+    return [row for symbol in await table.symbols() async for row in table.read(symbol, 0, END)]
+
+
+def stored(lake):
+    async def scenario():
+        async with opened(LakeTrades(lake)) as table:
+            return sorted(await everything(table), key=lambda row: row[:2])
+
+    return asyncio.run(scenario())
+
+
+def write(lake, *batches):
+    async def scenario():
+        table = LakeTrades(lake)
+        await table.open_or_make()
+        written = [await table.write(batch) for batch in batches]
+        await table.close()
+        return written
+
+    return asyncio.run(scenario())
+
+
+def test_trades_come_back_as_they_went_in_with_their_place_in_the_topic(lake):
+    rows = as_rows([a_trade(0), a_trade(1), WIDE, a_trade(2)])
+    assert write(lake, rows) == [4]
+    assert stored(lake) == rows
+
+
+def test_what_is_stored_already_is_left_out_of_a_batch_that_comes_again(lake):
+    rows, others = as_rows([a_trade(number) for number in range(6)]), as_rows([a_trade(9)], partition=1, first=5)
+    assert write(lake, rows[:3], rows[:3], rows[1:5], [*rows[2:], *others], others) == [3, 0, 2, 2, 0]
+    assert stored(lake) == [*rows, *others]
+
+
+def test_a_trade_published_twice_is_twice_in_the_topic_and_in_the_table(lake):
+    rows = as_rows([a_trade(0), a_trade(0)])
+    write(lake, rows)
+    assert stored(lake) == rows
+
+
+def test_what_is_noted_outlives_checkpoints_compaction_vacuum_and_the_worker(lake):
+    rows = as_rows([a_trade(number) for number in range(230)])
+    write(lake, *([row] for row in rows))
+    list(compact(lake))
+    list(vacuum(lake, HOUR_US))
+    assert write(lake, rows[:100], rows[-1:]) == [0, 0]
+    assert DeltaTable(lake.table("trades")).transaction_version(note_of(0)) == 229
+    assert stored(lake) == rows
+    [done] = compact(lake)
+    assert done.after == len({row.trade.traded_at // 86_400_000_000 for row in rows})
+
+
+def test_two_workers_that_hold_the_same_partition_for_a_moment_store_no_trade_twice(lake):
+    rows = as_rows([a_trade(number) for number in range(200)])
+
+    async def scenario():
+        tables = [LakeTrades(lake) for _ in range(3)]
+        for table in tables:
+            await table.open_or_make()
+
+        async def work(table, step):
+            for at in range(0, len(rows), step):
+                await table.write(rows[at : at + step])
+
+        await asyncio.gather(*(work(table, step) for table, step in zip(tables, (7, 11, 13), strict=True)))
+
+    asyncio.run(scenario())
+    assert stored(lake) == rows
+
+
+def test_a_symbol_is_read_in_the_order_of_the_topic_bounded_by_time(lake):
+    trades = [a_trade(number) for number in range(2_000)]
+    random.Random(1).shuffle(trades)
+    rows = as_rows([*trades, a_trade(0, symbol="binance:ETHUSD")])
+    write(lake, rows)
+    start, end = a_trade(500).traded_at, a_trade(1_500).traded_at
+
+    async def scenario():
+        async with opened(LakeTrades(lake)) as table:
+            found = [row async for row in table.read("binance:ETHUSDT", start, end)]
+            return found, [row async for row in table.read("nobody:HERE", start, end)], await table.symbols()
+
+    found, nothing, symbols = asyncio.run(scenario())
+    assert found == [row for row in rows[:-1] if start <= row.trade.traded_at < end]
+    assert (nothing, symbols) == ([], ["binance:ETHUSD", "binance:ETHUSDT"])
+
+
+def test_duckdb_computes_candles_from_the_table(lake):
+    write(lake, as_rows([a_trade(number) for number in range(700)]))
+    files = DeltaTable(lake.table("trades")).file_uris()
+    duck = duckdb.connect()
+    count, volume, first = duck.execute(
+        "SELECT count(*), sum(CAST(size AS DECIMAL(38, 18))), arg_min(price, (traded_at, sequence)) "
+        "FROM read_parquet(?, hive_partitioning = true) WHERE day = DATE '2022-01-01'",
+        [files],
+    ).fetchone()
+    assert (count, volume, first) == (700, Decimal("0.000007"), "61837.63")
+
+
+def test_a_lake_that_is_away_is_a_retryable_error_and_there_is_none_to_read_before_the_first_worker(lake):
+    async def scenario():
+        table = LakeTrades(lake)
+        with pytest.raises(StorageError, match="does not exist"):
+            await table.open()
+        await table.open_or_make()
+        away = lake.folder.with_name("away")
+        lake.folder.rename(away)
+        with pytest.raises(RetryableError):
+            await table.write(as_rows([a_trade()]))
+        away.rename(lake.folder)
+        return await table.write(as_rows([a_trade()]))
+
+    assert asyncio.run(scenario()) == 1
+
+
+def a_worker(log, table, service, size=10):
+    patience = Patience(table.name, Health(), service.stopping)
+    return TradesWorker(log, table, patience, service, batch_size=size, batch_interval_s=0.01)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_wherever_the_worker_is_killed_the_table_equals_the_topic(lake, seed):
+    dice = random.Random(seed)
+    symbols = ["binance:A", "binance:B", "bitflyer:C"]
+    parts = [[a_trade(number, symbol=dice.choice(symbols)) for number in range(60)] for _ in range(3)]
+    log = MemoryLog(*([encode_trade(trade) for trade in part] for part in parts))
+
+    async def life(crash_in):
+        service = Service("test", Settings.from_environment({}))
+        table = LakeTrades(lake)
+        await table.open_or_make()
+        log.restart(crash_in)
+        log.commits_to_fail = dice.randrange(2)
+        working = asyncio.create_task(a_worker(log, table, service).run())
+        await until(lambda: working.done() or log.all_committed)
+        service.stopping.set()
+        try:
+            await working
+        except CrashError:
+            return False
+        return True
+
+    lives = 0
+    while not asyncio.run(life(dice.randrange(12) if lives < 8 else None)):
+        lives += 1
+    assert lives > 2
+    assert stored(lake) == [row for number, part in enumerate(parts) for row in as_rows(part, number)]
+
+
+def test_what_is_no_trade_is_put_aside_and_the_rest_stored(lake):
+    values = [encode_trade(a_trade(0)), b"\xff", None, encode_trade(a_trade(1)).replace(b"61837.63", b"NaN")]
+    log = MemoryLog([*values, encode_trade(a_trade(4))])
+
+    async def scenario():
+        service = Service("test", Settings.from_environment({}))
+        table = LakeTrades(lake)
+        await table.open_or_make()
+        working = asyncio.create_task(a_worker(log, table, service).run())
+        await until(lambda: working.done() or log.all_committed)
+        service.stopping.set()
+        await working
+
+    asyncio.run(scenario())
+    assert stored(lake) == [StoredTrade(0, 0, a_trade(0)), StoredTrade(0, 4, a_trade(4))]
+    assert [letter.topic for letter in log.dead] == [TRADES_DEAD] * 3
+    assert [letter.value for letter in log.dead] == [b"\xff", b"", values[3]]
+
+
+# The real worker and a real broker.
+
+
+@contextmanager
+def running(lake, settings, log, **environment):
+    environment = {
+        "ASHI_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+        "ASHI_STORAGE": f"lake:///{lake.folder}",
+        "ASHI_SINK_BATCH_INTERVAL": "200ms",
+        "ASHI_SESSION_TIMEOUT": "6s",
+        "ASHI_LOG_FORMAT": "json",
+        **environment,
+    }
+    command = [sys.executable, "-m", "ashi.cli.main", "sink", "lake", "--topic", "trades"]
+    with log.open("ab") as file:
+        child = subprocess.Popen(command, cwd=ROOT, stderr=file, env=os.environ | environment)
+    try:
+        yield child
+    except BaseException as error:
+        error.add_note(log.read_text())
+        raise
+    finally:
+        child.kill()
+        child.wait()
+
+
+async def publish(settings, messages):
+    producer = make_producer(settings)
+    await producer.start()
+    try:
+        sent = []
+        for key, value in messages:
+            partition = partition_of(key, settings.partitions)
+            headers = message_headers(TRADE_SCHEMA)
+            sent.append(await producer.send(TRADES, value, key, partition=partition, headers=headers))
+        await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+
+
+def as_message(trade):
+    return trade.symbol.encode(), encode_trade(trade)
+
+
+async def everything_is_committed(settings):
+    committed, ends = await committed_offsets(settings, GROUP, TRADES), await end_offsets(settings, TRADES)
+    return all(committed.get(partition, 0) == end for partition, end in ends.items())
+
+
+async def topic(settings):
+    """The trades of the topic as the table must have them."""
+    found = [
+        StoredTrade(record.partition, record.offset, decode_trade(record.value))
+        async for record in read_topic(settings, TRADES)
+        if record.value != b"garbage"
+    ]
+    return sorted(found, key=lambda row: row[:2])
+
+
+async def rows_in(lake):
+    try:
+        async with opened(LakeTrades(lake)) as table:
+            return len(await everything(table))
+    except StorageError:  # not made yet
+        return 0
+
+
+@pytest.mark.kafka
+def test_workers_killed_in_mid_stream_leave_a_table_that_equals_the_topic(kafka_settings, lake, tmp_path):
+    log = tmp_path / "worker.log"
+    trades = [a_trade(number, symbol=f"binance:S{number % 12}") for number in range(4_000)]
+    messages = [as_message(trade) for trade in trades]
+    messages[700] = (messages[700][0], b"garbage")
+
+    async def scenario():
+        await publish(kafka_settings, messages)
+        for rows in (400, 1_500):
+            with running(lake, kafka_settings, log, ASHI_SINK_BATCH_SIZE="50") as child:
+
+                async def far_enough(rows=rows):
+                    return await rows_in(lake) >= rows
+
+                await until(far_enough)
+                child.kill()
+            assert await rows_in(lake) < len(trades) - 1, "killed too late to prove anything"
+        with running(lake, kafka_settings, log), running(lake, kafka_settings, tmp_path / "second.log") as child:
+            await until(lambda: everything_is_committed(kafka_settings))
+            child.terminate()
+            assert child.wait(30) == 0
+        return await topic(kafka_settings), [record.value async for record in read_topic(kafka_settings, TRADES_DEAD)]
+
+    wanted, dead = asyncio.run(scenario())
+    assert len(wanted) == len(trades) - 1
+    assert stored(lake) == wanted
+    assert set(dead) == {b"garbage"}
+
+
+@pytest.mark.kafka
+def test_a_new_table_is_filled_from_the_beginning_whatever_the_group_has_committed(kafka_settings, lake, tmp_path):
+    trades = [a_trade(number) for number in range(100)]
+
+    async def scenario():
+        await publish(kafka_settings, map(as_message, trades))
+        consumer = make_consumer(kafka_settings, TRADES, group_id=GROUP)
+        await consumer.start()
+        try:
+            assert await commit(consumer, await consumer.end_offsets(consumer.assignment()))
+        finally:
+            await consumer.stop()
+
+        async def all_there():
+            return await rows_in(lake) == len(trades)
+
+        with running(lake, kafka_settings, tmp_path / "worker.log"):
+            await until(all_there)
+
+    asyncio.run(scenario())
+    assert [row.trade for row in stored(lake)] == trades
+
+
+@pytest.mark.kafka
+def test_a_topic_that_was_made_anew_is_refused_instead_of_being_left_out(kafka_settings, lake, tmp_path):
+    async def make_anew():
+        await publish(kafka_settings, map(as_message, [a_trade(number) for number in range(20)]))
+        with running(lake, kafka_settings, tmp_path / "worker.log") as child:
+            await until(lambda: everything_is_committed(kafka_settings))
+            child.terminate()
+            assert child.wait(30) == 0
+        async with admin_client(kafka_settings) as client:
+            await client.delete_topics([TRADES])
+
+            async def is_gone():
+                return TRADES not in await client.list_topics()
+
+            await until(is_gone)
+
+    asyncio.run(make_anew())
+    create = [sys.executable, "-m", "ashi.cli.main", "topics", "create"]
+    environment = {"ASHI_KAFKA_BOOTSTRAP": kafka_settings.kafka_bootstrap, "ASHI_REPLICATION": "1"}
+    subprocess.run(create, env=os.environ | environment, check=True, cwd=ROOT, capture_output=True)
+    log = tmp_path / "second.log"
+    with running(lake, kafka_settings, log) as child:
+        assert child.wait(60) == 1
+    assert "it was made anew, or is that of another Kafka" in log.read_text()
