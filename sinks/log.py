@@ -1,11 +1,10 @@
-"""The worker's side of Kafka: topics `candles` and `feed.gaps` in, offsets and dead letters out."""
+"""The worker's side of Kafka: records in, offsets and dead letters out."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS
 from ashi.runtime.groups import NEVER_LEAVE_MS, commit, rewind, subscribe
 from ashi.runtime.kafka import broker_errors, make_consumer, make_producer
 from ashi.runtime.topics import require_topics
@@ -20,7 +19,7 @@ BURY_TIMEOUT_S: Final = 30.0
 
 
 class Record(Protocol):
-    """A record of topic `candles` or `feed.gaps`, as the client library gives it."""
+    """A record of a topic, as the client library gives it."""
 
     topic: str
     partition: int
@@ -45,9 +44,8 @@ class SinkLog(Protocol):
 class KafkaLog:
     """The real one: a consumer in the sink's group and a producer for what cannot be stored."""
 
-    def __init__(
-        self, settings: Settings, group: str, topics: Sequence[str] = (CANDLES, FEED_GAPS), dead: str = CANDLES_DEAD
-    ) -> None:
+    def __init__(self, settings: Settings, group: str, topics: Sequence[str], dead: str) -> None:
+        """`dead`: the topic that `bury` sends to."""
         self._settings = settings
         self._topics = (*topics, dead)
         # While the store is away nothing is polled, for hours if need be, and the worker stays in its group.

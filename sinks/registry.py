@@ -8,16 +8,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import UsageError
-from sinks import lake_store, postgres_store
-from sinks.lake_store import NAME as LAKE
-from sinks.postgres_store import NAME as POSTGRES
-from sinks.sqlite import SqliteReader, SqliteSink
-from sinks.sqlite_file import NAME as SQLITE
-from sinks.sqlite_file import remove_file, sqlite_path
+from ashi.contracts.topics import CANDLES, TRADES
+from sinks.contents import CandleContents
+from sinks.lake import store as lake
+from sinks.lake.location import NAME as LAKE
+from sinks.postgres import store as postgres
+from sinks.postgres.tables import NAME as POSTGRES
+from sinks.sqlite.file import NAME as SQLITE
+from sinks.sqlite.file import remove_file, sqlite_path
+from sinks.sqlite.reader import SqliteReader
+from sinks.sqlite.sink import SqliteSink
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
+    from sinks.contents import Contents
     from sinks.protocol import CandleReader, Sink
 
 
@@ -26,6 +31,7 @@ class Store:
     """One kind of store: what makes of a URL its sink, its reader; whether it is there; how to remove it.
 
     `migrate` makes or upgrades its tables and says in sentences what it did; None where the sink does so when it opens.
+    `trades` makes what keeps topic `trades` there; None where only candles are kept.
     `settings` are the values of settings that suit the store where they are not set.
     """
 
@@ -34,6 +40,7 @@ class Store:
     exists: Callable[[str], bool]
     remove: Callable[[str], None]
     migrate: Callable[[str], list[str]] | None = None
+    trades: Callable[[str], Contents] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -45,18 +52,19 @@ STORES: Final[dict[str, Store]] = {
         remove=lambda url: remove_file(sqlite_path(url)),
     ),
     POSTGRES: Store(
-        sink=postgres_store.sink,
-        reader=postgres_store.reader,
-        exists=postgres_store.exists,
-        remove=postgres_store.remove,
-        migrate=postgres_store.migrate,
+        sink=postgres.sink,
+        reader=postgres.reader,
+        exists=postgres.exists,
+        remove=postgres.remove,
+        migrate=postgres.migrate,
     ),
     LAKE: Store(
-        sink=lake_store.sink,
-        reader=lake_store.reader,
-        exists=lake_store.exists,
-        remove=lake_store.remove,
-        settings=lake_store.DEFAULTS,
+        sink=lake.sink,
+        reader=lake.reader,
+        exists=lake.exists,
+        remove=lake.remove,
+        trades=lake.trades,
+        settings=lake.DEFAULTS,
     ),
 }
 SCHEMES: Final = {
@@ -84,6 +92,21 @@ def store_name(url: str) -> str:
 def make_sink(url: str) -> Sink:
     """The sink of a storage URL, not yet open. Raises UsageError when the URL is wrong."""
     return STORES[store_name(url)].sink(url)
+
+
+def make_contents(url: str, topic: str = CANDLES) -> Contents:
+    """What a worker keeps at a storage URL, not yet open: candles with the feeds' gaps, or topic `trades`.
+
+    Raises UsageError when the URL is wrong or the store does not keep the topic.
+    """
+    name = store_name(url)
+    store = STORES[name]
+    if topic == CANDLES:
+        return CandleContents(store.sink(url))
+    if store.trades is None:
+        keep = [other for other, one in STORES.items() if one.trades is not None]
+        raise UsageError(f"a store of {name} keeps candles only: topic {TRADES} goes to {' or '.join(keep)}")
+    return store.trades(url)
 
 
 @asynccontextmanager

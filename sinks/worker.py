@@ -1,7 +1,8 @@
 """The worker of every sink: poll, decode, batch, write, commit.
 
-What it guarantees: the offset of a candle or a feed gap is committed only after the store has it, or `candles.dead` has
-the message. A crash in between repeats the stretch, which changes no row, because a row only yields to a newer one.
+What it guarantees: the offset of a message is committed only after the store has it, or the topic for dead letters has.
+A crash in between repeats the stretch, which changes no row: one only yields to a newer one, and a trade that is there
+is left out.
 """
 
 from __future__ import annotations
@@ -9,28 +10,26 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from ashi.contracts.candle import Candle, decode_candle
 from ashi.contracts.errors import ContractError, UsageError
-from ashi.contracts.feed import FeedGap, decode_feed_gap
-from ashi.contracts.topics import CANDLES_DEAD, FEED_GAPS
+from ashi.contracts.topics import CANDLES
 from ashi.runtime import metrics
 from ashi.runtime.deadletter import DeadLetter, dead_letter
 from ashi.runtime.logs import get_logger
 from ashi.runtime.service import run_service
 from sinks.log import KafkaLog
-from sinks.registry import make_sink, store_name
-from sinks.writer import Refused, StoppedError, Writer
+from sinks.registry import make_contents, store_name
+from sinks.writer import StoppedError, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Sequence
 
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
+    from sinks.contents import Contents, Topic
     from sinks.log import Record, SinkLog
-    from sinks.protocol import Sink
+    from sinks.writer import Refused
 
 IDLE_WAIT_S: Final = 0.5
 """How long a poll waits at most: what stopping an idle worker takes."""
@@ -42,27 +41,27 @@ _log = get_logger(__name__)
 
 
 def sink_group(name: str) -> str:
-    """The consumer group of a store: `ashi-sink-sqlite`."""
+    """The consumer group of what a worker keeps: `ashi-sink-sqlite`."""
     return f"ashi-sink-{name}"
 
 
-def run_sink(settings: Settings, store: str, *, from_beginning: bool = False) -> int:
-    """Run the worker of `store` (such as `sqlite`) on `settings.storage` until SIGTERM; the exit status.
+def run_sink(settings: Settings, store: str, topic: str = CANDLES, *, from_beginning: bool = False) -> int:
+    """Keep `topic` in the `store` (such as `sqlite`) of `settings.storage` until SIGTERM; the exit status.
 
     `from_beginning` takes the group back to the beginning of the topics first, as an empty store does by itself.
-    Raises UsageError when the storage URL is wrong or is that of another store.
+    Raises UsageError when the storage URL is wrong or is that of another store, or one that does not keep the topic.
     """
     check_store(settings, store)
-    sink = make_sink(settings.storage)
+    contents = make_contents(settings.storage, topic)
 
     async def main(service: Service) -> None:
         try:
-            async with _open(service, sink, from_beginning=from_beginning) as worker:
+            async with _open(service, contents, from_beginning=from_beginning) as worker:
                 await worker.run()
         except StoppedError:
             _log.warning("stopped while the store was away; what is not stored yet is read again at the next start")
 
-    return run_service(f"sink-{store}", settings, main)
+    return run_service(f"sink-{contents.name}", settings, main)
 
 
 def check_store(settings: Settings, store: str) -> None:
@@ -73,29 +72,31 @@ def check_store(settings: Settings, store: str) -> None:
 
 
 @asynccontextmanager
-async def _open(service: Service, sink: Sink, *, from_beginning: bool) -> AsyncIterator[SinkWorker]:
+async def _open(service: Service, contents: Contents, *, from_beginning: bool) -> AsyncIterator[SinkWorker]:
     settings = service.settings
-    group = sink_group(sink.name)
-    writer = Writer(sink, service.health, service.stopping)
+    group = sink_group(contents.name)
+    writer = Writer(contents, service.health, service.stopping)
     async with AsyncExitStack() as closing:
-        closing.push_async_callback(sink.close)
-        empty = await writer.open()
+        closing.push_async_callback(contents.close)
+        await writer.open()
         service.health.set_ready(False, "joining the group")
-        log = KafkaLog(settings, group)
+        topics = [topic.name for topic in contents.topics]
+        log = KafkaLog(settings, group, topics, contents.dead)
         closing.push_async_callback(log.close)
         await unless_stopped(service, log.start())
+        empty = await contents.is_empty(settings)
         if empty or from_beginning:
-            # A new store under a group that has read the topic before would lack all of that for good.
+            # A new store under a group that has read the topics before would lack all of that for good.
             await unless_stopped(service, log.rewind())
             why = "the store is empty" if empty else "told to begin anew"
-            _log.info(f"{why}, reading topics candles and feed.gaps from their beginning", sink=sink.name)
-        service.health.set_ready(True, "storing candles")
-        _log.info("storing candles", sink=sink.name, group=group)
+            _log.info(f"{why}, reading {' and '.join(topics)} from the beginning", sink=contents.name)
+        service.health.set_ready(True, f"storing {contents.what}")
+        _log.info(f"storing {contents.what}", sink=contents.name, group=group)
         yield SinkWorker(
             log,
+            contents,
             writer,
             service,
-            name=sink.name,
             batch_size=settings.sink_batch_size,
             batch_interval_s=settings.sink_batch_interval_us / 1_000_000,
         )
@@ -121,48 +122,58 @@ async def unless_stopped(service: Service, step: Awaitable[None]) -> None:
 class _Part(Generic[_Message]):
     """What has been read of one topic: its messages, each with its record."""
 
-    def __init__(self, decode: Callable[[bytes], _Message]) -> None:
-        self._decode = decode
+    def __init__(self, topic: Topic[_Message]) -> None:
+        self._topic = topic
         self._records: list[Record] = []
-        self.messages: list[_Message] = []
+        self._messages: list[_Message] = []
+
+    def __len__(self) -> int:
+        return len(self._messages)
 
     def add(self, record: Record) -> None:
         """Take a record. Raises ContractError when it holds no message of the topic."""
-        self.messages.append(self._decode(record.value or b""))  # what has no value is no message either
+        self._messages.append(self._topic.decode(record))
         self._records.append(record)
 
-    def letters(self, refused: Sequence[Refused]) -> list[DeadLetter]:
-        """The records of the messages that the store refuses, as dead letters."""
-        return [_letter(self._records[place], "refused", reason) for place, reason in refused]
+    async def store(self, writer: Writer) -> list[tuple[Record, str]]:
+        """Store all messages but those that the store refuses: their records, and its reasons."""
+        refused: Sequence[Refused] = await writer.write(self._messages, self._topic.store)
+        return [(self._records[place], reason) for place, reason in refused]
 
 
-@dataclass(slots=True)
 class _Batch:
-    """What has been read and not yet stored: candles, feed gaps, dead letters, where to go on from."""
+    """What has been read and not yet stored: the part of each topic, dead letters, where to go on from."""
 
-    candles: _Part[Candle] = field(default_factory=lambda: _Part(decode_candle))
-    gaps: _Part[FeedGap] = field(default_factory=lambda: _Part(decode_feed_gap))
-    letters: list[DeadLetter] = field(default_factory=list)
-    offsets: dict[Any, int] = field(default_factory=dict)
-    began: float = 0.0
+    def __init__(self, contents: Contents) -> None:
+        self.parts: dict[str, _Part[Any]] = {topic.name: _Part(topic) for topic in contents.topics}
+        self.letters: list[DeadLetter] = []
+        self.offsets: dict[Any, int] = {}
+        self.began = 0.0
 
     def __len__(self) -> int:
-        return len(self.candles.messages) + len(self.gaps.messages) + len(self.letters)
+        return sum(map(len, self.parts.values())) + len(self.letters)
 
 
 class SinkWorker:
-    """Moves candles and feed gaps from the log to the store, batch by batch, until it is told to stop."""
+    """Moves messages from the log to the store, batch by batch, until it is told to stop."""
 
     def __init__(
-        self, log: SinkLog, writer: Writer, service: Service, *, name: str, batch_size: int, batch_interval_s: float
+        self,
+        log: SinkLog,
+        contents: Contents,
+        writer: Writer,
+        service: Service,
+        *,
+        batch_size: int,
+        batch_interval_s: float,
     ) -> None:
         self._log = log
+        self._contents = contents
         self._writer = writer
         self._service = service
-        self._name = name
         self._size = batch_size
         self._interval_s = batch_interval_s
-        self._batch = _Batch()
+        self._batch = _Batch(contents)
         self._uncommitted: dict[Any, int] = {}
 
     async def run(self) -> None:
@@ -197,30 +208,25 @@ class SinkWorker:
                 batch.offsets[partition] = record.offset + 1
 
     def _decode(self, record: Record) -> None:
-        batch = self._batch
         try:
-            if record.topic == FEED_GAPS:
-                batch.gaps.add(record)
-            else:
-                batch.candles.add(record)
-                metrics.candles_read.labels(self._name).inc()
+            self._batch.parts[record.topic].add(record)
         except ContractError as error:
-            batch.letters.append(_letter(record, "invalid", str(error)))
+            self._batch.letters.append(self._letter(record, "invalid", str(error)))
 
     async def _store(self) -> None:
-        batch, self._batch = self._batch, _Batch()
+        batch, self._batch = self._batch, _Batch(self._contents)
         letters = batch.letters
-        letters += batch.candles.letters(await self._writer.write(batch.candles.messages))
-        letters += batch.gaps.letters(await self._writer.write_gaps(batch.gaps.messages))
+        for part in batch.parts.values():
+            letters += [self._letter(record, "refused", reason) for record, reason in await part.store(self._writer)]
         if letters:
             await self._log.bury(letters)
         self._uncommitted.update(batch.offsets)
         if self._uncommitted and await self._log.commit(self._uncommitted):
             self._uncommitted.clear()
 
-
-def _letter(record: Record, kind: str, reason: str) -> DeadLetter:
-    source = f"{record.topic}/{record.partition}/{record.offset}"
-    metrics.dead_letters.labels("sink", kind).inc()
-    _log.warning("message cannot be stored, sent to candles.dead", source=source, reason=reason)
-    return dead_letter(CANDLES_DEAD, key=record.key, value=record.value or b"", reason=reason, source=source)
+    def _letter(self, record: Record, kind: str, reason: str) -> DeadLetter:
+        dead = self._contents.dead
+        source = f"{record.topic}/{record.partition}/{record.offset}"
+        metrics.dead_letters.labels("sink", kind).inc()
+        _log.warning(f"message cannot be stored, sent to {dead}", source=source, reason=reason)
+        return dead_letter(dead, key=record.key, value=record.value or b"", reason=reason, source=source)

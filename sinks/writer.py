@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from ashi.runtime import metrics
 from ashi.runtime.logs import get_logger
-from sinks.protocol import RefusedError, RetryableError, newest, newest_gaps
+from sinks.protocol import RefusedError, RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from ashi.contracts.candle import Candle
-    from ashi.contracts.feed import FeedGap
     from ashi.runtime.health import Health
-    from sinks.protocol import Sink
+    from sinks.contents import Contents
 
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
@@ -38,73 +36,48 @@ class Refused(NamedTuple):
 
 
 class Writer:
-    """Hands batches to a sink until they are stored."""
+    """Hands messages to a store until they are stored; tells health, logs and metrics when it is away."""
 
-    def __init__(self, sink: Sink, health: Health, stopping: asyncio.Event) -> None:
-        self._sink = sink
-        self._until_there = Patience(sink.name, health, stopping).until_there
+    def __init__(self, contents: Contents, health: Health, stopping: asyncio.Event) -> None:
+        self._contents = contents
+        self._name = contents.name
+        self._health = health
+        self._stopping = stopping
 
-    async def open(self) -> bool:
-        """Open the sink; True when it is empty. Raises StorageError, and StoppedError as `write`."""
-        return await self._until_there(self._sink.open)
+    async def open(self) -> None:
+        """Open the store. Raises StorageError, and StoppedError as `write`."""
+        await self._until_there(self._contents.open)
 
-    async def write(self, candles: Sequence[Candle]) -> list[Refused]:
-        """Store all candles but those that the store refuses, which are returned.
+    async def write(
+        self, messages: Sequence[_T], store: Callable[[Sequence[_T]], Awaitable[None]], start: int = 0
+    ) -> list[Refused]:
+        """Store all messages but those that the store refuses, which are returned, counted from `start`.
 
         Waits for as long as the store is away. Raises StoppedError when told to stop meanwhile, and StorageError
         when waiting would not help; the part that was stored by then may be stored again.
         """
-        return await self._write(candles, 0, self._store_candles)
-
-    async def write_gaps(self, gaps: Sequence[FeedGap]) -> list[Refused]:
-        """Store all feed gaps but those that the store refuses, as `write` does with candles."""
-        return await self._write(gaps, 0, self._store_gaps)
-
-    async def _store_candles(self, candles: Sequence[Candle]) -> None:
-        batch = newest(candles)
-        await self._until_there(lambda: self._sink.write(batch))
-        metrics.batch_rows.labels(self._sink.name).observe(len(batch))
-        metrics.candles_written.labels(self._sink.name).inc(len(batch))
-
-    async def _store_gaps(self, gaps: Sequence[FeedGap]) -> None:
-        batch = newest_gaps(gaps)
-        await self._until_there(lambda: self._sink.write_gaps(batch))
-
-    async def _write(
-        self, messages: Sequence[_T], start: int, store: Callable[[Sequence[_T]], Awaitable[None]]
-    ) -> list[Refused]:
         if not messages:
             return []
         began = time.perf_counter()
         try:
-            await store(messages)
+            await self._until_there(lambda: store(messages))
         except RefusedError as error:
-            metrics.write_failures.labels(self._sink.name).inc()
+            metrics.write_failures.labels(self._name).inc()
             if len(messages) == 1:
                 return [Refused(start, str(error))]
             # By halves of all messages, not of the newest: an older version of a refused one may well be stored.
             middle = len(messages) // 2
-            first = await self._write(messages[:middle], start, store)
-            return first + await self._write(messages[middle:], start + middle, store)
-        metrics.write_seconds.labels(self._sink.name).observe(time.perf_counter() - began)
+            first = await self.write(messages[:middle], store, start)
+            return first + await self.write(messages[middle:], store, start + middle)
+        metrics.write_seconds.labels(self._name).observe(time.perf_counter() - began)
         return []
 
-
-class Patience:
-    """Tries a store until it is there; says so to health, logs and metrics."""
-
-    def __init__(self, name: str, health: Health, stopping: asyncio.Event) -> None:
-        self._name = name
-        self._health = health
-        self._stopping = stopping
-
-    async def until_there(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
-        """What `attempt` gives once it raises no RetryableError. Raises StoppedError, and what else it raises."""
+    async def _until_there(self, attempt: Callable[[], Awaitable[None]]) -> None:
         pause_s = FIRST_PAUSE_S
         away = False
         while True:
             try:
-                result = await attempt()
+                await attempt()
             except RetryableError as error:
                 metrics.write_failures.labels(self._name).inc()
                 if self._stopping.is_set():
@@ -115,8 +88,8 @@ class Patience:
             else:
                 if away:
                     _log.info("the store is back", sink=self._name)
-                    self._health.set_ready(not self._stopping.is_set(), "storing candles")
-                return result
+                    self._health.set_ready(not self._stopping.is_set(), f"storing {self._contents.what}")
+                return
             await self._pause(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 

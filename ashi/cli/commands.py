@@ -123,7 +123,7 @@ def ingest_live(options: argparse.Namespace) -> int:
     """`ashi ingest bitflyer` and its like."""
     from ashi.contracts.errors import UsageError
     from ashi.runtime.settings import Settings
-    from ingest.live import LiveOptions, run_live
+    from ingest.live.worker import LiveOptions, run_live
 
     if bool(options.markets) == options.all:
         raise UsageError("name the markets to read, or --all for all of the venue")
@@ -185,16 +185,12 @@ def reconfigure(options: argparse.Namespace) -> int:
 def sink(options: argparse.Namespace) -> int:
     """`ashi sink`."""
     from ashi.contracts.errors import UsageError
-    from ashi.contracts.topics import TRADES
     from ashi.runtime.settings import Settings
-    from sinks.lake_store import NAME as LAKE
     from sinks.registry import STORES, migrate_store
     from sinks.worker import check_store, run_sink
 
     if options.store not in STORES:
         raise UsageError(f"there is no store {options.store!r}: write one of {', '.join(STORES)}")
-    if options.topic == TRADES and options.store != LAKE:
-        raise UsageError(f"a store of {options.store} keeps candles only: topic {TRADES} goes to a {LAKE}")
     environment = _with_storage(options)
     for variable, value in STORES[options.store].settings.items():
         environment[variable] = environment.get(variable) or value
@@ -204,11 +200,7 @@ def sink(options: argparse.Namespace) -> int:
         for line in migrate_store(settings.storage):
             print(line)
         return 0
-    if options.topic == TRADES:
-        from sinks.lake_worker import run_trades_sink
-
-        return run_trades_sink(settings, from_beginning=options.from_beginning)
-    return run_sink(settings, options.store, from_beginning=options.from_beginning)
+    return run_sink(settings, options.store, options.topic, from_beginning=options.from_beginning)
 
 
 def _with_storage(options: argparse.Namespace) -> dict[str, str]:
@@ -232,7 +224,7 @@ def verify(options: argparse.Namespace) -> int:
     """`ashi verify`."""
     import asyncio
 
-    from ashi.cli.verify import VerifyOptions, verify_trades
+    from ashi.cli.verify.trades import VerifyOptions, verify_trades
     from ashi.contracts.errors import UsageError
     from ashi.runtime.settings import Settings
 
@@ -251,7 +243,7 @@ def verify(options: argparse.Namespace) -> int:
         **({} if options.end_at is None else {"end": options.end_at}),
     )
     if options.klines is not None:
-        from ashi.cli.klines import verify_klines
+        from ashi.cli.verify.klines import verify_klines
 
         return asyncio.run(verify_klines(settings, chosen, options.klines))
     return asyncio.run(verify_trades(settings, chosen))
@@ -261,7 +253,7 @@ def rebuild(options: argparse.Namespace) -> int:
     """`ashi rebuild`."""
     import asyncio
 
-    from ashi.cli.rebuild import RebuildOptions, run_rebuild
+    from ashi.cli.verify.rebuild import RebuildOptions, run_rebuild
     from ashi.contracts.errors import UsageError
     from ashi.runtime.settings import Settings
 

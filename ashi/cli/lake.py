@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sinks.lake_store import lake_of
+from sinks.lake.location import lake_of
 
 
 def run_compact(storage: str) -> int:
     """Merge small files; the exit status. Raises UsageError for a URL of another store, StorageError without a lake."""
-    from sinks.lake_upkeep import compact
+    from sinks.lake.upkeep import compact
 
     for done in compact(lake_of(storage)):
         busy = f"; {done.busy} partitions are too busy now, left for the next time" if done.busy else ""
@@ -19,7 +19,7 @@ def run_compact(storage: str) -> int:
 
 def run_vacuum(storage: str, retention_us: int) -> int:
     """Remove what has been out of use for `retention_us`; the exit status. Raises as `run_compact`."""
-    from sinks.lake_upkeep import vacuum
+    from sinks.lake.upkeep import vacuum
 
     for done in vacuum(lake_of(storage), retention_us):
         print(f"{done.table}: {done.files:,} files removed")

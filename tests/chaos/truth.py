@@ -17,7 +17,7 @@ from ashi.contracts.candle import EPOCH_BITS
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, TRADES, TRADES_DEAD, TRADES_LATE
 from ashi.runtime.kafka import read_topic
 from ashi.runtime.settings import Settings
-from sinks.sqlite import SqliteReader
+from sinks.sqlite.reader import SqliteReader
 
 SHOWN = 5
 

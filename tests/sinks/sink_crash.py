@@ -11,7 +11,7 @@ from sink_fakes import MemoryLog
 
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
-from sinks.registry import make_sink
+from sinks.registry import make_contents
 from sinks.worker import SinkWorker
 from sinks.writer import Writer
 
@@ -23,11 +23,11 @@ class KillingLog(MemoryLog):
 
 async def main(url: str, messages: list[bytes]) -> None:
     service = Service("sink-crash", Settings.from_environment({}))
-    sink = make_sink(url)
-    writer = Writer(sink, service.health, service.stopping)
-    await writer.open()
+    contents = make_contents(url)
+    await contents.open()
+    writer = Writer(contents, service.health, service.stopping)
     log = KillingLog(messages)
-    await SinkWorker(log, writer, service, name=sink.name, batch_size=len(messages), batch_interval_s=60).run()
+    await SinkWorker(log, contents, writer, service, batch_size=len(messages), batch_interval_s=60).run()
 
 
 if __name__ == "__main__":

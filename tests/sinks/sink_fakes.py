@@ -37,10 +37,10 @@ class MemoryLog:
     The partitions of `feed.gaps` come after those of `candles`; what names one to the worker is its place.
     """
 
-    def __init__(self, *partitions, gaps=()):
+    def __init__(self, *partitions, topic="candles", gaps=()):
         self.partitions = [
-            [Message(topic, number, offset, b"key", value) for offset, value in enumerate(values)]
-            for topic, parts in (("candles", partitions), ("feed.gaps", gaps))
+            [Message(name, number, offset, b"key", value) for offset, value in enumerate(values)]
+            for name, parts in ((topic, partitions), ("feed.gaps", gaps))
             for number, values in enumerate(parts)
         ]
         self.committed = defaultdict(int)

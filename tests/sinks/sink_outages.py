@@ -27,6 +27,7 @@ from ashi.runtime import metrics
 from ashi.runtime.health import Health
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
+from sinks.contents import CandleContents
 from sinks.protocol import RetryableError
 from sinks.worker import SinkWorker
 from sinks.writer import Writer
@@ -38,16 +39,21 @@ BATCHES_TO_FILL_IT = 100
 MANY = 2_000
 
 
-def a_writer(sink):
-    return Writer(sink, Health(), asyncio.Event())
+async def write_until_stored(sink, candles, gaps=()):
+    """Write as the worker does; the places of the candles and of the gaps that the store refuses."""
+    contents = CandleContents(sink)
+    writer = Writer(contents, Health(), asyncio.Event())
+    parts = zip(contents.topics, (candles, gaps), strict=True)
+    return [[one.place for one in await writer.write(part, topic.store)] for topic, part in parts]
 
 
 async def work_through(log, sink, size=100):
     """Let a worker read all there is, store it and stop."""
     service = Service("sink-test", Settings.from_environment({}))
-    writer = Writer(sink, service.health, service.stopping)
+    contents = CandleContents(sink)
+    writer = Writer(contents, service.health, service.stopping)
     working = asyncio.create_task(
-        SinkWorker(log, writer, service, name=sink.name, batch_size=size, batch_interval_s=0.01).run()
+        SinkWorker(log, contents, writer, service, batch_size=size, batch_interval_s=0.01).run()
     )
     await until(lambda: working.done() or (log.at_end.is_set() and log.all_committed))
     service.stopping.set()
@@ -141,13 +147,8 @@ class OutageCertification:
 
         async def scenario():
             async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
-                writer = a_writer(sink)
-                refused = await writer.write(candles), await writer.write_gaps(gaps)
-                return (
-                    [[one.place for one in part] for part in refused],
-                    await stored(reader),
-                    await stored_gaps(reader),
-                )
+                refused = await write_until_stored(sink, candles, gaps)
+                return refused, await stored(reader), await stored_gaps(reader)
 
         assert asyncio.run(scenario()) == ([[77], [1]], oracle(good), good_gaps)
 
@@ -237,7 +238,7 @@ class OutageCertification:
                 with filled(small_disk), pytest.raises(RetryableError):
                     await write_all(sink)
                 for batch in written:
-                    await a_writer(sink).write(batch)
+                    await write_until_stored(sink, batch)
             async with opened(stage.reader()) as reader:
                 return await stored(reader)
 

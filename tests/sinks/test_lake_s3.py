@@ -9,9 +9,11 @@ from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_g
 
 from ashi.contracts.errors import StorageError
 from ashi.runtime.health import Health
-from sinks.lake import LakeReader, LakeSink
-from sinks.lake_store import lake_of
-from sinks.lake_upkeep import HOUR_US, compact, vacuum
+from sinks.contents import CandleContents
+from sinks.lake.location import lake_of
+from sinks.lake.reader import LakeReader
+from sinks.lake.sink import LakeSink
+from sinks.lake.upkeep import HOUR_US, compact, vacuum
 from sinks.protocol import RetryableError
 from sinks.registry import remove_store, store_exists
 from sinks.writer import Writer
@@ -62,9 +64,10 @@ def test_workers_on_s3_never_overwrite_an_entry_of_the_log(s3):
             await sink.open()
 
         async def work(sink, first):
-            writer = Writer(sink, Health(), asyncio.Event())
+            contents = CandleContents(sink)
+            writer = Writer(contents, Health(), asyncio.Event())
             for minute in range(first, 12, 3):
-                await writer.write([a_candle(minute), a_candle(0, version=2 + minute)])
+                await writer.write([a_candle(minute), a_candle(0, version=2 + minute)], contents.topics[0].store)
 
         await asyncio.gather(*(work(sink, number) for number, sink in enumerate(sinks)))
         async with opened(LakeReader(lake_of(URL))) as reader:

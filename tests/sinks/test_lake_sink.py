@@ -33,10 +33,11 @@ from ashi.contracts.errors import StorageError, UsageError
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.topics import CANDLES, FEED_GAPS
 from ashi.runtime.offsets import committed_offsets, end_offsets
-from sinks import lake_delta
-from sinks.lake import DAYS_AT_ONCE, LakeReader, LakeSink
-from sinks.lake_store import lake_of
-from sinks.lake_upkeep import HOUR_US, compact, vacuum
+from sinks.lake import delta
+from sinks.lake.location import lake_of
+from sinks.lake.reader import DAYS_AT_ONCE, LakeReader
+from sinks.lake.sink import LakeSink
+from sinks.lake.upkeep import HOUR_US, compact, vacuum
 from sinks.protocol import RefusedError, RetryableError
 from sinks.registry import remove_store, store_exists, store_name
 from sinks.worker import sink_group
@@ -215,9 +216,7 @@ def test_symbols_that_begin_alike_and_times_that_differ_by_microseconds_are_told
 
 def test_a_batch_is_on_the_disk_before_the_offsets_are_committed(stage, monkeypatch):
     synced = []
-    monkeypatch.setattr(
-        lake_delta.os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink())
-    )
+    monkeypatch.setattr(delta.os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink()))
     write(stage, [a_candle()])
     folder = stage.folder / "candles"
     [part] = folder.rglob("part-*.parquet")
@@ -455,7 +454,7 @@ def test_a_log_cut_short_is_named_with_the_file_to_remove(lake):
 
 
 def test_commits_that_others_are_faster_than_are_repeated_and_at_last_a_retryable_error(lake, monkeypatch):
-    monkeypatch.setattr(lake_delta, "LONGEST_PAUSES_S", (0, 0))
+    monkeypatch.setattr(delta, "LONGEST_PAUSES_S", (0, 0))
     version = itertools.count(2)
 
     async def scenario():

@@ -5,7 +5,7 @@ import os
 import random
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,21 +20,20 @@ from ashi.contracts.topics import TRADES, TRADES_DEAD
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, decode_trade, encode_trade
 from ashi.runtime.deadletter import message_headers
 from ashi.runtime.groups import commit
-from ashi.runtime.health import Health
 from ashi.runtime.kafka import admin_client, make_consumer, make_producer, partition_of, read_topic
 from ashi.runtime.offsets import committed_offsets, end_offsets
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
-from sinks.lake_store import lake_of
-from sinks.lake_tables import StoredTrade
-from sinks.lake_trades import LakeTrades, note_of
-from sinks.lake_upkeep import HOUR_US, compact, vacuum
-from sinks.lake_worker import TradesWorker
+from sinks.lake.contents import TradeContents
+from sinks.lake.location import lake_of
+from sinks.lake.tables import StoredTrade
+from sinks.lake.trades import LakeTrades, note_of
+from sinks.lake.upkeep import HOUR_US, compact, vacuum
 from sinks.protocol import RetryableError
-from sinks.worker import sink_group
-from sinks.writer import Patience
+from sinks.worker import SinkWorker, sink_group
+from sinks.writer import Writer
 
-GROUP = sink_group(LakeTrades.name)
+GROUP = sink_group(TradeContents.name)
 ROOT = Path(__file__).parents[2]
 END = 2**53 - 1
 
@@ -182,9 +181,17 @@ def test_a_lake_that_is_away_is_a_retryable_error_and_there_is_none_to_read_befo
     assert asyncio.run(scenario()) == 1
 
 
-def a_worker(log, table, service, size=10):
-    patience = Patience(table.name, Health(), service.stopping)
-    return TradesWorker(log, table, patience, service, batch_size=size, batch_interval_s=0.01)
+@asynccontextmanager
+async def working(lake, log):
+    """A worker that has opened the table and is at it; at the end it is told to stop."""
+    service = Service("test", Settings.from_environment({}))
+    contents = TradeContents(lake)
+    await contents.open()
+    writer = Writer(contents, service.health, service.stopping)
+    task = asyncio.create_task(SinkWorker(log, contents, writer, service, batch_size=10, batch_interval_s=0.01).run())
+    yield task
+    service.stopping.set()
+    await task
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -192,19 +199,14 @@ def test_wherever_the_worker_is_killed_the_table_equals_the_topic(lake, seed):
     dice = random.Random(seed)
     symbols = ["binance:A", "binance:B", "bitflyer:C"]
     parts = [[a_trade(number, symbol=dice.choice(symbols)) for number in range(60)] for _ in range(3)]
-    log = MemoryLog(*([encode_trade(trade) for trade in part] for part in parts))
+    log = MemoryLog(*([encode_trade(trade) for trade in part] for part in parts), topic=TRADES)
 
     async def life(crash_in):
-        service = Service("test", Settings.from_environment({}))
-        table = LakeTrades(lake)
-        await table.open_or_make()
         log.restart(crash_in)
         log.commits_to_fail = dice.randrange(2)
-        working = asyncio.create_task(a_worker(log, table, service).run())
-        await until(lambda: working.done() or log.all_committed)
-        service.stopping.set()
         try:
-            await working
+            async with working(lake, log) as task:
+                await until(lambda: task.done() or log.all_committed)
         except CrashError:
             return False
         return True
@@ -218,16 +220,11 @@ def test_wherever_the_worker_is_killed_the_table_equals_the_topic(lake, seed):
 
 def test_what_is_no_trade_is_put_aside_and_the_rest_stored(lake):
     values = [encode_trade(a_trade(0)), b"\xff", None, encode_trade(a_trade(1)).replace(b"61837.63", b"NaN")]
-    log = MemoryLog([*values, encode_trade(a_trade(4))])
+    log = MemoryLog([*values, encode_trade(a_trade(4))], topic=TRADES)
 
     async def scenario():
-        service = Service("test", Settings.from_environment({}))
-        table = LakeTrades(lake)
-        await table.open_or_make()
-        working = asyncio.create_task(a_worker(log, table, service).run())
-        await until(lambda: working.done() or log.all_committed)
-        service.stopping.set()
-        await working
+        async with working(lake, log) as task:
+            await until(lambda: task.done() or log.all_committed)
 
     asyncio.run(scenario())
     assert stored(lake) == [StoredTrade(0, 0, a_trade(0)), StoredTrade(0, 4, a_trade(4))]

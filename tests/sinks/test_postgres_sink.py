@@ -17,10 +17,11 @@ from ashi.cli.main import main
 from ashi.contracts.errors import StorageError, UsageError
 from ashi.contracts.topics import CANDLES, FEED_GAPS
 from ashi.runtime.offsets import committed_offsets, end_offsets
-from sinks import postgres, postgres_schema, postgres_store, registry
-from sinks.postgres import PostgresSink
-from sinks.postgres_link import Address, explain
-from sinks.postgres_reader import _SERIES, PostgresReader
+from sinks import registry
+from sinks.postgres import schema, store
+from sinks.postgres.link import Address, explain
+from sinks.postgres.reader import _SERIES, PostgresReader
+from sinks.postgres.sink import PostgresSink
 from sinks.protocol import RefusedError, RetryableError
 from sinks.worker import sink_group
 
@@ -49,7 +50,7 @@ class PostgresStage:
 
     def sink(self):
         if not self.migrated:
-            postgres_store.migrate(self.url)
+            store.migrate(self.url)
             self.migrated = True
         return PostgresSink(self.url)
 
@@ -135,9 +136,9 @@ def test_the_tables_have_one_column_for_each_field_exact_numbers_and_times(stage
 
 
 def test_migrating_applies_each_step_once_and_says_so(stage):
-    first = postgres_store.migrate(stage.url)
+    first = store.migrate(stage.url)
     assert first[:2] == ["step 1, candles: applied", "step 2, feed_gaps: applied"]
-    [last] = postgres_store.migrate(stage.url)
+    [last] = store.migrate(stage.url)
     assert last.endswith("has schema 2")
     assert [tuple(row) for row in stage.execute("SELECT number, name FROM ashi_migrations ORDER BY 1")] == [
         (1, "candles"),
@@ -147,7 +148,7 @@ def test_migrating_applies_each_step_once_and_says_so(stage):
 
 def test_migrations_that_run_at_once_do_not_race(stage):
     async def scenario():
-        return await asyncio.gather(*(postgres_schema.migrate(stage.url) for _ in range(5)))
+        return await asyncio.gather(*(schema.migrate(stage.url) for _ in range(5)))
 
     assert sorted(len(said) for said in asyncio.run(scenario())) == [1, 1, 1, 1, 3]
 
@@ -155,7 +156,7 @@ def test_migrations_that_run_at_once_do_not_race(stage):
 def test_a_migration_that_breaks_off_leaves_nothing_behind(stage):
     stage.execute("CREATE TABLE feed_gaps (mine text)")
     with pytest.raises(StorageError, match=r"has a table feed_gaps of its own: use another database, .*search_path"):
-        postgres_store.migrate(stage.url)
+        store.migrate(stage.url)
     tables = stage.execute(f"SELECT tablename FROM pg_tables WHERE schemaname = '{stage.schema}'")
     assert [row[0] for row in tables] == ["feed_gaps"]
 
@@ -173,7 +174,7 @@ def test_a_migration_that_breaks_off_leaves_nothing_behind(stage):
     ],
 )
 def test_a_schema_that_is_not_ours_stops_writer_and_reader_with_what_to_do(stage, change, message):
-    postgres_store.migrate(stage.url)
+    store.migrate(stage.url)
     stage.execute(change)
     for thing in (PostgresSink(stage.url), PostgresReader(stage.url)):
         with pytest.raises(StorageError, match=message) as caught:
@@ -182,7 +183,7 @@ def test_a_schema_that_is_not_ours_stops_writer_and_reader_with_what_to_do(stage
 
 
 def test_columns_and_indexes_of_the_users_own_do_no_harm(stage):
-    postgres_store.migrate(stage.url)
+    store.migrate(stage.url)
     stage.execute(
         "ALTER TABLE candles ADD note text, ADD range numeric GENERATED ALWAYS AS (high - low) STORED",
         "ALTER TABLE candles ADD added_at timestamptz NOT NULL DEFAULT now()",
@@ -200,7 +201,7 @@ def test_columns_and_indexes_of_the_users_own_do_no_harm(stage):
 def test_writes_are_durable_before_the_offsets_are_committed_whatever_the_database_says(server):
     server.execute("CREATE DATABASE careless", "ALTER DATABASE careless SET synchronous_commit = off")
     url = server.url("careless")
-    postgres_store.migrate(url)
+    store.migrate(url)
 
     async def scenario():
         async with opened(PostgresSink(url)) as sink:
@@ -212,7 +213,7 @@ def test_writes_are_durable_before_the_offsets_are_committed_whatever_the_databa
 def test_a_server_that_hangs_is_a_retryable_error_and_the_same_write_succeeds_when_it_is_back(stage, monkeypatch):
     async def scenario():
         async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
-            monkeypatch.setattr(postgres, "COMMAND_TIMEOUT_S", 0.2)
+            monkeypatch.setattr("sinks.postgres.sink.COMMAND_TIMEOUT_S", 0.2)
             stage.server.freeze()
             try:
                 for _ in range(2):  # in the middle of a statement, and on the way to a new connection
@@ -233,7 +234,7 @@ def test_a_locked_table_is_waited_for(stage, monkeypatch):
     async def scenario():
         async with opened(stage.sink()) as sink:
             other = await asyncpg.connect(stage.url)
-            monkeypatch.setattr(postgres, "COMMAND_TIMEOUT_S", 0.2)
+            monkeypatch.setattr("sinks.postgres.sink.COMMAND_TIMEOUT_S", 0.2)
             async with other.transaction():
                 await other.execute("LOCK TABLE candles")
                 with pytest.raises(RetryableError, match="waits for a lock"):
@@ -331,7 +332,7 @@ def test_tables_made_anew_under_a_running_worker_stop_it_before_the_offsets_are_
             stage.execute("DROP TABLE candles, feed_gaps, ashi_migrations")
             with pytest.raises(StorageError, match="a table is missing: run `ashi sink postgres --migrate`"):
                 await sink.write([a_candle()])
-            await postgres_schema.migrate(stage.url)
+            await schema.migrate(stage.url)
             with pytest.raises(StorageError, match="has other tables than before: start again") as caught:
                 await sink.write([a_candle()])
             assert not isinstance(caught.value, RetryableError | RefusedError)
@@ -425,9 +426,9 @@ def test_candles_become_a_hypertable_where_timescaledb_is_installed_in_the_datab
     timescale.execute("CREATE DATABASE market")
     timescale.execute('CREATE SCHEMA "Odd"', 'CREATE EXTENSION timescaledb SCHEMA "Odd"', database="market")
     url = timescale.url("market")
-    said = postgres_store.migrate(url)
+    said = store.migrate(url)
     assert "candles is a hypertable of TimescaleDB now, with chunks of 7 days" in said
-    assert len(postgres_store.migrate(url)) == 1
+    assert len(store.migrate(url)) == 1
     made = timescale.execute('SELECT relation::text, dimension, indexes FROM "Odd".made', database="market")
     assert [tuple(row) for row in made] == [("candles", "open_time 7 days", False)]
 
@@ -435,7 +436,7 @@ def test_candles_become_a_hypertable_where_timescaledb_is_installed_in_the_datab
 def test_a_person_decides_where_timescaledb_is_only_available_or_candles_are_stored_already(timescale):
     timescale.execute("CREATE DATABASE later")
     url = timescale.url("later")
-    assert any("run CREATE EXTENSION timescaledb there" in line for line in postgres_store.migrate(url))
+    assert any("run CREATE EXTENSION timescaledb there" in line for line in store.migrate(url))
 
     async def fill():
         async with opened(PostgresSink(url)) as sink:
@@ -443,7 +444,7 @@ def test_a_person_decides_where_timescaledb_is_only_available_or_candles_are_sto
 
     asyncio.run(fill())
     timescale.execute("CREATE EXTENSION timescaledb", database="later")
-    said = postgres_store.migrate(url)
+    said = store.migrate(url)
     assert any("stop the workers and run SELECT public.create_hypertable('candles', public.by_range" in s for s in said)
     assert timescale.execute("SELECT * FROM made", database="later") == []
 

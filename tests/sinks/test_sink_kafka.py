@@ -20,7 +20,8 @@ from ashi.runtime.groups import commit
 from ashi.runtime.kafka import admin_client, make_consumer, make_producer, partition_of, read_topic
 from ashi.runtime.offsets import committed_offsets, end_offsets
 from sinks.log import KafkaLog
-from sinks.sqlite import SqliteReader, SqliteSink
+from sinks.sqlite.reader import SqliteReader
+from sinks.sqlite.sink import SqliteSink
 from sinks.worker import sink_group
 
 COMMAND = "import sys; from ashi.runtime.settings import Settings; from sinks.worker import run_sink; " + (
@@ -193,7 +194,7 @@ def test_what_was_read_before_a_rebalance_is_not_committed_after_it(kafka_settin
 
     async def scenario():
         await publish(kafka_settings, many_candles(40))
-        first, second = KafkaLog(kafka_settings, "a-group"), KafkaLog(kafka_settings, "a-group")
+        first, second = (KafkaLog(kafka_settings, "a-group", [CANDLES], CANDLES_DEAD) for _ in range(2))
         await first.start()
         old = {}
         while not old:

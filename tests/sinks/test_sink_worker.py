@@ -28,8 +28,11 @@ from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import encode_feed
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
-from sinks import sqlite_file, writer
-from sinks.sqlite import SqliteReader, SqliteSink
+from sinks import writer
+from sinks.contents import CandleContents
+from sinks.sqlite import file
+from sinks.sqlite.reader import SqliteReader
+from sinks.sqlite.sink import SqliteSink
 from sinks.worker import SinkWorker
 from sinks.writer import StoppedError, Writer
 
@@ -60,8 +63,9 @@ def a_service(**environment):
 
 
 def a_worker(log, sink, service, size=10, interval_s=0.0):
-    store = Writer(sink, service.health, service.stopping)
-    return SinkWorker(log, store, service, name=sink.name, batch_size=size, batch_interval_s=interval_s)
+    contents = CandleContents(sink)
+    store = Writer(contents, service.health, service.stopping)
+    return SinkWorker(log, contents, store, service, batch_size=size, batch_interval_s=interval_s)
 
 
 async def until_the_end(log, sink, service=None, **options):
@@ -316,7 +320,7 @@ def test_a_store_that_is_lost_stops_the_worker_with_nothing_committed(tmp_path):
 
 
 def test_a_file_locked_by_another_process_for_a_while_delays_candles_and_gaps_and_loses_none(tmp_path, monkeypatch):
-    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_MS", 1)
+    monkeypatch.setattr(file, "BUSY_TIMEOUT_MS", 1)
     monkeypatch.setattr(writer, "FIRST_PAUSE_S", 0.001)
     path = tmp_path / "candles.db"
     candles = [a_candle(minute) for minute in range(50)]

@@ -13,10 +13,11 @@ from sink_certification import SinkCertification, a_candle, a_gap, opened, store
 from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import FeedGap
-from sinks import sqlite_file
 from sinks.protocol import RefusedError, RetryableError
-from sinks.sqlite import SqliteReader, SqliteSink
-from sinks.sqlite_file import remove_file
+from sinks.sqlite import file
+from sinks.sqlite.file import remove_file
+from sinks.sqlite.reader import SqliteReader
+from sinks.sqlite.sink import SqliteSink
 
 
 class SqliteStage:
@@ -43,7 +44,7 @@ class SqliteStage:
 class TestSqliteSink(SinkCertification):
     @pytest.fixture
     def new_stage(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_MS", 1)
+        monkeypatch.setattr(file, "BUSY_TIMEOUT_MS", 1)
         numbers = itertools.count()
         return lambda: SqliteStage(tmp_path / f"store {next(numbers)} %20?#.db")
 
@@ -283,7 +284,7 @@ def test_a_table_and_an_index_of_the_users_own_do_no_harm(store):
 
 
 def test_opening_waits_for_a_store_that_is_locked(store, monkeypatch):
-    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_MS", 1)
+    monkeypatch.setattr(file, "BUSY_TIMEOUT_MS", 1)
     with SqliteStage(store).unavailable(), pytest.raises(RetryableError, match="locked by another process"):
         open_and_close(store)
     assert open_and_close(store) is False

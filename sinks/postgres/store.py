@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ashi.contracts.errors import UsageError
+from sinks.postgres.tables import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -19,13 +20,11 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-NAME: Final = "postgres"
-
 
 def sink(url: str) -> Sink:
     """The sink of a database, not yet open. Raises UsageError when the URL is wrong or the driver is missing."""
     _require_driver()
-    from sinks.postgres import PostgresSink
+    from sinks.postgres.sink import PostgresSink
 
     return PostgresSink(url)
 
@@ -33,7 +32,7 @@ def sink(url: str) -> Sink:
 def reader(url: str) -> CandleReader:
     """The reader of a database, not yet open. Raises UsageError when the URL is wrong or the driver is missing."""
     _require_driver()
-    from sinks.postgres_reader import PostgresReader
+    from sinks.postgres.reader import PostgresReader
 
     return PostgresReader(url)
 
@@ -41,7 +40,7 @@ def reader(url: str) -> CandleReader:
 def exists(url: str) -> bool:
     """Whether the database holds a candle or a gap; tables that are empty are a new store. Raises StorageError."""
     _require_driver()
-    from sinks.postgres_schema import holds_rows
+    from sinks.postgres.schema import holds_rows
 
     return _run(lambda: holds_rows(url))
 
@@ -49,7 +48,7 @@ def exists(url: str) -> bool:
 def remove(url: str) -> None:
     """Empty Ashi's tables, if they are there; the tables stay. Raises StorageError."""
     _require_driver()
-    from sinks.postgres_schema import empty_tables
+    from sinks.postgres.schema import empty_tables
 
     _run(lambda: empty_tables(url))
 
@@ -57,7 +56,7 @@ def remove(url: str) -> None:
 def migrate(url: str) -> list[str]:
     """Make the tables, or bring them up to date; sentences that say what was done. Raises StorageError."""
     _require_driver()
-    from sinks.postgres_schema import migrate as apply_steps
+    from sinks.postgres.schema import migrate as apply_steps
 
     return _run(lambda: apply_steps(url))
 

@@ -16,7 +16,7 @@ from ashi.contracts.decimals import format_decimal
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT
 from ashi.contracts.trade import Trade
-from sinks.lake_driver import arrow
+from sinks.lake.driver import arrow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

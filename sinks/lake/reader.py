@@ -1,8 +1,4 @@
-"""The lake: Delta tables in a folder or on S3, that DuckDB, Polars and Spark read without Ashi.
-
-A batch is one merge guarded by version, that is one entry of the table's log: there as a whole or not at all, and a
-batch that is written again changes nothing. `sinks.lake_tables` has the tables, `sinks.lake_delta` how they change.
-"""
+"""Reads candles and feed gaps from a lake, while workers write. What writes them is in `sinks.lake.sink`."""
 
 from __future__ import annotations
 
@@ -17,59 +13,20 @@ from ashi.contracts.errors import ContractError, StorageError
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import Timeframe
-from sinks.lake_delta import DeltaTable
-from sinks.lake_query import Snapshot
-from sinks.lake_store import NAME
-from sinks.lake_tables import CANDLES, DAY_US, FEED_GAPS, candle_columns, day_literal, gap_columns, text_literal
+from sinks.lake.delta import DeltaTable
+from sinks.lake.query import Snapshot
+from sinks.lake.tables import CANDLES, DAY_US, FEED_GAPS, day_literal, text_literal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from sinks.lake_store import Lake
+    from sinks.lake.location import Lake
 
 _CANDLE: Final = CANDLES.select(Candle.__struct_fields__)
 _GAP: Final = FEED_GAPS.select(FeedGap.__struct_fields__)
 
 DAYS_AT_ONCE: Final = 32
 """A long series is read so many days after another, so that it need not fit into memory."""
-
-
-class LakeSink:
-    """Writes candles and feed gaps to a lake; see `sinks.protocol.Sink`."""
-
-    name: Final = NAME
-
-    def __init__(self, lake: Lake) -> None:
-        self._candles = DeltaTable(lake, CANDLES)
-        self._gaps = DeltaTable(lake, FEED_GAPS)
-
-    async def open(self) -> bool:
-        """Open the tables, or make them. See `Sink.open`."""
-        return await asyncio.to_thread(self._open)
-
-    def _open(self) -> bool:
-        self._gaps.open_or_make()
-        self._candles.open_or_make()
-        return not self._candles.now.file_uris()
-
-    async def write(self, candles: Sequence[Candle]) -> int:
-        """Merge the batch in one commit. See `Sink.write`."""
-        return await asyncio.to_thread(self._write, candles)
-
-    def _write(self, candles: Sequence[Candle]) -> int:
-        return self._candles.merge(candle_columns(candles)) if candles else 0
-
-    async def write_gaps(self, gaps: Sequence[FeedGap]) -> int:
-        """Merge the batch in one commit. See `Sink.write_gaps`."""
-        return await asyncio.to_thread(self._write_gaps, gaps)
-
-    def _write_gaps(self, gaps: Sequence[FeedGap]) -> int:
-        return self._gaps.merge(gap_columns(gaps)) if gaps else 0
-
-    async def close(self) -> None:
-        """Let go of the tables. See `Sink.close`."""
-        self._candles.close()
-        self._gaps.close()
 
 
 class LakeReader:

@@ -18,15 +18,15 @@ from urllib.parse import unquote
 import msgspec
 
 from ashi.contracts.errors import StorageError
-from sinks.lake_driver import CommitFailedError, DeltaError, TableNotFoundError, delta
+from sinks.lake.driver import CommitFailedError, DeltaError, TableNotFoundError, delta
 from sinks.protocol import RefusedError, RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sinks.lake_driver import arrow
-    from sinks.lake_store import Lake
-    from sinks.lake_tables import Columns, Table
+    from sinks.lake.driver import arrow
+    from sinks.lake.location import Lake
+    from sinks.lake.tables import Columns, Table
 
 _T = TypeVar("_T")
 

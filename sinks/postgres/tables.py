@@ -12,6 +12,8 @@ from typing import Final
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.feed import FeedGap
 
+NAME: Final = "postgres"
+
 _FULL_NAMES: Final = {"timestamptz": "timestamp with time zone"}
 
 

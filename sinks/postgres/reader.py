@@ -1,4 +1,4 @@
-"""Reads candles and feed gaps from PostgreSQL, while workers write. What writes them is in `sinks.postgres`."""
+"""Reads candles and feed gaps from PostgreSQL, while workers write. What writes them is in `sinks.postgres.sink`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.timeframe import Timeframe
-from sinks.postgres_link import (
+from sinks.postgres.link import (
     COMMAND_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
     Address,
     store_errors,
     with_times_as_integers,
 )
-from sinks.postgres_schema import check_schema
-from sinks.postgres_tables import CANDLES, FEED_GAPS
+from sinks.postgres.schema import check_schema
+from sinks.postgres.tables import CANDLES, FEED_GAPS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

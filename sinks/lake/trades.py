@@ -15,15 +15,15 @@ import msgspec
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError, StorageError
 from ashi.contracts.trade import Trade
-from sinks.lake_delta import DeltaTable
-from sinks.lake_driver import delta
-from sinks.lake_query import Snapshot
-from sinks.lake_tables import DAY_US, TRADES, StoredTrade, day_literal, text_literal, trade_columns
+from sinks.lake.delta import DeltaTable
+from sinks.lake.driver import delta
+from sinks.lake.query import Snapshot
+from sinks.lake.tables import DAY_US, TRADES, StoredTrade, day_literal, text_literal, trade_columns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from sinks.lake_store import Lake
+    from sinks.lake.location import Lake
 
 _TRADE: Final = TRADES.select(Trade.__struct_fields__)
 
@@ -35,9 +35,6 @@ def note_of(partition: int) -> str:
 
 class LakeTrades:
     """Keeps and reads trades in a lake."""
-
-    name: Final = "lake-trades"
-    """The metrics' label, and the end of the group `ashi-sink-lake-trades`."""
 
     def __init__(self, lake: Lake) -> None:
         self._table = DeltaTable(lake, TRADES)

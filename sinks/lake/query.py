@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sinks.lake_driver import delta
-from sinks.lake_tables import day_number
+from sinks.lake.driver import delta
+from sinks.lake.tables import day_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from sinks.lake_delta import DeltaTable
+    from sinks.lake.delta import DeltaTable
 
 
 class Snapshot:

@@ -1,4 +1,4 @@
-"""The SQLite file: its place, its layout, its errors. What writes and reads it is in `sinks.sqlite`."""
+"""The SQLite file: its place, its layout, its errors. What writes and reads it is in `sinks.sqlite.sink`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from ashi.contracts.errors import StorageError, UsageError
 from sinks.protocol import RefusedError, RetryableError
-from sinks.sqlite_tables import LAYOUTS, SCHEMA_VERSION, Table
+from sinks.sqlite.tables import LAYOUTS, SCHEMA_VERSION, Table
 
 NAME: Final = "sqlite"
 

@@ -14,15 +14,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import StorageError
-from sinks.lake_delta import DeltaTable
-from sinks.lake_tables import TABLES
+from sinks.lake.delta import DeltaTable
+from sinks.lake.tables import TABLES
 from sinks.protocol import RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sinks.lake_driver import delta
-    from sinks.lake_store import Lake
+    from sinks.lake.driver import delta
+    from sinks.lake.location import Lake
 
 HOUR_US: Final = 3_600_000_000
 LEAST_RETENTION_US: Final = HOUR_US

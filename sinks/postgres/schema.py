@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi.contracts.errors import StorageError
-from sinks.postgres_link import MIGRATE, Address, connect, store_errors
-from sinks.postgres_tables import CANDLES, FEED_GAPS, Table
+from sinks.postgres.link import MIGRATE, Address, connect, store_errors
+from sinks.postgres.tables import CANDLES, FEED_GAPS, Table
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

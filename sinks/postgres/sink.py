@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from ashi.contracts.errors import StorageError
-from sinks.postgres_link import COMMAND_TIMEOUT_S, Address, connect, store_errors
-from sinks.postgres_schema import check_schema
-from sinks.postgres_store import NAME
-from sinks.postgres_tables import CANDLES, FEED_GAPS, Table
+from sinks.postgres.link import COMMAND_TIMEOUT_S, Address, connect, store_errors
+from sinks.postgres.schema import check_schema
+from sinks.postgres.tables import CANDLES, FEED_GAPS, NAME, Table
 from sinks.protocol import RefusedError
 
 if TYPE_CHECKING:

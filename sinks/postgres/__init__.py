@@ -1,0 +1,1 @@
+"""PostgreSQL, a plain table or a hypertable of TimescaleDB."""
