@@ -1,7 +1,7 @@
 """What a live feed needs of a venue besides its parser: limits as data, messages as bytes, repair as a plan.
 
-Pure as the parser is: nothing here reads a socket or a clock. One policy (`ingest.session`) runs the connections of all
-venues; what differs from one venue to the next is what this protocol asks for.
+Pure as the parser is: nothing here reads a socket or a clock. One policy (`ingest.live.session`) runs the connections
+of all venues; what differs from one venue to the next is what this protocol asks for.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts import Trade
-from ingest.feed import KNOWN, TAIL, Mode, SymbolFeed
+from ingest.live.feed import KNOWN, TAIL, Mode, SymbolFeed
 
 SYMBOL = "binance:BTCUSDT"
 

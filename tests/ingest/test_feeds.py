@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from ashi.contracts import Trade
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
-from ingest import mender
-from ingest.feeds import Feeds
-from ingest.mender import HOLE_PATIENCE_S
-from ingest.outbox import LETTER_BYTES, Outbox
-from ingest.policy import Reason
-from ingest.rest import RestError
-from ingest.status import FeedReporter, Known
+from ingest.live import mender
+from ingest.live.feeds import Feeds
+from ingest.live.mender import HOLE_PATIENCE_S
+from ingest.live.outbox import LETTER_BYTES, Outbox
+from ingest.live.policy import Reason
+from ingest.live.rest import RestError
+from ingest.live.status import FeedReporter, Known
 from ingest.venues.live import Answer, RepairEnd, Request
 from ingest.venues.protocol import Parsed, Rejected
 

@@ -12,11 +12,11 @@ from ashi.contracts.errors import BrokerError, VenueError
 from ashi.contracts.feed import decode_feed_gap, decode_feed_status
 from ashi.runtime.health import Health
 from ashi.runtime.settings import Settings
-from ingest import live
-from ingest.policy import Backoff
-from ingest.rest import RestError
-from ingest.shard import Shard, shard_of
-from ingest.status import Known
+from ingest.live import worker as live
+from ingest.live.policy import Backoff
+from ingest.live.rest import RestError
+from ingest.live.shard import Shard, shard_of
+from ingest.live.status import Known
 from ingest.venues.live import Answer
 
 LISTED = b'[{"product_code":"BTC_JPY"},{"product_code":"FX_BTC_JPY"},{"product_code":"ETH_JPY"}]'

@@ -25,7 +25,7 @@ from websockets.exceptions import (
 from websockets.frames import Close
 from websockets.http11 import Response
 
-from ingest.policy import LIMITED_S, MAX_RETRY_AFTER_S, Backoff, Pace, Reason, judge, read_retry_after
+from ingest.live.policy import LIMITED_S, MAX_RETRY_AFTER_S, Backoff, Pace, Reason, judge, read_retry_after
 
 
 class Time:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from ashi.contracts.errors import RecordingError, UsageError
 from ashi.recordings import BUNDLED
-from ingest import recorder as module
-from ingest.recorder import Recorder
+from ingest.live import recorder as module
+from ingest.live.recorder import Recorder
 from ingest.recording import BadLine, Line, preflight, read_recording
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def test_a_process_that_is_killed_loses_about_a_second_and_the_rest_can_be_read(
     script = """if True:
         import sys, time
         from pathlib import Path
-        from ingest.recorder import Recorder
+        from ingest.live.recorder import Recorder
         recorder = Recorder(Path(sys.argv[1]), "binance")
         for number in range(10**9):
             recorder.write(time.time_ns(), b'{"number":%d}' % number)

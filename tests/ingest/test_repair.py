@@ -8,10 +8,10 @@ from aiohttp import web
 from toy_venue import ToyVenue, serving
 
 from ashi.contracts.errors import BrokerError, ContractError
-from ingest import repair as repair_module
-from ingest.policy import Backoff
-from ingest.repair import run_repair
-from ingest.rest import Rest
+from ingest.live import repair as repair_module
+from ingest.live.policy import Backoff
+from ingest.live.repair import run_repair
+from ingest.live.rest import Rest
 from ingest.venues.live import RepairEnd, Request
 
 

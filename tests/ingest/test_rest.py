@@ -12,8 +12,8 @@ from toy_venue import ToyVenue, serving
 
 from ashi.runtime import metrics
 from ashi.runtime.catalogue import Secret
-from ingest import rest as rest_module
-from ingest.rest import Rest, RestError
+from ingest.live import rest as rest_module
+from ingest.live.rest import Rest, RestError
 from ingest.venues.live import Request
 
 EARLY_S = 0.02

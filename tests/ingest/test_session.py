@@ -11,9 +11,9 @@ from toy_venue import Handler, Server, ToyVenue, session, soon, until
 
 from ashi.contracts.errors import VenueError
 from ashi.runtime import metrics
-from ingest import connection
-from ingest import session as session_module
-from ingest.policy import Backoff, Reason
+from ingest.live import connection
+from ingest.live import session as session_module
+from ingest.live.policy import Backoff, Reason
 
 EARLY_S = 0.02
 """How much closer than agreed two messages may reach the server: the way there is not always equally long."""

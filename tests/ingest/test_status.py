@@ -14,8 +14,8 @@ from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_fee
 from ashi.contracts.trade import Trade
 from ashi.runtime.kafka import make_producer
 from ashi.runtime.metrics import REGISTRY
+from ingest.live.status import FeedReporter, Known, read_feed
 from ingest.publisher import open_publisher
-from ingest.status import FeedReporter, Known, read_feed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

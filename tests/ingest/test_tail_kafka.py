@@ -17,9 +17,9 @@ from ashi.contracts.feed import FeedStatus
 from ashi.contracts.trade import Trade, encode_trade
 from ashi.runtime.kafka import admin_client, make_producer, partition_of, partitions_of_topics
 from ashi.runtime.offsets import end_offsets
-from ingest import tail as module
-from ingest.status import Known
-from ingest.tail import KEEP, read_tails
+from ingest.live import tail as module
+from ingest.live.status import Known
+from ingest.live.tail import KEEP, read_tails
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

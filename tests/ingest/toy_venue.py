@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 from aiohttp import WSMsgType, web
 
-from ingest.policy import Backoff, Pace
-from ingest.session import run_session
+from ingest.live.policy import Backoff, Pace
+from ingest.live.session import run_session
 from ingest.venues.live import Acknowledged, Closing, Limits, Refused, Subscription
 
 LIMITS = Limits(

@@ -1,6 +1,6 @@
 """All feeds of a process: frames become trades, feeds order them, holes and interruptions are repaired.
 
-This is the handler of `ingest.session`: what connections do is told here, and what follows from it for each symbol
+This is the handler of `ingest.live.session`: what connections do is told here, and what follows from it for each symbol
 is decided here. Nothing in it waits but the repairs, each a task of its own.
 """
 
@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.symbol import make_symbol
 from ashi.runtime import metrics
 from ashi.runtime.logs import get_logger
-from ingest.feed import Mode, SymbolFeed
-from ingest.mender import NOTHING_BEFORE, RELIEF, Mender, SymbolState
-from ingest.policy import Reason
+from ingest.live.feed import Mode, SymbolFeed
+from ingest.live.mender import NOTHING_BEFORE, RELIEF, Mender, SymbolState
+from ingest.live.policy import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
-    from ingest.outbox import Outbox
-    from ingest.recorder import Recorder
-    from ingest.rest import Rest
-    from ingest.session import Link
-    from ingest.status import FeedReporter
+    from ingest.live.outbox import Outbox
+    from ingest.live.recorder import Recorder
+    from ingest.live.rest import Rest
+    from ingest.live.session import Link
+    from ingest.live.status import FeedReporter
     from ingest.venues.live import LiveVenue
     from ingest.venues.protocol import Venue
 

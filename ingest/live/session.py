@@ -20,8 +20,8 @@ from websockets.exceptions import WebSocketException
 from ashi.contracts.errors import VenueError
 from ashi.runtime import metrics
 from ashi.runtime.logs import get_logger
-from ingest.connection import DRAIN_BOUND_S, Link
-from ingest.policy import Backoff, Pace, Reason, judge
+from ingest.live.connection import DRAIN_BOUND_S, Link
+from ingest.live.policy import Backoff, Pace, Reason, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,7 +89,7 @@ async def run_session(
     is tried again.
 
     Raises:
-        VenueError: connecting can never succeed, see `ingest.policy.judge`.
+        VenueError: connecting can never succeed, see `ingest.live.policy.judge`.
 
     """
     size = venue.limits.markets_per_connection

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.runtime import metrics
 from ashi.runtime.logs import get_logger
-from ingest.feed import Mode
-from ingest.repair import run_repair
+from ingest.live.feed import Mode
+from ingest.live.repair import run_repair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
     from ashi.contracts.feed import GapState
     from ashi.contracts.trade import Trade
-    from ingest.feed import SymbolFeed
-    from ingest.outbox import Outbox
-    from ingest.rest import Rest
-    from ingest.status import FeedReporter
+    from ingest.live.feed import SymbolFeed
+    from ingest.live.outbox import Outbox
+    from ingest.live.rest import Rest
+    from ingest.live.status import FeedReporter
     from ingest.venues.live import LiveVenue, RepairEnd
 
 HOLE_PATIENCE_S: Final = 0.5

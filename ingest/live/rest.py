@@ -9,7 +9,7 @@ import aiohttp
 
 from ashi.contracts.errors import VenueError
 from ashi.runtime import metrics
-from ingest.policy import Pace, Reason, judge
+from ingest.live.policy import Pace, Reason, judge
 from ingest.venues.live import Answer
 
 if TYPE_CHECKING:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import ContractError
 from ashi.runtime.logs import get_logger
-from ingest.policy import Backoff
-from ingest.rest import RestError
+from ingest.live.policy import Backoff
+from ingest.live.rest import RestError
 from ingest.venues.live import Answer, RepairEnd, Request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ashi.contracts.trade import Trade
-    from ingest.rest import Rest
+    from ingest.live.rest import Rest
     from ingest.venues.live import Repair
 
 CAP_S: Final = 5.0

@@ -11,16 +11,16 @@ from ashi.contracts.errors import BrokerError, ContractError, UsageError, VenueE
 from ashi.contracts.symbol import make_symbol
 from ashi.runtime.logs import get_logger
 from ashi.runtime.service import run_service
-from ingest.feeds import Feeds
-from ingest.outbox import Outbox
-from ingest.policy import Backoff, Pace
+from ingest.live.feeds import Feeds
+from ingest.live.outbox import Outbox
+from ingest.live.policy import Backoff, Pace
+from ingest.live.recorder import Recorder
+from ingest.live.rest import Rest, RestError
+from ingest.live.session import run_session
+from ingest.live.shard import Shard, select
+from ingest.live.status import FeedReporter, read_feed
+from ingest.live.tail import read_tails
 from ingest.publisher import open_publisher
-from ingest.recorder import Recorder
-from ingest.rest import Rest, RestError
-from ingest.session import run_session
-from ingest.shard import Shard, select
-from ingest.status import FeedReporter, read_feed
-from ingest.tail import read_tails
 from ingest.venues import LIVE_VENUES
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from ashi.contracts.trade import Trade
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
+    from ingest.live.status import Known
     from ingest.publisher import Publisher
-    from ingest.status import Known
     from ingest.venues.live import LiveVenue
 
 LOOK_INTERVAL_S: Final = 0.1

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.feed import FeedStatus
     from ashi.runtime.settings import Settings
-    from ingest.status import Known
+    from ingest.live.status import Known
 
 KEEP: Final = 200
 """Trades of a symbol that are enough: to go on from, and to tell which of those that come again are known."""

@@ -1,6 +1,6 @@
 """One websocket connection to a venue: it subscribes, reads, and watches itself, until it ends.
 
-What follows from its end is decided by `ingest.session`.
+What follows from its end is decided by `ingest.live.session`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from ashi.runtime import metrics
 from ashi.runtime.logs import get_logger
-from ingest.policy import Backoff, Reason, judge
+from ingest.live.policy import Backoff, Reason, judge
 from ingest.venues.live import Acknowledged, Closing, Refused
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.client import ClientConnection
 
-    from ingest.policy import Pace
-    from ingest.session import SessionHandler
+    from ingest.live.policy import Pace
+    from ingest.live.session import SessionHandler
     from ingest.venues.live import Control, LiveVenue, Subscription
 
 CLOSE_BOUND_S: Final = 0.5
