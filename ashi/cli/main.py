@@ -489,7 +489,7 @@ def _market(text: str) -> tuple[str, str]:
 
 
 def _shard(text: str) -> object:
-    from ingest.shard import parse_shard
+    from ingest.live.shard import parse_shard
 
     try:
         return parse_shard(text)

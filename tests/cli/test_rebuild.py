@@ -238,9 +238,9 @@ def test_no_number_beyond_the_last_epoch_is_taken(kafka_settings):
 
 def test_trades_kept_in_a_lake_serve_where_the_topic_no_longer_has_them(kafka_settings, start_stage, ashi, tmp_path):
     pytest.importorskip("deltalake")
-    from sinks.lake_store import lake_of
-    from sinks.lake_tables import StoredTrade
-    from sinks.lake_trades import LakeTrades
+    from sinks.lake.location import lake_of
+    from sinks.lake.tables import StoredTrade
+    from sinks.lake.trades import LakeTrades
 
     settings, lake, url = kafka_settings, f"lake:///{tmp_path}/lake", f"sqlite:///{tmp_path}/candles.db"
     log = some_trades(8_000, seed=6)

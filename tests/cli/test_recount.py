@@ -17,7 +17,7 @@ from aggregate.core.rebuild import Rebuild
 from aggregate.core.recount import Recount, Stretch
 from aggregate.core.row import WindowRules
 from aggregate.core.symbol import SymbolAggregator
-from ashi.cli.compare import SeriesCheck
+from ashi.cli.verify.compare import SeriesCheck
 from ashi.contracts import Candle, Timeframe, Trade
 
 MINUTE = 60_000_000

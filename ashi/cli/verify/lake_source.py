@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from aggregate.core.ids import APART_US, TradeIds
-from ashi.cli.sources import MARGIN_US, Batch, Part, read_letters
+from ashi.cli.verify.sources import MARGIN_US, Batch, Part, read_letters
 from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import MAX_AHEAD_US
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from aggregate.epoch import Epoch
     from ashi.contracts.trade import Trade
     from ashi.runtime.settings import Settings
-    from sinks.lake_tables import StoredTrade
-    from sinks.lake_trades import LakeTrades
+    from sinks.lake.tables import StoredTrade
+    from sinks.lake.trades import LakeTrades
 
 PIECE_US: Final = 1_800_000_000
 """So much time of one symbol is read, and in memory, at once."""
@@ -53,8 +53,8 @@ class LakeSource:
             raise UsageError("with trades of a lake name where to begin: --from")
         rules = epoch.rules()
         longest_us = max(timeframe.length_us for timeframe in map(Timeframe.parse, epoch.timeframes))
-        from sinks.lake_store import lake_of
-        from sinks.lake_trades import LakeTrades
+        from sinks.lake.location import lake_of
+        from sinks.lake.trades import LakeTrades
 
         self._settings = settings
         self._table: LakeTrades = LakeTrades(lake_of(url))

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ashi.cli.compare import SeriesCheck
-from ashi.cli.differences import NONE, WHOLE, Difference, Report
-from ashi.cli.sources import END_OF_TIME, RecordedTrades, TopicTrades, count
+from ashi.cli.verify.compare import SeriesCheck
+from ashi.cli.verify.differences import NONE, WHOLE, Difference, Report
+from ashi.cli.verify.sources import END_OF_TIME, RecordedTrades, TopicTrades, count
 from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from aggregate.core.recount import Late, Stretch
     from aggregate.core.row import WindowRules
-    from ashi.cli.sources import TradeSource
+    from ashi.cli.verify.sources import TradeSource
     from ashi.contracts.feed import FeedGap
     from ashi.runtime.settings import Settings
     from sinks.protocol import CandleReader
@@ -107,7 +107,7 @@ async def _prepare(settings: Settings, options: VerifyOptions, reader: CandleRea
         source = topic = TopicTrades(settings, epoch, partitions, options.symbols, options.start)
         await topic.prepare()
     else:
-        from ashi.cli.lake_source import LakeSource
+        from ashi.cli.verify.lake_source import LakeSource
 
         source = LakeSource(
             settings,

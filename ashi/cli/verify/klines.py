@@ -12,11 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ashi.cli.differences import NONE, WHOLE, Difference, Report, text_of, trades_text
+from ashi.cli.verify.differences import NONE, WHOLE, Difference, Report, text_of, trades_text
 from ashi.contracts.errors import ContractError, UsageError, VenueError
 from ashi.contracts.timeframe import Timeframe
-from ingest.policy import Backoff
-from ingest.rest import Rest, RestError
+from ingest.live.policy import Backoff
+from ingest.live.rest import Rest, RestError
 from ingest.venues import LIVE_VENUES
 from ingest.venues.klines import KLINE_VENUES, Kline, has_klines, kline_pages, read_binance_row, read_klines
 from sinks.protocol import overlaps
@@ -24,7 +24,7 @@ from sinks.protocol import overlaps
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ashi.cli.verify import VerifyOptions
+    from ashi.cli.verify.trades import VerifyOptions
     from ashi.contracts.candle import Candle
     from ashi.contracts.feed import FeedGap
     from ashi.runtime.settings import Settings

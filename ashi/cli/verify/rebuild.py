@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from aggregate.core.rebuild import Rebuild
 from aggregate.epoch import claim_rebuild, last_rebuild, require_epoch
-from ashi.cli.differences import (
+from ashi.cli.show import format_time
+from ashi.cli.verify.differences import (
     NONE,
     SHOWN,
     WHOLE,
@@ -22,8 +23,7 @@ from ashi.cli.differences import (
     show_differences,
     trades_text,
 )
-from ashi.cli.show import format_time
-from ashi.cli.sources import MARGIN_US, TopicTrades, count
+from ashi.cli.verify.sources import MARGIN_US, TopicTrades, count
 from ashi.contracts.candle import CANDLE_SCHEMA, decode_candle, encode_candle
 from ashi.contracts.errors import ContractError
 from ashi.contracts.timeframe import Timeframe
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from aggregate.core.recount import Late
     from aggregate.core.row import WindowRules
     from aggregate.epoch import Epoch
-    from ashi.cli.sources import Part, TradeSource
+    from ashi.cli.verify.sources import Part, TradeSource
     from ashi.contracts.candle import Candle
     from ashi.runtime.settings import Settings
 
@@ -109,7 +109,7 @@ async def _open_source(settings: Settings, options: RebuildOptions, epoch: Epoch
         topic = TopicTrades(settings, epoch, partitions, options.symbols, options.start)
         await topic.prepare()
         return topic
-    from ashi.cli.lake_source import LakeSource
+    from ashi.cli.verify.lake_source import LakeSource
 
     return LakeSource(
         settings,

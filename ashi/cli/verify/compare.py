@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from aggregate.core.candles import candle_of, flat_candle
-from ashi.cli.differences import NONE, WHOLE, Difference, field_differences, same_content, trades_text
+from ashi.cli.verify.differences import NONE, WHOLE, Difference, field_differences, same_content, trades_text
 from ashi.contracts.candle import EPOCH_BITS
 
 if TYPE_CHECKING:

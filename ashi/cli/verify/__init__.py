@@ -1,0 +1,1 @@
+"""`ashi verify` and `ashi rebuild`: candles held against their trades, or against the exchange's own."""
