@@ -69,7 +69,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         if records is None or self.should_stop:
             return
         if not self.flow_active:
-            await self._seek_while_stopped()
+            await self._seek_while_stopped(records)
             return
         chunks = {tp: records.pop(tp) for tp in list(records) if tp.topic == TRADES}
         for tp, fetched in chunks.items():
@@ -83,12 +83,35 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
             if self._may_deliver(tp, active, generation):
                 yield tp, self._to_message(tp, record)
 
-    async def _seek_while_stopped(self) -> None:
-        """What was fetched is dropped, so go back; whatever fails here, recovery seeks again when the flow resumes."""
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
+        """Fetch from the partitions that are active now.
+
+        Faust hands over the set itself and changes it while the fetch waits. Empty, as it is when a rebalance has
+        paused everything, it stands for all partitions.
+        """
+        active = None if active_partitions is None else frozenset(active_partitions)
+        return await super()._getmany(active, timeout)
+
+    async def _seek_while_stopped(self, dropped: Mapping[TP, Sequence[Any]]) -> None:
+        """What was fetched is dropped, so go back.
+
+        Of `trades`, recovery seeks again when the flow resumes, whatever fails here. Of a changelog it has perhaps
+        sought already, just before this fetch: it would wait for records that have gone by, until others come.
+        """
         try:
+            first = {tp: records[0].offset for tp, records in dropped.items() if records and tp.topic != TRADES}
+            if first:
+                await self._thread.call_thread(self._go_back, first)
             await self.perform_seek()
         except Exception as error:
             _log.warning("partitions were taken away while seeking", error=repr(error))
+
+    async def _go_back(self, first: Mapping[TP, int]) -> None:
+        """In the consumer's thread: read from these offsets again what is past them."""
+        client = self._thread._ensure_consumer()
+        for tp, offset in first.items():
+            if tp in client.assignment() and await client.position(tp) > offset:
+                client.seek(tp, offset)
 
     def _may_deliver(self, tp: TP, active: set[TP] | None, generation: int) -> bool:
         return (

@@ -86,7 +86,7 @@ async def _watch(service: Service, app: AggregateApp, starting: asyncio.Task[Non
     app.finalize()
     collect_at = asyncio.get_running_loop().time()
     ready = False
-    seen_checkpoints = 0
+    seen: tuple[str, int] | None = None
     while not service.stopping.is_set():
         _raise_failure(app, starting)
         if not ready and starting.done():
@@ -97,16 +97,27 @@ async def _watch(service: Service, app: AggregateApp, starting: asyncio.Task[Non
         if ready and asyncio.get_running_loop().time() > collect_at + _COLLECT_EVERY_S:
             collect_at = asyncio.get_running_loop().time()
             gc.collect(1)
-        # Before it is ready it recovers, which has bounds of its own. Afterwards only a checkpoint is progress: an
-        # idle worker makes them too, one that waits for ever on Kafka does not.
-        if not ready or app.pipeline.checkpoints != seen_checkpoints:
-            seen_checkpoints = app.pipeline.checkpoints
+        seen, before = _progress(app), seen
+        # Before it is ready, what it waits for has bounds of its own.
+        if not ready or seen != before:
             service.health.beat()
         try:
             async with asyncio.timeout(_WATCH_INTERVAL_S):
                 await service.stopping.wait()
         except TimeoutError:
             continue
+
+
+def _progress(app: AggregateApp) -> tuple[str, int]:
+    """What changes as long as the worker gets on.
+
+    In a recovery that is what is left to read. Otherwise it is checkpoints: an idle worker makes them too, one that
+    waits for ever on Kafka does not.
+    """
+    recovery = app.tables.recovery
+    if recovery.in_recovery and app.consumer.flow_active:
+        return "left to recover", recovery.active_remaining_total()
+    return "checkpoints", app.pipeline.checkpoints
 
 
 def _raise_failure(app: AggregateApp, starting: asyncio.Task[None]) -> None:

@@ -43,6 +43,7 @@ from aggregate.epoch import Epoch
 from aggregate.lease import Lease
 from aggregate.state import marker_key
 from aggregate.transport import GAP_RETRIES, ChunkSchema
+from aggregate.worker import _progress
 from ashi.cli.children import spawn, stop_all
 from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
 from ashi.contracts.topics import CANDLES, MARKERS_TABLE, TRADES, changelog_topic, table_name
@@ -113,6 +114,9 @@ class FakeThread:
 
     async def getmany(self, _active: set[TP], _timeout: float) -> dict[TP, list[Any]]:
         return self.fetched
+
+    async def call_thread(self, function: Any, *arguments: Any) -> Any:
+        return await function(*arguments)
 
     async def commit(self, offsets: dict[TP, int]) -> bool:
         self.commits.append(dict(offsets))
@@ -627,7 +631,7 @@ def test_a_seek_that_fails_while_the_flow_is_stopped_does_not_end_the_worker():
 
         thread.seek_to_committed = not_assigned
         consumer.flow_active = False
-        await consumer._seek_while_stopped()
+        await consumer._seek_while_stopped({})
         with pytest.raises(IllegalStateError):
             await consumer.perform_seek()
 
@@ -718,6 +722,68 @@ def test_what_was_fetched_while_the_flow_was_stopped_is_not_delivered_but_sought
         assert thread.sought == [(TP0, 0)]
 
     asyncio.run(scenario())
+
+
+class FakeClient:
+    """The Kafka client in the consumer's thread: where it reads each partition on from."""
+
+    def __init__(self, **positions: int) -> None:
+        self.positions = {TP(changelog_topic(MARKERS_TABLE), int(name[1:])): at for name, at in positions.items()}
+
+    def assignment(self) -> set[TP]:
+        return set(self.positions)
+
+    async def position(self, tp: TP) -> int:
+        return self.positions[tp]
+
+    def seek(self, tp: TP, offset: int) -> None:
+        self.positions[tp] = offset
+
+
+def test_faust_loses_changelog_records_that_a_fetch_drops_and_ashi_reads_them_again():
+    """Trap: a fetch that ends while the flow is stopped may have moved a changelog that recovery has sought already.
+
+    Recovery then waits for offsets that have gone by: until somebody writes to that partition, perhaps for ever.
+    """
+    topic = changelog_topic(MARKERS_TABLE)
+    dropped = {TP(topic, number): [record(offset, number, topic) for offset in range(5, 9)] for number in range(3)}
+
+    async def scenario(app: Any) -> dict[TP, int]:
+        consumer, thread = consumer_of(app)
+        # Partition 1 has been sought to an earlier place meanwhile, partition 2 has been given away.
+        client = FakeClient(p0=9, p1=2)
+        thread._ensure_consumer = lambda: client
+
+        async def getmany(*_: Any) -> dict[TP, list[Any]]:
+            consumer.stop_flow()
+            return {**dropped, TP0: records(0, 9)}
+
+        thread.getmany = getmany
+        assert await fetched_by(consumer) == []
+        return client.positions
+
+    assert asyncio.run(scenario(plain_app())) == {TP(topic, 0): 9, TP(topic, 1): 2}
+    assert asyncio.run(scenario(our_app())) == {TP(topic, 0): 5, TP(topic, 1): 2}
+
+
+def test_faust_changes_the_partitions_of_a_fetch_that_waits_and_ashi_does_not():
+    """Trap: a rebalance empties the set that a waiting fetch was given, and for aiokafka an empty one means all."""
+
+    async def scenario(app: Any) -> set[TP]:
+        consumer, thread = consumer_of(app)
+        asked: list[set[TP]] = []
+
+        async def getmany(active: set[TP], _timeout: float) -> dict[TP, list[Any]]:
+            consumer.pause_partitions(thread.owned)
+            asked.append(set(active))
+            return {}
+
+        thread.getmany = getmany
+        await fetched_by(consumer)
+        return asked[0]
+
+    assert asyncio.run(scenario(plain_app())) == set()
+    assert asyncio.run(scenario(our_app())) == {TP0}
 
 
 def test_the_end_of_a_partition_that_a_rebalance_has_taken_away_is_not_known():
@@ -1324,6 +1390,27 @@ async def on_chunk(self, chunk, acknowledge):
 Pipeline.on_chunk = on_chunk
 sys.exit(run_aggregate(Settings.from_environment()))
 """
+
+
+def test_a_worker_whose_recovery_stands_still_does_not_count_as_alive():
+    """Trap: a recovery that waits for records that never come waits for ever, and everything else goes on."""
+    app = our_app()
+    recovery = app.tables.recovery
+    markers = TP(changelog_topic(MARKERS_TABLE), 0)
+    recovery.active_highwaters[markers], recovery.active_offsets[markers] = 9, 3
+    recovery.in_recovery = True
+    app.consumer.resume_flow()
+    recovering = _progress(app)
+    app.pipeline.checkpoints += 1
+    assert _progress(app) == recovering
+    recovery.active_offsets[markers] = 4
+    assert _progress(app) != recovering
+
+    recovery.in_recovery = False
+    before = _progress(app)
+    assert before == _progress(app)
+    app.pipeline.checkpoints += 1
+    assert _progress(app) != before
 
 
 @pytest.mark.kafka
