@@ -1,6 +1,6 @@
 """What a store must be able to do, and how it says that it cannot.
 
-A new store is one module with a `Sink` and a `CandleReader`, one line in `sinks.registry`, and one subclass of the
+A new store is a package with a `Sink` and a `CandleReader`, one line in `sinks.registry`, and one subclass of the
 certification suite in `tests/sinks/sink_certification.py`, which states everything below as tests.
 
     StorageError            the worker stops: continuing would not help

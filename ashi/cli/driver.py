@@ -68,19 +68,8 @@ class Driver:
         Raises StageError when a stage dies or stands still, BrokerError when Kafka is out of reach.
         """
         self._start_stages(workers)
-        waiting = list(recordings.items())
-        while True:
-            self._finish_replay()
-            if self._ingest is None and waiting:
-                self._start_replay(*waiting.pop(0))
-            self._stack.check(expected_to_end=self._ingest)
-            all_published = self._ingest is None
-            progress = await look(self._settings, self._sink_group)
-            self._reporter.update(str(progress))
-            if all_published and progress.all_aggregated and progress.all_stored:
-                return self._replayed
-            self._check_stalls(progress)
-            await asyncio.sleep(LOOK_EVERY_S)
+        await self._finish(recordings)
+        return self._replayed
 
     async def drive_live(
         self,
@@ -117,13 +106,22 @@ class Driver:
         for feed in feeds:
             self._stack.retire(feed)
         await asyncio.to_thread(stop_all, [feed.process for feed in feeds], STOP_TIMEOUT_S)
+        self._replayed.published = (await self._finish({})).published
+        return self._replayed
+
+    async def _finish(self, recordings: Mapping[str, Sequence[Path]]) -> Progress:
+        """Replay what there is, one venue after the other, and wait until all of it is aggregated and stored."""
+        waiting = list(recordings.items())
         while True:
-            self._stack.check()
+            self._finish_replay()
+            if self._ingest is None and waiting:
+                self._start_replay(*waiting.pop(0))
+            self._stack.check(expected_to_end=self._ingest)
+            all_published = self._ingest is None
             progress = await look(self._settings, self._sink_group)
             self._reporter.update(str(progress))
-            if progress.all_aggregated and progress.all_stored:
-                self._replayed.published = progress.published
-                return self._replayed
+            if all_published and progress.all_aggregated and progress.all_stored:
+                return progress
             self._check_stalls(progress)
             await asyncio.sleep(LOOK_EVERY_S)
 

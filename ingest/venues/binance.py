@@ -23,7 +23,7 @@ import msgspec
 
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError
-from ashi.contracts.trade import EARLIEST_US, LATEST_US, MAX_SEQUENCE, Trade, check_trade
+from ashi.contracts.trade import EARLIEST_US, LATEST_US, MAX_SEQUENCE, Side, Trade, check_trade
 from ingest.venues.protocol import BAD_FRAME, Parsed, check_known, reject, symbol_of
 
 TRADE: Final = "trade"
@@ -103,7 +103,7 @@ class Binance:
             trade_id=str(event.t),
             price=parse_decimal("price p", event.p),
             size=parse_decimal("size q", event.q),
-            side="sell" if event.m else "buy",
+            side=taker_side(buyer_is_maker=event.m),
             traded_at=parse_time("T", event.T),
             received_at=received_at,
             sequence=event.t,
@@ -117,6 +117,11 @@ class Binance:
             return symbol_of(self.name, _named.decode(event).s)
         except BAD_FRAME:
             return None
+
+
+def taker_side(*, buyer_is_maker: bool) -> Side:
+    """The taker's side: where the buyer was the maker, the taker sold."""
+    return "sell" if buyer_is_maker else "buy"
 
 
 def parse_time(field: str, time: int) -> int:

@@ -20,7 +20,7 @@ import msgspec
 
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.trade import MAX_SEQUENCE, Trade, check_trade
-from ingest.venues.binance import parse_time
+from ingest.venues.binance import parse_time, taker_side
 from ingest.venues.live import RepairEnd, Request
 from ingest.venues.protocol import symbol_of
 from ingest.venues.rows import MAX_TRIES, Rows, read_list
@@ -171,7 +171,7 @@ def _read_row(symbol: str, raw: msgspec.Raw, received_at: int) -> Trade:
         trade_id=str(row.id),
         price=parse_decimal("price", row.price),
         size=parse_decimal("qty", row.qty),
-        side="sell" if row.isBuyerMaker else "buy",
+        side=taker_side(buyer_is_maker=row.isBuyerMaker),
         traded_at=parse_time("time", row.time),
         received_at=received_at,
         sequence=row.id,
