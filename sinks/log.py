@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ashi.runtime.groups import NEVER_LEAVE_MS, commit, rewind, subscribe
 from ashi.runtime.kafka import broker_errors, make_consumer, make_producer
@@ -41,6 +41,13 @@ class SinkLog(Protocol):
         """Commit the offset of the next record of each partition. False: not done, to be tried again later."""
 
 
+class Held(NamedTuple):
+    """A partition, and after how many rebalances of the group it was read: what is read after the next is another."""
+
+    at: Any
+    handover: int
+
+
 class KafkaLog:
     """The real one: a consumer in the sink's group and a producer for what cannot be stored."""
 
@@ -51,7 +58,6 @@ class KafkaLog:
         # While the store is away nothing is polled, for hours if need be, and the worker stays in its group.
         self._consumer = make_consumer(settings, group_id=group, max_poll_interval_ms=NEVER_LEAVE_MS)
         self._handovers = subscribe(self._consumer, topics)
-        self._read_after: dict[Any, int] = {}
         self._producer = make_producer(settings)
 
     async def start(self) -> None:
@@ -69,8 +75,7 @@ class KafkaLog:
         fetched: Mapping[Any, Sequence[Record]] = await self._consumer.getmany(
             timeout_ms=int(wait_s * 1_000), max_records=most
         )
-        self._read_after.update(dict.fromkeys(fetched, self._handovers.count))
-        return fetched
+        return {Held(partition, self._handovers.count): records for partition, records in fetched.items()}
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
         """See `SinkLog.bury`."""
@@ -86,7 +91,7 @@ class KafkaLog:
         """See `SinkLog.commit`."""
         # What was read before a rebalance is not committed after it: another may have come further meanwhile, and the
         # group would go back, with a lag that stays until the next message.
-        fresh = {at: offset for at, offset in offsets.items() if self._read_after.get(at) == self._handovers.count}
+        fresh = {held.at: offset for held, offset in offsets.items() if held.handover == self._handovers.count}
         return await commit(self._consumer, fresh)
 
     async def close(self) -> None:

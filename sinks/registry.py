@@ -57,6 +57,7 @@ STORES: Final[dict[str, Store]] = {
         exists=postgres.exists,
         remove=postgres.remove,
         migrate=postgres.migrate,
+        settings=postgres.DEFAULTS,
     ),
     LAKE: Store(
         sink=lake.sink,

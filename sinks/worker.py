@@ -89,7 +89,7 @@ async def _open(service: Service, contents: Contents, *, from_beginning: bool) -
             # A new store under a group that has read the topics before would lack all of that for good.
             await unless_stopped(service, log.rewind())
             why = "the store is empty" if empty else "told to begin anew"
-            _log.info(f"{why}, reading {' and '.join(topics)} from the beginning", sink=contents.name)
+            _log.info(f"{why}, reading topics {' and '.join(topics)} from their beginning", sink=contents.name)
         service.health.set_ready(True, f"storing {contents.what}")
         _log.info(f"storing {contents.what}", sink=contents.name, group=group)
         yield SinkWorker(
@@ -175,6 +175,7 @@ class SinkWorker:
         self._interval_s = batch_interval_s
         self._batch = _Batch(contents)
         self._uncommitted: dict[Any, int] = {}
+        self._storing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Work until the service stops, then store and commit what is in hand.
@@ -182,17 +183,41 @@ class SinkWorker:
         Raises StoppedError when the store is away at that moment, StorageError when the store is lost, BrokerError
         when a dead letter cannot be sent.
         """
-        while not self._service.stopping.is_set():
-            await self._read()
-            if self._is_due():
-                await self._store()
-            self._service.health.beat()
-        await self._store()
+        try:
+            while not self._service.stopping.is_set():
+                await self._read()
+                if self._is_due():
+                    await self._hand_over()
+                self._service.health.beat()
+            await self._hand_over()
+            await self._stored()
+        finally:
+            if self._storing is not None:
+                self._storing.cancel()
+                await asyncio.gather(self._storing, return_exceptions=True)
 
     def _is_due(self) -> bool:
+        if self._storing is not None and self._storing.done():
+            return True  # with what it raised, perhaps
         if not self._batch:
-            return bool(self._uncommitted)
+            return self._storing is None and bool(self._uncommitted)
         return len(self._batch) >= self._size or time.monotonic() >= self._batch.began + self._interval_s
+
+    async def _hand_over(self) -> None:
+        """Let the batch be stored while the next one is read: the store works meanwhile, and this process can too.
+
+        One at a time. While the store is slow or away there are two batches in memory and nothing is read.
+        """
+        await self._stored()
+        if self._batch or self._uncommitted:
+            batch, self._batch = self._batch, _Batch(self._contents)
+            self._storing = asyncio.create_task(self._store(batch))
+
+    async def _stored(self) -> None:
+        """Wait for the batch that is being stored. Raises what that raised."""
+        if self._storing is not None:
+            await self._storing
+            self._storing = None
 
     async def _read(self) -> None:
         batch = self._batch
@@ -213,8 +238,7 @@ class SinkWorker:
         except ContractError as error:
             self._batch.letters.append(self._letter(record, "invalid", str(error)))
 
-    async def _store(self) -> None:
-        batch, self._batch = self._batch, _Batch(self._contents)
+    async def _store(self, batch: _Batch) -> None:
         letters = batch.letters
         for part in batch.parts.values():
             letters += [self._letter(record, "refused", reason) for record, reason in await part.store(self._writer)]

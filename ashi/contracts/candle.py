@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -74,6 +75,7 @@ DECIMAL_FIELDS: Final = (
     "taker_buy_quote_volume",
 )
 
+_decimals = attrgetter(*DECIMAL_FIELDS)
 _decoder = msgspec.json.Decoder(Candle)
 _encoder = msgspec.json.Encoder()
 
@@ -97,6 +99,20 @@ def check_candle(candle: Candle) -> None:
         raise ContractError(f"open_time {candle.open_time} is not the start of a {timeframe} window")
     if candle.close_time != candle.open_time + timeframe.length_us:
         raise ContractError(f"close_time {candle.close_time} is not open_time plus {timeframe}")
+    for value in _decimals(candle):
+        # In one sweep, as nearly all are sound: a NaN and an infinity have an adjusted exponent of 0.
+        if not value.is_finite() or value.is_signed() or not -EXACT.prec <= value.adjusted() <= EXACT.prec:
+            _check_decimals(candle)
+            break
+    if not (candle.low <= candle.open <= candle.high and candle.low <= candle.close <= candle.high):
+        raise ContractError("open and close must lie between low and high")
+    if candle.trade_count < 0:
+        raise ContractError(f"trade_count {candle.trade_count} is negative")
+    if not 0 <= candle.version <= MAX_VERSION:
+        raise ContractError(f"version {candle.version} is not from 0 to 2^53 - 1")
+
+
+def _check_decimals(candle: Candle) -> None:
     for field in DECIMAL_FIELDS:
         value: Decimal = getattr(candle, field)
         if not value.is_finite() or value < 0:
@@ -104,12 +120,6 @@ def check_candle(candle: Candle) -> None:
         if abs(value.adjusted()) > EXACT.prec:
             # `1E+999999999` is a few bytes here and a gigabyte in plain notation.
             raise ContractError(f"{field} {str(value)[:60]} is far out of the range of sums of trades")
-    if not candle.low <= min(candle.open, candle.close) <= max(candle.open, candle.close) <= candle.high:
-        raise ContractError("open and close must lie between low and high")
-    if candle.trade_count < 0:
-        raise ContractError(f"trade_count {candle.trade_count} is negative")
-    if not 0 <= candle.version <= MAX_VERSION:
-        raise ContractError(f"version {candle.version} is not from 0 to 2^53 - 1")
 
 
 def candle_fields(candle: Candle) -> dict[str, str | int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from ashi.contracts.errors import ContractError
 
@@ -19,6 +20,7 @@ def make_symbol(venue: str, market: str) -> str:
     return f"{venue}:{market}"
 
 
+@lru_cache(maxsize=10_000)  # the same few in every message
 def split_symbol(symbol: str) -> tuple[str, str]:
     """Venue and market of a symbol. Raises ContractError when it is not `venue:MARKET`."""
     venue, colon, market = symbol.partition(":")

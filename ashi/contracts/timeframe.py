@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from ashi.contracts.errors import ContractError
@@ -25,6 +26,7 @@ class Timeframe:
     length_us: int
 
     @classmethod
+    @lru_cache(maxsize=1_000)  # the same few in every message
     def parse(cls, text: str) -> Timeframe:
         """Read `1m`. Raises ContractError for anything but 1s to 1d that divides a day evenly."""
         match = _TEXT.fullmatch(text)

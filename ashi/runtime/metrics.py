@@ -125,7 +125,7 @@ candles_read = _counter("sink", "candles_read", "Candles read from topic candles
 candles_written = _counter("sink", "candles_written", "Candles handed to the store and committed there.", "sink")
 write_failures = _counter("sink", "write_failures", "Writes that the store refused, retried or not.", "sink")
 write_seconds = _histogram("sink", "write_seconds", "Time that writing one batch took.", "sink", buckets=_SECONDS)
-batch_rows = _histogram("sink", "batch_rows", "Candles in a written batch.", "sink", buckets=_ROWS)
+batch_rows = _histogram("sink", "batch_rows", "Candles, or trades, in a written batch.", "sink", buckets=_ROWS)
 
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)

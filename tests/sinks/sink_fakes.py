@@ -49,20 +49,23 @@ class MemoryLog:
         self.commits_to_fail = 0
         self.restart()
 
-    def restart(self, crash_in=None):
-        """Go on from what is committed; `crash_in` so many calls the process is killed."""
+    def restart(self, crash_in=None, crash_at=None):
+        """Go on from what is committed; the process is killed `crash_in` so many calls, or `crash_at` one by name."""
         self.at_end.clear()
         self.crash_in = crash_in
+        self.crash_at = crash_at
         self.position = dict(enumerate(self.committed[number] for number in range(len(self.partitions))))
 
-    def _step(self):
+    def _step(self, name):
+        if self.crash_at == name:
+            raise CrashError
         if self.crash_in is not None:
             self.crash_in -= 1
             if self.crash_in < 0:
                 raise CrashError
 
     async def poll(self, most, wait_s):
-        self._step()
+        self._step("poll")
         await asyncio.sleep(0)
         fetched = {}
         for number, records in enumerate(self.partitions):
@@ -75,11 +78,11 @@ class MemoryLog:
         return fetched
 
     async def bury(self, letters):
-        self._step()
+        self._step("bury")
         self.dead += letters
 
     async def commit(self, offsets):
-        self._step()
+        self._step("commit")
         if self.commits_to_fail:
             self.commits_to_fail -= 1
             return False

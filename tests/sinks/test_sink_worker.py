@@ -94,6 +94,30 @@ def test_what_was_read_is_stored_then_committed_and_stopping_finishes_the_batch_
     asyncio.run(scenario())
 
 
+def test_while_a_batch_is_stored_the_next_one_is_read_and_no_more():
+    candles = [a_candle(minute) for minute in range(50)]
+    may_write = asyncio.Event()
+
+    class SlowSink(MemorySink):
+        async def write(self, batch):
+            await may_write.wait()
+            return await super().write(batch)
+
+    async def scenario():
+        log, rows = MemoryLog([encode_candle(candle) for candle in candles]), Rows({})
+        working = asyncio.create_task(until_the_end(log, SlowSink(rows), size=10))
+        await until(lambda: log.position[0] == 20)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert (log.position[0], log.committed[0], rows.in_order()) == (20, 0, [])
+        may_write.set()
+        await working
+        assert rows.in_order() == candles
+        assert log.all_committed
+
+    asyncio.run(scenario())
+
+
 def test_a_batch_that_is_not_full_is_stored_when_its_time_is_up():
     async def scenario():
         log, rows = MemoryLog([encode_candle(a_candle())]), Rows({})
@@ -159,7 +183,7 @@ def test_gaps_are_stored_beside_candles_and_committed_only_then():
     async def scenario():
         log = MemoryLog([encode_candle(candle) for candle in candles], gaps=[[encode_feed(gap) for gap in gaps]])
         rows = Rows({})
-        log.restart(crash_in=1)  # the poll succeeds, the commit does not
+        log.restart(crash_at="commit")
         with pytest.raises(CrashError):
             await a_worker(log, MemorySink(rows), a_service()).run()
         assert (rows.in_order(), rows.gaps_in_order()) == (candles, gaps)
@@ -247,7 +271,7 @@ def test_a_refused_gap_is_found_and_buried_and_neither_candles_nor_other_gaps_su
 def test_a_dead_letter_that_cannot_be_sent_keeps_its_offset_uncommitted():
     async def scenario():
         log = MemoryLog([b"garbage"])
-        log.restart(crash_in=1)  # the poll succeeds, the dead letter does not
+        log.restart(crash_at="bury")
         with pytest.raises(CrashError):
             await a_worker(log, MemorySink(Rows({})), a_service()).run()
         assert not log.committed[0]
