@@ -1,12 +1,13 @@
 """Candles per second into each store by one worker, and how soon after its close a candle can be read in PostgreSQL.
 
-    .venv/bin/python benchmarks/stores.py [--stores sqlite,postgres] [--candles N] [--seconds S] [--json]
+    .venv/bin/python benchmarks/stores.py [--stores sqlite,postgres,lake] [--candles N] [--seconds S] [--json]
 
-`write` is the sink alone, with batches of 1,000 and 5,000 candles that are new to the store; `end to end` is the whole
-worker with default settings, from topic `candles` to committed offsets, with the CPU that it takes for a candle. The
-delay is that of the candles of one-second windows at 2,000 trades a second of 50 symbols, from the end of the window
-by the clock to the first time that another connection sees the row: the allowed lateness (2 s), aggregate, Kafka, sink
-and store together. A real broker and a real PostgreSQL are started; all numbers are those of this machine now.
+`write` is the sink alone, with batches of 1,000 to 20,000 candles that are new to the store; `end to end` is the whole
+worker with default settings, from the topic to committed offsets, with the CPU that it takes for a message. The last
+row is topic `trades` in a lake. The delay is that of the candles of one-second windows at 2,000 trades a second of 50
+symbols, from the end of the window by the clock to the first time that another connection to PostgreSQL sees the row:
+the allowed lateness (2 s), aggregate, Kafka, sink and store together. A real broker and a real PostgreSQL are started;
+all numbers are those of this machine now.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
 import asyncpg
 from throughput import measure
+from trades import make_messages
+from trades import publish as publish_trades
 
 from ashi.cli.broker import Broker
 from ashi.cli.children import spawn, stop_all
@@ -47,7 +50,7 @@ from postgres_server import PostgresServer
 
 SYMBOLS = 50
 RATE = 2_000
-BATCH_SIZES = (1_000, 5_000)
+BATCH_SIZES = (1_000, 5_000, 20_000)
 START_US = 1_700_000_040_000_000
 MINUTE_US = 60_000_000
 POLL_S = 0.01
@@ -74,14 +77,25 @@ def postgres_url() -> Iterator[str]:
         server.remove()
 
 
-NEW_STORES: dict[str, Callable[[], object]] = {"sqlite": sqlite_url, "postgres": postgres_url}
+@contextmanager
+def lake_url() -> Iterator[str]:
+    """A new folder."""
+    with tempfile.TemporaryDirectory(prefix="ashi-bench-") as folder:
+        yield f"lake:///{folder}/lake"
+
+
+NEW_STORES: dict[str, Callable[[], AbstractContextManager[str]]] = {
+    "sqlite": sqlite_url,
+    "postgres": postgres_url,
+    "lake": lake_url,
+}
 """For each store what makes an empty one and gives its URL."""
 
 
 @contextmanager
 def new_store(name: str) -> Iterator[str]:
     """The URL of a new store that a worker can use."""
-    with NEW_STORES[name]() as url:  # type: ignore[attr-defined]
+    with NEW_STORES[name]() as url:
         if STORES[name].migrate is not None:
             migrate_store(url)
         yield url
@@ -147,11 +161,11 @@ async def publish(settings: Settings, topic: str, messages: list[tuple[bytes, by
         await producer.stop()
 
 
-async def end_to_end(settings: Settings, env: dict[str, str], name: str, candles: list[Candle]) -> dict[str, float]:
-    """Candles per second from the topic to committed offsets, start-up left out; CPU µs of the worker per candle."""
-    await create_topics(settings, topic_specs(settings.partitions, settings.timeframes))
-    await publish(settings, CANDLES, [(candle.symbol.encode(), encode_candle(candle)) for candle in candles])
-    result = await measure(settings, sink_group(name), [*ASHI, "sink", name], env, BOUND_S, topic=CANDLES)
+async def end_to_end(
+    settings: Settings, env: dict[str, str], contents: str, command: list[str], topic: str
+) -> dict[str, float]:
+    """Messages per second from the topic to committed offsets, start-up left out; CPU µs of the worker for each."""
+    result = await measure(settings, sink_group(contents), [*ASHI, *command], env, BOUND_S, topic=topic)
     return {"end_to_end": result["trades_per_second"], "cpu_us": result["cpu_us_per_trade"]}
 
 
@@ -258,8 +272,26 @@ def measure_store(name: str, count: int) -> dict[str, float]:
     for size in BATCH_SIZES:
         with new_store(name) as url:
             rates[f"write_{size}"] = asyncio.run(write_rate(url, candles, size))
+
+    async def whole(settings: Settings, env: dict[str, str]) -> dict[str, float]:
+        await create_topics(settings, topic_specs(settings.partitions, settings.timeframes))
+        await publish(settings, CANDLES, [(candle.symbol.encode(), encode_candle(candle)) for candle in candles])
+        return await end_to_end(settings, env, name, ["sink", name], CANDLES)
+
     with new_store(name) as url, kafka(url, "1m") as (settings, env):
-        return rates | asyncio.run(end_to_end(settings, env, name, candles))
+        return rates | asyncio.run(whole(settings, env))
+
+
+def measure_trades(count: int) -> dict[str, float]:
+    """The rate of topic `trades` into a lake."""
+
+    async def whole(settings: Settings, env: dict[str, str]) -> dict[str, float]:
+        await create_topics(settings, topic_specs(settings.partitions, settings.timeframes))
+        await publish_trades(settings, make_messages(count, SYMBOLS))
+        return await end_to_end(settings, env, "lake-trades", ["sink", "lake", "--topic", "trades"], TRADES)
+
+    with new_store("lake") as url, kafka(url, "1m") as (settings, env):
+        return asyncio.run(whole(settings, env))
 
 
 def main() -> int:
@@ -272,7 +304,10 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a broker that has just started makes it complain
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    rates = {name: measure_store(name, arguments.candles) for name in arguments.stores.split(",")}
+    names = arguments.stores.split(",")
+    rates = {name: measure_store(name, arguments.candles) for name in names}
+    if "lake" in names:
+        rates["lake trades"] = measure_trades(arguments.candles)
     delays = None
     if arguments.seconds:
         with new_store("postgres") as url, kafka(url, "1s,1m") as (settings, env):
@@ -280,14 +315,11 @@ def main() -> int:
     if arguments.json:
         print(json.dumps({"rates": rates, "delay": delays}))
         return 0
-    print(
-        f"{'candles/s':<10} "
-        + " ".join(f"{f'write {size:,}':>14}" for size in BATCH_SIZES)
-        + f"{'end to end':>14}{'CPU µs':>10}"
-    )
+    columns = [*(f"write_{size}" for size in BATCH_SIZES), "end_to_end"]
+    print(f"{'per second':<12}" + "".join(f"{name.replace('_', ' '):>14}" for name in columns) + f"{'CPU µs':>10}")
     for name, row in rates.items():
-        *shown, cpu_us = row.values()
-        print(f"{name:<10} " + " ".join(f"{rate:>14,.0f}" for rate in shown) + f"{cpu_us:>9.1f}")
+        shown = "".join(f"{row[column]:>14,.0f}" if column in row else f"{'':>14}" for column in columns)
+        print(f"{name:<12}{shown}{row['cpu_us']:>10.1f}")
     if delays:
         print(
             f"close of a window to row in PostgreSQL at {RATE:,} trades/s: p50 {delays['p50_s']:.2f} s, "
