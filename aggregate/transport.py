@@ -241,6 +241,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         await self.app.settle()
         await super().wait_empty()
 
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Look whether the client still fetches.
+
+        What else Faust looks at are its own commits and streams. It calls it an error when a partition has never had
+        a record, and says that it should be reported. Whether this worker gets on, its checkpoints tell.
+        """
+        self._thread._verify_aiokafka_event_path(now, tp)
+
     def mark_durable(self, partition: int, end: int) -> None:
         """All effects of `trades` in `partition` up to `end` (exclusive) are acknowledged: that may be committed."""
         self._durable[TP(TRADES, partition)] = end

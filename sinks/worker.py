@@ -17,6 +17,7 @@ from ashi.contracts.topics import CANDLES
 from ashi.runtime import metrics
 from ashi.runtime.deadletter import DeadLetter, dead_letter
 from ashi.runtime.logs import get_logger
+from ashi.runtime.offsets import committed_offsets
 from ashi.runtime.service import run_service
 from sinks.log import KafkaLog
 from sinks.registry import make_contents, store_name
@@ -41,7 +42,7 @@ _log = get_logger(__name__)
 
 
 def sink_group(name: str) -> str:
-    """The consumer group of what a worker keeps: `ashi-sink-sqlite`."""
+    """The consumer group of what a worker keeps, if no other is set: `ashi-sink-sqlite`."""
     return f"ashi-sink-{name}"
 
 
@@ -74,7 +75,7 @@ def check_store(settings: Settings, store: str) -> None:
 @asynccontextmanager
 async def _open(service: Service, contents: Contents, *, from_beginning: bool) -> AsyncIterator[SinkWorker]:
     settings = service.settings
-    group = sink_group(contents.name)
+    group = settings.sink_group or sink_group(contents.name)
     writer = Writer(contents, service.health, service.stopping)
     async with AsyncExitStack() as closing:
         closing.push_async_callback(contents.close)
@@ -85,6 +86,12 @@ async def _open(service: Service, contents: Contents, *, from_beginning: bool) -
         closing.push_async_callback(log.close)
         await unless_stopped(service, log.start())
         empty = await contents.is_empty(settings)
+        if empty and await committed_offsets(settings, group, topics[0]):
+            _log.warning(
+                "the store is empty and its group has read before: if it fills another store of this kind, each gets "
+                "only a part of all; give this one a group of its own by ASHI_SINK_GROUP",
+                group=group,
+            )
         if empty or from_beginning:
             # A new store under a group that has read the topics before would lack all of that for good.
             await unless_stopped(service, log.rewind())

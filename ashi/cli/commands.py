@@ -229,11 +229,13 @@ def verify(options: argparse.Namespace) -> int:
     from ashi.runtime.settings import Settings
 
     topic = options.trades == "topic"
+    if options.store and options.store_option:
+        raise UsageError("the store is given twice: leave out --storage")
     if options.recording and not topic:
         raise UsageError("--recording goes with --trades, and takes the place of the topic")
     settings = Settings.from_environment()
     chosen = VerifyOptions(
-        storage=options.store or settings.storage,
+        storage=options.store or options.store_option or settings.storage,
         symbols=options.symbol,
         timeframes=options.timeframe,
         start=options.begin_at,

@@ -205,7 +205,7 @@ class _Demo:
         from sinks.worker import sink_group
 
         settings = self._settings
-        group = sink_group(self._store)
+        group = settings.sink_group or sink_group(self._store)
         driver = Driver(stack, settings, reporter, store=self._store, sink_group=group, summaries=self._logs)
         try:
             await create_topics(settings, topic_specs(settings.partitions, settings.timeframes))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.cli.arguments import make_parser
 from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError
+from ashi.runtime.parsers import redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
         sys.stdout.flush()
     except AshiError as error:
-        print(f"ashi: {error}", file=sys.stderr)
+        print(f"ashi: {redact_url(str(error))}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

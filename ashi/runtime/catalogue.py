@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ashi.runtime.parsers import (
     duration_between,
     endpoint,
+    group_name,
     integer_between,
     one_of,
     parse_bootstrap,
@@ -199,6 +200,13 @@ CATALOGUE: Final[tuple[Setting, ...]] = (
         "sqlite:///candles.db",
         "Where sinks store candles, a URL as in SQLAlchemy (`sqlite:////absolute/path.db`); it may hold a password.",
         secret=True,
+    ),
+    Setting(
+        "ASHI_SINK_GROUP",
+        group_name,
+        None,
+        "Consumer group of a sink: the workers of one store share it, a second store of its kind needs another.",
+        when_unset="`ashi-sink-` and the kind of store",
     ),
     Setting(
         "ASHI_SINK_BATCH_SIZE",

@@ -19,7 +19,8 @@ _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)", re.ASCII)
 _INTEGER = re.compile(r"[0-9]{1,9}", re.ASCII)
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", re.ASCII)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://.*", re.ASCII)
-_URL_PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/]*@")
+_GROUP = re.compile(r"[A-Za-z0-9._-]{1,200}", re.ASCII)
+_URL_PASSWORD = re.compile(r"(?<=:/)(/?[^/@:\s]*):\S*@")
 
 
 def parse_duration(text: str) -> int:
@@ -128,6 +129,13 @@ def parse_url(text: str) -> str:
     return text
 
 
+def group_name(text: str) -> str:
+    """The name of a consumer group."""
+    if _GROUP.fullmatch(text) is None:
+        raise ValueError("write a name of letters, digits, dots, hyphens and underscores")
+    return text
+
+
 def endpoint(*schemes: str) -> Callable[[str], str]:
     """A parser of the address of a server in one of `schemes`; a slash at its end is left out."""
 
@@ -140,6 +148,6 @@ def endpoint(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
-def redact_url(url: str) -> str:
-    """The URL as it may be shown: a password between `user:` and `@` becomes `***`."""
-    return _URL_PASSWORD.sub(r"\1:***@", url)
+def redact_url(text: str) -> str:
+    """A URL, or a text with some, as it may be shown: a password between `user:` and `@` becomes `***`."""
+    return _URL_PASSWORD.sub(r"\1:***@", text)

@@ -59,6 +59,7 @@ class Settings:
     feed_buffer: int
     repair_patience_us: int
     storage: str = field(repr=False)
+    sink_group: str | None
     sink_batch_size: int
     sink_batch_interval_us: int
     metrics_host: str

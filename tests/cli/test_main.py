@@ -476,3 +476,29 @@ def test_a_coroutine_that_no_signal_meets_gives_its_result() -> None:
 
     with Interrupts() as interrupts:
         assert interrupts.run(work()) == 7
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "verify --trades {url}",
+        "verify sqlite:///x.db --klines {url}",
+        "verify {url} --storage {url} --trades",
+        "rebuild --from 2026-11-01 --to 2026-11-02 --trades {url}",
+        "sink {url}",
+        "candles binance:ETHUSDT {url}",
+        "candles {url} 1m",
+        "candles {url} binance:ETHUSDT 1m",
+        "lake compact --storage {url}",
+        "topics check {url}",
+    ],
+)
+def test_a_password_is_never_shown_wherever_a_storage_url_is_written_by_mistake(capsys, arguments):
+    try:
+        status = main(arguments.format(url="postgresql://ashi:hun%2Fter/2@127.0.0.1:1/market").split())
+    except SystemExit as end:
+        status = end.code
+    out, err = capsys.readouterr()
+    assert status
+    assert err
+    assert "hun" not in out + err

@@ -100,6 +100,9 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         ("postgresql://ashi:hun:t@er2@db/ashi", "postgresql://ashi:***@db/ashi"),
         ("postgresql://ashi@db/ashi", "postgresql://ashi@db/ashi"),
         ("sqlite:////var/lib/a:b@c.db", "sqlite:////var/lib/a:b@c.db"),
+        ("'postgresql://a:p/s:@t@db/ashi' is none", "'postgresql://a:***@db/ashi' is none"),
+        ("postgresql:/ashi:hunter2@db/ashi cannot be read", "postgresql:/ashi:***@db/ashi cannot be read"),
+        ("at 12:30 a mail of me@here, http://127.0.0.1:80/x", "at 12:30 a mail of me@here, http://127.0.0.1:80/x"),
     ],
 )
 def test_the_password_of_a_url_is_not_shown(url: str, shown: str) -> None:

@@ -302,6 +302,31 @@ def test_a_store_that_was_deleted_is_filled_again_from_the_beginning(kafka_setti
 
 
 @pytest.mark.kafka
+def test_a_second_store_of_a_kind_is_warned_about_and_has_all_with_a_group_of_its_own(kafka_settings, tmp_path):
+    first, second = tmp_path / "first.db", tmp_path / "second.db"
+    candles = [a_candle(minute) for minute in range(100)]
+
+    async def scenario():
+        await publish(kafka_settings, candles)
+        with running(first, kafka_settings) as process:
+            await until(lambda: everything_is_committed(kafka_settings))
+            assert not process.says("a group of its own")
+            with running(tmp_path / "warned.db", kafka_settings) as warned:
+                await until(lambda: warned.says("give this one a group of its own by ASHI_SINK_GROUP"))
+                assert warned.stop() == 0
+            with running(second, kafka_settings, ASHI_SINK_GROUP="another") as other:
+                await until(lambda: _at_least(second, len(candles)))
+                assert not other.says("a group of its own")
+                assert other.stop() == 0
+            assert process.stop() == 0
+        for path in (first, second):
+            async with rows_of(path) as rows:
+                assert rows == candles
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.kafka
 def test_after_an_upgrade_candles_go_on_from_what_was_committed_and_gaps_begin_at_their_beginning(
     kafka_settings, tmp_path
 ):

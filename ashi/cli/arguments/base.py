@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from ashi.cli.arguments import types
+from ashi.runtime.parsers import redact_url
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -34,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
-        self.exit(2, f"{self.prog}: {message} (see `{self.prog} --help`)\n")
+        self.exit(2, f"{self.prog}: {redact_url(message)} (see `{self.prog} --help`)\n")
 
 
 def add_command(group: Group, name: str, text: str, examples: str = "") -> Parser:

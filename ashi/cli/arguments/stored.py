@@ -52,6 +52,7 @@ def add_verify(group: Group) -> None:
         type=types.url,
         help="such as sqlite:////absolute/path.db (default: ASHI_STORAGE)",
     )
+    parser.add_argument("--storage", dest="store_option", metavar="URL", type=types.url, help="the same, as elsewhere")
     against = parser.add_mutually_exclusive_group(required=True)
     against.add_argument(
         "--trades",

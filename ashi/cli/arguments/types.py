@@ -98,6 +98,7 @@ def trades(text: str) -> str:
     """`topic`, or the URL of a lake."""
     if text != "topic" and not text.startswith(("lake:", "lake+s3:")):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is neither `topic` nor the URL of a lake, such as lake:////data/lake"
+            f"{text!r} is neither `topic` nor the URL of a lake, such as lake:////data/lake; "
+            "a store to compare comes before it, or with --storage"
         )
     return text
