@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 
-import duckdb
+import delta_in_duckdb
 import polars
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -141,24 +141,25 @@ WIDE = a_candle(
 
 def test_duckdb_reads_exact_decimals_and_times_and_prunes_by_partition(stage):
     write(stage, [a_candle(), WIDE, a_candle(DAY)], gaps=[a_gap()])
-    # DuckDB's extension `delta` comes over the network, so its own reader of Parquet gets the files the log names.
-    files = table(stage).file_uris()
-    duck = duckdb.connect()
-    duck.execute("SET TimeZone = 'UTC'")
+    write(stage, [a_candle(version=2)])  # leaves a file that is out of use
+    duck = delta_in_duckdb.connect()
+    folder = str(stage.folder / "candles")
     rows = duck.execute(
         "SELECT symbol, epoch_us(open_time), close, CAST(close AS DECIMAL(38, 18)), CAST(volume AS DECIMAL(38, 18)), "
-        "first_trade_id, venue, timeframe, CAST(day AS DATE) FROM read_parquet(?, hive_partitioning = true) "
+        "first_trade_id, venue, timeframe, CAST(day AS DATE) FROM delta_scan(?) "
         "WHERE day = DATE '2022-01-01' ORDER BY open_time",
-        [files],
+        [folder],
     ).fetchall()
     assert [row[:2] for row in rows] == [("binance:ETHUSDT", FIRST_US), ("binance:ETHUSDT", FIRST_US + 5 * MINUTE_US)]
     close, volume = Decimal("12345678901234567890.123456789012345678"), Decimal("0.00000001")
     assert rows[1][2:6] == (str(close), close, volume, None)
     assert [str(value) for value in rows[1][6:]] == ["binance", "1m", "2022-01-01"]
-    total = duck.execute(
-        "SELECT sum(CAST(volume AS DECIMAL(38, 18))) FROM read_parquet(?, hive_partitioning = true)", [files]
-    ).fetchone()
+    total = duck.execute("SELECT sum(CAST(volume AS DECIMAL(38, 18))) FROM delta_scan(?)", [folder]).fetchone()
     assert total == (Decimal("3.00000001"),)
+    plan = duck.execute(
+        "EXPLAIN ANALYZE SELECT * FROM delta_scan(?) WHERE day = DATE '2022-01-01'", [folder]
+    ).fetchall()
+    assert "Scanning Files: 1/2" in plan[0][1]
 
 
 def test_polars_reads_every_field_of_candles_and_gaps(stage):

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
-import duckdb
+import delta_in_duckdb
 import pytest
 from deltalake import DeltaTable
 from sink_certification import FIRST_US, opened, until
@@ -155,13 +155,15 @@ def test_a_symbol_is_read_in_the_order_of_the_topic_bounded_by_time(lake):
 
 def test_duckdb_computes_candles_from_the_table(lake):
     write(lake, as_rows([a_trade(number) for number in range(700)]))
-    files = DeltaTable(lake.table("trades")).file_uris()
-    duck = duckdb.connect()
-    count, volume, first = duck.execute(
-        "SELECT count(*), sum(CAST(size AS DECIMAL(38, 18))), arg_min(price, (traded_at, sequence)) "
-        "FROM read_parquet(?, hive_partitioning = true) WHERE day = DATE '2022-01-01'",
-        [files],
-    ).fetchone()
+    count, volume, first = (
+        delta_in_duckdb.connect()
+        .execute(
+            "SELECT count(*), sum(CAST(size AS DECIMAL(38, 18))), arg_min(price, (traded_at, sequence)) "
+            "FROM delta_scan(?) WHERE day = DATE '2022-01-01'",
+            [lake.table("trades")],
+        )
+        .fetchone()
+    )
     assert (count, volume, first) == (700, Decimal("0.000007"), "61837.63")
 
 
