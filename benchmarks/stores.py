@@ -45,7 +45,7 @@ from ashi.runtime.topics import create_topics
 from sinks.registry import STORES, make_sink, migrate_store
 from sinks.worker import sink_group
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "sinks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres_server import PostgresServer
 
 SYMBOLS = 50

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +52,8 @@ class Worker:
 
     name: str
     arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What it alone has besides the fleet's."""
     wanted: bool = True
     process: subprocess.Popen[bytes] | None = None
     log: Path = field(default_factory=Path)
@@ -62,6 +64,11 @@ class Worker:
     end_by: float | None = None
     frozen_at: float = 0.0
     thaw_at: float | None = None
+
+    @property
+    def role(self) -> str:
+        """`aggregate`, `sink postgres`."""
+        return " ".join(self.arguments)
 
     @property
     def aggregates(self) -> bool:
@@ -79,6 +86,14 @@ class Worker:
         said = self.log.read_text(errors="replace")
         return '"event":"ready"' in said if self.aggregates else '"event":"storing candles"' in said
 
+    @property
+    def blames_broker(self) -> bool:
+        """Whether it may have ended for want of a broker, and not of its store: that a sink must wait for."""
+        said = self.last_words()
+        if "failed unexpectedly" in said:
+            return False
+        return self.aggregates or '"error":"BrokerError"' in said
+
     def last_words(self) -> str:
         return self.log.read_text(errors="replace")[-6_000:] or "(it said nothing)"
 
@@ -91,13 +106,15 @@ class Fleet:
         self.environment = environment
         self.ends: Counter[str] = Counter()
         self.unexplained: list[str] = []
+        self.chores: list[Callable[[], None]] = []
+        """What else is to be done whenever the workers are looked after."""
         self.broker_away = False
+        self.timeline = timeline
         self._broker_back_at = -1e9
         self._directory = directory
-        self._timeline = timeline
 
-    def add(self, name: str, *arguments: str) -> Worker:
-        worker = Worker(name, arguments)
+    def add(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Worker:
+        worker = Worker(name, arguments, environment or {})
         self.workers.append(worker)
         self._start(worker)
         return worker
@@ -113,11 +130,11 @@ class Fleet:
         with worker.log.open("ab") as output:
             worker.process = spawn(
                 [sys.executable, "-m", "ashi.cli.main", *worker.arguments],
-                env=environment | self.environment,
+                env={**environment, **self.environment, **worker.environment},
                 stdout=output,
                 stderr=output,
             )
-        self._timeline(f"{worker.name} starts (pid {worker.process.pid}, {worker.log.name})")
+        self.timeline(f"{worker.name} starts (pid {worker.process.pid}, {worker.log.name})")
 
     def kill(self, worker: Worker, again_in_s: float) -> None:
         self._end(worker, signal.SIGKILL, frozenset({-signal.SIGKILL}), again_in_s)
@@ -129,7 +146,7 @@ class Fleet:
 
     def _end(self, worker: Worker, number: signal.Signals, expected: frozenset[int], again_in_s: float) -> None:
         assert worker.process is not None
-        self._timeline(f"{worker.name} gets {number.name}")
+        self.timeline(f"{worker.name} gets {number.name}")
         worker.expected, worker.why = expected, number.name
         now = time.monotonic()
         worker.end_by = now + END_BOUND_S
@@ -138,7 +155,7 @@ class Fleet:
 
     def freeze(self, worker: Worker, seconds: float) -> None:
         assert worker.process is not None
-        self._timeline(f"{worker.name} gets SIGSTOP for {seconds:.1f} s")
+        self.timeline(f"{worker.name} gets SIGSTOP for {seconds:.1f} s")
         worker.process.send_signal(signal.SIGSTOP)
         worker.frozen_at = time.monotonic()
         worker.thaw_at = worker.frozen_at + seconds
@@ -146,7 +163,7 @@ class Fleet:
     def _thaw(self, worker: Worker) -> None:
         assert worker.process is not None
         away_s = time.monotonic() - worker.frozen_at
-        self._timeline(f"{worker.name} gets SIGCONT after {away_s:.1f} s")
+        self.timeline(f"{worker.name} gets SIGCONT after {away_s:.1f} s")
         worker.thaw_at = None
         if worker.aggregates and away_s > SESSION_S:
             worker.expected, worker.why = frozenset({EXIT_LEASE_LOST}), "zombie"
@@ -155,7 +172,9 @@ class Fleet:
         worker.process.send_signal(signal.SIGCONT)
 
     def tick(self) -> None:
-        """Look after each worker once. Raises ChaosError when one does not end in time."""
+        """Do the chores, and look after each worker once. Raises ChaosError when one does not end in time."""
+        for chore in self.chores:
+            chore()
         for worker in self.workers:
             now = time.monotonic()
             if worker.process is None:
@@ -173,13 +192,13 @@ class Fleet:
     def _judge(self, worker: Worker, status: int) -> None:
         if status in worker.expected:
             kind = f"{status} after {worker.why}"
-        elif status > 0 and self._lacks_broker() and "failed unexpectedly" not in worker.last_words():
+        elif status > 0 and self._lacks_broker() and worker.blames_broker:
             kind = f"{status} while the broker was away"
         else:
             kind = f"{status} UNEXPLAINED" + (f" after {worker.why}" if worker.why else "")
             self.unexplained.append(f"{worker.name} ({worker.log.name}) ended with {kind}:\n{worker.last_words()}")
-        self._timeline(f"{worker.name} ended with {kind}")
-        self.ends[f"{'aggregate' if worker.aggregates else 'sink'}: {kind}"] += 1
+        self.timeline(f"{worker.name} ended with {kind}")
+        self.ends[f"{worker.role}: {kind}"] += 1
         if not worker.why:
             worker.start_at = time.monotonic() + 1.0
         worker.process, worker.thaw_at, worker.end_by = None, None, None
@@ -202,6 +221,11 @@ class Fleet:
             if time.monotonic() > deadline:
                 return False
             time.sleep(TICK_S)
+
+    def must(self, condition: Callable[[], bool], timeout_s: float, complaint: str) -> None:
+        """Wait until the condition holds. Raises ChaosError when it does not in time."""
+        if not self.wait_until(condition, timeout_s):
+            raise ChaosError(f"{complaint} within {timeout_s:.0f} s")
 
     def wait_for_frozen(self, workers: list[Worker]) -> None:
         """Let the pauses end as they were meant to."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import secrets
 
 import pytest
-from chaos.harness import ROUND, run
+from chaos.harness import run
+from chaos.schedule import ROUND
+
+from sinks.registry import STORES
 
 
 @pytest.mark.kafka
@@ -14,6 +17,9 @@ def test_whatever_fails_the_stored_candles_are_the_oracles_and_every_record_is_a
     seed = secrets.randbelow(10**6)  # printed, and in the error: `make chaos SEED=… MINUTES=0` repeats it
     result = run(tmp_path, seed)
     assert set(ROUND) <= set(result.faults)
-    assert min(result.numbers[kind] for kind in ("counted", "duplicates", "late", "dead", "flat")) > 0
+    kinds = ["counted", "duplicates", "late", "dead", "flat", *(f"candles in {name}" for name in STORES)]
+    assert min(result.numbers[kind] for kind in kinds) > 0
+    assert sum(result.restarts.values()) >= 5
+    assert result.numbers["waits for a store"] > 0
     zombies = [end for end in result.ends if end == "aggregate: 75 after zombie"]
     assert zombies

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from ashi.contracts.candle import EPOCH_BITS
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, TRADES, TRADES_DEAD, TRADES_LATE
 from ashi.runtime.kafka import read_topic
 from ashi.runtime.settings import Settings
-from sinks.sqlite.reader import SqliteReader
+from sinks.registry import open_reader
 
 SHOWN = 5
 
@@ -96,19 +96,25 @@ def _length_us(timeframe: str) -> int:
     return int(timeframe[:-1]) * {"s": 1, "m": 60, "h": 3600}[timeframe[-1]] * 1_000_000
 
 
-async def read_rows(path: Path) -> dict[Key, Any]:
-    """Every candle in the SQLite file, by its key, with all other fields."""
-    rows = {}
-    reader = SqliteReader(path)
-    await reader.open()
-    try:
+async def read_rows(url: str) -> dict[Key, Any]:
+    """Every candle in a store, by its key, with all other fields. Raises AssertionError where one is there twice."""
+    rows: dict[Key, Any] = {}
+    read = 0
+    async with open_reader(url) as reader:
         for symbol, timeframe in await reader.series():
             async for candle in reader.read(symbol, timeframe):
-                fields = {name: getattr(candle, name) for name in candle.__struct_fields__}
-                rows[fields.pop("symbol"), fields.pop("timeframe"), fields.pop("open_time")] = fields
-    finally:
-        await reader.close()
+                key, row = _row(candle)
+                rows[key] = row
+                read += 1
+        counted = await reader.count()
+    assert read == len(rows) == counted, f"{read} rows were read, of {len(rows)} candles; the store counts {counted}"
     return rows
+
+
+def _row(candle: Any) -> tuple[Key, dict[str, Any]]:
+    """The key of a candle and its other fields."""
+    fields = {name: getattr(candle, name) for name in candle.__struct_fields__}
+    return (fields.pop("symbol"), fields.pop("timeframe"), fields.pop("open_time")), fields
 
 
 def _late(records: Iterable[Record], finest: str, horizon_us: int) -> set[Place]:
@@ -130,9 +136,16 @@ class Verdict(NamedTuple):
 
 
 async def judge(
-    settings: Settings, storage: Path, eras: Sequence[Era], acknowledged: dict[Place, int], evidence: Path
+    settings: Settings,
+    stores: Mapping[str, str],
+    eras: Sequence[Era],
+    acknowledged: dict[Place, int],
+    evidence: Path,
 ) -> Verdict:
-    """Hold what is stored and what was set aside against the log. `eras`: all epochs, the last one still lasts.
+    """Hold what is stored and what was set aside against the log.
+
+    `stores`: their URLs by name. `eras`: all epochs, the last one still lasts. `evidence`: the folder for what explains
+    a difference.
 
     A new epoch builds its state anew from the head of the log, so the last settings alone say which candles there
     must be. That holds exactly because each reconfiguration only lengthens the horizon and adds timeframes: whatever
@@ -168,9 +181,9 @@ async def judge(
             wrong.append(f"{topic} quotes {len(changed)} records wrongly, such as {changed[:SHOWN]}")
 
     expected = expected_rows(records, now.timeframes, now.horizon_us, epoch)
-    found = await read_rows(storage)
     candles = [(record, decode_candle(record.value)) async for record in read_topic(settings, CANDLES)]
-    wrong += _differences(expected, found, records, candles, evidence)
+    wrong_rows, held = await _hold(stores, expected, records, candles, evidence)
+    wrong += wrong_rows
     try:
         in_topic = stored([candle for _, candle in candles])
     except AssertionError as error:
@@ -191,10 +204,46 @@ async def judge(
         "late": len(late),
         "dead": len(dead),
         "candles sent": len(candles),
-        "candles stored": len(found),
-        "flat": sum(not row["trade_count"] for row in found.values()),
+        **{f"candles in {name}": rows for name, rows in held.items()},
+        "flat": sum(not row["trade_count"] for row in expected.values()),
     }
     return Verdict(wrong, numbers)
+
+
+async def compare_with_topic(settings: Settings, stores: Mapping[str, str], evidence: Path) -> list[str]:
+    """What the stores, whose sinks have read all of topic `candles`, hold otherwise than the topic itself.
+
+    To be asked before a new epoch: it sends all candles again, so that what a store has lost by then is mended.
+    """
+    candles = [(record, decode_candle(record.value)) async for record in read_topic(settings, CANDLES)]
+    newest: dict[Key, dict[str, Any]] = {}
+    for _, candle in candles:
+        key, row = _row(candle)
+        if key not in newest or row["version"] > newest[key]["version"]:
+            newest[key] = row
+    wrong, _ = await _hold(stores, newest, [], candles, evidence)
+    return wrong
+
+
+async def _hold(
+    stores: Mapping[str, str],
+    expected: dict[Key, Any],
+    records: Sequence[Record],
+    candles: Sequence[tuple[Any, Any]],
+    evidence: Path,
+) -> tuple[list[str], dict[str, int]]:
+    """Hold the rows of each store against those expected: what is wrong, and how many rows each has."""
+    wrong, held = [], {}
+    for name, url in stores.items():
+        try:
+            found = await read_rows(url)
+        except AssertionError as error:
+            wrong.append(f"{name}: {error}")
+            continue
+        held[name] = len(found)
+        differences = _differences(expected, found, records, candles, evidence / f"differences-{name}.txt")
+        wrong += [f"{name}: {difference}" for difference in differences]
+    return wrong, held
 
 
 def _differences(

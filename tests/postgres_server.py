@@ -7,6 +7,7 @@ tests need a port, a password, a server that dies with them, and one that is kil
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import pwd
@@ -15,11 +16,14 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import asyncpg
 import psutil
+
+from ashi.cli.children import _death_pact
 
 USER = "ashi"
 PASSWORD = "s3cret/:@pass"  # with what a URL must escape
@@ -55,7 +59,9 @@ def _programs(home: Path) -> Path:
 class PostgresServer:
     """A server on a port of 127.0.0.1 that stays the same over restarts."""
 
-    def __init__(self, folder: Path | None = None, **settings: str) -> None:
+    def __init__(
+        self, folder: Path | None = None, port: int | None = None, log: Path | None = None, **settings: str
+    ) -> None:
         # Not in pytest's folder, which is closed to other users.
         self.home = Path(tempfile.mkdtemp(prefix="ashi-postgres-"))
         self.home.chmod(0o755)
@@ -66,9 +72,9 @@ class PostgresServer:
         if self._user:
             owner = pwd.getpwnam(self._user)
             os.chown(self._data, owner.pw_uid, owner.pw_gid)
-        self.log = self.home / "log"
+        self.log = log or self.home / "log"
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.bind(("127.0.0.1", port or 0))
             self.port = free.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
         password = self.home / "password"
@@ -104,10 +110,13 @@ class PostgresServer:
     def start(self) -> None:
         """Start it, or start it again; returns when it takes connections."""
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
+        # So that not even a SIGKILL of this process leaves it behind. Of another thread it would not outlive the end.
+        main = threading.current_thread() is threading.main_thread()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", str(self._data), "-p", str(self.port), *options],
                 user=self._user, cwd="/", stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=_death_pact(os.getpid()) if main else None,  # noqa: PLW1509 - as in `spawn`
             )  # fmt: skip
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._is_ready():
@@ -126,14 +135,19 @@ class PostgresServer:
         """Stop it as an administrator does: open transactions are rolled back."""
         self._end(signal.SIGINT)
 
+    def stop_at_once(self) -> None:
+        """Stop it as an administrator in a hurry does: no checkpoint, the next start recovers from the log."""
+        self._end(signal.SIGQUIT)
+
     def crash(self) -> None:
         """Kill every process of it at once, as a power cut would but for what the disk has."""
         if self._process is None:
             return
+        self._process.send_signal(signal.SIGSTOP)  # so that it starts no more of them meanwhile
         backends = psutil.Process(self._process.pid).children(recursive=True)
         self._process.kill()
         for backend in backends:
-            if backend.is_running():
+            with contextlib.suppress(psutil.NoSuchProcess):  # they also notice by themselves, and end
                 backend.kill()
         psutil.wait_procs(backends, 10)
         self._end(signal.SIGKILL)

@@ -1,0 +1,93 @@
+"""The end of a run, or of an epoch: nothing is left to do in a group."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+from chaos.fleet import ChaosError, Fleet
+
+from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
+from ashi.runtime.offsets import committed_offsets, end_offsets
+from ashi.runtime.settings import Settings
+
+DRAIN_S = 120.0
+
+
+def drain(fleet: Fleet, settings: Settings, sink_groups: Iterable[str]) -> None:
+    """Wait until the aggregate workers have read all trades, and each group of sinks all candles."""
+    fleet.wait_for_frozen(fleet.workers)
+    _await_end(fleet, settings, AGGREGATE_APP, TRADES)
+    _await_positions(fleet, settings)
+    drain_sinks(fleet, settings, sink_groups)
+
+
+def drain_sinks(fleet: Fleet, settings: Settings, groups: Iterable[str]) -> None:
+    """Wait until each group of sinks has read all candles that there are."""
+    for group in groups:
+        _await_end(fleet, settings, group, CANDLES)
+
+
+def _await_end(fleet: Fleet, settings: Settings, group: str, topic: str) -> None:
+    ends = {at: end for at, end in asyncio.run(end_offsets(settings, topic)).items() if end}
+    seen: dict[Any, int] = {}
+
+    def reached() -> bool:
+        committed = asyncio.run(committed_offsets(settings, group, topic))
+        seen.clear()
+        seen.update({at: offset for at, offset in committed.items() if offset})
+        return seen == ends
+
+    try:
+        fleet.must(reached, DRAIN_S, f"{group} has not read all of {topic}")
+    except ChaosError as error:
+        raise ChaosError(f"{error}\nends {ends}, committed {seen}") from None
+    fleet.timeline(f"{group} has read all of {topic}: {sum(ends.values())} records")
+
+
+def _await_positions(fleet: Fleet, settings: Settings) -> None:
+    """Wait until the owner of each partition says that its state has come to the end.
+
+    Committed offsets alone do not tell: after a reconfiguration they are those of the epoch before, until the new
+    state has come further.
+    """
+    ends = {at: end - 1.0 for at, end in asyncio.run(end_offsets(settings, TRADES)).items() if end}
+    seen: dict[int, float] = {}
+
+    def reached() -> bool:
+        seen.clear()
+        seen.update(_positions(fleet))
+        return all(seen.get(number) == end for number, end in ends.items())
+
+    try:
+        fleet.must(reached, DRAIN_S, "the state has not come to the end of trades")
+    except ChaosError as error:
+        raise ChaosError(f"{error}: ashi_position says {seen}, trades ends at {ends}") from None
+
+
+def _positions(fleet: Fleet) -> dict[int, float]:
+    """What the workers that are ready say of their partitions; each of these must say that it lives."""
+    positions: dict[int, float] = {}
+    for worker in fleet.workers:
+        if not worker.ready:
+            continue
+        first = next(line for line in worker.log.read_bytes().splitlines() if b'"event":"started"' in line)
+        address = orjson.loads(first)["metrics"].removesuffix("/metrics")
+        if _get(f"{address}/live")[0] != 200:
+            raise ChaosError(f"{worker.name} does not live: {_get(f'{address}/live')}")
+        for line in _get(f"{address}/metrics")[1].splitlines():
+            if line.startswith("ashi_position{"):
+                positions[int(line.split('"')[1])] = float(line.split()[-1])
+    return positions
+
+
+def _get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()

@@ -1,0 +1,48 @@
+"""Which faults there are in a run, and their order: all of it comes from the seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import NamedTuple
+
+ROUND = (
+    "kill",
+    "kill",
+    "terminate",
+    "zombie",
+    "hiccup",
+    "add",
+    "remove",
+    "kill sink",
+    "terminate sink",
+    "freeze sink",
+    *("restart store",) * 5,
+    "zombie",
+    "kill all",
+    "stop broker",
+    "reconfigure",
+)
+"""The faults of one round, in an order that is drawn. Compaction is forced before the first."""
+LONG_ROUND = (*ROUND, "kill broker", "kill", "zombie", "hiccup")
+
+
+class Fault(NamedTuple):
+    """One fault: what, how long after the one before, to whom (0 to 1 of those that can be chosen), for how long.
+
+    `settle`: the next one only once what was published up to now is aggregated, else whatever the state of things is.
+    """
+
+    kind: str
+    gap_s: float
+    pick: float
+    length: float
+    settle: bool
+
+
+def schedule(rng: random.Random, faults: tuple[str, ...]) -> Iterator[Fault]:
+    """Faults without end, round after round."""
+    yield Fault("compact", 1.0, 0.0, 0.0, settle=False)
+    while True:
+        for kind in rng.sample(faults, len(faults)):
+            yield Fault(kind, rng.uniform(0.5, 3.0), rng.random(), rng.random(), rng.random() < 0.4)
