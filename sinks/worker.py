@@ -69,7 +69,10 @@ def check_store(settings: Settings, store: str) -> None:
     """Raise UsageError unless `settings.storage` is a URL of `store`."""
     name = store_name(settings.storage)
     if name != store:
-        raise UsageError(f"ASHI_STORAGE (or --storage) is a URL of {name}, and this is the sink {store}")
+        raise UsageError(
+            f"the storage is a URL of {name}, and this is the sink {store}: "
+            "name its store with --storage or ASHI_STORAGE"
+        )
 
 
 @asynccontextmanager
