@@ -84,6 +84,10 @@ def store_name(url: str) -> str:
     The message never holds the URL, which may hold a password.
     """
     scheme, colon, _ = url.partition(":")
+    base, plus, driver = scheme.partition("+")
+    if plus and colon and scheme not in SCHEMES and SCHEMES.get(base) in (SQLITE, POSTGRES):
+        # As SQLAlchemy names a driver.
+        raise UsageError(f"store {scheme[:40]!r}: leave out {'+' + driver[:30]!r}, and write a URL such as {base}://…")
     if not colon or scheme not in SCHEMES:
         shown = f"store {scheme[:40]!r}" if colon else "storage without a scheme"
         raise UsageError(f"{shown}: there is {', '.join(STORES)}; write a URL such as sqlite:////absolute/path.db")

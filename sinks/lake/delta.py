@@ -46,9 +46,16 @@ _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 _STORE_ERROR: Final = re.compile(r"Generic (S3|LocalFileSystem) error|error sending request|timed out")
 _FORBIDDEN: Final = re.compile(r"append-only|[Ff]eature|[Uu]nsupported")
 _DENIED: Final = re.compile(r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|NoSuchBucket|Forbidden|credentials")
+_NO_KEYS: Final = re.compile(
+    r"no credentials found|loading credentials|://[^/ ]+/latest/(api|meta-data)/|Missing (Secret)?Access"
+)
 
 _SPACE: Final = "the disk is full: free some space, or raise the quota"
 _RIGHTS: Final = "it is read-only: this user must have the right to write the folder and all in it"
+_KEYS: Final = (
+    "no keys for S3 are found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or see that this machine of Amazon's "
+    "has a role"
+)
 _REMEDIES: Final = {28: _SPACE, 27: _SPACE, 122: _SPACE, 30: _RIGHTS, 13: _RIGHTS, 1: _RIGHTS}  # Linux's errno
 
 
@@ -249,8 +256,9 @@ class DeltaTable:
         if match := _OS_ERROR.search(words):
             number = int(match[1])
         if number is not None or isinstance(error, OSError) or _STORE_ERROR.search(words):
-            fatal = opening and (self._folder is not None or _DENIED.search(words) is not None)
-            remedy = _REMEDIES.get(number or 0, "see that it can be reached and written")
+            no_keys = self._folder is None and _NO_KEYS.search(words) is not None
+            fatal = opening and (self._folder is not None or no_keys or _DENIED.search(words) is not None)
+            remedy = _KEYS if no_keys else _REMEDIES.get(number or 0, "see that it can be reached and written")
             kind = StorageError if fatal else RetryableError
             return kind(f"{self.where} cannot be {'opened' if opening else 'used'}: {remedy} ({words})")
         if "Invalid table version" in words:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from ashi.contracts.errors import UsageError
+
+# The driver logs to stderr. Where no region is set it looks for the one of a machine of Amazon's, and on any other
+# machine says three times, in long lines of its own language, that it is none.
+os.environ.setdefault("RUST_LOG", "warn,aws_config=error")
 
 try:
     import arro3.core as arrow
@@ -10,7 +16,7 @@ try:
     from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 except ModuleNotFoundError as error:
     raise UsageError(
-        f"the sink lake needs a library that is not installed ({error.name}): pip install 'ashi[lake]'"
+        f"the sink lake needs a library that is not installed ({error.name}): pip install 'deltalake>=1.6.6,<2'"
     ) from error
 
 __all__ = ["CommitFailedError", "DeltaError", "TableNotFoundError", "arrow", "delta"]

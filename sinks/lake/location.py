@@ -72,8 +72,9 @@ def _s3(rest: str) -> Lake:
     if _BUCKET.fullmatch(bucket) is None:
         # Not repeated: someone may have written a key and a secret before an `@`.
         raise UsageError(
-            "storage lake+s3://…: what follows must be a bucket's name and a prefix, such as lake+s3://bucket/prefix; "
-            "keys and the endpoint are given as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL"
+            "storage lake+s3://…: what follows must be a bucket's name (3 to 63 characters of a-z, 0-9, . and -, the "
+            "first and the last no . or -) and a prefix, such as lake+s3://bucket/prefix; keys and the endpoint are "
+            "given as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL"
         )
     if wrong := next((sign for sign in "?%#\\\0" if sign in prefix), None):
         raise UsageError(f"storage lake+s3://{bucket}/…: the prefix cannot have the character {wrong!r}: name another")

@@ -20,6 +20,7 @@ COMMAND_TIMEOUT_S: Final = 15.0
 """How long a statement may take before the server counts as hung. Less than what a process has to shut down."""
 
 MIGRATE: Final = "ashi sink postgres --migrate"
+FILL: Final = "ashi sink postgres --from-beginning"
 
 POSTGRES_EPOCH_US: Final = 946_684_800_000_000
 """2000-01-01: a timestamptz is the number of µs since then
@@ -29,6 +30,7 @@ _SHAPE: Final = "write postgresql://user:password@host:5432/database"
 _URL: Final = re.compile(
     r"postgres(?:ql)?://(?:[^:/?#@]*(?::[^/?#@]*)?@)?(?P<hosts>[^/?#@]*)/(?P<database>[^/?#@]+)(?:\?(?P<options>[^#]*))?"
 )
+_BEFORE_PORT: Final = re.compile(r"(\[[^\]]*\]|[^:]*):?")
 
 # By the class of an SQLSTATE, its first two characters, or by all five:
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -55,8 +57,10 @@ _UNUSABLE: Final = {
     "28": "it does not let this user in: look at user and password in ASHI_STORAGE, and at the server's pg_hba.conf",
     "3D000": "there is no such database: make it with `createdb`, or name another",
     "3F000": f"there is no such schema: make it with CREATE SCHEMA, then run `{MIGRATE}`",
-    "42501": "a right is missing: GRANT SELECT, INSERT, UPDATE ON candles, feed_gaps, SELECT ON ashi_migrations, "
-    "TEMPORARY ON the database (and CREATE ON the schema for --migrate)",
+    "42501": "a right is missing: to read, GRANT SELECT ON candles, feed_gaps, ashi_migrations; to write as a worker, "
+    "INSERT, UPDATE ON candles, feed_gaps and TEMPORARY ON the database too; to --migrate, be the owner of the tables "
+    "and have CREATE ON the schema",
+    "42704": "an option of its URL is wrong",
     "42P01": f"a table is missing: run `{MIGRATE}`",
     "42703": "a column is missing: undo the change of the table, or fill a new database from the topic",
 }
@@ -84,6 +88,13 @@ class Address:
             )
         if re.search(r"(^|&)password=", match["options"] or ""):
             raise UsageError(f"the storage has its password where it would be shown: {_SHAPE}")
+        given = [_BEFORE_PORT.sub("", host, count=1) for host in match["hosts"].split(",")]
+        given += ",".join(re.findall(r"(?:^|&)port=([^&]*)", match["options"] or "")).split(",")
+        if not all(port.isascii() and port.isdigit() and 0 < int(port) < 65_536 for port in given if port):
+            # Not repeated: where the host is missing, it may be the password.
+            raise UsageError(
+                f"the storage has a port that is no number from 1 to 65535: {_SHAPE}, and an IPv6 address in brackets"
+            )
         self.url = url
         self._shown = f"database {match['database']} at {match['hosts'] or 'the local socket'}"
 

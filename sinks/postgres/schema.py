@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ashi.contracts.errors import StorageError
-from sinks.postgres.link import MIGRATE, Address, connect, store_errors
+from sinks.postgres.link import FILL, MIGRATE, Address, connect, store_errors
 from sinks.postgres.tables import CANDLES, FEED_GAPS, Table
 
 if TYPE_CHECKING:
@@ -19,15 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change of the schema. A step that has been released is never changed; a new one is added after it."""
+    """One change of the schema: it makes a table, whose name is its own.
 
-    name: str
+    A step that has been released is never changed; a new one is added after it.
+    """
+
+    table: Table
     statement: str
+
+    @property
+    def name(self) -> str:
+        """What it is recorded under."""
+        return self.table.name
 
 
 STEPS: Final = (
     Step(
-        "candles",
+        CANDLES,
         """
 CREATE TABLE candles (
   symbol text COLLATE "C" NOT NULL,
@@ -50,7 +58,7 @@ CREATE TABLE candles (
 )""",
     ),
     Step(
-        "feed_gaps",
+        FEED_GAPS,
         """
 CREATE TABLE feed_gaps (
   symbol text COLLATE "C" NOT NULL,
@@ -73,10 +81,27 @@ CREATE TABLE IF NOT EXISTS ashi_migrations (
   name text NOT NULL,
   applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 )"""
+_NOTE: Final = """
+INSERT INTO ashi_migrations (number, name) VALUES ($1, $2)
+ON CONFLICT (number) DO UPDATE SET applied_at = clock_timestamp()"""
+_KEY: Final = """
+SELECT attname::text FROM pg_index, unnest(indkey) WITH ORDINALITY AS place (number, place)
+JOIN pg_attribute ON attnum = place.number
+WHERE indrelid = to_regclass($1) AND attrelid = indrelid AND indisprimary ORDER BY place.place"""
 _LOCK: Final = 0x41534849
 """ "ASHI": the advisory lock that one migration holds while others wait."""
 _CHUNK: Final = "7 days"
 """How much time a chunk of a hypertable holds: TimescaleDB's own default."""
+
+
+class Identity(NamedTuple):
+    """Which store it is: what stays while its tables do.
+
+    Another server may give its tables the same numbers; a table made anew by hand leaves the times as they were.
+    """
+
+    tables: dict[str, int]
+    applied: list[int]
 
 
 @asynccontextmanager
@@ -90,7 +115,7 @@ async def _connected(address: Address) -> AsyncIterator[Any]:
 
 
 async def migrate(url: str) -> list[str]:
-    """Apply the steps that are missing, all or none; sentences that say what was done.
+    """Apply the steps that are missing or whose table is gone, all or none; sentences that say what was done.
 
     Raises UsageError for a wrong URL, StorageError (also RetryableError) when it cannot be done.
     """
@@ -101,16 +126,32 @@ async def migrate(url: str) -> list[str]:
         version = await _version(connection)
         if version > SCHEMA_VERSION:
             raise StorageError(_newer(address, version))
-        for number, step in list(enumerate(STEPS, 1))[version:]:
-            if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", step.name):
-                raise StorageError(
-                    f"{address} has a table {step.name} of its own: use another database, or another schema of this "
-                    "one by ?search_path=name at the end of the URL"
-                )
-            await connection.execute(step.statement)
-            await connection.execute("INSERT INTO ashi_migrations (number, name) VALUES ($1, $2)", number, step.name)
-        said = [f"step {number}, {step.name}: applied" for number, step in list(enumerate(STEPS, 1))[version:]]
+        said = []
+        for number, step in enumerate(STEPS, 1):
+            if done := await _apply(connection, step, address, recorded=number <= version):
+                await connection.execute(_NOTE, number, step.name)
+                said.append(f"step {number}, {step.name}: {done}")
+        await check_schema(connection, address)
         return [*said, *await _hypertable(connection), f"{address} has schema {SCHEMA_VERSION}"]
+
+
+async def _apply(connection: Any, step: Step, address: Address, *, recorded: bool) -> str:
+    """Make the table of a step where it is missing; what was done, if anything."""
+    if await table_number(connection, step.name) is None:
+        await connection.execute(step.statement)
+        if recorded:
+            return f"applied anew, as its table was gone; `{FILL}` fills it from the topic"
+        return "applied"
+    if recorded:
+        return ""
+    key = tuple(row[0] for row in await connection.fetch(_KEY, step.name))
+    if key != step.table.key or await _changed(connection, step.table):
+        raise StorageError(
+            f"{address} has a table {step.name} of its own: use another database, or another schema of this one by "
+            "?search_path=name at the end of the URL"
+        )
+    # With all of Ashi's columns it is Ashi's, and only the record of it is gone.
+    return "its table was there already, with Ashi's columns, and is kept with all its rows"
 
 
 async def _hypertable(connection: Any) -> list[str]:
@@ -142,12 +183,9 @@ async def _hypertable(connection: Any) -> list[str]:
     return [f"candles is a hypertable of TimescaleDB now, with chunks of {_CHUNK}"]
 
 
-async def check_schema(connection: Any, address: Address) -> object:
-    """Which store this is: something that stays while its tables do.
-
-    Raises StorageError when the tables are not those this version knows.
-    """
-    if not await connection.fetchval("SELECT to_regclass('ashi_migrations') IS NOT NULL"):
+async def check_schema(connection: Any, address: Address) -> Identity:
+    """Which store this is. Raises StorageError when the tables are not those this version knows."""
+    if await table_number(connection, "ashi_migrations") is None:
         raise StorageError(f"{address}: a store of candles does not exist there: run `{MIGRATE}` to make its tables")
     version = await _version(connection)
     if version < SCHEMA_VERSION:
@@ -156,12 +194,29 @@ async def check_schema(connection: Any, address: Address) -> object:
         )
     if version > SCHEMA_VERSION:
         raise StorageError(_newer(address, version))
+    numbers = {}
     for table in (CANDLES, FEED_GAPS):
-        await _check_columns(connection, table, address)
-    return await connection.fetchval("SELECT applied_at FROM ashi_migrations WHERE number = 1")
+        number = await table_number(connection, table.name)
+        if number is None:
+            raise StorageError(f"{address} has no table {table.name} any more: run `{MIGRATE}`, which makes it anew")
+        if changed := await _changed(connection, table):
+            raise StorageError(
+                f"{address} has a table {table.name} with other columns than Ashi's ({', '.join(changed)}): "
+                "undo the change, or name another database and fill it from the topic"
+            )
+        numbers[table.name] = number
+    applied = await connection.fetch("SELECT applied_at FROM ashi_migrations ORDER BY number")
+    return Identity(numbers, [row[0] for row in applied])
 
 
-async def _check_columns(connection: Any, table: Table, address: Address) -> None:
+async def table_number(connection: Any, name: str) -> int | None:
+    """The server's own number of a table, which a table made anew does not get again; None when there is no table."""
+    number: int | None = await connection.fetchval("SELECT to_regclass($1)::oid", name)
+    return number
+
+
+async def _changed(connection: Any, table: Table) -> list[str]:
+    """The columns that are not as the worker needs them."""
     columns = await connection.fetch(
         "SELECT attname, format_type(atttypid, atttypmod) AS kind, attnotnull AND NOT atthasdef AND attidentity = '' "
         "AS needed FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
@@ -170,12 +225,7 @@ async def _check_columns(connection: Any, table: Table, address: Address) -> Non
     kinds = {column["attname"]: column["kind"] for column in columns}
     # A NUMERIC with a scale would round, and a column of the user's that must be given would refuse every row.
     changed = [name for name, kind in table.types.items() if kinds.get(name) != kind]
-    changed += [column["attname"] for column in columns if column["needed"] and column["attname"] not in table.fields]
-    if changed:
-        raise StorageError(
-            f"{address} has a table {table.name} with other columns than Ashi's ({', '.join(changed)}): "
-            "undo the change, or name another database and fill it from the topic"
-        )
+    return changed + [row["attname"] for row in columns if row["needed"] and row["attname"] not in table.fields]
 
 
 async def _version(connection: Any) -> int:
@@ -191,9 +241,10 @@ def _newer(address: Address, version: int) -> str:
 
 async def _tables(connection: Any) -> list[str]:
     """Ashi's tables that are there; none where they are not Ashi's."""
-    if not await connection.fetchval("SELECT to_regclass('ashi_migrations') IS NOT NULL"):
+    if await table_number(connection, "ashi_migrations") is None:
         return []
-    return [step.name for step in STEPS[: await _version(connection)]]
+    recorded = [step.name for step in STEPS[: await _version(connection)]]
+    return [name for name in recorded if await table_number(connection, name) is not None]
 
 
 async def holds_rows(url: str) -> bool:

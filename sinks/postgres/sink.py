@@ -15,7 +15,7 @@ import asyncpg
 
 from ashi.contracts.errors import StorageError
 from sinks.postgres.link import COMMAND_TIMEOUT_S, Address, connect, store_errors
-from sinks.postgres.schema import check_schema
+from sinks.postgres.schema import Identity, check_schema, table_number
 from sinks.postgres.tables import CANDLES, FEED_GAPS, NAME, Table
 from sinks.protocol import RefusedError
 
@@ -47,7 +47,7 @@ class PostgresSink:
         """Raises UsageError when `url` is not the URL of a database."""
         self._address = Address(url)
         self._connection: Any = None
-        self._store: object = None
+        self._store: Identity | None = None
 
     async def open(self) -> bool:
         """Connect and check the tables, which `ashi sink postgres --migrate` makes. See `Sink.open`."""
@@ -68,14 +68,17 @@ class PostgresSink:
         self._connection = connection = await connect(self._address)
         store = await check_schema(connection, self._address)
         if self._store not in (None, store):
-            raise StorageError(
-                f"{self._address} has other tables than before: start again; empty ones are filled from the topic"
-            )
+            raise self._replaced()
         await connection.execute(_DURABLE)
         for table in (CANDLES, FEED_GAPS):
             await connection.execute(table.create_staging)
         self._store = store
         return connection
+
+    def _replaced(self) -> StorageError:
+        return StorageError(
+            f"{self._address} has other tables than before: start again; empty ones are filled from the topic"
+        )
 
     async def write(self, candles: Sequence[Candle]) -> int:
         """Upsert the batch in one transaction. See `Sink.write`."""
@@ -93,13 +96,24 @@ class PostgresSink:
                 async with asyncio.timeout(COMMAND_TIMEOUT_S):
                     connection = await self._connected()
                     with store_errors(self._address, writing=True):
-                        return await _upsert(connection, table, rows)
+                        return await self._upsert(connection, table, rows)
         except RefusedError as error:
             await self._roll_back(error)
             raise
         except BaseException:
             self._drop()
             raise
+
+    async def _upsert(self, connection: Any, table: Table, rows: Sequence[tuple[Any, ...]]) -> int:
+        await connection.execute("BEGIN")
+        # In COPY's binary format.
+        await connection.copy_records_to_table(table.staging, schema_name="pg_temp", records=rows, columns=table.fields)
+        changed = await connection.execute(table.upsert)
+        # A table made anew between two writes takes them like the old one. Asked here, under the lock of the upsert.
+        if self._store is None or self._store.tables[table.name] != await table_number(connection, table.name):
+            raise self._replaced()
+        await connection.execute("COMMIT")
+        return int(changed.rpartition(" ")[2])  # "INSERT 0 987": the rows added and replaced
 
     async def _roll_back(self, error: RefusedError) -> None:
         if isinstance(error.__cause__, asyncpg.PostgresError):
@@ -120,15 +134,6 @@ class PostgresSink:
     async def close(self) -> None:
         """Disconnect. See `Sink.close`."""
         self._drop()
-
-
-async def _upsert(connection: Any, table: Table, rows: Sequence[tuple[Any, ...]]) -> int:
-    await connection.execute("BEGIN")
-    # In COPY's binary format.
-    await connection.copy_records_to_table(table.staging, schema_name="pg_temp", records=rows, columns=table.fields)
-    changed = await connection.execute(table.upsert)
-    await connection.execute("COMMIT")
-    return int(changed.rpartition(" ")[2])  # "INSERT 0 987": the rows added and replaced
 
 
 def _with_text(row: tuple[Any, ...]) -> tuple[Any, ...]:

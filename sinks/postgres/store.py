@@ -68,7 +68,7 @@ def _require_driver() -> None:
     try:
         importlib.import_module("asyncpg")
     except ImportError as error:
-        raise UsageError(f"PostgreSQL needs a driver: pip install 'ashi[postgres]' ({error})") from error
+        raise UsageError(f"PostgreSQL needs a driver: pip install 'asyncpg>=0.30,<1' ({error})") from error
 
 
 def _run(work: Callable[[], Coroutine[None, None, _T]]) -> _T:

@@ -115,7 +115,7 @@ class SqliteFile:
         return self._opened
 
     def open_for_writing(self) -> None:
-        """Open the file, or make it. Raises sqlite3.Error."""
+        """Open the file, or make it. Raises sqlite3.Error, and StorageError when it is a folder."""
         self._connect("rwc")
 
     def open_read_only(self) -> None:
@@ -126,6 +126,9 @@ class SqliteFile:
 
     def _connect(self, mode: str) -> None:
         self.close()
+        # SQLite calls that an error of the disk. The method of Path raises where this user may not look.
+        if os.path.isdir(self.path):  # noqa: PTH112
+            raise StorageError(f"{self.path} is a folder: name a file in it")
         # Transactions are begun explicitly; the connection is used by one thread at a time.
         self._opened = sqlite3.connect(
             f"file:{quote(str(self.path))}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False

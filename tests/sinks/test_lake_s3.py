@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -115,3 +118,31 @@ def test_a_key_or_a_bucket_that_is_wrong_is_fatal_at_the_start(s3, monkeypatch, 
         asyncio.run(LakeSink(lake_of(url)).open())
     assert not isinstance(caught.value, RetryableError)
     assert "HUSH" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true"},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": "KEY"},
+    ],
+    ids=["Amazon", "another-server", "half-a-key"],
+)
+def test_s3_without_keys_ends_at_the_start_and_names_the_variables_in_one_sentence(tmp_path, variables):
+    own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_") and name != "RUST_LOG"}
+    address = "http://127.0.0.1:9"  # where a machine of Amazon's would get its role
+    nowhere = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": address, "AWS_METADATA_ENDPOINT": address}
+    nowhere["HOME"] = str(tmp_path)  # without ~/.aws/credentials
+    program = (
+        "import asyncio\n"
+        "from sinks.registry import make_sink\n"
+        f"try: asyncio.run(make_sink('{URL}').open())\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=own | nowhere | variables, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("StorageError s3://lakes/market/one/feed_gaps cannot be opened: no keys for S3 are")
+    assert "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or see that this machine of Amazon's has" in done.stdout
+    assert done.stderr == ""

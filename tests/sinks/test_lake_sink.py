@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import itertools
 import os
 import random
 import subprocess
 import sys
+import textwrap
 import time
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import delta_in_duckdb
 import polars
@@ -27,6 +30,7 @@ from sink_certification import (
     until,
 )
 from test_sink_kafka import many_candles, publish
+from test_sink_registry import required_of
 
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle, candle_fields
 from ashi.contracts.errors import StorageError, UsageError
@@ -176,6 +180,18 @@ def test_polars_reads_every_field_of_candles_and_gaps(stage):
     gaps = polars.read_delta(str(stage.folder / "feed_gaps"))
     assert set(gaps.columns) == set(FeedGap.__struct_fields__)
     assert gaps["to_time"].null_count() == 1
+
+
+def test_the_documentation_reads_candles_with_polars_as_it_says(stage):
+    later = a_candle((datetime.date(2026, 3, 1) - datetime.date(2022, 1, 1)).days * DAY, symbol="bitflyer:BTC_JPY")
+    write(stage, [a_candle(), a_candle(symbol="bitflyer:BTC_JPY"), later])
+    text = (Path(__file__).parents[2] / "docs" / "lake.md").read_text()
+    snippet = textwrap.dedent(text.partition("    # Polars\n")[2].partition("\n\n")[0])
+    assert "/data/lake/candles" in snippet
+    names: dict[str, Any] = {}
+    exec(snippet.replace("/data/lake/candles", str(stage.folder / "candles")), names)
+    [row] = names["candles"].to_dicts()
+    assert (row["symbol"], row["close"]) == ("bitflyer:BTC_JPY", later.close)
 
 
 def test_the_table_is_one_that_any_reader_of_delta_understands(lake):
@@ -379,6 +395,8 @@ def test_upkeep_of_no_lake_says_so(stage):
         ("lake:////data/50%25", "cannot have the character '%'"),
         ("lake+s3://bucket", "names no prefix"),
         ("lake+s3://KEY:HUSH@bucket/x", r"lake\+s3://…: what follows must be a bucket"),
+        ("lake+s3://b/p", r"a bucket's name \(3 to 63 characters of a-z, 0-9, . and -"),
+        ("lake+s3://HUSH/MORE@bucket/p", "what follows must be a bucket"),
         ("lake+s3://bucket/a#b", "the prefix cannot have"),
         ("sqlite:///x.db", "'sqlite' is no lake"),
     ],
@@ -522,7 +540,8 @@ def test_a_missing_driver_is_named_with_the_command_that_installs_it():
         "sys.exit(main(['candles', 'a:B', '1m', '--storage', 'lake:////nowhere']))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (done.returncode, "pip install 'ashi[lake]'" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+    install = f"pip install '{required_of('lake')}'"
+    assert (done.returncode, install in done.stderr, "Traceback" in done.stderr) == (2, True, False)
 
 
 def test_the_command_compacts_and_vacuums_and_prints_a_line_for_each_table(stage):

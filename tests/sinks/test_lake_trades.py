@@ -167,6 +167,16 @@ def test_duckdb_computes_candles_from_the_table(lake):
     assert (count, volume, first) == (700, Decimal("0.000007"), "61837.63")
 
 
+def test_the_documentations_query_keeps_the_first_of_trades_published_twice(lake):
+    rows = as_rows([a_trade(0), a_trade(1), a_trade(0), a_trade(0, symbol="binance:ETHUSD"), a_trade(1)])
+    write(lake, rows)
+    text = (ROOT / "docs" / "lake.md").read_text()
+    query = next(part for part in text.split("\n\n") if "QUALIFY" in part)
+    query = query.replace("/data/lake/trades", lake.table("trades"))
+    found = delta_in_duckdb.connect().execute(f"SELECT kafka_offset FROM ({query.rstrip(';')}) ORDER BY 1").fetchall()
+    assert [offset for (offset,) in found] == [rows[place].offset for place in (0, 1, 3)]
+
+
 def test_a_lake_that_is_away_is_a_retryable_error_and_there_is_none_to_read_before_the_first_worker(lake):
     async def scenario():
         table = LakeTrades(lake)

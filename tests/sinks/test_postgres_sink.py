@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import itertools
+import re
 import time
 from contextlib import contextmanager
 from decimal import Decimal
@@ -12,6 +13,7 @@ import pytest
 from postgres_server import PASSWORD, PostgresServer
 from sink_certification import SinkCertification, a_candle, a_gap, opened, oracle, stored, stored_gaps, until
 from test_sink_kafka import many_candles, publish
+from test_sink_registry import required_of
 
 from ashi.cli.main import main
 from ashi.contracts.errors import StorageError, UsageError
@@ -170,7 +172,11 @@ def test_a_migration_that_breaks_off_leaves_nothing_behind(stage):
         ("ALTER TABLE candles ALTER close TYPE numeric(20, 2)", r"table candles with other columns than .* \(close\)"),
         ("ALTER TABLE candles DROP volume", r"\(volume\): undo the change"),
         ("ALTER TABLE feed_gaps ADD note text NOT NULL", r"table feed_gaps with other columns than .* \(note\)"),
-        ("DROP TABLE feed_gaps", r"table feed_gaps with other columns"),
+        (
+            "DROP TABLE candles",
+            "has no table candles any more: run `ashi sink postgres --migrate`, which makes it anew",
+        ),
+        ("DROP TABLE feed_gaps", "has no table feed_gaps any more: run `ashi sink postgres --migrate`"),
     ],
 )
 def test_a_schema_that_is_not_ours_stops_writer_and_reader_with_what_to_do(stage, change, message):
@@ -180,6 +186,60 @@ def test_a_schema_that_is_not_ours_stops_writer_and_reader_with_what_to_do(stage
         with pytest.raises(StorageError, match=message) as caught:
             asyncio.run(thing.open())
         assert not isinstance(caught.value, RetryableError)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "said"),
+    [
+        ("candles", ["step 1, candles: applied anew, as its table was gone; `ashi sink postgres --from-beginning` f"]),
+        ("feed_gaps", ["step 2, feed_gaps: applied anew, as its table was gone"]),
+        ("candles, feed_gaps", ["step 1, candles: applied anew", "step 2, feed_gaps: applied anew"]),
+        ("ashi_migrations", ["step 1, candles: its table was there already, with", "step 2, feed_gaps: its table was"]),
+        ("candles, ashi_migrations", ["step 1, candles: applied", "step 2, feed_gaps: its table was there already"]),
+    ],
+)
+def test_migrating_makes_tables_anew_that_are_gone_keeps_those_that_are_there_and_says_so(stage, dropped, said):
+    rows = {"candles": [a_candle()], "feed_gaps": [a_gap()]}
+
+    async def fill_and_drop():
+        async with opened(stage.sink()) as sink:
+            await sink.write(rows["candles"])
+            await sink.write_gaps(rows["feed_gaps"])
+        stage.execute(f"DROP TABLE {dropped}")
+
+    asyncio.run(fill_and_drop())
+    registry.store_exists(stage.url)  # raises nothing
+    lines = store.migrate(stage.url)
+    assert [line.startswith(start) for line, start in zip(lines, said, strict=False)] == [True] * len(said)
+    assert len(lines) == len(said) + 1
+    assert lines[-1].endswith("has schema 2")
+    assert len(store.migrate(stage.url)) == 1
+    kept = [[] if table in dropped else rows[table] for table in rows]
+    assert list(asyncio.run(_contents(stage))) == kept
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE candles ALTER close TYPE numeric(20, 2)",
+        "ALTER TABLE candles DROP CONSTRAINT candles_pkey",
+        "ALTER TABLE candles DROP CONSTRAINT candles_pkey, ADD PRIMARY KEY (symbol, open_time, timeframe)",
+    ],
+)
+def test_a_table_without_a_record_that_is_not_like_ashis_is_the_users_own(stage, change):
+    store.migrate(stage.url)
+    stage.execute("DROP TABLE ashi_migrations", "DROP TABLE feed_gaps", change)
+    with pytest.raises(StorageError, match="has a table candles of its own"):
+        store.migrate(stage.url)
+    assert stage.execute("SELECT to_regclass('feed_gaps'), to_regclass('ashi_migrations')")[0] == (None, None)
+
+
+def test_migrating_does_not_call_a_schema_good_that_no_worker_starts_on(stage):
+    store.migrate(stage.url)
+    stage.execute("DROP TABLE feed_gaps", "ALTER TABLE candles DROP volume")
+    with pytest.raises(StorageError, match=r"table candles with other columns than Ashi's \(volume\)"):
+        store.migrate(stage.url)
+    assert stage.execute("SELECT to_regclass('feed_gaps')")[0][0] is None
 
 
 def test_columns_and_indexes_of_the_users_own_do_no_harm(stage):
@@ -265,7 +325,11 @@ def test_a_connection_that_the_server_has_ended_is_made_anew_without_a_word(stag
             StorageError,
         ),
         (f"LOGIN PASSWORD '{PASSWORD}' CONNECTION LIMIT 0", "has no connection left", RetryableError),
-        (f"LOGIN PASSWORD '{PASSWORD}'", "a right is missing: GRANT SELECT, INSERT, UPDATE ON candles", StorageError),
+        (
+            f"LOGIN PASSWORD '{PASSWORD}'",
+            "a right is missing: to read, GRANT SELECT ON candles, feed_gaps",
+            StorageError,
+        ),
     ],
     ids=["password", "too-many-connections", "rights"],
 )
@@ -293,6 +357,26 @@ def test_a_role_with_the_rights_that_the_message_names_can_work(stage):
             return await sink.write([a_candle()]), await sink.write_gaps([a_gap()])
 
     assert asyncio.run(scenario()) == (1, 1)
+
+
+def test_a_role_with_the_rights_to_read_that_the_message_names_can_read_and_is_told_what_a_worker_needs(stage):
+    stage.sink()
+    user = f"reader_{stage.schema}"
+    url = stage.url.replace("//ashi:", f"//{user}:")
+    stage.execute(
+        f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'",
+        f"GRANT USAGE ON SCHEMA {stage.schema} TO {user}",
+        f"GRANT SELECT ON candles, feed_gaps, ashi_migrations TO {user}",
+    )
+
+    async def scenario():
+        async with opened(PostgresReader(url)) as reader:
+            assert (await stored(reader), await stored_gaps(reader)) == ([], [])
+        async with opened(PostgresSink(url)) as sink:
+            await sink.write([a_candle()])
+
+    with pytest.raises(StorageError, match="to write as a worker, INSERT, UPDATE ON candles, feed_gaps and TEMPORARY"):
+        asyncio.run(scenario())
 
 
 def test_a_database_that_is_not_there_is_fatal_and_a_server_that_is_not_is_waited_for(server):
@@ -336,6 +420,34 @@ def test_tables_made_anew_under_a_running_worker_stop_it_before_the_offsets_are_
             with pytest.raises(StorageError, match="has other tables than before: start again") as caught:
                 await sink.write([a_candle()])
             assert not isinstance(caught.value, RetryableError | RefusedError)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["DROP TABLE candles"],
+        ["DROP TABLE candles, feed_gaps, ashi_migrations"],
+        ["ALTER TABLE candles RENAME TO old", "CREATE TABLE candles (LIKE old INCLUDING ALL)"],
+    ],
+    ids=["candles", "all", "by-hand"],
+)
+@pytest.mark.parametrize("connected", [True, False])
+def test_tables_made_anew_between_two_writes_stop_the_worker_too(stage, change, connected):
+    async def scenario():
+        async with opened(stage.sink()) as sink:
+            await sink.write([a_candle(0)])
+            stage.execute(*change)
+            await schema.migrate(stage.url)
+            if not connected:
+                sink._drop()
+            with pytest.raises(StorageError, match="has other tables than before: start again") as caught:
+                await sink.write([a_candle(1)])
+            assert not isinstance(caught.value, RetryableError | RefusedError)
+            assert stage.execute("SELECT * FROM candles") == []
+            assert await sink.open()  # it is told that the table is empty, and reads the topics from their beginning
+            assert await sink.write([a_candle(1)]) == 1
 
     asyncio.run(scenario())
 
@@ -431,6 +543,10 @@ def test_candles_become_a_hypertable_where_timescaledb_is_installed_in_the_datab
     assert len(store.migrate(url)) == 1
     made = timescale.execute('SELECT relation::text, dimension, indexes FROM "Odd".made', database="market")
     assert [tuple(row) for row in made] == [("candles", "open_time 7 days", False)]
+    timescale.execute('DELETE FROM "Odd".made', "DROP TABLE candles", database="market")
+    said = store.migrate(url)
+    assert said[0].startswith("step 1, candles: applied anew")
+    assert "candles is a hypertable of TimescaleDB now, with chunks of 7 days" in said
 
 
 def test_a_person_decides_where_timescaledb_is_only_available_or_candles_are_stored_already(timescale):
@@ -508,12 +624,30 @@ def test_a_setting_of_the_session_that_the_server_refuses_is_fatal_and_no_refuse
         "postgresql://me:hunter2#@host/db",
         "postgresql://me@host/db?password=hunter2",
         "postgresql://me@host/db?sslmode=require&password=hunter2",
+        "postgresql://me:hunter2/db",
+        "postgresql://me:hunter2@host:54x2/db",
+        "postgresql://me:hunter2@one:5432,two:port/db",
+        "postgresql://me:hunter2@host:65536/db",
+        "postgresql://me:hunter2@::1/db",
+        "postgresql://me:hunter2@/db?host=/run&port=http",
     ],
 )
 def test_a_wrong_url_says_what_to_write_and_never_shows_a_password(url):
     with pytest.raises(UsageError, match="write postgresql://user:password@host:5432/database") as caught:
         registry.make_sink(url)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_port_that_is_no_number_is_said_to_be_one():
+    with pytest.raises(UsageError, match="has a port that is no number from 1 to 65535: write postgresql://"):
+        registry.make_sink("postgresql://me@host:http/db")
+
+
+def test_an_option_that_neither_driver_nor_server_knows_is_said_to_be_wrong(stage):
+    for thing in (PostgresSink, PostgresReader):
+        with pytest.raises(StorageError, match=r'an option of its URL is wrong \(unrecognized .*"foo"\)') as caught:
+            asyncio.run(thing(f"{stage.url}&foo=bar").open())
+        assert type(caught.value) is StorageError
 
 
 @pytest.mark.parametrize(
@@ -525,6 +659,8 @@ def test_a_wrong_url_says_what_to_write_and_never_shows_a_password(url):
             "market at one:5432,two:5432",
         ),
         ("postgresql:///market?host=/run/postgresql", "database market at the local socket"),
+        ("postgresql://me:hunter2@[::1]:5432/market?port=6432", "database market at [::1]:5432"),
+        ("postgresql://[fe80::1],db:/market", "database market at [fe80::1],db:"),
     ],
 )
 def test_a_database_is_shown_without_user_and_password(url, shown):
@@ -541,7 +677,7 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch):
         return importing(name, *rest)
 
     monkeypatch.setattr("importlib.import_module", without)
-    with pytest.raises(UsageError, match=r"pip install 'ashi\[postgres\]'"):
+    with pytest.raises(UsageError, match=re.escape(f"pip install '{required_of('postgres')}'")):
         registry.make_sink("postgresql://host/db")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,13 @@ from ashi.runtime.settings import Settings
 from sinks.registry import make_sink, open_reader, remove_store, store_exists, store_name
 from sinks.sqlite.file import sqlite_path
 from sinks.worker import run_sink
+
+
+def required_of(extra: str) -> str:
+    """The library of one of the package's extras, as pip takes it."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    [requirement] = project["optional-dependencies"][extra]
+    return requirement
 
 
 def test_four_slashes_are_an_absolute_path_and_three_a_relative_one():
@@ -35,10 +43,27 @@ def test_a_wrong_sqlite_url_says_what_is_wrong_and_what_to_write(url, message):
     assert "sqlite:////absolute/path.db" in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["mongodb://me:hunter2@host/db", "candles.db", ""])
+@pytest.mark.parametrize(
+    "url", ["mongodb://me:hunter2@host/db", "lake+gs://bucket/x", "mongodb+srv://me:hunter2@host/db", "candles.db", ""]
+)
 def test_an_unknown_store_lists_those_there_are_and_never_shows_a_password(url):
     with pytest.raises(UsageError, match="there is sqlite") as caught:
         store_name(url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql+psycopg2://me:hunter2@host/db", ("'+psycopg2'", "postgresql://")),
+        ("postgres+asyncpg://me:hunter2@host/db", ("'+asyncpg'", "postgres://")),
+        ("sqlite+pysqlite:////tmp/x.db", ("'+pysqlite'", "sqlite://")),
+    ],
+)
+def test_a_driver_in_the_scheme_as_with_sqlalchemy_is_told_to_be_left_out(url, words):
+    with pytest.raises(UsageError, match="leave out") as caught:
+        store_name(url)
+    assert all(word in str(caught.value) for word in words)
     assert "hunter2" not in str(caught.value)
 
 
@@ -62,5 +87,5 @@ def test_a_store_is_there_once_it_is_made_and_gone_once_it_is_removed(tmp_path):
 
 def test_the_sink_of_another_store_than_the_urls_is_refused():
     settings = Settings.from_environment({"ASHI_STORAGE": "sqlite:////tmp/candles.db"})
-    with pytest.raises(UsageError, match="is a URL of sqlite, and this is the sink postgresql"):
+    with pytest.raises(UsageError, match="is a URL of sqlite, and this is the sink postgresql: name its store"):
         run_sink(settings, "postgresql")

@@ -123,10 +123,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         open_and_close(tmp_path / "file" / "sub" / "candles.db")
 
 
-def test_a_folder_in_place_of_the_file_is_refused(tmp_path):
-    with pytest.raises(StorageError, match="must be a regular one") as caught:
-        open_and_close(tmp_path)
-    assert not isinstance(caught.value, RetryableError)
+def test_a_folder_in_place_of_the_file_is_refused_by_writer_and_reader(tmp_path):
+    for open_it in (lambda: open_and_close(tmp_path), lambda: asyncio.run(SqliteReader(tmp_path).open())):
+        with pytest.raises(StorageError, match="is a folder: name a file in it") as caught:
+            open_it()
+        assert not isinstance(caught.value, RetryableError)
+    with pytest.raises(StorageError, match="is a folder"):
+        remove_file(tmp_path)
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path):
