@@ -151,7 +151,7 @@ class _Demo:
 
     def _check_store(self) -> None:
         """Raise UsageError when candles of somebody are there already, StorageError when none could be written."""
-        from sinks.registry import make_sink, remove_store, store_exists
+        from sinks.registry import STORES, make_sink, migrate_store, remove_store, store_exists, store_name
 
         exists = store_exists(self._settings.storage)
         if exists and not self._own_store and not self._options.overwrite:
@@ -159,6 +159,9 @@ class _Demo:
                 f"the storage {redact_url(self._settings.storage)} exists already and is left as it is: "
                 "name a new one, or make it anew with --overwrite"
             )
+
+        if STORES[store_name(self._settings.storage)].migrate is not None:
+            migrate_store(self._settings.storage)
 
         async def try_out() -> None:
             sink = make_sink(self._settings.storage)

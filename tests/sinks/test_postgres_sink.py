@@ -687,7 +687,7 @@ def test_the_command_migrates_prints_what_it_did_and_exits(stage, capsys):
     assert printed.out.splitlines()[:2] == ["step 1, candles: applied", "step 2, feed_gaps: applied"]
     assert "s3cret" not in printed.out + printed.err
     assert main(["sink", "sqlite", "--migrate", "--storage", "sqlite:////tmp/x.db"]) == 2
-    assert "needs no --migrate" in capsys.readouterr().err
+    assert "needs no --migrate" in capsys.readouterr().out
     assert main(["sink", "postgres", "--migrate", "--storage", "sqlite:////tmp/x.db"]) == 2
 
 
@@ -777,3 +777,11 @@ def test_a_worker_on_tables_that_are_not_made_names_the_command_and_exits_with_1
     assert worker.process.wait(60) == 1
     assert "run `ashi sink postgres --migrate`" in worker.log.read_text()
     assert "s3cret" not in worker.log.read_text()
+
+
+@pytest.mark.kafka
+def test_the_demo_makes_the_tables_it_needs(stage, tmp_path, capfd):
+    arguments = ["demo", "--storage", stage.url, "--workdir", str(tmp_path)]
+    assert main(arguments) == 0
+    assert "15 candles stored" in capfd.readouterr().out
+    assert stage.execute("SELECT count(*) FROM candles")[0][0] == 15
