@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from aggregate.core.fold import Fold, fold_trades
-from aggregate.core.ids import APART_US, TradeIds
+from aggregate.core.ids import APART_US, TradeIds, as_numbers
 from aggregate.core.row import WindowRules, is_late
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import Trade
@@ -82,6 +82,10 @@ class _Series:
         self._start = start
         self._end = end
 
+    def wants(self, time: int) -> bool:
+        """Whether the window that a trade of `time` (µs) belongs to is one to be kept."""
+        return self._start <= self.timeframe.open_time(time) < self._end
+
     def window(self, time: int) -> Counted | None:
         """The window that a trade of `time` (µs) belongs to, if it is one to be kept."""
         open_time = self.timeframe.open_time(time)
@@ -109,7 +113,8 @@ class Recount:
 
     Attributes:
         clock: the greatest `traded_at` so far, µs.
-        strays: trades beyond the horizon that were not told beforehand: they count nowhere.
+        strays: trades of windows to be counted that are beyond the horizon and were not told beforehand: they count
+            nowhere.
 
     """
 
@@ -149,23 +154,38 @@ class Recount:
 
     def add(self, trades: Sequence[Trade], offsets: Sequence[int]) -> None:
         """Count trades of this symbol, in the order of the log; each id once."""
-        finest = self._rules.finest
+        finest, horizon_us, clock, late_ones = self._rules.finest, self._rules.horizon_us, self.clock, self._late
+        # As the workers do it: where the ids of a batch ascend, a look at their order tells that none is a copy.
+        numbers = as_numbers([trade.trade_id for trade in trades])
+        ascending = numbers if numbers and self._ids.all_new(numbers) else None
+        admitted: dict[int, list[int]] = {}
         groups: dict[int, tuple[list[Trade], list[int]]] = {}
-        for trade, offset in zip(trades, offsets, strict=True):
+        for place, (trade, offset) in enumerate(zip(trades, offsets, strict=True)):
             traded_at = trade.traded_at
-            self.clock = max(self.clock, traded_at)
-            beyond = is_late(self._rules, self.clock, 0, traded_at)
-            late = self._late.get(offset)
+            clock = max(clock, traded_at)
+            beyond = traded_at + horizon_us < clock and is_late(self._rules, clock, 0, traded_at)
+            late = late_ones.get(offset) if late_ones else None
             if late is not None:
                 late.beyond_horizon = beyond
-            elif beyond:
-                self.strays.append(Late(trade, offset))
-            elif self._ids.admit(trade.trade_id, traded_at):
+                continue
+            if beyond:
+                if any(series.wants(traded_at) for series in self._series):
+                    self.strays.append(Late(trade, offset))
+                continue
+            start = finest.open_time(traded_at)
+            if ascending is not None:
+                admitted.setdefault(start, []).append(ascending[place])
+            elif not self._ids.admit(trade.trade_id, traded_at):
+                continue
+            if late_ones:
                 self._forget_late_copy(trade)
-                if traded_at >= self._start:
-                    of, places = groups.setdefault(finest.open_time(traded_at), ([], []))
-                    of.append(trade)
-                    places.append(offset)
+            if traded_at >= self._start:
+                of, places = groups.setdefault(start, ([], []))
+                of.append(trade)
+                places.append(offset)
+        self.clock = clock
+        for start, some in admitted.items():
+            self._ids.add_ascending(start, some)
         for start, (of, places) in groups.items():
             partial = fold_trades(of, start, max(places))
             for series in self._series:

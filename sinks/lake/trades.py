@@ -28,6 +28,19 @@ if TYPE_CHECKING:
 _TRADE: Final = TRADES.select(Trade.__struct_fields__)
 
 
+_DAYS_AT_ONCE: Final = 31
+"""Records are counted of so many days in one query."""
+
+
+def _of(symbol: str, start: int, end: int, days: Sequence[int]) -> str:
+    """The condition of a symbol's records of a time, µs. It names the days, so that no other partition is read."""
+    return (
+        f"venue = {text_literal(symbol.partition(':')[0])} "
+        f"AND day BETWEEN {day_literal(days[0])} AND {day_literal(days[-1])} AND symbol = {text_literal(symbol)} "
+        f"AND CAST(traded_at AS BIGINT) >= {start} AND CAST(traded_at AS BIGINT) < {end}"
+    )
+
+
 def note_of(partition: int) -> str:
     """The name under which the table notes how far a partition of the topic has been stored."""
     return f"ashi-trades-{partition}"
@@ -99,22 +112,69 @@ class LakeTrades:
         found = await asyncio.to_thread(lambda: Snapshot(self._table).rows("SELECT DISTINCT symbol FROM trades"))
         return sorted(symbol for (symbol,) in found)
 
-    async def read(self, symbol: str, start: int, end: int) -> AsyncIterator[StoredTrade]:
+    async def snapshot(self) -> Snapshot:
+        """The table as it is now, to read more than once from. Raises StorageError."""
+        return await asyncio.to_thread(Snapshot, self._table)
+
+    async def counts(
+        self, snapshot: Snapshot, symbol: str, start: int, end: int, cell_us: int
+    ) -> AsyncIterator[tuple[int, int]]:
+        """How many records of a symbol there are in each cell of so much time that has some, by `traded_at`.
+
+        Gives (begin of the cell, records) from `start` to `end` (exclusive), in order; times are in µs, and cells begin
+        at multiples of `cell_us`. Only days that the table has cost anything. Raises StorageError.
+        """
+        days = snapshot.days({"venue": symbol.partition(":")[0]}, start // DAY_US, (end - 1) // DAY_US)
+        for place in range(0, len(days), _DAYS_AT_ONCE):
+            some = days[place : place + _DAYS_AT_ONCE]
+            query = (
+                f"SELECT CAST(traded_at AS BIGINT) / {cell_us} AS cell, COUNT(*) FROM trades "  # noqa: S608
+                f"WHERE {_of(symbol, start, end, some)} GROUP BY cell ORDER BY cell"
+            )
+            for cell, count in await asyncio.to_thread(snapshot.rows, query):
+                yield cell * cell_us, count
+
+    async def first(
+        self, snapshot: Snapshot, symbol: str, start: int, end: int
+    ) -> tuple[int, int, frozenset[int]] | None:
+        """Of the records of a symbol in a time: the least `traded_at`, the least `received_at`, and the partitions.
+
+        None when there are none. Raises StorageError.
+        """
+        days = snapshot.days({"venue": symbol.partition(":")[0]}, start // DAY_US, (end - 1) // DAY_US)
+        if not days:
+            return None
+        query = (
+            "SELECT kafka_partition, MIN(CAST(traded_at AS BIGINT)), MIN(CAST(received_at AS BIGINT)) "  # noqa: S608
+            f"FROM trades WHERE {_of(symbol, start, end, days)} GROUP BY kafka_partition"
+        )
+        found = await asyncio.to_thread(snapshot.rows, query)
+        if not found:
+            return None
+        partitions, traded, received = zip(*found, strict=True)
+        return min(traded), min(received), frozenset(partitions)
+
+    async def begins(self, snapshot: Snapshot, partition: int) -> bool:
+        """Whether the first record that the partition of the topic ever had is stored. Raises StorageError."""
+        query = f"SELECT 1 FROM trades WHERE kafka_partition = {partition} AND kafka_offset = 0 LIMIT 1"  # noqa: S608
+        return bool(await asyncio.to_thread(snapshot.rows, query))
+
+    async def read(
+        self, symbol: str, start: int, end: int, snapshot: Snapshot | None = None
+    ) -> AsyncIterator[StoredTrade]:
         """The records of a symbol whose `traded_at` is from `start` (inclusive) to `end` (exclusive), µs.
 
         They come in the order of the topic and as often as they are in it: an ingest that was restarted may have
-        published a trade twice. Raises StorageError.
+        published a trade twice. Of a `snapshot`, or of the table as it is now. Raises StorageError.
         """
-        snapshot = await asyncio.to_thread(Snapshot, self._table)
-        venue = symbol.partition(":")[0]
-        days = snapshot.days({"venue": venue}, start // DAY_US, end // DAY_US)
+        if snapshot is None:
+            snapshot = await self.snapshot()
+        days = snapshot.days({"venue": symbol.partition(":")[0]}, start // DAY_US, end // DAY_US)
         if not days:
             return
         batches = snapshot.batches(
             f"SELECT kafka_partition, kafka_offset, {_TRADE} FROM trades "  # noqa: S608
-            f"WHERE venue = {text_literal(venue)} AND day BETWEEN {day_literal(days[0])} AND {day_literal(days[-1])} "
-            f"AND symbol = {text_literal(symbol)} AND CAST(traded_at AS BIGINT) >= {start} "
-            f"AND CAST(traded_at AS BIGINT) < {end} ORDER BY kafka_partition, kafka_offset"
+            f"WHERE {_of(symbol, start, end, days)} ORDER BY kafka_partition, kafka_offset"
         )
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             for partition, offset, *row in batch:

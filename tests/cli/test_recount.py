@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from decimal import Decimal
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import candles_of, closed, stored, timely, unique
@@ -17,8 +22,12 @@ from aggregate.core.rebuild import Rebuild
 from aggregate.core.recount import Recount, Stretch
 from aggregate.core.row import WindowRules
 from aggregate.core.symbol import SymbolAggregator
+from aggregate.epoch import Epoch
+from ashi.cli.show import format_time
 from ashi.cli.verify.compare import SeriesCheck
 from ashi.contracts import Candle, Timeframe, Trade
+from ashi.contracts.trade import MAX_AHEAD_US
+from ashi.runtime.settings import Settings
 
 MINUTE = 60_000_000
 SYMBOL = "binance:ETHUSDT"
@@ -262,3 +271,144 @@ def test_a_late_trade_that_no_letter_tells_of_is_kept_apart():
     recount = Recount(SYMBOL, TIMEFRAMES, RULES, {})
     recount.add(log, [0, 1, 2])
     assert [stray.offset for stray in recount.strays] == [2]
+
+
+def trade_at(time: int, trade_id: str, symbol: str = SYMBOL) -> Trade:
+    return Trade(symbol, trade_id, Decimal(5), Decimal(1), "buy", time, time, 0)
+
+
+def test_late_trades_that_nothing_told_of_matter_only_within_the_range():
+    begin, end = START + 20 * MINUTE, START + 40 * MINUTE
+    recount = Recount(SYMBOL, TIMEFRAMES[:1], RULES, {}, start=begin, end=end)
+    times = [START + 60 * MINUTE, begin - 1, begin, end - 1, end]
+    recount.add([trade_at(time, str(place)) for place, time in enumerate(times)], list(range(5)))
+    assert [stray.offset for stray in recount.strays] == [2, 3]
+
+
+def test_a_batch_of_ascending_ids_counts_none_that_came_before():
+    recount = Recount(SYMBOL, TIMEFRAMES, RULES, {})
+    recount.add([trade_at(START + place, str(place)) for place in range(5)], list(range(5)))
+    recount.add([trade_at(START + place, str(place)) for place in range(3, 8)], list(range(5, 10)))
+    recount.add([trade_at(START + place, str(place)) for place in range(8, 10)], [10, 11])
+    recount.add([trade_at(START + 3 * MINUTE, "9")], [12])
+    minutes = [stretch for stretch in recount.rest() if stretch.timeframe is TIMEFRAMES[0]]
+    counts = [window.on_time.trade_count for stretch in minutes for window in stretch.windows if window.on_time]
+    assert counts == [10, 1]
+
+
+class Lake:
+    """A lake whose trades are these, with their offsets from `first` on; `queries` are those that read trades."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trades: list[Trade], first: int = 0) -> None:
+        pytest.importorskip("deltalake")
+        from ashi.cli.verify import lake_source
+        from sinks.lake.location import lake_of
+        from sinks.lake.query import Snapshot
+        from sinks.lake.tables import StoredTrade
+        from sinks.lake.trades import LakeTrades
+
+        self._source = lake_source.LakeSource
+        self._url = f"lake:///{tmp_path}/lake"
+        self.notes: list[str] = []
+        self.queries = 0
+        self.unread: dict[int, range] = {}
+        stored = [StoredTrade(0, first + place, trade) for place, trade in enumerate(trades)]
+
+        async def fill() -> None:
+            table = LakeTrades(lake_of(self._url))
+            await table.open_or_make()
+            await table.write(stored)
+            await table.close()
+
+        async def no_letters(*_: object) -> dict[int, Any]:
+            return {}
+
+        async def unread(*_: object) -> dict[int, range]:
+            return self.unread
+
+        real = Snapshot.batches
+
+        def counted(snapshot: Snapshot, query: str) -> Any:
+            self.queries += 1
+            return real(snapshot, query)
+
+        asyncio.run(fill())
+        monkeypatch.setattr(lake_source, "read_letters", no_letters)
+        monkeypatch.setattr(lake_source, "not_durable", unread)
+        monkeypatch.setattr(Snapshot, "batches", counted)
+
+    def read(self, start: int, end: int = 2**63) -> tuple[list[list[str]], list[int]]:
+        """The ids of each batch, and where the parts begin."""
+        epoch = Epoch(0, NAMES, RULES.lateness_us, RULES.horizon_us, 1_440)
+        source = self._source(
+            Settings.from_environment({}),
+            self._url,
+            epoch=epoch,
+            partitions=1,
+            symbols=[],
+            start=start,
+            end=end,
+            say=self.notes.append,
+        )
+
+        async def found() -> tuple[list[list[str]], list[int]]:
+            ids, begins = [], []
+            async for part in source.parts():
+                begins.append(part.begins_at)
+                ids += [[trade.trade_id for trade in batch.trades] async for batch in part.batches]
+            return ids, begins
+
+        return asyncio.run(found())
+
+
+def test_years_without_trades_in_a_lake_cost_nothing(tmp_path, monkeypatch):
+    day = 1_440 * MINUTE
+    lake = Lake(tmp_path, monkeypatch, [trade_at(START + place * day, str(place)) for place in (0, 300, 301)])
+    ids, _ = lake.read(START - 1_000 * day)
+    assert ids == [["0", "300", "301"]]
+    assert lake.queries < 10
+
+
+def test_trades_of_a_lake_are_read_in_pieces_each_once_whatever_their_size(tmp_path, monkeypatch):
+    from ashi.cli.verify import lake_source
+
+    rng = random.Random(1)
+    times = sorted(START + rng.randint(0, 300 * MINUTE) for _ in range(2_000))
+    log = [trade_at(time, str(place)) for place, time in enumerate(times)]
+    copies = [msgspec.structs.replace(log[place], traded_at=times[place] - 900_000) for place in range(5, 2_000, 7)]
+    lake = Lake(tmp_path, monkeypatch, [*log, *copies])
+    whole, _ = lake.read(START)
+    monkeypatch.setattr(lake_source, "TRADES_AT_ONCE", 150)
+    pieces, _ = lake.read(START)
+    assert len(pieces) > 10
+    assert max(map(len, pieces)) <= 150
+    assert [name for piece in pieces for name in piece] == [name for batch in whole for name in batch]
+    assert [name for batch in whole for name in batch] == [str(place) for place in range(2_000)]
+
+
+def test_what_the_workers_have_not_made_durable_is_not_read_of_a_lake_either(tmp_path, monkeypatch):
+    lake = Lake(tmp_path, monkeypatch, [trade_at(START + place, str(place)) for place in range(9)])
+    lake.unread = {0: range(4, 7), 1: range(9)}
+    ids, _ = lake.read(START)
+    assert ids == [["0", "1", "2", "3", "7", "8"]], "beyond the log's end are records of a topic made anew since"
+
+
+def test_a_lake_that_has_the_first_record_of_a_partition_lacks_nothing_before_it(tmp_path, monkeypatch):
+    log = [trade_at(START + place * MINUTE, str(place)) for place in range(10)]
+    lake = Lake(tmp_path, monkeypatch, log)
+    assert lake.read(START)[1] == [0]
+    assert lake.notes == []
+
+
+def test_a_lake_that_begins_within_a_partition_may_lack_trades_and_it_is_said(tmp_path, monkeypatch):
+    log = [trade_at(START + place * MINUTE, str(place)) for place in range(30)]
+    lake = Lake(tmp_path, monkeypatch, log, first=7)
+    (begins_at,) = lake.read(START)[1]
+    assert begins_at == START + MAX_AHEAD_US
+    (note,) = lake.notes
+    assert note == (
+        f"windows of {SYMBOL} before {format_time(begins_at)} are left out: the lake may lack trades of them"
+    )
+    lake.notes.clear()
+    assert lake.read(START + 20 * MINUTE)[1] == [START + 10 * MINUTE + MAX_AHEAD_US]
+    assert lake.notes == [], "the range begins later"

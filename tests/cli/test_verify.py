@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import signal
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
+import msgspec
 import pytest
-from verifying import ETH, SYMBOLS, as_json, change, expire, iso, live, publish, reached, recorded, some_trades, store
+from verifying import (
+    ETH,
+    SYMBOLS,
+    as_json,
+    change,
+    expire,
+    iso,
+    live,
+    publish,
+    reached,
+    recorded,
+    some_trades,
+    span,
+    store,
+)
 
+from aggregate.core.rowcodec import Marker, encode
 from ashi.cli.main import main
+from ashi.cli.verify import sources
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
 from ashi.recordings import BUNDLED
+from ashi.runtime.settings import Settings
 from sinks.worker import sink_group
 
 
@@ -113,8 +134,12 @@ def test_a_recording_that_is_cut_is_compared_as_far_as_it_goes(tmp_path, capsys)
         (["--trades", "--recording", f"binance={BUNDLED['binance'][0]}", "--timeframe", "2m"], "no candles of 2m"),
         (
             ["--trades", "--recording", f"binance={BUNDLED['binance'][0]}", "--symbol", "binance:X"],
-            "nothing to compare",
+            "there are no candles of binance:X in the store, and no trades of it",
         ),
+        (["--trades", "--symbol", "ETHUSDT"], "'ETHUSDT' has no venue: write venue:MARKET"),
+        (["--trades", "--from", "2024-08-09", "--to", "2024-08-08"], "--from must be before --to"),
+        (["--klines", "binance", "--symbol", "binance:NOPE"], "there are no candles of binance:NOPE in the store"),
+        (["--klines", "binance", "--symbol", "ETHUSDT"], "'ETHUSDT' has no venue: write venue:MARKET"),
     ],
 )
 def test_wrong_usage_says_what_is_wrong(tmp_path, capsys, arguments, message):
@@ -163,8 +188,9 @@ def test_topics_explain_what_came_too_late_and_wrong_rows_are_found(kafka_settin
     begin = max(trade.traded_at for trade in log)
     asyncio.run(publish(kafka_settings, some_trades(2_000, seed=8, begin=begin)))
     asyncio.run(reached(kafka_settings, AGGREGATE_APP, TRADES))
-    status, out, _ = ashi("verify", url, "--trades", "--json", "--from", iso(last + 1))
+    status, out, err = ashi("verify", url, "--trades", "--json", "--from", iso(last + 1))
     assert status == 1
+    assert f"waiting for group {sink_group('sqlite')}, which has " in err
     assert any("still to store" in note for note in as_json(out)[1]["notes"])
 
 
@@ -204,6 +230,9 @@ def test_letters_of_an_earlier_epoch_with_a_shorter_horizon_are_no_reason_to_dif
     longer = {"ASHI_CORRECTION_HORIZON": "7m"}
     done = start_stage("aggregate", "reconfigure", **longer)
     assert done.process.wait(40) == 0, done.log.read_text()
+    # What the group has committed is still of the epoch before.
+    status, _, err = ashi("verify", store(tmp_path, []), "--trades")
+    assert (status, "made anything of topic trades durable in epoch 1" in err) == (2, True)
     start_stage("aggregate", **longer)
     start_stage("sink", "sqlite", ASHI_STORAGE=url)
     more = some_trades(500, seed=11, begin=max(trade.traded_at for trade in log))
@@ -219,5 +248,69 @@ def test_letters_of_an_earlier_epoch_with_a_shorter_horizon_are_no_reason_to_dif
 @pytest.mark.kafka
 def test_without_workers_ever_there_is_nothing_to_compare(kafka_settings, ashi, tmp_path):
     status, _, err = ashi("verify", store(tmp_path, []), "--trades")
-    assert status == 1
+    assert status == 2
     assert "no aggregate worker has ever run" in err
+
+
+def test_how_far_the_state_has_come_is_told_by_the_newest_marker_of_its_epoch(monkeypatch):
+    def record(partition: int, key: bytes, marker: Marker | None) -> SimpleNamespace:
+        return SimpleNamespace(partition=partition, key=key, value=None if marker is None else encode(marker))
+
+    async def records(_: object, topic: str) -> AsyncIterator[SimpleNamespace]:
+        assert topic == "ashi-aggregate-markers-changelog"
+        yield record(0, b"0", Marker(900, epoch=1))
+        yield record(1, b"1", Marker(700, epoch=1))
+        yield record(0, b"0", Marker(50, epoch=2))
+        yield record(0, b"0", Marker(40, epoch=2))  # of a worker that was declared dead
+        yield record(2, b"2", Marker(-1, epoch=2))
+        yield record(2, b"2", None)
+
+    monkeypatch.setattr(sources, "read_topic", records)
+    assert asyncio.run(sources.durable_ends(Settings.from_environment({}), 2)) == {0: 51, 2: 0}
+
+
+def test_a_store_that_is_not_there_and_a_kafka_out_of_reach_are_no_difference(tmp_path, capsys, monkeypatch):
+    assert main(["verify", f"sqlite:///{tmp_path}/none.db", "--klines", "binance"]) == 2
+    path = BUNDLED["binance"][0]
+    assert verify_recordings(f"sqlite:///{tmp_path}/none.db", path) == 2
+    monkeypatch.setenv("ASHI_KAFKA_BOOTSTRAP", "127.0.0.1:1")
+    capsys.readouterr()
+    assert main(["verify", store(tmp_path, []), "--trades"]) == 2
+    assert "cannot reach Kafka at 127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_frames_that_cannot_be_read_as_that_venue_are_counted_and_the_first_is_named(tmp_path, capsys):
+    path = BUNDLED["binance"][0]
+    url = store(tmp_path, live(recorded("binance", [path])))
+    assert verify_recordings(url, path, venue="bitflyer") == 2
+    err = capsys.readouterr().err
+    assert "nothing to compare" in err
+    assert f"frames of {path} cannot be read as bitflyer, the first in line 1 (" in err
+    spoiled = tmp_path / "spoiled"
+    spoiled.write_bytes(gzip.decompress(path.read_bytes()) + b"1723161255343000000 {nothing}\nno time\n")
+    assert verify_recordings(url, spoiled) == 0
+    (note,) = as_json(capsys.readouterr().out)[1]["notes"]
+    assert note.startswith(f"2 frames of {spoiled} cannot be read as binance, the first in line ")
+
+
+def test_rows_are_sorted_and_say_the_reason_once_for_each_candle(tmp_path, capsys):
+    paths = BUNDLED["binance"]
+    url = store(tmp_path, live(recorded("binance", paths)))
+    change(url, "UPDATE candles SET trade_count = 1, high = '1'")
+    assert main(["verify", url, "--trades", *[f"--recording=binance={path}" for path in paths]]) == 1
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:-1]]
+    assert [line[1] for line in lines] == sorted([line[1] for line in lines], key=["1m", "5m", "1h"].index)
+    of_minutes = [(line[2], line[3]) for line in lines if line[1] == "1m"]
+    assert of_minutes == sorted(of_minutes)
+    assert {line[4]: len(line) > 7 for line in lines} == {"high": True, "trade_count": False}
+
+
+def test_one_of_a_thing_is_no_plural(tmp_path, capsys):
+    path = BUNDLED["binance"][0]
+    one = [candle for candle in live(recorded("binance", [path])) if candle.timeframe == "1m"][2]
+    url = store(tmp_path, [one, msgspec.structs.replace(one, symbol="gmo:BTC_JPY")])
+    options = ["--recording", f"binance={path}", "--timeframe", "1m", *span(one.open_time, one.close_time)]
+    assert main(["verify", url, "--trades", *options]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.endswith("1 candle compared: 0 differ, 0 differ as explained\n")
+    assert "note: 1 stored series has no whole window with trades to compare with: 1m of gmo:BTC_JPY" in printed.err

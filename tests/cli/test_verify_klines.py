@@ -153,6 +153,7 @@ def test_windows_that_only_one_of_the_two_has_are_named(tmp_path, capsys, trades
         (opened[3], "candle", False),
         (opened[5], "candle", False),
     ]
+    assert found[1]["why"] == "the file has none of this time"
 
 
 @pytest.mark.parametrize(
@@ -187,6 +188,8 @@ def test_a_file_whose_symbol_is_not_clear_asks_for_it(tmp_path, capsys, trades):
     assert main(["verify", url, "--klines", str(path), "--symbol", "binance-usdm:ETHUSDT"]) == 0
     assert main(["verify", url, "--klines", str(tmp_path / "none.csv"), "--symbol", ETH]) == 2
     assert "cannot be read" in capsys.readouterr().err
+    assert main(["verify", url, "--klines", str(path), "--symbol", ETH, "--timeframe", "5m"]) == 2
+    assert f"{path} has klines of 1m" in capsys.readouterr().err
 
 
 @contextmanager
@@ -254,9 +257,14 @@ def test_rest_that_fails_for_a_moment_is_asked_again_and_an_error_is_told(tmp_pa
         monkeypatch.setenv("ASHI_REST_URL", address)
         assert main(["verify", url, "--klines", "binance", "--timeframe", "1m"]) == 0
         assert len(seen) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"binance does not answer (binance: GET {address}/api/v3/klines failed: HTTP 503")
+        assert line.endswith("), trying again for up to 5m")
         failures.append(400)
-        assert main(["verify", url, "--klines", "binance", "--timeframe", "1m"]) == 1
-    assert "GET http://127.0.0.1" in capsys.readouterr().err
+        assert main(["verify", url, "--klines", "binance", "--timeframe", "1m"]) == 2, "nothing was compared"
+    err = capsys.readouterr().err
+    assert "GET http://127.0.0.1" in err
+    assert "trying again" not in err
 
 
 def gmo_answer(trades: list[Trade], *, doubled: bool = False) -> Any:

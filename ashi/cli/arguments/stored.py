@@ -43,7 +43,8 @@ def add_verify(group: Group) -> None:
         "  ashi verify sqlite:///candles.db --trades --recording binance=monday.txt.gz\n"
         "  ashi verify sqlite:///candles.db --klines BTCUSDT-1m-2026-11-01.zip\n"
         "  ashi verify postgresql://ashi@db/market --klines binance --from 2026-11-01 --to 2026-11-02\n\n"
-        "Exit status: 0 when all is equal or the difference is explained, 1 when not (docs/verify.md).",
+        "Exit status: 0 when all is equal or the difference is explained, 1 when not, 2 when nothing could be\n"
+        "compared (docs/verify.md).",
     )
     parser.add_argument(
         "store",

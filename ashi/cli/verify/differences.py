@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ashi.cli.show import format_time
 from ashi.contracts.candle import Candle
 from ashi.contracts.decimals import format_decimal
+from ashi.contracts.timeframe import Timeframe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,7 +63,12 @@ def text_of(value: Decimal | str | int | None) -> str:
 
 def trades_text(count: int) -> str:
     """`1 trade`, `2 trades`."""
-    return f"{count:,} trade" if count == 1 else f"{count:,} trades"
+    return count_text(count, "trade")
+
+
+def count_text(count: int, thing: str) -> str:
+    """`1 candle`, `2,000 candles`."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def field_differences(stored: Candle, expected: Candle, why: str, *, explained: bool) -> Iterator[Difference]:
@@ -104,12 +110,18 @@ class Report:
             explained = explained and one.explained
             if self._json:
                 print(json.dumps(one._asdict()))
-            elif len(self._shown) < SHOWN:
-                self._shown.append(one)
             else:
-                self._hidden += 1
+                self._shown.append(one)
+        if len(self._shown) > 20 * SHOWN:
+            self._keep_first()
         if some:
             self.counts["explained" if explained else "different"] += 1
+
+    def _keep_first(self) -> None:
+        """Partitions come one after the other: only in the end is it known which rows are the first."""
+        self._shown.sort(key=_place)
+        self._hidden += len(self._shown[SHOWN:])
+        del self._shown[SHOWN:]
 
     def note(self, sentence: str) -> None:
         """Something that whoever reads the result must know."""
@@ -123,6 +135,7 @@ class Report:
         if self._json:
             print(json.dumps({"summary": {**counts, "notes": self.notes, "equal": not status}}))
             return status
+        self._keep_first()
         if self._shown:
             show_differences(self._console, self._shown, self._expected)
         if self._hidden:
@@ -131,30 +144,40 @@ class Report:
             print(f"note: {sentence}", file=sys.stderr)
         not_yet = f", {counts['open']:,} still open or not final" if counts["open"] else ""
         print(
-            f"{counts['compared']:,} candles compared: {counts['different']:,} differ, "
-            f"{counts['explained']:,} differ as explained{not_yet}"
+            f"{count_text(counts['compared'], 'candle')} compared: {_differ(counts['different'])}, "
+            f"{_differ(counts['explained'])} as explained{not_yet}"
         )
         return status
+
+
+def _differ(count: int) -> str:
+    return f"{count:,} differs" if count == 1 else f"{count:,} differ"
+
+
+def _place(one: Difference) -> tuple[str, int, int]:
+    """Where a row stands: those of one candle, which come in the order of its fields, stay together."""
+    return one.symbol, Timeframe.parse(one.timeframe).length_us, one.open_time
 
 
 def show_differences(
     console: Console, differences: Iterable[Difference], expected: str, stored: str = "stored"
 ) -> None:
-    """Print them as a table in plain lines; `expected` and `stored` head the two values."""
-    header = ("symbol", "timeframe", "open time (UTC)", "field", stored, expected, "why")
-    rows = [
-        (
-            one.symbol,
-            one.timeframe,
-            format_time(one.open_time),
-            one.field,
-            one.stored,
-            one.expected,
-            f"explained: {one.why}" if one.explained else one.why,
-        )
-        for one in differences
-    ]
-    widths = [max(len(row[place]) for row in (header, *rows)) for place in range(len(header) - 1)]
+    """Print them as a table in plain lines; `expected` and `stored` head the two values.
+
+    What may be the reason stands once for each candle, and only where there is any.
+    """
+    header: tuple[str, ...] = ("symbol", "timeframe", "open time (UTC)", "field", stored, expected, "why")
+    rows: list[tuple[str, ...]] = []
+    before: tuple[object, ...] = ()
+    for one in differences:
+        why = f"explained: {one.why}" if one.explained else one.why
+        reason = (one.symbol, one.timeframe, one.open_time, why)
+        cells = (one.symbol, one.timeframe, format_time(one.open_time), one.field, one.stored, one.expected)
+        rows.append((*cells, "" if reason == before else why))
+        before = reason
+    if not any(row[-1] for row in rows):
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    widths = [max(len(row[place]) for row in (header, *rows)) for place in range(len(header))]
     for row in (header, *rows):
-        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
-        console.out("  ".join([*cells, row[-1]]).rstrip(), highlight=False)
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        console.out(line.rstrip(), highlight=False)

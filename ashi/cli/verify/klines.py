@@ -5,45 +5,32 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import sys
 import time
 import zipfile
-from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ashi.cli.verify.differences import NONE, WHOLE, Difference, Report, text_of, trades_text
+from ashi.cli.verify.asked import check_asked, not_compared
+from ashi.cli.verify.differences import Report
+from ashi.cli.verify.kline_check import open_check
 from ashi.contracts.errors import ContractError, UsageError, VenueError
 from ashi.contracts.timeframe import Timeframe
+from ashi.runtime.parsers import format_duration
 from ingest.live.policy import Backoff
 from ingest.live.rest import Rest, RestError
 from ingest.venues import LIVE_VENUES
 from ingest.venues.klines import KLINE_VENUES, Kline, has_klines, kline_pages, read_binance_row, read_klines
-from sinks.protocol import overlaps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ashi.cli.verify.trades import VerifyOptions
-    from ashi.contracts.candle import Candle
-    from ashi.contracts.feed import FeedGap
     from ashi.runtime.settings import Settings
     from ingest.venues.klines import Page
     from sinks.protocol import CandleReader
 
-FIELDS: Final = (
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "quote_volume",
-    "trade_count",
-    "taker_buy_volume",
-    "taker_buy_quote_volume",
-)
-PRODUCTS: Final = {"quote_volume", "taker_buy_quote_volume"}
-"""Sums of price * size, which has more digits than a venue shows: it rounds each, or the sum."""
 ROWS_AT_ONCE: Final = 1_000
 _FILES: Final = (".csv", ".zip")
 
@@ -51,22 +38,33 @@ _FILES: Final = (".csv", ".zip")
 async def verify_klines(settings: Settings, options: VerifyOptions, source: str) -> int:
     """Compare and print; the exit status: 0 when all is equal or explained, else 1. `source`: a file, or a venue.
 
-    Raises UsageError when there is nothing to compare, StorageError, VenueError.
+    Raises UsageError when there is nothing to compare, NotComparedError when something is out of reach.
     """
     from rich.console import Console
 
     from sinks.registry import open_reader
 
+    check_asked(options.symbols, options.start, options.end)
     report = Report(Console(), expected="kline", as_json=options.json)
-    async with open_reader(options.storage) as reader:
-        series = [one for one in await reader.series() if options.wants(*one)]
-        if source.lower().endswith(_FILES) or "/" in source:
-            await _verify_file(Path(source), reader, options, series, report)
-        else:
-            await _verify_venue(settings, source, reader, options, series=series, report=report)
+    with not_compared():
+        async with open_reader(options.storage) as reader:
+            stored = await reader.series()
+            _check_stored(options, stored)
+            series = [one for one in stored if options.wants(*one)]
+            if source.lower().endswith(_FILES) or "/" in source:
+                await _verify_file(Path(source), reader, options, series, report)
+            else:
+                await _verify_venue(settings, source, reader, options, series=series, report=report)
     if not report.counts["compared"]:
-        raise UsageError(f"there is nothing to compare: {source} and the store have no candles of the same time")
+        nothing = f"there is nothing to compare: {source} and the store have no candles of the same time"
+        raise UsageError(". ".join([nothing, *report.notes]))
     return report.finish()
+
+
+def _check_stored(options: VerifyOptions, stored: Sequence[tuple[str, str]]) -> None:
+    for symbol in options.symbols:
+        if symbol not in (of for of, _ in stored):
+            raise UsageError(f"there are no candles of {symbol} in the store: correct --symbol")
 
 
 async def _verify_file(
@@ -77,7 +75,11 @@ async def _verify_file(
     if first is None:
         raise UsageError(f"{path} has no klines")
     timeframe = _timeframe_of(path, first)
-    check = await _open_check(reader, _symbol_of(path, timeframe, series), timeframe, options, report)
+    if options.timeframes and str(timeframe) not in options.timeframes:
+        raise UsageError(f"{path} has klines of {timeframe}: correct --timeframe, or name another file")
+    check = await open_check(
+        reader, _symbol_of(path, timeframe, series), timeframe, options, report, has="the file has"
+    )
     some = [first, *islice(rows, ROWS_AT_ONCE - 1)]
     while some:
         await check.compare(some, some[0].open_time, some[-1].open_time + 1)
@@ -158,7 +160,7 @@ async def _verify_venue(
             if not has_klines(venue, timeframe):
                 report.note(f"{venue} publishes no klines of the same windows as {name}")
                 continue
-            check = await _open_check(reader, symbol, timeframe, options, report)
+            check = await open_check(reader, symbol, timeframe, options, report, has="the exchange publishes")
             for page in kline_pages(venue, market, timeframe, check.start, check.end):
                 klines = await _ask(rest, page, venue, timeframe, settings.repair_patience_us / 1e6)
                 within = [kline for kline in klines if page.start <= kline.open_time < page.end]
@@ -169,6 +171,7 @@ async def _ask(rest: Rest, page: Page, venue: str, timeframe: Timeframe, patienc
     """Ask until there is an answer, for as long as a repair would."""
     backoff = Backoff()
     give_up_s = time.monotonic() + patience_s
+    told = False
     while True:
         try:
             return read_klines(venue, timeframe, (await rest.get(page.request)).body)
@@ -180,117 +183,8 @@ async def _ask(rest: Rest, page: Page, venue: str, timeframe: Timeframe, patienc
             wait_s = max(error.retry_after_s, backoff.next_s())
             if time.monotonic() + wait_s > give_up_s:
                 raise
+            if not told:
+                told = True
+                patience = format_duration(round(patience_s * 1e6))
+                print(f"{venue} does not answer ({error}), trying again for up to {patience}", file=sys.stderr)
         await asyncio.sleep(wait_s)
-
-
-async def _open_check(
-    reader: CandleReader, symbol: str, timeframe: Timeframe, options: VerifyOptions, report: Report
-) -> KlineCheck:
-    """A check of what is stored of a series, from its first candle to its last."""
-    name = str(timeframe)
-    first = await anext(reader.read(symbol, name), None)
-    last = [candle async for candle in reader.read(symbol, name, limit=1)]
-    assert first is not None  # noqa: S101  (the store has told of the series)
-    start, end = max(options.start, first.open_time), min(options.end, last[-1].open_time + 1)
-    gaps = await reader.gaps(symbol, start, end + timeframe.length_us)
-    unrepaired = [gap for gap in gaps if gap.state != "repaired"]
-    return KlineCheck(reader, symbol, timeframe, report, first=first.open_time, bounds=(start, end), gaps=unrepaired)
-
-
-class KlineCheck:
-    """Compares one stored series with klines. `start` and `end` (exclusive), µs: what of it is compared."""
-
-    def __init__(
-        self,
-        reader: CandleReader,
-        symbol: str,
-        timeframe: Timeframe,
-        report: Report,
-        *,
-        first: int,
-        bounds: tuple[int, int],
-        gaps: Sequence[FeedGap],
-    ) -> None:
-        """`first`: open time of the first candle stored at all, µs. `gaps`: of the symbol's feed, not repaired."""
-        self._reader = reader
-        self._symbol = symbol
-        self._venue = symbol.partition(":")[0]
-        self._timeframe = timeframe
-        self._report = report
-        self._first = first
-        self.start, self.end = bounds
-        self._gaps = gaps
-
-    async def compare(self, klines: Sequence[Kline], start: int, end: int) -> None:
-        """Compare the klines of a time, all there are of it, with the candles stored of it."""
-        start, end = max(start, self.start), min(end, self.end)
-        if start >= end:
-            return
-        candles = self._reader.read(self._symbol, str(self._timeframe), start=start, end=end)
-        stored = {candle.open_time: candle async for candle in candles}
-        units = {name: _unit([getattr(kline, name) for kline in klines]) for name in PRODUCTS}
-        published = {kline.open_time: kline for kline in klines if start <= kline.open_time < end}
-        for open_time in sorted({*stored, *published}):
-            found = list(self._check(open_time, stored.get(open_time), published.get(open_time), units))
-            self._report.counts["compared"] += 1
-            self._report.add(self._excused(found, open_time))
-
-    def _check(
-        self, open_time: int, candle: Candle | None, kline: Kline | None, units: Mapping[str, Decimal]
-    ) -> Iterator[Difference]:
-        if kline is None:
-            if candle is not None and candle.trade_count:
-                count = trades_text(candle.trade_count)
-                yield self._difference(open_time, WHOLE, count, NONE, "the exchange publishes none of this time")
-        elif candle is None:
-            if kline.volume:
-                yield self._difference(open_time, WHOLE, NONE, f"volume {kline.volume}", "the store does not have it")
-        elif candle.trade_count or kline.volume:  # a venue may fill quiet times in another way than with the close
-            yield from self._fields(candle, kline, units)
-
-    def _fields(self, candle: Candle, kline: Kline, units: Mapping[str, Decimal]) -> Iterator[Difference]:
-        for name in FIELDS:
-            mine, other = getattr(candle, name), getattr(kline, name)
-            if other is None or mine == other:
-                continue
-            why, explained = self._reason(candle, kline), False
-            if name in PRODUCTS and abs(mine - other) <= candle.trade_count * units[name]:
-                why, explained = "the kline is rounded, to so many digits of each trade", True
-            elif self._venue == "gmo" and name == "volume" and other == 2 * mine:
-                why, explained = "GMO counts every execution twice here, for the buyer and for the seller", True
-            yield self._difference(candle.open_time, name, text_of(mine), text_of(other), why, explained=explained)
-
-    def _reason(self, candle: Candle, kline: Kline) -> str:
-        mine, other = (candle.volume, kline.volume)
-        if kline.trade_count is not None and kline.trade_count != candle.trade_count:
-            mine, other = (candle.trade_count, kline.trade_count)  # type: ignore[assignment]
-        if mine < other:
-            return "trades were not received, or came too late (`ashi verify --trades` tells which)"
-        if mine > other and self._venue == "binance-usdm":
-            return (
-                "trades that are not MARKET (insurance fund, auto-deleveraging) count in no kline; older recordings do "
-                "not tell them apart"
-            )
-        return ""
-
-    def _excused(self, found: list[Difference], open_time: int) -> list[Difference]:
-        close_time = open_time + self._timeframe.length_us
-        why = None
-        if open_time == self._first:
-            why = "the first candle of the store: its trades are there only from some time in it on"
-        elif any(overlaps(gap, open_time, close_time) for gap in self._gaps):
-            why = "the feed was interrupted, and what was missed was not got"
-        return (
-            found if why is None else [one if one.explained else one._replace(why=why, explained=True) for one in found]
-        )
-
-    def _difference(
-        self, open_time: int, field: str, stored: str, kline: str, why: str, *, explained: bool = False
-    ) -> Difference:
-        return Difference(self._symbol, str(self._timeframe), open_time, field, stored, kline, why, explained=explained)
-
-
-def _unit(values: Sequence[Decimal | None]) -> Decimal:
-    """One in the last place that any of these shows; venues pad with zeros, spreadsheets cut them off."""
-    places = [-int(value.as_tuple().exponent) for value in values if value is not None]
-    return Decimal(1).scaleb(-max([0, *places]))

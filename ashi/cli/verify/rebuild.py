@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Final
 from aggregate.core.rebuild import Rebuild
 from aggregate.epoch import claim_rebuild, last_rebuild, require_epoch
 from ashi.cli.show import format_time
+from ashi.cli.verify.asked import check_asked
 from ashi.cli.verify.differences import (
     NONE,
     SHOWN,
     WHOLE,
     Difference,
+    count_text,
     field_differences,
     same_content,
     show_differences,
@@ -25,7 +27,7 @@ from ashi.cli.verify.differences import (
 )
 from ashi.cli.verify.sources import MARGIN_US, TopicTrades, count
 from ashi.contracts.candle import CANDLE_SCHEMA, decode_candle, encode_candle
-from ashi.contracts.errors import ContractError
+from ashi.contracts.errors import ContractError, UsageError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
 from ashi.runtime.deadletter import message_headers
@@ -76,14 +78,17 @@ class Plan:
     looked_at: int = 0
     richer: list[Key] = field(default_factory=list)
     strays: list[Late] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
     not_final: bool = False
 
 
 async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
     """Rebuild, publish, and say what was done; the exit status.
 
-    Raises StateError when a new state or another rebuild came in between, BrokerError when Kafka is out of reach.
+    Raises UsageError when there are no trades of a symbol, StateError when a new state or another rebuild came in
+    between, BrokerError when Kafka is out of reach.
     """
+    check_asked(options.symbols, options.start, options.end)
     await require_topics(settings, [TRADES, TRADES_LATE, CANDLES])
     epoch = await require_epoch(settings)
     last = await last_rebuild(settings)
@@ -93,6 +98,13 @@ async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
     number = max(epoch.epoch, last) + 1
     planner = _Planner(settings, options, rules=epoch.rules(), timeframes=timeframes, number=number, counts=counts)
     plan = await planner.plan(source)
+    unknown = [symbol for symbol in options.symbols if symbol not in plan.seen]
+    if unknown:
+        where = f"topic {TRADES}" if options.lake is None else "the lake"
+        raise UsageError(
+            f"there are no trades of {unknown[0]} in {where} from {format_time(options.start)} on: correct --symbol"
+            + (", or take trades that the topic no longer has from a lake (--trades)" if options.lake is None else "")
+        )
     _show(plan, options)
     if plan.changes and not options.dry_run:
         await claim_rebuild(settings, epoch, last, options.start, options.end)
@@ -119,6 +131,7 @@ async def _open_source(settings: Settings, options: RebuildOptions, epoch: Epoch
         symbols=options.symbols,
         start=options.start,
         end=options.end,
+        say=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
     )
 
 
@@ -165,6 +178,7 @@ class _Planner:
             end=options.end,
             symbols=options.symbols,
             strays=plan.strays,
+            seen=plan.seen,
         ):
             if not stretch.settled:
                 plan.not_final = True
@@ -218,7 +232,8 @@ def _show(plan: Plan, options: RebuildOptions) -> None:
     from rich.console import Console
 
     rows: list[Difference] = []
-    for before, candle in plan.changes[:SHOWN]:
+    changes = sorted(plan.changes, key=lambda change: _place(change[1]))
+    for before, candle in changes[:SHOWN]:
         if before is not None:
             rows += field_differences(before, candle, "", explained=False)
         else:
@@ -227,13 +242,13 @@ def _show(plan: Plan, options: RebuildOptions) -> None:
     if rows:
         show_differences(Console(), rows, "rebuilt", stored="published")
     if len(plan.changes) > SHOWN:
-        print(f"and {len(plan.changes) - SHOWN:,} more candles", file=sys.stderr)
+        print(f"and {count_text(len(plan.changes) - SHOWN, 'more candle')}", file=sys.stderr)
     if plan.richer:
-        print(f"{_some(plan.richer)} have more trades than were found, and are left as they are", file=sys.stderr)
+        print(f"{_some(plan.richer)} more trades than were found: left as published", file=sys.stderr)
     if plan.strays:
         print(
-            f"{len(plan.strays)} trades came too late and topic {TRADES_LATE} lacks them, the first at offset "
-            f"{plan.strays[0].offset} of {plan.strays[0].trade.symbol}: their windows are left as they are",
+            f"{trades_text(len(plan.strays))} came too late and not in topic {TRADES_LATE}, the first at offset "
+            f"{plan.strays[0].offset} of {plan.strays[0].trade.symbol}: windows with such trades are left as they are",
             file=sys.stderr,
         )
     if plan.not_final:
@@ -242,7 +257,12 @@ def _show(plan: Plan, options: RebuildOptions) -> None:
 
 def _some(keys: Sequence[Key]) -> str:
     symbol, timeframe, open_time = keys[0]
-    return f"{len(keys):,} candles, such as {timeframe} of {symbol} at {format_time(open_time)},"
+    one = f"{timeframe} of {symbol} at {format_time(open_time)}"
+    return f"1 candle, {one}, has" if len(keys) == 1 else f"{len(keys):,} candles, such as {one}, have"
+
+
+def _place(candle: Candle) -> tuple[str, int, int]:
+    return candle.symbol, candle.close_time - candle.open_time, candle.open_time
 
 
 async def _publish(settings: Settings, candles: Sequence[Candle]) -> None:

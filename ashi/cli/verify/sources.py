@@ -1,29 +1,30 @@
-"""Where trades that are to be counted again come from: topic `trades` with topic `trades.late`, or recordings."""
+"""Where trades that are to be counted again come from: topic `trades` with topic `trades.late`."""
 
 from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from aggregate.chunk import Chunk, ChunkDecoder
 from aggregate.core.recount import Recount
-from aggregate.core.row import edge_of, is_late
-from ashi.contracts.errors import RecordingError, StateError
-from ashi.contracts.topics import AGGREGATE_APP, TRADES, TRADES_LATE
+from aggregate.core.row import edge_of
+from aggregate.core.rowcodec import decode_marker
+from aggregate.state import marker_key
+from ashi.contracts.errors import StateError
+from ashi.contracts.topics import MARKERS_TABLE, TRADES, TRADES_LATE, changelog_topic
 from ashi.contracts.trade import MAX_AHEAD_US, decode_trade
 from ashi.runtime.kafka import partition_of, read_topic
-from ashi.runtime.offsets import begin_offsets, committed_offsets, end_offsets, offsets_at
+from ashi.runtime.offsets import begin_offsets, end_offsets, offsets_at
 from ashi.runtime.stretches import read_at, read_between
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from aggregate.core.recount import Late, Stretch
     from aggregate.core.row import WindowRules
+    from aggregate.core.rowcodec import Marker
     from aggregate.epoch import Epoch
     from ashi.contracts.timeframe import Timeframe
     from ashi.contracts.trade import Trade
@@ -31,11 +32,9 @@ if TYPE_CHECKING:
 
 WINDOWS_AT_ONCE: Final = 200
 """A series is looked at so many windows at a time: a look into the store costs more than a window."""
-TRADES_AT_ONCE: Final = 5_000
 MARGIN_US: Final = 600_000_000
 """A trade is appended to the log after it was made, but for clocks that differ (MAX_AHEAD_US and the broker's)."""
 END_OF_TIME: Final = 2**63
-
 
 _NONE: Final[Mapping[int, Trade]] = MappingProxyType({})
 
@@ -83,15 +82,18 @@ async def count(
     end: int,
     symbols: Collection[str] = (),
     strays: list[Late],
+    seen: set[str],
 ) -> AsyncIterator[tuple[Recount, Stretch]]:
     """Count the windows of a part that begin in [start, end), µs, and are whole: stretch by stretch of each series.
 
-    `symbols`: only these, all if empty. Late trades that nothing had told of are added to `strays`.
+    `symbols`: only these, all if empty. Late trades of these windows that nothing had told of are added to `strays`,
+    the symbols that have trades to `seen`.
     """
     counts: dict[str, Recount] = {}
     async for symbol, trades, offsets, told_late in part.batches:
         if symbols and symbol not in symbols:
             continue
+        seen.add(symbol)
         recount = counts.get(symbol)
         if recount is None:
             late = part.late.get(symbol, {})
@@ -115,7 +117,7 @@ async def count(
 class TopicTrades:
     """Topic `trades`, from where the state of the current epoch begins to where its workers have come.
 
-    What they have not aggregated and committed yet is left out, so nothing is missed that is only still to come.
+    What they have not aggregated and made durable yet is left out, so nothing is missed that is only still to come.
     """
 
     def __init__(self, settings: Settings, epoch: Epoch, partitions: int, symbols: Collection[str], start: int) -> None:
@@ -139,11 +141,19 @@ class TopicTrades:
     async def parts(self) -> AsyncIterator[Part]:
         """One for each partition. Call `prepare` first."""
         settings, begin, end = self._settings, self._begin, self._end
-        letters = await read_letters(settings, self._symbols, self._start)
         home = {partition_of(symbol.encode(), self._partitions) for symbol in self._symbols}
         skip_to = await offsets_at(settings, TRADES, (self._start - MARGIN_US) // 1000) if self._start else {}
-        for number in sorted(home or end):
-            first, stop = max(begin[number], skip_to.get(number, 0)), end.get(number, 0)
+        firsts = {
+            number: max(begin[number], skip_to.get(number, 0)) for number in sorted(home or end) if number in begin
+        }
+
+        def is_read(number: int, offset: int, _: Trade) -> bool:
+            # By its place, not by its time: one from before `start` is late all the same where it is read.
+            return number in firsts and firsts[number] <= offset < end.get(number, 0)
+
+        letters = await read_letters(settings, self._symbols, is_read)
+        for number, first in firsts.items():
+            stop = end.get(number, 0)
             if first >= stop:
                 continue
             late = await self._verified(number, letters.get(number, {}), first, stop)
@@ -151,20 +161,20 @@ class TopicTrades:
             yield Part(number, late, begins_at, self._batches(number, first, stop))
 
     async def _range(self) -> tuple[dict[int, int], dict[int, int]]:
-        committed = await committed_offsets(self._settings, AGGREGATE_APP, TRADES)
+        durable = await durable_ends(self._settings, self._epoch.epoch)
         earliest, ends = await begin_offsets(self._settings, TRADES), await end_offsets(self._settings, TRADES)
-        if not committed and any(ends[number] > earliest[number] for number in ends):
+        if not durable and any(ends[number] > earliest[number] for number in ends):
             raise StateError(
-                f"no aggregate worker has committed anything of topic {TRADES}, so there is nothing to compare with: "
-                "start `ashi aggregate` and wait until it has come to the end"
+                f"no aggregate worker has made anything of topic {TRADES} durable in epoch {self._epoch.epoch}, so "
+                "there is nothing to compare with: start `ashi aggregate` and wait until it has come to the end"
             )
-        for number, offset in committed.items():
-            if offset > ends[number]:
+        for number, offset in durable.items():
+            if offset > ends.get(number, 0):
                 raise StateError(
-                    f"{TRADES}/{number} ends at offset {ends[number]}, but up to {offset} of it has been aggregated: "
-                    "the topic was made anew. Run `ashi aggregate reconfigure` first"
+                    f"{TRADES}/{number} ends at offset {ends.get(number, 0)}, but up to {offset} of it has been "
+                    "aggregated: the topic was made anew. Run `ashi aggregate reconfigure` first"
                 )
-        return {number: max(offset, self._epoch.begin.get(number, 0)) for number, offset in earliest.items()}, committed
+        return {number: max(offset, self._epoch.begin.get(number, 0)) for number, offset in earliest.items()}, durable
 
     async def _begins_at(self, number: int, begin: int) -> int:
         """As the workers do it: see `aggregate.core.row.edge_of`."""
@@ -194,12 +204,37 @@ class TopicTrades:
                 yield Batch(symbol, group.trades, group.offsets)
 
 
+async def durable_ends(settings: Settings, epoch: int) -> dict[int, int]:
+    """The offset after the last record of each partition of `trades` that the state of `epoch` has made durable.
+
+    What the workers have committed does not tell it: after `ashi aggregate reconfigure` that is still of the epoch
+    before. A marker is written when all candles up to it are acknowledged. A partition without one is left out.
+    """
+    newest: dict[int, Marker] = {}
+    async for record in read_topic(settings, changelog_topic(MARKERS_TABLE)):
+        if record.value is None or record.key != marker_key(record.partition):
+            continue
+        marker = decode_marker(record.value)
+        known = newest.get(record.partition)
+        # A worker that was declared dead may have written an older one later.
+        if marker.epoch == epoch and (known is None or marker.position > known.position):
+            newest[record.partition] = marker
+    return {number: marker.position + 1 for number, marker in newest.items()}
+
+
+async def not_durable(settings: Settings, epoch: Epoch) -> dict[int, range]:
+    """The offsets of each partition of `trades` that the log has, and the state of the epoch has not made durable."""
+    durable = await durable_ends(settings, epoch.epoch)
+    earliest, ends = await begin_offsets(settings, TRADES), await end_offsets(settings, TRADES)
+    return {number: range(durable.get(number, earliest[number]), end) for number, end in ends.items()}
+
+
 async def read_letters(
-    settings: Settings, symbols: Collection[str], start: int
+    settings: Settings, symbols: Collection[str], wanted: Callable[[int, int, Trade], bool]
 ) -> dict[int, dict[int, tuple[bytes, Trade]]]:
     """What topic `trades.late` holds: by partition and offset in `trades`, the value and the trade.
 
-    Only of `symbols`, all if empty, and only trades from `start` (µs) on.
+    Only of `symbols`, all if empty, and only what is `wanted`, which is given partition, offset and trade.
     """
     letters: dict[int, dict[int, tuple[bytes, Trade]]] = {}
     async for record in read_topic(settings, TRADES_LATE):
@@ -209,70 +244,6 @@ async def read_letters(
             trade = decode_trade(record.value or b"")
         except (IndexError, ValueError):  # somebody else's record; a ContractError is a ValueError
             continue
-        if topic == TRADES and (not symbols or trade.symbol in symbols) and trade.traded_at >= start:
+        if topic == TRADES and (not symbols or trade.symbol in symbols) and wanted(number, offset, trade):
             letters.setdefault(number, {})[offset] = (record.value, trade)
     return letters
-
-
-class RecordedTrades:
-    """Recordings, in the order in which a replay publishes them. They are read twice: first for the late trades."""
-
-    def __init__(
-        self,
-        recordings: Sequence[tuple[str, Path]],
-        rules: WindowRules,
-        symbols: Collection[str],
-        say: Callable[[str], None],
-    ) -> None:
-        """`recordings`: venue and path of each. `symbols`: these, all if empty. `say`: told what cannot be read."""
-        self._recordings = recordings
-        self._rules = rules
-        self._symbols = symbols
-        self._say = say
-        self.spans: dict[str, tuple[int, int]] = {}
-        """From when to when (µs) each venue was recorded, by the times its trades were received."""
-
-    async def parts(self) -> AsyncIterator[Part]:
-        """All as one part."""
-        yield Part(None, self._late(), 0, self._batches())
-
-    def _late(self) -> dict[str, dict[int, Trade]]:
-        clocks: dict[str, int] = {}
-        late: dict[str, dict[int, Trade]] = {}
-        for offset, trade in self._trades(self._say):
-            venue = trade.symbol.partition(":")[0]
-            first, last = self.spans.get(venue, (trade.received_at, trade.received_at))
-            self.spans[venue] = (min(first, trade.received_at), max(last, trade.received_at))
-            clock = clocks[trade.symbol] = max(clocks.get(trade.symbol, 0), trade.traded_at)
-            if is_late(self._rules, clock, 0, trade.traded_at):
-                late.setdefault(trade.symbol, {})[offset] = trade
-        return late
-
-    async def _batches(self) -> AsyncIterator[Batch]:
-        trades = self._trades(lambda _: None)
-        while some := list(islice(trades, TRADES_AT_ONCE)):
-            by_symbol: dict[str, tuple[list[Trade], list[int]]] = {}
-            for offset, trade in some:
-                of, offsets = by_symbol.setdefault(trade.symbol, ([], []))
-                of.append(trade)
-                offsets.append(offset)
-            for symbol, (of, offsets) in by_symbol.items():
-                yield Batch(symbol, of, offsets)
-
-    def _trades(self, say: Callable[[str], None]) -> Iterator[tuple[int, Trade]]:
-        from ingest.recording import Line, read_recording
-        from ingest.venues import VENUES
-
-        offset = 0
-        parsers = {venue: VENUES[venue]() for venue, _ in self._recordings}
-        # As a replay does it: all files of a venue are one feed that was written in pieces.
-        for venue, path in sorted(self._recordings, key=lambda one: list(parsers).index(one[0])):
-            try:
-                for line in read_recording(path):
-                    parsed = parsers[venue].parse(line.frame, line.received_at) if isinstance(line, Line) else None
-                    for trade in parsed.trades if parsed is not None else ():
-                        if not self._symbols or trade.symbol in self._symbols:
-                            yield offset, trade
-                        offset += 1
-            except RecordingError as error:
-                say(str(error))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ashi.cli.verify.asked import check_asked, not_compared
 from ashi.cli.verify.compare import SeriesCheck
 from ashi.cli.verify.differences import NONE, WHOLE, Difference, Report
-from ashi.cli.verify.sources import END_OF_TIME, RecordedTrades, TopicTrades, count
+from ashi.cli.verify.sources import END_OF_TIME, TopicTrades, count
 from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
@@ -66,24 +68,27 @@ class VerifyOptions:
 async def verify_trades(settings: Settings, options: VerifyOptions) -> int:
     """Compare and print; the exit status: 0 when all is equal or explained, else 1.
 
-    Raises UsageError when there is nothing to compare, StorageError, BrokerError, StateError.
+    Raises UsageError when there is nothing to compare, NotComparedError when something is out of reach.
     """
     from rich.console import Console
 
     from sinks.registry import open_reader
 
+    check_asked(options.symbols, options.start, options.end)
     report = Report(Console(), expected="recomputed", as_json=options.json)
-    async with open_reader(options.storage) as reader:
-        check = await _prepare(settings, options, reader, report)
-        await check.run()
+    with not_compared():
+        async with open_reader(options.storage) as reader:
+            check = await _prepare(settings, options, reader, report)
+            await check.run()
     return report.finish()
 
 
 async def _prepare(settings: Settings, options: VerifyOptions, reader: CandleReader, report: Report) -> _Verification:
     if options.recordings:
         from aggregate.epoch import rules_of
+        from ashi.cli.verify.recorded import RecordedTrades, check_recordings
 
-        _check_recordings(options.recordings)
+        check_recordings(options.recordings)
         rules = rules_of(settings)
         timeframes = _choose(settings.timeframes, options.timeframes)
         recorded = RecordedTrades(options.recordings, rules, options.symbols, report.note)
@@ -94,7 +99,7 @@ async def _prepare(settings: Settings, options: VerifyOptions, reader: CandleRea
             source=recorded,
             rules=rules,
             timeframes=timeframes,
-            excuse=_recorded_excuse(recorded),
+            excuse=recorded.excuse,
         )
     from aggregate.epoch import require_epoch
 
@@ -117,6 +122,7 @@ async def _prepare(settings: Settings, options: VerifyOptions, reader: CandleRea
             symbols=options.symbols,
             start=options.start,
             end=options.end,
+            say=report.note,
         )
     await _await_sink(settings, options.storage, report)
     return _Verification(
@@ -132,22 +138,12 @@ def _choose(there: Sequence[Timeframe], wanted: Sequence[str]) -> list[Timeframe
     return [timeframe for timeframe in there if not wanted or str(timeframe) in wanted]
 
 
-def _check_recordings(recordings: Sequence[tuple[str, Path]]) -> None:
-    from ingest.recording import preflight
-    from ingest.venues import VENUES
-
-    for venue, path in recordings:
-        if venue not in VENUES:
-            raise UsageError(f"--recording: there is no venue {venue!r}: write one of {', '.join(VENUES)}")
-        preflight(path)
-
-
 async def _await_sink(settings: Settings, storage: str, report: Report) -> None:
     """Let the sink store what has been published so far. What it does not store in time is noted."""
     from sinks.registry import store_name
     from sinks.worker import sink_group
 
-    group = sink_group(store_name(storage))
+    group = settings.sink_group or sink_group(store_name(storage))
     wanted = {partition: end for partition, end in (await end_offsets(settings, CANDLES)).items() if end}
     deadline = time.monotonic() + SINK_PATIENCE_S
     before = -1
@@ -156,6 +152,10 @@ async def _await_sink(settings: Settings, storage: str, report: Report) -> None:
         left = sum(max(end - stored.get(partition, 0), 0) for partition, end in wanted.items())
         if not stored or not left:
             return
+        if before < 0:
+            print(
+                f"waiting for group {group}, which has {left:,} messages of topic {CANDLES} to store", file=sys.stderr
+            )
         if left != before:
             before, deadline = left, time.monotonic() + SINK_PATIENCE_S
         if time.monotonic() > deadline:
@@ -164,23 +164,6 @@ async def _await_sink(settings: Settings, storage: str, report: Report) -> None:
             )
             return
         await asyncio.sleep(_LOOK_S)
-
-
-def _recorded_excuse(source: RecordedTrades) -> Excuse:
-    """Why a recording and a store may hold different trades of a window."""
-    from sinks.protocol import overlaps
-
-    def excuse(symbol: str, start: int, end: int, gaps: Sequence[FeedGap]) -> str | None:
-        first, last = source.spans[symbol.partition(":")[0]]
-        if start <= first:
-            return "the recording begins in this window"
-        if end > last:
-            return "the recording ends in this window"
-        if any(overlaps(gap, start, end) for gap in gaps):
-            return "the feed was interrupted, and what was missed then is in no recording"
-        return None
-
-    return excuse
 
 
 class _Verification:
@@ -211,6 +194,7 @@ class _Verification:
         """Compare all series. Raises UsageError when there is nothing to compare."""
         options = self._options
         strays: list[Late] = []
+        seen: set[str] = set()
         async for part in self._source.parts():
             async for recount, stretch in count(
                 part,
@@ -220,18 +204,26 @@ class _Verification:
                 end=options.end,
                 symbols=options.symbols,
                 strays=strays,
+                seen=seen,
             ):
                 await self._compare(stretch._replace(until=min(stretch.until, options.end)), recount.clock)
         self._tell_strays(strays)
+        stored = await self._reader.series()
+        unknown = [symbol for symbol in options.symbols if symbol not in {*seen, *(of for of, _ in stored)}]
+        if unknown:
+            raise UsageError(
+                f"there are no candles of {unknown[0]} in the store, and no trades of it in what was read: correct "
+                "--symbol"
+            )
         counts = self._report.counts
         for check in self._checks.values():
             counts["compared"] += check.compared
             counts["open"] += check.open
-        await self._tell_others()
         if not counts["compared"] and not counts["open"]:
-            raise UsageError(
-                "there is nothing to compare: no whole window of these symbols, timeframes and times has trades"
-            )
+            nothing = "there is nothing to compare: no whole window of these symbols, timeframes and times has trades"
+            # What was noted may well be the reason.
+            raise UsageError(". ".join([nothing, *self._report.notes]))
+        self._tell_others(stored)
 
     async def _compare(self, stretch: Stretch, clock: int) -> None:
         if stretch.begin >= stretch.until:
@@ -265,15 +257,12 @@ class _Verification:
                     [Difference(trade.symbol, str(finest), open_time, WHOLE, NONE, "1 trade", why, explained=False)]
                 )
 
-    async def _tell_others(self) -> None:
-        others = [
-            series
-            for series in await self._reader.series()
-            if series not in self._checks and self._options.wants(*series)
-        ]
+    def _tell_others(self, stored: Sequence[tuple[str, str]]) -> None:
+        others = [series for series in stored if series not in self._checks and self._options.wants(*series)]
         if others:
             symbol, timeframe = others[0]
+            have = "stored series has" if len(others) == 1 else "stored series have"
+            such = ": " if len(others) == 1 else ", such as "
             self._report.note(
-                f"{len(others)} stored series have no whole window with trades to compare with, such as {timeframe} of "
-                f"{symbol}"
+                f"{len(others):,} {have} no whole window with trades to compare with{such}{timeframe} of {symbol}"
             )
