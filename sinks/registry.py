@@ -57,7 +57,6 @@ STORES: Final[dict[str, Store]] = {
         exists=postgres.exists,
         remove=postgres.remove,
         migrate=postgres.migrate,
-        settings=postgres.DEFAULTS,
     ),
     LAKE: Store(
         sink=lake.sink,

@@ -211,8 +211,8 @@ CATALOGUE: Final[tuple[Setting, ...]] = (
     Setting(
         "ASHI_SINK_BATCH_SIZE",
         integer_between(1, 100_000),
-        "1000",
-        "Most candles (or trades) that a sink writes at once; not set, it is 5000 for PostgreSQL, 20000 for the lake.",
+        "5000",
+        "Most candles (or trades) that a sink writes at once; not set, it is 20000 for the lake.",
     ),
     Setting(
         "ASHI_SINK_BATCH_INTERVAL",

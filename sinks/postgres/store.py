@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ashi.contracts.errors import UsageError
 from sinks.postgres.tables import NAME
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from sinks.protocol import CandleReader, Sink
 
 _T = TypeVar("_T")
-
-DEFAULTS: Final = {"ASHI_SINK_BATCH_SIZE": "5000"}
-"""The settings of this sink where they are not set: a third more candles/s than by 1,000 when it catches up."""
 
 
 def sink(url: str) -> Sink:
