@@ -687,7 +687,7 @@ def test_the_command_migrates_prints_what_it_did_and_exits(stage, capsys):
     assert printed.out.splitlines()[:2] == ["step 1, candles: applied", "step 2, feed_gaps: applied"]
     assert "s3cret" not in printed.out + printed.err
     assert main(["sink", "sqlite", "--migrate", "--storage", "sqlite:////tmp/x.db"]) == 2
-    assert "needs no --migrate" in capsys.readouterr().out
+    assert "needs no --migrate" in capsys.readouterr().err
     assert main(["sink", "postgres", "--migrate", "--storage", "sqlite:////tmp/x.db"]) == 2
 
 
