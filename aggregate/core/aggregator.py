@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from aggregate.core.candles import candle_of, flat_candle
+from aggregate.core.candles import candle_of, flat_candles
 from aggregate.core.fold import Fold, fold_trades
 from aggregate.core.ids import APART_US, TradeIds
 from aggregate.core.row import Row, Window, WindowRules, is_late
@@ -228,9 +228,7 @@ class CandleAggregator:
         """
         if carried is None or carried.open_time < self.row.edge:
             return []
-        length_us = self.timeframe.length_us
-        end = min(end, carried.open_time + (self.rules.max_flat + 1) * length_us)
-        return [flat_candle(carried, open_time) for open_time in range(begin, end, length_us)]
+        return flat_candles(carried, begin, end, self.rules.max_flat)
 
     def _candle(self, fold: Fold) -> Candle:
         return candle_of(

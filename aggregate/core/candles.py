@@ -33,6 +33,16 @@ def candle_of(fold: Fold, *, symbol: str, timeframe: str, length_us: int, versio
     )
 
 
+def flat_candles(carried: Candle, begin: int, end: int, max_flat: int) -> list[Candle]:
+    """The candles of the windows in [begin, end), µs, none of which has trades, that carry the close of `carried`.
+
+    At most `max_flat` in a row.
+    """
+    length_us = carried.close_time - carried.open_time
+    end = min(end, carried.open_time + (max_flat + 1) * length_us)
+    return [flat_candle(carried, open_time) for open_time in range(begin, end, length_us)]
+
+
 def flat_candle(carried: Candle, open_time: int) -> Candle:
     """The candle of a window without trades, which carries the close and the version of `carried`."""
     return Candle(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aggregate.core.candles import candle_of, flat_candle
+from aggregate.core.candles import candle_of, flat_candles
 from aggregate.core.recount import Stretch
 from ashi.contracts.candle import Candle, make_version
 
@@ -42,9 +42,5 @@ class Rebuild:
         yield from self._flat(next_open, stretch.until)
 
     def _flat(self, begin: int, until: int) -> Iterator[Candle]:
-        carried = self._carried
-        if carried is not None:
-            length_us = carried.close_time - carried.open_time
-            until = min(until, carried.open_time + (self._max_flat + 1) * length_us)
-            for open_time in range(begin, until, length_us):
-                yield flat_candle(carried, open_time)
+        if self._carried is not None:
+            yield from flat_candles(self._carried, begin, until, self._max_flat)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aggregate.core.candles import candle_of, flat_candle
-from ashi.cli.verify.differences import NONE, WHOLE, Difference, field_differences, same_content, trades_text
+from aggregate.core.candles import candle_of, flat_candle, flat_candles
+from ashi.cli.verify.differences import NONE, WHOLE, Difference, excused, field_differences, same_content, trades_text
 from ashi.contracts.candle import EPOCH_BITS
 
 if TYPE_CHECKING:
@@ -63,9 +63,7 @@ class SeriesCheck:
 
     def _excused(self, found: list[Difference], stretch: Stretch, open_time: int) -> list[Difference]:
         why = self._excuse(stretch.symbol, open_time, open_time + stretch.timeframe.length_us)
-        return (
-            found if why is None else [one if one.explained else one._replace(why=why, explained=True) for one in found]
-        )
+        return excused(found, why)
 
     def _check(
         self, stretch: Stretch, window: Counted | None, candle: Candle | None, clock: int
@@ -167,13 +165,10 @@ class SeriesCheck:
         carried = self._carried
         if carried is None or not stretch.settled:
             return
-        length_us = stretch.timeframe.length_us
-        until = min(until, carried.open_time + (self._rules.max_flat + 1) * length_us)
-        if begin < until:
-            count = (until - begin) // length_us
-            self.compared += count
-            first = flat_candle(carried, begin)
-            found = [_whole(first, NONE, f"{count} flat", "windows without trades must have flat candles")]
+        missing = flat_candles(carried, begin, until, self._rules.max_flat)
+        if missing:
+            self.compared += len(missing)
+            found = [_whole(missing[0], NONE, f"{len(missing)} flat", "windows without trades must have flat candles")]
             yield self._excused(found, stretch, begin)
 
     def _is_ahead(self, window: Counted, candle: Candle) -> bool:

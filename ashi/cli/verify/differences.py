@@ -54,6 +54,13 @@ def same_content(one: Candle, other: Candle) -> bool:
     return all(getattr(one, field) == getattr(other, field) for field in CONTENT)
 
 
+def excused(found: list[Difference], why: str | None) -> list[Difference]:
+    """The differences of a candle, each explained by `why`, unless it is already or that is None."""
+    if why is None:
+        return found
+    return [one if one.explained else one._replace(why=why, explained=True) for one in found]
+
+
 def text_of(value: Decimal | str | int | None) -> str:
     """A field as text; a missing value is a dash."""
     if value is None:

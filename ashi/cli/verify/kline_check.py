@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from ashi.cli.verify.differences import NONE, WHOLE, Difference, text_of, trades_text
+from ashi.cli.verify.differences import NONE, WHOLE, Difference, excused, text_of, trades_text
 from sinks.protocol import overlaps
 
 if TYPE_CHECKING:
@@ -138,9 +138,7 @@ class KlineCheck:
             why = "the first candle of the store: its trades are there only from some time in it on"
         elif any(overlaps(gap, open_time, close_time) for gap in self._gaps):
             why = "the feed was interrupted, and what was missed was not got"
-        return (
-            found if why is None else [one if one.explained else one._replace(why=why, explained=True) for one in found]
-        )
+        return excused(found, why)
 
     def _difference(
         self, open_time: int, field: str, stored: str, kline: str, why: str, *, explained: bool = False

@@ -25,7 +25,7 @@ from ashi.cli.verify.differences import (
     show_differences,
     trades_text,
 )
-from ashi.cli.verify.sources import MARGIN_US, TopicTrades, count
+from ashi.cli.verify.sources import MARGIN_US, count, open_source
 from ashi.contracts.candle import CANDLE_SCHEMA, decode_candle, encode_candle
 from ashi.contracts.errors import ContractError, UsageError
 from ashi.contracts.timeframe import Timeframe
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from aggregate.core.recount import Late
     from aggregate.core.row import WindowRules
-    from aggregate.epoch import Epoch
     from ashi.cli.verify.sources import Part, TradeSource
     from ashi.contracts.candle import Candle
     from ashi.runtime.settings import Settings
@@ -94,7 +93,16 @@ async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
     last = await last_rebuild(settings)
     timeframes = [Timeframe.parse(name) for name in epoch.timeframes]
     counts = await partition_counts(settings)
-    source = await _open_source(settings, options, epoch, counts[TRADES])
+    source = await open_source(
+        settings,
+        options.lake,
+        epoch=epoch,
+        partitions=counts[TRADES],
+        symbols=options.symbols,
+        start=options.start,
+        end=options.end,
+        say=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
+    )
     number = max(epoch.epoch, last) + 1
     planner = _Planner(settings, options, rules=epoch.rules(), timeframes=timeframes, number=number, counts=counts)
     plan = await planner.plan(source)
@@ -114,25 +122,6 @@ async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
         would = "would be published" if plan.changes else "nothing is to be published"
         print(f"{len(plan.changes):,} of {plan.looked_at:,} candles differ: {would}")
     return 0
-
-
-async def _open_source(settings: Settings, options: RebuildOptions, epoch: Epoch, partitions: int) -> TradeSource:
-    if options.lake is None:
-        topic = TopicTrades(settings, epoch, partitions, options.symbols, options.start)
-        await topic.prepare()
-        return topic
-    from ashi.cli.verify.lake_source import LakeSource
-
-    return LakeSource(
-        settings,
-        options.lake,
-        epoch=epoch,
-        partitions=partitions,
-        symbols=options.symbols,
-        start=options.start,
-        end=options.end,
-        say=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
-    )
 
 
 class _Planner:

@@ -73,6 +73,33 @@ class TradeSource(Protocol):
         """The parts, one after the other."""
 
 
+async def open_source(
+    settings: Settings,
+    lake: str | None,
+    *,
+    epoch: Epoch,
+    partitions: int,
+    symbols: Collection[str],
+    start: int,
+    end: int,
+    say: Callable[[str], None],
+) -> TradeSource:
+    """Topic `trades`, or the lake of a URL if one is given; the windows wanted begin in [`start`, `end`), µs.
+
+    `partitions`: of the topic. `symbols`: only these, all if empty. `say`: told of what is left out.
+    Raises UsageError for a wrong URL or a lake without a start, StateError when the workers have not begun.
+    """
+    if lake is None:
+        topic = TopicTrades(settings, epoch, partitions, symbols, start)
+        await topic.prepare()
+        return topic
+    from ashi.cli.verify.lake_source import LakeSource
+
+    return LakeSource(
+        settings, lake, epoch=epoch, partitions=partitions, symbols=symbols, start=start, end=end, say=say
+    )
+
+
 async def count(
     part: Part,
     rules: WindowRules,

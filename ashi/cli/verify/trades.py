@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ashi.cli.verify.asked import check_asked, not_compared
 from ashi.cli.verify.compare import SeriesCheck
 from ashi.cli.verify.differences import NONE, WHOLE, Difference, Report
-from ashi.cli.verify.sources import END_OF_TIME, TopicTrades, count
+from ashi.cli.verify.sources import END_OF_TIME, count, open_source
 from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
@@ -107,23 +107,16 @@ async def _prepare(settings: Settings, options: VerifyOptions, reader: CandleRea
     epoch = await require_epoch(settings)
     partitions = (await partition_counts(settings))[TRADES]
     timeframes = _choose([Timeframe.parse(name) for name in epoch.timeframes], options.timeframes)
-    source: TradeSource
-    if options.lake is None:
-        source = topic = TopicTrades(settings, epoch, partitions, options.symbols, options.start)
-        await topic.prepare()
-    else:
-        from ashi.cli.verify.lake_source import LakeSource
-
-        source = LakeSource(
-            settings,
-            options.lake,
-            epoch=epoch,
-            partitions=partitions,
-            symbols=options.symbols,
-            start=options.start,
-            end=options.end,
-            say=report.note,
-        )
+    source = await open_source(
+        settings,
+        options.lake,
+        epoch=epoch,
+        partitions=partitions,
+        symbols=options.symbols,
+        start=options.start,
+        end=options.end,
+        say=report.note,
+    )
     await _await_sink(settings, options.storage, report)
     return _Verification(
         options, reader, report, source=source, rules=epoch.rules(), timeframes=timeframes, excuse=None
