@@ -11,11 +11,10 @@ from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError, StorageError
 from ashi.contracts.feed import FeedGap
-from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import Timeframe
 from sinks.lake.delta import DeltaTable
 from sinks.lake.query import Snapshot
-from sinks.lake.tables import CANDLES, DAY_US, FEED_GAPS, day_literal, text_literal
+from sinks.lake.tables import CANDLES, DAY_US, FEED_GAPS, day_literal, text_literal, venue_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -49,7 +48,7 @@ class LakeReader:
         All of it is of one state of the table, read partition after partition.
         """
         snapshot = await asyncio.to_thread(Snapshot, self._candles)
-        venue = _venue(symbol)
+        venue = venue_of(symbol)
         days = snapshot.days(
             {"venue": venue, "timeframe": timeframe},
             None if start is None else start // DAY_US,
@@ -76,7 +75,7 @@ class LakeReader:
         """The number of rows; see `CandleReader.count`. Raises StorageError."""
         conditions = ["true"]
         if symbol is not None:
-            conditions.append(f"venue = {text_literal(_venue(symbol))} AND symbol = {text_literal(symbol)}")
+            conditions.append(f"venue = {text_literal(venue_of(symbol))} AND symbol = {text_literal(symbol)}")
         if timeframe is not None:
             conditions.append(f"timeframe = {text_literal(timeframe)}")
         [[rows]] = await self._query(f"SELECT count(*) FROM candles WHERE {' AND '.join(conditions)}")  # noqa: S608
@@ -136,14 +135,6 @@ def _bounds(column: str, start: int | None, end: int | None) -> str:
 
 def _days(days: Sequence[int]) -> str:
     return ", ".join(map(day_literal, days))
-
-
-def _venue(symbol: str) -> str:
-    """The venue; of what is no symbol, and so has no candles, the text itself."""
-    try:
-        return split_symbol(symbol)[0]
-    except ContractError:
-        return symbol
 
 
 def _changed_by_hand(table: DeltaTable, key: Sequence[object], error: Exception) -> StorageError:

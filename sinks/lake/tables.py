@@ -180,7 +180,7 @@ def candle_columns(candles: Sequence[Candle]) -> Columns:
         values = [getattr(candle, name) for candle in candles]
         columns[name] = [format_decimal(value) for value in values] if name in DECIMAL_FIELDS else values
     return columns | {
-        "venue": [_venue(candle.symbol) for candle in candles],
+        "venue": [venue_of(candle.symbol) for candle in candles],
         "day": [candle.open_time // DAY_US for candle in candles],
     }
 
@@ -202,12 +202,13 @@ def trade_columns(stored: Sequence[StoredTrade]) -> Columns:
         "size": [format_decimal(trade.size) for trade in trades],
         "kafka_partition": [row.partition for row in stored],
         "kafka_offset": [row.offset for row in stored],
-        "venue": [_venue(trade.symbol) for trade in trades],
+        "venue": [venue_of(trade.symbol) for trade in trades],
         "day": [trade.traded_at // DAY_US for trade in trades],
     }
 
 
-def _venue(symbol: str) -> str:
+def venue_of(symbol: str) -> str:
+    """The venue, as the partition names it; of what is no symbol, and so has no rows, any text."""
     return symbol.partition(":")[0]
 
 

@@ -18,7 +18,7 @@ from ashi.contracts.trade import Trade
 from sinks.lake.delta import DeltaTable
 from sinks.lake.driver import delta
 from sinks.lake.query import Snapshot
-from sinks.lake.tables import DAY_US, TRADES, StoredTrade, day_literal, text_literal, trade_columns
+from sinks.lake.tables import DAY_US, TRADES, StoredTrade, day_literal, text_literal, trade_columns, venue_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -124,7 +124,7 @@ class LakeTrades:
         Gives (begin of the cell, records) from `start` to `end` (exclusive), in order; times are in µs, and cells begin
         at multiples of `cell_us`. Only days that the table has cost anything. Raises StorageError.
         """
-        days = snapshot.days({"venue": symbol.partition(":")[0]}, start // DAY_US, (end - 1) // DAY_US)
+        days = snapshot.days({"venue": venue_of(symbol)}, start // DAY_US, (end - 1) // DAY_US)
         for place in range(0, len(days), _DAYS_AT_ONCE):
             some = days[place : place + _DAYS_AT_ONCE]
             query = (
@@ -141,7 +141,7 @@ class LakeTrades:
 
         None when there are none. Raises StorageError.
         """
-        days = snapshot.days({"venue": symbol.partition(":")[0]}, start // DAY_US, (end - 1) // DAY_US)
+        days = snapshot.days({"venue": venue_of(symbol)}, start // DAY_US, (end - 1) // DAY_US)
         if not days:
             return None
         query = (
@@ -169,7 +169,7 @@ class LakeTrades:
         """
         if snapshot is None:
             snapshot = await self.snapshot()
-        days = snapshot.days({"venue": symbol.partition(":")[0]}, start // DAY_US, end // DAY_US)
+        days = snapshot.days({"venue": venue_of(symbol)}, start // DAY_US, end // DAY_US)
         if not days:
             return
         batches = snapshot.batches(
