@@ -41,14 +41,14 @@ from aiohttp import ClientSession
 from prometheus_client.parser import text_string_to_metric_families
 from throughput import cpu_seconds
 
-from ashi.cli.broker import HOST, Broker
-from ashi.cli.children import pick_ports, spawn, stop_all
 from ashi.contracts.topics import TRADES, topic_specs
-from ashi.runtime.kafka import assigned_consumer, read_topic
+from ashi.runtime.kafka.clients import assigned_consumer, read_topic
+from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
-from ashi.runtime.topics import create_topics
+from ashi_cli.onemachine.broker import HOST, Broker
+from ashi_cli.onemachine.children import pick_ports, spawn, stop_all
 
-ASHI = (sys.executable, "-m", "ashi.cli.main")
+ASHI = (sys.executable, "-m", "ashi_cli.main")
 LATENCY_RATE, LATENCY_SECONDS = 2_000, 15
 MOST_STEP, MOST_STEPS, MOST_SECONDS = 1.25, 3, 6
 WARM_UP_S = 5.0

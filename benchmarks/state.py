@@ -23,17 +23,17 @@ from pathlib import Path
 from throughput import measure
 from trades import make_messages, publish
 
-from ashi.cli.broker import Broker
-from ashi.cli.children import spawn, stop_all
 from ashi.contracts.topics import AGGREGATE_APP, state_topics, topic_specs
-from ashi.runtime.kafka import read_topic
+from ashi.runtime.kafka.clients import read_topic
+from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
-from ashi.runtime.topics import create_topics
+from ashi_cli.onemachine.broker import Broker
+from ashi_cli.onemachine.children import spawn, stop_all
 
 SYMBOLS = 50
 RATE = 2_000
 ONE, SIX = "1m", "1m,3m,5m,15m,1h,1d"
-WORKER = [sys.executable, "-m", "ashi.cli.main", "aggregate"]
+WORKER = [sys.executable, "-m", "ashi_cli.main", "aggregate"]
 
 
 async def cpu_per_trade(settings: Settings, env: dict[str, str], trades: int) -> float:

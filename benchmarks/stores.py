@@ -34,16 +34,16 @@ from throughput import measure
 from trades import make_messages
 from trades import publish as publish_trades
 
-from ashi.cli.broker import Broker
-from ashi.cli.children import spawn, stop_all
 from ashi.contracts import Candle, Trade, encode_trade
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.topics import CANDLES, TRADES, topic_specs
-from ashi.runtime.kafka import make_producer, partition_of
+from ashi.runtime.kafka.clients import make_producer, partition_of
+from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
-from ashi.runtime.topics import create_topics
-from sinks.registry import STORES, make_sink, migrate_store
-from sinks.worker import sink_group
+from ashi_cli.onemachine.broker import Broker
+from ashi_cli.onemachine.children import spawn, stop_all
+from ashi_sinks.registry import STORES, make_sink, migrate_store
+from ashi_sinks.worker import sink_group
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres_server import PostgresServer
@@ -57,7 +57,7 @@ POLL_S = 0.01
 BOUND_S = 120
 PUBLISH_S = 0.02
 WARM_UP_S = 8
-ASHI = [sys.executable, "-m", "ashi.cli.main"]
+ASHI = [sys.executable, "-m", "ashi_cli.main"]
 
 
 @contextmanager

@@ -22,13 +22,13 @@ from pathlib import Path
 
 from trades import make_messages, publish
 
-from ashi.cli.broker import Broker
-from ashi.cli.children import spawn, stop_all
 from ashi.contracts.timeframe import parse_timeframes
 from ashi.contracts.topics import AGGREGATE_APP, TRADES, TopicSpec, topic_specs
-from ashi.runtime.kafka import assigned_consumer, make_consumer
+from ashi.runtime.kafka.clients import assigned_consumer, make_consumer
+from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
-from ashi.runtime.topics import create_topics
+from ashi_cli.onemachine.broker import Broker
+from ashi_cli.onemachine.children import spawn, stop_all
 
 PER_EVENT_APP = "per-event"
 POLL_S = 0.1
@@ -89,7 +89,7 @@ async def run(settings: Settings, env: dict[str, str], trades: int, symbols: int
     await create_topics(settings, [*topic_specs(settings.partitions, settings.timeframes), *tables])
     await publish(settings, make_messages(trades, symbols))
     script = str(Path(__file__).with_name("per_event.py"))
-    ashi = await measure(settings, AGGREGATE_APP, [sys.executable, "-m", "ashi.cli.main", "aggregate"], env, 60)
+    ashi = await measure(settings, AGGREGATE_APP, [sys.executable, "-m", "ashi_cli.main", "aggregate"], env, 60)
     per_event = await measure(settings, PER_EVENT_APP, [sys.executable, script, "worker", "--without-web"], env, 12)
     return {"ashi": ashi, "per_event": per_event}
 

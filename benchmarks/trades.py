@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from ashi.contracts import Trade, encode_trade
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka import make_producer, partition_of
+from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.settings import Settings
 
 START_US = 1_700_000_040_000_000

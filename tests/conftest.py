@@ -7,19 +7,20 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ashi.cli.broker import Broker
-from ashi.cli.children import spawn, stop_all
 from ashi.contracts.topics import topic_specs
-from ashi.runtime.kafka import admin_client, partitions_of_topics
+from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
+from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
-from ashi.runtime.topics import create_topics
+from ashi_cli.main import main
+from ashi_cli.onemachine.broker import Broker
+from ashi_cli.onemachine.children import spawn, stop_all
 
 # Timing belongs to the benchmarks: on a shared machine a deadline only makes tests flaky.
 settings.register_profile("ashi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -58,7 +59,7 @@ class Stage:
         self.log = log
         with log.open("ab") as output:
             self.process = spawn(
-                [sys.executable, "-m", "ashi.cli.main", *arguments],
+                [sys.executable, "-m", "ashi_cli.main", *arguments],
                 env=os.environ
                 | {
                     "ASHI_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
@@ -103,6 +104,20 @@ def start_stage(kafka_settings: Settings, tmp_path: Path) -> Iterator[StartStage
     yield start
     # A member that was killed keeps the next test's group waiting for its session to expire.
     stop_all([stage.process for stage in stages], 10)
+
+
+@pytest.fixture
+def ashi(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command against the test's Kafka; its exit status and what it printed to stdout and to stderr."""
+    monkeypatch.setenv("ASHI_KAFKA_BOOTSTRAP", kafka_settings.kafka_bootstrap)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = main(list(arguments))
+        return status, *capsys.readouterr()
+
+    return run
 
 
 async def renew_topics(chosen: Settings) -> None:

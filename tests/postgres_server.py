@@ -23,7 +23,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-from ashi.cli.children import _death_pact
+from ashi_cli.onemachine.children import _death_pact
 
 USER = "ashi"
 PASSWORD = "s3cret/:@pass"  # with what a URL must escape

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ashi.contracts.trade import Trade
-from ingest.venues.live import Answer, Repair, Request
+from ashi_ingest.venues.base import Answer, Repair, Request
 
 NOW = 1_800_000_000_000_000
 """When the first answer is received, µs; each later one comes half a second after the one before."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError
 from ashi.runtime.health import Health, serve
-from ashi.runtime.kafka import explain
+from ashi.runtime.kafka.clients import explain
 from ashi.runtime.logs import configure_logging, flush_logs, get_logger
-from ashi.runtime.settings import Settings, unknown_variables
+from ashi.runtime.settings.environment import Settings, unknown_variables
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from aggregate.chunk import Chunk
-from aggregate.core.row import WindowRules
-from aggregate.core.rowcodec import rank_of
-from aggregate.lease import Lease
-from aggregate.pipeline import Pipeline
 from ashi.contracts import Timeframe, decode_candle, encode_trade
 from ashi.contracts.topics import MARKERS_TABLE, changelog_topic, table_name
-from ashi.runtime.kafka import partition_of
+from ashi.runtime.kafka.clients import partition_of
+from ashi_aggregate.chunk import Chunk
+from ashi_aggregate.core.codec import rank_of
+from ashi_aggregate.core.window_state import WindowRules
+from ashi_aggregate.fencing import Lease
+from ashi_aggregate.pipeline import Pipeline
 
 
 class Crash(Exception):  # noqa: N818  (an event, not an error)

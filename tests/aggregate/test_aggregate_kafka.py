@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 import pytest
 from aiokafka.admin import NewPartitions
-from oracle import candles_of, closed, stored, timely
-from strategies import START
 
 from ashi.contracts import Trade, decode_candle, encode_trade
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES, TRADES_DEAD, TRADES_LATE
-from ashi.runtime.kafka import admin_client, make_producer, partition_of, read_topic
-from ashi.runtime.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of, read_topic
+from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.settings import Settings
+from oracle import candles_of, closed, stored, timely
+from strategies import START
 
 pytestmark = pytest.mark.kafka
 

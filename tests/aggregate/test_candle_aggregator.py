@@ -10,14 +10,14 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ashi.contracts import ContractError, StateError, Trade, parse_timeframes
+from ashi_aggregate import CandleAggregator, WindowRules
+from ashi_aggregate.core.codec import decode_row, encode, rank_of
+from ashi_aggregate.core.symbol import SymbolAggregator
+from ashi_aggregate.core.window_state import Row
 from oracle import candles_of, closed, stored, timely
 from strategies import START, cuts, trades
-
-from aggregate import CandleAggregator, WindowRules
-from aggregate.core.row import Row
-from aggregate.core.rowcodec import decode_row, encode, rank_of
-from aggregate.core.symbol import SymbolAggregator
-from ashi.contracts import ContractError, StateError, Trade, parse_timeframes
 
 NAMES = ["1m", "5m", "1h"]
 TIMEFRAMES = parse_timeframes(",".join(NAMES))

@@ -9,15 +9,15 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ashi.contracts import Trade, parse_timeframes
+from ashi_aggregate import CandleAggregator, WindowRules
+from ashi_aggregate.core import trade_ids as ids_module
+from ashi_aggregate.core.codec import decode_row, encode
+from ashi_aggregate.core.symbol import SymbolAggregator
+from ashi_aggregate.core.trade_ids import TradeIds, WindowIds, as_number, as_numbers
 from oracle import candles_of, closed, stored, timely, unique
 from strategies import START, cuts, trades
-
-from aggregate import CandleAggregator, WindowRules
-from aggregate.core import ids as ids_module
-from aggregate.core.ids import TradeIds, WindowIds, as_number, as_numbers
-from aggregate.core.rowcodec import decode_row, encode
-from aggregate.core.symbol import SymbolAggregator
-from ashi.contracts import Trade, parse_timeframes
 
 NAMES = ["1m", "5m", "1h"]
 TIMEFRAMES = parse_timeframes(",".join(NAMES))

@@ -32,23 +32,23 @@ from faust.transport.producer import ProducerBuffer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage, FutureMessage, PendingMessage
 from simulated_log import Broker, Record, Worker
-from strategies import START
 
-from aggregate import transport
-from aggregate.app import AggregateApp, make_app
-from aggregate.chunk import Chunk
-from aggregate.core.row import WindowRules
-from aggregate.core.rowcodec import Marker, encode
-from aggregate.epoch import Epoch
-from aggregate.lease import Lease
-from aggregate.state import marker_key
-from aggregate.transport import GAP_RETRIES, ChunkSchema
-from aggregate.worker import _progress
-from ashi.cli.children import spawn, stop_all
 from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
 from ashi.contracts.topics import CANDLES, MARKERS_TABLE, TRADES, changelog_topic, table_name
-from ashi.runtime.kafka import make_producer, murmur2_partitioner, partition_of
+from ashi.runtime.kafka.clients import make_producer, murmur2_partitioner, partition_of
 from ashi.runtime.settings import Settings
+from ashi_aggregate.chunk import Chunk
+from ashi_aggregate.core.codec import Marker, encode
+from ashi_aggregate.core.window_state import WindowRules
+from ashi_aggregate.epoch import Epoch
+from ashi_aggregate.faust import transport
+from ashi_aggregate.faust.app import AggregateApp, make_app
+from ashi_aggregate.faust.transport import GAP_RETRIES, ChunkSchema
+from ashi_aggregate.fencing import Lease
+from ashi_aggregate.partition import marker_key
+from ashi_aggregate.worker import _progress
+from ashi_cli.onemachine.children import spawn, stop_all
+from strategies import START
 
 PARTITIONS = 8
 TIMEFRAMES = parse_timeframes("1m,5m,1h")
@@ -1380,8 +1380,8 @@ async def _nothing(stream: Any) -> None:
 
 FAILING_WORKER = """
 import sys
-from aggregate.pipeline import Pipeline
-from aggregate.worker import run_aggregate
+from ashi_aggregate.pipeline import Pipeline
+from ashi_aggregate.worker import run_aggregate
 from ashi.runtime.settings import Settings
 
 async def on_chunk(self, chunk, acknowledge):

@@ -8,13 +8,13 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from oracle import candles_of, closed, stored, timely
 from simulated_log import Broker, Crash, Worker
-from strategies import START
 
-from aggregate.core.row import WindowRules
 from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
-from ashi.runtime import metrics
+from ashi.runtime.metrics import catalogue as metrics
+from ashi_aggregate.core.window_state import WindowRules
+from oracle import candles_of, closed, stored, timely
+from strategies import START
 
 NAMES = ["1m", "5m", "1h"]
 TIMEFRAMES = parse_timeframes(",".join(NAMES))

@@ -12,16 +12,16 @@ import simulated_log
 from simulated_log import Crash
 from simulation import COMPACTION_LAG, FLAT, SECOND, TIMEFRAMES, History, simulate
 
-import aggregate.core.symbol as symbol_module
-import aggregate.pipeline as pipeline_module
-import aggregate.state as state_module
-from aggregate.core import aggregator as aggregator_module
-from aggregate.core.aggregator import CandleAggregator
-from aggregate.core.ids import TradeIds
-from aggregate.core.row import Row, WindowRules
-from aggregate.core.rowcodec import decode_row, encode
-from aggregate.core.symbol import SymbolAggregator
-from aggregate.pipeline import Pipeline
+import ashi_aggregate.core.symbol as symbol_module
+import ashi_aggregate.partition as state_module
+import ashi_aggregate.pipeline as pipeline_module
+from ashi_aggregate.core import aggregator as aggregator_module
+from ashi_aggregate.core.aggregator import CandleAggregator
+from ashi_aggregate.core.codec import decode_row, encode
+from ashi_aggregate.core.symbol import SymbolAggregator
+from ashi_aggregate.core.trade_ids import TradeIds
+from ashi_aggregate.core.window_state import Row, WindowRules
+from ashi_aggregate.pipeline import Pipeline
 
 SEEDS_WITH_ALL_RULES = 150
 SEEDS_TO_FAIL_WITHIN = 400

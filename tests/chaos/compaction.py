@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from chaos.fleet import ChaosError, Timeline
-from chaos.market import PARTITIONS
 
 from ashi.contracts.topics import TopicSpec, topic_specs
-from ashi.runtime.kafka import admin_client, read_topic
-from ashi.runtime.offsets import end_offsets
+from ashi.runtime.kafka.clients import admin_client, read_topic
+from ashi.runtime.kafka.offsets import end_offsets
 from ashi.runtime.settings import Settings
+from chaos.fleet import ChaosError, Timeline
+from chaos.market import PARTITIONS
 
 LAG_MS = 30_000
 """A deployment's changelogs are compacted after five minutes: longer than a frozen worker's late write plus the two

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import orjson
-from chaos.fleet import ChaosError, Fleet
 
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
-from ashi.runtime.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.settings import Settings
+from chaos.fleet import ChaosError, Fleet
 
 DRAIN_S = 120.0
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ashi.cli.children import spawn
+from ashi_cli.onemachine.children import spawn
 
 EXIT_LEASE_LOST = 75
 SESSION_S = 6.0
@@ -129,7 +129,7 @@ class Fleet:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ASHI_")}
         with worker.log.open("ab") as output:
             worker.process = spawn(
-                [sys.executable, "-m", "ashi.cli.main", *worker.arguments],
+                [sys.executable, "-m", "ashi_cli.main", *worker.arguments],
                 env={**environment, **self.environment, **worker.environment},
                 stdout=output,
                 stderr=output,

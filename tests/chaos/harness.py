@@ -12,6 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ashi.contracts.errors import StateError
+from ashi.contracts.topics import AGGREGATE_APP, TRADES, topic_specs
+from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.settings import Settings
+from ashi_aggregate.epoch import reconfigure
+from ashi_cli.onemachine.broker import Broker
 from chaos.compaction import LAG_MS, force_compaction, show_compaction
 from chaos.ending import drain, drain_sinks
 from chaos.fleet import SESSION_S, ChaosError, Fleet, Timeline, Worker
@@ -20,14 +27,6 @@ from chaos.publisher import Publisher
 from chaos.schedule import LONG_ROUND, ROUND, Fault, schedule
 from chaos.stores import POSTGRES, Postgres, stores, waits
 from chaos.truth import Era, compare_with_topic, judge
-
-from aggregate.epoch import reconfigure
-from ashi.cli.broker import Broker
-from ashi.contracts.errors import StateError
-from ashi.contracts.topics import AGGREGATE_APP, TRADES, topic_specs
-from ashi.runtime.offsets import committed_offsets, end_offsets
-from ashi.runtime.settings import Settings
-from ashi.runtime.topics import create_topics
 
 TIMEFRAMES = ["10s", "1m", "5m"]
 ADDED = ["30s", "2m", "15m"]

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from aiokafka.errors import KafkaError
-from chaos.market import RATE, Message
 
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka import make_producer
+from ashi.runtime.kafka.clients import make_producer
 from ashi.runtime.settings import Settings
+from chaos.market import RATE, Message
 
 IN_FLIGHT = 20_000
 KIND_HEADER = "chaos"

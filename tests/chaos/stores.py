@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ashi_sinks.registry import migrate_store
+from ashi_sinks.worker import sink_group
 from chaos.fleet import Fleet, Timeline, Worker
 from postgres_server import PostgresServer
-
-from sinks.registry import migrate_store
-from sinks.worker import sink_group
 
 POSTGRES = "postgres"
 AWAY = '"event":"the store is away, trying again"'

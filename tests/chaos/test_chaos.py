@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 
 import pytest
+
+from ashi_sinks.registry import STORES
 from chaos.harness import run
 from chaos.schedule import ROUND
-
-from sinks.registry import STORES
 
 
 @pytest.mark.kafka

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chaos.market import LATENESS_US
-from chaos.publisher import KIND_HEADER
-from oracle import Key, candles_of, closed, stored, timely, unique
-
 from ashi.contracts import Trade, decode_candle, decode_trade
 from ashi.contracts.candle import EPOCH_BITS
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, TRADES, TRADES_DEAD, TRADES_LATE
-from ashi.runtime.kafka import read_topic
+from ashi.runtime.kafka.clients import read_topic
 from ashi.runtime.settings import Settings
-from sinks.registry import open_reader
+from ashi_sinks.registry import open_reader
+from chaos.market import LATENESS_US
+from chaos.publisher import KIND_HEADER
+from oracle import Key, candles_of, closed, stored, timely, unique
 
 SHOWN = 5
 

@@ -17,10 +17,10 @@ import psutil
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from ashi.cli import broker as broker_module
-from ashi.cli.broker import Broker
-from ashi.cli.children import spawn, stop_all
 from ashi.contracts.errors import BrokerError
+from ashi_cli.onemachine import broker as broker_module
+from ashi_cli.onemachine.broker import Broker
+from ashi_cli.onemachine.children import spawn, stop_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +132,7 @@ def test_a_child_on_a_named_port_dies_when_its_parent_is_killed(broker: Broker) 
     port, _ = broker_module.pick_ports("127.0.0.1", None)
     script = (
         "import sys, pathlib\n"
-        "from ashi.cli.broker import Broker\n"
+        "from ashi_cli.onemachine.broker import Broker\n"
         "broker = Broker(pathlib.Path(sys.argv[1]))\n"
         "broker.start(child=True, port=int(sys.argv[2]))\n"
         "print(broker.process.pid, flush=True)\n"

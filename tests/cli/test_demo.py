@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from oracle import candles_of, closed, stored, timely
 
 from ashi.contracts.candle import Candle
-from ashi.recordings import BUNDLED
-from ingest.recording import Line, read_recording
-from ingest.venues import VENUES
+from ashi_ingest.recording.bundled import BUNDLED
+from ashi_ingest.recording.format import Line, read_recording
+from ashi_ingest.venues.registry import VENUES
+from oracle import candles_of, closed, stored, timely
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ def trades_in(venue: str, *paths: Path) -> list[Any]:
 def demo(workdir: Path, *arguments: str, **env: str) -> Iterator[subprocess.Popen[str]]:
     """A running demo; whatever happens, neither it nor a child of it outlives the block."""
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "ashi.cli.main", "demo", "--workdir", str(workdir), *arguments],
+        [sys.executable, "-P", "-m", "ashi_cli.main", "demo", "--workdir", str(workdir), *arguments],
         env={**os.environ, **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -83,7 +83,7 @@ def run(workdir: Path, *arguments: str, **env: str) -> tuple[int, str, str]:
 def candles(url: str, series: list[tuple[str, str]]) -> list[Candle]:
     import asyncio
 
-    from sinks.registry import open_reader
+    from ashi_sinks.registry import open_reader
 
     async def read() -> list[Candle]:
         async with open_reader(url) as reader:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-ASHI = [sys.executable, "-P", "-m", "ashi.cli.main"]
+ASHI = [sys.executable, "-P", "-m", "ashi_cli.main"]
 
 
 @contextmanager

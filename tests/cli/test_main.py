@@ -17,16 +17,16 @@ import pytest
 from rich.console import Console
 
 from ashi import __version__
-from ashi.cli.flow import Progress, StallWatch
-from ashi.cli.interrupts import Interrupted, Interrupts
-from ashi.cli.main import main
-from ashi.cli.reporter import Reporter
-from ashi.cli.show import show_candles
-from ashi.cli.stack import Stack, StageError, stage_environment, stands_still, work_directory
 from ashi.contracts.candle import Candle, candle_fields
 from ashi.contracts.errors import UsageError
 from ashi.contracts.feed import FeedGap
-from sinks.registry import make_sink
+from ashi_cli.main import main
+from ashi_cli.onemachine.flow import Progress, StallWatch
+from ashi_cli.onemachine.interrupts import Interrupted, Interrupts
+from ashi_cli.onemachine.reporter import Reporter
+from ashi_cli.onemachine.stack import Stack, StageError, stage_environment, stands_still, work_directory
+from ashi_cli.show import show_candles
+from ashi_sinks.registry import make_sink
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -197,7 +197,7 @@ def test_every_command_has_help(arguments: str, capsys: pytest.CaptureFixture[st
 
 def test_help_and_version_load_no_client_library() -> None:
     code = (
-        "import sys; from ashi.cli.main import main\n"
+        "import sys; from ashi_cli.main import main\n"
         "try: main(['--version'])\n"
         "except SystemExit: pass\n"
         "print(sorted({'aiokafka', 'faust', 'aiohttp', 'sqlite3', 'rich', 'asyncio', 'psutil'} & set(sys.modules)))"
@@ -222,7 +222,7 @@ def test_csv_has_the_names_and_values_of_the_message(storage: str, capsys: pytes
 def test_csv_says_which_candles_overlap_a_gap_that_is_not_repaired(
     storage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ashi.cli.candles._CSV_CHUNK", 7)  # gaps lie in one chunk, in two, and where two meet
+    monkeypatch.setattr("ashi_cli.candles._CSV_CHUNK", 7)  # gaps lie in one chunk, in two, and where two meet
     store_gaps(
         storage,
         gap(2, 3, "repaired"),
@@ -328,7 +328,7 @@ def test_an_unknown_series_names_those_there_are(storage: str, capsys: pytest.Ca
 
 
 def test_a_reader_that_has_had_enough_is_no_error(storage: str) -> None:
-    command = [sys.executable, "-m", "ashi.cli.main", "candles", ETH, "1m", "--storage", storage, "--csv"]
+    command = [sys.executable, "-m", "ashi_cli.main", "candles", ETH, "1m", "--storage", storage, "--csv"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None
@@ -409,7 +409,7 @@ def test_progress_is_complete_when_nothing_is_on_the_way() -> None:
 
 def test_a_log_gets_progress_only_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("ashi.cli.reporter.time.monotonic", lambda: now)
+    monkeypatch.setattr("ashi_cli.onemachine.reporter.time.monotonic", lambda: now)
     file = io.StringIO()
     with Reporter(file) as reporter:
         reporter.update("1 of 3")
@@ -425,7 +425,7 @@ def test_a_work_directory_holds_one_demo(tmp_path: Path) -> None:
     with work_directory(tmp_path / "w"):
         code = f"""
 from pathlib import Path
-from ashi.cli.stack import work_directory
+from ashi_cli.onemachine.stack import work_directory
 with work_directory(Path({str(tmp_path / "w")!r})): pass
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import START, trades
 
 from ashi.contracts import (
     Candle,
@@ -28,6 +27,7 @@ from ashi.contracts import (
 from ashi.contracts.decimals import EXACT, check_amount, format_decimal, parse_decimal
 from ashi.contracts.topics import topic_specs
 from ashi.contracts.trade import all_sound, check_trade
+from strategies import START, trades
 
 TRADE = Trade("bitflyer:BTC_JPY", "7", Decimal("61837.63"), Decimal("0.00000001"), "buy", START, START + 5, 7)
 CANDLE = Candle(

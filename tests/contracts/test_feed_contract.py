@@ -8,12 +8,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import START, SYMBOLS
 
 from ashi.contracts import ContractError
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, encode_feed
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES, topic_specs
 from ashi.contracts.trade import EARLIEST_US, LATEST_US
+from strategies import START, SYMBOLS
 
 STATUS = FeedStatus("bitflyer:BTC_JPY", "down", START, "closed by the venue", "7", START - 5, START + 9)
 GAP = FeedGap("bitflyer:BTC_JPY", START, START + 60, "repaired", 12, "closed by the venue", START + 99)

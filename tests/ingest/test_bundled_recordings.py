@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.trade import Trade, decode_trade, encode_trade
-from ashi.recordings import BUNDLED
-from ingest.recording import Line, preflight, read_recording
-from ingest.venues import VENUES
+from ashi_ingest.recording.bundled import BUNDLED
+from ashi_ingest.recording.format import Line, preflight, read_recording
+from ashi_ingest.venues.registry import VENUES
 
 
 def trades_of(venue: str, path: Path) -> list[Trade]:

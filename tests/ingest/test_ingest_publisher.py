@@ -17,17 +17,17 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaTimeoutError, NotLeaderForPartitionError
 
-from ashi.cli.broker import Broker
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TopicSpec, topic_specs
 from ashi.contracts.trade import Trade, decode_trade
-from ashi.runtime.kafka import admin_client, make_producer, partition_of, partitions_of_topics, read_topic
-from ashi.runtime.metrics import REGISTRY
+from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of, partitions_of_topics, read_topic
+from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.metrics.catalogue import REGISTRY
 from ashi.runtime.settings import Settings
-from ashi.runtime.topics import create_topics
-from ingest import publisher as module
-from ingest.publisher import Publisher, open_publisher
-from ingest.venues import Rejected
+from ashi_cli.onemachine.broker import Broker
+from ashi_ingest.publish import publisher as module
+from ashi_ingest.publish.publisher import Publisher, open_publisher
+from ashi_ingest.venues.registry import Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator

@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts.errors import RecordingError, UsageError
-from ashi.recordings import BUNDLED
-from ingest.live import recorder as module
-from ingest.live.recorder import Recorder
-from ingest.recording import BadLine, Line, preflight, read_recording
+from ashi_ingest.recording import recorder as module
+from ashi_ingest.recording.bundled import BUNDLED
+from ashi_ingest.recording.format import BadLine, Line, preflight, read_recording
+from ashi_ingest.recording.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,7 +143,7 @@ def test_a_process_that_is_killed_loses_about_a_second_and_the_rest_can_be_read(
     script = """if True:
         import sys, time
         from pathlib import Path
-        from ingest.live.recorder import Recorder
+        from ashi_ingest.recording.recorder import Recorder
         recorder = Recorder(Path(sys.argv[1]), "binance")
         for number in range(10**9):
             recorder.write(time.time_ns(), b'{"number":%d}' % number)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts.errors import RecordingError, UsageError
-from ingest import recording
-from ingest.recording import BadLine, Line, preflight, read_recording
+from ashi_ingest.recording import format as recording
+from ashi_ingest.recording.format import BadLine, Line, preflight, read_recording
 
 TIME = 1_723_161_254_340_863_867
 LINE = b"1723161254340863867 {}"

@@ -13,12 +13,12 @@ import pytest
 
 from ashi.contracts.errors import BrokerError, UsageError
 from ashi.contracts.trade import Trade, decode_trade
-from ashi.recordings import BUNDLED
-from ashi.runtime.kafka import partition_of, read_topic
+from ashi.runtime.kafka.clients import partition_of, read_topic
 from ashi.runtime.settings import Settings
-from ingest.recording import Line, read_recording
-from ingest.replay import EXIT_PARTIAL, ReplayResult, replay, run_replay
-from ingest.venues import VENUES
+from ashi_ingest.recording.bundled import BUNDLED
+from ashi_ingest.recording.format import Line, read_recording
+from ashi_ingest.recording.replay import EXIT_PARTIAL, ReplayResult, replay, run_replay
+from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,11 +10,11 @@ import pytest
 from aiohttp import web
 from toy_venue import ToyVenue, serving
 
-from ashi.runtime import metrics
-from ashi.runtime.catalogue import Secret
-from ingest.live import rest as rest_module
-from ingest.live.rest import Rest, RestError
-from ingest.venues.live import Request
+from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.settings.catalogue import Secret
+from ashi_ingest.rest import client as rest_module
+from ashi_ingest.rest.client import Rest, RestError
+from ashi_ingest.venues.base import Request
 
 EARLY_S = 0.02
 """How much closer than agreed two requests may reach the server."""

@@ -10,10 +10,10 @@ from aiohttp import web
 from toy_venue import Handler, Server, ToyVenue, session, soon, until
 
 from ashi.contracts.errors import VenueError
-from ashi.runtime import metrics
-from ingest.live import connection
-from ingest.live import session as session_module
-from ingest.live.policy import Backoff, Reason
+from ashi.runtime.metrics import catalogue as metrics
+from ashi_ingest.errors import Backoff, Reason
+from ashi_ingest.websocket import connection
+from ashi_ingest.websocket import session as session_module
 
 EARLY_S = 0.02
 """How much closer than agreed two messages may reach the server: the way there is not always equally long."""

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts.errors import UsageError
-from ingest.live.shard import Shard, parse_shard, select, shard_of
+from ashi_ingest.shard import Shard, parse_shard, select, shard_of
 
 names = st.lists(st.from_regex(r"[a-z]{2,8}:[A-Z_]{2,10}", fullmatch=True), unique=True, max_size=60)
 

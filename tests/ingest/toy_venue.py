@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 from aiohttp import WSMsgType, web
 
-from ingest.live.policy import Backoff, Pace
-from ingest.live.session import run_session
-from ingest.venues.live import Acknowledged, Closing, Limits, Refused, Subscription
+from ashi_ingest.errors import Backoff, Pace
+from ashi_ingest.venues.base import Acknowledged, Closing, Limits, Refused, Subscription
+from ashi_ingest.websocket.session import run_session
 
 LIMITS = Limits(
     websocket_url="",

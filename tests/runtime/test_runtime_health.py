@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 
 from ashi.contracts.errors import UsageError
-from ashi.runtime import metrics
 from ashi.runtime.health import Health, serve
+from ashi.runtime.metrics import catalogue as metrics
 
 if TYPE_CHECKING:
     from ashi.runtime.settings import Settings

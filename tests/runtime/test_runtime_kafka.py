@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ashi.contracts.errors import BrokerError, UsageError
 from ashi.contracts.topics import TopicSpec
-from ashi.runtime.kafka import (
+from ashi.runtime.kafka.clients import (
     admin_client,
     broker_errors,
     explain,
@@ -25,8 +25,8 @@ from ashi.runtime.kafka import (
     read_topic,
     security_options,
 )
+from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
-from ashi.runtime.topics import create_topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,7 +154,7 @@ def silent(settings: Settings) -> Iterator[Settings]:
 def test_an_address_that_never_answers_is_given_up(
     silent: Settings, start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ashi.runtime.kafka.START_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("ashi.runtime.kafka.clients.START_TIMEOUT_S", 0.2)
     with pytest.raises(BrokerError, match=r"cannot reach Kafka.*no answer"):
         asyncio.run(start(silent))
 

@@ -6,9 +6,9 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ashi.runtime.catalogue import Secret
 from ashi.runtime.logs import configure_logging, get_logger
 from ashi.runtime.settings import Settings
+from ashi.runtime.settings.catalogue import Secret
 
 if TYPE_CHECKING:
     import pytest

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashi.runtime.parsers import (
+from ashi.runtime.settings.parsers import (
     MICROSECONDS,
     format_duration,
     integer_between,

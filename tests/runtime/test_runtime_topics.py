@@ -9,9 +9,9 @@ import pytest
 
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TopicSpec, topic_specs
-from ashi.runtime.kafka import admin_client, make_consumer, make_producer, partitions_of_topics
-from ashi.runtime.offsets import begin_offsets, committed_offsets, end_offsets
-from ashi.runtime.topics import check_topics, create_topics, require_topics
+from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partitions_of_topics
+from ashi.runtime.kafka.offsets import begin_offsets, committed_offsets, end_offsets
+from ashi.runtime.kafka.topics import check_topics, create_topics, require_topics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -26,7 +26,7 @@ from sink_samples import (
 
 from ashi.contracts.candle import make_version
 from ashi.contracts.errors import StorageError
-from sinks.protocol import RefusedError, RetryableError, newest, newest_gaps, overlaps
+from ashi_sinks.protocol import RefusedError, RetryableError, newest, newest_gaps, overlaps
 
 __all__ = [
     "FIRST_US",

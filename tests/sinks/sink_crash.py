@@ -11,9 +11,9 @@ from sink_fakes import MemoryLog
 
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
-from sinks.registry import make_contents
-from sinks.worker import SinkWorker
-from sinks.writer import Writer
+from ashi_sinks.registry import make_contents
+from ashi_sinks.worker import SinkWorker
+from ashi_sinks.writer import Writer
 
 
 class KillingLog(MemoryLog):

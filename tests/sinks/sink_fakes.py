@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sink_samples import a_candle, a_gap
 
 from ashi.contracts.errors import StorageError
-from sinks.protocol import RefusedError, RetryableError, newest, newest_gaps, overlaps
+from ashi_sinks.protocol import RefusedError, RetryableError, newest, newest_gaps, overlaps
 
 TOO_MANY = 2**63
 """A number of trades that a message may have and a store of 64-bit integers refuses."""

@@ -23,14 +23,14 @@ from sink_samples import a_candle, a_gap, opened, oracle, stored, stored_gaps, u
 
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.feed import encode_feed
-from ashi.runtime import metrics
 from ashi.runtime.health import Health
+from ashi.runtime.metrics import catalogue as metrics
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
-from sinks.contents import CandleContents
-from sinks.protocol import RetryableError
-from sinks.worker import SinkWorker
-from sinks.writer import Writer
+from ashi_sinks.protocol import RetryableError
+from ashi_sinks.streams import CandleContents
+from ashi_sinks.worker import SinkWorker
+from ashi_sinks.writer import Writer
 
 ATTEMPTS_WHILE_AWAY = 5
 """Pauses of 0.1, 0.2, 0.4, 0.8 s: what an outage of 30 s is to the worker, only shorter."""

@@ -11,7 +11,7 @@ import msgspec
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap
-from sinks.protocol import CandleReader, Sink
+from ashi_sinks.protocol import CandleReader, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

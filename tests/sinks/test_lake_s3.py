@@ -12,14 +12,14 @@ from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_g
 
 from ashi.contracts.errors import StorageError
 from ashi.runtime.health import Health
-from sinks.contents import CandleContents
-from sinks.lake.location import lake_of
-from sinks.lake.reader import LakeReader
-from sinks.lake.sink import LakeSink
-from sinks.lake.upkeep import HOUR_US, compact, vacuum
-from sinks.protocol import RetryableError
-from sinks.registry import remove_store, store_exists
-from sinks.writer import Writer
+from ashi_sinks.lake.location import lake_of
+from ashi_sinks.lake.maintenance import HOUR_US, compact, vacuum
+from ashi_sinks.lake.reader import LakeReader
+from ashi_sinks.lake.sink import LakeSink
+from ashi_sinks.protocol import RetryableError
+from ashi_sinks.registry import remove_store, store_exists
+from ashi_sinks.streams import CandleContents
+from ashi_sinks.writer import Writer
 
 URL = "lake+s3://lakes/market/one"
 
@@ -136,7 +136,7 @@ def test_s3_without_keys_ends_at_the_start_and_names_the_variables_in_one_senten
     nowhere["HOME"] = str(tmp_path)  # without ~/.aws/credentials
     program = (
         "import asyncio\n"
-        "from sinks.registry import make_sink\n"
+        "from ashi_sinks.registry import make_sink\n"
         f"try: asyncio.run(make_sink('{URL}').open())\n"
         "except Exception as error: print(type(error).__name__, error)"
     )

@@ -36,15 +36,15 @@ from ashi.contracts.candle import DECIMAL_FIELDS, Candle, candle_fields
 from ashi.contracts.errors import StorageError, UsageError
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.topics import CANDLES, FEED_GAPS
-from ashi.runtime.offsets import committed_offsets, end_offsets
-from sinks.lake import delta
-from sinks.lake.location import lake_of
-from sinks.lake.reader import DAYS_AT_ONCE, LakeReader
-from sinks.lake.sink import LakeSink
-from sinks.lake.upkeep import HOUR_US, compact, vacuum
-from sinks.protocol import RefusedError, RetryableError
-from sinks.registry import remove_store, store_exists, store_name
-from sinks.worker import sink_group
+from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi_sinks.lake import delta
+from ashi_sinks.lake.location import lake_of
+from ashi_sinks.lake.maintenance import HOUR_US, compact, vacuum
+from ashi_sinks.lake.reader import DAYS_AT_ONCE, LakeReader
+from ashi_sinks.lake.sink import LakeSink
+from ashi_sinks.protocol import RefusedError, RetryableError
+from ashi_sinks.registry import remove_store, store_exists, store_name
+from ashi_sinks.worker import sink_group
 
 DAY = 24 * 60
 
@@ -280,7 +280,7 @@ WRITER = """
 import asyncio, sys
 sys.path.insert(0, {tests!r})
 from sink_certification import a_candle
-from sinks.registry import make_sink
+from ashi_sinks.registry import make_sink
 
 async def main():
     sink = make_sink({url!r})
@@ -536,7 +536,7 @@ def test_a_lake_is_removed_with_its_folder_and_anything_else_is_not(lake):
 def test_a_missing_driver_is_named_with_the_command_that_installs_it():
     program = (
         "import sys; sys.modules['deltalake'] = None\n"
-        "from ashi.cli.main import main\n"
+        "from ashi_cli.main import main\n"
         "sys.exit(main(['candles', 'a:B', '1m', '--storage', 'lake:////nowhere']))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -548,7 +548,7 @@ def test_the_command_compacts_and_vacuums_and_prints_a_line_for_each_table(stage
     write(stage, *([a_candle(minute)] for minute in range(3)))
 
     def ashi(*arguments):
-        command = [sys.executable, "-m", "ashi.cli.main", *arguments, "--storage", stage.url]
+        command = [sys.executable, "-m", "ashi_cli.main", *arguments, "--storage", stage.url]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     compacted = ashi("lake", "compact")
@@ -571,7 +571,7 @@ def running(stage, settings, log, **environment):
         "ASHI_LOG_FORMAT": "json",
         **environment,
     }
-    command = [sys.executable, "-m", "ashi.cli.main", "sink", "lake", "--storage", stage.url]
+    command = [sys.executable, "-m", "ashi_cli.main", "sink", "lake", "--storage", stage.url]
     with log.open("ab") as file:
         child = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=file, env=os.environ | environment)
     try:

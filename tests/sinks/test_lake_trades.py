@@ -18,20 +18,20 @@ from sink_fakes import CrashError, MemoryLog
 from ashi.contracts.errors import StorageError
 from ashi.contracts.topics import TRADES, TRADES_DEAD
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, decode_trade, encode_trade
-from ashi.runtime.deadletter import message_headers
-from ashi.runtime.groups import commit
-from ashi.runtime.kafka import admin_client, make_consumer, make_producer, partition_of, read_topic
-from ashi.runtime.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partition_of, read_topic
+from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.groups import commit
+from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
-from sinks.lake.contents import TradeContents
-from sinks.lake.location import lake_of
-from sinks.lake.tables import StoredTrade
-from sinks.lake.trades import LakeTrades, note_of
-from sinks.lake.upkeep import HOUR_US, compact, vacuum
-from sinks.protocol import RetryableError
-from sinks.worker import SinkWorker, sink_group
-from sinks.writer import Writer
+from ashi_sinks.lake.location import lake_of
+from ashi_sinks.lake.maintenance import HOUR_US, compact, vacuum
+from ashi_sinks.lake.tables import StoredTrade
+from ashi_sinks.lake.trade_stream import TradeContents
+from ashi_sinks.lake.trades import LakeTrades, note_of
+from ashi_sinks.protocol import RetryableError
+from ashi_sinks.worker import SinkWorker, sink_group
+from ashi_sinks.writer import Writer
 
 GROUP = sink_group(TradeContents.name)
 ROOT = Path(__file__).parents[2]
@@ -257,7 +257,7 @@ def running(lake, settings, log, **environment):
         "ASHI_LOG_FORMAT": "json",
         **environment,
     }
-    command = [sys.executable, "-m", "ashi.cli.main", "sink", "lake", "--topic", "trades"]
+    command = [sys.executable, "-m", "ashi_cli.main", "sink", "lake", "--topic", "trades"]
     with log.open("ab") as file:
         child = subprocess.Popen(command, cwd=ROOT, stderr=file, env=os.environ | environment)
     try:
@@ -381,7 +381,7 @@ def test_a_topic_that_was_made_anew_is_refused_instead_of_being_left_out(kafka_s
             await until(is_gone)
 
     asyncio.run(make_anew())
-    create = [sys.executable, "-m", "ashi.cli.main", "topics", "create"]
+    create = [sys.executable, "-m", "ashi_cli.main", "topics", "create"]
     environment = {"ASHI_KAFKA_BOOTSTRAP": kafka_settings.kafka_bootstrap, "ASHI_REPLICATION": "1"}
     subprocess.run(create, env=os.environ | environment, check=True, cwd=ROOT, capture_output=True)
     log = tmp_path / "second.log"

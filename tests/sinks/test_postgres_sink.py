@@ -10,22 +10,22 @@ from decimal import Decimal
 
 import asyncpg
 import pytest
-from postgres_server import PASSWORD, PostgresServer
 from sink_certification import SinkCertification, a_candle, a_gap, opened, oracle, stored, stored_gaps, until
 from test_sink_kafka import many_candles, publish
 from test_sink_registry import required_of
 
-from ashi.cli.main import main
 from ashi.contracts.errors import StorageError, UsageError
 from ashi.contracts.topics import CANDLES, FEED_GAPS
-from ashi.runtime.offsets import committed_offsets, end_offsets
-from sinks import registry
-from sinks.postgres import schema, store
-from sinks.postgres.link import Address, explain
-from sinks.postgres.reader import _SERIES, PostgresReader
-from sinks.postgres.sink import PostgresSink
-from sinks.protocol import RefusedError, RetryableError
-from sinks.worker import sink_group
+from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi_cli.main import main
+from ashi_sinks import registry
+from ashi_sinks.postgres import schema, store
+from ashi_sinks.postgres.connection import Address, explain
+from ashi_sinks.postgres.reader import _SERIES, PostgresReader
+from ashi_sinks.postgres.sink import PostgresSink
+from ashi_sinks.protocol import RefusedError, RetryableError
+from ashi_sinks.worker import sink_group
+from postgres_server import PASSWORD, PostgresServer
 
 _numbers = itertools.count()
 
@@ -273,7 +273,7 @@ def test_writes_are_durable_before_the_offsets_are_committed_whatever_the_databa
 def test_a_server_that_hangs_is_a_retryable_error_and_the_same_write_succeeds_when_it_is_back(stage, monkeypatch):
     async def scenario():
         async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
-            monkeypatch.setattr("sinks.postgres.sink.COMMAND_TIMEOUT_S", 0.2)
+            monkeypatch.setattr("ashi_sinks.postgres.sink.COMMAND_TIMEOUT_S", 0.2)
             stage.server.freeze()
             try:
                 for _ in range(2):  # in the middle of a statement, and on the way to a new connection
@@ -294,7 +294,7 @@ def test_a_locked_table_is_waited_for(stage, monkeypatch):
     async def scenario():
         async with opened(stage.sink()) as sink:
             other = await asyncpg.connect(stage.url)
-            monkeypatch.setattr("sinks.postgres.sink.COMMAND_TIMEOUT_S", 0.2)
+            monkeypatch.setattr("ashi_sinks.postgres.sink.COMMAND_TIMEOUT_S", 0.2)
             async with other.transaction():
                 await other.execute("LOCK TABLE candles")
                 with pytest.raises(RetryableError, match="waits for a lock"):

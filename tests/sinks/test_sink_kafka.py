@@ -15,17 +15,18 @@ from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_g
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
 from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS
-from ashi.runtime.deadletter import message_headers
-from ashi.runtime.groups import commit
-from ashi.runtime.kafka import admin_client, make_consumer, make_producer, partition_of, read_topic
-from ashi.runtime.offsets import committed_offsets, end_offsets
-from sinks.log import KafkaLog
-from sinks.sqlite.reader import SqliteReader
-from sinks.sqlite.sink import SqliteSink
-from sinks.worker import sink_group
+from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partition_of, read_topic
+from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.groups import commit
+from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi_sinks.consumer import KafkaLog
+from ashi_sinks.sqlite.reader import SqliteReader
+from ashi_sinks.sqlite.sink import SqliteSink
+from ashi_sinks.worker import sink_group
 
-COMMAND = "import sys; from ashi.runtime.settings import Settings; from sinks.worker import run_sink; " + (
-    "sys.exit(run_sink(Settings.from_environment(), 'sqlite'))"
+COMMAND = "import sys; from ashi.runtime.settings import Settings; from ashi_sinks.worker import run_sink; " + (
+    "import sys; from ashi.runtime.settings import Settings; from ashi_sinks.worker import run_sink; "
+    + ("sys.exit(run_sink(Settings.from_environment(), 'sqlite'))")
 )
 GROUP = sink_group("sqlite")
 ROOT = Path(__file__).parents[2]

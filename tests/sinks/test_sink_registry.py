@@ -9,9 +9,9 @@ from sink_certification import a_candle
 
 from ashi.contracts.errors import UsageError
 from ashi.runtime.settings import Settings
-from sinks.registry import make_sink, open_reader, remove_store, store_exists, store_name
-from sinks.sqlite.file import sqlite_path
-from sinks.worker import run_sink
+from ashi_sinks.registry import make_sink, open_reader, remove_store, store_exists, store_name
+from ashi_sinks.sqlite.file import sqlite_path
+from ashi_sinks.worker import run_sink
 
 
 def required_of(extra: str) -> str:

@@ -28,13 +28,13 @@ from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import encode_feed
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
-from sinks import writer
-from sinks.contents import CandleContents
-from sinks.sqlite import file
-from sinks.sqlite.reader import SqliteReader
-from sinks.sqlite.sink import SqliteSink
-from sinks.worker import SinkWorker
-from sinks.writer import StoppedError, Writer
+from ashi_sinks import writer
+from ashi_sinks.sqlite import file
+from ashi_sinks.sqlite.reader import SqliteReader
+from ashi_sinks.sqlite.sink import SqliteSink
+from ashi_sinks.streams import CandleContents
+from ashi_sinks.worker import SinkWorker
+from ashi_sinks.writer import StoppedError, Writer
 
 GARBAGE = [
     b"",

@@ -13,11 +13,11 @@ from sink_certification import SinkCertification, a_candle, a_gap, opened, store
 from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import FeedGap
-from sinks.protocol import RefusedError, RetryableError
-from sinks.sqlite import file
-from sinks.sqlite.file import remove_file
-from sinks.sqlite.reader import SqliteReader
-from sinks.sqlite.sink import SqliteSink
+from ashi_sinks.protocol import RefusedError, RetryableError
+from ashi_sinks.sqlite import file
+from ashi_sinks.sqlite.file import remove_file
+from ashi_sinks.sqlite.reader import SqliteReader
+from ashi_sinks.sqlite.sink import SqliteSink
 
 
 class SqliteStage:

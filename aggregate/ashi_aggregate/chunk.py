@@ -1,0 +1,135 @@
+"""A chunk: the records of one partition from one fetch, decoded in one call and sorted by symbol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from ashi.contracts.errors import ContractError
+from ashi.contracts.symbol import split_symbol
+from ashi.contracts.trade import Trade, all_sound, decode_trade
+from ashi.runtime.kafka.clients import partition_of
+
+
+class LogRecord(Protocol):
+    """What is needed of a Kafka record; `timestamp` is its append time in ms."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    timestamp_type: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Records of one partition in offset order, at least one.
+
+    `begin` is the offset at which the chunk before it ended, `end` the one after its last record. Offsets that the
+    log does not have (a transaction's markers) lie between, so a chunk is continued by the one whose `begin` is its
+    `end`, and by no other.
+    """
+
+    partition: int
+    begin: int
+    end: int
+    records: Sequence[LogRecord]
+
+
+class Rejected(NamedTuple):
+    """A record that is no trade of its place, why in words, and by class: `not_a_trade` or `misplaced`."""
+
+    record: LogRecord
+    reason: str
+    kind: str
+
+
+@dataclass(slots=True)
+class SymbolTrades:
+    """The trades of one symbol in a chunk, in offset order."""
+
+    key: bytes
+    trades: list[Trade] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    appended_at: int = 0
+    """When the last of them was appended to the log, µs."""
+
+
+_decoder: Final = msgspec.json.Decoder(list[Trade])
+
+
+class ChunkDecoder:
+    """Turns chunks into trades by symbol, refusing what is no trade or stands in the wrong place."""
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+        self._keys: dict[str, tuple[bytes, int]] = {}
+
+    def decode(self, chunk: Chunk) -> tuple[dict[str, SymbolTrades], list[Rejected]]:
+        """Decode a chunk; every record ends either with its symbol or among the rejected."""
+        trades = _decode_together(chunk.records)
+        if trades is not None:
+            return self._sort(chunk, chunk.records, trades, [])
+        records: list[LogRecord] = []
+        rejected: list[Rejected] = []
+        trades = []
+        for record in chunk.records:
+            try:
+                trades.append(decode_trade(record.value or b""))
+            except ContractError as error:
+                rejected.append(Rejected(record, str(error), "not_a_trade"))
+            else:
+                records.append(record)
+        return self._sort(chunk, records, trades, rejected)
+
+    def _sort(
+        self, chunk: Chunk, records: Sequence[LogRecord], trades: Sequence[Trade], rejected: list[Rejected]
+    ) -> tuple[dict[str, SymbolTrades], list[Rejected]]:
+        by_symbol: dict[str, SymbolTrades] = {}
+        for record, trade in zip(records, trades, strict=True):
+            group = by_symbol.get(trade.symbol)
+            if group is None or record.key != group.key:
+                try:
+                    key = self._check_place(trade.symbol, record.key, chunk.partition)
+                except ContractError as error:
+                    rejected.append(Rejected(record, str(error), "misplaced"))
+                    continue
+                group = by_symbol.setdefault(trade.symbol, SymbolTrades(key))
+            group.trades.append(trade)
+            group.offsets.append(record.offset)
+            group.appended_at = record.timestamp
+        for group in by_symbol.values():
+            group.appended_at *= 1000
+        return by_symbol, rejected
+
+    def _check_place(self, symbol: str, key: bytes | None, partition: int) -> bytes:
+        """The key of a symbol. Raises ContractError when a record of it has another, or is on another's partition."""
+        if symbol not in self._keys:
+            split_symbol(symbol)
+            self._keys[symbol] = (symbol.encode(), partition_of(symbol.encode(), self._partitions))
+        wanted, home = self._keys[symbol]
+        if key != wanted:
+            raise ContractError(f"the record's key {(key or b'')[:100]!r} is not its trade's symbol {symbol!r}")
+        if partition != home:
+            raise ContractError(
+                f"{symbol!r} belongs on partition {home}, not {partition}: "
+                "its producer must partition keys by murmur2, as the Java client does"
+            )
+        return wanted
+
+
+def _decode_together(records: Sequence[LogRecord]) -> list[Trade] | None:
+    """All records in one call, five times as fast as one by one; None when any of them is not a sound trade."""
+    values = [record.value for record in records]
+    try:
+        # One that holds the second half of an object cannot begin with a brace, so none holds a half.
+        if b"".join([value[:1] for value in values]) != b"{" * len(values):  # type: ignore[index]
+            return None
+        trades = _decoder.decode(b"[" + b",".join(values) + b"]")  # type: ignore[arg-type]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
+        return None
+    # One may still hold two objects: then the numbers differ.
+    return trades if len(trades) == len(records) and all_sound(trades) else None

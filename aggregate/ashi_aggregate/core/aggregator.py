@@ -1,0 +1,240 @@
+"""One symbol in one timeframe: windows open, close, are corrected and dropped, by the data clock."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from typing import Final
+
+import msgspec
+
+from ashi.contracts.candle import Candle, make_version
+from ashi.contracts.errors import ContractError
+from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.trade import Trade
+from ashi_aggregate.core.candles import candle_of, flat_candles
+from ashi_aggregate.core.fold import Fold, fold_trades
+from ashi_aggregate.core.trade_ids import APART_US, TradeIds
+from ashi_aggregate.core.window_state import Row, Window, WindowRules, is_late
+
+_END_OF_TIME: Final = 2**63
+
+
+class CandleAggregator:
+    """The candles of one symbol in one timeframe: a pure state machine over trades in log order.
+
+    >>> aggregator = CandleAggregator("1m")
+    >>> closed = aggregator.on_trade(trade)
+
+    Content is a function of the trades alone. A candle is emitted when the data clock (the greatest `traded_at`
+    seen) reaches the end of its window plus the allowed lateness, and again, with a greater version, when a late
+    trade within the correction horizon has changed it. A window without trades gives a flat candle, which carries the
+    close of the window before it, and that window's version; it counts in no coarser candle.
+    """
+
+    def __init__(self, timeframe: Timeframe | str, rules: WindowRules | None = None, row: Row | None = None) -> None:
+        self.timeframe = Timeframe.parse(timeframe) if isinstance(timeframe, str) else timeframe
+        self.rules = rules or WindowRules(finest=self.timeframe)
+        self.row = row or Row(epoch=self.rules.epoch)
+        self.ids = TradeIds(self.row.ids, self.rules.finest.length_us)
+        self.counted = 0
+        """Trades taken in one by one since it was made, without those that were late or came again."""
+        self._name = str(self.timeframe)
+        self._next_close = self._find_next_close()
+
+    def on_trade(self, trade: Trade, offset: int | None = None) -> list[Candle]:
+        """Take one trade in and return the candles it closed, oldest first.
+
+        Args:
+            trade: a trade of this aggregator's symbol.
+            offset: its place in the log; None takes the one after the last. At or below the row's position the
+                trade has been seen before and changes nothing.
+
+        A trade beyond the correction horizon changes nothing either (see `is_late`), nor does one whose id has been
+        counted before.
+
+        """
+        row = self.row
+        if offset is None:
+            offset = row.position + 1
+        if offset <= row.position:
+            return []
+        counts = not self.is_late(trade.traded_at) and self.admit(trade, max(row.data_clock, trade.traded_at))
+        self.advance(offset, trade.traded_at)
+        if not counts:
+            return self.close_due(row.data_clock)
+        self.counted += 1
+        return self.merge(fold_trades((trade,), self.timeframe.open_time(trade.traded_at), offset))
+
+    def is_late(self, traded_at: int) -> bool:
+        """Whether a trade of that time (µs) is too late: beyond the horizon, or its window has been dropped."""
+        return is_late(self.rules, self.row.data_clock, self.row.floor, traded_at)
+
+    def admit(self, trade: Trade, data_clock: int) -> bool:
+        """Count the id of a trade that is not late; False when it has been counted before.
+
+        `data_clock` (µs) is that of all trades up to this one.
+
+        Where too many ids are kept, the oldest window's are given up, and the floor rises past it.
+        """
+        row = self.row
+        self.ids.forget_before(self.ids_needed_from(data_clock))
+        admitted = self.ids.admit(trade.trade_id, trade.traded_at)
+        while (end := self.ids.give_up_oldest()) is not None:
+            row.floor = max(row.floor, end)
+        return admitted
+
+    def ids_needed_from(self, data_clock: int) -> int:
+        """Ids of trades before this time (µs) can meet no second copy that is not late."""
+        return data_clock - self.rules.horizon_us - self.rules.finest.length_us - APART_US
+
+    def merge(self, partial: Fold) -> list[Candle]:
+        """Add a partial fold and return the candles that its newest trade closed, oldest first: `add`, `close_due`.
+
+        Of several partial folds from one stretch of the log `add` all first. Else a window could close, and a flat
+        candle carry its close with a version from the end of the stretch, before a trade from earlier in it is in.
+        """
+        self.add(partial)
+        return self.close_due(self.row.data_clock)
+
+    def add(self, partial: Fold) -> None:
+        """Add a partial fold of trades not seen before, of any one window of the finest timeframe or of this one."""
+        row = self.row
+        if row.symbol != partial.symbol:
+            if row.symbol:
+                raise ContractError(f"{partial.symbol!r} given to the aggregator of {row.symbol!r}: use one per symbol")
+            row.symbol = partial.symbol
+        open_time = self.timeframe.open_time(partial.open_time)
+        window = row.windows.get(open_time)
+        if window is None:
+            row.windows[open_time] = Window(msgspec.structs.replace(partial, open_time=open_time, symbol=""))
+            if not row.closed_until:
+                self._next_close = self._find_next_close()
+        else:
+            window.fold.merge(partial)
+        self.advance(partial.offset, partial.last[0])
+
+    def advance(self, offset: int, traded_at: int) -> None:
+        """Note that the log has been read up to `offset` and that its trades reach `traded_at` (µs)."""
+        row = self.row
+        row.position = max(row.position, offset)
+        row.data_clock = max(row.data_clock, traded_at)
+
+    def close_due(self, clock: int) -> list[Candle]:
+        """Close the windows that are due at `clock` (µs) and return their candles, oldest first.
+
+        The data clock when trades come; a later time in a quiet market. A window closed early is corrected if
+        its trades do come.
+        """
+        if clock < self._next_close:
+            return []
+        row = self.row
+        until = self.timeframe.open_time(clock - self.rules.lateness_us)
+        begin = row.closed_until or min(row.windows)
+        candles: list[Candle] = []
+        carried = self._window_before(begin)
+        for window in self._windows_between(begin, until):
+            candles += self._flat_candles(carried, begin, window.fold.open_time)
+            candles += self._emit(window)
+            carried, begin = self._candle(window.fold), window.fold.open_time + self.timeframe.length_us
+        candles += self._flat_candles(carried, begin, until)
+        row.closed_until = until
+        self._next_close = self._find_next_close()
+        return candles
+
+    def corrections(self) -> list[Candle]:
+        """Candles of closed windows that late trades have changed since they were last emitted, oldest first.
+
+        Each with the flat candles after it, which carry its close.
+        """
+        candles: list[Candle] = []
+        closed = self._windows_between(0, self.row.closed_until)
+        for window, following in zip_longest(closed, closed[1:]):
+            if window.emitted == window.fold.offset:
+                continue
+            end = self.row.closed_until if following is None else following.fold.open_time
+            candles += self._emit(window)
+            begin = window.fold.open_time + self.timeframe.length_us
+            candles += self._flat_candles(self._candle(window.fold), begin, end)
+        return candles
+
+    def drop_final(self) -> None:
+        """Forget the windows that nothing can change any more, raising the floor.
+
+        Only to be called when all candles emitted so far have been acknowledged: what is forgotten cannot be
+        emitted again.
+        """
+        row = self.row
+        keep_from = row.data_clock - self.rules.horizon_us
+        for open_time in sorted(row.windows):
+            window = row.windows[open_time]
+            if open_time + self.timeframe.length_us >= keep_from or window.emitted != window.fold.offset:
+                break
+            if open_time >= row.edge:
+                row.dropped = self._candle(window.fold)
+            del row.windows[open_time]
+        finest = self.rules.finest
+        row.floor = max(row.floor, finest.open_time(max(keep_from - 1, 0)))
+        self.ids.forget_before(self.ids_needed_from(row.data_clock))
+
+    def get_current_candle(self) -> Candle | None:
+        """The candle in progress: that of the newest window that has not closed, or None."""
+        candles = self.get_open_candles()
+        return candles[-1] if candles else None
+
+    def get_open_candles(self) -> list[Candle]:
+        """The candles of all windows that have not closed yet, oldest first.
+
+        Without those before the edge, which may lack trades and will not be emitted either.
+        """
+        row = self.row
+        return [
+            self._candle(window.fold) for window in self._windows_between(max(row.closed_until, row.edge), _END_OF_TIME)
+        ]
+
+    def get_last_closed_candle(self) -> Candle | None:
+        """The newest closed candle, with the corrections that have reached it, or None. It may be a flat one."""
+        row = self.row
+        if not row.closed_until:
+            return None
+        last = self._window_before(row.closed_until)
+        newest = row.closed_until - self.timeframe.length_us
+        flat = self._flat_candles(last, newest, row.closed_until) if last and last.open_time < newest else []
+        return flat[0] if flat else last
+
+    def _find_next_close(self) -> int:
+        row = self.row
+        begin = row.closed_until or min(row.windows, default=_END_OF_TIME)
+        return begin + self.timeframe.length_us + self.rules.lateness_us
+
+    def _windows_between(self, begin: int, end: int) -> list[Window]:
+        """The windows that began in [begin, end), oldest first."""
+        return [window for open_time, window in sorted(self.row.windows.items()) if begin <= open_time < end]
+
+    def _window_before(self, time: int) -> Candle | None:
+        """The newest candle of trades that began before `time` (µs) and was or can be emitted."""
+        before = self._windows_between(self.row.edge, time)
+        return self._candle(before[-1].fold) if before else self.row.dropped
+
+    def _emit(self, window: Window) -> list[Candle]:
+        """Note that the window is emitted as it is; its candle, or none if it began before the edge."""
+        window.emitted = window.fold.offset
+        return [self._candle(window.fold)] if window.fold.open_time >= self.row.edge else []
+
+    def _flat_candles(self, carried: Candle | None, begin: int, end: int) -> list[Candle]:
+        """Candles of the windows in [begin, end), which have no trades and carry the close of `carried`.
+
+        None where nothing is carried, where that window began before the edge, and beyond the greatest number in a
+        row.
+        """
+        if carried is None or carried.open_time < self.row.edge:
+            return []
+        return flat_candles(carried, begin, end, self.rules.max_flat)
+
+    def _candle(self, fold: Fold) -> Candle:
+        return candle_of(
+            fold,
+            symbol=self.row.symbol,
+            timeframe=self._name,
+            length_us=self.timeframe.length_us,
+            version=make_version(self.rules.epoch, fold.offset),
+        )

@@ -1,0 +1,82 @@
+"""How rows and markers are written to the changelogs: JSON with decimals as text, exact to the last digit."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from operator import sub
+
+import msgspec
+
+from ashi.contracts.errors import StateError
+from ashi_aggregate.core.window_state import ROW_FORMAT, Row
+
+
+class Marker(msgspec.Struct):
+    """How far a partition has been made durable.
+
+    Attributes:
+        epoch: in which it was written; a marker of an earlier one says nothing.
+        position: offset of the last record whose effects are all acknowledged.
+        edge: no trade before where the state begins is stamped later than this, µs; 0 if it begins with the log, None
+            if nothing has been read yet. See `edge_of`.
+
+    """
+
+    position: int
+    edge: int | None = 0
+    epoch: int = 0
+
+
+class _Rank(msgspec.Struct):
+    position: int
+    epoch: int = 0
+
+
+_encoder = msgspec.json.Encoder()
+_row_decoder = msgspec.json.Decoder(Row)
+_marker_decoder = msgspec.json.Decoder(Marker)
+_rank_decoder = msgspec.json.Decoder(_Rank)
+
+
+def encode(state: Row | Marker) -> bytes:
+    """A row or marker as its changelog value. Ids are written as differences, which take a third of the space."""
+    if isinstance(state, Row):
+        ids = {
+            start: msgspec.structs.replace(kept, numbers=list(map(sub, kept.numbers, [0, *kept.numbers])))
+            for start, kept in state.ids.items()
+        }
+        state = msgspec.structs.replace(state, ids=ids)
+    return _encoder.encode(state)
+
+
+def decode_row(value: bytes) -> Row:
+    """Read a row. Raises StateError when it is not one, or of a later format."""
+    try:
+        row = _row_decoder.decode(value)
+    except msgspec.MsgspecError as error:
+        raise StateError(f"a row in the changelog cannot be read ({error}): {value[:200]!r}") from None
+    if row.format > ROW_FORMAT:
+        raise StateError(
+            f"the row of {row.symbol} has format {row.format}, this version of Ashi knows up to {ROW_FORMAT}: "
+            "start the version that wrote it"
+        )
+    for kept in row.ids.values():
+        kept.numbers = list(accumulate(kept.numbers))
+    return row
+
+
+def decode_marker(value: bytes) -> Marker:
+    """Read a marker. Raises StateError when it is not one."""
+    try:
+        return _marker_decoder.decode(value)
+    except msgspec.MsgspecError as error:
+        raise StateError(f"a marker in the changelog cannot be read ({error}): {value[:200]!r}") from None
+
+
+def rank_of(value: bytes) -> tuple[int, int]:
+    """Epoch and position of a row or marker: of two, the greater is the later. Raises StateError."""
+    try:
+        rank = _rank_decoder.decode(value)
+    except msgspec.MsgspecError as error:
+        raise StateError(f"a changelog record has no position ({error}): {value[:200]!r}") from None
+    return rank.epoch, rank.position

@@ -1,0 +1,163 @@
+"""All timeframes of one symbol: a chunk of trades is folded once and the partial folds are merged into each."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from typing import NamedTuple
+
+from ashi.contracts.candle import Candle
+from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.trade import Trade
+from ashi_aggregate.core.aggregator import CandleAggregator
+from ashi_aggregate.core.fold import fold_trades
+from ashi_aggregate.core.trade_ids import as_numbers
+from ashi_aggregate.core.window_state import Row, WindowRules, is_late
+
+
+class LateTrade(NamedTuple):
+    """A trade beyond the correction horizon, its offset, and the data clock (µs) that made it late."""
+
+    trade: Trade
+    offset: int
+    data_clock: int
+
+
+class Outcome(NamedTuple):
+    """What a chunk of one symbol's trades led to.
+
+    Candles that closed, trades too late, how many were folded and how many not because they had come before.
+    """
+
+    candles: list[Candle]
+    late: list[LateTrade]
+    counted: int
+    duplicates: int
+
+
+class SymbolAggregator:
+    """The aggregators of one symbol, finest timeframe first."""
+
+    def __init__(
+        self, timeframes: Sequence[Timeframe], rules: WindowRules, rows: Iterable[Row | None] = (), edge: int = 0
+    ) -> None:
+        """Take up the rows of the symbol in the order of `timeframes`; None, or none at all, begins anew.
+
+        `edge` (µs) goes to rows that begin anew: see `edge_of`.
+        """
+        kept = list(rows) or [None] * len(timeframes)
+        self.rules = rules
+        self.rows = [
+            CandleAggregator(timeframe, rules, row or Row(edge=edge, epoch=rules.epoch))
+            for timeframe, row in zip(timeframes, kept, strict=True)
+        ]
+        self._share_ids()
+
+    def on_trades(self, trades: Sequence[Trade], offsets: Sequence[int], appended_at: int = 0) -> Outcome:
+        """Take in trades of this symbol in log order.
+
+        However the log is cut into chunks, the rows end in the same state.
+
+        Args:
+            trades: at least one.
+            offsets: their places in the log, ascending.
+            appended_at: when the last of them was appended to the log, µs.
+
+        """
+        positions = {aggregator.row.position for aggregator in self.rows}
+        if len(positions) == 1:
+            seen = bisect_right(offsets, positions.pop())
+            outcome = self._fold_once(trades[seen:], offsets[seen:]) if seen < len(offsets) else Outcome([], [], 0, 0)
+        else:
+            outcome = self._fold_each(trades, offsets)
+            self._share_ids()
+        for aggregator in self.rows:
+            aggregator.row.appended_at = max(aggregator.row.appended_at, appended_at)
+        return outcome
+
+    def close_due(self, clock: int) -> list[Candle]:
+        """Close the windows that are due at `clock` (µs) in every timeframe."""
+        return [candle for aggregator in self.rows for candle in aggregator.close_due(clock)]
+
+    def corrections(self) -> list[Candle]:
+        """Candles that late trades have changed since they were last emitted, of every timeframe."""
+        return [candle for aggregator in self.rows for candle in aggregator.corrections()]
+
+    def drop_final(self) -> None:
+        """Forget what nothing can change any more; see `CandleAggregator.drop_final` for when."""
+        for aggregator in self.rows:
+            aggregator.drop_final()
+
+    def _share_ids(self) -> None:
+        """Rows that have seen the same trades have the same ids: from here on they are counted once for all."""
+        if len({aggregator.row.position for aggregator in self.rows}) == 1:
+            for aggregator in self.rows[1:]:
+                aggregator.ids = self.rows[0].ids
+                aggregator.row.ids = self.rows[0].row.ids
+
+    def _fold_once(self, trades: Sequence[Trade], offsets: Sequence[int]) -> Outcome:
+        """The common case: no row has seen any of the trades, so one partial fold per finest window serves all."""
+        finest_us = self.rules.finest.length_us
+        horizon_us = self.rules.horizon_us
+        finest = self.rows[0]
+        row = finest.row
+        numbers = as_numbers([trade.trade_id for trade in trades])
+        # Ids that only ascend need no look at each of them; this is how they nearly always come.
+        all_new = numbers is not None and finest.ids.all_new(numbers)
+        late: list[LateTrade] = []
+        duplicates = 0
+        # The row's own clock stands still until the trades are in: it says which windows are due.
+        clock = row.data_clock
+        groups: dict[int, tuple[list[Trade], list[int], list[int]]] = {}
+        start = end = 0  # the finest window of the trade before: most trades fall into the same one
+        group: tuple[list[Trade], list[int], list[int]] = ([], [], [])
+        for trade, offset, number in zip(trades, offsets, numbers or repeat(0), strict=False):
+            traded_at = trade.traded_at
+            if traded_at > clock:  # noqa: PLR1730  (`max` would be called for every trade)
+                clock = traded_at
+            # Only a trade this far behind can be late; the exact rule is in one place.
+            may_be_late = traded_at < clock - horizon_us or traded_at < row.floor
+            if may_be_late and is_late(self.rules, clock, row.floor, traded_at):
+                late.append(LateTrade(trade, offset, clock))
+                continue
+            if not all_new and not finest.admit(trade, clock):
+                duplicates += 1
+                continue
+            if not start <= traded_at < end:
+                start = traded_at - traded_at % finest_us
+                end = start + finest_us
+                group = groups.setdefault(start, ([], [], []))
+            group[0].append(trade)
+            group[1].append(offset)
+            group[2].append(number)
+        if all_new:
+            for start, (_, _, ids) in groups.items():
+                finest.ids.add_ascending(start, ids)
+        partials = [fold_trades(of, start, places[-1]) for start, (of, places, _) in sorted(groups.items())]
+        candles: list[Candle] = []
+        for aggregator in self.rows:
+            for partial in partials:
+                aggregator.add(partial)
+            aggregator.advance(offsets[-1], clock)
+            aggregator.row.floor = row.floor
+            candles += aggregator.close_due(clock)
+        return Outcome(candles, late, len(trades) - len(late) - duplicates, duplicates)
+
+    def _fold_each(self, trades: Sequence[Trade], offsets: Sequence[int]) -> Outcome:
+        """After a crash rows may have seen different stretches: each takes what it has not, trade by trade.
+
+        The finest row reports the late trades. Those at or below its position were reported before it was written.
+        """
+        candles: list[Candle] = []
+        late: list[LateTrade] = []
+        finest = self.rows[0]
+        seen, counted = bisect_right(offsets, finest.row.position), 0
+        for trade, offset in zip(trades, offsets, strict=True):
+            if offset > finest.row.position and finest.is_late(trade.traded_at):
+                late.append(LateTrade(trade, offset, finest.row.data_clock))
+            before = finest.counted
+            for aggregator in self.rows:
+                candles += aggregator.on_trade(trade, offset)
+            counted += finest.counted - before
+        return Outcome(candles, late, counted, len(trades) - seen - len(late) - counted)

@@ -1,0 +1,100 @@
+"""What is known of one symbol in one timeframe between two trades: its rules, its windows, its row."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from ashi.contracts.candle import Candle
+from ashi.contracts.timeframe import Timeframe
+from ashi_aggregate.core.fold import Fold
+from ashi_aggregate.core.trade_ids import WindowIds
+
+ROW_FORMAT: Final = 1
+
+NEVER: Final = -1
+"""The `emitted` of a window that has not been emitted yet."""
+
+
+RECENT_US: Final = 86_400_000_000
+"""Trades appended longer than this after they were made come from a recording, not from a feed or its repair."""
+
+
+class WindowRules(msgspec.Struct, frozen=True):
+    """What belongs to an epoch: with other rules the same trades give other candles.
+
+    Attributes:
+        finest: the finest of all timeframes; lateness is decided by a trade's window of this length.
+        lateness_us: a window stays open this long (µs of the data clock) after its end.
+        horizon_us: until this long after the end of its finest window a late trade still corrects candles.
+        epoch: see `ashi.contracts.candle.make_version`.
+        max_flat: at most so many windows in a row without trades give flat candles; 0 for none at all.
+
+    """
+
+    finest: Timeframe
+    lateness_us: int = 2_000_000
+    horizon_us: int = 120_000_000
+    epoch: int = 0
+    max_flat: int = 1_440
+
+
+class Window(msgspec.Struct):
+    """A window that is open or can still be corrected; `emitted` is the offset its candle was last sent with."""
+
+    fold: Fold
+    emitted: int = NEVER
+
+
+class Row(msgspec.Struct):
+    """All that is known of one (symbol, timeframe): one row of the table `ohlcv-<timeframe>`, self-contained.
+
+    Attributes:
+        epoch: in which it was written; a row of an earlier one is no part of the state.
+        position: offset of the last record seen; records at or below it are skipped.
+        data_clock: greatest `traded_at` seen, µs.
+        appended_at: append time in the log of the last record seen, µs.
+        floor: windows that began before this (µs) have been dropped and are never begun anew.
+        edge: windows that began before this (µs) may lack trades that the log no longer had; never emitted.
+        closed_until: windows that began before this (µs) have closed, those without trades too; 0 before any has.
+        windows: by open time, µs.
+        ids: of the trades within the horizon, by the start of their finest window, µs.
+        dropped: the newest candle of trades that has no window any more: flat candles may still carry its close.
+
+    """
+
+    symbol: str = ""
+    epoch: int = 0
+    position: int = -1
+    data_clock: int = 0
+    appended_at: int = 0
+    floor: int = 0
+    edge: int = 0
+    closed_until: int = 0
+    windows: dict[int, Window] = {}
+    ids: dict[int, WindowIds] = {}
+    dropped: Candle | None = None
+    format: int = ROW_FORMAT
+
+
+def edge_of(rules: WindowRules, begins_at: int, first_traded_at: int) -> int:
+    """The edge (µs) of a symbol that begins anew in a state that does not begin with the log.
+
+    Windows that began before it may lack trades that are not read. `begins_at` is an upper bound for the time of all
+    of those: when the first record was appended, and a minute for clocks that are ahead. In a recording of days or
+    years ago that would be for ever; there the symbol's own first trade serves: those before it that count are not
+    further ahead of it than the correction horizon.
+    """
+    if begins_at - first_traded_at <= RECENT_US:
+        return begins_at
+    return first_traded_at + rules.horizon_us + rules.finest.length_us
+
+
+def is_late(rules: WindowRules, data_clock: int, floor: int, traded_at: int) -> bool:
+    """Whether a trade is too late to count: its finest window ended more than the horizon before the data clock.
+
+    All times in µs. The floor adds windows that were dropped for other reasons than the clock.
+    """
+    start = rules.finest.open_time(traded_at)
+    return start < floor or start + rules.finest.length_us + rules.horizon_us < data_clock

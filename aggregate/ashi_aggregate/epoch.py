@@ -1,0 +1,276 @@
+"""The epoch: which settings the living state was built with. It stands in the compacted topic `ashi.meta`."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Final
+
+import msgspec
+
+from ashi.contracts.candle import MAX_EPOCH
+from ashi.contracts.errors import StateError
+from ashi.contracts.timeframe import parse_timeframes
+from ashi.contracts.topics import (
+    AGGREGATE_APP,
+    MARKERS_TABLE,
+    META,
+    TRADES,
+    changelog_topic,
+    state_topics,
+    topic_specs,
+)
+from ashi.runtime.kafka.clients import make_producer, read_topic
+from ashi.runtime.kafka.groups import members
+from ashi.runtime.kafka.offsets import end_offsets, first_append_time, offsets_at
+from ashi.runtime.kafka.topics import create_topics, grow_topics, partition_counts, require_topics
+from ashi.runtime.settings import Settings
+from ashi.runtime.settings.parsers import format_duration
+from ashi_aggregate.core.window_state import WindowRules
+
+EPOCH_KEY: Final = b"epoch"
+REBUILD_KEY: Final = b"rebuild"
+
+
+class Epoch(msgspec.Struct, frozen=True):
+    """What changes only with the epoch: with other settings the same trades give other candles.
+
+    Attributes:
+        epoch: 0 for the first; see `ashi.contracts.candle.make_version`.
+        timeframes: as in ASHI_TIMEFRAMES, finest first.
+        allowed_lateness_us: µs; `correction_horizon_us` likewise.
+        flat_candles: as ASHI_FLAT_CANDLES.
+        begin: offset of each partition of `trades` at which the state begins to read; by default the log's first.
+
+    """
+
+    epoch: int
+    timeframes: list[str]
+    allowed_lateness_us: int
+    correction_horizon_us: int
+    flat_candles: int
+    begin: dict[int, int] = {}
+
+    def has_settings_of(self, other: Epoch) -> bool:
+        """Whether both give the same candles of the same trades."""
+        return msgspec.structs.replace(self, epoch=0, begin={}) == msgspec.structs.replace(other, epoch=0, begin={})
+
+    def __str__(self) -> str:
+        return (
+            f"ASHI_TIMEFRAMES={','.join(self.timeframes)} "
+            f"ASHI_ALLOWED_LATENESS={format_duration(self.allowed_lateness_us)} "
+            f"ASHI_CORRECTION_HORIZON={format_duration(self.correction_horizon_us)} "
+            f"ASHI_FLAT_CANDLES={self.flat_candles}"
+        )
+
+    def rules(self) -> WindowRules:
+        """The rules of the windows."""
+        return WindowRules(
+            finest=parse_timeframes(self.timeframes[0])[0],
+            lateness_us=self.allowed_lateness_us,
+            horizon_us=self.correction_horizon_us,
+            epoch=self.epoch,
+            max_flat=self.flat_candles,
+        )
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    """That candles were rebuilt: see docs/decisions/0005-rebuild.md.
+
+    Attributes:
+        rebuild: the epoch that is in the versions of these candles. No state ever has it.
+        epoch: that of the state at that time.
+        start: open time of the first window rebuilt, µs; `end` that of the first one that was not.
+        at: when, µs.
+
+    """
+
+    rebuild: int
+    epoch: int
+    start: int
+    end: int
+    at: int
+
+
+def _make_epoch(settings: Settings, number: int, begin: dict[int, int] | None = None) -> Epoch:
+    return Epoch(
+        epoch=number,
+        timeframes=[str(timeframe) for timeframe in settings.timeframes],
+        allowed_lateness_us=settings.allowed_lateness_us,
+        correction_horizon_us=settings.correction_horizon_us,
+        flat_candles=settings.flat_candles,
+        begin=begin or {},
+    )
+
+
+def rules_of(settings: Settings) -> WindowRules:
+    """The rules of the windows of a state with these settings."""
+    return _make_epoch(settings, 0).rules()
+
+
+async def require_epoch(settings: Settings) -> Epoch:
+    """The current epoch. Raises StateError when no aggregate worker has ever run on this Kafka."""
+    await require_topics(settings, [META])
+    current = await _read_epoch(settings)
+    if current is None:
+        raise StateError(
+            f"topic {META} has no epoch, so no aggregate worker has ever run on this Kafka: start `ashi aggregate`, or "
+            "correct ASHI_KAFKA_BOOTSTRAP"
+        )
+    return current
+
+
+async def last_rebuild(settings: Settings) -> int:
+    """The epoch of the last rebuild; -1 if there was none."""
+    numbers = [found.rebuild for _, found in await _read_rebuilds(settings)]
+    return max(numbers, default=-1)
+
+
+async def claim_rebuild(settings: Settings, epoch: Epoch, last: int, start: int, end: int) -> int:
+    """Take the next epoch for rebuilt candles, greater than that of any candle there is, and give it.
+
+    The workers go on in theirs, and `reconfigure` goes on beyond it. `epoch` and `last`: the current epoch and the last
+    rebuild when the candles were made. Raises StateError when either has changed since, or when no epoch is left.
+    """
+    number = max(epoch.epoch, last) + 1
+    _check_left(number)
+    rebuilt = Rebuilt(number, epoch.epoch, start, end, time.time_ns() // 1000)
+    key = REBUILD_KEY + f"-{number}-{uuid.uuid4()}".encode()
+    await _write_meta(settings, key, rebuilt)
+    # Of two at once both have written by now or will find the other's: the first in the log goes on.
+    first = next(found for found, other in await _read_rebuilds(settings) if other.rebuild >= number)
+    if first != key:
+        raise StateError("another `ashi rebuild` has published candles since this one began: run it again")
+    if await _read_epoch(settings) != epoch:
+        raise StateError("`ashi aggregate reconfigure` has begun a new state since this rebuild began: run it again")
+    return number
+
+
+async def _read_rebuilds(settings: Settings) -> list[tuple[bytes, Rebuilt]]:
+    """All rebuilds in the order of the log, with their keys."""
+    rebuilds: list[tuple[bytes, Rebuilt]] = []
+    async for record in read_topic(settings, META):
+        if record.key is not None and record.key.startswith(REBUILD_KEY) and record.value is not None:
+            try:
+                rebuilds.append((record.key, msgspec.json.decode(record.value, type=Rebuilt)))
+            except msgspec.MsgspecError as error:
+                raise StateError(
+                    f"a rebuild in topic {META} cannot be read ({error}): {record.value[:200]!r}. Use the version of "
+                    "Ashi that wrote it"
+                ) from None
+    return rebuilds
+
+
+def _check_left(number: int) -> None:
+    if number > MAX_EPOCH:
+        raise StateError(f"epoch {MAX_EPOCH} is the last one: give this deployment topics of its own")
+
+
+async def agree_on_epoch(settings: Settings) -> Epoch:
+    """The current epoch; the first worker of all writes it down.
+
+    Raises StateError when this worker's settings are not the epoch's.
+    """
+    current = await _read_epoch(settings)
+    if current is None:
+        await _write_epoch(settings, _make_epoch(settings, 0))
+        current = await _read_epoch(settings)  # another worker may have been first
+        assert current is not None  # noqa: S101
+    mine = _make_epoch(settings, current.epoch)
+    if not current.has_settings_of(mine):
+        raise StateError(
+            f"the state on this Kafka was built with {current}; this worker has {mine}. One version of a candle would "
+            "have two contents: start it with the settings of the state, or stop all aggregate workers and build the "
+            "state anew with `ashi aggregate reconfigure`"
+        )
+    return current
+
+
+async def check_epoch(settings: Settings, epoch: Epoch) -> None:
+    """Raise StateError unless `epoch` is still the current one: it may have been raised since this worker began."""
+    current = await _read_epoch(settings)
+    if current != epoch:
+        raise StateError(
+            f"the state has been reconfigured since this worker started: it began in epoch {epoch.epoch} with {epoch}, "
+            f"now it is {current.epoch if current else None} with {current}; start the worker again"
+        )
+
+
+async def reconfigure(settings: Settings, begin_at_us: int | None = None) -> tuple[Epoch | None, Epoch]:
+    """Raise the epoch, with these settings: workers then build their state anew from the log.
+
+    From its beginning, or from the first record appended at or after `begin_at_us`; if topic `trades` has grown, from
+    the first record of the new partitions, because older ones of symbols that moved are not where they belong. Windows
+    that began before the first record read are not emitted again. Gives the epoch before, if any, and the new one.
+
+    Raises StateError while aggregate workers run, or when no epoch is left; BrokerError when a topic is missing.
+    """
+    await require_topics(settings, [META, TRADES])
+    running = await members(settings, AGGREGATE_APP)
+    if running:
+        raise StateError(
+            f"{running} aggregate workers run (or have ended within the session timeout): stop them all, then try again"
+        )
+    before = await _read_epoch(settings)
+    # Beyond that of rebuilt candles too: they must yield to those of the new state.
+    number = max(-1 if before is None else before.epoch, await last_rebuild(settings)) + 1
+    _check_left(number)
+    counts = await partition_counts(settings)
+    partitions = counts[TRADES]
+    names = set(state_topics(settings.timeframes))
+    specs = [spec for spec in topic_specs(partitions, settings.timeframes) if spec.name in names]
+    await create_topics(settings, specs)
+    await grow_topics(settings, specs)
+    before_growth = counts.get(changelog_topic(MARKERS_TABLE), partitions)
+    begin = await _begin(settings, begin_at_us, before_growth, partitions)
+    while True:
+        after = _make_epoch(settings, number, begin)
+        await _write_epoch(settings, after)
+        last = await last_rebuild(settings)
+        if last < number:
+            return before, after
+        number = last + 1  # a rebuild has taken it meanwhile, and may not have seen that we did
+        _check_left(number)
+
+
+async def _begin(
+    settings: Settings, begin_at_us: int | None, before_growth: int, partitions: int
+) -> dict[int, int] | None:
+    """The offsets to begin at; None for where the log begins."""
+    if partitions > before_growth:
+        grown_at_ms = await first_append_time(settings, TRADES, range(before_growth, partitions))
+        if grown_at_ms is None:
+            return await end_offsets(settings, TRADES)
+        return await offsets_at(settings, TRADES, max(grown_at_ms, (begin_at_us or 0) // 1000))
+    return None if begin_at_us is None else await offsets_at(settings, TRADES, begin_at_us // 1000)
+
+
+async def _read_epoch(settings: Settings) -> Epoch | None:
+    """The greatest epoch; of two that were written down at once by workers that knew of none, the first."""
+    current: Epoch | None = None
+    async for record in read_topic(settings, META):
+        if record.key is not None and record.key.startswith(EPOCH_KEY) and record.value is not None:
+            try:
+                found = msgspec.json.decode(record.value, type=Epoch)
+                if current is None or found.epoch > current.epoch:
+                    current = found
+            except msgspec.MsgspecError as error:
+                raise StateError(
+                    f"the epoch in topic {META} cannot be read ({error}): {record.value[:200]!r}. Write it anew with "
+                    "`ashi aggregate reconfigure` of the version of Ashi that wrote it"
+                ) from None
+    return current
+
+
+async def _write_epoch(settings: Settings, epoch: Epoch) -> None:
+    # A key of its own for each record: compaction must not make the second of two the first.
+    await _write_meta(settings, EPOCH_KEY + f"-{epoch.epoch}-{uuid.uuid4()}".encode(), epoch)
+
+
+async def _write_meta(settings: Settings, key: bytes, value: Epoch | Rebuilt) -> None:
+    producer = make_producer(settings)
+    await producer.start()
+    try:
+        await producer.send_and_wait(META, key=key, value=msgspec.json.encode(value))
+    finally:
+        await producer.stop()

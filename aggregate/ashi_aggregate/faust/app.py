@@ -1,0 +1,165 @@
+"""The Faust application `ashi-aggregate`: one agent over chunks of `trades`, one table of rows per timeframe."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import faust
+import mode
+
+from ashi.contracts.errors import StateError
+from ashi.contracts.topics import AGGREGATE_APP, MARKERS_TABLE, MAX_ROW_BYTES, TRADES, table_name
+from ashi.runtime.kafka.clients import security_options
+from ashi.runtime.kafka.dead_letters import Headers
+from ashi.runtime.settings import Settings
+from ashi_aggregate.epoch import Epoch, check_epoch
+from ashi_aggregate.faust.table import FAUST_LOGGER, RowTable
+from ashi_aggregate.faust.transport import ChunkSchema
+from ashi_aggregate.fencing import Lease
+from ashi_aggregate.pipeline import Pipeline
+
+RECORDS_PER_CHUNK = 8_000
+FETCH_BYTES = 4 * 1024 * 1024
+CHUNKS_BUFFERED = 64
+REQUEST_TIMEOUT_S = 60.0
+METADATA_AGE_MS = 10_000
+"""A leader of the group that asked a broker too soon after its start knows of no topics and assigns none; with the
+default of five minutes nobody would work for so long."""
+
+
+class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
+    """The application; it is also the log that the pipeline reads and writes."""
+
+    logger = FAUST_LOGGER
+    pipeline: Pipeline
+    settings: Settings
+    epoch: Epoch
+
+    async def send(
+        self, topic: str, *, key: bytes | None, value: bytes, headers: Headers, partition: int | None = None
+    ) -> Awaitable[object]:
+        """Hand a record to the producer; what is returned completes when it has been acknowledged."""
+        future: Awaitable[object] = await self.producer.send(
+            topic, key=key, value=value, partition=partition, timestamp=None, headers=headers
+        )
+        return future
+
+    async def rewind(self, partition: int, offset: int) -> None:
+        """Read `trades` of `partition` again from `offset`."""
+        await self.consumer.rewind(partition, offset)
+
+    def mark_durable(self, partition: int, end: int) -> None:
+        """Let offsets up to `end` (exclusive) be committed."""
+        self.consumer.mark_durable(partition, end)
+
+    def end_of(self, partition: int) -> int | None:
+        """The end of `trades` in `partition` as of the last fetch, or None when it is not known."""
+        end: int | None = self.consumer.end_of(partition)
+        return end
+
+    async def resume(
+        self, committed: Mapping[int, int | None], earliest: Mapping[int, int], ends: Mapping[int, int]
+    ) -> dict[int, int]:
+        """Where to read each partition on from; called by the transport. An error ends the worker."""
+        try:
+            if committed:
+                await self.check_epoch()
+            return await self.pipeline.resume(committed, earliest, ends)
+        except StateError as error:
+            await self.crash(error)
+            raise
+
+    async def check_epoch(self) -> None:
+        """Raise StateError if the state has been reconfigured since this worker started."""
+        await check_epoch(self.settings, self.epoch)
+
+    async def settle(self) -> None:
+        """Make durable what has been folded, before partitions are given away; called by the transport."""
+        await self.pipeline.checkpoint()
+
+
+def make_app(settings: Settings, epoch: Epoch, partitions: int, lease: Lease, datadir: Path) -> AggregateApp:
+    """Build the application for a topic `trades` of so many partitions. It is not started."""
+    session_s = settings.session_timeout_us / 1e6
+    app = AggregateApp(
+        AGGREGATE_APP,
+        broker=[f"ashi-batch://{address.strip()}" for address in settings.kafka_bootstrap.split(",")],
+        broker_credentials=_credentials(settings),
+        Table=RowTable,
+        store="memory://",
+        datadir=datadir,  # Faust makes folders in it; nothing is put there
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        topic_partitions=partitions,
+        table_standby_replicas=0,
+        processing_guarantee="at_least_once",
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=FETCH_BYTES,
+        consumer_metadata_max_age_ms=METADATA_AGE_MS,
+        broker_max_poll_records=RECORDS_PER_CHUNK,
+        broker_session_timeout=session_s,
+        broker_heartbeat_interval=session_s / 4,
+        broker_request_timeout=max(REQUEST_TIMEOUT_S, session_s + 1),
+        broker_commit_interval=1.0,
+        stream_wait_empty=True,
+        stream_buffer_maxsize=CHUNKS_BUFFERED,
+        stream_recovery_delay=0.0,
+        producer_acks=-1,
+        producer_linger=0.0,
+        producer_max_batch_size=128 * 1024,
+        producer_max_request_size=MAX_ROW_BYTES,
+        producer_request_timeout=REQUEST_TIMEOUT_S,
+        producer_threaded=False,
+        logging_config=None,
+    )
+    app.settings, app.epoch = settings, epoch
+    tables = [
+        app.Table(table_name(timeframe), partitions=partitions, key_type=bytes, value_type=bytes)
+        for timeframe in settings.timeframes
+    ]
+    markers = app.Table(MARKERS_TABLE, partitions=partitions, key_type=bytes, value_type=bytes)
+    app.pipeline = Pipeline(
+        timeframes=settings.timeframes,
+        rules=epoch.rules(),
+        quiet_close=settings.quiet_close,
+        partitions=partitions,
+        tables=tables,
+        markers=markers,
+        log=app,
+        lease=lease,
+        begin=epoch.begin,
+    )
+    topic = app.topic(TRADES, schema=ChunkSchema(), partitions=partitions)
+
+    async def aggregate(stream: Any) -> None:
+        async for event in stream.noack().events():
+            await app.pipeline.on_chunk(event.value, partial(stream.ack, event))
+
+    # Without this supervisor an agent that fails is restarted, or dies and leaves a worker that looks alive.
+    app.agent(topic, name="aggregate", supervisor_strategy=mode.CrashingSupervisor)(aggregate)
+
+    async def checkpoints() -> None:
+        while not app.should_stop:
+            await asyncio.sleep(settings.checkpoint_interval_us / 1e6)
+            await app.pipeline.checkpoint()
+
+    app.task(checkpoints)
+    return app
+
+
+def _credentials(settings: Settings) -> Any:
+    options = security_options(settings)
+    context = options.get("ssl_context")
+    if "sasl_mechanism" in options:
+        return faust.SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            mechanism=options["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context is not None else None

@@ -1,0 +1,56 @@
+"""The Faust table of rows, one for each timeframe: what recovery keeps, and of which partitions."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import faust
+
+from ashi_aggregate.core.codec import rank_of
+
+FAUST_LOGGER: Final = logging.getLogger("faust")
+"""Where subclasses of Faust's services log: else their starts and stops would look like ours."""
+
+
+class RowTable(faust.Table):  # type: ignore[misc]  # Faust is not typed
+    """Rows as bytes, by partition and key, of the partitions this worker owns.
+
+    Differs from a plain table in two ways. Recovery keeps, for each row, the write of the greatest epoch and
+    position: a worker that was declared dead may write an older one later. And rows of partitions it no longer owns are
+    dropped: Faust's memory store would keep them, and take them up stale when the partition comes back.
+    """
+
+    logger = FAUST_LOGGER
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._rows: dict[int, dict[bytes, bytes]] = defaultdict(dict)
+
+    def rows(self, partition: int) -> Mapping[bytes, bytes]:
+        """The rows of a partition by key."""
+        return self._rows[partition]
+
+    def put(self, partition: int, key: bytes, value: bytes) -> None:
+        """Keep a row in memory. Its changelog record is sent by whoever calls."""
+        self._rows[partition][key] = value
+
+    def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
+        """Take up changelog records during recovery. Raises StateError for one that has no position."""
+        for event in batch:
+            message = event.message
+            rows = self._rows[message.partition]
+            known = rows.get(message.key)
+            if message.value is None:
+                rows.pop(message.key, None)
+            elif known is None or rank_of(message.value) >= rank_of(known):
+                rows[message.key] = message.value
+
+    async def on_recovery_completed(self, active_tps: set[Any], standby_tps: set[Any]) -> None:
+        """Drop what belongs to partitions this worker does not own."""
+        owned = {tp.partition for tp in active_tps}
+        for partition in set(self._rows) - owned:
+            del self._rows[partition]
+        await super().on_recovery_completed(active_tps, standby_tps)

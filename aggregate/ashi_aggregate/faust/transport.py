@@ -1,0 +1,298 @@
+"""The batch transport: Faust's Kafka transport, handing whole fetches of `trades` to the agent.
+
+Registered as `ashi-batch` in the entry points `faust.transports`. Agents, tables, recovery and rebalancing stay
+Faust's; what is overridden, and why, is below. The traps this works around are in docs/faust.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from ashi.contracts.errors import StateError
+from ashi.contracts.topics import TRADES
+from ashi.runtime.kafka.clients import murmur2_partitioner
+from ashi.runtime.logs import get_logger
+from ashi.runtime.metrics.catalogue import chunk_holes
+from ashi_aggregate.chunk import Chunk
+from ashi_aggregate.faust.table import FAUST_LOGGER
+
+_log = get_logger(__name__)
+
+GAP_RETRIES: Final = 3
+"""A hole that is still there after so many fetches is not a race but an offset that the log does not have."""
+
+Resume = Callable[[Mapping[int, int | None], Mapping[int, int], Mapping[int, int]], Awaitable[dict[int, int]]]
+"""From the committed, first and next offsets of each partition to the offset to read on from."""
+
+
+class ChunkSchema(faust.Schema):  # type: ignore[misc]  # Faust is not typed
+    """Hands a message's value to the agent as it is: it is a chunk already."""
+
+    def compile(self, app: Any, **_: Any) -> Any:
+        """The function by which a topic decodes a message."""
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:  # noqa: ARG001
+            return app.create_event(message.key, message.value, message.headers, message)
+
+        return decode
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
+    """A consumer that yields one message per partition and fetch of `trades`, its value a `Chunk`.
+
+    It keeps the offset that must come next for each partition, because around a rebalance a fetch can deliver
+    records from beyond the position that was sought. No offset known: the chunk is dropped, it will be fetched
+    again. A chunk that begins later: dropped, and the partition is sought anew. One that begins earlier: trimmed.
+    """
+
+    logger = FAUST_LOGGER
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._next: dict[TP, int] = {}
+        self._durable: dict[TP, int] = {}
+        self._gaps: dict[TP, tuple[int, int, int]] = {}
+        # Recovery and the fetcher may both seek; of two at once the older could let go what the newer took up.
+        self._seeking = asyncio.Lock()
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109  (Faust's signature)
+        """Yield chunks of `trades`, and single messages of all other topics (the changelogs)."""
+        records, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if records is None or self.should_stop:
+            return
+        if not self.flow_active:
+            await self._seek_while_stopped(records)
+            return
+        chunks = {tp: records.pop(tp) for tp in list(records) if tp.topic == TRADES}
+        for tp, fetched in chunks.items():
+            if not self._may_deliver(tp, active, generation):
+                continue
+            chunk = await self._continue(TP(tp.topic, tp.partition), fetched)
+            if chunk is not None and self._may_deliver(tp, active, generation):
+                self._next[TP(tp.topic, tp.partition)] = chunk.end
+                yield TP(tp.topic, tp.partition), self._message(tp, chunk)
+        for tp, record in self.scheduler.iterate(records):
+            if self._may_deliver(tp, active, generation):
+                yield tp, self._to_message(tp, record)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
+        """Fetch from the partitions that are active now.
+
+        Faust hands over the set itself and changes it while the fetch waits. Empty, as it is when a rebalance has
+        paused everything, it stands for all partitions.
+        """
+        active = None if active_partitions is None else frozenset(active_partitions)
+        return await super()._getmany(active, timeout)
+
+    async def _seek_while_stopped(self, dropped: Mapping[TP, Sequence[Any]]) -> None:
+        """What was fetched is dropped, so go back.
+
+        Of `trades`, recovery seeks again when the flow resumes, whatever fails here. Of a changelog it has perhaps
+        sought already, just before this fetch: it would wait for records that have gone by, until others come.
+        """
+        try:
+            first = {tp: records[0].offset for tp, records in dropped.items() if records and tp.topic != TRADES}
+            if first:
+                await self._thread.call_thread(self._go_back, first)
+            await self.perform_seek()
+        except Exception as error:
+            _log.warning("partitions were taken away while seeking", error=repr(error))
+
+    async def _go_back(self, first: Mapping[TP, int]) -> None:
+        """In the consumer's thread: read from these offsets again what is past them."""
+        client = self._thread._ensure_consumer()
+        for tp, offset in first.items():
+            if tp in client.assignment() and await client.position(tp) > offset:
+                client.seek(tp, offset)
+
+    def _may_deliver(self, tp: TP, active: set[TP] | None, generation: int) -> bool:
+        return (
+            self.flow_active
+            and self.app.consumer_generation_id == generation
+            and (active is None or tp in active or tp in self._buffered_partitions)
+        )
+
+    async def _continue(self, tp: TP, records: Sequence[Any]) -> Chunk | None:
+        """The chunk that continues where the last one ended, or None when these records do not."""
+        begin = self._next.get(tp)
+        if begin is None:
+            return None
+        if records[0].offset < begin:
+            records = [record for record in records if record.offset >= begin]
+        if not records:
+            return None
+        if records[0].offset > begin and not await self._is_gap(tp, begin, records[0].offset):
+            chunk_holes.inc()
+            _log.warning("fetch skipped records, reading them again", partition=tp.partition, offset=begin)
+            await self.rewind(tp.partition, begin)
+            return None
+        self._gaps.pop(tp, None)
+        return Chunk(tp.partition, begin, records[-1].offset + 1, records)
+
+    async def _is_gap(self, tp: TP, begin: int, found: int) -> bool:
+        """Whether the log itself lacks the offsets from `begin` to `found`.
+
+        A transaction's markers take offsets that no reader ever sees. Raises StateError when the records were there
+        and have expired unread.
+        """
+        earliest = (await self.earliest_offsets(tp))[tp]
+        if earliest > begin:
+            raise StateError(
+                f"records {begin} to {earliest - 1} of {tp.topic}/{tp.partition} expired before they were aggregated: "
+                "candles of that time would be wrong. Lengthen the topic's retention.ms; then begin a new state"
+            )
+        seen_begin, seen_found, times = self._gaps.get(tp, (begin, found, 0))
+        times = times + 1 if (seen_begin, seen_found) == (begin, found) else 1
+        self._gaps[tp] = (begin, found, times)
+        return times > GAP_RETRIES
+
+    def _message(self, tp: TP, chunk: Chunk) -> Any:
+        last = chunk.records[-1]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            chunk.end - 1,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            [],
+            None,
+            chunk,
+            None,
+            0,
+            0,
+            TP(tp.topic, tp.partition),
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def rewind(self, partition: int, offset: int) -> None:
+        """Read `trades` of `partition` again from `offset`."""
+        tp = TP(TRADES, partition)
+        # Before the seek: what is fetched after it can be here before its answer is. Dropped as of an unknown place it
+        # would be missed only when the next record comes, and a quiet partition has none.
+        self._next[tp] = offset
+        try:
+            await self._thread.seek_wait({tp: offset})
+        except driver.IllegalStateError:  # a rebalance has just taken it away, and seeks when it is over
+            self._next.pop(tp, None)
+            return
+        self._read_offset[tp] = offset or None
+
+    async def perform_seek(self) -> None:
+        """Go to where each partition is to be read on from, which the state says, and not only the committed offset."""
+        async with self._seeking:
+            await self._perform_seek()
+
+    async def _perform_seek(self) -> None:
+        generation = self.app.consumer_generation_id
+        self._next.clear()
+        await super().perform_seek()
+        partitions = self._trades_partitions()
+        if not partitions:
+            await self.app.resume({}, {}, {})
+            return
+        earliest = await self.earliest_offsets(*partitions)
+        ends = await self.highwaters(*partitions)
+        if (generation, partitions) != (self.app.consumer_generation_id, self._trades_partitions()):
+            return  # a rebalance came in between, and seeks for itself
+        starts = await self.app.resume(
+            {tp.partition: self._committed_offset.get(tp) for tp in partitions},
+            {tp.partition: earliest[tp] for tp in partitions},
+            {tp.partition: ends[tp] for tp in partitions},
+        )
+        for tp in partitions:
+            start, committed = starts[tp.partition], self._committed_offset.get(tp)
+            self._durable.pop(tp, None)
+            if start > (committed or 0):  # what a new state never reads must not look like lag for ever
+                self._acked[tp].clear()  # Faust commits only partitions that it has an entry for
+                self._durable[tp] = start
+            else:
+                self._committed_offset[tp] = start or None
+            await self.rewind(tp.partition, start)
+
+    def _trades_partitions(self) -> list[TP]:
+        return sorted(TP(tp.topic, tp.partition) for tp in self.assignment() if tp.topic == TRADES)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """A rebalance begins: what was fetched so far continues nothing, and the state is let go once it is durable."""
+        self._next.clear()
+        await super().on_partitions_revoked(revoked)
+        await self.app.resume({}, {}, {})
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """A rebalance ends; the positions come with `perform_seek`."""
+        self._next.clear()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def close(self) -> None:
+        """Leave closing to the consumer's thread, which does it when it ends.
+
+        Faust's way closes the client under the coordinator, in another thread's loop: the coordinator then waits for
+        metadata for ever, and the group is never left.
+        """
+
+    async def wait_empty(self) -> None:
+        """Wait until everything handed out has been acknowledged; a checkpoint now rather than when it is due."""
+        await self.app.settle()
+        await super().wait_empty()
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Look whether the client still fetches.
+
+        What else Faust looks at are its own commits and streams. It calls it an error when a partition has never had
+        a record, and says that it should be reported. Whether this worker gets on, its checkpoints tell.
+        """
+        self._thread._verify_aiokafka_event_path(now, tp)
+
+    def mark_durable(self, partition: int, end: int) -> None:
+        """All effects of `trades` in `partition` up to `end` (exclusive) are acknowledged: that may be committed."""
+        self._durable[TP(TRADES, partition)] = end
+
+    def end_of(self, partition: int) -> int | None:
+        """The end of `trades` in `partition` as of the last fetch; None when it is not known, or is not ours."""
+        try:
+            end: int | None = self.highwater(TP(TRADES, partition))
+        except AssertionError:  # aiokafka's answer for a partition that a rebalance has just taken away
+            return None
+        return end
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """What to commit: what a checkpoint has made durable.
+
+        Faust's own bookkeeping looks for runs of consecutive numbers, which chunks are not, and counts as
+        acknowledged what it has itself thrown away at a rebalance.
+        """
+        if tp.topic != TRADES:
+            offset: int | None = super()._new_offset(tp)
+            return offset
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        return self._durable.get(TP(tp.topic, tp.partition))
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Faust would mark the offsets inside a chunk as missing, and its commits would stall."""
+        if tp.topic != TRADES:
+            await super()._add_gap(tp, offset_from, offset_to)
+
+
+class Producer(driver.Producer):  # type: ignore[misc]  # Faust is not typed
+    """Faust makes its producer idempotent only in transactions; Ashi's always is."""
+
+    logger = FAUST_LOGGER
+
+    def _settings_extra(self) -> Mapping[str, Any]:
+        return {"acks": "all", "enable_idempotence": True, "partitioner": murmur2_partitioner}
+
+
+class Transport(driver.Transport):  # type: ignore[misc]  # Faust is not typed
+    """The transport that the URL scheme `ashi-batch` stands for."""
+
+    Consumer: ClassVar[type] = Consumer
+    Producer: ClassVar[type] = Producer

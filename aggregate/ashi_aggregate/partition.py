@@ -1,0 +1,137 @@
+"""What a worker holds of one partition between two checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from ashi.contracts.errors import StateError
+from ashi.contracts.timeframe import Timeframe
+from ashi_aggregate.core.codec import Marker, decode_marker, decode_row, rank_of
+from ashi_aggregate.core.symbol import SymbolAggregator
+from ashi_aggregate.core.window_state import Row, WindowRules
+
+REWRITE_AFTER_S: Final = 120.0
+"""Every row is written at least this often. Less than half of the changelogs' min.compaction.lag.ms: so compaction
+cannot leave an older row, written late by a worker that was declared dead, as the only one."""
+
+Acknowledge = Callable[[], Awaitable[object]]
+
+
+class Table(Protocol):
+    """What is needed of a table: its name, and the rows of a partition by key."""
+
+    name: str
+
+    def rows(self, partition: int) -> Mapping[bytes, bytes]:
+        """The rows of a partition by key."""
+
+    def put(self, partition: int, key: bytes, value: bytes) -> None:
+        """Keep a row in memory."""
+
+
+@dataclass(slots=True, eq=False)
+class PartitionState:
+    """One partition of `trades`.
+
+    Attributes:
+        next: offset at which the next chunk must begin.
+        marker: what has been made durable; None before the first checkpoint of a new state.
+        edge: see `Marker.edge`; None until the first record is read of a state that does not begin with the log.
+        dirty: symbols whose rows have changed since the last checkpoint.
+        chunks: how to acknowledge the chunks folded since the last checkpoint.
+        written: when (monotonic, s) each symbol's rows were last written.
+
+    """
+
+    number: int
+    next: int
+    marker: Marker | None
+    edge: int | None
+    symbols: dict[str, SymbolAggregator] = field(default_factory=dict)
+    dirty: set[str] = field(default_factory=set)
+    chunks: list[Acknowledge] = field(default_factory=list)
+    written: dict[str, float] = field(default_factory=dict)
+
+
+def marker_key(partition: int) -> bytes:
+    """The key of a partition's row in the table of markers."""
+    return str(partition).encode()
+
+
+async def load_partition(
+    number: int,
+    *,
+    timeframes: Sequence[Timeframe],
+    rules: WindowRules,
+    tables: Sequence[Table],
+    markers: Table,
+    committed: int | None,
+    earliest: int,
+    end: int,
+    begin: int | None,
+    now_s: float,
+) -> PartitionState:
+    """Take up the state of a partition from its rows, and find the offset to read on from.
+
+    Reading a record again changes nothing, missing one would; so it is the smaller of the committed offset and the
+    marker. A new state begins at `begin`, or where the log does if that is None. Raises StateError when the log no
+    longer has what must be read, or is not the log of this state.
+    """
+    marker = _marker(markers.rows(number).get(marker_key(number)), rules.epoch)
+    if marker is None:
+        start = earliest if begin is None else max(earliest, min(begin, end))
+        edge = 0 if start == 0 and begin is None else None
+    else:
+        durable = marker.position + 1
+        _check_log(number, durable, earliest, end)
+        start = max(earliest, durable if committed is None else min(committed, durable))
+        edge = marker.edge
+    state = PartitionState(number, start, marker, edge)
+    keys = {key for table in tables for key in table.rows(number)}
+    for key in keys:
+        rows = [_row(table.rows(number).get(key), rules.epoch) for table in tables]
+        known = [row for row in rows if row is not None]
+        if known:
+            # A row that is missing beside others was not written before a crash; it reads what they have read.
+            state.symbols[key.decode()] = SymbolAggregator(timeframes, rules, rows, max(row.edge for row in known))
+            # Spread over the time within which they are due: else all would be written again at once.
+            state.written[key.decode()] = now_s - REWRITE_AFTER_S * len(state.written) / len(keys)
+        await asyncio.sleep(0)  # thousands of wide rows take seconds, in which the process must not seem to stand still
+    return state
+
+
+def _check_log(number: int, durable: int, earliest: int, end: int) -> None:
+    """Raise StateError unless the log still has everything from `durable` on."""
+    if durable > end:
+        raise StateError(
+            f"trades/{number} ends at offset {end}, but its state has read up to {durable}: the topic was made anew or "
+            "mirrored. Stop all aggregate workers and begin a new state with `ashi aggregate reconfigure`"
+        )
+    if durable < earliest:
+        raise StateError(
+            f"records {durable} to {earliest - 1} of trades/{number} expired before they were aggregated: candles of "
+            "that time would be wrong. Lengthen the topic's retention.ms, stop all aggregate workers and begin a new "
+            "state at what is left with `ashi aggregate reconfigure`"
+        )
+
+
+def _marker(value: bytes | None, epoch: int) -> Marker | None:
+    return decode_marker(value) if value is not None and _is_of(value, epoch) else None
+
+
+def _row(value: bytes | None, epoch: int) -> Row | None:
+    return decode_row(value) if value is not None and _is_of(value, epoch) else None
+
+
+def _is_of(value: bytes, epoch: int) -> bool:
+    """Whether a row or marker belongs to the epoch; one of an earlier epoch is no part of the state."""
+    written_in, _ = rank_of(value)
+    if written_in > epoch:
+        raise StateError(
+            f"the state is of epoch {written_in}, this worker started in epoch {epoch}: it has been reconfigured "
+            "meanwhile; start the worker again"
+        )
+    return written_in == epoch

@@ -1,0 +1,307 @@
+"""Chunks in, candles out, and the checkpoint that makes both durable. All I/O is behind two small protocols."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from ashi.contracts.candle import CANDLE_SCHEMA, Candle, encode_candle
+from ashi.contracts.errors import StateError
+from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.topics import CANDLES, TRADES, TRADES_DEAD, TRADES_LATE, changelog_topic
+from ashi.contracts.trade import MAX_AHEAD_US, Trade
+from ashi.runtime.kafka.dead_letters import Headers, dead_letter, message_headers
+from ashi.runtime.logs import get_logger
+from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.settings.parsers import format_duration
+from ashi_aggregate.chunk import Chunk, ChunkDecoder, LogRecord, Rejected
+from ashi_aggregate.core.codec import Marker, encode
+from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
+from ashi_aggregate.core.window_state import WindowRules, edge_of, is_late
+from ashi_aggregate.fencing import Lease
+from ashi_aggregate.partition import REWRITE_AFTER_S, Acknowledge, PartitionState, Table, load_partition, marker_key
+
+_CANDLE_HEADERS: Final = message_headers(CANDLE_SCHEMA)
+
+_log = get_logger(__name__)
+
+
+class Log(Protocol):
+    """What the pipeline needs of Kafka."""
+
+    async def send(
+        self, topic: str, *, key: bytes | None, value: bytes, headers: Headers, partition: int | None = None
+    ) -> Awaitable[object]:
+        """Hand a record over; what is returned completes when it has been acknowledged."""
+
+    async def rewind(self, partition: int, offset: int) -> None:
+        """Read `trades` of `partition` again from `offset`."""
+
+    def mark_durable(self, partition: int, end: int) -> None:
+        """Let offsets up to `end` (exclusive) be committed."""
+
+    def end_of(self, partition: int) -> int | None:
+        """The end of `trades` in `partition` as of the last fetch, or None when it is not known."""
+
+
+class Pipeline:
+    """The work of one aggregate worker. Folding and checkpoints exclude each other; decoding goes on meanwhile."""
+
+    def __init__(
+        self,
+        *,
+        timeframes: Sequence[Timeframe],
+        rules: WindowRules,
+        quiet_close: bool,
+        partitions: int,
+        tables: Sequence[Table],
+        markers: Table,
+        log: Log,
+        lease: Lease,
+        begin: Mapping[int, int] | None = None,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Tables are in the order of `timeframes`, the finest first.
+
+        `begin`: the offset at which a new state begins to read each partition; by default where the log begins.
+        """
+        self.checkpoints = 0
+        """How many have been completed: the sign of life of a worker, busy or idle."""
+        self._timeframes = timeframes
+        self._rules = rules
+        self._quiet_close = quiet_close
+        self._tables = tables
+        self._markers = markers
+        self._log = log
+        self._lease = lease
+        self._begin = begin or {}
+        self._partitions = partitions
+        self._now_us = now_us
+        self._monotonic_s = monotonic_s
+        self._decoder = ChunkDecoder(partitions)
+        self._states: dict[int, PartitionState] = {}
+        self._unacknowledged: list[Awaitable[object]] = []
+        self._lock = asyncio.Lock()
+
+    async def resume(
+        self, committed: Mapping[int, int | None], earliest: Mapping[int, int], ends: Mapping[int, int]
+    ) -> dict[int, int]:
+        """Take up the partitions given, and only those; returns the offset to read each on from.
+
+        Raises StateError when going on would lose trades.
+        """
+        if any(number >= self._partitions for number in committed):
+            raise StateError(
+                f"topic trades has grown beyond {self._partitions} partitions, so its symbols have moved: stop all "
+                "aggregate workers, then run `ashi aggregate reconfigure`"
+            )
+        async with self._lock:
+            forgotten = [acknowledge for state in self._states.values() for acknowledge in state.chunks]
+            self._states = {
+                number: await load_partition(
+                    number,
+                    timeframes=self._timeframes,
+                    rules=self._rules,
+                    tables=self._tables,
+                    markers=self._markers,
+                    committed=committed[number],
+                    earliest=earliest[number],
+                    end=ends[number],
+                    begin=self._begin.get(number),
+                    now_s=self._monotonic_s(),
+                )
+                for number in committed
+            }
+            self._show_positions()
+            # They will be read again: acknowledging only lets Faust forget them, a commit needs `mark_durable`.
+            for acknowledge in forgotten:
+                await acknowledge()
+            _log.info("resumed", partitions={number: state.next for number, state in self._states.items()})
+            return {number: state.next for number, state in self._states.items()}
+
+    def _show_positions(self) -> None:
+        """Of the partitions that are ours and of no others: what another worker does with them is for it to say."""
+        metrics.position.clear()
+        metrics.checkpoint_timestamp_seconds.clear()
+        for state in self._states.values():
+            durable = state.next - 1 if state.marker is None else state.marker.position
+            metrics.position.labels(state.number).set(durable)
+
+    async def on_chunk(self, chunk: Chunk, acknowledge: Acknowledge) -> None:
+        """Fold a chunk and send the candles it closed. It is acknowledged at the next checkpoint."""
+        try:
+            await self._on_chunk(chunk, acknowledge)
+        except Exception:
+            _log.error("chunk cannot be aggregated", partition=chunk.partition, begin=chunk.begin, end=chunk.end)
+            raise
+
+    async def _on_chunk(self, chunk: Chunk, acknowledge: Acknowledge) -> None:
+        by_symbol, rejected = self._decoder.decode(chunk)
+        async with self._lock:
+            self._lease.check()
+            state = self._states.get(chunk.partition)
+            if state is None or chunk.begin != state.next:
+                await self._refuse(chunk, acknowledge, state)
+                return
+            candles: list[Candle] = []
+            late: list[LateTrade] = []
+            if state.edge is None:
+                state.edge = chunk.records[0].timestamp * 1000 + MAX_AHEAD_US
+            for symbol, group in by_symbol.items():
+                aggregator = state.symbols.get(symbol)
+                if aggregator is None:
+                    edge = edge_of(self._rules, state.edge, group.trades[0].traded_at)
+                    aggregator = state.symbols[symbol] = SymbolAggregator(self._timeframes, self._rules, edge=edge)
+                outcome = aggregator.on_trades(group.trades, group.offsets, group.appended_at)
+                candles += outcome.candles
+                late += outcome.late
+                metrics.trades_aggregated.labels(chunk.partition).inc(outcome.counted)
+                if outcome.duplicates:
+                    metrics.records_skipped.labels("duplicate").inc(outcome.duplicates)
+                state.dirty.add(symbol)
+            state.next = chunk.end
+            state.chunks.append(acknowledge)
+            await self._send_candles(candles, "closed")
+            await self._send_late(chunk, late)
+            await self._send_rejected(chunk, rejected)
+
+    async def checkpoint(self) -> None:
+        """Make everything folded so far durable, in the order that lets a crash happen anywhere.
+
+        Candles, then the rows that say they were emitted, then the marker that says the rows are there, then the
+        chunks. Each step waits until the one before it is acknowledged.
+        """
+        async with self._lock:
+            self._lease.check()
+            began = self._monotonic_s()
+            for state in self._states.values():
+                await self._sweep(state)
+                corrected = [candle for symbol in state.dirty for candle in state.symbols[symbol].corrections()]
+                await self._send_candles(corrected, "corrected")
+                state.dirty |= {symbol for symbol, at in state.written.items() if began - at > REWRITE_AFTER_S}
+            await self._acknowledged()
+            moved = [state for state in self._states.values() if state.chunks or state.dirty]
+            for state in moved:
+                await self._write_rows(state)
+            await self._acknowledged()
+            for state in moved:
+                await self._write_marker(state)
+            await self._acknowledged()
+            for state in moved:
+                self._log.mark_durable(state.number, state.next)
+                for acknowledge in state.chunks:
+                    await acknowledge()
+                state.chunks.clear()
+                metrics.position.labels(state.number).set(state.next - 1)
+            for state in self._states.values():
+                metrics.checkpoint_timestamp_seconds.labels(state.number).set_to_current_time()
+            self.checkpoints += 1
+            metrics.checkpoint_seconds.observe(self._monotonic_s() - began)
+
+    async def _refuse(self, chunk: Chunk, acknowledge: Acknowledge, state: PartitionState | None) -> None:
+        """A chunk that continues nothing: of a partition given away, or from before the last resumption."""
+        metrics.records_skipped.labels("stale_chunk").inc(len(chunk.records))
+        await acknowledge()
+        if state is not None:
+            _log.warning(
+                "chunk does not continue the last one, reading again",
+                partition=chunk.partition,
+                begin=chunk.begin,
+                expected=state.next,
+            )
+            await self._log.rewind(chunk.partition, state.next)
+
+    async def _sweep(self, state: PartitionState) -> None:
+        """Close the windows of quiet symbols by wall time, while nothing is unread that could still belong to them."""
+        end = self._log.end_of(state.number)
+        if not self._quiet_close or end is None or state.next < end:
+            return
+        now = self._now_us()
+        for symbol, aggregator in state.symbols.items():
+            row = aggregator.rows[0].row
+            # Never beyond now: an append time that is wrong must not close windows of the future.
+            clock = min(row.data_clock + now - row.appended_at, now)
+            candles = aggregator.close_due(max(clock, row.data_clock))
+            if candles:
+                state.dirty.add(symbol)
+                await self._send_candles(candles, "closed")
+
+    async def _send_candles(self, candles: Sequence[Candle], kind: str) -> None:
+        for candle in candles:
+            await self._send(CANDLES, candle.symbol.encode(), encode_candle(candle), _CANDLE_HEADERS)
+            metrics.candles_emitted.labels(candle.timeframe, kind).inc()
+
+    async def _send_late(self, chunk: Chunk, late: Sequence[LateTrade]) -> None:
+        for trade, offset, data_clock in late:
+            record = chunk.records[bisect_left(chunk.records, offset, key=lambda record: record.offset)]
+            kind, reason = explain_late(self._rules, trade, data_clock)
+            await self._send_letter(TRADES_LATE, chunk, record, reason)
+            metrics.trades_late.labels(kind).inc()
+
+    async def _send_rejected(self, chunk: Chunk, rejected: Sequence[Rejected]) -> None:
+        if rejected:
+            first = f"{_source(chunk, rejected[0].record)}: {rejected[0].reason[:300]}"
+            _log.warning("records are no trades, sent to trades.dead", count=len(rejected), first=first)
+        for record, reason, kind in rejected:
+            await self._send_letter(TRADES_DEAD, chunk, record, reason)
+            metrics.dead_letters.labels("aggregate", kind).inc()
+
+    async def _send_letter(self, topic: str, chunk: Chunk, record: LogRecord, reason: str) -> None:
+        source = _source(chunk, record)
+        letter = dead_letter(topic, key=record.key, value=record.value or b"", reason=reason, source=source)
+        await self._send(letter.topic, letter.key, letter.value, letter.headers)
+
+    async def _write_rows(self, state: PartitionState) -> None:
+        now_s = self._monotonic_s()
+        for symbol in state.dirty:
+            key = symbol.encode()
+            aggregator = state.symbols[symbol]
+            aggregator.drop_final()
+            for table, row in zip(self._tables, aggregator.rows, strict=True):
+                await self._put(table, state.number, key, encode(row.row))
+                metrics.rows_written.labels(str(row.timeframe)).inc()
+            state.written[symbol] = now_s
+        state.dirty.clear()
+
+    async def _write_marker(self, state: PartitionState) -> None:
+        state.marker = Marker(state.next - 1, state.edge, self._rules.epoch)
+        await self._put(self._markers, state.number, marker_key(state.number), encode(state.marker))
+
+    async def _put(self, table: Table, partition: int, key: bytes, value: bytes) -> None:
+        table.put(partition, key, value)
+        await self._send(changelog_topic(table.name), key, value, [], partition)
+
+    async def _send(
+        self, topic: str, key: bytes | None, value: bytes, headers: Headers, partition: int | None = None
+    ) -> None:
+        self._unacknowledged.append(
+            await self._log.send(topic, key=key, value=value, headers=headers, partition=partition)
+        )
+
+    async def _acknowledged(self) -> None:
+        """Wait until all that was sent is acknowledged. The error of a failed send ends the worker."""
+        pending, self._unacknowledged = self._unacknowledged, []
+        if pending:
+            await asyncio.gather(*pending)
+
+
+def _source(chunk: Chunk, record: LogRecord) -> str:
+    return f"{TRADES}/{chunk.partition}/{record.offset}"
+
+
+def explain_late(rules: WindowRules, trade: Trade, data_clock: int) -> tuple[str, str]:
+    """The class of the reason why a trade is late, for the metric, and the reason in words."""
+    if is_late(rules, data_clock, 0, trade.traded_at):
+        return "beyond_horizon", (
+            f"traded_at {trade.traded_at} is beyond the correction horizon of {format_duration(rules.horizon_us)}: "
+            f"trades of {trade.symbol} had already reached {data_clock}"
+        )
+    return "below_floor", (
+        f"traded_at {trade.traded_at} is in a window that was given up: {trade.symbol} has had too many scattered "
+        "trade ids within the correction horizon to tell whether this one has been counted; a shorter "
+        "ASHI_CORRECTION_HORIZON keeps fewer"
+    )

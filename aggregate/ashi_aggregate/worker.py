@@ -1,0 +1,147 @@
+"""The aggregate worker: agree on the epoch, start the application, watch it, and end with it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ashi.contracts.errors import AshiError, BrokerError, StateError
+from ashi.contracts.topics import META, TRADES, state_topics, topic_specs
+from ashi.runtime.kafka.topics import partition_counts, require_topics, topic_setting
+from ashi.runtime.logs import get_logger
+from ashi.runtime.service import Service, run_service
+from ashi.runtime.settings import Settings
+from ashi_aggregate.epoch import agree_on_epoch
+from ashi_aggregate.faust.app import AggregateApp, make_app
+from ashi_aggregate.fencing import Lease
+
+_WATCH_INTERVAL_S: Final = 0.25
+_COLLECT_EVERY_S: Final = 30.0
+
+_log = get_logger(__name__)
+
+
+def run_aggregate(settings: Settings) -> int:
+    """Run a worker until it is told to stop; gives the exit status of the process."""
+    return run_service("aggregate", settings, aggregate)
+
+
+async def aggregate(service: Service) -> None:
+    """The worker's main coroutine. Raises an AshiError when it must stop, saying why."""
+    settings = service.settings
+    await require_topics(settings, [META, TRADES])
+    epoch = await agree_on_epoch(settings)
+    counts = await partition_counts(settings)
+    partitions = counts[TRADES]
+    await _check_topics(settings, counts)
+    lease = Lease(settings.session_timeout_us)
+    with tempfile.TemporaryDirectory(prefix="ashi-aggregate-") as datadir:
+        app = make_app(settings, epoch, partitions, lease, Path(datadir))
+        starting = asyncio.create_task(app.start())
+        ticking = asyncio.create_task(_tick(lease))
+        try:
+            await _watch(service, app, starting)
+        finally:
+            starting.cancel()  # a start that goes on while everything stops would wait for what is gone
+            await asyncio.wait([starting])
+            await app.stop()
+            ticking.cancel()
+
+
+async def _check_topics(settings: Settings, counts: Mapping[str, int]) -> None:
+    """Raise BrokerError or StateError unless all topics are there and those of the state fit to `trades`.
+
+    `counts`: the partitions of each topic.
+    """
+    partitions = counts[TRADES]
+    specs = topic_specs(partitions, settings.timeframes)
+    await require_topics(settings, [spec.name for spec in specs])
+    if settings.quiet_close and await topic_setting(settings, TRADES, "message.timestamp.type") != "LogAppendTime":
+        raise StateError(
+            f"topic {TRADES} does not have message.timestamp.type=LogAppendTime, so the windows of quiet markets would "
+            "close by the clocks of whoever publishes: `ashi topics check` says how to set it; or set "
+            "ASHI_QUIET_CLOSE=off"
+        )
+    for topic in state_topics(settings.timeframes):
+        if counts.get(topic) != partitions:
+            raise StateError(
+                f"topic {topic} has {counts.get(topic)} partitions and {TRADES} has {partitions}: they must be the "
+                "same, and the symbols have moved. Stop all aggregate workers, then run `ashi aggregate reconfigure`"
+            )
+
+
+async def _tick(lease: Lease) -> None:
+    """Check the lease as long as the worker has one: a shutdown that waits is no process that stood still."""
+    while True:
+        lease.check()
+        await asyncio.sleep(_WATCH_INTERVAL_S)
+
+
+async def _watch(service: Service, app: AggregateApp, starting: asyncio.Task[None]) -> None:
+    """Until told to stop: raise what the application died of, beat while it makes progress."""
+    app.finalize()
+    collect_at = asyncio.get_running_loop().time()
+    ready = False
+    seen: tuple[str, int] | None = None
+    while not service.stopping.is_set():
+        _raise_failure(app, starting)
+        if not ready and starting.done():
+            service.health.set_ready(True, "aggregating")
+            _log.info("ready")
+            _quiet_collector()
+            ready = True
+        if ready and asyncio.get_running_loop().time() > collect_at + _COLLECT_EVERY_S:
+            collect_at = asyncio.get_running_loop().time()
+            gc.collect(1)
+        seen, before = _progress(app), seen
+        # Before it is ready, what it waits for has bounds of its own.
+        if not ready or seen != before:
+            service.health.beat()
+        try:
+            async with asyncio.timeout(_WATCH_INTERVAL_S):
+                await service.stopping.wait()
+        except TimeoutError:
+            continue
+
+
+def _progress(app: AggregateApp) -> tuple[str, int]:
+    """What changes as long as the worker gets on.
+
+    In a recovery that is what is left to read. Otherwise it is checkpoints: an idle worker makes them too, one that
+    waits for ever on Kafka does not.
+    """
+    recovery = app.tables.recovery
+    if recovery.in_recovery and app.consumer.flow_active:
+        return "left to recover", recovery.active_remaining_total()
+    return "checkpoints", app.pipeline.checkpoints
+
+
+def _raise_failure(app: AggregateApp, starting: asyncio.Task[None]) -> None:
+    if starting.done() and starting.exception() is not None:
+        raise _failure(starting.exception())
+    if app.crashed:
+        raise _failure(app._crash_reason)
+    if app.should_stop:
+        raise BrokerError("the aggregate application stopped by itself; see the log above for why, and start it again")
+
+
+def _failure(reason: BaseException | None) -> BaseException:
+    if isinstance(reason, AshiError):
+        return reason
+    if reason is None:
+        return StateError("the aggregate application crashed; see the log above for why, and start it again")
+    return reason
+
+
+def _quiet_collector() -> None:
+    """Collect cycles on our own schedule.
+
+    Chunks are thousands of objects without cycles, and scanning them for some costs as much as folding them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()

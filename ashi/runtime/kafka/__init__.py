@@ -1,0 +1,1 @@
+"""Kafka: clients, records, topics, offsets, groups, dead letters. Only here is the client library known."""

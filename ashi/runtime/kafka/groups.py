@@ -1,0 +1,109 @@
+"""A consumer in a group: partitions come and go between a poll and a commit, and that is no error."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka import ConsumerRebalanceListener
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, for_code
+
+from ashi.contracts.errors import BrokerError
+from ashi.runtime.kafka.clients import admin_client
+from ashi.runtime.kafka.offsets import COORDINATOR_TIMEOUT_S, RETRY_AFTER_S
+from ashi.runtime.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from aiokafka import AIOKafkaConsumer
+
+    from ashi.runtime.settings import Settings
+
+COMMIT_TIMEOUT_S: Final = 5.0
+"""The library would try for ever; the worker has other work, and must be able to stop."""
+REBALANCE_PAUSE_S: Final = 0.1
+
+NEVER_LEAVE_MS: Final = 2**31 - 1
+"""`max_poll_interval_ms` of a worker that polls when it can: whether it hangs is for `/live` to say."""
+
+_log = get_logger(__name__)
+
+
+async def members(settings: Settings, group: str) -> int:
+    """How many consumers are in the group now. Raises BrokerError when Kafka cannot be reached."""
+    deadline = asyncio.get_running_loop().time() + COORDINATOR_TIMEOUT_S
+    async with admin_client(settings) as client:
+        while True:
+            try:
+                (response,) = await client.describe_consumer_groups([group])
+                code, described_members = response.groups[0][0], response.groups[0][5]
+                if not code:
+                    return len(described_members)
+                reason = for_code(code)
+            except KafkaError as error:
+                reason = type(error)
+            if not reason.retriable or asyncio.get_running_loop().time() > deadline:
+                raise BrokerError(
+                    f"Kafka at {settings.kafka_bootstrap} does not say who is in group {group!r} ({reason.__name__}): "
+                    "look at the broker's log, then try again"
+                )
+            await asyncio.sleep(RETRY_AFTER_S)
+
+
+class Handovers(ConsumerRebalanceListener):  # type: ignore[misc]  # the library is not typed
+    """Counts how often the group has taken a consumer's partitions away, if only to give them back."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:  # noqa: ARG002
+        """A rebalance begins: another may commit further than we have read."""
+        self.count += 1
+
+    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        """A rebalance ends: reading goes on from what is committed."""
+
+
+def subscribe(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> Handovers:
+    """Let a consumer, not yet started, join its group for `topics`. Gives the count of its rebalances."""
+    handovers = Handovers()
+    consumer.subscribe(topics, listener=handovers)
+    return handovers
+
+
+async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[Any, int]) -> bool:
+    """Commit `offsets` (TopicPartition to the offset of the next record). False: Kafka did not answer, try again later.
+
+    Partitions that the group has given to others meanwhile are left out: whoever has them goes on from what is
+    committed and reads the stretch again, so this is only safe for work that may be done twice.
+    """
+    held = consumer.assignment()
+    kept = {partition: offset for partition, offset in offsets.items() if partition in held}
+    if not kept:
+        return True
+    try:
+        async with asyncio.timeout(COMMIT_TIMEOUT_S):
+            await consumer.commit(kept)
+    except (CommitFailedError, IllegalStateError) as error:
+        _log.warning("partitions were given to others before their offsets were committed", error=type(error).__name__)
+    except TimeoutError:
+        _log.warning("Kafka does not answer a commit; trying again", timeout_s=COMMIT_TIMEOUT_S)
+        return False
+    return True
+
+
+async def rewind(consumer: AIOKafkaConsumer) -> None:
+    """Go back to the first record of each partition held, for the group too: a crash does not undo it."""
+    while True:
+        held = consumer.assignment()
+        beginnings = await consumer.beginning_offsets(held)
+        try:
+            for partition, offset in beginnings.items():
+                consumer.seek(partition, offset)
+            if beginnings:
+                await consumer.commit(beginnings)
+        except (CommitFailedError, IllegalStateError):
+            await asyncio.sleep(REBALANCE_PAUSE_S)  # a rebalance is under way: once more with what it leaves us
+        else:
+            return

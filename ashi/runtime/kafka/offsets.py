@@ -1,0 +1,87 @@
+"""Where topics begin and end, and how far groups have come. Offsets are those of the next record, as Kafka counts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from ashi.contracts.errors import BrokerError
+from ashi.runtime.kafka.clients import admin_client, assigned_consumer, partitions_of_topics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ashi.runtime.settings import Settings
+
+COORDINATOR_TIMEOUT_S: Final = 20.0
+"""A broker that has just started, or moved a group, needs a moment before it answers for the group."""
+RETRY_AFTER_S: Final = 0.2
+
+
+async def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
+    """The offset after the last record of each partition. Raises BrokerError when the topic is missing."""
+    async with assigned_consumer(settings, topic) as (consumer, assigned):
+        return {at.partition: offset for at, offset in (await consumer.end_offsets(assigned)).items()}
+
+
+async def begin_offsets(settings: Settings, topic: str) -> dict[int, int]:
+    """The offset of the first record still kept of each partition. Raises BrokerError when the topic is missing."""
+    async with assigned_consumer(settings, topic) as (consumer, assigned):
+        return {at.partition: offset for at, offset in (await consumer.beginning_offsets(assigned)).items()}
+
+
+async def offsets_at(settings: Settings, topic: str, time_ms: int) -> dict[int, int]:
+    """The offset of the first record appended at or after a time (ms since the epoch), else the end, per partition."""
+    async with assigned_consumer(settings, topic) as (consumer, assigned):
+        ends = await consumer.end_offsets(assigned)
+        found = await consumer.offsets_for_times(dict.fromkeys(assigned, time_ms))
+        return {at.partition: entry.offset if (entry := found.get(at)) else ends[at] for at in assigned}
+
+
+async def first_append_time(settings: Settings, topic: str, partitions: Iterable[int]) -> int | None:
+    """When the first record that is still in any of the partitions was appended, ms; None if they have none."""
+    async with assigned_consumer(settings, topic) as (consumer, assigned):
+        wanted = [at for at in assigned if at.partition in set(partitions)]
+        ends = await consumer.end_offsets(wanted)
+        begins = await consumer.beginning_offsets(wanted)
+        times = []
+        for at in wanted:
+            if begins[at] < ends[at]:
+                consumer.seek(at, begins[at])
+                times.append((await consumer.getone(at)).timestamp)
+        return min(times, default=None)
+
+
+async def committed_offsets(settings: Settings, group: str, topic: str) -> dict[int, int]:
+    """The offset that `group` goes on from in each partition; a partition it never committed is left out.
+
+    Raises BrokerError when the topic is missing or the group's coordinator does not answer.
+    """
+    async with admin_client(settings) as client:
+        metadata = (await partitions_of_topics(client)).get(topic)
+        if metadata is None:
+            raise BrokerError(f"Kafka at {settings.kafka_bootstrap} has no topic {topic!r}: run `ashi topics create`")
+        asked = [TopicPartition(topic, entry["partition"]) for entry in metadata]
+        deadline = asyncio.get_running_loop().time() + COORDINATOR_TIMEOUT_S
+        while True:
+            try:
+                found = await client.list_consumer_group_offsets(group, partitions=asked)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                found, reason = {}, str(error)
+            else:
+                reason = "its coordinator is still loading"
+            # The library drops the error that concerns the whole answer. It then holds no partition at all, while a
+            # good one holds all that were asked for, with -1 where nothing was committed.
+            if len(found) == len(asked):
+                return {at.partition: entry.offset for at, entry in found.items() if entry.offset >= 0}
+            if asyncio.get_running_loop().time() > deadline:
+                raise BrokerError(
+                    f"Kafka at {settings.kafka_bootstrap} does not say how far group {group!r} has come ({reason}): "
+                    "look at the broker's log, then try again"
+                )
+            await asyncio.sleep(RETRY_AFTER_S)

@@ -1,0 +1,194 @@
+"""Creating the topics of a deployment, and saying how those that are there differ from what they must be."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError, for_code
+
+from ashi.contracts.errors import BrokerError
+from ashi.contracts.topics import TRADES
+from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ashi.contracts.topics import TopicSpec
+    from ashi.runtime.settings import Settings
+
+READY_TIMEOUT_S: Final = 30.0
+BROKERS_OWN: Final = -1
+"""Kafka's number for "as the broker is configured", of a topic's replication."""
+
+
+async def create_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[str]:
+    """Create the topics that are missing, wait until they can be used, and name them. Those that exist are left.
+
+    Raises BrokerError with a sentence for each topic that the broker refuses.
+    """
+    async with admin_client(settings) as client:
+        existing = await partitions_of_topics(client)
+        missing = [spec for spec in specs if spec.name not in existing]
+        if not missing:
+            return []
+        response = await client.create_topics([_new_topic(spec, settings.replication) for spec in missing])
+        refused, created = [], []
+        # The library does not raise these: each topic has its own error inside the answer.
+        for name, code, message in response.topic_errors:
+            error = for_code(code)
+            if code and error is not TopicAlreadyExistsError:
+                refused.append(_refusal(name, error, message, settings))
+            elif not code:
+                created.append(name)
+        if refused:
+            raise BrokerError("; ".join(refused))
+        await _wait_until_ready(client, {spec.name: spec.partitions for spec in missing}, settings)
+        return created
+
+
+async def grow_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[str]:
+    """Give the topics that exist with fewer partitions as many as they must have, and name them.
+
+    Only for topics whose records need not stay on their partitions. Raises BrokerError when one has more already:
+    partitions cannot be taken away.
+    """
+    async with admin_client(settings) as client:
+        existing = {name: len(partitions) for name, partitions in (await partitions_of_topics(client)).items()}
+        for spec in specs:
+            if existing.get(spec.name, 0) > spec.partitions:
+                raise BrokerError(
+                    f"topic {spec.name!r} has {existing[spec.name]} partitions, more than the {spec.partitions} it "
+                    "must have, and partitions cannot be taken away: delete it, then try again"
+                )
+        grown = {spec.name: spec.partitions for spec in specs if 0 < existing.get(spec.name, 0) < spec.partitions}
+        if grown:
+            await client.create_partitions({name: NewPartitions(total) for name, total in grown.items()})
+            await _wait_until_ready(client, grown, settings)
+        return list(grown)
+
+
+def _new_topic(spec: TopicSpec, replication: int | None) -> NewTopic:
+    if replication is None:
+        # The library wants assignments where the replication is not a number; none of them means the broker's own.
+        return NewTopic(spec.name, spec.partitions, BROKERS_OWN, replica_assignments={}, topic_configs=spec.config)
+    return NewTopic(spec.name, spec.partitions, replication, topic_configs=spec.config)
+
+
+def _refusal(name: str, error: type[Exception], message: str | None, settings: Settings) -> str:
+    sentence = f"topic {name!r} cannot be created at {settings.kafka_bootstrap}: {message or error.__name__}"
+    if error is InvalidReplicationFactorError:
+        sentence += " (lower ASHI_REPLICATION or add brokers)"
+    return sentence
+
+
+async def _wait_until_ready(client: AIOKafkaAdminClient, wanted: dict[str, int], settings: Settings) -> None:
+    deadline = asyncio.get_running_loop().time() + READY_TIMEOUT_S
+    while True:
+        found = await partitions_of_topics(client)
+        waiting = [
+            name for name in wanted if not found.get(name) or any(partition["leader"] < 0 for partition in found[name])
+        ]
+        if not waiting:
+            return
+        if asyncio.get_running_loop().time() > deadline:
+            raise BrokerError(
+                f"topics {', '.join(waiting)} were created at {settings.kafka_bootstrap} but still have partitions "
+                f"without a leader after {READY_TIMEOUT_S:g} s: look at the brokers' logs, then run `ashi topics check`"
+            )
+        await asyncio.sleep(0.05)
+
+
+async def require_topics(settings: Settings, names: Iterable[str]) -> None:
+    """Refuse to go on without the topics: a send to one that is missing would wait for ever.
+
+    Raises BrokerError that names those that are missing.
+    """
+    async with admin_client(settings) as client:
+        existing = await partitions_of_topics(client)
+    missing = [name for name in names if name not in existing]
+    if missing:
+        raise BrokerError(
+            f"Kafka at {settings.kafka_bootstrap} has no topic {', '.join(missing)}: "
+            "create all with `ashi topics create`, then start again"
+        )
+
+
+async def partition_counts(settings: Settings) -> dict[str, int]:
+    """How many partitions each topic there is has."""
+    async with admin_client(settings) as client:
+        return {name: len(partitions) for name, partitions in (await partitions_of_topics(client)).items()}
+
+
+async def topic_setting(settings: Settings, topic: str, name: str) -> str | None:
+    """One setting of a topic that exists, by Kafka's own name for it."""
+    async with admin_client(settings) as client:
+        return (await _configs(client, [topic]))[topic].get(name)
+
+
+async def check_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[str]:
+    """A sentence, with what to do, for every way in which the topics are not as specified. None: all is well."""
+    async with admin_client(settings) as client:
+        existing = await partitions_of_topics(client)
+        present = [spec for spec in specs if spec.name in existing]
+        configs = await _configs(client, [spec.name for spec in present]) if present else {}
+    problems = [
+        f"topic {spec.name} is missing: create it with `ashi topics create`"
+        for spec in specs
+        if spec.name not in existing
+    ]
+    for spec in present:
+        problems += _differences(settings, spec, existing[spec.name], configs[spec.name])
+    return problems
+
+
+async def _configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    responses = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+    configs = {}
+    for response in responses:
+        for code, message, _, name, entries in response.resources:
+            if code:
+                raise BrokerError(
+                    f"the settings of topic {name!r} cannot be read: {message or for_code(code).__name__}; "
+                    "the user needs DescribeConfigs on the topics"
+                )
+            configs[name] = {entry[0]: entry[1] for entry in entries}
+    return configs
+
+
+def _differences(
+    settings: Settings, spec: TopicSpec, partitions: list[dict[str, Any]], config: dict[str, str]
+) -> list[str]:
+    problems = []
+    if len(partitions) != spec.partitions:
+        problems.append(
+            f"topic {spec.name} has {len(partitions)} partitions, not {spec.partitions}: set ASHI_PARTITIONS to what "
+            f"topic {TRADES} has. Partitions that are added move symbols away from their state: then stop all "
+            "aggregate workers and run `ashi aggregate reconfigure`, which also gives the topics of the state as many"
+        )
+    copies = min((len(partition["replicas"]) for partition in partitions), default=0)
+    if settings.replication is not None and copies != settings.replication:
+        problems.append(
+            f"topic {spec.name} has {copies} copies of each partition, not {settings.replication}: "
+            "set ASHI_REPLICATION as the topics are, or move replicas with kafka-reassign-partitions"
+        )
+    for name, wanted in spec.config.items():
+        found = config.get(name)
+        if found is None or not _same(found, wanted):
+            value = f"[{wanted}]" if "," in wanted else wanted
+            problems.append(
+                f"topic {spec.name} has {name}={found}, not {wanted}: run kafka-configs --bootstrap-server "
+                f"{settings.kafka_bootstrap} --alter --entity-type topics --entity-name {spec.name} "
+                f"--add-config '{name}={value}'"
+            )
+    return problems
+
+
+def _same(found: str, wanted: str) -> bool:
+    """Equal as numbers (0.1, 0.10) or as sets of words (compact,delete)."""
+    try:
+        return float(found) == float(wanted)
+    except ValueError:
+        return {word.strip() for word in found.split(",")} == {word.strip() for word in wanted.split(",")}

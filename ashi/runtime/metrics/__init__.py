@@ -1,0 +1,1 @@
+"""Every metric of Ashi, by the stage that serves it."""

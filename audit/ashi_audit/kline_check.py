@@ -1,0 +1,152 @@
+"""One stored series against klines: what differs, and what may be the reason."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from ashi_audit.report import NONE, WHOLE, Difference, excused, text_of, trades_text
+from ashi_sinks.protocol import overlaps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ashi.contracts.candle import Candle
+    from ashi.contracts.feed import FeedGap
+    from ashi.contracts.timeframe import Timeframe
+    from ashi_audit.report import Report
+    from ashi_audit.verify_trades import VerifyOptions
+    from ashi_ingest.venues.klines import Kline
+    from ashi_sinks.protocol import CandleReader
+
+FIELDS: Final = (
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "quote_volume",
+    "trade_count",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+)
+PRODUCTS: Final = {"quote_volume", "taker_buy_quote_volume"}
+"""Sums of price * size, which has more digits than a venue shows: it rounds each, or the sum."""
+
+
+async def open_check(
+    reader: CandleReader, symbol: str, timeframe: Timeframe, options: VerifyOptions, report: Report, *, has: str
+) -> KlineCheck:
+    """A check of what is stored of a series, from its first candle to its last. `has`: see KlineCheck."""
+    name = str(timeframe)
+    first = await anext(reader.read(symbol, name), None)
+    last = [candle async for candle in reader.read(symbol, name, limit=1)]
+    assert first is not None  # noqa: S101  (the store has told of the series)
+    start, end = max(options.start, first.open_time), min(options.end, last[-1].open_time + 1)
+    gaps = await reader.gaps(symbol, start, end + timeframe.length_us)
+    unrepaired = [gap for gap in gaps if gap.state != "repaired"]
+    return KlineCheck(
+        reader, symbol, timeframe, report, has=has, first=first.open_time, bounds=(start, end), gaps=unrepaired
+    )
+
+
+class KlineCheck:
+    """Compares one stored series with klines. `start` and `end` (exclusive), µs: what of it is compared."""
+
+    def __init__(
+        self,
+        reader: CandleReader,
+        symbol: str,
+        timeframe: Timeframe,
+        report: Report,
+        *,
+        has: str,
+        first: int,
+        bounds: tuple[int, int],
+        gaps: Sequence[FeedGap],
+    ) -> None:
+        """`has`: who has klines, for `… none of this time`. `first`: open time of the first candle stored at all, µs.
+
+        `gaps`: of the symbol's feed, not repaired.
+        """
+        self._has = has
+        self._reader = reader
+        self._symbol = symbol
+        self._venue = symbol.partition(":")[0]
+        self._timeframe = timeframe
+        self._report = report
+        self._first = first
+        self.start, self.end = bounds
+        self._gaps = gaps
+
+    async def compare(self, klines: Sequence[Kline], start: int, end: int) -> None:
+        """Compare the klines of a time, all there are of it, with the candles stored of it."""
+        start, end = max(start, self.start), min(end, self.end)
+        if start >= end:
+            return
+        candles = self._reader.read(self._symbol, str(self._timeframe), start=start, end=end)
+        stored = {candle.open_time: candle async for candle in candles}
+        units = {name: _unit([getattr(kline, name) for kline in klines]) for name in PRODUCTS}
+        published = {kline.open_time: kline for kline in klines if start <= kline.open_time < end}
+        for open_time in sorted({*stored, *published}):
+            found = list(self._check(open_time, stored.get(open_time), published.get(open_time), units))
+            self._report.counts["compared"] += 1
+            self._report.add(self._excused(found, open_time))
+
+    def _check(
+        self, open_time: int, candle: Candle | None, kline: Kline | None, units: Mapping[str, Decimal]
+    ) -> Iterator[Difference]:
+        if kline is None:
+            if candle is not None and candle.trade_count:
+                count = trades_text(candle.trade_count)
+                yield self._difference(open_time, WHOLE, count, NONE, f"{self._has} none of this time")
+        elif candle is None:
+            if kline.volume:
+                yield self._difference(open_time, WHOLE, NONE, f"volume {kline.volume}", "the store does not have it")
+        elif candle.trade_count or kline.volume:  # a venue may fill quiet times in another way than with the close
+            yield from self._fields(candle, kline, units)
+
+    def _fields(self, candle: Candle, kline: Kline, units: Mapping[str, Decimal]) -> Iterator[Difference]:
+        for name in FIELDS:
+            mine, other = getattr(candle, name), getattr(kline, name)
+            if other is None or mine == other:
+                continue
+            why, explained = self._reason(candle, kline), False
+            if name in PRODUCTS and abs(mine - other) <= candle.trade_count * units[name]:
+                why, explained = "the kline is rounded, to so many digits of each trade", True
+            elif self._venue == "gmo" and name == "volume" and other == 2 * mine:
+                why, explained = "GMO counts every execution twice here, for the buyer and for the seller", True
+            yield self._difference(candle.open_time, name, text_of(mine), text_of(other), why, explained=explained)
+
+    def _reason(self, candle: Candle, kline: Kline) -> str:
+        mine, other = (candle.volume, kline.volume)
+        if kline.trade_count is not None and kline.trade_count != candle.trade_count:
+            mine, other = (candle.trade_count, kline.trade_count)  # type: ignore[assignment]
+        if mine < other:
+            return "trades were not received, or came too late (`ashi verify --trades` tells which)"
+        if mine > other and self._venue == "binance-usdm":
+            return (
+                "trades that are not MARKET (insurance fund, auto-deleveraging) count in no kline; older recordings do "
+                "not tell them apart"
+            )
+        return ""
+
+    def _excused(self, found: list[Difference], open_time: int) -> list[Difference]:
+        close_time = open_time + self._timeframe.length_us
+        why = None
+        if open_time == self._first:
+            why = "the first candle of the store: its trades are there only from some time in it on"
+        elif any(overlaps(gap, open_time, close_time) for gap in self._gaps):
+            why = "the feed was interrupted, and what was missed was not got"
+        return excused(found, why)
+
+    def _difference(
+        self, open_time: int, field: str, stored: str, kline: str, why: str, *, explained: bool = False
+    ) -> Difference:
+        return Difference(self._symbol, str(self._timeframe), open_time, field, stored, kline, why, explained=explained)
+
+
+def _unit(values: Sequence[Decimal | None]) -> Decimal:
+    """One in the last place that any of these shows; venues pad with zeros, spreadsheets cut them off."""
+    places = [-int(value.as_tuple().exponent) for value in values if value is not None]
+    return Decimal(1).scaleb(-max([0, *places]))

@@ -1,0 +1,270 @@
+"""`ashi rebuild`: candles made again of all their trades, and published where they differ.
+
+The rule is written down in docs/decisions/0005-rebuild.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from ashi.contracts.candle import CANDLE_SCHEMA, decode_candle, encode_candle
+from ashi.contracts.errors import ContractError, UsageError
+from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
+from ashi.runtime.kafka.clients import make_producer, partition_of
+from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.offsets import end_offsets, offsets_at
+from ashi.runtime.kafka.records import read_between
+from ashi.runtime.kafka.topics import partition_counts, require_topics
+from ashi_aggregate.epoch import claim_rebuild, last_rebuild, require_epoch
+from ashi_audit.rebuilt_series import Rebuild
+from ashi_audit.report import (
+    NONE,
+    SHOWN,
+    WHOLE,
+    Difference,
+    count_text,
+    field_differences,
+    same_content,
+    show_differences,
+    trades_text,
+)
+from ashi_audit.request import check_asked
+from ashi_audit.sources.topic import MARGIN_US, count, open_source
+from ashi_cli.show import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator, Sequence
+
+    from ashi.contracts.candle import Candle
+    from ashi.runtime.settings import Settings
+    from ashi_aggregate.core.window_state import WindowRules
+    from ashi_audit.recount import Late
+    from ashi_audit.sources.topic import Part, TradeSource
+
+SENT_AT_ONCE: Final = 1_000
+
+Key = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildOptions:
+    """What to rebuild.
+
+    Attributes:
+        start: the windows that began then or later, µs; `end` before that.
+        symbols: only these; all if empty.
+        dry_run: only print what would be published.
+        lake: the URL of a lake to take the trades from, instead of topic `trades`.
+
+    """
+
+    start: int
+    end: int
+    symbols: Sequence[str] = ()
+    dry_run: bool = False
+    lake: str | None = None
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be published, with what is known of the same windows now; and what is left as it is, and why."""
+
+    changes: list[tuple[Candle | None, Candle]] = field(default_factory=list)
+    looked_at: int = 0
+    richer: list[Key] = field(default_factory=list)
+    strays: list[Late] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+    not_final: bool = False
+
+
+async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
+    """Rebuild, publish, and say what was done; the exit status.
+
+    Raises UsageError when there are no trades of a symbol, StateError when a new state or another rebuild came in
+    between, BrokerError when Kafka is out of reach.
+    """
+    check_asked(options.symbols, options.start, options.end)
+    await require_topics(settings, [TRADES, TRADES_LATE, CANDLES])
+    epoch = await require_epoch(settings)
+    last = await last_rebuild(settings)
+    timeframes = [Timeframe.parse(name) for name in epoch.timeframes]
+    counts = await partition_counts(settings)
+    source = await open_source(
+        settings,
+        options.lake,
+        epoch=epoch,
+        partitions=counts[TRADES],
+        symbols=options.symbols,
+        start=options.start,
+        end=options.end,
+        say=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
+    )
+    number = max(epoch.epoch, last) + 1
+    planner = _Planner(settings, options, rules=epoch.rules(), timeframes=timeframes, number=number, counts=counts)
+    plan = await planner.plan(source)
+    unknown = [symbol for symbol in options.symbols if symbol not in plan.seen]
+    if unknown:
+        where = f"topic {TRADES}" if options.lake is None else "the lake"
+        raise UsageError(
+            f"there are no trades of {unknown[0]} in {where} from {format_time(options.start)} on: correct --symbol"
+            + (", or take trades that the topic no longer has from a lake (--trades)" if options.lake is None else "")
+        )
+    _show(plan, options)
+    if plan.changes and not options.dry_run:
+        await claim_rebuild(settings, epoch, last, options.start, options.end)
+        await _publish(settings, [candle for _, candle in plan.changes])
+        print(f"{len(plan.changes):,} of {plan.looked_at:,} candles differed and were published, in epoch {number}")
+    else:
+        would = "would be published" if plan.changes else "nothing is to be published"
+        print(f"{len(plan.changes):,} of {plan.looked_at:,} candles differ: {would}")
+    return 0
+
+
+class _Planner:
+    """Finds the candles that differ from those in topic `candles`, a partition after the other."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: RebuildOptions,
+        *,
+        rules: WindowRules,
+        timeframes: Sequence[Timeframe],
+        number: int,
+        counts: dict[str, int],
+    ) -> None:
+        """`number`: the epoch of the rebuilt candles. `counts`: partitions of the topics."""
+        self._settings = settings
+        self._options = options
+        self._rules = rules
+        self._timeframes = timeframes
+        self._number = number
+        self._counts = counts
+
+    async def plan(self, source: TradeSource) -> Plan:
+        """Compare everything, publish nothing."""
+        plan = Plan()
+        async for part in source.parts():
+            await self._plan_part(part, plan)
+        if plan.strays:
+            unknown = {key for stray in plan.strays for key in self._keys(stray)}
+            plan.changes = [change for change in plan.changes if _key(change[1]) not in unknown]
+        return plan
+
+    async def _plan_part(self, part: Part, plan: Plan) -> None:
+        options = self._options
+        rebuilt: dict[Key, Candle] = {}
+        series: dict[tuple[str, Timeframe], Rebuild] = {}
+        async for _, stretch in count(
+            part,
+            self._rules,
+            self._timeframes,
+            start=options.start,
+            end=options.end,
+            symbols=options.symbols,
+            strays=plan.strays,
+            seen=plan.seen,
+        ):
+            if not stretch.settled:
+                plan.not_final = True
+                continue
+            rebuild = series.get((stretch.symbol, stretch.timeframe))
+            if rebuild is None:
+                rebuild = Rebuild(epoch=self._number, max_flat=self._rules.max_flat)
+                series[stretch.symbol, stretch.timeframe] = rebuild
+            rebuilt.update((_key(candle), candle) for candle in rebuild.candles(stretch))
+        known = await self._known(part, rebuilt)
+        for key, candle in rebuilt.items():
+            before = known.get(key)
+            if before is not None and before.trade_count > candle.trade_count:
+                plan.richer.append(key)
+            elif before is None or not same_content(before, candle):
+                plan.changes.append((before, candle))
+        plan.looked_at += len(rebuilt)
+
+    def _keys(self, stray: Late) -> Iterator[Key]:
+        for timeframe in self._timeframes:
+            yield stray.trade.symbol, str(timeframe), timeframe.open_time(stray.trade.traded_at)
+
+    async def _known(self, part: Part, wanted: Container[Key]) -> dict[Key, Candle]:
+        """The candles that any reader has by now: of each window wanted the one of the greatest version."""
+        settings = self._settings
+        begin = await offsets_at(settings, CANDLES, (self._options.start - MARGIN_US) // 1000)
+        end = await end_offsets(settings, CANDLES)
+        partitions = self._counts[TRADES]
+        if part.number is not None and self._counts[CANDLES] == partitions:
+            begin = {part.number: begin[part.number]}
+        best: dict[Key, Candle] = {}
+        async for _, records in read_between(settings, CANDLES, begin, end):
+            for record in records:
+                if part.number is not None and partition_of(record.key or b"", partitions) != part.number:
+                    continue
+                try:
+                    candle = decode_candle(record.value or b"")
+                except ContractError:
+                    continue  # no reader takes it
+                key = _key(candle)
+                if key in wanted and (key not in best or candle.version > best[key].version):
+                    best[key] = candle
+        return best
+
+
+def _key(candle: Candle) -> Key:
+    return candle.symbol, candle.timeframe, candle.open_time
+
+
+def _show(plan: Plan, options: RebuildOptions) -> None:
+    from rich.console import Console
+
+    rows: list[Difference] = []
+    changes = sorted(plan.changes, key=lambda change: _place(change[1]))
+    for before, candle in changes[:SHOWN]:
+        if before is not None:
+            rows += field_differences(before, candle, "", explained=False)
+        else:
+            what = trades_text(candle.trade_count) if candle.trade_count else "flat"
+            rows.append(Difference(*_key(candle), WHOLE, NONE, what, "", explained=False))
+    if rows:
+        show_differences(Console(), rows, "rebuilt", stored="published")
+    if len(plan.changes) > SHOWN:
+        print(f"and {count_text(len(plan.changes) - SHOWN, 'more candle')}", file=sys.stderr)
+    if plan.richer:
+        print(f"{_some(plan.richer)} more trades than were found: left as published", file=sys.stderr)
+    if plan.strays:
+        print(
+            f"{trades_text(len(plan.strays))} came too late and not in topic {TRADES_LATE}, the first at offset "
+            f"{plan.strays[0].offset} of {plan.strays[0].trade.symbol}: windows with such trades are left as they are",
+            file=sys.stderr,
+        )
+    if plan.not_final:
+        print(f"windows before {format_time(options.end)} that are not final yet are left out", file=sys.stderr)
+
+
+def _some(keys: Sequence[Key]) -> str:
+    symbol, timeframe, open_time = keys[0]
+    one = f"{timeframe} of {symbol} at {format_time(open_time)}"
+    return f"1 candle, {one}, has" if len(keys) == 1 else f"{len(keys):,} candles, such as {one}, have"
+
+
+def _place(candle: Candle) -> tuple[str, int, int]:
+    return candle.symbol, candle.close_time - candle.open_time, candle.open_time
+
+
+async def _publish(settings: Settings, candles: Sequence[Candle]) -> None:
+    """Send them as the workers do, and wait until Kafka has all."""
+    headers = message_headers(CANDLE_SCHEMA)
+    producer = make_producer(settings)
+    await producer.start()
+    try:
+        for begin in range(0, len(candles), SENT_AT_ONCE):
+            sent = [
+                await producer.send(CANDLES, key=candle.symbol.encode(), value=encode_candle(candle), headers=headers)
+                for candle in candles[begin : begin + SENT_AT_ONCE]
+            ]
+            await asyncio.gather(*sent)
+    finally:
+        await producer.stop()

@@ -1,0 +1,190 @@
+"""Differences between candles and what they are compared with: how they are kept, explained and printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ashi.contracts.candle import Candle
+from ashi.contracts.decimals import format_decimal
+from ashi.contracts.timeframe import Timeframe
+from ashi_cli.show import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.console import Console
+
+SHOWN: Final = 100
+"""Rows of a table; all of them with --json."""
+CONTENT: Final = tuple(
+    field for field in Candle.__struct_fields__ if field not in {"symbol", "timeframe", "open_time", "version"}
+)
+WHOLE: Final = "candle"
+"""In place of a field, where one of the two candles is not there."""
+NONE: Final = "-"
+
+
+class Difference(NamedTuple):
+    """One field of one candle that is not as it should be.
+
+    Attributes:
+        field: of the message, or `candle` where one of the two is missing.
+        stored: what the store has; `expected` what it is compared with. As text, `-` for nothing.
+        why: why it may differ; empty when nothing is known.
+        explained: the reason is known to be this one, and it is no fault of the candle.
+
+    """
+
+    symbol: str
+    timeframe: str
+    open_time: int
+    field: str
+    stored: str
+    expected: str
+    why: str
+    explained: bool
+
+
+def same_content(one: Candle, other: Candle) -> bool:
+    """Whether two candles of one window have the same content, whatever their versions."""
+    return all(getattr(one, field) == getattr(other, field) for field in CONTENT)
+
+
+def excused(found: list[Difference], why: str | None) -> list[Difference]:
+    """The differences of a candle, each explained by `why`, unless it is already or that is None."""
+    if why is None:
+        return found
+    return [one if one.explained else one._replace(why=why, explained=True) for one in found]
+
+
+def text_of(value: Decimal | str | int | None) -> str:
+    """A field as text; a missing value is a dash."""
+    if value is None:
+        return NONE
+    return format_decimal(value) if isinstance(value, Decimal) else str(value)
+
+
+def trades_text(count: int) -> str:
+    """`1 trade`, `2 trades`."""
+    return count_text(count, "trade")
+
+
+def count_text(count: int, thing: str) -> str:
+    """`1 candle`, `2,000 candles`."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
+def field_differences(stored: Candle, expected: Candle, why: str, *, explained: bool) -> Iterator[Difference]:
+    """A difference for each field that differs, versions aside."""
+    for field in CONTENT:
+        mine, other = getattr(stored, field), getattr(expected, field)
+        if mine != other:
+            yield Difference(
+                stored.symbol,
+                stored.timeframe,
+                stored.open_time,
+                field,
+                text_of(mine),
+                text_of(other),
+                why,
+                explained=explained,
+            )
+
+
+class Report:
+    """Takes differences as they are found, and says in the end how it is."""
+
+    def __init__(self, console: Console, *, expected: str, as_json: bool) -> None:
+        """`expected`: the heading of what the store is compared with. With `as_json` each goes to stdout as a line."""
+        self._console = console
+        self._expected = expected
+        self._json = as_json
+        self._shown: list[Difference] = []
+        self._hidden = 0
+        self.counts: Counter[str] = Counter()
+        self.notes: list[str] = []
+
+    def add(self, differences: Iterable[Difference]) -> None:
+        """Take the differences of one candle."""
+        explained = True
+        some = False
+        for one in differences:
+            some = True
+            explained = explained and one.explained
+            if self._json:
+                print(json.dumps(one._asdict()))
+            else:
+                self._shown.append(one)
+        if len(self._shown) > 20 * SHOWN:
+            self._keep_first()
+        if some:
+            self.counts["explained" if explained else "different"] += 1
+
+    def _keep_first(self) -> None:
+        """Partitions come one after the other: only in the end is it known which rows are the first."""
+        self._shown.sort(key=_place)
+        self._hidden += len(self._shown[SHOWN:])
+        del self._shown[SHOWN:]
+
+    def note(self, sentence: str) -> None:
+        """Something that whoever reads the result must know."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    def finish(self) -> int:
+        """Print the table and the summary; the exit status: 1 when something differs and is not explained."""
+        counts = {name: self.counts[name] for name in ("compared", "explained", "different", "open")}
+        status = 1 if counts["different"] else 0
+        if self._json:
+            print(json.dumps({"summary": {**counts, "notes": self.notes, "equal": not status}}))
+            return status
+        self._keep_first()
+        if self._shown:
+            show_differences(self._console, self._shown, self._expected)
+        if self._hidden:
+            print(f"and {self._hidden:,} more rows; --json has all", file=sys.stderr)
+        for sentence in self.notes:
+            print(f"note: {sentence}", file=sys.stderr)
+        not_yet = f", {counts['open']:,} still open or not final" if counts["open"] else ""
+        print(
+            f"{count_text(counts['compared'], 'candle')} compared: {_differ(counts['different'])}, "
+            f"{_differ(counts['explained'])} as explained{not_yet}"
+        )
+        return status
+
+
+def _differ(count: int) -> str:
+    return f"{count:,} differs" if count == 1 else f"{count:,} differ"
+
+
+def _place(one: Difference) -> tuple[str, int, int]:
+    """Where a row stands: those of one candle, which come in the order of its fields, stay together."""
+    return one.symbol, Timeframe.parse(one.timeframe).length_us, one.open_time
+
+
+def show_differences(
+    console: Console, differences: Iterable[Difference], expected: str, stored: str = "stored"
+) -> None:
+    """Print them as a table in plain lines; `expected` and `stored` head the two values.
+
+    What may be the reason stands once for each candle, and only where there is any.
+    """
+    header: tuple[str, ...] = ("symbol", "timeframe", "open time (UTC)", "field", stored, expected, "why")
+    rows: list[tuple[str, ...]] = []
+    before: tuple[object, ...] = ()
+    for one in differences:
+        why = f"explained: {one.why}" if one.explained else one.why
+        reason = (one.symbol, one.timeframe, one.open_time, why)
+        cells = (one.symbol, one.timeframe, format_time(one.open_time), one.field, one.stored, one.expected)
+        rows.append((*cells, "" if reason == before else why))
+        before = reason
+    if not any(row[-1] for row in rows):
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    widths = [max(len(row[place]) for row in (header, *rows)) for place in range(len(header))]
+    for row in (header, *rows):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        console.out(line.rstrip(), highlight=False)

@@ -1,0 +1,174 @@
+"""Trades of a lake as something that can be counted again: also those that topic `trades` no longer has."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from ashi.contracts.errors import UsageError
+from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.trade import MAX_AHEAD_US
+from ashi.runtime.kafka.clients import partition_of
+from ashi_aggregate.core.trade_ids import APART_US, TradeIds
+from ashi_aggregate.core.window_state import edge_of
+from ashi_audit.sources.topic import MARGIN_US, Batch, Part, not_durable, read_letters
+from ashi_cli.show import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping
+
+    from ashi.contracts.trade import Trade
+    from ashi.runtime.settings import Settings
+    from ashi_aggregate.epoch import Epoch
+    from ashi_sinks.lake.query import Snapshot
+    from ashi_sinks.lake.tables import StoredTrade
+    from ashi_sinks.lake.trades import LakeTrades
+
+CELL_US: Final = 600_000_000
+"""Trades are counted in cells of so much time before they are read."""
+TRADES_AT_ONCE: Final = 100_000
+"""So many trades of one symbol are read, and in memory, at once; those of a single cell always."""
+TRADES_OF_BATCH: Final = 5_000
+
+
+class LakeSource:
+    """The trades of a lake, each symbol's in the order of their times, so that none of them is late.
+
+    A lake holds every record of the topic from some place in each partition on. Where that is not the beginning of the
+    partition, what is older than the first one found shortly before `start` may lack trades, and counts as before the
+    left edge. What the workers have not made durable yet is left out, as with the topic.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        url: str,
+        *,
+        epoch: Epoch,
+        partitions: int,
+        symbols: Collection[str],
+        start: int,
+        end: int,
+        say: Callable[[str], None],
+    ) -> None:
+        """Windows that begin in [`start`, `end`), µs, are wanted, of these symbols, of all if empty.
+
+        `partitions`: of topic `trades`. `say`: told of what is left out because the lake may lack trades.
+        Raises UsageError for a wrong URL or without a start.
+        """
+        if not start:
+            raise UsageError("with trades of a lake name where to begin: --from")
+        rules = epoch.rules()
+        longest_us = max(timeframe.length_us for timeframe in map(Timeframe.parse, epoch.timeframes))
+        from ashi_sinks.lake.location import lake_of
+        from ashi_sinks.lake.trades import LakeTrades
+
+        self._settings = settings
+        self._table: LakeTrades = LakeTrades(lake_of(url))
+        self._epoch = epoch
+        self._unread: Mapping[int, range] = {}
+        self._say = say
+        self._rules = rules
+        self._finest_us = rules.finest.length_us
+        self._partitions = partitions
+        self._symbols = symbols
+        self._start = start
+        self._end = end
+        # Trades of so much later make the last windows final, and end the flat candles after them.
+        self._enough = end + longest_us + rules.horizon_us + 2 * rules.finest.length_us + APART_US
+
+    async def parts(self) -> AsyncIterator[Part]:
+        """One for each symbol. Raises StorageError when there is no such table."""
+        await self._table.open()
+        try:
+            symbols = sorted(self._symbols) or await self._table.symbols()
+            # In the order of their times none is beyond the horizon, so none is missed by leaving out what is older.
+            letters = await read_letters(self._settings, symbols, lambda _, __, trade: trade.traded_at >= self._start)
+            # The lake first: what comes into it later must not look like a record of another log.
+            snapshot = await self._table.snapshot()
+            self._unread = await not_durable(self._settings, self._epoch)
+            edges: dict[str, int] = {}
+            for symbol in symbols:
+                home = partition_of(symbol.encode(), self._partitions)
+                begins_at, edge = await self._begins_at(snapshot, symbol, home)
+                if edge > self._start:
+                    edges[symbol] = edge
+                yield Part(home, {}, begins_at, self._batches(snapshot, symbol, letters))
+            self._tell(edges)
+        finally:
+            await self._table.close()
+
+    def _tell(self, edges: Mapping[str, int]) -> None:
+        if edges:
+            symbol = max(edges, key=edges.__getitem__)
+            others = f" (of {len(edges) - 1:,} more up to an earlier time)" if len(edges) > 1 else ""
+            self._say(
+                f"windows of {symbol} before {format_time(edges[symbol])} are left out{others}: the lake may lack "
+                "trades of them"
+            )
+
+    async def _begins_at(self, snapshot: Snapshot, symbol: str, home: int) -> tuple[int, int]:
+        """No trade that the lake lacks is stamped later than the first of the two, µs; the second is the left edge.
+
+        Whatever is missing was appended before the first record that is there, and is no further ahead of its receipt
+        than trades may be. Nothing is missing where the first records of the partitions are there.
+        """
+        table, start = self._table, self._start
+        found = await table.first(snapshot, symbol, start - MARGIN_US, start)
+        if found is None:
+            cell = await anext(table.counts(snapshot, symbol, start, self._until(), CELL_US), None)
+            if cell is not None:
+                found = await table.first(snapshot, symbol, max(cell[0], start), cell[0] + CELL_US)
+        if found is None:
+            return 0, 0
+        traded_at, received_at, partitions = found
+        # A symbol whose partition has changed, as the topic grew, has trades in more than one.
+        if all([await table.begins(snapshot, number) for number in sorted(partitions | {home})]):
+            return 0, 0
+        begins_at = received_at + MAX_AHEAD_US
+        return begins_at, edge_of(self._rules, begins_at, max(traded_at, start))
+
+    def _until(self) -> int:
+        return min(time.time_ns() // 1000 + MAX_AHEAD_US, self._enough)
+
+    async def _spans(self, snapshot: Snapshot, symbol: str) -> AsyncIterator[tuple[int, int]]:
+        """Times with so many trades as may be in memory at once, one after the other."""
+        begin = until = room = 0
+        async for cell, count in self._table.counts(snapshot, symbol, self._start, self._until(), CELL_US):
+            if count > room:
+                if until:
+                    yield begin, until
+                begin, room = max(cell, self._start), TRADES_AT_ONCE
+            until, room = cell + CELL_US, room - count
+        if until:
+            yield begin, until
+
+    async def _pieces(self, snapshot: Snapshot, symbol: str) -> AsyncIterator[list[StoredTrade]]:
+        """The trades, each once, by their times."""
+        async for begin, end in self._spans(snapshot, symbol):
+            around = [row async for row in self._table.read(symbol, begin - APART_US, end + APART_US, snapshot)]
+            # A copy may be stamped a little differently, and the first in the log is the one that counts.
+            often = Counter(row.trade.trade_id for row in around)
+            ids = TradeIds({}, self._finest_us)
+            rows = [
+                row
+                for row in around
+                if (often[row.trade.trade_id] == 1 or ids.admit(row.trade.trade_id, row.trade.traded_at))
+                and begin <= row.trade.traded_at < end
+                and row.offset not in self._unread.get(row.partition, ())
+            ]
+            yield sorted(rows, key=lambda row: row.trade.traded_at)
+
+    async def _batches(
+        self, snapshot: Snapshot, symbol: str, letters: Mapping[int, Mapping[int, tuple[bytes, Trade]]]
+    ) -> AsyncIterator[Batch]:
+        async for rows in self._pieces(snapshot, symbol):
+            for place in range(0, len(rows), TRADES_OF_BATCH):
+                some = rows[place : place + TRADES_OF_BATCH]
+                late = {
+                    row.offset: row.trade
+                    for row in (some if letters else ())
+                    if (letter := letters.get(row.partition, {}).get(row.offset)) and letter[1] == row.trade
+                }
+                yield Batch(symbol, [row.trade for row in some], [row.offset for row in some], late)

@@ -1,0 +1,114 @@
+"""Recordings as something that can be counted again: without Kafka, in the order in which a replay publishes them."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from ashi.contracts.errors import RecordingError, UsageError
+from ashi_aggregate.core.window_state import is_late
+from ashi_audit.report import count_text
+from ashi_audit.sources.topic import Batch, Part
+from ashi_ingest.recording.format import Line, preflight, read_recording
+from ashi_ingest.venues.registry import VENUES
+from ashi_sinks.protocol import overlaps
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+    from pathlib import Path
+
+    from ashi.contracts.feed import FeedGap
+    from ashi.contracts.trade import Trade
+    from ashi_aggregate.core.window_state import WindowRules
+
+TRADES_AT_ONCE: Final = 5_000
+
+
+def check_recordings(recordings: Sequence[tuple[str, Path]]) -> None:
+    """Raise UsageError unless these are recordings that can be read, of venues there are."""
+    for venue, path in recordings:
+        if venue not in VENUES:
+            raise UsageError(f"--recording: there is no venue {venue!r}: write one of {', '.join(VENUES)}")
+        preflight(path)
+
+
+class RecordedTrades:
+    """Recordings, in the order in which a replay publishes them. They are read twice: first for the late trades."""
+
+    def __init__(
+        self,
+        recordings: Sequence[tuple[str, Path]],
+        rules: WindowRules,
+        symbols: Collection[str],
+        say: Callable[[str], None],
+    ) -> None:
+        """`recordings`: venue and path of each. `symbols`: these, all if empty. `say`: told what cannot be read."""
+        self._recordings = recordings
+        self._rules = rules
+        self._symbols = symbols
+        self._say = say
+        self.spans: dict[str, tuple[int, int]] = {}
+        """From when to when (µs) each venue was recorded, by the times its trades were received."""
+
+    async def parts(self) -> AsyncIterator[Part]:
+        """All as one part."""
+        yield Part(None, self._late(), 0, self._batches())
+
+    def _late(self) -> dict[str, dict[int, Trade]]:
+        clocks: dict[str, int] = {}
+        late: dict[str, dict[int, Trade]] = {}
+        for offset, trade in self._trades(self._say):
+            venue = trade.symbol.partition(":")[0]
+            first, last = self.spans.get(venue, (trade.received_at, trade.received_at))
+            self.spans[venue] = (min(first, trade.received_at), max(last, trade.received_at))
+            clock = clocks[trade.symbol] = max(clocks.get(trade.symbol, 0), trade.traded_at)
+            if is_late(self._rules, clock, 0, trade.traded_at):
+                late.setdefault(trade.symbol, {})[offset] = trade
+        return late
+
+    async def _batches(self) -> AsyncIterator[Batch]:
+        trades = self._trades(lambda _: None)
+        while some := list(islice(trades, TRADES_AT_ONCE)):
+            by_symbol: dict[str, tuple[list[Trade], list[int]]] = {}
+            for offset, trade in some:
+                of, offsets = by_symbol.setdefault(trade.symbol, ([], []))
+                of.append(trade)
+                offsets.append(offset)
+            for symbol, (of, offsets) in by_symbol.items():
+                yield Batch(symbol, of, offsets)
+
+    def _trades(self, say: Callable[[str], None]) -> Iterator[tuple[int, Trade]]:
+        offset = 0
+        parsers = {venue: VENUES[venue]() for venue, _ in self._recordings}
+        # As a replay does it: all files of a venue are one feed that was written in pieces.
+        for venue, path in sorted(self._recordings, key=lambda one: list(parsers).index(one[0])):
+            unread, first_unread = 0, ""
+            try:
+                for line in read_recording(path):
+                    if not isinstance(line, Line):
+                        unread, first_unread = unread + 1, first_unread or f"line {line.number} ({line.reason})"
+                        continue
+                    parsed = parsers[venue].parse(line.frame, line.received_at)
+                    if parsed.rejected:
+                        reason = parsed.rejected[0].reason
+                        unread, first_unread = unread + 1, first_unread or f"line {line.number} ({reason})"
+                    for trade in parsed.trades:
+                        if not self._symbols or trade.symbol in self._symbols:
+                            yield offset, trade
+                        offset += 1
+            except RecordingError as error:
+                say(str(error))
+            if unread:
+                frames = count_text(unread, "frame")
+                say(f"{frames} of {path} cannot be read as {venue}, the first in {first_unread}")
+
+    def excuse(self, symbol: str, start: int, end: int, gaps: Sequence[FeedGap]) -> str | None:
+        """Why the recordings and a store may hold different trades of a window of a symbol, if they may."""
+        first, last = self.spans[symbol.partition(":")[0]]
+        if start <= first:
+            return "the recording begins in this window"
+        if end > last:
+            return "the recording ends in this window"
+        if any(overlaps(gap, start, end) for gap in gaps):
+            return "the feed was interrupted, and what was missed then is in no recording"
+        return None

@@ -1,0 +1,190 @@
+"""`ashi verify --klines`: stored candles against those that the exchange itself publishes, from a file or over REST."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import sys
+import time
+import zipfile
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ashi.contracts.errors import ContractError, UsageError, VenueError
+from ashi.contracts.timeframe import Timeframe
+from ashi.runtime.settings.parsers import format_duration
+from ashi_audit.kline_check import open_check
+from ashi_audit.report import Report
+from ashi_audit.request import check_asked, not_compared
+from ashi_ingest.errors import Backoff
+from ashi_ingest.rest.client import Rest, RestError
+from ashi_ingest.venues.klines import KLINE_VENUES, Kline, has_klines, kline_pages, read_binance_row, read_klines
+from ashi_ingest.venues.registry import LIVE_VENUES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ashi.runtime.settings import Settings
+    from ashi_audit.verify_trades import VerifyOptions
+    from ashi_ingest.venues.klines import Page
+    from ashi_sinks.protocol import CandleReader
+
+ROWS_AT_ONCE: Final = 1_000
+_FILES: Final = (".csv", ".zip")
+
+
+async def verify_klines(settings: Settings, options: VerifyOptions, source: str) -> int:
+    """Compare and print; the exit status: 0 when all is equal or explained, else 1. `source`: a file, or a venue.
+
+    Raises UsageError when there is nothing to compare, NotComparedError when something is out of reach.
+    """
+    from rich.console import Console
+
+    from ashi_sinks.registry import open_reader
+
+    check_asked(options.symbols, options.start, options.end)
+    report = Report(Console(), expected="kline", as_json=options.json)
+    with not_compared():
+        async with open_reader(options.storage) as reader:
+            stored = await reader.series()
+            _check_stored(options, stored)
+            series = [one for one in stored if options.wants(*one)]
+            if source.lower().endswith(_FILES) or "/" in source:
+                await _verify_file(Path(source), reader, options, series, report)
+            else:
+                await _verify_venue(settings, source, reader, options, series=series, report=report)
+    if not report.counts["compared"]:
+        nothing = f"there is nothing to compare: {source} and the store have no candles of the same time"
+        raise UsageError(". ".join([nothing, *report.notes]))
+    return report.finish()
+
+
+def _check_stored(options: VerifyOptions, stored: Sequence[tuple[str, str]]) -> None:
+    for symbol in options.symbols:
+        if symbol not in (of for of, _ in stored):
+            raise UsageError(f"there are no candles of {symbol} in the store: correct --symbol")
+
+
+async def _verify_file(
+    path: Path, reader: CandleReader, options: VerifyOptions, series: Sequence[tuple[str, str]], report: Report
+) -> None:
+    rows = read_file(path)
+    first = next(rows, None)
+    if first is None:
+        raise UsageError(f"{path} has no klines")
+    timeframe = _timeframe_of(path, first)
+    if options.timeframes and str(timeframe) not in options.timeframes:
+        raise UsageError(f"{path} has klines of {timeframe}: correct --timeframe, or name another file")
+    check = await open_check(
+        reader, _symbol_of(path, timeframe, series), timeframe, options, report, has="the file has"
+    )
+    some = [first, *islice(rows, ROWS_AT_ONCE - 1)]
+    while some:
+        await check.compare(some, some[0].open_time, some[-1].open_time + 1)
+        some = list(islice(rows, ROWS_AT_ONCE))
+
+
+def read_file(path: Path) -> Iterator[Kline]:
+    """The klines of a CSV file as Binance publishes them, or of the one in a .zip; with a header or without.
+
+    Raises UsageError that names the line.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
+                if len(names) != 1:
+                    raise UsageError(f"{path} holds {len(names)} CSV files: one is expected, as Binance publishes them")
+                with archive.open(names[0]) as file:
+                    yield from _read_rows(path, io.TextIOWrapper(file, encoding="utf-8", newline=""))
+        else:
+            with path.open(encoding="utf-8", newline="") as text:
+                yield from _read_rows(path, text)
+    except (OSError, zipfile.BadZipFile, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _read_rows(path: Path, text: io.TextIOBase) -> Iterator[Kline]:
+    for number, row in enumerate(csv.reader(text), 1):
+        if not row or (number == 1 and not row[0].strip().isdigit()):
+            continue  # the header
+        try:
+            yield read_binance_row(row)
+        except ContractError as error:
+            raise UsageError(f"{path}, line {number}: {error}; it must be a file of klines of Binance") from None
+
+
+def _timeframe_of(path: Path, kline: Kline) -> Timeframe:
+    seconds, rest = divmod(kline.length_us, 1_000_000)
+    try:
+        return Timeframe.parse(f"{seconds}s" if not rest else f"{kline.length_us} µs")
+    except ContractError as error:
+        raise UsageError(f"{path}: its klines are {kline.length_us / 1e6:g} s long: {error}") from None
+
+
+def _symbol_of(path: Path, timeframe: Timeframe, series: Sequence[tuple[str, str]]) -> str:
+    """The stored symbol that a file is about: the only one that is wanted, or that its name begins with."""
+    symbols = [symbol for symbol, name in series if name == str(timeframe)]
+    if not symbols:
+        raise UsageError(f"the store has no candles of {timeframe} to compare {path} with; look at --symbol")
+    if len(symbols) > 1:
+        named = path.name.split("-")[0].split(".")[0].upper()
+        symbols = [symbol for symbol in symbols if symbol.partition(":")[2].upper() == named]
+    if len(symbols) != 1:
+        raise UsageError(f"{path}: name the symbol it is about with --symbol, such as binance:BTCUSDT")
+    return symbols[0]
+
+
+async def _verify_venue(
+    settings: Settings,
+    venue: str,
+    reader: CandleReader,
+    options: VerifyOptions,
+    *,
+    series: Sequence[tuple[str, str]],
+    report: Report,
+) -> None:
+    if venue == "bitflyer":
+        raise UsageError("bitFlyer publishes no klines; `ashi verify --trades` compares with the trades themselves")
+    if venue not in KLINE_VENUES:
+        raise UsageError(f"{venue!r} is neither a file nor a venue with klines: write one of {', '.join(KLINE_VENUES)}")
+    live = LIVE_VENUES[venue](has_key=False)
+    async with Rest(live, settings.rest_url or live.limits.rest_url, None) as rest:
+        for symbol, name in series:
+            of, _, market = symbol.partition(":")
+            timeframe = Timeframe.parse(name)
+            if of != venue:
+                continue
+            if not has_klines(venue, timeframe):
+                report.note(f"{venue} publishes no klines of the same windows as {name}")
+                continue
+            check = await open_check(reader, symbol, timeframe, options, report, has="the exchange publishes")
+            for page in kline_pages(venue, market, timeframe, check.start, check.end):
+                klines = await _ask(rest, page, venue, timeframe, settings.repair_patience_us / 1e6)
+                within = [kline for kline in klines if page.start <= kline.open_time < page.end]
+                await check.compare(within, page.start, page.end)
+
+
+async def _ask(rest: Rest, page: Page, venue: str, timeframe: Timeframe, patience_s: float) -> list[Kline]:
+    """Ask until there is an answer, for as long as a repair would."""
+    backoff = Backoff()
+    give_up_s = time.monotonic() + patience_s
+    told = False
+    while True:
+        try:
+            return read_klines(venue, timeframe, (await rest.get(page.request)).body)
+        except ContractError as error:
+            raise VenueError(f"{venue}: {error}") from None
+        except RestError as error:
+            if error.retry_after_s is None:
+                raise
+            wait_s = max(error.retry_after_s, backoff.next_s())
+            if time.monotonic() + wait_s > give_up_s:
+                raise
+            if not told:
+                told = True
+                patience = format_duration(round(patience_s * 1e6))
+                print(f"{venue} does not answer ({error}), trying again for up to {patience}", file=sys.stderr)
+        await asyncio.sleep(wait_s)

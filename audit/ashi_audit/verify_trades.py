@@ -1,0 +1,261 @@
+"""`ashi verify --trades`: every stored candle against its trades, counted again by a plain fold."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ashi.contracts.errors import UsageError
+from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
+from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.topics import partition_counts, require_topics
+from ashi_audit.report import NONE, WHOLE, Difference, Report
+from ashi_audit.request import check_asked, not_compared
+from ashi_audit.series_check import SeriesCheck
+from ashi_audit.sources.topic import END_OF_TIME, count, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from typing import TypeAlias
+
+    from ashi.contracts.feed import FeedGap
+    from ashi.runtime.settings import Settings
+    from ashi_aggregate.core.window_state import WindowRules
+    from ashi_audit.recount import Late, Stretch
+    from ashi_audit.sources.topic import TradeSource
+    from ashi_sinks.protocol import CandleReader
+
+    Excuse: TypeAlias = Callable[[str, int, int, Sequence[FeedGap]], str | None]
+
+SINK_PATIENCE_S: Final = 10.0
+"""How long a sink that stores nothing more is waited for."""
+_LOOK_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """What to compare.
+
+    Attributes:
+        storage: the store's URL.
+        symbols: only these; all if empty. `timeframes` likewise.
+        start: only windows that began then or later, µs; `end` before that.
+        json: a line for each difference, and a summary, as JSON.
+        recordings: venue and path of each recording to count, instead of topic `trades`.
+        lake: the URL of a lake to count the trades of, instead.
+
+    """
+
+    storage: str
+    symbols: Sequence[str] = ()
+    timeframes: Sequence[str] = ()
+    start: int = 0
+    end: int = END_OF_TIME
+    json: bool = False
+    recordings: Sequence[tuple[str, Path]] = ()
+    lake: str | None = None
+
+    def wants(self, symbol: str, timeframe: str) -> bool:
+        """Whether a series is to be compared."""
+        return (not self.symbols or symbol in self.symbols) and (not self.timeframes or timeframe in self.timeframes)
+
+
+async def verify_trades(settings: Settings, options: VerifyOptions) -> int:
+    """Compare and print; the exit status: 0 when all is equal or explained, else 1.
+
+    Raises UsageError when there is nothing to compare, NotComparedError when something is out of reach.
+    """
+    from rich.console import Console
+
+    from ashi_sinks.registry import open_reader
+
+    check_asked(options.symbols, options.start, options.end)
+    report = Report(Console(), expected="recomputed", as_json=options.json)
+    with not_compared():
+        async with open_reader(options.storage) as reader:
+            check = await _prepare(settings, options, reader, report)
+            await check.run()
+    return report.finish()
+
+
+async def _prepare(settings: Settings, options: VerifyOptions, reader: CandleReader, report: Report) -> _Verification:
+    if options.recordings:
+        from ashi_aggregate.epoch import rules_of
+        from ashi_audit.sources.recordings import RecordedTrades, check_recordings
+
+        check_recordings(options.recordings)
+        rules = rules_of(settings)
+        timeframes = _choose(settings.timeframes, options.timeframes)
+        recorded = RecordedTrades(options.recordings, rules, options.symbols, report.note)
+        return _Verification(
+            options,
+            reader,
+            report,
+            source=recorded,
+            rules=rules,
+            timeframes=timeframes,
+            excuse=recorded.excuse,
+        )
+    from ashi_aggregate.epoch import require_epoch
+
+    await require_topics(settings, [TRADES, TRADES_LATE, CANDLES])
+    epoch = await require_epoch(settings)
+    partitions = (await partition_counts(settings))[TRADES]
+    timeframes = _choose([Timeframe.parse(name) for name in epoch.timeframes], options.timeframes)
+    source = await open_source(
+        settings,
+        options.lake,
+        epoch=epoch,
+        partitions=partitions,
+        symbols=options.symbols,
+        start=options.start,
+        end=options.end,
+        say=report.note,
+    )
+    await _await_sink(settings, options.storage, report)
+    return _Verification(
+        options, reader, report, source=source, rules=epoch.rules(), timeframes=timeframes, excuse=None
+    )
+
+
+def _choose(there: Sequence[Timeframe], wanted: Sequence[str]) -> list[Timeframe]:
+    names = [str(timeframe) for timeframe in there]
+    for name in wanted:
+        if name not in names:
+            raise UsageError(f"no candles of {name} are made: there are {', '.join(names)}")
+    return [timeframe for timeframe in there if not wanted or str(timeframe) in wanted]
+
+
+async def _await_sink(settings: Settings, storage: str, report: Report) -> None:
+    """Let the sink store what has been published so far. What it does not store in time is noted."""
+    from ashi_sinks.registry import store_name
+    from ashi_sinks.worker import sink_group
+
+    group = settings.sink_group or sink_group(store_name(storage))
+    wanted = {partition: end for partition, end in (await end_offsets(settings, CANDLES)).items() if end}
+    deadline = time.monotonic() + SINK_PATIENCE_S
+    before = -1
+    while True:
+        stored = await committed_offsets(settings, group, CANDLES)
+        left = sum(max(end - stored.get(partition, 0), 0) for partition, end in wanted.items())
+        if not stored or not left:
+            return
+        if before < 0:
+            print(
+                f"waiting for group {group}, which has {left:,} messages of topic {CANDLES} to store", file=sys.stderr
+            )
+        if left != before:
+            before, deadline = left, time.monotonic() + SINK_PATIENCE_S
+        if time.monotonic() > deadline:
+            report.note(
+                f"group {group} has {left:,} messages of topic {CANDLES} still to store: is its worker running?"
+            )
+            return
+        await asyncio.sleep(_LOOK_S)
+
+
+class _Verification:
+    """One run over all trades of a source."""
+
+    def __init__(
+        self,
+        options: VerifyOptions,
+        reader: CandleReader,
+        report: Report,
+        *,
+        source: TradeSource,
+        rules: WindowRules,
+        timeframes: Sequence[Timeframe],
+        excuse: Excuse | None,
+    ) -> None:
+        self._options = options
+        self._reader = reader
+        self._report = report
+        self._source = source
+        self._rules = rules
+        self._timeframes = timeframes
+        self._excuse = excuse
+        self._gaps: dict[str, list[FeedGap]] = {}
+        self._checks: dict[tuple[str, str], SeriesCheck] = {}
+
+    async def run(self) -> None:
+        """Compare all series. Raises UsageError when there is nothing to compare."""
+        options = self._options
+        strays: list[Late] = []
+        seen: set[str] = set()
+        async for part in self._source.parts():
+            async for recount, stretch in count(
+                part,
+                self._rules,
+                self._timeframes,
+                start=options.start,
+                end=options.end,
+                symbols=options.symbols,
+                strays=strays,
+                seen=seen,
+            ):
+                await self._compare(stretch._replace(until=min(stretch.until, options.end)), recount.clock)
+        self._tell_strays(strays)
+        stored = await self._reader.series()
+        unknown = [symbol for symbol in options.symbols if symbol not in {*seen, *(of for of, _ in stored)}]
+        if unknown:
+            raise UsageError(
+                f"there are no candles of {unknown[0]} in the store, and no trades of it in what was read: correct "
+                "--symbol"
+            )
+        counts = self._report.counts
+        for check in self._checks.values():
+            counts["compared"] += check.compared
+            counts["open"] += check.open
+        if not counts["compared"] and not counts["open"]:
+            nothing = "there is nothing to compare: no whole window of these symbols, timeframes and times has trades"
+            # What was noted may well be the reason.
+            raise UsageError(". ".join([nothing, *self._report.notes]))
+        self._tell_others(stored)
+
+    async def _compare(self, stretch: Stretch, clock: int) -> None:
+        if stretch.begin >= stretch.until:
+            return
+        symbol, timeframe = stretch.symbol, str(stretch.timeframe)
+        check = self._checks.get((symbol, timeframe))
+        if check is None:
+            check = self._checks[symbol, timeframe] = await self._make_check(symbol)
+        candles = self._reader.read(symbol, timeframe, start=stretch.begin, end=stretch.until)
+        stored = {candle.open_time: candle async for candle in candles}
+        for found in check.check(stretch, stored, clock):
+            self._report.add(found)
+
+    async def _make_check(self, symbol: str) -> SeriesCheck:
+        excuse = self._excuse
+        if excuse is None:
+            return SeriesCheck(self._rules, offsets=True)
+        if symbol not in self._gaps:
+            self._gaps[symbol] = await self._reader.gaps(symbol)
+        gaps = self._gaps[symbol]
+        return SeriesCheck(self._rules, offsets=False, excuse=lambda of, start, end: excuse(of, start, end, gaps))
+
+    def _tell_strays(self, strays: Sequence[Late]) -> None:
+        """Late trades without a letter: whoever reads the topics cannot know of them."""
+        finest = self._timeframes[0]
+        for trade, offset in ((one.trade, one.offset) for one in strays):
+            if self._options.start <= trade.traded_at < self._options.end:
+                why = f"trade {trade.trade_id} at offset {offset} is beyond the horizon, and {TRADES_LATE} lacks it"
+                open_time = finest.open_time(trade.traded_at)
+                self._report.add(
+                    [Difference(trade.symbol, str(finest), open_time, WHOLE, NONE, "1 trade", why, explained=False)]
+                )
+
+    def _tell_others(self, stored: Sequence[tuple[str, str]]) -> None:
+        others = [series for series in stored if series not in self._checks and self._options.wants(*series)]
+        if others:
+            symbol, timeframe = others[0]
+            have = "stored series has" if len(others) == 1 else "stored series have"
+            such = ": " if len(others) == 1 else ", such as "
+            self._report.note(
+                f"{len(others):,} {have} no whole window with trades to compare with{such}{timeframe} of {symbol}"
+            )

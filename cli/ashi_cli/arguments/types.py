@@ -1,0 +1,104 @@
+"""What the command line's values may be. Each raises argparse's error with a sentence about what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ashi.contracts.errors import ContractError, UsageError
+from ashi.contracts.timeframe import Timeframe, parse_timeframes
+from ashi.runtime.settings.parsers import duration_between, parse_url
+
+
+def positive(text: str) -> int:
+    """A whole number of 1 or more."""
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """A TCP port."""
+    number = positive(text)
+    if number > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: ports are from 1 to 65535")
+    return number
+
+
+def url(text: str) -> str:
+    """A storage URL."""
+    try:
+        return parse_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def time(text: str) -> int:
+    """A time in ISO 8601, in UTC unless it says otherwise, as µs since the epoch."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time in ISO 8601, such as 2026-11-01T00:00:00Z") from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+
+
+def timeframe(text: str) -> str:
+    """A timeframe, such as `1m`."""
+    try:
+        return str(Timeframe.parse(text))
+    except ContractError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def timeframes(text: str) -> str:
+    """Timeframes, such as `1m,5m`."""
+    try:
+        parse_timeframes(text)
+    except ContractError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def retention(text: str) -> int:
+    """A duration of an hour or more, in µs."""
+    try:
+        return duration_between("1h", "3650d")(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is wrong: {error}") from None
+
+
+def market(text: str) -> tuple[str, str]:
+    """VENUE=MARKET."""
+    venue, equals, market = text.partition("=")
+    if not equals or not venue or not market:
+        raise argparse.ArgumentTypeError(f"{text!r} is not VENUE=MARKET, such as bitflyer=BTC_JPY")
+    return venue, market
+
+
+def recording(text: str) -> tuple[str, Path]:
+    """VENUE=PATH."""
+    venue, equals, path = text.partition("=")
+    if not equals or not venue or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not VENUE=PATH, such as binance=monday.txt.gz")
+    return venue, Path(path).expanduser()
+
+
+def shard(text: str) -> object:
+    """N/M: worker N of M."""
+    from ashi_ingest.shard import parse_shard
+
+    try:
+        return parse_shard(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def trades(text: str) -> str:
+    """`topic`, or the URL of a lake."""
+    if text != "topic" and not text.startswith(("lake:", "lake+s3:")):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither `topic` nor the URL of a lake, such as lake:////data/lake; "
+            "a store to compare comes before it, or with --storage"
+        )
+    return text

@@ -1,0 +1,79 @@
+"""How far the trades have come on their way through the stages, and whether one of them stands still."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
+from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from ashi.runtime.settings import Settings
+
+STALL_BOUND_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Records that the stages have put into Kafka and taken out of it; what is taken out is durable."""
+
+    published: int
+    aggregated: int
+    emitted: int
+    stored: int
+
+    @property
+    def all_aggregated(self) -> bool:
+        """Whether every trade published so far has been aggregated."""
+        return self.aggregated == self.published
+
+    @property
+    def all_stored(self) -> bool:
+        """Whether every candle emitted so far is in the store."""
+        return self.stored == self.emitted
+
+    def __str__(self) -> str:
+        return (
+            f"trades: {self.published:,} published, {self.aggregated:,} aggregated; "
+            f"candles: {self.emitted:,} emitted, {self.stored:,} stored"
+        )
+
+
+async def look(settings: Settings, sink_group: str) -> Progress:
+    """Ask Kafka. Raises BrokerError.
+
+    In the order of the flow: a candle is emitted before its trades are committed. So when all trades had been
+    published before the call, and all of them have been aggregated, then the candles seen here are all there will be.
+    """
+    trades = await end_offsets(settings, TRADES)
+    aggregated = await committed_offsets(settings, AGGREGATE_APP, TRADES)
+    candles = await end_offsets(settings, CANDLES)
+    stored = await committed_offsets(settings, sink_group, CANDLES)
+    return Progress(sum(trades.values()), _done(trades, aggregated), sum(candles.values()), _done(candles, stored))
+
+
+def _done(ends: dict[int, int], committed: dict[int, int]) -> int:
+    # The log is ours and begins at 0, so offsets count records. Commits may be ahead of an older look at the ends.
+    return sum(min(committed.get(partition, 0), end) for partition, end in ends.items())
+
+
+class StallWatch:
+    """Tells of work that is there and is not being done."""
+
+    def __init__(self, bound_s: float = STALL_BOUND_S, clock: Callable[[], float] = time.monotonic) -> None:
+        self.bound_s = bound_s
+        self._clock = clock
+        self._seen: dict[str, tuple[Hashable, float]] = {}
+
+    def stalled(self, stage: str, mark: Hashable, *, busy: bool) -> bool:
+        """Whether `stage` has had work for `bound_s` seconds while its `mark`, which changes with its work, did not."""
+        known, since = self._seen.get(stage, (None, 0.0))
+        now = self._clock()
+        if not busy or stage not in self._seen or known != mark:
+            self._seen[stage] = (mark, now)
+            return False
+        return now - since >= self.bound_s

@@ -1,0 +1,71 @@
+"""What `ashi demo --live` reads, and whether the exchanges can be reached from here at all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from ashi.contracts.errors import UsageError, VenueError
+from ashi.contracts.symbol import make_symbol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ashi.runtime.settings import Settings
+
+MARKETS: Final[Mapping[str, Sequence[str]]] = {
+    "bitflyer": ("BTC_JPY", "FX_BTC_JPY"),
+    "gmo": ("BTC", "BTC_JPY"),
+    "binance": ("BTCUSDT", "ETHUSDT"),
+    "binance-usdm": ("BTCUSDT", "ETHUSDT"),
+}
+"""What is read unless markets are named: of each venue those that trade most."""
+CONNECT_TIMEOUT_S: Final = 4.0
+
+
+def check_markets(markets: Mapping[str, Sequence[str]]) -> None:
+    """Raise UsageError for a venue there is not, ContractError for a market whose name cannot be one."""
+    from ashi_ingest.venues.registry import LIVE_VENUES
+
+    for venue, names in markets.items():
+        if venue not in LIVE_VENUES:
+            raise UsageError(f"--market: there is no venue {venue!r}: write one of {', '.join(LIVE_VENUES)}")
+        for name in names:
+            make_symbol(venue, name)
+
+
+async def reachable(
+    settings: Settings, markets: Mapping[str, Sequence[str]], say: Callable[[str], None]
+) -> dict[str, Sequence[str]]:
+    """The venues of `markets` that answer; of each other one it is said why not.
+
+    Raises VenueError when none does.
+    """
+    reasons = await asyncio.gather(*(_why_not(settings, venue) for venue in markets))
+    for venue, reason in zip(markets, reasons, strict=True):
+        if reason is not None:
+            say(f"{venue} cannot be reached from here and is left out: {reason}")
+    found = {venue: names for (venue, names), reason in zip(markets.items(), reasons, strict=True) if reason is None}
+    if not found:
+        raise VenueError(
+            "no exchange can be reached from here; `ashi demo` (or `make demo`) shows the same with recordings, and "
+            "`ashi venue-sim` simulates a venue"
+        )
+    return found
+
+
+async def _why_not(settings: Settings, venue: str) -> str | None:
+    from ashi_ingest.venues.registry import LIVE_VENUES
+
+    address = urlsplit(settings.websocket_url or LIVE_VENUES[venue](has_key=False).limits.websocket_url)
+    host, port = address.hostname, address.port or (443 if address.scheme == "wss" else 80)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except TimeoutError:
+        return f"{host}:{port} does not answer"
+    except OSError as error:
+        return f"{host}:{port}: {error.strerror or error}"
+    writer.close()
+    return None

@@ -1,0 +1,76 @@
+"""Carrying out a venue's plan of a repair: ask what it wants to know, publish what it has found."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from ashi.contracts.errors import ContractError
+from ashi.runtime.logs import get_logger
+from ashi_ingest.errors import Backoff
+from ashi_ingest.rest.client import RestError
+from ashi_ingest.venues.base import Answer, RepairEnd, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ashi.contracts.trade import Trade
+    from ashi_ingest.rest.client import Rest
+    from ashi_ingest.venues.base import Repair
+
+CAP_S: Final = 5.0
+"""The longest wait between two attempts that the venue has not asked for: live trades are held up meanwhile."""
+
+_log = get_logger(__name__)
+
+
+async def run_repair(
+    rest: Rest, plan: Repair, publish: Callable[[list[Trade]], Awaitable[None]], patience_s: float
+) -> RepairEnd:
+    """Carry out `plan` and tell how it ended. What `publish` raises is raised; the plan is closed in any case.
+
+    A request that fails is made again, until `patience_s` has passed since the first of several failures in a row, or
+    would have passed at the next attempt; then the repair has ended, and says why. Waiting for its turn does not
+    count: many symbols are repaired at once after an outage. It also ends when a request can never succeed, and when
+    an answer cannot be read.
+    """
+    try:
+        answer: Answer | None = None
+        while True:
+            try:
+                wanted = plan.send(answer)
+            except StopIteration as stop:
+                end: RepairEnd = stop.value
+                return end
+            except ContractError as error:
+                return RepairEnd(f"the venue's answer cannot be read: {error}")
+            answer = None
+            if not isinstance(wanted, Request):
+                await publish(wanted)
+                continue
+            try:
+                answer = await _ask(rest, wanted, patience_s)
+            except RestError as error:
+                return RepairEnd(str(error))
+    finally:
+        plan.close()
+
+
+async def _ask(rest: Rest, request: Request, patience_s: float) -> Answer:
+    """Ask until there is an answer. Raises the last RestError when it is fatal or patience has ended."""
+    backoff = Backoff(cap_s=CAP_S)
+    failing_since_s: float | None = None
+    while True:
+        try:
+            return await rest.get(request)
+        except RestError as error:
+            if error.retry_after_s is None:
+                raise
+            now_s = time.monotonic()
+            failing_since_s = now_s if failing_since_s is None else failing_since_s
+            wait_s = max(error.retry_after_s, backoff.next_s())
+            if now_s + wait_s - failing_since_s > patience_s:
+                raise
+            _log.warning("a repair has to wait", reason=str(error), wait_s=round(wait_s, 3))
+        await asyncio.sleep(wait_s)

@@ -1,0 +1,188 @@
+"""What was published last: the end of topic `trades`, from which a worker goes on after a restart.
+
+The log is read backwards, in windows that grow, until every symbol of the partition has enough trades. A symbol that
+trades rarely beside busy ones may not be among the last 500,000 records; then `feed.status` tells when it traded last,
+and the log is read there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final
+
+from ashi.contracts.errors import ContractError
+from ashi.contracts.topics import TRADES
+from ashi.contracts.trade import Trade, decode_trade
+from ashi.runtime.kafka.clients import assigned_consumer, partition_of
+from ashi.runtime.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+
+    from ashi.contracts.feed import FeedStatus
+    from ashi.runtime.settings import Settings
+    from ashi_ingest.feed.status import Known
+
+KEEP: Final = 200
+"""Trades of a symbol that are enough: to go on from, and to tell which of those that come again are known."""
+FIRST_WINDOW: Final = 2_000
+GROWTH: Final = 4
+MAX_RECORDS: Final = 500_000
+"""Offsets of a partition that are looked at from its end, about 5 s of reading; a symbol that is not among them is
+looked for by the time of its last trade."""
+
+BEFORE_MS: Final = 10_000
+"""Clocks of the venue and of Kafka differ by less than this, so reading begins so long before the last trade."""
+AFTER_MS: Final = 30_000
+"""How long after the trade that `feed.status` names one is looked for that it does not name yet: it lags by 10 s."""
+MAX_STRETCH: Final = 100_000
+"""Offsets that are looked at for the trade that `feed.status` names."""
+
+_POLL_MS: Final = 200
+
+_log = get_logger(__name__)
+
+
+async def read_tails(
+    settings: Settings, symbols: Iterable[str], known: Mapping[str, Known] | None = None
+) -> dict[str, list[Trade]]:
+    """The last trades of each symbol in topic `trades`, at most 200, in the order of the log; [] where there are none.
+
+    Records that are no trades, or of other symbols, are passed over. `known` is what `read_feed` has found: with it a
+    symbol is found however long ago it traded. A symbol whose partition has changed, because the topic was given more
+    of them, is not found.
+
+    Raises:
+        BrokerError: Kafka cannot be reached or lacks the topic.
+
+    """
+    began = time.monotonic()
+    wanted = dict.fromkeys(symbols)
+    if not wanted:
+        return {}
+    async with assigned_consumer(settings, TRADES) as (consumer, partitions):
+        by_partition: dict[Any, list[str]] = {}
+        for symbol in wanted:
+            by_partition.setdefault(partitions[partition_of(symbol.encode(), len(partitions))], []).append(symbol)
+        needed = list(by_partition)
+        consumer.pause(*partitions)  # each is resumed where it is to be read
+        begins, ends = await consumer.beginning_offsets(needed), await consumer.end_offsets(needed)
+        searches = [_Search(at, by_partition[at], begins[at], ends[at]) for at in needed]
+        await _read_backwards(consumer, searches)
+        found = {symbol: trades for search in searches for symbol, trades in search.found.items()}
+        for search in searches:
+            for symbol in search.symbols:
+                status = known[symbol].status if known is not None and symbol in known else None
+                if not found[symbol] and status is not None and status.last_trade_id is not None:
+                    found[symbol] = await _read_at(consumer, search, status)
+    count = sum(map(len, found.values()))
+    _log.info("read what was published last", trades=count, seconds=round(time.monotonic() - began, 3))
+    return found
+
+
+class _Search:
+    """What is looked for in one partition. The window being read is from offset `lower` up to, without it, `upper`."""
+
+    def __init__(self, at: Any, symbols: Sequence[str], begin: int, end: int) -> None:
+        self.at = at
+        self.symbols = symbols
+        self.found: dict[str, list[Trade]] = {symbol: [] for symbol in symbols}
+        self.lower = self.upper = end
+        self._limit = max(begin, end - MAX_RECORDS)
+        self._size = FIRST_WINDOW
+        self._window: dict[bytes, deque[Trade]] = {}
+
+    def next_window(self) -> bool:
+        """Go on to the window before this one. False when nothing is missing, or the bound or the beginning reached."""
+        for key, window in self._window.items():
+            self.found[key.decode()][:0] = window
+        missing = {symbol: KEEP - len(trades) for symbol, trades in self.found.items() if len(trades) < KEEP}
+        if not missing or self.lower <= self._limit:
+            return False
+        self._window = {symbol.encode(): deque(maxlen=count) for symbol, count in missing.items()}
+        self.upper = self.lower
+        self.lower = max(self._limit, self.upper - self._size)
+        self._size *= GROWTH
+        return True
+
+    def take(self, records: Iterable[Any]) -> None:
+        """Keep the trades of the window that are looked for."""
+        for record in records:
+            if record.offset >= self.upper:
+                break
+            window = self._window.get(record.key)
+            if window is not None and (trade := _trade(record)) is not None:
+                window.append(trade)
+
+
+async def _read_backwards(consumer: Any, searches: Sequence[_Search]) -> None:
+    unread = {search.at: search for search in searches}
+    while True:
+        for search in list(unread.values()):
+            # The position, not the records, tells the end of a window: the last ones may be markers of transactions.
+            if search.upper == search.lower or await consumer.position(search.at) >= search.upper:
+                if search.next_window():
+                    consumer.seek(search.at, search.lower)
+                    consumer.resume(search.at)
+                else:
+                    consumer.pause(search.at)
+                    del unread[search.at]
+        if not unread:
+            return
+        for at, records in (await consumer.getmany(*unread, timeout_ms=_POLL_MS)).items():
+            unread[at].take(records)
+
+
+async def _read_at(consumer: Any, search: _Search, status: FeedStatus) -> list[Trade]:
+    """The trades of a symbol around the last one that `feed.status` names; [] when that one is not there."""
+    trades: deque[Trade] = deque(maxlen=KEEP)
+    until_ms: int | None = None
+    async with aclosing(_read_from(consumer, search, (status.last_traded_at or 0) // 1_000 - BEFORE_MS)) as records:
+        async for record in records:
+            if until_ms is not None and record.timestamp > until_ms:
+                break
+            if record.key == status.symbol.encode() and (trade := _trade(record)) is not None:
+                trades.append(trade)
+                if trade.trade_id == status.last_trade_id:
+                    until_ms = record.timestamp + AFTER_MS
+    if until_ms is None:
+        _log.warning(
+            "the last trade that feed.status names is not in topic trades near its time, so what came after it is not "
+            "fetched",
+            symbol=status.symbol,
+            trade_id=status.last_trade_id,
+            traded_at=status.last_traded_at,
+        )
+        return []
+    return list(trades)
+
+
+async def _read_from(consumer: Any, search: _Search, time_ms: int) -> AsyncGenerator[Any, None]:
+    """The records appended from a time on, ms, up to those that have been looked at: at most 100,000."""
+    at = search.at
+    entry = (await consumer.offsets_for_times({at: max(time_ms, 0)})).get(at)
+    if entry is None:
+        return
+    end = min(entry.offset + MAX_STRETCH, search.lower)
+    consumer.seek(at, entry.offset)
+    consumer.resume(at)
+    try:
+        while await consumer.position(at) < end:
+            for record in (await consumer.getmany(at, timeout_ms=_POLL_MS)).get(at, []):
+                if record.offset < end:
+                    yield record
+    finally:
+        consumer.pause(at)
+
+
+def _trade(record: Any) -> Trade | None:
+    """The trade of a record, if it is one and stands under its own symbol."""
+    if record.value is None:
+        return None
+    try:
+        trade = decode_trade(record.value)
+    except ContractError:
+        return None
+    return trade if trade.symbol.encode() == record.key else None

@@ -1,0 +1,239 @@
+"""Telling whether each symbol's trades are being received: topics `feed.status` and `feed.gaps`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from ashi.contracts.errors import ContractError
+from ashi.contracts.feed import (
+    FEED_GAP_SCHEMA,
+    FEED_STATUS_SCHEMA,
+    FeedGap,
+    FeedStatus,
+    decode_feed_gap,
+    decode_feed_status,
+    encode_feed,
+)
+from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
+from ashi.runtime.kafka.clients import read_topic
+from ashi.runtime.logs import get_logger
+from ashi.runtime.metrics import catalogue as metrics
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+    from ashi.contracts.feed import FeedState, GapState
+    from ashi.contracts.trade import Trade
+    from ashi.runtime.settings import Settings
+    from ashi_ingest.publish.publisher import Publisher
+
+SAME_STATE_US: Final = 10_000_000
+"""While the state of a symbol stays, its status is sent again at most so often, µs."""
+
+_Message = TypeVar("_Message", FeedStatus, FeedGap)
+
+_log = get_logger(__name__)
+
+
+class Known(NamedTuple):
+    """What the topics say of a symbol: its last status, and the gaps that are still open, the oldest first."""
+
+    status: FeedStatus | None
+    gaps: tuple[FeedGap, ...]
+
+
+async def read_feed(settings: Settings, symbols: Iterable[str]) -> dict[str, Known]:
+    """What `feed.status` and `feed.gaps` say of each symbol, up to their end as of the call.
+
+    A message that breaks the contract is passed over with a warning in the log.
+
+    Raises:
+        BrokerError: Kafka cannot be reached or lacks a topic.
+
+    """
+    statuses: dict[str, FeedStatus] = {}
+    gaps: dict[tuple[str, int], FeedGap] = {}
+
+    async def read_statuses() -> None:
+        async for status in _read(settings, FEED_STATUS, decode_feed_status):
+            statuses[status.symbol] = status
+
+    async def read_gaps() -> None:
+        async for gap in _read(settings, FEED_GAPS, decode_feed_gap):
+            before = gaps.get((gap.symbol, gap.from_time))
+            if before is None or gap.updated_at >= before.updated_at:
+                gaps[gap.symbol, gap.from_time] = gap
+
+    await asyncio.gather(read_statuses(), read_gaps())
+    opened: dict[str, list[FeedGap]] = {}
+    for _, gap in sorted(gaps.items()):
+        if gap.state == "open":
+            opened.setdefault(gap.symbol, []).append(gap)
+    return {symbol: Known(statuses.get(symbol), tuple(opened.get(symbol, ()))) for symbol in symbols}
+
+
+async def _read(settings: Settings, topic: str, decode: Callable[[bytes], _Message]) -> AsyncIterator[_Message]:
+    async for record in read_topic(settings, topic):
+        if record.value is None:  # what compaction is told to forget
+            continue
+        try:
+            message = decode(record.value)
+        except ContractError as error:
+            _log.warning(
+                "message is not readable, passed over",
+                source=f"{topic}/{record.partition}/{record.offset}",
+                reason=str(error),
+            )
+        else:
+            yield message
+
+
+@dataclass(slots=True)
+class _Symbol:
+    """How the feed of a symbol is, what was last said of it, and its open gaps by their `from_time`."""
+
+    state: FeedState | None = None
+    since: int = 0
+    reason: str | None = None
+    trade_id: str | None = None
+    traded_at: int | None = None
+    said: FeedStatus | None = None
+    gaps: dict[int, FeedGap] = field(default_factory=dict)
+    gaps_updated_at: int = 0
+
+    def know(self, known: Known) -> None:
+        """Go on from what was said before a restart."""
+        status, gaps = known
+        if status is not None:
+            self.trade_id, self.traded_at = status.last_trade_id, status.last_traded_at
+            self.gaps_updated_at = status.updated_at
+        for gap in gaps:
+            self.gaps[gap.from_time] = gap
+            self.gaps_updated_at = max(self.gaps_updated_at, gap.updated_at)
+
+    def update_gap(self, now_us: int) -> int:
+        """The time of a message about a gap: now, but after all before it, also when our clock was set back."""
+        self.gaps_updated_at = max(now_us, self.gaps_updated_at + 1)
+        return self.gaps_updated_at
+
+
+class FeedReporter:
+    """Says what changes, when `flush` is called: of many changes between two calls, what they come to."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        venue: str,
+        known: Mapping[str, Known] | None = None,
+        *,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
+    ) -> None:
+        """`known` is what `read_feed` found: the last trades are kept, and gaps that are open there are open here."""
+        self._publisher = publisher
+        self._venue = venue
+        self._now_us = now_us
+        self._symbols: dict[str, _Symbol] = {}
+        self._changed: set[str] = set()
+        self._gaps: dict[tuple[str, int], FeedGap] = {}  # not sent yet
+        self._flushing = asyncio.Lock()
+        for symbol, before in (known or {}).items():
+            self._of(symbol).know(before)
+
+    def set_state(self, symbol: str, state: FeedState, reason: str | None) -> None:
+        """The feed of a symbol is in this state now; `reason` says why it is not connected."""
+        of = self._of(symbol)
+        if of.state != state:
+            if of.state is not None:
+                metrics.feed_symbols.labels(self._venue, of.state).dec()
+            metrics.feed_symbols.labels(self._venue, state).inc()
+            of.state, of.since = state, self._now_us()
+        of.reason = reason
+        self._changed.add(symbol)
+
+    def on_trade(self, symbol: str, trade: Trade) -> None:
+        """A trade has been handed to the publisher. Of several at once, the last is enough."""
+        of = self._of(symbol)
+        of.trade_id, of.traded_at = trade.trade_id, trade.traded_at
+        self._changed.add(symbol)
+
+    def open_gap(self, symbol: str, from_time: int, reason: str) -> None:
+        """From this time on (µs) trades may be missing. Part of a gap that is open already if that began before."""
+        of = self._of(symbol)
+        if all(begun > from_time for begun in of.gaps):
+            gap = FeedGap(symbol, from_time, None, "open", 0, reason, of.update_gap(self._now_us()))
+            of.gaps[from_time] = self._gaps[symbol, from_time] = gap
+
+    def end_gap(
+        self,
+        symbol: str,
+        to_time: int,
+        state: GapState,
+        recovered: int,
+        reason: str,
+        *,
+        from_time: int | None = None,
+    ) -> None:
+        """End the open gaps of a symbol, or the one that began at `from_time`; one that is not open is told whole.
+
+        With several, `recovered` is said of the oldest. Without any, and without a `from_time`, it is said to begin
+        with the last trade. Times in µs.
+        """
+        of = self._of(symbol)
+        if from_time is None and not of.gaps:
+            from_time = to_time if of.traded_at is None else min(of.traded_at, to_time)
+        for begun in sorted(of.gaps) if from_time is None else [from_time]:
+            of.gaps.pop(begun, None)
+            # Times of trades are the venue's, so a gap may seem to end before it began.
+            until, updated_at = max(to_time, begun), of.update_gap(self._now_us())
+            self._gaps[symbol, begun] = FeedGap(symbol, begun, until, state, recovered, reason, updated_at)
+            recovered = 0
+
+    async def flush(self) -> None:
+        """Send what has changed. A status of which only the last trade has changed waits until it is 10 s old.
+
+        Does not wait for acknowledgments. What it had not sent when it was cancelled, the next call sends.
+
+        Raises:
+            BrokerError: Kafka did not take an earlier message.
+
+        """
+        async with self._flushing:
+            for key, gap in list(self._gaps.items()):
+                await self._publisher.announce(FEED_GAPS, gap.symbol, encode_feed(gap), FEED_GAP_SCHEMA)
+                if self._gaps.get(key) is gap:
+                    del self._gaps[key]
+            for symbol in list(self._changed):
+                of = self._symbols[symbol]
+                status = self._status(symbol, of)
+                if status is None or _same(status, of.said):
+                    self._changed.discard(symbol)
+                elif _due(status, of.said):
+                    await self._publisher.announce(FEED_STATUS, symbol, encode_feed(status), FEED_STATUS_SCHEMA)
+                    of.said = status  # the next call sees whether it has changed meanwhile
+
+    def _of(self, symbol: str) -> _Symbol:
+        of = self._symbols.get(symbol)
+        if of is None:
+            of = self._symbols[symbol] = _Symbol()
+        return of
+
+    def _status(self, symbol: str, of: _Symbol) -> FeedStatus | None:
+        if of.state is None:
+            return None
+        return FeedStatus(symbol, of.state, of.since, of.reason, of.trade_id, of.traded_at, self._now_us())
+
+
+def _same(status: FeedStatus, said: FeedStatus | None) -> bool:
+    return _same_state(status, said) and said is not None and status.last_trade_id == said.last_trade_id
+
+
+def _same_state(status: FeedStatus, said: FeedStatus | None) -> bool:
+    return said is not None and (status.state, status.since, status.reason) == (said.state, said.since, said.reason)
+
+
+def _due(status: FeedStatus, said: FeedStatus | None) -> bool:
+    # Either way, because the clock may have been set back.
+    return said is None or not _same_state(status, said) or abs(status.updated_at - said.updated_at) >= SAME_STATE_US

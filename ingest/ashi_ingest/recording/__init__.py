@@ -1,0 +1,1 @@
+"""Recordings of what venues sent: their format, recording them beside a live feed, replaying them."""

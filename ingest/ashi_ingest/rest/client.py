@@ -1,0 +1,149 @@
+"""Asking a venue's REST interface: at the pace it allows, with bounds on time and size, errors told apart."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+import aiohttp
+
+from ashi.contracts.errors import VenueError
+from ashi.runtime.metrics import catalogue as metrics
+from ashi_ingest.errors import Pace, Reason, judge
+from ashi_ingest.venues.base import Answer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ashi.runtime.settings.catalogue import Secret
+    from ashi_ingest.venues.base import LiveVenue, Request
+
+TIMEOUT_S: Final = 10.0
+"""For a whole request, its answer included."""
+MAX_ANSWER: Final = 32 * 1024 * 1024
+"""Bytes, after decompression. The largest answers asked for, lists of all markets, have some megabytes."""
+KEY_HEADER: Final = "X-MBX-APIKEY"
+"""Binance, "Request Security": `historicalTrades` of USD-M wants the key in this header, and no signature."""
+
+_QUOTED: Final = 300
+_CHUNK: Final = 64 * 1024
+
+
+class RestError(VenueError):
+    """A request has failed.
+
+    Attributes:
+        retry_after_s: the least time to wait before asking again, seconds; 0 leaves it to a backoff. None: the same
+            request would fail again.
+
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Rest:
+    """GET requests to one venue, all of a process; an async context manager."""
+
+    def __init__(self, venue: LiveVenue, url: str, api_key: Secret | None) -> None:
+        """`url`: of the interface, without a path. `api_key` goes only with requests that need it."""
+        self._venue = venue
+        self._url = url.rstrip("/")
+        self._key = api_key
+        self._pace = Pace(venue.limits.request_interval_s)
+        self._paused_until_s = 0.0
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+            headers={"User-Agent": "ashi", "Accept": "application/json"},
+            trust_env=True,  # proxies, as the websocket library does
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, request: Request) -> Answer:
+        """Ask when it is this request's turn. A venue that has sent the process away is not asked until it is over.
+
+        Raises:
+            RestError: there is no answer, or none that can be used.
+
+        """
+        headers = self._key_header(request)
+        await self._pace.turn(request.weight)
+        self._check_pause(request)
+        try:
+            body = await self._ask(request, headers)
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._failure(request, error) from error
+        metrics.rest_requests.labels(self._venue.name, "ok").inc()
+        return Answer(body, time.time_ns() // 1000)
+
+    def _key_header(self, request: Request) -> dict[str, str]:
+        if not request.needs_key:
+            return {}
+        if self._key is None:
+            raise RestError(f"{self._name(request)} needs an API key: set ASHI_BINANCE_API_KEY", None)
+        return {KEY_HEADER: self._key.reveal()}
+
+    def _check_pause(self, request: Request) -> None:
+        left_s = self._paused_until_s - time.monotonic()
+        if left_s > 0:
+            raise RestError(
+                f"{self._name(request)} was not asked: the venue has told this address to wait, "
+                f"{left_s:.1f} s are left. Ask less of it from this address",
+                left_s,
+            )
+
+    async def _ask(self, request: Request, headers: dict[str, str]) -> bytes:
+        if self._session is None:
+            raise RuntimeError("use Rest as an async context manager")
+        # No redirect is followed: the key must not go elsewhere.
+        async with self._session.get(
+            self._url + request.path, params=request.parameters, headers=headers, allow_redirects=False
+        ) as response:
+            body = await self._read(request, response)
+            if response.status != 200:
+                text = " ".join(body[:_QUOTED].decode(errors="replace").split())
+                raise aiohttp.ClientResponseError(
+                    response.request_info,
+                    response.history,
+                    status=response.status,
+                    message=text,
+                    headers=response.headers,
+                )
+            return body
+
+    async def _read(self, request: Request, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            body += chunk
+            if len(body) > MAX_ANSWER:
+                response.close()
+                metrics.rest_requests.labels(self._venue.name, "failed").inc()
+                raise RestError(
+                    f"{self._name(request)} answers with more than {MAX_ANSWER} bytes: is it the venue?", None
+                )
+        return bytes(body)
+
+    def _failure(self, request: Request, error: Exception) -> RestError:
+        verdict = judge(error)
+        limited = verdict.reason is Reason.LIMITED
+        metrics.rest_requests.labels(self._venue.name, "limited" if limited else "failed").inc()
+        said = getattr(error, "message", "")
+        message = f"{self._name(request)} failed: {verdict.detail}" + (f", {said}" if said else "")
+        if verdict.retry_after_s is None:
+            message += ". Correct ASHI_REST_URL if it is set; else look at what the venue says of this request"
+        elif limited:
+            self._paused_until_s = max(self._paused_until_s, time.monotonic() + verdict.retry_after_s)
+        return RestError(message, verdict.retry_after_s)
+
+    def _name(self, request: Request) -> str:
+        return f"{self._venue.name}: GET {self._url}{request.path}"

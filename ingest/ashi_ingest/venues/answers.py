@@ -1,0 +1,77 @@
+"""Reading the answers of a venue's REST interface: the whole, and row by row.
+
+An answer that cannot be read at all is a ContractError. One bad row is not: the good ones are published, and the repair
+ends with a reason that names the bad one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from ashi.contracts.errors import ContractError
+from ashi.contracts.symbol import make_symbol
+from ashi_ingest.venues.parsing import BAD_FRAME, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+MAX_TRIES: Final = 10
+"""How often in a row a plan asks again for what the REST interface does not show yet: it lags behind the websocket.
+Requests are paced, so this is seconds at least."""
+_SHOWN: Final = 120
+
+T = TypeVar("T")
+
+
+class Rows(NamedTuple, Generic[T]):
+    """What an answer holds: the rows that could be read, how many there were, and what was wrong with the first bad."""
+
+    good: list[T]
+    total: int
+    bad: str | None
+
+
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def decode_answer(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
+    """Decode a whole answer. Raises ContractError that says which answer it was and what is wrong."""
+    try:
+        return decoder.decode(body)
+    except BAD_FRAME as error:
+        shown = body[:_SHOWN].decode(errors="replace")
+        raise ContractError(
+            f"the answer of {what} cannot be read: {explain(body, error)}; it begins {shown!r}"
+        ) from None
+
+
+def read_list(body: bytes, read: Callable[[msgspec.Raw], T], what: str) -> Rows[T]:
+    """Read a JSON array row by row. Raises ContractError when it is none."""
+    return read_rows(decode_answer(_raws, body, what), read, what)
+
+
+def read_rows(raws: list[msgspec.Raw], read: Callable[[msgspec.Raw], T], what: str) -> Rows[T]:
+    """Read rows one by one, so that a bad one costs only itself."""
+    good: list[T] = []
+    bad = None
+    for raw in raws:
+        try:
+            good.append(read(raw))
+        except BAD_FRAME as error:
+            row = bytes(raw)
+            bad = bad or f"{what} gave a row that is no trade ({explain(row, error)}): {row[:_SHOWN].decode()}"
+    return Rows(good, len(raws), bad)
+
+
+def usable_markets(venue: str, names: Iterable[str]) -> list[str]:
+    """The names that can be part of a symbol. Binance has a few with Chinese characters; they are left out."""
+    usable = []
+    for name in names:
+        try:
+            make_symbol(venue, name)
+        except ContractError:
+            continue
+        usable.append(name)
+    return usable

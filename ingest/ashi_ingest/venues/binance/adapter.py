@@ -1,0 +1,166 @@
+"""Binance live, spot and USD-M futures: limits, subscriptions, markets.
+
+Sources: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams (5 incoming messages a second,
+1,024 streams, 24 hours, 300 connections in 5 minutes, `serverShutdown`),
+https://developers.binance.com/docs/binance-spot-api-docs/rest-api/limits (a weight of 6,000 a minute), and under
+https://developers.binance.com/docs/derivatives/usds-margined-futures/ : `general-info` (a weight of 2,400 a minute) and
+`websocket-market-streams/Important-WebSocket-Change-Notice` (`/public` is the route that carries trades).
+
+    {"method":"SUBSCRIBE","params":["btcusdt@trade"],"id":1}      {"result":null,"id":1}
+
+An unknown stream is accepted without a word, so markets have to be checked against `markets_request`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from ashi_ingest.venues.answers import decode_answer, usable_markets
+from ashi_ingest.venues.base import Acknowledged, Closing, Control, Limits, Refused, Request, Subscription
+from ashi_ingest.venues.binance.backfill import repair_spot, repair_usdm
+from ashi_ingest.venues.binance.messages import TRADE_STREAM, Binance
+from ashi_ingest.venues.parsing import BAD_FRAME
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ashi.contracts.trade import Trade
+    from ashi_ingest.venues.base import Repair
+    from ashi_ingest.venues.parsing import Venue
+
+STREAMS_PER_MESSAGE: Final = 200
+SHUTDOWN: Final = "serverShutdown"
+
+SPOT_LIMITS: Final = Limits(
+    websocket_url="wss://stream.binance.com:9443/stream",
+    rest_url="https://api.binance.com",
+    markets_per_connection=1024,
+    connect_interval_s=1.0,  # 300 in 5 minutes
+    message_interval_s=0.25,  # 4 a second, which leaves the fifth to pings and pongs
+    paced_by="connection",
+    acknowledges=True,
+    refusal_s=10.0,
+    silence_s=120.0,
+    ping_interval_s=20.0,
+    lifetime_s=24 * 3600.0,
+    request_interval_s=0.02,  # half of the weight of 6,000 a minute
+)
+USDM_LIMITS: Final = replace(
+    SPOT_LIMITS,
+    websocket_url="wss://fstream.binance.com/public/stream",
+    rest_url="https://fapi.binance.com",
+    request_interval_s=0.05,  # half of the weight of 2,400 a minute
+)
+
+
+LIMITS: Final = {"binance": SPOT_LIMITS, "binance-usdm": USDM_LIMITS}
+MARKETS: Final = {
+    "binance": Request("/api/v3/exchangeInfo", {}, weight=20),
+    "binance-usdm": Request("/fapi/v1/exchangeInfo", {}),
+}
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+    msg: str = ""
+
+
+class _Event(msgspec.Struct):
+    e: str = ""
+
+
+class _Response(msgspec.Struct):
+    id: int | None = None
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: _Error | None = None
+    code: int | None = None
+    msg: str = ""
+    e: str = ""
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Market(msgspec.Struct):
+    symbol: str
+    status: str
+
+
+class _Markets(msgspec.Struct):
+    symbols: list[_Market]
+
+
+_response = msgspec.json.Decoder(_Response)
+_event = msgspec.json.Decoder(_Event)
+_markets = msgspec.json.Decoder(_Markets)
+
+
+class BinanceLive:
+    """Binance spot or USD-M as live feeds need it: see `ashi_ingest.venues.base.LiveVenue`."""
+
+    ordered_ids: Final = True
+
+    def __init__(self, name: Literal["binance", "binance-usdm"], *, has_key: bool) -> None:
+        """`has_key`: there is an API key, so that USD-M gives trades older than the latest thousand."""
+        self.name: Final[str] = name
+        self.limits: Final = LIMITS[name]
+        self._has_key = has_key
+
+    def parser(self) -> Venue:
+        """A parser for one connection."""
+        return Binance(self.name)
+
+    def contiguous(self, market: str) -> bool:  # noqa: ARG002
+        """True for all: spot never leaves an id out; USD-M does, but what it leaves out is told only by REST."""
+        return True
+
+    def subscriptions(self, markets: Sequence[str], first_id: int) -> list[Subscription]:
+        """One message for up to 200 markets."""
+        chunks = [markets[at : at + STREAMS_PER_MESSAGE] for at in range(0, len(markets), STREAMS_PER_MESSAGE)]
+        return [
+            Subscription(request_id, tuple(chunk), _subscribe(chunk, request_id))
+            for request_id, chunk in enumerate(chunks, first_id)
+        ]
+
+    def control(self, frame: bytes) -> Control | None:
+        """The answer to a subscription, or the announcement that the server goes down in 10 minutes.
+
+        No error of Binance says that a market does not exist, so each is retryable.
+        """
+        try:
+            response = _response.decode(frame)
+            kind = response.e if response.data is msgspec.UNSET else _event.decode(response.data).e
+        except BAD_FRAME:
+            return None
+        error = response.error
+        if error is None and response.code is not None:
+            error = _Error(response.code, response.msg)
+        if error is not None:
+            said = f"Binance answered error {error.code}: {error.msg[:200]}"
+            return Refused(response.id, None, said, retryable=True)
+        if kind == SHUTDOWN:
+            return Closing("Binance announces that this server is going down")
+        if response.id is not None and response.result is not msgspec.UNSET:
+            return Acknowledged(response.id)
+        return None
+
+    def markets_request(self) -> Request:
+        """All markets, also those that are not traded now."""
+        return MARKETS[self.name]
+
+    def read_markets(self, body: bytes) -> list[str]:
+        """Those that are traded: `{"symbols":[{"symbol":"BTCUSDT","status":"TRADING",…},…]}`. Raises ContractError."""
+        listed = decode_answer(_markets, body, MARKETS[self.name].path).symbols
+        return usable_markets(self.name, (market.symbol for market in listed if market.status == "TRADING"))
+
+    def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
+        """Plan how to get what happened after `since`: see `LiveVenue.repair` and `binance.backfill`."""
+        if self.name == "binance":
+            return repair_spot(market, since, until)
+        return repair_usdm(market, since, until, has_key=self._has_key)
+
+
+def _subscribe(markets: Sequence[str], request_id: int) -> str:
+    streams = [market.lower() + TRADE_STREAM for market in markets]
+    return msgspec.json.encode({"method": "SUBSCRIBE", "params": streams, "id": request_id}).decode()

@@ -1,0 +1,180 @@
+"""Repair of Binance's trades over REST, forwards by trade id.
+
+Sources: https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints#old-trade-lookup
+(spot: 1,000 rows, weight 25), and for USD-M, under
+https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api/ : `Old-Trades-Lookup`
+(500 rows, weight 20, needs an API key, the last month only) and `Recent-Trades-List` (1,000 rows, weight 5).
+
+    {"id":28457,"price":"4.00000100","qty":"12.00000000","quoteQty":"48.000012","time":1499865549590,"isBuyerMaker":true,…}
+
+aggTrades are never used: they sum up several trades, and what was summed up cannot be taken apart again.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+
+import msgspec
+
+from ashi.contracts.decimals import parse_decimal
+from ashi.contracts.trade import MAX_SEQUENCE, Trade, check_trade
+from ashi_ingest.venues.answers import MAX_TRIES, Rows, read_list
+from ashi_ingest.venues.base import RepairEnd, Request
+from ashi_ingest.venues.binance.messages import parse_time, taker_side
+from ashi_ingest.venues.parsing import symbol_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from ashi_ingest.venues.base import Answer, Repair
+
+API_KEY: Final = "ASHI_BINANCE_API_KEY"
+MAX_NAMED: Final = 3
+"""Ranges of missing ids that a reason names; of more it gives the number."""
+
+
+class _Endpoint(NamedTuple):
+    """A REST endpoint that lists trades: so many rows at most, for that weight."""
+
+    path: str
+    limit: int
+    weight: int
+    needs_key: bool = False
+
+
+SPOT: Final = _Endpoint("/api/v3/historicalTrades", limit=1000, weight=25)
+USDM: Final = _Endpoint("/fapi/v1/historicalTrades", limit=500, weight=20, needs_key=True)
+USDM_LATEST: Final = _Endpoint("/fapi/v1/trades", limit=1000, weight=5)
+
+
+class _Row(msgspec.Struct, gc=False):
+    """A trade as REST lists it. USD-M lists only those of the order book, as the parser takes only those."""
+
+    id: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQUENCE)]
+    price: str
+    qty: str
+    time: int
+    isBuyerMaker: bool  # noqa: N815  (the venue's name)
+
+
+_row = msgspec.json.Decoder(_Row)
+_by_id = attrgetter("sequence")
+
+
+def repair_spot(market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
+    """Plan a repair of spot: ids have no holes, so one that REST does not list is missing, and the reason names it."""
+    return _Plan("binance", market, since, until, holes=False).by_id(SPOT)
+
+
+def repair_usdm(market: str, since: Sequence[Trade], until: Trade | None, *, has_key: bool) -> Repair:
+    """Plan a repair of USD-M: ids have holes, so one that REST does not list is absent.
+
+    Without an API key there are only the latest 1,000 trades. If they do not reach back, the reason says so.
+    """
+    plan = _Plan("binance-usdm", market, since, until, holes=True)
+    return plan.by_id(USDM) if has_key else plan.latest(USDM_LATEST)
+
+
+class _Plan:
+    """A repair from the id after the greatest of `since`: holes before it have been repaired, or are none."""
+
+    def __init__(self, venue: str, market: str, since: Sequence[Trade], until: Trade | None, *, holes: bool) -> None:
+        self._symbol = symbol_of(venue, market)
+        self._market = market
+        self._until = until
+        self._holes = holes
+        self._next = max(map(_by_id, since)) + 1
+        self._missing: list[tuple[int, int]] = []
+        self._bad: str | None = None
+
+    def by_id(self, endpoint: _Endpoint) -> Repair:
+        """Page by id until `until` is reached, or, without one, until an answer is not full."""
+        tries = 0
+        while not self._is_reached():
+            rows = yield from self._get(endpoint, {"fromId": str(self._next)})
+            if new := self._take(rows):
+                yield new
+            if self._until is None and rows.total < endpoint.limit:
+                break
+            tries = 0 if new else tries + 1
+            if tries == MAX_TRIES:
+                return self._end(self._lagging(endpoint))
+        return self._end(None)
+
+    def latest(self, endpoint: _Endpoint) -> Repair:
+        """Take the latest trades, again and again until they reach `until`."""
+        lost: str | None = None
+        tries = 0
+        while not self._is_reached():
+            rows = yield from self._get(endpoint, {})
+            if rows.total >= endpoint.limit and rows.good and rows.good[0].sequence > self._next:
+                lost = lost or (
+                    f"the latest {endpoint.limit} trades of {self._market} reach back to id {rows.good[0].sequence} "
+                    f"and not to {self._next}: set {API_KEY}, with it older ones can be fetched"
+                )
+            if new := self._take(rows):
+                yield new
+            if self._until is None:
+                break
+            tries = 0 if new else tries + 1
+            if tries == MAX_TRIES:
+                return self._end(lost or self._lagging(endpoint))
+        return self._end(lost)
+
+    def _get(self, endpoint: _Endpoint, parameters: dict[str, str]) -> Generator[Request, Answer | None, Rows[Trade]]:
+        parameters = {"symbol": self._market, "limit": str(endpoint.limit), **parameters}
+        answer = yield Request(endpoint.path, parameters, endpoint.weight, endpoint.needs_key)
+        assert answer is not None  # noqa: S101  (the runner answers every request)
+        read = partial(_read_row, self._symbol, received_at=answer.received_at)
+        rows = read_list(answer.body, read, endpoint.path)
+        return rows._replace(good=sorted(rows.good, key=_by_id))
+
+    def _take(self, rows: Rows[Trade]) -> list[Trade]:
+        """The rows that are new. Ids that are left out before one of them are noted."""
+        self._bad = self._bad or rows.bad
+        new = [trade for trade in rows.good if trade.sequence >= self._next]
+        for trade in new:
+            self._note_missing(trade.sequence - 1)
+            self._next = trade.sequence + 1
+        return new
+
+    def _note_missing(self, last: int) -> None:
+        if self._until is not None:
+            last = min(last, self._until.sequence - 1)  # beyond it, the websocket delivers
+        if not self._holes and last >= self._next:
+            self._missing.append((self._next, last))
+
+    def _is_reached(self) -> bool:
+        return self._until is not None and self._next >= self._until.sequence
+
+    def _lagging(self, endpoint: _Endpoint) -> str:
+        came = "" if self._until is None else f", but {self._until.trade_id} came over the websocket"
+        return f"{endpoint.path} lists no readable trade of {self._market} from id {self._next} on{came}"
+
+    def _end(self, reason: str | None) -> RepairEnd:
+        missing = None
+        if self._missing:
+            named = [f"{first}" if first == last else f"{first} to {last}" for first, last in self._missing[:MAX_NAMED]]
+            more = len(self._missing) - MAX_NAMED
+            rest = f", and of {more} more stretches" if more > 0 else ""
+            missing = f"{SPOT.path} does not list the trades of {self._market} with id {', '.join(named)}{rest}"
+        return RepairEnd("; ".join(filter(None, (self._bad, reason, missing))) or None)
+
+
+def _read_row(symbol: str, raw: msgspec.Raw, received_at: int) -> Trade:
+    """Read one trade as REST lists it. Raises one of `protocol.BAD_FRAME`."""
+    row = _row.decode(raw)
+    trade = Trade(
+        symbol=symbol,
+        trade_id=str(row.id),
+        price=parse_decimal("price", row.price),
+        size=parse_decimal("qty", row.qty),
+        side=taker_side(buyer_is_maker=row.isBuyerMaker),
+        traded_at=parse_time("time", row.time),
+        received_at=received_at,
+        sequence=row.id,
+    )
+    check_trade(trade)
+    return trade

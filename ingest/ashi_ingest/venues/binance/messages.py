@@ -1,0 +1,143 @@
+"""Binance: raw trades of spot and of USD-M futures.
+
+Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams#trade-streams, and recordings.
+
+    {"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000",
+     "q":"0.02000000","T":1723161255342,"m":true,"M":true}}
+
+and the same without the wrapper, where a stream has a connection of its own.
+
+- `T` is the time of the trade, `E` only that of the event. Milliseconds, or microseconds for who connects with
+  `timeUnit=MICROSECOND`.
+- `m`: the buyer was the maker, so the taker sold.
+- USD-M adds `X`, the kind of the trade. What is not `MARKET` (insurance fund, auto-deleveraging, `NA` with a price of
+  0) happened outside the order book and counts in no kline: it is skipped. Older recordings lack `X`.
+- `aggTrade` sums up several trades; it is not a trade and is skipped.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from ashi.contracts.decimals import parse_decimal
+from ashi.contracts.errors import ContractError
+from ashi.contracts.trade import EARLIEST_US, LATEST_US, MAX_SEQUENCE, Side, Trade, check_trade
+from ashi_ingest.venues.parsing import BAD_FRAME, Parsed, check_known, reject, symbol_of
+
+TRADE: Final = "trade"
+TRADE_STREAM: Final = "@trade"
+KNOWN_KEYS: Final = frozenset(
+    {"e", "stream", "result", "id", "method", "error", "code", "status", "lastUpdateId", "u", "bids", "asks"}
+)
+
+
+class _Frame(msgspec.Struct, gc=False):
+    stream: str | msgspec.UnsetType = msgspec.UNSET
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    e: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Event(msgspec.Struct, gc=False):
+    """What has to be known of an event before it is read as a trade."""
+
+    e: str
+    X: str = "MARKET"
+
+
+class _Named(msgspec.Struct, gc=False):
+    s: str
+
+
+class _Trade(msgspec.Struct, gc=False):
+    s: str
+    t: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQUENCE)]
+    p: str
+    q: str
+    T: int
+    m: bool
+
+
+_frame = msgspec.json.Decoder(_Frame)
+_event = msgspec.json.Decoder(_Event)
+_named = msgspec.json.Decoder(_Named)
+_trade = msgspec.json.Decoder(_Trade)
+
+
+class Binance:
+    """Reads the frames of Binance spot or USD-M. It keeps nothing from one frame to the next."""
+
+    def __init__(self, name: str) -> None:
+        self.name: Final = name
+
+    def parse(self, frame: bytes, received_at: int) -> Parsed:
+        """Read one frame that was received at `received_at` (µs). Never raises: see `ashi_ingest.venues.parsing`."""
+        event: msgspec.Raw | bytes = frame
+        try:
+            frame.decode()
+            head = _frame.decode(frame)
+            if head.data is not msgspec.UNSET:
+                event = head.data
+            if not self._is_trade(frame, head, event) or _event.decode(event).X != "MARKET":
+                return Parsed()
+            return Parsed(trades=[self._trade(_trade.decode(event), received_at)])
+        except BAD_FRAME as error:
+            return Parsed(rejected=[reject(frame, error, self._symbol(event))])
+
+    def _is_trade(self, frame: bytes, head: _Frame, event: msgspec.Raw | bytes) -> bool:
+        """Whether stream or event says it is a trade. Raises ContractError when the two contradict each other."""
+        if head.stream is msgspec.UNSET:
+            if head.e is msgspec.UNSET:
+                check_known(frame, KNOWN_KEYS, "Binance")
+            return head.e == TRADE
+        if not head.stream.endswith(TRADE_STREAM):
+            return False
+        if (kind := _event.decode(event).e) != TRADE:
+            raise ContractError(f"stream {head.stream[:60]!r} is one of trades, but its event e is {kind[:30]!r}")
+        return True
+
+    def _trade(self, event: _Trade, received_at: int) -> Trade:
+        trade = Trade(
+            symbol=symbol_of(self.name, event.s),
+            trade_id=str(event.t),
+            price=parse_decimal("price p", event.p),
+            size=parse_decimal("size q", event.q),
+            side=taker_side(buyer_is_maker=event.m),
+            traded_at=parse_time("T", event.T),
+            received_at=received_at,
+            sequence=event.t,
+        )
+        check_trade(trade)
+        return trade
+
+    def _symbol(self, event: msgspec.Raw | bytes) -> str | None:
+        """The symbol of a frame that is otherwise bad, if it can still be told."""
+        try:
+            return symbol_of(self.name, _named.decode(event).s)
+        except BAD_FRAME:
+            return None
+
+
+def taker_side(*, buyer_is_maker: bool) -> Side:
+    """The taker's side: where the buyer was the maker, the taker sold."""
+    return "sell" if buyer_is_maker else "buy"
+
+
+def parse_time(field: str, time: int) -> int:
+    """A time of Binance, in milliseconds or microseconds as its size tells, in µs.
+
+    Raises:
+        ContractError: it is in a unit that Binance does not document, or no time at all.
+
+    """
+    if EARLIEST_US <= time <= LATEST_US:
+        return time
+    if EARLIEST_US <= time * 1000 <= LATEST_US:
+        return time * 1000
+    documented = "Binance sends milliseconds, or microseconds with timeUnit=MICROSECOND"
+    if EARLIEST_US <= time * 1_000_000 <= LATEST_US:
+        raise ContractError(f"{field} {time} looks like seconds; {documented}")
+    if EARLIEST_US <= time // 1000 <= LATEST_US:
+        raise ContractError(f"{field} {time} looks like nanoseconds; {documented}")
+    raise ContractError(f"{field} {time} is not a time between 2001 and 2255; {documented}")

@@ -1,0 +1,122 @@
+"""GMO Coin live: limits, subscriptions, markets.
+
+Source: https://api.coin.z.com/docs/en/ (`#restrictions`: one subscription a second from each address; `#ws-trades`;
+`#ticker`; `#error-codes`).
+
+    {"command":"subscribe","channel":"trades","symbol":"BTC_JPY","option":"TAKER_ONLY"}
+
+Without `TAKER_ONLY` every execution comes twice. A subscription is not answered unless it is refused, by a frame that
+names no market: `{"error":"ERR-5003 Request too many."}`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ashi_ingest.venues.answers import decode_answer, usable_markets
+from ashi_ingest.venues.base import Control, Limits, Refused, Request, Subscription
+from ashi_ingest.venues.gmo import backfill as gmo_repair
+from ashi_ingest.venues.gmo.messages import TRADES, Gmo
+from ashi_ingest.venues.parsing import BAD_FRAME
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ashi.contracts.trade import Trade
+    from ashi_ingest.venues.base import Repair
+    from ashi_ingest.venues.parsing import Venue
+
+LIMITS: Final = Limits(
+    websocket_url="wss://api.coin.z.com/ws/public/v1",
+    rest_url="https://api.coin.z.com",
+    markets_per_connection=100,  # nothing is documented; all of its markets fit into one connection
+    connect_interval_s=1.0,
+    message_interval_s=1.05,  # one a second, and they must not come closer to each other on their way
+    paced_by="address",
+    acknowledges=False,
+    refusal_s=1.0,
+    silence_s=180.0,  # three of the venue's pings, as it gives us
+    ping_interval_s=20.0,
+    lifetime_s=None,
+    request_interval_s=0.5,  # nothing is documented; answers are cached for about a second
+)
+TICKER_PATH: Final = "/public/v1/ticker"
+
+FATAL: Final = frozenset({"ERR-5106", "ERR-5207"})
+"""Invalid parameter, and invalid symbol. All others are retryable: a feed must not end for a reason that passes."""
+
+
+class _Error(msgspec.Struct):
+    error: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Market(msgspec.Struct):
+    symbol: str
+
+
+class _Ticker(msgspec.Struct):
+    status: int
+    data: list[_Market] = []
+    messages: list[gmo_repair.Message] = []
+
+
+_error = msgspec.json.Decoder(_Error)
+_ticker = msgspec.json.Decoder(_Ticker)
+
+
+class GmoLive:
+    """GMO Coin as live feeds need it: see `ashi_ingest.venues.base.LiveVenue`."""
+
+    name: Final = "gmo"
+    limits: Final = LIMITS
+    ordered_ids: Final = False
+
+    def __init__(self, *, has_key: bool) -> None:
+        """`has_key` is for venues that give more to whoever has a key; the public interface of GMO Coin does not."""
+
+    def parser(self) -> Venue:
+        """A parser for one connection."""
+        return Gmo()
+
+    def contiguous(self, market: str) -> bool:  # noqa: ARG002
+        """False: there are no ids."""
+        return False
+
+    def subscriptions(self, markets: Sequence[str], first_id: int) -> list[Subscription]:
+        """One message for each market. The ids are ours: the venue has none."""
+        return [
+            Subscription(request_id, (market,), _subscribe(market))
+            for request_id, market in enumerate(markets, first_id)
+        ]
+
+    def control(self, frame: bytes) -> Control | None:
+        """A refusal of the subscription sent last. Fatal is what says that the market does not exist: see FATAL."""
+        try:
+            error = _error.decode(frame).error
+        except BAD_FRAME:
+            return None
+        if error is msgspec.UNSET:
+            return None
+        code = error.partition(" ")[0]
+        return Refused(None, None, f"GMO Coin answered {error[:200]}", retryable=code not in FATAL)
+
+    def markets_request(self) -> Request:
+        """The tickers of all markets: there is one for each."""
+        return Request(TICKER_PATH, {})
+
+    def read_markets(self, body: bytes) -> list[str]:
+        """Spot (`BTC`) and leverage (`BTC_JPY`): `{"status":0,"data":[{"symbol":"BTC",…},…]}`. Raises ContractError."""
+        read = decode_answer(_ticker, body, TICKER_PATH)
+        gmo_repair.check_status(read.status, read.messages, TICKER_PATH)
+        return usable_markets(self.name, (market.symbol for market in read.data))
+
+    def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
+        """Plan how to get what happened after `since`: see `LiveVenue.repair` and `ashi_ingest.venues.gmo.backfill`."""
+        return gmo_repair.repair(self.name, market, since, until)
+
+
+def _subscribe(market: str) -> str:
+    message = {"command": "subscribe", "channel": TRADES, "symbol": market, "option": "TAKER_ONLY"}
+    return msgspec.json.encode(message).decode()

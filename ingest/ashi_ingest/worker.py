@@ -1,0 +1,313 @@
+"""A live ingest worker: one venue, some of its markets, from the websocket to topic `trades`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from ashi.contracts.errors import BrokerError, ContractError, UsageError, VenueError
+from ashi.contracts.symbol import make_symbol
+from ashi.runtime.logs import get_logger
+from ashi.runtime.service import run_service
+from ashi_ingest.errors import Backoff, Pace
+from ashi_ingest.feed.resume import read_tails
+from ashi_ingest.feed.status import FeedReporter, read_feed
+from ashi_ingest.feed.supervisor import Feeds
+from ashi_ingest.publish.buffer import Outbox
+from ashi_ingest.publish.publisher import open_publisher
+from ashi_ingest.recording.recorder import Recorder
+from ashi_ingest.rest.client import Rest, RestError
+from ashi_ingest.shard import Shard, select
+from ashi_ingest.venues.registry import LIVE_VENUES
+from ashi_ingest.websocket.session import run_session
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+    from pathlib import Path
+
+    from ashi.contracts.trade import Trade
+    from ashi.runtime.service import Service
+    from ashi.runtime.settings import Settings
+    from ashi_ingest.feed.status import Known
+    from ashi_ingest.publish.publisher import Publisher
+    from ashi_ingest.venues.base import LiveVenue
+
+LOOK_INTERVAL_S: Final = 0.1
+MARKETS_TRIES: Final = 3
+"""So often the venue is asked for its markets before the worker goes on without having checked them."""
+MARKETS_WAIT_S: Final = 10.0
+"""And for no longer than this between two requests. Only without the list, for all of its markets, it cannot go on."""
+NAMED: Final = 20
+"""Of more markets than this an error names only the first."""
+FLUSH_BOUND_S: Final = 8.0
+"""How long a worker that is told to stop waits for Kafka to take what it holds."""
+
+_log = get_logger(__name__)
+
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """What a live worker reads.
+
+    Attributes:
+        venue: such as `bitflyer`.
+        markets: by the venue's own names; empty for all of the venue.
+        shard: the part of them that is this worker's; None for all.
+        record: directory that every frame is recorded to; None for no recording.
+
+    """
+
+    venue: str
+    markets: Sequence[str]
+    shard: Shard | None = None
+    record: Path | None = None
+
+
+def run_live(settings: Settings, options: LiveOptions) -> int:
+    """The command `ashi ingest VENUE MARKET…`: run until SIGTERM; gives the exit status.
+
+    Raises UsageError when the venue is not known or a market's name cannot be one.
+    """
+    if options.venue not in LIVE_VENUES:
+        raise UsageError(f"there is no venue {options.venue!r}: write one of {', '.join(LIVE_VENUES)}")
+    for market in options.markets:
+        make_symbol(options.venue, market)
+    recorder = None if options.record is None else Recorder(options.record, options.venue)
+
+    async def main(service: Service) -> None:
+        try:
+            await _Worker(service, options, recorder).run()
+        finally:
+            if recorder is not None:
+                recorder.close()
+
+    return run_service(f"ingest-{options.venue}", settings, main)
+
+
+class _Start(NamedTuple):
+    """What a worker goes on from.
+
+    Attributes:
+        tails: of each of its markets, the trades published last.
+        absent: the markets that were named and that the venue does not have.
+        known: what was said last, of the symbols of all of them.
+
+    """
+
+    tails: dict[str, list[Trade]]
+    absent: list[str]
+    known: dict[str, Known]
+
+
+class _Worker:
+    def __init__(self, service: Service, options: LiveOptions, recorder: Recorder | None) -> None:
+        settings = service.settings
+        self._service = service
+        self._options = options
+        self._recorder = recorder
+        key = settings.binance_api_key
+        self._venue: LiveVenue = LIVE_VENUES[options.venue](has_key=key is not None)
+        self._rest = Rest(self._venue, settings.rest_url or self._venue.limits.rest_url, key)
+
+    async def run(self) -> None:
+        async with self._rest, open_publisher(self._service.settings, self._venue.name, live=True) as publisher:
+            start = await self._unless_stopped(self._read_start())
+            if start is None:
+                return
+            reporter = FeedReporter(publisher, self._venue.name, start.known)
+            self._leave_out(start, reporter)
+            if start.tails:
+                await self._work(start, reporter, publisher)
+            elif start.absent:
+                await self._unless_stopped(_say(reporter, publisher))
+                raise self._nothing_left(start.absent)
+            else:
+                await self._idle()
+
+    async def _read_start(self) -> _Start:
+        """Find out what is to be read, and what was said and published of it before."""
+        settings, name = self._service.settings, self._venue.name
+        markets, absent = await self._markets()
+        symbols = {market: make_symbol(name, market) for market in markets}
+        known = await read_feed(settings, [*symbols.values(), *(make_symbol(name, market) for market in absent)])
+        tails = await read_tails(settings, symbols.values(), known)
+        return _Start({market: tails[symbol] for market, symbol in symbols.items()}, absent, known)
+
+    def _leave_out(self, start: _Start, reporter: FeedReporter) -> None:
+        for market in start.absent:
+            _log.error("the venue has no such market, it is left out", venue=self._venue.name, market=market)
+            symbol = make_symbol(self._venue.name, market)
+            reason = f"{self._venue.name} has no such market, or does not trade it now"
+            reporter.set_state(symbol, "down", reason)
+            status = start.known[symbol].status
+            if status is not None and status.last_traded_at is not None:  # it had
+                reporter.open_gap(symbol, status.updated_at, reason)
+
+    async def _idle(self) -> None:
+        """Wait to be stopped: the shard has none of the markets, because there are more workers than need be."""
+        _log.warning("no market belongs to this shard, nothing to do", venue=self._venue.name)
+        while not self._service.stopping.is_set():
+            self._service.health.beat()
+            self._service.health.set_ready(True, "no market belongs to this shard")
+            await asyncio.sleep(LOOK_INTERVAL_S)
+
+    async def _work(self, start: _Start, reporter: FeedReporter, publisher: Publisher) -> None:
+        settings = self._service.settings
+        outbox = Outbox(publisher)
+        feeds = Feeds(
+            self._venue,
+            start.tails,
+            outbox=outbox,
+            reporter=reporter,
+            rest=self._rest,
+            recorder=self._recorder,
+            buffer=settings.feed_buffer,
+            patience_s=settings.repair_patience_us / 1e6,
+        )
+        for market in start.tails:
+            symbol = make_symbol(self._venue.name, market)
+            feeds.begin(symbol, start.known[symbol].status)
+        finish = partial(self._finish, feeds, outbox, reporter, publisher)
+        try:
+            await self._until_stopped(list(start.tails), feeds, outbox, reporter)
+        except VenueError as error:  # nothing is wrong with Kafka: say what happened
+            await finish(f"the worker has ended: {error}")
+            raise
+        await finish("the worker has been stopped")
+
+    async def _finish(
+        self, feeds: Feeds, outbox: Outbox, reporter: FeedReporter, publisher: Publisher, reason: str
+    ) -> None:
+        try:
+            async with asyncio.timeout(FLUSH_BOUND_S):
+                await feeds.stop(reason)
+                await outbox.empty()
+                await reporter.flush()
+                await publisher.flush()
+        except TimeoutError:
+            raise BrokerError(
+                f"Kafka at {self._service.settings.kafka_bootstrap} has not taken the last {outbox.held} trades within "
+                f"{FLUSH_BOUND_S:g} s; the next start fetches them from the venue"
+            ) from None
+
+    async def _until_stopped(
+        self, markets: Sequence[str], feeds: Feeds, outbox: Outbox, reporter: FeedReporter
+    ) -> None:
+        """Run everything until the service stops; raise what any part of it fails of."""
+        settings, limits = self._service.settings, self._venue.limits
+        stopping = self._service.stopping
+        sessions = run_session(
+            self._venue,
+            markets,
+            feeds,
+            url=settings.websocket_url or limits.websocket_url,
+            pace=Pace(limits.message_interval_s),
+            stopping=stopping,
+        )
+        await _until_first_ends(
+            self._end_of(sessions, markets), outbox.run(), self._look(feeds, len(markets)), _report(reporter)
+        )
+
+    async def _end_of(self, sessions: Coroutine[None, None, None], markets: Sequence[str]) -> None:
+        await sessions
+        if not self._service.stopping.is_set():
+            raise self._nothing_left(markets)
+
+    def _nothing_left(self, markets: Sequence[str]) -> VenueError:
+        named = ", ".join(markets[:NAMED]) + (f" and {len(markets) - NAMED} more" if len(markets) > NAMED else "")
+        return VenueError(f"{self._venue.name} has none of the markets {named}: correct their names")
+
+    async def _look(self, feeds: Feeds, symbols: int) -> None:
+        while True:
+            feeds.look()
+            self._service.health.beat()
+            live = feeds.live
+            self._service.health.set_ready(live > 0, f"{live} of {symbols} symbols are live")
+            await asyncio.sleep(LOOK_INTERVAL_S)
+
+    async def _markets(self) -> tuple[list[str], list[str]]:
+        """The markets of this worker; and those that were named, and that the venue does not have."""
+        named = list(dict.fromkeys(self._options.markets))
+        listed = await self._listed(needed=not named)
+        if not named:
+            return self._mine(sorted(listed or ())), []  # never empty but for the shard
+        mine = self._mine(named)
+        absent = [market for market in mine if listed is not None and market not in listed]
+        return [market for market in mine if market not in absent], absent
+
+    def _mine(self, markets: Sequence[str]) -> list[str]:
+        if self._options.shard is None:
+            return list(markets)
+        symbols = select([make_symbol(self._venue.name, market) for market in markets], self._options.shard)
+        return [symbol.partition(":")[2] for symbol in symbols]
+
+    async def _listed(self, *, needed: bool) -> set[str] | None:
+        """What the venue lists. None when it does not say and the list is not needed; else it is asked for ever.
+
+        Raises VenueError when it is needed and the venue will never give it.
+        """
+        backoff = Backoff()
+        tries = 0
+        while True:
+            tries += 1
+            retry_after_s: float | None = 0.0
+            try:
+                answer = await self._rest.get(self._venue.markets_request())
+                listed = set(self._venue.read_markets(answer.body))
+                if listed or not needed:
+                    return listed
+                reason = "it lists none"
+            except RestError as error:
+                reason, retry_after_s = str(error), error.retry_after_s
+                if retry_after_s is None and needed:
+                    raise
+            except ContractError as error:  # in maintenance venues answer with something else
+                reason = str(error)
+            if not needed and (retry_after_s is None or retry_after_s > MARKETS_WAIT_S or tries == MARKETS_TRIES):
+                _log.warning("the venue does not list its markets, going on unchecked", reason=reason)
+                return None
+            wait_s = max(retry_after_s or 0.0, backoff.next_s())
+            _log.warning("the venue does not list its markets, asking again", reason=reason, wait_s=round(wait_s, 3))
+            await asyncio.sleep(wait_s)
+
+    async def _unless_stopped(self, work: Coroutine[None, None, _T]) -> _T | None:
+        """The result of `work`, or None when the service has to stop before. It is alive meanwhile."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not task.done() and not self._service.stopping.is_set():
+                self._service.health.beat()
+                await asyncio.wait([task], timeout=LOOK_INTERVAL_S)
+            return task.result() if task.done() else None
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _say(reporter: FeedReporter, publisher: Publisher) -> None:
+    await reporter.flush()
+    await publisher.flush()
+
+
+async def _report(reporter: FeedReporter) -> None:
+    while True:
+        await reporter.flush()
+        await asyncio.sleep(LOOK_INTERVAL_S)
+
+
+async def _until_first_ends(*parts: Coroutine[None, None, object]) -> None:
+    """Run all until one ends; cancel the others. Raises what it, or one of the others, failed of."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ended = [task for task in tasks if task.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in ended:
+        task.result()

@@ -1,0 +1,162 @@
+"""Does what `faults` lists, to the open connections and to REST."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from ashi_simulator.faults import ONE, check_fault
+from ashi_simulator.rules import contiguous
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from random import Random
+
+    from ashi_simulator.connection import Connection
+    from ashi_simulator.rest_endpoint import RestDesk
+    from ashi_simulator.subscriptions import Hub
+    from ashi_simulator.venue_server import Speech
+
+HALF_FRAME_S: Final = 0.05
+"""So long the half may travel before the connection is broken, which would destroy what is on its way."""
+LIFETIME_CODE: Final = 1001
+
+
+class Misbehaviour:
+    """Performs faults. One at a time or several at once, as they come.
+
+    Attributes:
+        done: the faults so far, with their arguments, in the order they were asked for.
+
+    """
+
+    def __init__(
+        self,
+        venue: str,
+        markets: Sequence[str],
+        *,
+        hub: Hub,
+        desk: RestDesk,
+        speech: Speech,
+        random: Random,
+        refuse: Callable[[float], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._venue = venue
+        self._markets = tuple(markets)
+        self._hub = hub
+        self._desk = desk
+        self._speech = speech
+        self._random = random
+        self._refuse_for = refuse
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.done: list[tuple[str, dict[str, Any]]] = []
+
+    def perform(self, name: str, arguments: dict[str, Any]) -> None:
+        """Begin a fault; what takes time goes on by itself. Raises UsageError as `check_fault` does."""
+        chosen = check_fault(name, arguments, self._venue, self._markets)
+        self.done.append((name, chosen))
+        getattr(self, f"_{name}")(**chosen)
+
+    async def stop(self) -> None:
+        """End what goes on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _chosen(self, connections: str) -> list[Connection]:
+        opened = list(self._hub.connections)
+        return [self._random.choice(opened)] if connections == ONE and opened else opened
+
+    def _drop(self, connections: str) -> None:
+        for connection in self._chosen(connections):
+            connection.reset()
+
+    def _close(self, connections: str, code: int, reason: str) -> None:
+        for connection in self._chosen(connections):
+            self._go_on(connection.close(code, reason))
+
+    def _silence(self, connections: str, seconds: float) -> None:
+        chosen = self._chosen(connections)
+        for connection in chosen:
+            connection.muted = True
+        self._go_on(self._reset_after(chosen, seconds))
+
+    async def _reset_after(self, connections: Sequence[Connection], seconds: float) -> None:
+        """A connection that has missed messages must never speak again, or it would seem to have missed none."""
+        await asyncio.sleep(seconds)
+        for connection in connections:
+            connection.reset()
+
+    def _half_frame(self, connections: str, fragmented: bool) -> None:
+        chosen = self._chosen(connections)
+        for connection in chosen:
+            connection.half_frame(self._hub.last_of(connection) or b'{"half":"of a message"}', fragmented=fragmented)
+        self._go_on(self._reset_after(chosen, HALF_FRAME_S))
+
+    def _garbage(self) -> None:
+        for connection in list(self._hub.connections):
+            for payload in self._speech.garbage(next(iter(connection.subscriptions), self._markets[0])):
+                connection.send(payload)
+
+    def _error_frame(self, text: str) -> None:
+        for connection in list(self._hub.connections):
+            connection.send((text or self._speech.error_frame).encode())
+
+    def _duplicate(self, frames: int) -> None:
+        self._hub.repeat(frames)
+
+    def _reorder(self, market: str, frames: int) -> None:
+        self._hub.reorder(market or self._random.choice(self._hub.subscribed() or self._markets), frames)
+
+    def _skip(self, market: str, frames: int) -> None:
+        possible = [market for market in self._hub.subscribed() or self._markets if contiguous(self._venue, market)]
+        if market or possible:
+            self._hub.skip(market or self._random.choice(possible), frames)
+
+    def _lifetime(self, connections: str, notice_s: float) -> None:
+        for connection in self._chosen(connections):
+            self._go_on(self.end_of_life(connection, notice_s))
+
+    async def end_of_life(self, connection: Connection, notice_s: float) -> None:
+        """Announce the end where the venue does, and close."""
+        notice = self._speech.notice()
+        if notice is not None:
+            connection.send(notice)
+            await asyncio.sleep(notice_s)
+        await connection.close(LIFETIME_CODE, "the time of this connection is over")
+
+    def _rest_429(self, requests: int, retry_after_s: int) -> None:
+        self._desk.refusals += requests
+        self._desk.refusal_retry_s = float(retry_after_s)
+
+    def _rest_timeout(self, requests: int, seconds: float) -> None:
+        self._desk.hangs += requests
+        self._desk.hang_s = seconds
+
+    def _rest_500(self, requests: int, status: int) -> None:
+        self._desk.failures += requests
+        self._desk.failure_status = status
+
+    def _rest_lag(self, milliseconds: int, seconds: float) -> None:
+        self._desk.lag_behind(milliseconds, seconds)
+
+    def _refuse(self, seconds: float, drop: bool) -> None:
+        self._go_on(self._refuse_for(seconds))
+        if drop:
+            self._drop("all")
+
+    def _slow(self, seconds: float, delay_s: float) -> None:
+        chosen = list(self._hub.connections)
+        for connection in chosen:
+            connection.delay_s = delay_s
+        self._go_on(self._hasten_after(chosen, seconds))
+
+    async def _hasten_after(self, connections: Sequence[Connection], seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        for connection in connections:
+            connection.delay_s = 0.0

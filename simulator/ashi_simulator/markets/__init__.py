@@ -1,0 +1,1 @@
+"""Where the executions of a simulated market come from: made up, or recorded."""

@@ -1,0 +1,230 @@
+"""The simulator: a venue on a port of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from ashi.contracts.errors import UsageError
+from ashi_simulator.control import control_routes
+from ashi_simulator.exchange import Exchange, Source
+from ashi_simulator.fault_injector import Misbehaviour
+from ashi_simulator.limit_usage import Measured, SubscribeMeter, WeightMeter
+from ashi_simulator.markets.recorded import RecordedMarket
+from ashi_simulator.markets.synthetic import SyntheticMarket
+from ashi_simulator.rest_endpoint import RestDesk
+from ashi_simulator.rules import RULES, Rules, check_venue
+from ashi_simulator.script import Step, check_script
+from ashi_simulator.subscriptions import Hub
+from ashi_simulator.venues.binance import BinanceServer
+from ashi_simulator.venues.bitflyer import BitFlyerServer
+from ashi_simulator.venues.gmo import GmoServer
+from ashi_simulator.websocket_endpoint import Door
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from ashi_simulator.executions import TrueTrade
+    from ashi_simulator.venue_server import Speech
+
+SHUTDOWN_S: Final = 0.5
+
+
+class Simulator:
+    """A venue that listens on one port for websockets and REST, as an async context manager.
+
+    The market does not trade before `start_market`, so that a client can subscribe first. With recordings the markets
+    are those recorded, or the named ones of them, `rate` and `bursts` do not count, and time passes `speed` times as
+    fast. `rate`: executions per second over all markets together.
+
+    Raises:
+        UsageError: the venue, a market, a recording, or the script is wrong, or the port is taken.
+        RecordingError: a recording is damaged.
+
+    """
+
+    def __init__(
+        self,
+        venue: str,
+        markets: Sequence[str] = (),
+        *,
+        seed: int = 0,
+        rate: float = 100.0,
+        bursts: bool = False,
+        recordings: Sequence[Path] = (),
+        speed: float = 1.0,
+        script: Sequence[Step] = (),
+        rules: Rules | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self.venue = check_venue(venue)
+        self.rules = RULES[venue] if rules is None else rules
+        source: Source
+        if recordings:
+            source = recorded = RecordedMarket(venue, recordings, speed=speed)
+            self.markets = _recorded_markets(markets, recorded.markets)
+        else:
+            self.markets = tuple(dict.fromkeys(markets))
+            source = SyntheticMarket(venue, self.markets, seed=seed, rate=rate, bursts=bursts)
+        if not self.markets:
+            raise UsageError(f"name the markets of {venue} to simulate, such as BTC_JPY or BTCUSDT")
+        check_script(script, venue, self.markets)
+        self._host = host
+        self._port = port
+        self._hub = Hub()
+        self._speech = self._make_speech()
+        self._measured = Measured(
+            SubscribeMeter(self.rules.subscribe_interval_s),
+            WeightMeter(self.rules.rest_weight, self.rules.rest_window_s),
+            WeightMeter(self.rules.connections, self.rules.connections_window_s),
+        )
+        self._exchange = Exchange(venue, self.markets, source=source, hub=self._hub, speech=self._speech, script=script)
+        desk = RestDesk(self._speech, self._exchange.tapes, self._measured, self._exchange.now)
+        self._misbehaviour = Misbehaviour(
+            venue,
+            self.markets,
+            hub=self._hub,
+            desk=desk,
+            speech=self._speech,
+            random=Random(f"{venue} {seed}"),  # noqa: S311  (faults, not secrets)
+            refuse=self._refuse,
+        )
+        door = Door(self.rules, self._hub, self._speech, self._measured, self._misbehaviour.end_of_life)
+        self._runner = web.AppRunner(self._application(door, desk), access_log=None, shutdown_timeout=SHUTDOWN_S)
+        self._site: web.TCPSite | None = None
+
+    def _make_speech(self) -> Speech:
+        match self.venue:
+            case "bitflyer":
+                return BitFlyerServer(self._hub, self.markets)
+            case "gmo":
+                return GmoServer(self._hub, self.markets)
+            case _:
+                return BinanceServer(self._hub, self.markets, self.rules, usdm=self.venue == "binance-usdm")
+
+    def _application(self, door: Door, desk: RestDesk) -> web.Application:
+        application = web.Application()
+        for path in self._speech.websocket_paths:
+            application.router.add_get(path, door.handle)
+        for route in self._speech.routes:
+            application.router.add_get(route.path, desk.handler(route))
+        application.add_routes(control_routes(self))
+        return application
+
+    async def __aenter__(self) -> Simulator:
+        await self._runner.setup()
+        try:
+            await self._listen()
+        except BaseException:
+            await self._runner.cleanup()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._exchange.stop()
+        finally:
+            await self._misbehaviour.stop()
+            for connection in list(self._hub.connections):
+                connection.reset()
+            await self._runner.cleanup()
+
+    async def _listen(self) -> None:
+        site = web.TCPSite(self._runner, self._host, self._port, reuse_address=True)
+        try:
+            await site.start()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise UsageError(
+                f"port {self._port} of {self._host} is taken: choose another, or 0 for a free one"
+            ) from None
+        self._site = site
+        self._port = self._runner.addresses[0][1]
+
+    async def _refuse(self, seconds: float) -> None:
+        """Close the listening socket for a while; a second time meanwhile changes nothing."""
+        if self._site is None:
+            return
+        site, self._site = self._site, None
+        await site.stop()
+        await asyncio.sleep(seconds)
+        await self._listen()
+
+    @property
+    def websocket_url(self) -> str:
+        """Of the feed, with its path: ASHI_WEBSOCKET_URL."""
+        return f"ws://{self._host}:{self._port}{self._speech.websocket_path}"
+
+    @property
+    def rest_url(self) -> str:
+        """Of the REST interface, without a path: ASHI_REST_URL."""
+        return f"http://{self._host}:{self._port}"
+
+    @property
+    def trading(self) -> bool:
+        """Whether executions happen."""
+        return self._exchange.trading
+
+    @property
+    def trades(self) -> int:
+        """How many executions have happened, USD-M's off the book among them."""
+        return self._exchange.trades
+
+    @property
+    def script_done(self) -> bool:
+        """Whether every fault of the script has been performed."""
+        return self._exchange.script_done
+
+    @property
+    def faults_done(self) -> list[tuple[str, dict[str, Any]]]:
+        """The faults so far, with all arguments, in the order they were performed."""
+        return list(self._misbehaviour.done)
+
+    @property
+    def subscribed(self) -> list[str]:
+        """The markets somebody is subscribed to."""
+        return self._hub.subscribed()
+
+    def start_market(self) -> None:
+        """Let the market trade. Faults of a script count their seconds while it does."""
+        self._exchange.start(self._misbehaviour)
+
+    async def stop_market(self) -> None:
+        """Let nothing happen any more; connections and REST stay. Raises what broke the market, if something did."""
+        await self._exchange.stop()
+
+    def truth(self, since_us: int = 0, markets: Iterable[str] | None = None) -> list[TrueTrade]:
+        """What must be published of the executions so far, market by market, each in its order.
+
+        `since_us`: only what was traded then or later, µs.
+        """
+        return list(self._exchange.truth(since_us, markets))
+
+    def limits(self) -> dict[str, Any]:
+        """What clients took of the limits: see `Measured`."""
+        return self._measured.as_dict()
+
+    def fault(self, name: str, **arguments: Any) -> None:
+        """Misbehave: see `FAULTS`. Raises UsageError for one that is unknown or makes no sense at this venue."""
+        self._misbehaviour.perform(name, arguments)
+
+    async def wait_subscribed(self, markets: Iterable[str] | None = None) -> None:
+        """Wait until somebody has subscribed to each of `markets` (all of them by default)."""
+        await self._hub.wait_subscribed(self.markets if markets is None else markets)
+
+
+def _recorded_markets(wanted: Sequence[str], recorded: Sequence[str]) -> tuple[str, ...]:
+    missing = [market for market in wanted if market not in recorded]
+    if missing:
+        raise UsageError(f"nothing of {', '.join(missing)} was recorded; there is {', '.join(recorded)}")
+    return tuple(dict.fromkeys(wanted or recorded))

@@ -1,0 +1,144 @@
+"""Who has subscribed to what, and what of the market's messages reaches them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ashi_simulator.connection import Connection, Style
+
+REMEMBERED: Final = 100
+"""Messages that can be sent a second time."""
+REORDER_PATIENCE_S: Final = 0.5
+"""Messages held to be reordered go out after so long, even if fewer came than were to be held."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """Messages of one market that wait to be sent in reverse."""
+
+    amount: int
+    until: float
+    payloads: list[bytes] = field(default_factory=list)
+
+
+class Hub:
+    """All open connections."""
+
+    def __init__(self) -> None:
+        self.connections: list[Connection] = []
+        self.recent: deque[tuple[str, bytes]] = deque(maxlen=REMEMBERED)
+        self._subscribers: dict[str, list[Connection]] = {}
+        self._skips: dict[str, int] = {}
+        self._held: dict[str, _Held] = {}
+        self._changed = asyncio.Event()
+
+    def add(self, connection: Connection) -> None:
+        """A client has connected."""
+        self.connections.append(connection)
+
+    def remove(self, connection: Connection) -> None:
+        """A client has gone."""
+        self.connections.remove(connection)
+        for market in list(connection.subscriptions):
+            self.unsubscribe(connection, market)
+
+    def subscribe(self, connection: Connection, market: str, style: Style) -> None:
+        """From now on the connection gets the messages of the market. A second subscription changes the style only."""
+        if market not in connection.subscriptions:
+            self._subscribers.setdefault(market, []).append(connection)
+        connection.subscriptions[market] = style
+        self._tell()
+
+    def unsubscribe(self, connection: Connection, market: str) -> None:
+        """It gets no more of them."""
+        del connection.subscriptions[market]
+        self._subscribers[market].remove(connection)
+        self._tell()
+
+    def subscribed(self) -> list[str]:
+        """The markets that somebody has subscribed to."""
+        return [market for market, connections in self._subscribers.items() if connections]
+
+    async def wait_subscribed(self, markets: Iterable[str]) -> None:
+        """Wait until somebody has subscribed to each of `markets`."""
+        wanted = set(markets)
+        while not wanted <= set(self.subscribed()):
+            await self._changed.wait()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def publish(self, market: str, payloads: Sequence[bytes]) -> None:
+        """Hand messages of a market to whoever subscribed to it; `flush` sends them."""
+        if self._skips:
+            payloads = self._without_skipped(market, payloads)
+        if (held := self._held.get(market)) is not None:
+            held.payloads.extend(payloads)
+            if len(held.payloads) >= held.amount:
+                self._release(market)
+            return
+        self._deliver(market, payloads)
+
+    def _deliver(self, market: str, payloads: Sequence[bytes]) -> None:
+        self.recent.extend((market, payload) for payload in payloads)
+        for connection in self._subscribers.get(market, ()):
+            connection.push(market, payloads)
+
+    def flush(self) -> None:
+        """Send what was published."""
+        if self._held:
+            now = asyncio.get_running_loop().time()
+            for market in [market for market, held in self._held.items() if held.until <= now]:
+                self._release(market)
+        for connection in list(self.connections):
+            connection.flush()
+
+    def skip(self, market: str, frames: int) -> None:
+        """The next messages of the market will reach nobody."""
+        self._skips[market] = self._skips.get(market, 0) + frames
+
+    def _without_skipped(self, market: str, payloads: Sequence[bytes]) -> Sequence[bytes]:
+        left = self._skips.get(market, 0)
+        skipped = min(left, len(payloads))
+        if left == skipped:
+            self._skips.pop(market, None)
+        else:
+            self._skips[market] = left - skipped
+        return payloads[skipped:]
+
+    def reorder(self, market: str, frames: int) -> None:
+        """The next messages of the market will come in reverse."""
+        until = asyncio.get_running_loop().time() + REORDER_PATIENCE_S
+        self._held.setdefault(market, _Held(frames, until))
+
+    def _release(self, market: str) -> None:
+        held = self._held.pop(market)
+        # What came beyond the amount came in the same sweep; it is sent in its order, after those.
+        self._deliver(market, [*reversed(held.payloads[: held.amount]), *held.payloads[held.amount :]])
+
+    def release_all(self) -> None:
+        """Send everything that is held back: the market stops."""
+        for market in list(self._held):
+            self._release(market)
+        self.flush()
+
+    def repeat(self, frames: int) -> None:
+        """Send the last messages once more."""
+        for market, payload in list(self.recent)[-frames:]:
+            for connection in self._subscribers.get(market, ()):
+                connection.push(market, [payload])
+        self.flush()
+
+    def last_of(self, connection: Connection) -> bytes | None:
+        """The message last sent that concerns this connection."""
+        for market, payload in reversed(self.recent):
+            if market in connection.subscriptions:
+                return payload
+        return None

@@ -1,0 +1,141 @@
+"""Reads candles and feed gaps from a lake, while workers write. What writes them is in `ashi_sinks.lake.sink`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ashi.contracts.candle import DECIMAL_FIELDS, Candle
+from ashi.contracts.decimals import parse_decimal
+from ashi.contracts.errors import ContractError, StorageError
+from ashi.contracts.feed import FeedGap
+from ashi.contracts.timeframe import Timeframe
+from ashi_sinks.lake.delta import DeltaTable
+from ashi_sinks.lake.query import Snapshot
+from ashi_sinks.lake.tables import CANDLES, DAY_US, FEED_GAPS, day_literal, text_literal, venue_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from ashi_sinks.lake.location import Lake
+
+_CANDLE: Final = CANDLES.select(Candle.__struct_fields__)
+_GAP: Final = FEED_GAPS.select(FeedGap.__struct_fields__)
+
+DAYS_AT_ONCE: Final = 32
+"""A long series is read so many days after another, so that it need not fit into memory."""
+
+
+class LakeReader:
+    """Reads a lake and never changes it; see `ashi_sinks.protocol.CandleReader`."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._candles = DeltaTable(lake, CANDLES)
+        self._gaps = DeltaTable(lake, FEED_GAPS)
+
+    async def open(self) -> None:
+        """Open the tables. See `CandleReader.open`."""
+        await asyncio.to_thread(self._candles.open)
+        await asyncio.to_thread(self._gaps.open)
+
+    async def read(
+        self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
+    ) -> AsyncIterator[Candle]:
+        """The candles of one series; see `CandleReader.read`. Raises StorageError.
+
+        All of it is of one state of the table, read partition after partition.
+        """
+        snapshot = await asyncio.to_thread(Snapshot, self._candles)
+        venue = venue_of(symbol)
+        days = snapshot.days(
+            {"venue": venue, "timeframe": timeframe},
+            None if start is None else start // DAY_US,
+            None if end is None else end // DAY_US,
+        )
+        within = f"venue = {text_literal(venue)} AND timeframe = {text_literal(timeframe)}"
+        within += f" AND symbol = {text_literal(symbol)}{_bounds('open_time', start, end)}"
+        select = f"SELECT {_CANDLE} FROM candles WHERE {within} AND day IN"  # noqa: S608
+        if limit is None:
+            for first in range(0, len(days), DAYS_AT_ONCE):
+                some = days[first : first + DAYS_AT_ONCE]
+                for row in await asyncio.to_thread(snapshot.rows, f"{select} ({_days(some)}) ORDER BY 3"):
+                    yield self._candle(row)
+            return
+        for row in await asyncio.to_thread(_latest, snapshot, select, days, limit):
+            yield self._candle(row)
+
+    async def series(self) -> list[tuple[str, str]]:
+        """Each (symbol, timeframe) in the table; see `CandleReader.series`. Raises StorageError."""
+        found = await self._query("SELECT DISTINCT symbol, timeframe FROM candles")
+        return sorted(((symbol, name) for symbol, name in found), key=lambda one: (one[0], Timeframe.parse(one[1])))
+
+    async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
+        """The number of rows; see `CandleReader.count`. Raises StorageError."""
+        conditions = ["true"]
+        if symbol is not None:
+            conditions.append(f"venue = {text_literal(venue_of(symbol))} AND symbol = {text_literal(symbol)}")
+        if timeframe is not None:
+            conditions.append(f"timeframe = {text_literal(timeframe)}")
+        [[rows]] = await self._query(f"SELECT count(*) FROM candles WHERE {' AND '.join(conditions)}")  # noqa: S608
+        return int(rows)
+
+    async def _query(self, query: str) -> list[tuple[Any, ...]]:
+        return await asyncio.to_thread(lambda: Snapshot(self._candles).rows(query))
+
+    async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
+        """The gaps that overlap a time; see `CandleReader.gaps`. Raises StorageError."""
+        conditions = [f"symbol = {text_literal(symbol)}"]
+        if end is not None:
+            conditions.append(f"CAST(from_time AS BIGINT) < {end}")
+        if start is not None:  # as `ashi_sinks.protocol.overlaps`
+            least = "greatest(CAST(to_time AS BIGINT), CAST(from_time AS BIGINT) + 1)"
+            conditions.append(f"(to_time IS NULL OR {least} > {start})")
+        query = f"SELECT {_GAP} FROM feed_gaps WHERE {' AND '.join(conditions)} ORDER BY 2"  # noqa: S608
+        rows = await asyncio.to_thread(lambda: Snapshot(self._gaps).rows(query))
+        return [self._gap(row) for row in rows]
+
+    async def close(self) -> None:
+        """Let go of the tables. See `CandleReader.close`."""
+        self._candles.close()
+        self._gaps.close()
+
+    def _candle(self, row: tuple[Any, ...]) -> Candle:
+        fields = dict(zip(Candle.__struct_fields__, row, strict=True))
+        try:
+            for name in DECIMAL_FIELDS:
+                fields[name] = parse_decimal(name, fields[name])
+        except ContractError as error:
+            raise _changed_by_hand(self._candles, row[:3], error) from error
+        return Candle(**fields)
+
+    def _gap(self, row: tuple[Any, ...]) -> FeedGap:
+        try:
+            return msgspec.convert(dict(zip(FeedGap.__struct_fields__, row, strict=True)), FeedGap)
+        except msgspec.ValidationError as error:
+            raise _changed_by_hand(self._gaps, row[:2], error) from error
+
+
+def _latest(snapshot: Snapshot, select: str, days: Sequence[int], limit: int) -> list[tuple[Any, ...]]:
+    """The last `limit` rows, in order, from the latest days that hold so many."""
+    rows: list[tuple[Any, ...]] = []
+    end, width = len(days), 1
+    while end > 0 and len(rows) < limit:
+        some = days[max(end - width, 0) : end]
+        rows += snapshot.rows(f"{select} ({_days(some)}) ORDER BY 3 DESC LIMIT {limit - len(rows)}")
+        end, width = end - len(some), 2 * width
+    return rows[::-1]
+
+
+def _bounds(column: str, start: int | None, end: int | None) -> str:
+    bounds = "" if start is None else f" AND CAST({column} AS BIGINT) >= {start}"
+    return bounds if end is None else f"{bounds} AND CAST({column} AS BIGINT) < {end}"
+
+
+def _days(days: Sequence[int]) -> str:
+    return ", ".join(map(day_literal, days))
+
+
+def _changed_by_hand(table: DeltaTable, key: Sequence[object], error: Exception) -> StorageError:
+    return StorageError(f"{table.where}: the row {'/'.join(map(str, key))} was changed by hand: {error}")

@@ -1,0 +1,79 @@
+"""The lake as one of the stores: what the registry asks of it. Its driver is imported only when it is used.
+
+Whoever stores in SQLite need not install deltalake.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING, Final
+
+from ashi.contracts.errors import StorageError
+from ashi_sinks.lake.location import lake_of
+
+if TYPE_CHECKING:
+    from ashi_sinks.protocol import CandleReader, Sink
+    from ashi_sinks.streams import Contents
+
+DEFAULTS: Final = {"ASHI_SINK_BATCH_SIZE": "20000", "ASHI_SINK_BATCH_INTERVAL": "10s"}
+"""The settings of this sink where they are not set: each batch makes files, and a few large ones read faster."""
+
+
+def sink(url: str) -> Sink:
+    """The sink of a storage URL, not yet open. Raises UsageError for a wrong URL or a missing driver."""
+    from ashi_sinks.lake.sink import LakeSink
+
+    return LakeSink(lake_of(url))
+
+
+def reader(url: str) -> CandleReader:
+    """The reader of a storage URL, not yet open. Raises UsageError for a wrong URL or a missing driver."""
+    from ashi_sinks.lake.reader import LakeReader
+
+    return LakeReader(lake_of(url))
+
+
+def trades(url: str) -> Contents:
+    """What keeps topic `trades` there, not yet open. Raises UsageError for a wrong URL or a missing driver."""
+    from ashi_sinks.lake.trade_stream import TradeContents
+
+    return TradeContents(lake_of(url))
+
+
+def exists(url: str) -> bool:
+    """Whether there is anything in the root (on S3: a table of candles). Raises UsageError, StorageError."""
+    lake = lake_of(url)
+    if lake.folder is not None:
+        return os.path.lexists(lake.folder) and not (lake.folder.is_dir() and not any(lake.folder.iterdir()))
+    from ashi_sinks.lake.delta import DeltaTable
+    from ashi_sinks.lake.tables import CANDLES
+
+    return DeltaTable(lake, CANDLES).exists()
+
+
+def remove(url: str) -> None:
+    """Remove the tables of a lake and its folder, if that is empty then. Raises UsageError, and StorageError.
+
+    Only a folder of this machine is removed, and only tables that have Ashi's columns.
+    """
+    lake = lake_of(url)
+    if not exists(url):
+        return
+    if lake.folder is None:
+        raise StorageError(f"{lake.location} is not removed by Ashi: remove the prefix with a tool for S3")
+    from ashi_sinks.lake.delta import DeltaTable
+    from ashi_sinks.lake.tables import TABLES
+
+    if not lake.folder.is_dir():
+        raise StorageError(f"{lake.folder} is not a lake of candles made by Ashi, so it was not removed: move it away")
+    here = {path.name for path in lake.folder.iterdir()}
+    if others := here - {table.name for table in TABLES}:
+        raise StorageError(f"{lake.folder} also holds {min(others)}, so it was not removed: move it away")
+    for table in TABLES:
+        if table.name in here:
+            DeltaTable(lake, table).open()  # raises when it is not ours
+    try:
+        shutil.rmtree(lake.folder)
+    except OSError as error:
+        raise StorageError(f"{lake.folder} cannot be removed: {error.strerror}") from error

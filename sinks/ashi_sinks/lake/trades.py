@@ -1,0 +1,195 @@
+"""The table `trades`: topic `trades` beyond its retention, so that candles can be verified and made anew from it.
+
+A record of the topic is one row, and never two: with the rows of a batch the table notes, for each partition, the
+offset of the last one (`txn` in https://github.com/delta-io/delta/blob/master/PROTOCOL.md). A batch that comes again is
+left out up to there, and of two workers that hold the same partition for a moment one finds that the other was faster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ashi.contracts.decimals import parse_decimal
+from ashi.contracts.errors import ContractError, StorageError
+from ashi.contracts.trade import Trade
+from ashi_sinks.lake.delta import DeltaTable
+from ashi_sinks.lake.driver import delta
+from ashi_sinks.lake.query import Snapshot
+from ashi_sinks.lake.tables import DAY_US, TRADES, StoredTrade, day_literal, text_literal, trade_columns, venue_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from ashi_sinks.lake.location import Lake
+
+_TRADE: Final = TRADES.select(Trade.__struct_fields__)
+
+
+_DAYS_AT_ONCE: Final = 31
+"""Records are counted of so many days in one query."""
+
+
+def _of(symbol: str, start: int, end: int, days: Sequence[int]) -> str:
+    """The condition of a symbol's records of a time, µs. It names the days, so that no other partition is read."""
+    return (
+        f"venue = {text_literal(symbol.partition(':')[0])} "
+        f"AND day BETWEEN {day_literal(days[0])} AND {day_literal(days[-1])} AND symbol = {text_literal(symbol)} "
+        f"AND CAST(traded_at AS BIGINT) >= {start} AND CAST(traded_at AS BIGINT) < {end}"
+    )
+
+
+def note_of(partition: int) -> str:
+    """The name under which the table notes how far a partition of the topic has been stored."""
+    return f"ashi-trades-{partition}"
+
+
+class LakeTrades:
+    """Keeps and reads trades in a lake."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._table = DeltaTable(lake, TRADES)
+        self._noted: dict[int, int | None] = {}
+        self._noted_in: int | None = None
+
+    async def open_or_make(self) -> None:
+        """Open the table, or make it where there is nothing. Raises StorageError; RetryableError when S3 is away."""
+        await asyncio.to_thread(self._table.open_or_make)
+
+    async def open(self) -> None:
+        """Open the table to read it. Raises StorageError when there is none."""
+        await asyncio.to_thread(self._table.open)
+
+    async def stored(self, partitions: Iterable[int]) -> dict[int, int]:
+        """The offset of the last record that is stored of each partition; without those of which there is none."""
+        noted = await asyncio.to_thread(lambda: self._look_up(self._table.refresh(), partitions))
+        return {partition: offset for partition, offset in noted.items() if offset is not None}
+
+    async def write(self, trades: Sequence[StoredTrade]) -> int:
+        """Store the records that are not stored yet, all or none, durably; how many they were.
+
+        `trades` has the records of a partition in the order of their offsets. Raises RetryableError and StorageError.
+        """
+        return await asyncio.to_thread(self._write, trades)
+
+    def _write(self, trades: Sequence[StoredTrade]) -> int:
+        partitions = {row.partition for row in trades}
+
+        def change(table: delta.DeltaTable) -> int:
+            stored, before = self._look_up(table, partitions), table.version()
+            new = [row for row in trades if (last := stored[row.partition]) is None or row.offset > last]
+            if not new:
+                return 0
+            reached = {row.partition: row.offset for row in new}
+            notes = [delta.Transaction(note_of(partition), offset) for partition, offset in reached.items()]
+            delta.write_deltalake(
+                table,
+                self._table.rows(trade_columns(new)),
+                mode="append",
+                commit_properties=delta.CommitProperties(app_transactions=notes),
+            )
+            if table.version() != before + 1:  # others wrote in between: not these partitions, but perhaps others
+                self._noted.clear()
+            self._noted.update(reached)
+            self._noted_in = table.version()
+            return len(new)
+
+        return self._table.commit(change)
+
+    def _look_up(self, table: delta.DeltaTable, partitions: Iterable[int]) -> dict[int, int | None]:
+        """What the table notes of the partitions. Kept while the table stays, as to look it up is to read the log."""
+        if self._noted_in != table.version():
+            self._noted, self._noted_in = {}, table.version()
+        for partition in partitions:
+            if partition not in self._noted:
+                self._noted[partition] = table.transaction_version(note_of(partition))
+        return {partition: self._noted[partition] for partition in partitions}
+
+    async def symbols(self) -> list[str]:
+        """The symbols there are trades of. Raises StorageError."""
+        found = await asyncio.to_thread(lambda: Snapshot(self._table).rows("SELECT DISTINCT symbol FROM trades"))
+        return sorted(symbol for (symbol,) in found)
+
+    async def snapshot(self) -> Snapshot:
+        """The table as it is now, to read more than once from. Raises StorageError."""
+        return await asyncio.to_thread(Snapshot, self._table)
+
+    async def counts(
+        self, snapshot: Snapshot, symbol: str, start: int, end: int, cell_us: int
+    ) -> AsyncIterator[tuple[int, int]]:
+        """How many records of a symbol there are in each cell of so much time that has some, by `traded_at`.
+
+        Gives (begin of the cell, records) from `start` to `end` (exclusive), in order; times are in µs, and cells begin
+        at multiples of `cell_us`. Only days that the table has cost anything. Raises StorageError.
+        """
+        days = snapshot.days({"venue": venue_of(symbol)}, start // DAY_US, (end - 1) // DAY_US)
+        for place in range(0, len(days), _DAYS_AT_ONCE):
+            some = days[place : place + _DAYS_AT_ONCE]
+            query = (
+                f"SELECT CAST(traded_at AS BIGINT) / {cell_us} AS cell, COUNT(*) FROM trades "  # noqa: S608
+                f"WHERE {_of(symbol, start, end, some)} GROUP BY cell ORDER BY cell"
+            )
+            for cell, count in await asyncio.to_thread(snapshot.rows, query):
+                yield cell * cell_us, count
+
+    async def first(
+        self, snapshot: Snapshot, symbol: str, start: int, end: int
+    ) -> tuple[int, int, frozenset[int]] | None:
+        """Of the records of a symbol in a time: the least `traded_at`, the least `received_at`, and the partitions.
+
+        None when there are none. Raises StorageError.
+        """
+        days = snapshot.days({"venue": venue_of(symbol)}, start // DAY_US, (end - 1) // DAY_US)
+        if not days:
+            return None
+        query = (
+            "SELECT kafka_partition, MIN(CAST(traded_at AS BIGINT)), MIN(CAST(received_at AS BIGINT)) "  # noqa: S608
+            f"FROM trades WHERE {_of(symbol, start, end, days)} GROUP BY kafka_partition"
+        )
+        found = await asyncio.to_thread(snapshot.rows, query)
+        if not found:
+            return None
+        partitions, traded, received = zip(*found, strict=True)
+        return min(traded), min(received), frozenset(partitions)
+
+    async def begins(self, snapshot: Snapshot, partition: int) -> bool:
+        """Whether the first record that the partition of the topic ever had is stored. Raises StorageError."""
+        query = f"SELECT 1 FROM trades WHERE kafka_partition = {partition} AND kafka_offset = 0 LIMIT 1"  # noqa: S608
+        return bool(await asyncio.to_thread(snapshot.rows, query))
+
+    async def read(
+        self, symbol: str, start: int, end: int, snapshot: Snapshot | None = None
+    ) -> AsyncIterator[StoredTrade]:
+        """The records of a symbol whose `traded_at` is from `start` (inclusive) to `end` (exclusive), µs.
+
+        They come in the order of the topic and as often as they are in it: an ingest that was restarted may have
+        published a trade twice. Of a `snapshot`, or of the table as it is now. Raises StorageError.
+        """
+        if snapshot is None:
+            snapshot = await self.snapshot()
+        days = snapshot.days({"venue": venue_of(symbol)}, start // DAY_US, end // DAY_US)
+        if not days:
+            return
+        batches = snapshot.batches(
+            f"SELECT kafka_partition, kafka_offset, {_TRADE} FROM trades "  # noqa: S608
+            f"WHERE {_of(symbol, start, end, days)} ORDER BY kafka_partition, kafka_offset"
+        )
+        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            for partition, offset, *row in batch:
+                yield StoredTrade(partition, offset, self._trade(row))
+
+    def _trade(self, row: Sequence[Any]) -> Trade:
+        fields = dict(zip(Trade.__struct_fields__, row, strict=True))
+        try:
+            for name in ("price", "size"):
+                fields[name] = parse_decimal(name, fields[name])
+            return msgspec.convert(fields, Trade)
+        except (ContractError, msgspec.ValidationError) as error:
+            key = f"{fields['symbol']}/{fields['trade_id']}"
+            raise StorageError(f"{self._table.where}: the row {key} was changed by hand: {error}") from error
+
+    async def close(self) -> None:
+        """Let go of the table."""
+        self._table.close()

@@ -1,0 +1,175 @@
+"""The way to a PostgreSQL database: its URL, connections, and what its errors mean to the worker."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from ashi.contracts.errors import StorageError, UsageError
+from ashi_sinks.protocol import RefusedError, RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONNECT_TIMEOUT_S: Final = 10.0
+COMMAND_TIMEOUT_S: Final = 15.0
+"""How long a statement may take before the server counts as hung. Less than what a process has to shut down."""
+
+MIGRATE: Final = "ashi sink postgres --migrate"
+FILL: Final = "ashi sink postgres --from-beginning"
+
+POSTGRES_EPOCH_US: Final = 946_684_800_000_000
+"""2000-01-01: a timestamptz is the number of µs since then
+(https://www.postgresql.org/docs/current/datatype-datetime.html), so ours need no detour over datetime."""
+
+_SHAPE: Final = "write postgresql://user:password@host:5432/database"
+_URL: Final = re.compile(
+    r"postgres(?:ql)?://(?:[^:/?#@]*(?::[^/?#@]*)?@)?(?P<hosts>[^/?#@]*)/(?P<database>[^/?#@]+)(?:\?(?P<options>[^#]*))?"
+)
+_BEFORE_PORT: Final = re.compile(r"(\[[^\]]*\]|[^:]*):?")
+
+# By the class of an SQLSTATE, its first two characters, or by all five:
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_AWAY: Final = {
+    "08": "the connection was lost",
+    "25006": "it is read-only: a standby, or default_transaction_read_only; name the primary or make it writable",
+    "25P03": "the server ended the transaction for idling",
+    "40": "another transaction was in the way",
+    "53": "the server is short of something",
+    "53100": "the server's disk is full: free some space there",
+    "53300": "the server has no connection left: raise max_connections or end other clients",
+    "55P03": "a table is locked by another transaction: end that",
+    "57": "the server is starting, stopping, or ended the statement",
+    "58": "the server's disk or system reports an error: look at the server's log",
+}
+_REFUSED: Final = {
+    "22": "a value is out of the range of its column",
+    "23": "a constraint forbids it",
+    "44": "a view's check forbids it",
+    "54": "a value is too long",
+    "P0": "a trigger forbids it",
+}
+_UNUSABLE: Final = {
+    "28": "it does not let this user in: look at user and password in ASHI_STORAGE, and at the server's pg_hba.conf",
+    "3D000": "there is no such database: make it with `createdb`, or name another",
+    "3F000": f"there is no such schema: make it with CREATE SCHEMA, then run `{MIGRATE}`",
+    "42501": "a right is missing: to read, GRANT SELECT ON candles, feed_gaps, ashi_migrations; to write as a worker, "
+    "INSERT, UPDATE ON candles, feed_gaps and TEMPORARY ON the database too; to --migrate, be the owner of the tables "
+    "and have CREATE ON the schema",
+    "42704": "an option of its URL is wrong",
+    "42P01": f"a table is missing: run `{MIGRATE}`",
+    "42703": "a column is missing: undo the change of the table, or fill a new database from the topic",
+}
+
+# What the driver and the system raise, the first that fits; a ValueError of another kind is about a row.
+_OF_CLIENT: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[StorageError], str], ...]] = (
+    (ssl.SSLCertVerificationError, StorageError, "has a certificate that is not trusted: look at sslrootcert"),
+    (asyncpg.ClientConfigurationError, StorageError, "cannot be used: an option of its URL is wrong"),
+    (TimeoutError, RetryableError, "does not answer: look whether the server hangs, or waits for a lock"),
+    (OSError, RetryableError, "cannot be reached: look whether the server runs there"),
+    ((asyncpg.InterfaceError, asyncpg.InternalClientError), RetryableError, "is away"),
+)
+
+
+class Address:
+    """A database's URL, and how it may be shown: without user and password."""
+
+    def __init__(self, url: str) -> None:
+        """Raises UsageError, which never shows the URL, when it is not one of a database."""
+        match = _URL.fullmatch(url)
+        if match is None:
+            raise UsageError(
+                f"the storage is not the URL of a PostgreSQL database: {_SHAPE}, "
+                "and any of : / ? # @ % in a password as %3A %2F %3F %23 %40 %25"
+            )
+        if re.search(r"(^|&)password=", match["options"] or ""):
+            raise UsageError(f"the storage has its password where it would be shown: {_SHAPE}")
+        given = [_BEFORE_PORT.sub("", host, count=1) for host in match["hosts"].split(",")]
+        given += ",".join(re.findall(r"(?:^|&)port=([^&]*)", match["options"] or "")).split(",")
+        if not all(port.isascii() and port.isdigit() and 0 < int(port) < 65_536 for port in given if port):
+            # Not repeated: where the host is missing, it may be the password.
+            raise UsageError(
+                f"the storage has a port that is no number from 1 to 65535: {_SHAPE}, and an IPv6 address in brackets"
+            )
+        self.url = url
+        self._shown = f"database {match['database']} at {match['hosts'] or 'the local socket'}"
+
+    def __str__(self) -> str:
+        return self._shown
+
+
+async def connect(address: Address) -> Any:
+    """A connection with times as integer µs. Raises whatever `store_errors` sorts."""
+    connection = await asyncpg.connect(
+        address.url,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=COMMAND_TIMEOUT_S,
+        server_settings={"application_name": "ashi"},
+    )
+    try:
+        await with_times_as_integers(connection)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def with_times_as_integers(connection: Any) -> None:
+    """Let the connection take and give timestamptz as µs since 1970."""
+    await connection.set_type_codec(
+        "timestamptz",
+        schema="pg_catalog",
+        encoder=lambda at: (at - POSTGRES_EPOCH_US,),
+        decoder=lambda at: at[0] + POSTGRES_EPOCH_US,
+        format="tuple",
+    )
+
+
+@contextmanager
+def store_errors(address: Address, *, writing: bool = False) -> Iterator[None]:
+    """Turn what the driver raises within into the three kinds of `ashi_sinks.protocol`.
+
+    Only where rows are being written can a row be refused; elsewhere the same error is about the database.
+    """
+    try:
+        yield
+    except (
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+        OSError,
+        ValueError,
+        OverflowError,
+    ) as error:
+        meaning = explain(error, address)
+        if isinstance(meaning, RefusedError) and not writing:
+            meaning = StorageError(f"{address} cannot be used: {error}")
+        raise meaning from error
+
+
+def explain(error: Exception, address: Address) -> StorageError:
+    """What an error of the driver means; the text never holds the URL."""
+    text = str(error).partition("\n")[0] or type(error).__name__  # without the detail, which may hold the row
+    if isinstance(error, asyncpg.PostgresError):
+        return _of_server(error.sqlstate or "", text, address)
+    for kinds, result, meaning in _OF_CLIENT:
+        if isinstance(error, kinds):
+            return result(f"{address} {meaning} ({text})")
+    # An integer beyond 64 bits, a text that is not Unicode: the driver refuses to encode it.
+    return RefusedError(f"{address} refuses the row: {error}")
+
+
+def _of_server(state: str, text: str, address: Address) -> StorageError:
+    known = (state, state[:2])
+    for key in known:
+        if key in _AWAY:
+            return RetryableError(f"{address} cannot be written now: {_AWAY[key]} ({text})")
+        if key in _REFUSED:
+            return RefusedError(f"{address} refuses the row: {_REFUSED[key]} ({text})")
+        if key in _UNUSABLE:
+            return StorageError(f"{address} cannot be used: {_UNUSABLE[key]} ({text})")
+    return StorageError(f"{address} cannot be used: look at the server's log ({state}: {text})")

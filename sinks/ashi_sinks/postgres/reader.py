@@ -1,0 +1,144 @@
+"""Reads candles and feed gaps from PostgreSQL, while workers write. What writes them is in `sink`."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+import msgspec
+
+from ashi.contracts.candle import DECIMAL_FIELDS, Candle
+from ashi.contracts.errors import StorageError
+from ashi.contracts.feed import FeedGap
+from ashi.contracts.timeframe import Timeframe
+from ashi_sinks.postgres.connection import (
+    COMMAND_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+    Address,
+    store_errors,
+    with_times_as_integers,
+)
+from ashi_sinks.postgres.schema import check_schema
+from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+_LATEST: Final = (
+    f"SELECT {', '.join(CANDLES.fields)} FROM candles "  # noqa: S608
+    "WHERE symbol = $1 AND timeframe = $2 AND open_time >= $3 AND open_time < $4 ORDER BY open_time DESC LIMIT $5"
+)
+_READ: Final = f"SELECT * FROM ({_LATEST}) AS latest ORDER BY open_time"  # noqa: S608
+# From one series to the next by the primary key: a look-up for each, where DISTINCT would read the whole table.
+_SERIES: Final = """
+WITH RECURSIVE series AS (
+  (SELECT symbol, timeframe FROM candles ORDER BY symbol, timeframe LIMIT 1)
+  UNION ALL
+  SELECT next.symbol, next.timeframe FROM series CROSS JOIN LATERAL (
+    SELECT symbol, timeframe FROM candles
+    WHERE (symbol, timeframe) > (series.symbol, series.timeframe)
+    ORDER BY symbol, timeframe LIMIT 1) AS next
+)
+SELECT symbol, timeframe FROM series"""
+# As `ashi_sinks.protocol.overlaps`.
+_GAPS: Final = (
+    f"SELECT {', '.join(FEED_GAPS.fields)} FROM feed_gaps WHERE symbol = $1 AND from_time < $3 "  # noqa: S608
+    "AND (to_time IS NULL OR greatest(to_time, from_time + interval '1 microsecond') > $2) ORDER BY from_time"
+)
+
+_FETCH_ROWS: Final = 1_000
+_CONNECTIONS: Final = 4
+"""A series that is being read keeps a connection to itself; the other questions take another."""
+_LATEST_TIME_US: Final = 2**53
+"""Beyond every time of a message, and within what a timestamptz can hold."""
+
+
+class PostgresReader:
+    """Reads one database and never changes it; see `ashi_sinks.protocol.CandleReader`."""
+
+    def __init__(self, url: str) -> None:
+        """Raises UsageError when `url` is not the URL of a database."""
+        self._address = Address(url)
+        self._pool: Any = None
+
+    async def open(self) -> None:
+        """Connect and check the tables. See `CandleReader.open`."""
+        try:
+            with store_errors(self._address):
+                self._pool = await asyncpg.create_pool(
+                    self._address.url,
+                    min_size=1,
+                    max_size=_CONNECTIONS,
+                    timeout=CONNECT_TIMEOUT_S,
+                    command_timeout=COMMAND_TIMEOUT_S,
+                    server_settings={"application_name": "ashi", "default_transaction_read_only": "on"},
+                    init=with_times_as_integers,
+                )
+                async with self._pool.acquire() as connection:
+                    await check_schema(connection, self._address)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def read(
+        self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
+    ) -> AsyncIterator[Candle]:
+        """The candles of one series; see `CandleReader.read`. Raises StorageError."""
+        most = None if limit is None else max(limit, 0)
+        with store_errors(self._address):
+            async with self._pool.acquire() as connection, connection.transaction():
+                parameters = (symbol, timeframe, *_bounds(start, end), most)
+                async for row in connection.cursor(_READ, *parameters, prefetch=_FETCH_ROWS):
+                    yield _candle(row, self._address)
+
+    async def series(self) -> list[tuple[str, str]]:
+        """Each (symbol, timeframe) in the table; see `CandleReader.series`. Raises StorageError."""
+        found = [(row["symbol"], row["timeframe"]) for row in await self._all(_SERIES)]
+        return sorted(found, key=lambda series: (series[0], Timeframe.parse(series[1])))
+
+    async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
+        """The number of rows; see `CandleReader.count`. Raises StorageError."""
+        given = {name: value for name, value in (("symbol", symbol), ("timeframe", timeframe)) if value is not None}
+        where = " AND ".join(f"{name} = ${place}" for place, name in enumerate(given, 1)) or "true"
+        [row] = await self._all(f"SELECT count(*) AS rows FROM candles WHERE {where}", *given.values())  # noqa: S608
+        return int(row["rows"])
+
+    async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
+        """The gaps that overlap a time; see `CandleReader.gaps`. Raises StorageError."""
+        return [_gap(row, self._address) for row in await self._all(_GAPS, symbol, *_bounds(start, end))]
+
+    async def _all(self, statement: str, *parameters: object) -> Sequence[Any]:
+        with store_errors(self._address):
+            async with self._pool.acquire() as connection:
+                rows: Sequence[Any] = await connection.fetch(statement, *parameters)
+                return rows
+
+    async def close(self) -> None:
+        """Disconnect. See `CandleReader.close`."""
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool = None
+
+
+def _bounds(start: int | None, end: int | None) -> tuple[int, int]:
+    lower, upper = 0 if start is None else start, _LATEST_TIME_US if end is None else end
+    return min(max(lower, 0), _LATEST_TIME_US), min(max(upper, 0), _LATEST_TIME_US)
+
+
+def _candle(row: Any, address: Address) -> Candle:
+    candle = Candle(*row.values())
+    for name in DECIMAL_FIELDS:
+        value: Decimal = getattr(candle, name)
+        if not value.is_finite():
+            key = f"{candle.symbol}/{candle.timeframe}/{candle.open_time}"
+            raise StorageError(f"{address}: the row {key} of candles was changed by hand: {name} is {value}")
+    return candle
+
+
+def _gap(row: Any, address: Address) -> FeedGap:
+    try:
+        return msgspec.convert(dict(row), FeedGap)
+    except msgspec.ValidationError as error:
+        key = f"{row['symbol']}/{row['from_time']}"
+        raise StorageError(f"{address}: the row {key} of feed_gaps was changed by hand: {error}") from error

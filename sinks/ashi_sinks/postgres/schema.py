@@ -1,0 +1,263 @@
+"""The schema in PostgreSQL: numbered steps that make it (`ashi sink postgres --migrate`), and the check for it.
+
+The worker itself never makes or changes a table: it may run without the right to, and a wrong URL makes no tables.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ashi.contracts.errors import StorageError
+from ashi_sinks.postgres.connection import FILL, MIGRATE, Address, connect, store_errors
+from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, Table
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change of the schema: it makes a table, whose name is its own.
+
+    A step that has been released is never changed; a new one is added after it.
+    """
+
+    table: Table
+    statement: str
+
+    @property
+    def name(self) -> str:
+        """What it is recorded under."""
+        return self.table.name
+
+
+STEPS: Final = (
+    Step(
+        CANDLES,
+        """
+CREATE TABLE candles (
+  symbol text COLLATE "C" NOT NULL,
+  timeframe text COLLATE "C" NOT NULL,
+  open_time timestamptz NOT NULL,
+  close_time timestamptz NOT NULL,
+  open numeric NOT NULL,
+  high numeric NOT NULL,
+  low numeric NOT NULL,
+  close numeric NOT NULL,
+  volume numeric NOT NULL,
+  quote_volume numeric NOT NULL,
+  trade_count bigint NOT NULL,
+  taker_buy_volume numeric NOT NULL,
+  taker_buy_quote_volume numeric NOT NULL,
+  first_trade_id text,
+  last_trade_id text,
+  version bigint NOT NULL,
+  PRIMARY KEY (symbol, timeframe, open_time)
+)""",
+    ),
+    Step(
+        FEED_GAPS,
+        """
+CREATE TABLE feed_gaps (
+  symbol text COLLATE "C" NOT NULL,
+  from_time timestamptz NOT NULL,
+  to_time timestamptz,
+  state text NOT NULL,
+  trades_recovered bigint NOT NULL,
+  reason text NOT NULL,
+  updated_at timestamptz NOT NULL,
+  PRIMARY KEY (symbol, from_time)
+)""",
+    ),
+)
+"""The steps in order; the number of each is its place, from 1."""
+SCHEMA_VERSION: Final = len(STEPS)
+
+_RECORD: Final = """
+CREATE TABLE IF NOT EXISTS ashi_migrations (
+  number integer PRIMARY KEY,
+  name text NOT NULL,
+  applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+)"""
+_NOTE: Final = """
+INSERT INTO ashi_migrations (number, name) VALUES ($1, $2)
+ON CONFLICT (number) DO UPDATE SET applied_at = clock_timestamp()"""
+_KEY: Final = """
+SELECT attname::text FROM pg_index, unnest(indkey) WITH ORDINALITY AS place (number, place)
+JOIN pg_attribute ON attnum = place.number
+WHERE indrelid = to_regclass($1) AND attrelid = indrelid AND indisprimary ORDER BY place.place"""
+_LOCK: Final = 0x41534849
+""" "ASHI": the advisory lock that one migration holds while others wait."""
+_CHUNK: Final = "7 days"
+"""How much time a chunk of a hypertable holds: TimescaleDB's own default."""
+
+
+class Identity(NamedTuple):
+    """Which store it is: what stays while its tables do.
+
+    Another server may give its tables the same numbers; a table made anew by hand leaves the times as they were.
+    """
+
+    tables: dict[str, int]
+    applied: list[int]
+
+
+@asynccontextmanager
+async def _connected(address: Address) -> AsyncIterator[Any]:
+    with store_errors(address):
+        connection = await connect(address)
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+
+
+async def migrate(url: str) -> list[str]:
+    """Apply the steps that are missing or whose table is gone, all or none; sentences that say what was done.
+
+    Raises UsageError for a wrong URL, StorageError (also RetryableError) when it cannot be done.
+    """
+    address = Address(url)
+    async with _connected(address) as connection, connection.transaction():
+        await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        await connection.execute(_RECORD)
+        version = await _version(connection)
+        if version > SCHEMA_VERSION:
+            raise StorageError(_newer(address, version))
+        said = []
+        for number, step in enumerate(STEPS, 1):
+            if done := await _apply(connection, step, address, recorded=number <= version):
+                await connection.execute(_NOTE, number, step.name)
+                said.append(f"step {number}, {step.name}: {done}")
+        await check_schema(connection, address)
+        return [*said, *await _hypertable(connection), f"{address} has schema {SCHEMA_VERSION}"]
+
+
+async def _apply(connection: Any, step: Step, address: Address, *, recorded: bool) -> str:
+    """Make the table of a step where it is missing; what was done, if anything."""
+    if await table_number(connection, step.name) is None:
+        await connection.execute(step.statement)
+        if recorded:
+            return f"applied anew, as its table was gone; `{FILL}` fills it from the topic"
+        return "applied"
+    if recorded:
+        return ""
+    key = tuple(row[0] for row in await connection.fetch(_KEY, step.name))
+    if key != step.table.key or await _changed(connection, step.table):
+        raise StorageError(
+            f"{address} has a table {step.name} of its own: use another database, or another schema of this one by "
+            "?search_path=name at the end of the URL"
+        )
+    # With all of Ashi's columns it is Ashi's, and only the record of it is gone.
+    return "its table was there already, with Ashi's columns, and is kept with all its rows"
+
+
+async def _hypertable(connection: Any) -> list[str]:
+    """Make `candles` a hypertable where TimescaleDB is installed in the database; say what a person must decide."""
+    schema = await connection.fetchval(
+        "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace "
+        "WHERE extname = 'timescaledb'"
+    )
+    if schema is None:
+        # Not installed from here: where it is not preloaded, CREATE EXTENSION ends the session.
+        if await connection.fetchval("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')"):
+            return [
+                "this server has TimescaleDB and this database does not: for a hypertable run "
+                f"CREATE EXTENSION timescaledb there, then `{MIGRATE}` once more"
+            ]
+        return []
+    if await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM timescaledb_information.hypertables "
+        "WHERE to_regclass(format('%I.%I', hypertable_schema, hypertable_name)) = to_regclass('candles'))"
+    ):
+        return []
+    options = f"'candles', {schema}.by_range('open_time', INTERVAL '{_CHUNK}'), create_default_indexes => false"
+    if await connection.fetchval("SELECT EXISTS (SELECT FROM candles)"):
+        return [
+            "candles is a plain table with rows in it; to make it a hypertable stop the workers and run "
+            f"SELECT {schema}.create_hypertable({options}, migrate_data => true)"
+        ]
+    await connection.execute(f"SELECT {schema}.create_hypertable({options})")
+    return [f"candles is a hypertable of TimescaleDB now, with chunks of {_CHUNK}"]
+
+
+async def check_schema(connection: Any, address: Address) -> Identity:
+    """Which store this is. Raises StorageError when the tables are not those this version knows."""
+    if await table_number(connection, "ashi_migrations") is None:
+        raise StorageError(f"{address}: a store of candles does not exist there: run `{MIGRATE}` to make its tables")
+    version = await _version(connection)
+    if version < SCHEMA_VERSION:
+        raise StorageError(
+            f"{address} has schema {version} and this version of Ashi needs {SCHEMA_VERSION}: run `{MIGRATE}`"
+        )
+    if version > SCHEMA_VERSION:
+        raise StorageError(_newer(address, version))
+    numbers = {}
+    for table in (CANDLES, FEED_GAPS):
+        number = await table_number(connection, table.name)
+        if number is None:
+            raise StorageError(f"{address} has no table {table.name} any more: run `{MIGRATE}`, which makes it anew")
+        if changed := await _changed(connection, table):
+            raise StorageError(
+                f"{address} has a table {table.name} with other columns than Ashi's ({', '.join(changed)}): "
+                "undo the change, or name another database and fill it from the topic"
+            )
+        numbers[table.name] = number
+    applied = await connection.fetch("SELECT applied_at FROM ashi_migrations ORDER BY number")
+    return Identity(numbers, [row[0] for row in applied])
+
+
+async def table_number(connection: Any, name: str) -> int | None:
+    """The server's own number of a table, which a table made anew does not get again; None when there is no table."""
+    number: int | None = await connection.fetchval("SELECT to_regclass($1)::oid", name)
+    return number
+
+
+async def _changed(connection: Any, table: Table) -> list[str]:
+    """The columns that are not as the worker needs them."""
+    columns = await connection.fetch(
+        "SELECT attname, format_type(atttypid, atttypmod) AS kind, attnotnull AND NOT atthasdef AND attidentity = '' "
+        "AS needed FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
+        table.name,
+    )
+    kinds = {column["attname"]: column["kind"] for column in columns}
+    # A NUMERIC with a scale would round, and a column of the user's that must be given would refuse every row.
+    changed = [name for name, kind in table.types.items() if kinds.get(name) != kind]
+    return changed + [row["attname"] for row in columns if row["needed"] and row["attname"] not in table.fields]
+
+
+async def _version(connection: Any) -> int:
+    return int(await connection.fetchval("SELECT coalesce(max(number), 0) FROM ashi_migrations"))
+
+
+def _newer(address: Address, version: int) -> str:
+    return (
+        f"{address} has schema {version} and this version of Ashi knows {SCHEMA_VERSION}: a newer one has run "
+        f"`{MIGRATE}` on it; use that version, or another database"
+    )
+
+
+async def _tables(connection: Any) -> list[str]:
+    """Ashi's tables that are there; none where they are not Ashi's."""
+    if await table_number(connection, "ashi_migrations") is None:
+        return []
+    recorded = [step.name for step in STEPS[: await _version(connection)]]
+    return [name for name in recorded if await table_number(connection, name) is not None]
+
+
+async def holds_rows(url: str) -> bool:
+    """Whether there is a candle or a gap. Raises UsageError and StorageError."""
+    async with _connected(Address(url)) as connection:
+        for table in await _tables(connection):
+            if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {table})"):  # noqa: S608
+                return True
+        return False
+
+
+async def empty_tables(url: str) -> None:
+    """Remove all candles and gaps; the tables stay. Raises UsageError and StorageError."""
+    async with _connected(Address(url)) as connection:
+        if tables := await _tables(connection):
+            await connection.execute(f"TRUNCATE {', '.join(tables)}")

@@ -1,0 +1,140 @@
+"""PostgreSQL: a batch is copied into a table of the session and upserted from there by one statement.
+
+Why `synchronous_commit` is never off: the offsets are committed to Kafka after the write, and without it a crash of the
+server takes back transactions that it has reported as committed. Those candles would be missing for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from ashi.contracts.errors import StorageError
+from ashi_sinks.postgres.connection import COMMAND_TIMEOUT_S, Address, connect, store_errors
+from ashi_sinks.postgres.schema import Identity, check_schema, table_number
+from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, NAME, Table
+from ashi_sinks.protocol import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ashi.contracts.candle import Candle
+    from ashi.contracts.feed import FeedGap
+
+# `local` and stricter ones are left as the server has them.
+_DURABLE: Final = (
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+)
+
+_candle_row: Final = attrgetter(*CANDLES.fields)
+_gap_row: Final = attrgetter(*FEED_GAPS.fields)
+
+
+class PostgresSink:
+    """Writes candles and feed gaps to one database; see `ashi_sinks.protocol.Sink`.
+
+    It has one connection. After any failure but a refused row that is thrown away and the next write makes a new one:
+    what state a server or network in trouble has left it in is not worth asking.
+    """
+
+    name: Final = NAME
+
+    def __init__(self, url: str) -> None:
+        """Raises UsageError when `url` is not the URL of a database."""
+        self._address = Address(url)
+        self._connection: Any = None
+        self._store: Identity | None = None
+
+    async def open(self) -> bool:
+        """Connect and check the tables, which `ashi sink postgres --migrate` makes. See `Sink.open`."""
+        await self.close()
+        self._store = None
+        try:
+            with store_errors(self._address):
+                async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                    connection = await self._connected()
+                    return not await connection.fetchval("SELECT EXISTS (SELECT FROM candles)")
+        except BaseException:
+            self._drop()
+            raise
+
+    async def _connected(self) -> Any:
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        self._connection = connection = await connect(self._address)
+        store = await check_schema(connection, self._address)
+        if self._store not in (None, store):
+            raise self._replaced()
+        await connection.execute(_DURABLE)
+        for table in (CANDLES, FEED_GAPS):
+            await connection.execute(table.create_staging)
+        self._store = store
+        return connection
+
+    def _replaced(self) -> StorageError:
+        return StorageError(
+            f"{self._address} has other tables than before: start again; empty ones are filled from the topic"
+        )
+
+    async def write(self, candles: Sequence[Candle]) -> int:
+        """Upsert the batch in one transaction. See `Sink.write`."""
+        return await self._write(CANDLES, [_with_text(_candle_row(candle)) for candle in candles])
+
+    async def write_gaps(self, gaps: Sequence[FeedGap]) -> int:
+        """Upsert the batch in one transaction. See `Sink.write_gaps`."""
+        return await self._write(FEED_GAPS, [_gap_row(gap) for gap in gaps])
+
+    async def _write(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> int:
+        if not rows:
+            return 0
+        try:
+            with store_errors(self._address):
+                async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                    connection = await self._connected()
+                    with store_errors(self._address, writing=True):
+                        return await self._upsert(connection, table, rows)
+        except RefusedError as error:
+            await self._roll_back(error)
+            raise
+        except BaseException:
+            self._drop()
+            raise
+
+    async def _upsert(self, connection: Any, table: Table, rows: Sequence[tuple[Any, ...]]) -> int:
+        await connection.execute("BEGIN")
+        # In COPY's binary format.
+        await connection.copy_records_to_table(table.staging, schema_name="pg_temp", records=rows, columns=table.fields)
+        changed = await connection.execute(table.upsert)
+        # A table made anew between two writes takes them like the old one. Asked here, under the lock of the upsert.
+        if self._store is None or self._store.tables[table.name] != await table_number(connection, table.name):
+            raise self._replaced()
+        await connection.execute("COMMIT")
+        return int(changed.rpartition(" ")[2])  # "INSERT 0 987": the rows added and replaced
+
+    async def _roll_back(self, error: RefusedError) -> None:
+        if isinstance(error.__cause__, asyncpg.PostgresError):
+            try:
+                async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                    await self._connection.execute("ROLLBACK")
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                self._drop()
+        else:
+            # The driver gave up in mid-copy and has asked the server to cancel: that may yet hit what comes next.
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def close(self) -> None:
+        """Disconnect. See `Sink.close`."""
+        self._drop()
+
+
+def _with_text(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple([str(value) if type(value) is Decimal else value for value in row])

@@ -1,0 +1,130 @@
+"""What a store must be able to do, and how it says that it cannot.
+
+A new store is a package with a `Sink` and a `CandleReader`, one line in `ashi_sinks.registry`, and one subclass of the
+certification suite in `tests/sinks/sink_certification.py`, which states everything below as tests.
+
+    StorageError            the worker stops: continuing would not help
+    ├── RetryableError      the store is away, locked or full: the worker tries again until it is not
+    └── RefusedError        the store is there and refuses a row: the worker finds the row and puts it aside
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from ashi.contracts.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
+
+    from ashi.contracts.candle import Candle
+    from ashi.contracts.feed import FeedGap
+
+_Message = TypeVar("_Message")
+
+
+class RetryableError(StorageError):
+    """The store cannot be reached or written at the moment. Nothing of the batch was stored."""
+
+
+class RefusedError(StorageError):
+    """The store refuses at least one row of the batch, and would again. Nothing of the batch was stored."""
+
+
+class Sink(Protocol):
+    """The writing side of a store. The worker calls one method at a time."""
+
+    @property
+    def name(self) -> str:
+        """The store's name: the URL's scheme, the metrics' label, and the end of the group `ashi-sink-<name>`."""
+
+    async def open(self) -> bool:
+        """Connect, and make the tables that are missing, or name the command that does.
+
+        True when there is no candle in the store: the worker then fills it from the beginning of the topics. Raises
+        StorageError when the store cannot be used and RetryableError when it cannot be used yet; may then be called
+        again.
+        """
+
+    async def write(self, candles: Sequence[Candle]) -> int:
+        """Store a batch, all of it or nothing, durably, and give the number of rows that were added or changed.
+
+        `candles` holds at most one candle of each (symbol, timeframe, open_time), see `newest`. A candle replaces the
+        stored one only if its version is greater, so a batch may be written any number of times, in any order with
+        others. Raises RetryableError, RefusedError or StorageError; nothing was stored then.
+        """
+
+    async def write_gaps(self, gaps: Sequence[FeedGap]) -> int:
+        """Store a batch of feed gaps as `write` does candles; a batch of its own, apart from that of the candles.
+
+        `gaps` holds at most one gap of each (symbol, from_time), see `newest_gaps`. A gap replaces the stored one only
+        if its `updated_at` is greater.
+        """
+
+    async def close(self) -> None:
+        """Let go of the store. May be called at any time, and again."""
+
+
+class CandleReader(Protocol):
+    """The reading side of a store, for people and their tools; works while a worker writes."""
+
+    async def open(self) -> None:
+        """Connect. Raises StorageError when there is no store of candles; never makes one."""
+
+    def read(
+        self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
+    ) -> AsyncIterator[Candle]:
+        """The candles of one series in the order of their `open_time`.
+
+        `start` (inclusive) and `end` (exclusive) bound `open_time`, µs; of what they leave, `limit` keeps the latest.
+        """
+
+    async def series(self) -> list[tuple[str, str]]:
+        """Each (symbol, timeframe) there are candles of, by symbol and then from the finest timeframe."""
+
+    async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
+        """The number of candles stored, of all symbols and timeframes or of those given."""
+
+    async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
+        """The symbol's gaps, in whatever state, that overlap the time from `start` to `end`, by `from_time`.
+
+        `start` (inclusive) and `end` (exclusive) are µs; None is without bound. See `overlaps`. A store made before
+        there were gaps has none.
+        """
+
+    async def close(self) -> None:
+        """Let go of the store. May be called at any time, and again."""
+
+
+def newest(candles: Iterable[Candle]) -> list[Candle]:
+    """One candle of each (symbol, timeframe, open_time): that with the greatest version, the first of equals."""
+    return _greatest(
+        candles,
+        key=lambda candle: (candle.symbol, candle.timeframe, candle.open_time),
+        rank=lambda candle: candle.version,
+    )
+
+
+def newest_gaps(gaps: Iterable[FeedGap]) -> list[FeedGap]:
+    """One gap of each (symbol, from_time): that with the greatest `updated_at`, the first of equals."""
+    return _greatest(gaps, key=lambda gap: (gap.symbol, gap.from_time), rank=lambda gap: gap.updated_at)
+
+
+def overlaps(gap: FeedGap, start: int, end: int) -> bool:
+    """Whether trades of the time from `start` (inclusive) to `end` (exclusive), µs, may be missing for the gap.
+
+    A gap without `to_time` goes on for ever, and each gap covers at least its `from_time`: one between two trades of
+    the same microsecond is no longer than that and has lost trades all the same.
+    """
+    return gap.from_time < end and (gap.to_time is None or max(gap.to_time, gap.from_time + 1) > start)
+
+
+def _greatest(
+    messages: Iterable[_Message], key: Callable[[_Message], Hashable], rank: Callable[[_Message], int]
+) -> list[_Message]:
+    kept: dict[Hashable, _Message] = {}
+    for message in messages:
+        other = kept.setdefault(key(message), message)
+        if rank(message) > rank(other):
+            kept[key(message)] = message
+    return list(kept.values())

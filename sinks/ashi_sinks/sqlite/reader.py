@@ -1,0 +1,157 @@
+"""Reads candles and feed gaps from an SQLite file, while workers write. What writes them is in `sink`."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ashi.contracts.candle import DECIMAL_FIELDS, Candle
+from ashi.contracts.decimals import parse_decimal
+from ashi.contracts.errors import ContractError, StorageError
+from ashi.contracts.feed import FeedGap
+from ashi.contracts.timeframe import Timeframe
+from ashi_sinks.sqlite.file import SqliteFile, explain
+from ashi_sinks.sqlite.tables import CANDLES, FEED_GAPS, LAYOUTS, SCHEMA_VERSION, Table
+from ashi_sinks.sqlite.thread import OneThread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+_LATEST: Final = (
+    f"SELECT {', '.join(CANDLES.fields)} FROM candles "  # noqa: S608
+    "WHERE symbol = ? AND timeframe = ? AND open_time >= ? AND open_time < ? ORDER BY open_time DESC LIMIT ?"
+)
+_READ: Final = f"SELECT * FROM ({_LATEST}) ORDER BY open_time"  # noqa: S608
+_COUNT: Final = "SELECT count(*) FROM candles WHERE symbol = ifnull(?, symbol) AND timeframe = ifnull(?, timeframe)"
+# From one series to the next by the primary key: a look-up for each, where DISTINCT would read the whole table.
+_SERIES: Final = """
+WITH RECURSIVE series(symbol, timeframe) AS (
+  SELECT * FROM (SELECT symbol, timeframe FROM candles ORDER BY symbol, timeframe LIMIT 1)
+  UNION ALL
+  SELECT next.symbol, next.timeframe FROM series JOIN candles AS next
+    ON (next.symbol, next.timeframe, next.open_time) = (
+      SELECT symbol, timeframe, open_time FROM candles
+      WHERE (symbol, timeframe) > (series.symbol, series.timeframe)
+      ORDER BY symbol, timeframe, open_time LIMIT 1)
+)
+SELECT symbol, timeframe FROM series"""
+
+# As `ashi_sinks.protocol.overlaps`.
+_GAPS: Final = (
+    f"SELECT {', '.join(FEED_GAPS.fields)} FROM feed_gaps WHERE symbol = ? AND from_time < ? "  # noqa: S608
+    "AND (to_time IS NULL OR max(to_time, from_time + 1) > ?) ORDER BY from_time"
+)
+
+_FETCH_ROWS: Final = 1_000
+_LARGEST: Final = 2**63 - 1
+
+
+class SqliteReader:
+    """Reads one SQLite file and never changes it; see `ashi_sinks.protocol.CandleReader`."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = SqliteFile(path)
+        self._thread = OneThread()
+
+    async def open(self) -> None:
+        """Open an existing file read-only. See `CandleReader.open`."""
+        await self._thread.run(self._open)
+
+    def _open(self) -> None:
+        try:
+            self._file.open_read_only()
+            self._file.check_tables()
+        except sqlite3.Error as error:
+            self._file.close()
+            raise explain(error, self._file.path, opening=True) from error
+        except StorageError:
+            self._file.close()
+            raise
+
+    async def read(
+        self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
+    ) -> AsyncIterator[Candle]:
+        """The candles of one series; see `CandleReader.read`. Raises StorageError."""
+        parameters = (
+            symbol,
+            timeframe,
+            -_LARGEST if start is None else start,
+            _LARGEST if end is None else end,
+            -1 if limit is None else max(limit, 0),
+        )
+        rows = await self._thread.run(self._query, _READ, parameters)
+        while chunk := await self._thread.run(self._fetch, rows):
+            for row in chunk:
+                yield _candle(row, self._file.path)
+
+    async def series(self) -> list[tuple[str, str]]:
+        """Each (symbol, timeframe) in the file; see `CandleReader.series`. Raises StorageError."""
+        found: list[tuple[str, str]] = await self._thread.run(self._all, _SERIES, ())
+        return sorted(found, key=lambda series: (series[0], Timeframe.parse(series[1])))
+
+    async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
+        """The number of rows; see `CandleReader.count`. Raises StorageError."""
+        [[rows]] = await self._thread.run(self._all, _COUNT, (symbol, timeframe))
+        return int(rows)
+
+    async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
+        """The gaps that overlap a time; see `CandleReader.gaps`. Raises StorageError."""
+        parameters = (symbol, _LARGEST if end is None else end, -_LARGEST if start is None else start)
+        rows = await self._thread.run(self._gaps, parameters)
+        return [_gap(row, self._file.path) for row in rows]
+
+    def _gaps(self, parameters: tuple[object, ...]) -> list[Any]:
+        try:
+            # Asked each time: a worker may have upgraded the file since it was opened, even to a layout after ours.
+            tables = LAYOUTS.get(self._file.layout, LAYOUTS[SCHEMA_VERSION])
+        except sqlite3.Error as error:
+            raise explain(error, self._file.path) from error
+        return self._all(_GAPS, parameters) if FEED_GAPS in tables else []
+
+    def _query(self, statement: str, parameters: tuple[object, ...]) -> sqlite3.Cursor:
+        try:
+            return self._file.db.execute(statement, parameters)
+        except sqlite3.Error as error:
+            raise explain(error, self._file.path) from error
+
+    def _fetch(self, cursor: sqlite3.Cursor) -> list[Any]:
+        try:
+            return cursor.fetchmany(_FETCH_ROWS)
+        except sqlite3.Error as error:
+            raise explain(error, self._file.path) from error
+
+    def _all(self, statement: str, parameters: tuple[object, ...]) -> list[Any]:
+        cursor = self._query(statement, parameters)
+        try:
+            return cursor.fetchall()
+        except sqlite3.Error as error:
+            raise explain(error, self._file.path) from error
+
+    async def close(self) -> None:
+        """Close the file. See `CandleReader.close`."""
+        await self._thread.end(self._file.close)
+
+
+def _candle(row: Sequence[Any], path: Path) -> Candle:
+    fields = dict(zip(CANDLES.fields, row, strict=True))
+    try:
+        for name in DECIMAL_FIELDS:
+            fields[name] = parse_decimal(name, fields[name])
+    except ContractError as error:
+        raise _changed_by_hand(CANDLES, row, path, error) from error
+    return Candle(**fields)
+
+
+def _gap(row: Sequence[Any], path: Path) -> FeedGap:
+    try:
+        return msgspec.convert(dict(zip(FEED_GAPS.fields, row, strict=True)), FeedGap)
+    except msgspec.ValidationError as error:
+        raise _changed_by_hand(FEED_GAPS, row, path, error) from error
+
+
+def _changed_by_hand(table: Table, row: Sequence[Any], path: Path, error: Exception) -> StorageError:
+    key = "/".join(str(value) for value in row[: len(table.key)])
+    return StorageError(f"{path}: the row {key} of {table.name} was changed by hand: {error}")

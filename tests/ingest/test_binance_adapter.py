@@ -1,0 +1,342 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from decimal import Decimal
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ashi.contracts.errors import ContractError
+from ashi.contracts.trade import Trade
+from ashi_ingest.venues.answers import MAX_TRIES
+from ashi_ingest.venues.base import Acknowledged, Closing, LiveVenue, Refused, Request
+from ashi_ingest.venues.binance import backfill as binance_repair
+from ashi_ingest.venues.registry import LIVE_VENUES
+from repairs import NOW, Outcome, bare, new_ones, run_plan
+
+SPOT = LIVE_VENUES["binance"](has_key=False)
+USDM = LIVE_VENUES["binance-usdm"](has_key=False)
+USDM_KEY = LIVE_VENUES["binance-usdm"](has_key=True)
+LIMIT = 5
+START_MS = 1_723_161_255_342
+
+
+def trade(number: int, venue: str = "binance") -> Trade:
+    """The trade of that id, as the parser reads it from the websocket."""
+    data = {
+        "e": "trade",
+        "E": START_MS + number + 1,
+        "s": "BTCUSDT",
+        "t": number,
+        "p": f"{61_000 + number}.10000000",
+        "q": "0.02000000",
+        "T": START_MS + number,
+        "m": number % 2 == 0,
+        "M": True,
+    }
+    frame = json.dumps({"stream": "btcusdt@trade", "data": data}).encode()
+    (read,) = LIVE_VENUES[venue](has_key=False).parser().parse(frame, NOW).trades
+    return read
+
+
+def row(number: int) -> dict[str, Any]:
+    return {
+        "id": number,
+        "price": f"{61_000 + number}.10000000",
+        "qty": "0.02000000",
+        "quoteQty": "1220.00",
+        "time": START_MS + number,
+        "isBuyerMaker": number % 2 == 0,
+        "isBestMatch": True,
+    }
+
+
+class Rest:
+    """Trades by id or the latest, of those that have happened by now; more happen between requests."""
+
+    def __init__(self, ids: Iterable[int], *, visible: int, arrivals: Iterable[int] = ()) -> None:
+        self.ids = sorted(ids)
+        self.visible = visible
+        self.arrivals = iter(arrivals)
+        self.replaced: dict[int, Any] = {}
+
+    def __call__(self, request: Request) -> bytes:
+        seen = self.ids[: self.visible]
+        self.visible = min(self.visible + next(self.arrivals, 1), len(self.ids))
+        limit = int(request.parameters["limit"])
+        assert request.parameters["symbol"] == "BTCUSDT"
+        if request.path.endswith("/trades"):
+            assert "fromId" not in request.parameters
+            chosen = seen[-limit:]
+        else:
+            assert request.path.endswith("/historicalTrades")
+            chosen = [number for number in seen if number >= int(request.parameters["fromId"])][:limit]
+        return json.dumps([self.replaced.get(number, row(number)) for number in chosen]).encode()
+
+
+def repair(venue: LiveVenue, rest: Rest, since: list[Trade], until: Trade | None) -> Outcome:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SPOT", "USDM", "USDM_LATEST"):
+            patch.setattr(binance_repair, name, getattr(binance_repair, name)._replace(limit=LIMIT))
+        return run_plan(venue.repair("BTCUSDT", since, until), rest)
+
+
+def numbers(trades: Iterable[Trade]) -> list[int]:
+    return [each.sequence for each in trades]
+
+
+def test_a_repaired_trade_is_the_one_of_the_websocket_but_for_when_it_was_received() -> None:
+    outcome = repair(SPOT, Rest(range(1, 4), visible=3), [trade(1)], None)
+    assert bare(outcome.yielded) == bare([trade(2), trade(3)])
+    assert outcome.yielded[0].received_at == NOW
+    assert outcome.yielded[0].side == "sell"
+    assert outcome.yielded[0].price == Decimal("61002.1")
+    assert outcome.reason is None
+
+
+@given(
+    first=st.integers(0, 3),
+    known=st.integers(1, 10),
+    total=st.integers(0, 40),
+    live=st.one_of(st.none(), st.integers(0, 39)),
+    lag=st.integers(0, 20),
+    arrivals=st.lists(st.integers(0, 3), max_size=MAX_TRIES - 2),
+)
+def test_spot_is_repaired_whatever_was_missed_and_however_rest_lags(
+    first: int, known: int, total: int, live: int | None, lag: int, arrivals: list[int]
+) -> None:
+    ids = list(range(first, first + known + total))
+    since = [trade(number) for number in ids[:known]]
+    until = trade(ids[known + live]) if live is not None and live < total else None
+    rest = Rest(ids, visible=max(len(ids) - lag, known), arrivals=arrivals)
+    shown = rest.visible
+    outcome = repair(SPOT, rest, since, until)
+    assert outcome.reason is None
+    recovered = new_ones(outcome.yielded, since)
+    assert bare(recovered) == bare([trade(number) for number in ids[known : known + len(recovered)]])
+    assert len(recovered) >= (shown - known if until is None else until.sequence - ids[known])
+
+
+@given(
+    ids=st.sets(st.integers(0, 150), min_size=1, max_size=60),
+    known=st.integers(1, 60),
+    live=st.one_of(st.none(), st.integers(0, 59)),
+    lag=st.integers(0, 20),
+    arrivals=st.lists(st.integers(0, 3), max_size=MAX_TRIES - 2),
+)
+def test_usdm_is_repaired_and_its_real_holes_are_no_loss(
+    ids: set[int], known: int, live: int | None, lag: int, arrivals: list[int]
+) -> None:
+    listed = sorted(ids)
+    known = min(known, len(listed))
+    since = [trade(number, "binance-usdm") for number in listed[:known]]
+    missed = listed[known:]
+    until = trade(missed[live], "binance-usdm") if live is not None and live < len(missed) else None
+    rest = Rest(listed, visible=max(len(listed) - lag, known), arrivals=arrivals)
+    shown = rest.visible
+    outcome = repair(USDM_KEY, rest, since, until)
+    assert outcome.reason is None
+    recovered = new_ones(outcome.yielded, since)
+    assert bare(recovered) == bare([trade(number, "binance-usdm") for number in missed[: len(recovered)]])
+    assert len(recovered) >= (shown - known if until is None else missed.index(until.sequence))
+
+
+@given(
+    ids=st.sets(st.integers(0, 60), min_size=1, max_size=40),
+    known=st.integers(1, 40),
+    live=st.one_of(st.none(), st.integers(0, 39)),
+    lag=st.integers(0, 4),
+    arrivals=st.lists(st.integers(0, 3), max_size=MAX_TRIES - 2),
+)
+def test_usdm_without_a_key_publishes_what_there_is_and_is_repaired_only_if_the_latest_reach_back(
+    ids: set[int], known: int, live: int | None, lag: int, arrivals: list[int]
+) -> None:
+    listed = sorted(ids)
+    known = min(known, len(listed))
+    since = [trade(number, "binance-usdm") for number in listed[:known]]
+    missed = listed[known:]
+    until = trade(missed[live], "binance-usdm") if live is not None and live < len(missed) else None
+    rest = Rest(listed, visible=max(len(listed) - lag, known), arrivals=arrivals)
+    shown = rest.visible
+    outcome = repair(USDM, rest, since, until)
+    recovered = numbers(new_ones(outcome.yielded, since))
+    assert recovered == sorted(recovered)
+    assert set(recovered) <= set(missed)
+    if outcome.reason is None:
+        assert recovered == missed[: len(recovered)]
+        assert len(recovered) >= (shown - known if until is None else missed.index(until.sequence))
+    else:
+        assert "ASHI_BINANCE_API_KEY" in outcome.reason
+
+
+def test_usdm_without_a_key_says_how_far_back_it_got_and_publishes_that() -> None:
+    rest = Rest(range(1, 101), visible=100, arrivals=count(0, 0))
+    outcome = repair(USDM, rest, [trade(90, "binance-usdm")], trade(101, "binance-usdm"))
+    assert numbers(outcome.yielded) == [96, 97, 98, 99, 100]
+    assert outcome.reason is not None
+    assert "reach back to id 96 and not to 91: set ASHI_BINANCE_API_KEY" in outcome.reason
+
+
+def test_only_the_old_trades_of_usdm_need_the_key() -> None:
+    since, rest = [trade(1, "binance-usdm")], Rest(range(1, 4), visible=3)
+    assert [(each.path, each.needs_key) for each in repair(USDM, rest, since, None).requests] == [
+        ("/fapi/v1/trades", False)
+    ]
+    assert [(each.path, each.needs_key) for each in repair(USDM_KEY, rest, since, None).requests] == [
+        ("/fapi/v1/historicalTrades", True)
+    ]
+    assert [(each.path, each.needs_key) for each in repair(SPOT, rest, [trade(1)], None).requests] == [
+        ("/api/v3/historicalTrades", False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("venue", "path", "limit", "weight"),
+    [
+        (SPOT, "/api/v3/historicalTrades", "1000", 25),
+        (USDM, "/fapi/v1/trades", "1000", 5),
+        (USDM_KEY, "/fapi/v1/historicalTrades", "500", 20),
+    ],
+)
+def test_requests_have_the_documented_size_and_weight(venue: LiveVenue, path: str, limit: str, weight: int) -> None:
+    request = next(venue.repair("BTCUSDT", [trade(7)], None))
+    assert isinstance(request, Request)
+    assert (request.path, request.parameters["limit"], request.weight) == (path, limit, weight)
+    assert "aggTrades" not in path
+
+
+def test_spot_pages_forwards_from_the_id_after_the_last_known() -> None:
+    outcome = repair(SPOT, Rest(range(20), visible=20), [trade(3), trade(4)], None)
+    assert [each.parameters["fromId"] for each in outcome.requests] == ["5", "10", "15", "20"]
+
+
+def test_nothing_is_asked_when_nothing_is_missing() -> None:
+    assert repair(SPOT, Rest([], visible=0), [trade(4)], trade(5)) == Outcome([], None, [])
+
+
+def test_ids_that_spot_does_not_list_are_named() -> None:
+    ids = [1, 2, 3, 5, 6, 9, 10, 11, 13, 15, 17]
+    outcome = repair(SPOT, Rest(ids, visible=len(ids)), [trade(1)], trade(18))
+    assert numbers(outcome.yielded) == ids[1:]
+    assert outcome.reason is not None
+    assert "id 4, 7 to 8, 12, and of 2 more stretches" in outcome.reason
+
+
+def test_what_is_missing_beyond_the_first_live_trade_is_no_loss_the_websocket_delivers_it() -> None:
+    outcome = repair(SPOT, Rest([1, 2, 3, 4, 9], visible=5), [trade(1)], trade(4))
+    assert numbers(outcome.yielded) == [2, 3, 4, 9]
+    assert outcome.reason is None
+
+
+def test_a_rest_interface_that_never_catches_up_is_given_up_with_the_reason() -> None:
+    for venue, name in ((SPOT, "binance"), (USDM_KEY, "binance-usdm"), (USDM, "binance-usdm")):
+        outcome = repair(venue, Rest([1, 2, 3], visible=3), [trade(1, name)], trade(7, name))
+        assert numbers(outcome.yielded) == [2, 3]
+        assert len(outcome.requests) == 1 + MAX_TRIES
+        assert outcome.reason is not None
+        assert "from id 4 on, but 7 came over the websocket" in outcome.reason
+
+
+def test_a_bad_row_is_named_and_the_good_ones_are_published() -> None:
+    rest = Rest(range(1, 5), visible=4)
+    rest.replaced[3] = row(3) | {"price": "NaN"}
+    outcome = repair(SPOT, rest, [trade(1)], None)
+    assert numbers(outcome.yielded) == [2, 4]
+    assert outcome.reason is not None
+    assert "price 'NaN'" in outcome.reason
+    assert '"id": 3' in outcome.reason
+    assert "does not list the trades of BTCUSDT with id 3" in outcome.reason
+
+
+def test_a_full_answer_of_bad_rows_does_not_keep_the_plan_going_for_ever() -> None:
+    rest = Rest(range(1, 30), visible=29)
+    rest.replaced = {number: {} for number in range(30)}
+    outcome = repair(SPOT, rest, [trade(1)], trade(29))
+    assert outcome.yielded == []
+    assert outcome.reason is not None
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"code":-1121,"msg":"Invalid symbol."}', b"[", b"\xff", b"null"])
+def test_an_answer_that_cannot_be_read_at_all_is_an_error_that_says_which(body: bytes) -> None:
+    with pytest.raises(ContractError, match="/api/v3/historicalTrades"):
+        run_plan(SPOT.repair("BTCUSDT", [trade(1)], None), lambda _: body)
+
+
+def test_streams_are_in_lower_case_and_two_hundred_share_a_message() -> None:
+    markets = [f"COIN{number}USDT" for number in range(450)]
+    subscriptions = SPOT.subscriptions(markets, 7)
+    assert [each.request_id for each in subscriptions] == [7, 8, 9]
+    assert [len(each.markets) for each in subscriptions] == [200, 200, 50]
+    assert [market for each in subscriptions for market in each.markets] == markets
+    assert json.loads(subscriptions[2].message) == {
+        "method": "SUBSCRIBE",
+        "params": [f"coin{number}usdt@trade" for number in range(400, 450)],
+        "id": 9,
+    }
+
+
+@pytest.mark.parametrize(
+    ("frame", "control"),
+    [
+        ('{"result":null,"id":7}', Acknowledged(7)),
+        (
+            '{"error":{"code":2,"msg":"Invalid request: missing field `params`"},"id":7}',
+            Refused(7, None, "Binance answered error 2: Invalid request: missing field `params`", retryable=True),
+        ),
+        (
+            '{"code":3,"msg":"Invalid JSON: expected value"}',
+            Refused(None, None, "Binance answered error 3: Invalid JSON: expected value", retryable=True),
+        ),
+        ('{"e":"serverShutdown","E":1770123456789}', Closing("Binance announces that this server is going down")),
+        (
+            '{"stream":"x","data":{"e":"serverShutdown","E":1770123456789}}',
+            Closing("Binance announces that this server is going down"),
+        ),
+        ('{"stream":"btcusdt@depth","data":{"lastUpdateId":1,"bids":[],"asks":[]}}', None),
+        ('{"e":"aggTrade"}', None),
+        ('{"id":7}', None),
+        ("[]", None),
+        ("nonsense", None),
+        ("\x00", None),
+    ],
+)
+def test_what_a_frame_without_trades_says(frame: str, control: object) -> None:
+    assert SPOT.control(frame.encode()) == control
+
+
+def test_only_markets_that_are_traded_are_listed() -> None:
+    body = json.dumps(
+        {
+            "timezone": "UTC",
+            "symbols": [
+                {"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC"},
+                {"symbol": "LUNAUSDT", "status": "BREAK"},
+                {"symbol": "ETHUSDT", "status": "TRADING"},
+                {"symbol": "币安人生USDT", "status": "TRADING"},
+            ],
+        }
+    ).encode()
+    assert SPOT.read_markets(body) == ["BTCUSDT", "ETHUSDT"]
+    assert SPOT.markets_request().path == "/api/v3/exchangeInfo"
+    assert USDM.markets_request().path == "/fapi/v1/exchangeInfo"
+    with pytest.raises(ContractError, match="/fapi/v1/exchangeInfo"):
+        USDM.read_markets(b'{"symbols":[{}]}')
+
+
+def test_the_limits_are_the_documented_ones() -> None:
+    for venue, per_minute in ((SPOT, 6000), (USDM, 2400)):
+        limits = venue.limits
+        assert limits.markets_per_connection == 1024
+        assert limits.message_interval_s > 1 / 5
+        assert limits.connect_interval_s >= 300 / 300
+        assert limits.lifetime_s == 24 * 3600
+        assert limits.request_interval_s >= 60 / per_minute
+        assert limits.acknowledges
+        assert venue.contiguous("BTCUSDT")
+        assert venue.ordered_ids
+    assert SPOT.limits.websocket_url.startswith("wss://stream.binance.com:9443/")
+    assert USDM.limits.websocket_url.startswith("wss://fstream.binance.com/")

@@ -1,0 +1,268 @@
+"""The life of a live worker without Kafka: what it asks before it begins, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from ashi.contracts.errors import BrokerError, VenueError
+from ashi.contracts.feed import decode_feed_gap, decode_feed_status
+from ashi.runtime.health import Health
+from ashi.runtime.settings import Settings
+from ashi_ingest import worker as live
+from ashi_ingest.errors import Backoff
+from ashi_ingest.feed.status import Known
+from ashi_ingest.rest.client import RestError
+from ashi_ingest.shard import Shard, shard_of
+from ashi_ingest.venues.base import Answer
+
+LISTED = b'[{"product_code":"BTC_JPY"},{"product_code":"FX_BTC_JPY"},{"product_code":"ETH_JPY"}]'
+NONE_OF_THEM = VenueError("no websocket connection can be made")
+
+
+class Publisher:
+    """Remembers what is said in `feed.status` and `feed.gaps`, and whether all of it was flushed."""
+
+    def __init__(self):
+        self.held = 0
+        self.states = {}
+        self.gaps = []
+        self.flushed = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def announce(self, topic, key, value, schema):
+        self.flushed = False
+        if topic == "feed.status":
+            self.states[key] = decode_feed_status(value)
+        else:
+            self.gaps.append(decode_feed_gap(value))
+
+    async def send_batches(self):
+        pass
+
+    async def flush(self):
+        await self.gate.wait()
+        self.flushed = True
+
+
+class Rest:
+    """Gives the answers it was told to, the last one for ever; an exception is raised."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        pass
+
+    async def get(self, request):
+        self.asked += 1
+        await asyncio.sleep(0)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return Answer(answer, 0)
+
+
+class Bench:
+    """A worker of bitFlyer with everything around it made up, and what became of it."""
+
+    def __init__(self, monkeypatch, markets, *answers, shard=None, session=None):
+        self.publisher = Publisher()
+        self.service = SimpleNamespace(
+            settings=Settings.from_environment({}), health=Health(), stopping=asyncio.Event(), name="test"
+        )
+        self.sessions = []
+        self.known = {}
+        self.session = session or self.wait
+
+        @asynccontextmanager
+        async def open_publisher(*_, **__):
+            yield self.publisher
+
+        async def read_feed(settings, symbols):
+            return {symbol: self.known.get(symbol, Known(None, ())) for symbol in symbols}
+
+        async def read_tails(settings, symbols, known):
+            return {symbol: [] for symbol in symbols}
+
+        async def run_session(venue, markets, handler, *, stopping, **_):
+            self.sessions.append(list(markets))
+            self.handler = handler
+            await self.session(stopping)
+
+        for name, fake in locals().items():
+            if callable(fake) and hasattr(live, name):
+                monkeypatch.setattr(live, name, fake)
+        monkeypatch.setattr(live, "Backoff", lambda: Backoff(0.001, 0.002))
+        monkeypatch.setattr(live, "LOOK_INTERVAL_S", 0.005)
+        self.worker = live._Worker(self.service, live.LiveOptions("bitflyer", markets, shard), None)
+        self.worker._rest = self.rest = Rest(*answers)
+
+    async def wait(self, stopping):
+        await stopping.wait()
+
+    async def run_until(self, condition):
+        """Run until something is so, then stop."""
+        task = asyncio.create_task(self.worker.run())
+        async with asyncio.timeout(10):
+            while not condition() and not task.done():  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            self.service.stopping.set()
+            await task
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """Play a scenario with a worker that is made within the loop."""
+
+    def play(scenario, markets, *answers, **options):
+        async def main():
+            await scenario(Bench(monkeypatch, markets, *answers, **options))
+
+        asyncio.run(main())
+
+    return play
+
+
+def test_a_market_that_the_venue_does_not_list_is_left_out_and_said_to_be_down(bench):
+    async def scenario(bench):
+        await bench.run_until(lambda: bench.sessions)
+        assert bench.sessions == [["BTC_JPY"]]
+        assert bench.publisher.states["bitflyer:NOPE"].state == "down"
+        assert "no such market" in bench.publisher.states["bitflyer:NOPE"].reason
+        assert bench.publisher.states["bitflyer:BTC_JPY"].reason == "the worker has been stopped"
+        assert bench.publisher.flushed
+
+    bench(scenario, ["NOPE", "BTC_JPY", "BTC_JPY"], LISTED)
+
+
+def test_when_none_of_the_markets_exists_the_worker_says_so_everywhere_and_ends(bench):
+    async def scenario(bench):
+        with pytest.raises(VenueError, match="none of the markets NOPE, NEITHER: correct"):
+            await bench.run_until(lambda: False)
+        assert bench.sessions == []
+        assert {name: status.state for name, status in bench.publisher.states.items()} == {
+            "bitflyer:NOPE": "down",
+            "bitflyer:NEITHER": "down",
+        }
+        assert bench.publisher.flushed
+
+    bench(scenario, ["NOPE", "NEITHER"], LISTED)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"status":5,"messages":[{"message_code":"ERR-5201","message_string":"MAINTENANCE."}]}',
+        b"<html>",
+        RestError("HTTP 503", 0.0),
+        RestError("HTTP 451", None),
+        RestError("HTTP 429", 3600.0),
+    ],
+    ids=["maintenance", "a web page", "unavailable", "for ever", "for an hour"],
+)
+def test_named_markets_are_read_unchecked_when_the_venue_does_not_list_its_own(bench, answer):
+    async def scenario(bench):
+        await bench.run_until(lambda: bench.sessions)
+        assert bench.sessions == [["BTC_JPY"]]
+        assert bench.rest.asked <= live.MARKETS_TRIES
+
+    bench(scenario, ["BTC_JPY"], answer)
+
+
+def test_all_markets_are_asked_for_until_the_venue_lists_them(bench):
+    async def scenario(bench):
+        await bench.run_until(lambda: bench.sessions)
+        assert bench.sessions == [["BTC_JPY", "ETH_JPY", "FX_BTC_JPY"]]
+
+    unavailable = [RestError("HTTP 503", 0.0)] * 5
+    bench(scenario, [], *unavailable, b"<html>", b"[]", LISTED)
+
+
+def test_all_markets_of_a_venue_that_will_never_list_them_is_an_error(bench):
+    async def scenario(bench):
+        with pytest.raises(VenueError, match="451"):
+            await bench.run_until(lambda: False)
+
+    bench(scenario, [], RestError("HTTP 451", None))
+
+
+def test_a_worker_that_waits_for_the_list_is_alive_and_stops_at_once(bench):
+    async def scenario(bench):
+        beats = []
+        beat = bench.service.health.beat
+        bench.service.health.beat = lambda: (beats.append(1), beat())
+        await bench.run_until(lambda: len(beats) > 5)
+        assert bench.sessions == []
+
+    bench(scenario, [], RestError("HTTP 429", 3600.0))
+
+
+def test_a_shard_reads_its_part_and_leaves_the_rest_to_others(bench):
+    mine = [market for market in ("BTC_JPY", "ETH_JPY", "FX_BTC_JPY") if shard_of(f"bitflyer:{market}", 2) == 1]
+    assert 0 < len(mine) < 3
+
+    async def scenario(bench):
+        await bench.run_until(lambda: bench.sessions)
+        assert bench.sessions == [mine]
+
+    bench(scenario, [], LISTED, shard=Shard(1, 2))
+
+
+def test_a_shard_without_any_market_waits_ready_to_be_stopped(bench):
+    """A StatefulSet may have more pods than there are markets; one that ends would be started again for ever."""
+    empty = next(number for number in range(50) if shard_of("bitflyer:BTC_JPY", 50) != number)
+
+    async def scenario(bench):
+        await bench.run_until(lambda: bench.service.health.ready()[0])
+        assert bench.service.health.ready() == (True, "no market belongs to this shard")
+        assert bench.sessions == []
+
+    bench(scenario, ["BTC_JPY"], LISTED, shard=Shard(empty, 50))
+
+
+def test_a_worker_whose_markets_were_all_refused_says_so_and_ends(bench):
+    async def scenario(bench):
+        async def refuse(stopping):
+            bench.handler.on_refused("BTC_JPY", "no such channel")
+
+        bench.session = refuse
+        with pytest.raises(VenueError, match="none of the markets BTC_JPY"):
+            await bench.run_until(lambda: False)
+        assert bench.publisher.states["bitflyer:BTC_JPY"].reason == "no such channel"
+        assert bench.publisher.flushed
+
+    bench(scenario, ["BTC_JPY"], LISTED)
+
+
+def test_a_connection_that_can_never_be_made_ends_the_worker_and_its_symbols_are_down(bench):
+    async def scenario(bench):
+        async def fail(stopping):
+            raise NONE_OF_THEM
+
+        bench.session = fail
+        with pytest.raises(VenueError, match="no websocket"):
+            await bench.run_until(lambda: False)
+        assert "no websocket connection" in bench.publisher.states["bitflyer:BTC_JPY"].reason
+        assert bench.publisher.flushed
+
+    bench(scenario, ["BTC_JPY"], LISTED)
+
+
+def test_a_stop_while_kafka_is_away_ends_in_time_and_says_so(bench, monkeypatch):
+    monkeypatch.setattr(live, "FLUSH_BOUND_S", 0.05)
+
+    async def scenario(bench):
+        bench.publisher.gate.clear()
+        with pytest.raises(BrokerError, match="the next start fetches them"):
+            await bench.run_until(lambda: bench.sessions)
+
+    bench(scenario, ["BTC_JPY"], LISTED)

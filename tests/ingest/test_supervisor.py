@@ -1,0 +1,1308 @@
+"""All feeds of a process, against a made-up venue: what connections, REST, Kafka and the shard may do to them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ashi.contracts import Trade
+from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
+from ashi_ingest.errors import Reason
+from ashi_ingest.feed import backfill as mender
+from ashi_ingest.feed.backfill import HOLE_PATIENCE_S
+from ashi_ingest.feed.status import FeedReporter, Known
+from ashi_ingest.feed.supervisor import Feeds
+from ashi_ingest.publish.buffer import LETTER_BYTES, Outbox
+from ashi_ingest.rest.client import RestError
+from ashi_ingest.venues.base import Answer, RepairEnd, Request
+from ashi_ingest.venues.parsing import Parsed, Rejected
+
+T = 1_700_000_000_000_000
+SPOT, SHARED, NEW = "SPOT", "SHARED", "NEW"  # contiguous ids; ids shared with other markets; nothing published yet
+OTHER = "OTHER"  # of another worker
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_settling():
+    """Repairs do not wait for a REST interface that lags; where it does, a test says so."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mender, "SETTLE_S", 0.0)
+        yield
+
+
+def at(number: int) -> int:
+    return T + number * 1_000_000
+
+
+TIMES: dict[tuple[str, int], int] = {}
+"""Of trades that happened at another time than `at` says."""
+
+
+def trade(market: str, number: int) -> Trade:
+    us = TIMES.get((market, number), at(number))
+    return Trade(f"toy:{market}", str(number), Decimal(1), Decimal(1), "buy", us, us, number)
+
+
+def trades(market: str, *numbers: int) -> list[Trade]:
+    return [trade(market, number) for number in numbers]
+
+
+class Parser:
+    """Frames are `SPOT 1 2 3`, `ack`, or garbage."""
+
+    def parse(self, frame, received_at):
+        market, *numbers = frame.decode().split()
+        if market == "ack":
+            return Parsed()
+        if market == "garbage":
+            return Parsed(rejected=[Rejected(frame, "not a frame")])
+        return Parsed(trades=trades(market, *map(int, numbers)))
+
+
+class Venue:
+    """The plan of a repair asks for all after the greatest known id, until it has the one that came live."""
+
+    name = "toy"
+    ordered_ids = True
+
+    def __init__(self):
+        self.same_millisecond = False
+
+    def parser(self):
+        return Parser()
+
+    def contiguous(self, market):
+        return market == SPOT
+
+    def repair(self, market, since, until):
+        after = max(trade.sequence for trade in since)
+        for _ in range(3):
+            answer = yield Request(market, {"after": str(after)})
+            found = trades(market, *json.loads(answer.body))
+            if found:
+                yield found
+                after = found[-1].sequence
+            if until is None or after >= until.sequence - (market == SPOT):
+                return RepairEnd()
+        return RepairEnd("REST does not list it")
+
+
+class Rest:
+    """Knows the ids that happened in each market, but for those it is told to hide, and `lag` ids at the end."""
+
+    def __init__(self):
+        self.happened = {SPOT: [], SHARED: [], NEW: []}
+        self.hidden = set()
+        self.lag = 0
+        self.asked = []
+        self.failure = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.on_answer = lambda: None
+
+    async def get(self, request):
+        self.asked.append((request.path, int(request.parameters["after"])))
+        await self.gate.wait()
+        await asyncio.sleep(0)
+        if self.failure is not None:
+            raise self.failure
+        numbers = self.happened[request.path]
+        numbers = numbers[: len(numbers) - self.lag]
+        after = int(request.parameters["after"])
+        body = json.dumps([number for number in numbers if number > after and number not in self.hidden])
+        self.on_answer()
+        return Answer(body.encode(), T)
+
+
+class KafkaOutbox:
+    """What is put here is published at once, unless Kafka is away: then it is held."""
+
+    def __init__(self):
+        self.published = []
+        self.dead = []
+        self.away = False
+        self._held = 0
+
+    @property
+    def held(self):
+        return self._held
+
+    def put(self, trades, *, live):
+        self.published += trades
+        self._held += len(trades) if self.away else 0
+
+    def reject(self, rejected, source):
+        self.dead += rejected
+
+    def slow(self, held):
+        """So much is held already."""
+        self._held = held
+
+    def back(self):
+        self.away, self._held = False, 0
+
+    async def room(self, most):
+        while self._held > most:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+class Topics:
+    """Remembers what is said in `feed.status` and `feed.gaps`."""
+
+    def __init__(self):
+        self.statuses: dict[str, FeedStatus] = {}
+        self.gaps: dict[tuple[str, int], FeedGap] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def announce(self, topic, key, value, schema):
+        await self.gate.wait()
+        if topic == "feed.status":
+            status = decode_feed_status(value)
+            self.statuses[status.symbol.partition(":")[2]] = status
+        else:
+            gap = decode_feed_gap(value)
+            self.gaps[gap.symbol.partition(":")[2], gap.from_time] = gap
+
+
+class Link:
+    """A connection, as far as feeds see it."""
+
+    number = 0
+
+    def __init__(self, world, *markets):
+        Link.number += 1
+        self.number = Link.number
+        self.markets = markets
+        self.world = world
+        self.open = True
+        self.dropped = None
+        self.last_ns = None
+        world.feeds.on_open(self)
+
+    def drop(self, reason):
+        self.dropped = reason
+
+    def subscribe(self, *markets):
+        self.world.feeds.on_subscribed(self, markets or self.markets)
+
+    def say(self, text):
+        self.last_ns = self.world.now_us * 1000
+        return self.world.feeds.on_frame(self, text.encode(), self.last_ns)
+
+    def deliver(self, market, *numbers):
+        return self.say(" ".join([market, *map(str, numbers)]))
+
+    def silent(self, silent=True):
+        self.world.feeds.on_silent(self, silent)
+
+    def close(self, reason=Reason.LOST, *, replaced=False):
+        self.open = False
+        self.world.feeds.on_closed(self, reason, "it broke off", self.last_ns, replaced=replaced)
+
+
+class World:
+    """Feeds with everything around them."""
+
+    def __init__(self, tails, known=None, buffer=1000):
+        self.now_us = at(1000)
+        self.now_s = 0.0
+        self.venue, self.rest, self.outbox, self.topics = Venue(), Rest(), KafkaOutbox(), Topics()
+        for market, tail in tails.items():
+            self.rest.happened[market] = [trade.sequence for trade in tail]
+        known = {f"toy:{market}": (known or {}).get(market, Known(None, ())) for market in tails}
+        self.reporter = FeedReporter(self.topics, "toy", known, now_us=lambda: self.now_us)
+        self.feeds = Feeds(
+            self.venue,
+            tails,
+            outbox=self.outbox,
+            reporter=self.reporter,
+            rest=self.rest,
+            recorder=None,
+            buffer=buffer,
+            patience_s=0.0,
+            now_us=lambda: self.now_us,
+            monotonic_s=lambda: self.now_s,
+        )
+        for symbol, (status, _) in known.items():
+            self.feeds.begin(symbol, status)
+
+    def happen(self, market, *numbers):
+        """Trades that no connection delivers."""
+        self.rest.happened[market] += numbers
+
+    def later(self, seconds=1.0):
+        self.now_us += round(seconds * 1_000_000)
+        self.now_s += seconds
+
+    async def settle(self):
+        """Let repairs go on as far as they can, and say what there is to say."""
+        for _ in range(40):
+            await asyncio.sleep(0)
+        await self.reporter.flush()
+
+    def look(self):
+        self.feeds.look()
+
+    def ids(self, market=SPOT):
+        return [trade.sequence for trade in self.outbox.published if trade.symbol == f"toy:{market}"]
+
+    def gaps(self, market=SPOT):
+        return [gap for (of, _), gap in sorted(self.topics.gaps.items()) if of == market]
+
+    def outcomes(self, market=SPOT):
+        return [(gap.state, gap.trades_recovered) for gap in self.gaps(market)]
+
+    def state(self, market=SPOT):
+        return self.topics.statuses[market].state
+
+
+def status_of(market, state="connected", *, last=None, since=None, updated_at=None):
+    last_us = None if last is None else at(last)
+    name = None if last is None else str(last)
+    return FeedStatus(f"toy:{market}", state, since or at(10), None, name, last_us, updated_at or at(20))
+
+
+def play(scenario, *args, **kwargs):
+    """Run a scenario with a world made within the loop."""
+    TIMES.clear()
+
+    async def main():
+        world = World(*args, **kwargs)
+        try:
+            await scenario(world)
+        finally:
+            await world.feeds.stop("the test ends")
+
+    asyncio.run(main())
+
+
+async def live_link(world, *markets):
+    """A connection whose markets are live."""
+    link = Link(world, *markets)
+    link.subscribe()
+    await world.settle()
+    assert all(world.state(market) == "connected" for market in markets)
+    return link
+
+
+# Starting.
+
+
+def test_a_first_start_asks_for_nothing_and_says_that_what_was_before_is_missing():
+    async def scenario(world):
+        link = Link(world, NEW)
+        link.deliver(NEW, 7)
+        assert world.ids(NEW) == []
+        world.later()
+        link.subscribe()
+        await world.settle()
+        link.deliver(NEW, 8)
+        assert world.ids(NEW) == [7, 8]
+        assert world.rest.asked == []
+        (gap,) = world.gaps(NEW)
+        assert (gap.state, gap.from_time, gap.to_time) == ("lost", at(999), at(1002))
+        assert world.state(NEW) == "connected"
+
+    play(scenario, {NEW: []})
+
+
+def test_after_a_restart_what_was_missed_comes_before_what_came_live_each_once():
+    async def scenario(world):
+        world.happen(SPOT, 11, 12, 13)
+        link = Link(world, SPOT)
+        link.deliver(SPOT, 14)
+        world.rest.gate.clear()
+        link.subscribe()
+        await world.settle()
+        assert world.state() == "repairing"
+        world.happen(SPOT, 14, 15)
+        link.deliver(SPOT, 15)
+        assert world.ids() == []
+        world.rest.gate.set()
+        await world.settle()
+        assert world.ids() == [11, 12, 13, 14, 15]
+        assert world.outcomes() == [("repaired", 3)]
+        assert world.state() == "connected"
+        assert world.feeds.live == 1
+
+    play(scenario, {SPOT: trades(SPOT, 9, 10)})
+
+
+@pytest.mark.parametrize(
+    ("status", "since"),
+    [
+        (None, at(10)),
+        (status_of(SPOT, last=10, updated_at=at(20)), at(19)),
+        (status_of(SPOT, "down", last=10, since=at(15)), at(14)),
+        (status_of(SPOT, "down", last=10, since=at(10) + 1), at(10)),
+        (status_of(SPOT, "repairing", last=10, since=at(15)), at(10)),
+        (status_of(SPOT, "silent", last=10, since=at(15)), at(10)),
+        (status_of(SPOT, last=12, updated_at=at(20)), at(10)),
+        (status_of(SPOT, last=10, updated_at=at(5000)), at(1000)),
+    ],
+    ids=[
+        "nobody said",
+        "connected",
+        "down",
+        "down at once",
+        "in a repair",
+        "silent",
+        "said more than Kafka has",
+        "a clock set back",
+    ],
+)
+def test_the_gap_of_a_restart_begins_where_kafka_may_lack_trades(status, since):
+    async def scenario(world):
+        await world.reporter.flush()
+        (gap,) = world.gaps()
+        assert (gap.state, gap.from_time, gap.to_time) == ("open", since, None)
+        assert world.topics.statuses[SPOT].last_trade_id == "10"
+
+    play(scenario, {SPOT: trades(SPOT, 9, 10)}, {SPOT: Known(status, ())})
+
+
+def open_gap(market, from_time):
+    return FeedGap(f"toy:{market}", from_time, None, "open", 0, "it broke off", from_time)
+
+
+def test_a_restart_with_several_open_gaps_ends_all_of_them():
+    async def scenario(world):
+        world.happen(SPOT, 11)
+        await live_link(world, SPOT)
+        assert world.outcomes() == [("repaired", 1), ("repaired", 0)]
+
+    known = Known(status_of(SPOT, "down", last=10, since=at(16)), (open_gap(SPOT, at(14)), open_gap(SPOT, at(15))))
+    play(scenario, {SPOT: trades(SPOT, 10)}, {SPOT: known})
+
+
+def test_open_gaps_of_a_symbol_whose_trades_have_expired_do_not_stay_open_and_are_not_called_repaired():
+    async def scenario(world):
+        await live_link(world, NEW)
+        assert world.rest.asked == []
+        assert world.outcomes(NEW) == [("lost", 0)]
+
+    known = Known(status_of(NEW, "down", last=10, since=at(16)), (open_gap(NEW, at(14)),))
+    play(scenario, {NEW: []}, {NEW: known})
+
+
+# Connections that end.
+
+
+def test_trades_of_a_reconnection_are_fetched_and_the_gap_begins_with_the_last_frame():
+    async def scenario(world):
+        link = await live_link(world, SPOT)
+        link.deliver(SPOT, 11)
+        world.later(5)
+        link.close()
+        world.happen(SPOT, 11, 12)
+        await world.settle()
+        assert world.state() == "down"
+        assert world.outcomes()[-1] == ("open", 0)
+        world.later(5)
+        await live_link(world, SPOT)
+        assert world.ids() == [11, 12]
+        gap = world.gaps()[-1]
+        assert (gap.state, gap.from_time, gap.to_time, gap.trades_recovered) == ("repaired", at(11), at(1011), 1)
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+def test_what_came_before_the_acknowledgment_of_a_new_market_is_kept_when_the_connection_ends():
+    """Nothing is published of it yet, so no repair could begin."""
+
+    async def scenario(world):
+        link = Link(world, NEW)
+        link.deliver(NEW, 7)
+        link.close()
+        world.happen(NEW, 7, 8)
+        await live_link(world, NEW)
+        assert world.ids(NEW) == [7, 8]
+        assert sorted(world.outcomes(NEW)) == [("lost", 0), ("repaired", 1)]  # before the first trade, and after it
+
+    play(scenario, {NEW: []})
+
+
+def test_a_market_without_any_trade_that_was_away_has_a_gap_that_is_lost():
+    async def scenario(world):
+        link = await live_link(world, NEW)
+        world.later()
+        link.close()
+        await world.settle()
+        assert world.outcomes(NEW) == [("lost", 0), ("open", 0)]
+        world.later()
+        await live_link(world, NEW)
+        assert world.outcomes(NEW) == [("lost", 0), ("lost", 0)]
+
+    play(scenario, {NEW: []})
+
+
+def test_a_connection_that_ends_during_its_repair_leaves_one_gap_to_the_next():
+    async def scenario(world):
+        world.happen(SPOT, 11)
+        world.rest.gate.clear()
+        link = Link(world, SPOT)
+        link.subscribe()
+        await world.settle()
+        link.deliver(SPOT, 12)
+        link.close()
+        world.happen(SPOT, 12, 13)
+        world.rest.gate.set()
+        await world.settle()
+        assert world.ids() == []
+        assert [gap.state for gap in world.gaps()] == ["open"]
+        await live_link(world, SPOT)
+        assert world.ids() == [11, 12, 13]
+        assert world.outcomes() == [("repaired", 3)]
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+def test_at_a_renewal_both_connections_deliver_and_nothing_is_repaired():
+    async def scenario(world):
+        old = await live_link(world, SPOT)
+        asked = len(world.rest.asked)
+        new = Link(world, SPOT)
+        new.deliver(SPOT, 11)
+        new.subscribe()
+        old.deliver(SPOT, 11, 12)
+        new.deliver(SPOT, 12, 13)
+        old.close(Reason.RENEWED, replaced=True)
+        new.deliver(SPOT, 14)
+        await world.settle()
+        assert world.ids() == [11, 12, 13, 14]
+        assert len(world.rest.asked) == asked
+        assert [gap.state for gap in world.gaps()] == ["repaired"]
+        assert world.state() == "connected"
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+def test_a_connection_that_ends_before_the_next_has_all_markets_is_made_good_by_what_the_next_one_has():
+    """The next one does not say again that a market is subscribed."""
+
+    async def scenario(world):
+        old = await live_link(world, SPOT, SHARED)
+        new = Link(world, SPOT, SHARED)
+        new.subscribe(SPOT)
+        world.happen(SPOT, 11)
+        old.close()
+        await world.settle()
+        assert world.ids() == [11]
+        assert (world.state(SPOT), world.state(SHARED)) == ("connected", "down")
+        new.deliver(SPOT, 12)
+        assert world.ids() == [11, 12]
+        new.subscribe(SHARED)
+        await world.settle()
+        assert world.state(SHARED) == "connected"
+        assert {gap.state for gap in world.gaps(SPOT) + world.gaps(SHARED)} == {"repaired"}
+
+    play(scenario, {SPOT: trades(SPOT, 10), SHARED: trades(SHARED, 10)})
+
+
+def test_a_market_whose_acceptance_was_taken_back_for_a_while_is_repaired():
+    """GMO does not acknowledge: a refusal may come when the subscription seems accepted already."""
+
+    async def scenario(world):
+        link = await live_link(world, SHARED)
+        link.deliver(SHARED, 11)
+        world.later()
+        world.happen(SHARED, 11, 13)
+        link.subscribe(SHARED)
+        await world.settle()
+        assert world.ids(SHARED) == [11, 13]
+        assert world.outcomes(SHARED)[-1] == ("repaired", 1)
+        assert world.gaps(SHARED)[-1].from_time == at(999)
+
+    play(scenario, {SHARED: trades(SHARED, 10)})
+
+
+# Refused markets.
+
+
+def test_a_refused_market_is_down_says_why_and_the_others_go_on():
+    async def scenario(world):
+        link = Link(world, SPOT, SHARED)
+        link.markets = (SPOT,)
+        world.feeds.on_refused(SHARED, "no such market")
+        link.subscribe(SPOT)
+        await world.settle()
+        assert (world.state(SPOT), world.state(SHARED)) == ("connected", "down")
+        await world.feeds.stop("the worker has been stopped")
+        await world.settle()
+        assert world.topics.statuses[SHARED].reason == "no such market"
+        assert [gap.state for gap in world.gaps(SHARED)] == ["open"]
+
+    play(scenario, {SPOT: trades(SPOT, 10), SHARED: trades(SHARED, 10)})
+
+
+def test_a_market_refused_after_its_subscription_has_a_gap_and_its_frames_take_no_room():
+    async def scenario(world):
+        link = await live_link(world, SPOT, SHARED)
+        world.later()
+        link.markets = (SPOT,)
+        world.feeds.on_refused(SHARED, "no such market")
+        for number in range(11, 50):
+            link.deliver(SHARED, number)
+        await world.settle()
+        assert world.feeds.held == 0
+        assert world.ids(SHARED) == []
+        assert world.state(SHARED) == "down"
+        assert [gap.state for gap in world.gaps(SHARED)] == ["repaired", "open"]
+        world.look()
+        assert link.dropped is None
+
+    play(scenario, {SPOT: trades(SPOT, 10), SHARED: trades(SHARED, 10)}, buffer=20)
+
+
+# Silence.
+
+
+def test_silence_is_said_and_taken_back():
+    async def scenario(world):
+        link = await live_link(world, SPOT)
+        link.silent()
+        await world.settle()
+        assert world.state() == "silent"
+        link.silent(False)
+        await world.settle()
+        assert world.state() == "connected"
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+def test_a_silent_connection_that_is_replaced_leaves_no_silence_behind():
+    async def scenario(world):
+        old = await live_link(world, SPOT)
+        old.silent()
+        new = Link(world, SPOT)
+        new.subscribe()
+        await world.settle()
+        assert world.state() == "connected"
+        old.close(Reason.RENEWED, replaced=True)
+        await world.settle()
+        assert world.state() == "connected"
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+def test_a_connection_that_takes_over_and_is_silent_makes_the_feed_silent():
+    async def scenario(world):
+        old = await live_link(world, SPOT)
+        new = Link(world, SPOT)
+        new.subscribe()
+        new.silent()
+        await world.settle()
+        assert world.state() == "connected"
+        old.close(Reason.RENEWED, replaced=True)
+        await world.settle()
+        assert world.state() == "silent"
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+def test_a_repair_that_ends_in_silence_does_not_call_the_feed_connected():
+    async def scenario(world):
+        world.rest.gate.clear()
+        link = Link(world, SPOT)
+        link.subscribe()
+        await world.settle()
+        link.silent()
+        world.rest.gate.set()
+        await world.settle()
+        assert world.state() == "silent"
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+# Holes.
+
+
+async def hole(world, link, *beyond):
+    """Trades beyond a hole come, and the hole is waited for in vain."""
+    link.deliver(SPOT, *beyond)
+    world.look()
+    await world.settle()
+    assert world.state() == "connected"
+    world.later(HOLE_PATIENCE_S + 0.1)
+    world.look()
+    await world.settle()
+
+
+def test_a_hole_is_fetched_and_told_with_what_was_missing_only():
+    async def scenario(world):
+        link = await live_link(world, SPOT)
+        world.happen(SPOT, 11, 12, 13, 14, 15)
+        await hole(world, link, 13, 14)
+        assert world.ids() == [11, 12, 13, 14, 15]
+        gap = world.gaps()[0]
+        assert (gap.from_time, gap.to_time, gap.state, gap.trades_recovered) == (at(10), at(13), "repaired", 2)
+        assert world.state() == "connected"
+        assert link.deliver(SPOT, 15, 16)
+        assert world.ids()[-1] == 16
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+def test_a_hole_that_the_venue_has_not_either_is_no_gap():
+    """What the answer has beside it came live, and was not missing."""
+
+    async def scenario(world):
+        link = await live_link(world, SPOT)
+        world.happen(SPOT, 13, 14, 15)
+        await hole(world, link, 13, 14)
+        assert world.ids() == [13, 14, 15]
+        assert world.outcomes() == [("repaired", 0)]  # of the start
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+def test_a_hole_that_cannot_be_fetched_is_lost_and_the_feed_goes_on():
+    async def scenario(world):
+        link = await live_link(world, SPOT)
+        world.rest.failure = RestError("no", None)
+        await hole(world, link, 12)
+        assert world.ids() == [12]
+        assert world.outcomes()[0] == ("lost", 0)
+        assert world.state() == "connected"
+        link.deliver(SPOT, 13)
+        assert world.ids() == [12, 13]
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+def test_a_lost_hole_stays_lost_when_one_in_the_same_millisecond_is_repaired(monkeypatch):
+    monkeypatch.setattr("test_feeds.at", lambda number: T)
+
+    async def scenario(world):
+        link = await live_link(world, SPOT)
+        world.rest.failure = RestError("no", None)
+        await hole(world, link, 12)
+        world.rest.failure = None
+        world.happen(SPOT, 12, 13, 14)
+        await hole(world, link, 14)
+        assert world.ids() == [12, 13, 14]
+        assert [gap.state for gap in world.gaps() if gap.reason != "the worker has been started"] == [
+            "lost",
+            "repaired",
+        ]
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+def test_a_hole_that_fills_just_before_its_repair_is_none():
+    async def scenario(world):
+        link = await live_link(world, SPOT)
+        link.deliver(SPOT, 12)
+        world.later(HOLE_PATIENCE_S + 0.1)
+        asked = len(world.rest.asked)
+        world.look()
+        link.deliver(SPOT, 11)
+        await world.settle()
+        assert world.ids() == [11, 12]
+        assert len(world.rest.asked) == asked
+        assert [gap.state for gap in world.gaps()] == ["repaired"]
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+def test_a_connection_that_ends_with_a_hole_has_a_gap_that_covers_the_hole():
+    async def scenario(world):
+        link = await live_link(world, SPOT)
+        link.deliver(SPOT, 11)
+        world.later()
+        link.deliver(SPOT, 13)
+        link.close()
+        await world.settle()
+        gap = world.gaps()[-1]
+        assert (gap.state, gap.from_time) == ("open", at(11))
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+def test_a_trade_from_before_the_last_one_does_not_end_a_repair():
+    """Id 9 had been given up, and comes at last."""
+
+    async def scenario(world):
+        world.happen(SPOT, 11, 12)
+        link = Link(world, SPOT)
+        link.deliver(SPOT, 9, 12)
+        link.subscribe()
+        await world.settle()
+        assert world.ids() == [11, 12, 9]
+        assert world.outcomes() == [("repaired", 1)]
+
+    play(scenario, {SPOT: trades(SPOT, 8, 10)})
+
+
+# REST.
+
+
+@pytest.mark.parametrize("market", [SPOT, SHARED])
+def test_a_trade_that_comes_live_while_rest_lags_is_waited_for_by_the_repair(market):
+    """When the repair began nothing had come, so it did not know up to where it must reach."""
+
+    async def scenario(world):
+        world.happen(market, 11, 12)
+        world.rest.lag = 1
+        link = Link(world, market)
+
+        def come_live():
+            if world.rest.lag:
+                world.happen(market, 13)
+                link.deliver(market, 13)
+                world.rest.lag = 0
+
+        world.rest.on_answer = come_live
+        link.subscribe()
+        await world.settle()
+        assert world.ids(market) == [11, 12, 13]
+        assert world.outcomes(market) == [("repaired", 2)]
+
+    play(scenario, {market: trades(market, 10)})
+
+
+def test_a_repair_asks_again_when_rest_has_had_time_to_know(monkeypatch):
+    monkeypatch.setattr(mender, "SETTLE_S", 0.05)
+
+    async def scenario(world):
+        loop = asyncio.get_running_loop()
+        world.feeds._mender._monotonic_s = loop.time
+        world.happen(SHARED, 11)
+        world.rest.lag = 1
+        link = Link(world, SHARED)
+        link.subscribe()
+        await world.settle()
+        world.rest.lag = 0
+        async with asyncio.timeout(5):
+            while world.ids(SHARED) != [11]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await world.settle()
+        assert world.outcomes(SHARED) == [("repaired", 1)]
+
+    play(scenario, {SHARED: trades(SHARED, 10)})
+
+
+def test_a_venue_whose_rest_fails_costs_the_gap_and_not_the_feed():
+    async def scenario(world):
+        world.rest.failure = RestError("HTTP 404", None)
+        link = Link(world, SPOT)
+        link.deliver(SPOT, 15)
+        link.subscribe()
+        await world.settle()
+        assert world.ids() == [15]
+        (gap,) = world.gaps()
+        assert (gap.state, gap.reason, gap.to_time) == ("lost", "HTTP 404", at(1001))
+        assert world.state() == "connected"
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+def test_what_a_repair_fails_of_by_a_mistake_of_ours_ends_the_worker():
+    async def scenario(world):
+        world.rest.failure = ZeroDivisionError()
+        Link(world, SPOT).subscribe()
+        await world.settle()
+        with pytest.raises(ZeroDivisionError):
+            world.look()
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+# Too much.
+
+
+@pytest.mark.parametrize("market", [SPOT, SHARED])
+def test_too_much_behind_a_long_repair_is_let_go_and_fetched_while_the_others_go_on(market):
+    other = SHARED if market == SPOT else SPOT
+
+    async def scenario(world):
+        link = Link(world, market, other)
+        link.subscribe(other)
+        await world.settle()
+        world.rest.gate.clear()
+        link.subscribe(market)
+        await world.settle()
+        for number in range(11, 111):
+            world.happen(market, number)
+            link.deliver(market, number)
+            world.look()
+            assert world.feeds.held <= 20
+        link.deliver(other, 11)
+        assert world.ids(other) == [11]
+        world.rest.gate.set()
+        await world.settle()
+        assert world.ids(market) == list(range(11, 111))
+        assert link.dropped is None
+        assert [gap.state for gap in world.gaps(market)] == ["repaired"]
+
+    play(scenario, {market: trades(market, 10), other: trades(other, 10)}, buffer=20)
+
+
+def test_too_much_behind_the_repair_of_a_hole_is_let_go_and_fetched():
+    async def scenario(world):
+        link = await live_link(world, SPOT)
+        world.rest.gate.clear()
+        world.happen(SPOT, *range(11, 61))
+        await hole(world, link, 12)
+        for number in range(13, 61):
+            link.deliver(SPOT, number)
+            world.look()
+            assert world.feeds.held <= 20
+        world.rest.gate.set()
+        await world.settle()
+        assert world.ids() == list(range(11, 61))
+        assert link.dropped is None
+
+    play(scenario, {SPOT: trades(SPOT, 10)}, buffer=20)
+
+
+def test_what_is_let_go_after_the_answer_that_fills_a_hole_is_asked_for():
+    async def scenario(world):
+        link = await live_link(world, SPOT)
+        world.happen(SPOT, 11, 12)
+        world.outbox.slow(15)
+        await hole(world, link, 12)
+        assert world.ids() == [11, 12]
+        world.happen(SPOT, *range(13, 26))
+        link.deliver(SPOT, *range(13, 25))
+        world.look()
+        link.deliver(SPOT, 25)
+        world.outbox.back()
+        await world.settle()
+        assert world.ids() == list(range(11, 26))
+
+    play(scenario, {SPOT: trades(SPOT, 10)}, buffer=20)
+
+
+def test_what_was_let_go_and_cannot_be_fetched_is_within_the_gap_that_is_lost():
+    async def scenario(world):
+        world.rest.gate.clear()
+        link = Link(world, SPOT)
+        link.subscribe()
+        await world.settle()
+        world.later(60)
+        link.deliver(SPOT, *range(11, 40))
+        world.look()
+        link.deliver(SPOT, 40)
+        world.rest.failure = RestError("HTTP 404", None)
+        world.rest.gate.set()
+        await world.settle()
+        assert world.ids() == [40]
+        (gap,) = world.gaps()
+        assert (gap.state, gap.to_time) == ("lost", at(1061))
+
+    play(scenario, {SPOT: trades(SPOT, 10)}, buffer=20)
+
+
+def test_what_is_held_after_a_repair_has_failed_is_not_let_go():
+    """Nothing would bring it again. What is too much closes the connections."""
+
+    async def scenario(world):
+        world.topics.gate.clear()  # the gap has to be told first
+        world.rest.failure = RestError("HTTP 404", None)
+        link = Link(world, SPOT)
+        link.subscribe()
+        link.deliver(SPOT, *range(11, 40))
+        for _ in range(40):
+            await asyncio.sleep(0)
+        world.look()
+        assert link.dropped is Reason.BUFFER_FULL
+        world.topics.gate.set()
+        await world.settle()
+        assert world.ids() == list(range(11, 40))
+
+    play(scenario, {SPOT: trades(SPOT, 10)}, buffer=20)
+
+
+def test_when_kafka_is_away_connections_are_closed_and_opened_when_there_is_room():
+    async def scenario(world):
+        link = await live_link(world, SPOT)
+        world.outbox.away = True
+        link.deliver(SPOT, *range(11, 32))
+        world.look()
+        assert link.dropped is Reason.BUFFER_FULL
+        link.close(Reason.BUFFER_FULL)
+        world.happen(SPOT, *range(11, 40))
+        waiting = asyncio.create_task(world.feeds.may_connect())
+        await world.settle()
+        assert not waiting.done()
+        assert world.state() == "down"
+        world.outbox.back()
+        await waiting
+        await live_link(world, SPOT)
+        assert world.ids() == list(range(11, 40))
+
+    play(scenario, {SPOT: trades(SPOT, 10)}, buffer=20)
+
+
+def test_a_repair_waits_while_kafka_is_away_and_does_not_fill_the_memory():
+    async def scenario(world):
+        world.happen(SPOT, *range(11, 31))
+        world.outbox.away = True
+        Link(world, SPOT).subscribe()
+        await world.settle()
+        assert world.state() == "repairing"
+        assert world.feeds.live == 0
+        world.outbox.back()
+        await world.settle()
+        assert world.state() == "connected"
+
+    play(scenario, {SPOT: trades(SPOT, 10)}, buffer=20)
+
+
+def test_garbage_goes_to_the_dead_letters_and_trades_of_others_nowhere():
+    async def scenario(world):
+        link = await live_link(world, SPOT)
+        assert link.say("garbage in")
+        assert not link.say("ack")
+        assert link.deliver(OTHER, 5)
+        assert [letter.value for letter in world.outbox.dead] == [b"garbage in"]
+        assert world.outbox.published == []
+        assert world.feeds.held == 0
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+# Stopping.
+
+
+def test_a_stop_in_the_midst_of_repairs_ends_them_and_leaves_the_gaps_open():
+    async def scenario(world):
+        world.rest.gate.clear()
+        link = Link(world, SPOT, SHARED)
+        link.subscribe()
+        link.deliver(SPOT, 12)
+        await world.settle()
+        link.close(Reason.STOPPED)
+        await world.feeds.stop("the worker has been stopped")
+        await world.settle()
+        assert world.ids() == []
+        assert (world.state(SPOT), world.state(SHARED)) == ("down", "down")
+        assert world.topics.statuses[SPOT].reason == "the worker has been stopped"
+        assert {gap.state for gap in world.gaps(SPOT) + world.gaps(SHARED)} == {"open"}
+        assert len(asyncio.all_tasks()) == 1
+
+    play(scenario, {SPOT: trades(SPOT, 10), SHARED: trades(SHARED, 10)})
+
+
+def test_a_stop_before_a_repair_has_begun_ends_it():
+    async def scenario(world):
+        Link(world, SPOT).subscribe()
+        await world.feeds.stop("the worker has been stopped")
+        await world.settle()
+        assert world.rest.asked == []
+        assert world.state() == "down"
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+# All of it at once.
+
+
+class History:
+    """A venue that trades, connections that come and go, a worker that restarts: drawn by Hypothesis."""
+
+    def __init__(self, data, *, fails):
+        self.data = data
+        self.fails = fails
+        TIMES.clear()
+        self.next = {SPOT: 11, SHARED: 11}
+        self.tails = {market: trades(market, 10) for market in self.next}
+        self.topics = Topics()
+        self.links: list[Link] = []
+        self.world = None
+
+    def start(self):
+        known = {
+            market: Known(
+                self.topics.statuses.get(market),
+                tuple(gap for (of, _), gap in self.topics.gaps.items() if of == market and gap.state == "open"),
+            )
+            for market in self.tails
+        }
+        happened = self.world.rest.happened if self.world else None
+        now_us = self.world.now_us if self.world else None
+        self.world = World({market: list(tail[-200:]) for market, tail in self.tails.items()}, known, buffer=12)
+        self.world.topics.statuses, self.world.topics.gaps = self.topics.statuses, self.topics.gaps
+        if happened is not None:
+            self.world.rest.happened, self.world.now_us = happened, now_us
+
+    def collect(self):
+        for market, tail in self.tails.items():
+            tail += [trade for trade in self.world.outbox.published if trade.symbol == f"toy:{market}"]
+        self.world.outbox.published = []
+
+    def subscribed(self, market):
+        return [link for link in self.links if market in link.subscribed]
+
+    def connect(self):
+        link = Link(self.world, SPOT, SHARED)
+        link.subscribed = set()
+        self.links.append(link)
+
+    def acknowledge(self):
+        for link in self.links:
+            for market in link.markets:
+                if market not in link.subscribed and self.data.draw(st.booleans(), label=f"ack {market}"):
+                    link.subscribed.add(market)
+                    link.subscribe(market)
+
+    def happen(self):
+        market = self.data.draw(st.sampled_from([SPOT, SHARED]))
+        count = self.data.draw(st.integers(1, 6))
+        step = 1 if market == SPOT else self.data.draw(st.integers(1, 3))
+        numbers = [self.next[market] + step * place for place in range(count)]
+        self.next[market] = numbers[-1] + 1
+        self.world.later(0.1)
+        TIMES.update({(market, number): self.world.now_us for number in numbers})
+        self.world.happen(market, *numbers)
+        skipped = set()
+        if market == SPOT and self.data.draw(st.integers(0, 3)) == 0:
+            skipped = {self.data.draw(st.sampled_from(numbers), label="skipped")}
+        for link in self.subscribed(market):
+            order = self.data.draw(st.permutations(numbers)) if market == SPOT else numbers
+            for number in order:
+                if number not in skipped:
+                    link.deliver(market, number)
+
+    def end(self):
+        if not self.links:
+            return
+        link = self.data.draw(st.sampled_from(self.links))
+        self.links.remove(link)
+        whole = {SPOT, SHARED}
+        link.close(replaced=any(other.subscribed == whole for other in self.links))
+
+    def look(self):
+        self.world.later(0.6)
+        self.world.look()
+        for link in [link for link in self.links if link.dropped]:
+            self.links.remove(link)
+            link.close(Reason.BUFFER_FULL)
+
+    def block(self):
+        gate = self.world.rest.gate
+        gate.clear() if gate.is_set() else gate.set()
+
+    def fail(self):
+        self.world.rest.failure = None if self.world.rest.failure else RestError("HTTP 404", None)
+
+    async def restart(self):
+        if self.data.draw(st.booleans(), label="killed"):
+            lost = self.data.draw(st.integers(0, 4), label="trades that Kafka never had")
+            del self.world.outbox.published[len(self.world.outbox.published) - lost :]
+            for state in self.world.feeds._states.values():
+                self.world.feeds._mender.stop(state)
+        else:
+            for link in list(self.links):
+                link.close(Reason.STOPPED)
+            await self.world.feeds.stop("the worker has been stopped")
+            await self.world.reporter.flush()
+        self.links = []
+        self.collect()
+        self.start()
+
+    def is_told_lost(self, market, traded_at):
+        return any(
+            gap.from_time <= traded_at < max(gap.to_time, gap.from_time + 1)
+            for (of, _), gap in self.topics.gaps.items()
+            if of == market and gap.state == "lost"
+        )
+
+    async def run(self):
+        self.start()
+        for _ in range(self.data.draw(st.integers(5, 30), label="steps")):
+            kinds = [
+                "connect",
+                "acknowledge",
+                "happen",
+                "happen",
+                "happen",
+                "end",
+                "look",
+                "block",
+                "settle",
+                "restart",
+            ]
+            kinds += ["fail"] * self.fails
+            kind = self.data.draw(st.sampled_from(kinds))
+            if kind == "settle":
+                await self.world.settle()
+            elif kind == "restart":
+                await self.restart()
+            elif kind != "connect" or len(self.links) < 2:
+                getattr(self, kind)()
+            if self.data.draw(st.booleans(), label="go on a little"):
+                await asyncio.sleep(0)
+        self.world.rest.gate.set()
+        if not self.links:
+            self.connect()
+        for link in self.links:
+            for market in {SPOT, SHARED} - link.subscribed:
+                link.subscribed.add(market)
+                link.subscribe(market)
+        self.world.rest.failure = None
+        for market, number in self.next.items():  # a hole is seen when another trade comes
+            self.world.later(0.1)
+            TIMES[market, number] = self.world.now_us
+            self.world.happen(market, number)
+            for link in self.links:
+                link.deliver(market, number)
+        for _ in range(10):
+            await self.world.settle()
+            self.look()
+            if not self.links:  # closed, because too much was held
+                await self.world.feeds.may_connect()
+                self.connect()
+                self.links[0].subscribed = {SPOT, SHARED}
+                self.links[0].subscribe()
+        await self.world.settle()
+        self.collect()
+        for market, tail in self.tails.items():
+            published = [trade.sequence for trade in tail]
+            happened = [10, *self.world.rest.happened[market][1:]]
+            missing = [number for number in happened if number not in set(published)]
+            assert published == [number for number in happened if number not in missing]
+            assert self.fails or not missing
+            for number in missing:
+                assert self.is_told_lost(market, TIMES[market, number]), number
+            assert self.world.state(market) == "connected"
+        assert {gap.state for gap in self.topics.gaps.values()} <= {"repaired", "lost" if self.fails else "repaired"}
+        await self.world.feeds.stop("the test ends")
+
+
+@given(data=st.data())
+def test_whatever_happens_each_trade_is_published_once_in_order_and_no_gap_stays_open(data):
+    asyncio.run(History(data, fails=False).run())
+
+
+@given(data=st.data())
+def test_what_rest_does_not_give_lies_in_a_gap_that_is_lost(data):
+    asyncio.run(History(data, fails=True).run())
+
+
+# The outbox.
+
+
+class Publisher:
+    """Notes what it is given, in order; waits while `gate` is closed."""
+
+    def __init__(self):
+        self.got = []
+        self.held = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failure = None
+
+    async def publish(self, trades, *, live):
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.got += [(trade.sequence, live) for trade in trades]
+
+    async def reject(self, rejected, source):
+        await self.gate.wait()
+        self.got += [letter.value for letter in rejected]
+
+    async def send_batches(self):
+        self.got.append("sent")
+
+
+@asynccontextmanager
+async def running(outbox):
+    task = asyncio.create_task(outbox.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+def test_the_outbox_keeps_the_order_of_trades_and_dead_letters():
+    async def main():
+        publisher = Publisher()
+        outbox = Outbox(publisher)
+        async with running(outbox):
+            outbox.put(trades(SPOT, 1, 2), live=True)
+            outbox.reject([Rejected(b"bad", "no")], "feed:toy/1/2")
+            outbox.put(trades(SPOT, 3), live=False)
+            assert outbox.held == 4
+            await until(lambda: "sent" in publisher.got)
+        assert publisher.got == [(1, True), (2, True), b"bad", (3, False), "sent"]
+        assert outbox.held == 0
+
+    asyncio.run(main())
+
+
+def test_a_dead_letter_counts_by_its_size():
+    async def main():
+        publisher = Publisher()
+        publisher.gate.clear()
+        outbox = Outbox(publisher)
+        async with running(outbox):
+            for _ in range(10):
+                outbox.reject([Rejected(b"x" * 4 * LETTER_BYTES, "no")], "feed:toy/1/2")
+            await asyncio.sleep(0.02)
+            assert outbox.held == 50
+            publisher.gate.set()
+            await until(lambda: outbox.held == 0)
+
+    asyncio.run(main())
+
+
+def test_an_outbox_that_is_stopped_while_kafka_is_away_hands_over_the_rest_in_order():
+    async def main():
+        publisher = Publisher()
+        publisher.gate.clear()
+        outbox = Outbox(publisher)
+        async with running(outbox):
+            outbox.put(trades(SPOT, 1), live=True)
+            await asyncio.sleep(0.02)
+            outbox.put(trades(SPOT, 2), live=True)
+        publisher.gate.set()
+        await outbox.empty()
+        assert publisher.got == [(1, True), "sent", (2, True), "sent"]
+
+    asyncio.run(main())
+
+
+def test_what_the_publisher_fails_of_ends_the_outbox():
+    async def main():
+        publisher = Publisher()
+        publisher.failure = ZeroDivisionError()
+        outbox = Outbox(publisher)
+        async with running(outbox) as task:
+            outbox.put(trades(SPOT, 1), live=True)
+            with pytest.raises(ZeroDivisionError):
+                await task
+
+    asyncio.run(main())
+
+
+def test_room_is_waited_for():
+    async def main():
+        publisher = Publisher()
+        publisher.gate.clear()
+        outbox = Outbox(publisher)
+        async with running(outbox):
+            outbox.put(trades(SPOT, 1, 2, 3), live=True)
+            waiting = asyncio.create_task(outbox.room(2))
+            await asyncio.sleep(0.02)
+            assert not waiting.done()
+            publisher.gate.set()
+            await asyncio.wait_for(waiting, 10)
+
+    asyncio.run(main())
