@@ -15,7 +15,8 @@ from ashi.contracts.topics import CANDLES, TRADES, TRADES_DEAD, TRADES_LATE, cha
 from ashi.contracts.trade import MAX_AHEAD_US, Trade
 from ashi.runtime.kafka.dead_letters import Headers, dead_letter, message_headers
 from ashi.runtime.logs import get_logger
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics import aggregate as metrics
+from ashi.runtime.metrics.common import dead_letters
 from ashi.runtime.settings.parsers import format_duration
 from ashi_aggregate.chunk import Chunk, ChunkDecoder, LogRecord, Rejected
 from ashi_aggregate.core.codec import Marker, encode
@@ -248,7 +249,7 @@ class Pipeline:
             _log.warning("records are no trades, sent to trades.dead", count=len(rejected), first=first)
         for record, reason, kind in rejected:
             await self._send_letter(TRADES_DEAD, chunk, record, reason)
-            metrics.dead_letters.labels("aggregate", kind).inc()
+            dead_letters.labels("aggregate", kind).inc()
 
     async def _send_letter(self, topic: str, chunk: Chunk, record: LogRecord, reason: str) -> None:
         source = _source(chunk, record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
@@ -69,3 +70,9 @@ def parse_timeframes(text: str) -> tuple[Timeframe, ...]:
                 "trades are folded once per finest window and those folds are merged"
             )
     return tuple(timeframes)
+
+
+def format_time(time_us: int, *, with_seconds: bool = True) -> str:
+    """`2024-08-09 00:01:00` in UTC, of a time in µs since the epoch."""
+    time = datetime.fromtimestamp(time_us // 1_000_000, UTC)
+    return time.strftime("%Y-%m-%d %H:%M:%S" if with_seconds else "%Y-%m-%d %H:%M")

@@ -11,7 +11,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from ashi.contracts.errors import UsageError
-from ashi.runtime.metrics.catalogue import REGISTRY
+from ashi.runtime.metrics.declare import REGISTRY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

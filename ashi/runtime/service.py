@@ -9,7 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError
 from ashi.runtime.health import Health, serve
@@ -20,11 +20,19 @@ from ashi.runtime.settings.environment import Settings, unknown_variables
 if TYPE_CHECKING:
     from types import FrameType
 
+BEAT_S: Final = 0.1
+"""How often a process that waits says that it is alive, seconds."""
 SHUTDOWN_BOUND_S: Final = 20.0
 """How long the work in hand may take to end; Kubernetes kills after 30 s by default."""
 EXIT_HUNG: Final = 70
 
 _log = get_logger(__name__)
+
+_T = TypeVar("_T")
+
+
+class StoppedError(Exception):
+    """The process was told to stop while it waited for something. Nothing is lost: the next start begins there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,34 @@ class Service:
     settings: Settings
     health: Health = field(default_factory=Health)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, or until the process is told to stop."""
+        self.health.beat()
+        try:
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
+        except TimeoutError:
+            return
+
+    async def unless_stopped(self, work: Awaitable[_T]) -> _T:
+        """The result of `work`, which may take long (joining a group waits for its members); alive meanwhile.
+
+        Raises StoppedError, and cancels the work, when the process is told to stop before.
+        """
+        working = asyncio.ensure_future(work)
+        stopping = asyncio.create_task(self.stopping.wait())
+        try:
+            while not working.done():
+                if stopping.done():
+                    raise StoppedError
+                await asyncio.wait({working, stopping}, timeout=BEAT_S, return_when=asyncio.FIRST_COMPLETED)
+                self.health.beat()
+            return await working
+        finally:
+            for task in (working, stopping):
+                task.cancel()
+            await asyncio.gather(working, stopping, return_exceptions=True)
 
 
 Main = Callable[[Service], Awaitable[None]]

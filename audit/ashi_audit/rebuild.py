@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.candle import CANDLE_SCHEMA, decode_candle, encode_candle
 from ashi.contracts.errors import ContractError, UsageError
-from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.timeframe import Timeframe, format_time
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
 from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import message_headers
@@ -34,7 +34,6 @@ from ashi_audit.report import (
 )
 from ashi_audit.request import check_asked
 from ashi_audit.sources.topic import MARGIN_US, count, open_source
-from ashi_cli.show import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence

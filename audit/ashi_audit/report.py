@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.decimals import format_decimal
-from ashi.contracts.timeframe import Timeframe
-from ashi_cli.show import format_time
+from ashi.contracts.timeframe import Timeframe, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import ContractError, UsageError, VenueError
 from ashi.contracts.timeframe import Timeframe
+from ashi.runtime.retry import Backoff
 from ashi.runtime.settings.parsers import format_duration
 from ashi_audit.kline_check import open_check
 from ashi_audit.report import Report
 from ashi_audit.request import check_asked, not_compared
-from ashi_ingest.errors import Backoff
 from ashi_ingest.rest.client import Rest, RestError
 from ashi_ingest.venues.klines import KLINE_VENUES, Kline, has_klines, kline_pages, read_binance_row, read_klines
 from ashi_ingest.venues.registry import LIVE_VENUES

@@ -6,12 +6,11 @@ A mark says that trades may be missing from a candle: the state of the feed gap 
 from __future__ import annotations
 
 import csv
-from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Final
 
 from ashi.contracts.candle import Candle, candle_fields
 from ashi.contracts.decimals import format_decimal
-from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT
+from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -77,12 +76,6 @@ def _row(candle: Candle) -> tuple[str, ...]:
     prices = (candle.open, candle.high, candle.low, candle.close, candle.volume)
     time = format_time(candle.open_time, with_seconds=bool(candle.open_time % MICROSECONDS_PER_UNIT["m"]))
     return (time, *(format_decimal(value) for value in prices), f"{candle.trade_count:,}")
-
-
-def format_time(time_us: int, *, with_seconds: bool = True) -> str:
-    """`2024-08-09 00:01:00` in UTC, of a time in µs since the epoch."""
-    time = datetime.fromtimestamp(time_us // 1_000_000, UTC)
-    return time.strftime("%Y-%m-%d %H:%M:%S" if with_seconds else "%Y-%m-%d %H:%M")
 
 
 def write_csv_header(file: IO[str]) -> None:

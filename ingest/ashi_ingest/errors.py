@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -26,8 +25,6 @@ from websockets.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-BACKOFF_BASE_S: Final = 0.5
-BACKOFF_CAP_S: Final = 30.0
 LIMITED_S: Final = 10.0
 """How long to stay away after `too many requests` when the venue does not say how long."""
 MAX_RETRY_AFTER_S: Final = 86_400.0
@@ -157,44 +154,6 @@ def read_retry_after(value: str | None, now_s: Callable[[], float] = time.time) 
         except (ValueError, OverflowError):
             return None
     return min(max(after_s, 0.0), MAX_RETRY_AFTER_S)
-
-
-class Backoff:
-    """Capped exponential backoff with full jitter: each wait is drawn evenly between 0 and a ceiling that doubles.
-
-    Full jitter spreads the reconnections of all who lost the same server at the same moment; see "Exponential Backoff
-    And Jitter" in the AWS architecture blog, 2015.
-    """
-
-    def __init__(
-        self,
-        base_s: float = BACKOFF_BASE_S,
-        cap_s: float = BACKOFF_CAP_S,
-        *,
-        uniform: Callable[[float, float], float] = random.uniform,
-    ) -> None:
-        self._base_s = base_s
-        self._cap_s = cap_s
-        self._uniform = uniform
-        self._ceiling_s = 0.0
-
-    def next_s(self) -> float:
-        """How long to wait now, seconds."""
-        self._ceiling_s = min(self._ceiling_s * 2 or self._base_s, self._cap_s)
-        return self._uniform(0.0, self._ceiling_s)
-
-    def reset(self) -> None:
-        """Begin anew: what was tried has succeeded."""
-        self._ceiling_s = 0.0
-
-    def lived(self, seconds: float) -> None:
-        """Begin anew if a connection has lived longer than could be waited for it, so 0.5 to 30 s by default.
-
-        So one that broke after a minute is soon replaced, and one that always breaks after its first frame is tried
-        ever more seldom, up to twice in `cap_s` on average.
-        """
-        if seconds > self._ceiling_s:
-            self.reset()
 
 
 class Pace:

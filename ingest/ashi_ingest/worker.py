@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from ashi.contracts.errors import BrokerError, ContractError, UsageError, VenueError
 from ashi.contracts.symbol import make_symbol
 from ashi.runtime.logs import get_logger
+from ashi.runtime.retry import Backoff
 from ashi.runtime.service import run_service
-from ashi_ingest.errors import Backoff, Pace
+from ashi_ingest.errors import Pace
 from ashi_ingest.feed.resume import read_tails
 from ashi_ingest.feed.status import FeedReporter, read_feed
 from ashi_ingest.feed.supervisor import Feeds

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from ashi.contracts.candle import decode_candle
 from ashi.contracts.feed import decode_feed_gap
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics import sink as metrics
 from ashi_sinks.protocol import newest, newest_gaps
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ashi.contracts.topics import CANDLES
 from ashi.runtime.kafka.dead_letters import DeadLetter, dead_letter
 from ashi.runtime.kafka.offsets import committed_offsets
 from ashi.runtime.logs import get_logger
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics.common import dead_letters
 from ashi.runtime.service import run_service
 from ashi_sinks.consumer import KafkaLog
 from ashi_sinks.registry import make_contents, store_name
@@ -261,6 +261,6 @@ class SinkWorker:
     def _letter(self, record: Record, kind: str, reason: str) -> DeadLetter:
         dead = self._contents.dead
         source = f"{record.topic}/{record.partition}/{record.offset}"
-        metrics.dead_letters.labels("sink", kind).inc()
+        dead_letters.labels("sink", kind).inc()
         _log.warning(f"message cannot be stored, sent to {dead}", source=source, reason=reason)
         return dead_letter(dead, key=record.key, value=record.value or b"", reason=reason, source=source)

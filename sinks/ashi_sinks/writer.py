@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from ashi.runtime.logs import get_logger
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics import sink as metrics
 from ashi_sinks.protocol import RefusedError, RetryableError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from simulated_log import Broker, Crash, Worker
 
 from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate.core.window_state import WindowRules
 from oracle import candles_of, closed, stored, timely
 from strategies import START

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ashi.contracts import Candle, Timeframe, Trade
+from ashi.contracts.timeframe import format_time
 from ashi.contracts.trade import MAX_AHEAD_US
 from ashi.runtime.settings import Settings
 from ashi_aggregate.core.candles import candle_of
@@ -25,7 +26,6 @@ from ashi_aggregate.epoch import Epoch
 from ashi_audit.rebuilt_series import Rebuild
 from ashi_audit.recount import Recount, Stretch
 from ashi_audit.series_check import SeriesCheck
-from ashi_cli.show import format_time
 from oracle import candles_of, closed, stored, timely, unique
 from strategies import START, cuts, trades
 

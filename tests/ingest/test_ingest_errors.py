@@ -25,7 +25,8 @@ from websockets.exceptions import (
 from websockets.frames import Close
 from websockets.http11 import Response
 
-from ashi_ingest.errors import LIMITED_S, MAX_RETRY_AFTER_S, Backoff, Pace, Reason, judge, read_retry_after
+from ashi.runtime.retry import Backoff
+from ashi_ingest.errors import LIMITED_S, MAX_RETRY_AFTER_S, Pace, Reason, judge, read_retry_after
 
 
 class Time:

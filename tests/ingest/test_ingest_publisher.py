@@ -22,7 +22,7 @@ from ashi.contracts.topics import TopicSpec, topic_specs
 from ashi.contracts.trade import Trade, decode_trade
 from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of, partitions_of_topics, read_topic
 from ashi.runtime.kafka.topics import create_topics
-from ashi.runtime.metrics.catalogue import REGISTRY
+from ashi.runtime.metrics.declare import REGISTRY
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_ingest.publish import publisher as module

@@ -11,9 +11,9 @@ import pytest
 from ashi.contracts.errors import BrokerError, VenueError
 from ashi.contracts.feed import decode_feed_gap, decode_feed_status
 from ashi.runtime.health import Health
+from ashi.runtime.retry import Backoff
 from ashi.runtime.settings import Settings
 from ashi_ingest import worker as live
-from ashi_ingest.errors import Backoff
 from ashi_ingest.feed.status import Known
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.shard import Shard, shard_of

@@ -8,7 +8,7 @@ from aiohttp import web
 from toy_venue import ToyVenue, serving
 
 from ashi.contracts.errors import BrokerError, ContractError
-from ashi_ingest.errors import Backoff
+from ashi.runtime.retry import Backoff
 from ashi_ingest.feed import repair_plan as repair_module
 from ashi_ingest.feed.repair_plan import run_repair
 from ashi_ingest.rest.client import Rest

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from toy_venue import ToyVenue, serving
 
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.settings.catalogue import Secret
 from ashi_ingest.rest import client as rest_module
 from ashi_ingest.rest.client import Rest, RestError

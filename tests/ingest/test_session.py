@@ -10,8 +10,9 @@ from aiohttp import web
 from toy_venue import Handler, Server, ToyVenue, session, soon, until
 
 from ashi.contracts.errors import VenueError
-from ashi.runtime.metrics import catalogue as metrics
-from ashi_ingest.errors import Backoff, Reason
+from ashi.runtime.metrics import ingest as metrics
+from ashi.runtime.retry import Backoff
+from ashi_ingest.errors import Reason
 from ashi_ingest.websocket import connection
 from ashi_ingest.websocket import session as session_module
 

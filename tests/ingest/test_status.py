@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, encode_feed
 from ashi.contracts.trade import Trade
 from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.metrics.catalogue import REGISTRY
+from ashi.runtime.metrics.declare import REGISTRY
 from ashi_ingest.feed.status import FeedReporter, Known, read_feed
 from ashi_ingest.publish.publisher import open_publisher
 

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 from aiohttp import WSMsgType, web
 
-from ashi_ingest.errors import Backoff, Pace
+from ashi.runtime.retry import Backoff
+from ashi_ingest.errors import Pace
 from ashi_ingest.venues.base import Acknowledged, Closing, Limits, Refused, Subscription
 from ashi_ingest.websocket.session import run_session
 

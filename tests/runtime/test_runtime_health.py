@@ -10,7 +10,7 @@ import pytest
 
 from ashi.contracts.errors import UsageError
 from ashi.runtime.health import Health, serve
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics import aggregate as metrics
 
 if TYPE_CHECKING:
     from ashi.runtime.settings import Settings

@@ -1,37 +1,69 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from prometheus_client import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics import aggregate, common, ingest, sink
+from ashi.runtime.metrics.declare import CATALOGUE, REGISTRY
+from ashi.runtime.metrics.document import metrics_document
 
 ROOT = Path(__file__).parents[2]
 ALLOWED_LABELS = {"venue", "outcome", "state", "stage", "reason", "partition", "timeframe", "kind", "sink"}
 
 
 def test_the_document_of_the_metrics_is_up_to_date() -> None:
-    assert (ROOT / "docs/metrics.md").read_text(encoding="utf-8") == metrics.metrics_document(), (
-        "run: python -m ashi.runtime.metrics.catalogue > docs/metrics.md"
+    assert (ROOT / "docs/metrics.md").read_text(encoding="utf-8") == metrics_document(), (
+        "run: python -m ashi.runtime.metrics > docs/metrics.md"
     )
 
 
-def test_every_metric_of_the_module_is_in_the_catalogue_under_its_own_name() -> None:
-    attributes = {name for name, value in inspect.getmembers(metrics) if isinstance(value, MetricWrapperBase)}
-    catalogued = {entry.name.removeprefix("ashi_").removesuffix("_total") for entry in metrics.CATALOGUE}
+STAGES = {"all": common, "ingest": ingest, "aggregate": aggregate, "sink": sink}
+
+
+def test_every_metric_of_a_module_is_in_the_catalogue_under_its_own_name_and_stage() -> None:
+    attributes = {
+        (stage, name)
+        for stage, module in STAGES.items()
+        for name, value in inspect.getmembers(module)
+        if isinstance(value, MetricWrapperBase)
+    }
+    catalogued = {(entry.stage, entry.name.removeprefix("ashi_").removesuffix("_total")) for entry in CATALOGUE}
     assert attributes == catalogued
 
 
+@pytest.mark.parametrize(
+    ("stage", "module"),
+    [
+        ("ingest", "ashi_ingest.worker"),
+        ("aggregate", "ashi_aggregate.worker"),
+        ("sink", "ashi_sinks.worker"),
+    ],
+)
+def test_a_process_serves_the_metrics_of_its_own_stage_and_of_no_other(stage: str, module: str) -> None:
+    program = (
+        f"import {module}; from prometheus_client import generate_latest; "
+        "from ashi.runtime.metrics.declare import REGISTRY; print(generate_latest(REGISTRY).decode())"
+    )
+    served = subprocess.run([sys.executable, "-P", "-c", program], check=True, capture_output=True, text=True).stdout
+    names = {line.split()[2] for line in served.splitlines() if line.startswith("# TYPE ashi_")}
+    named = {entry.name for entry in CATALOGUE if entry.stage in {stage, "all"}}
+    assert {name for name in names if not name.endswith("_created")} == named
+
+
 def test_the_registry_serves_the_names_of_the_catalogue() -> None:
-    text = generate_latest(metrics.REGISTRY).decode()
-    for entry in metrics.CATALOGUE:
+    text = generate_latest(REGISTRY).decode()
+    for entry in CATALOGUE:
         assert f"# TYPE {entry.name} {entry.kind}\n" in text
 
 
 def test_names_and_labels_keep_the_rules() -> None:
-    for entry in metrics.CATALOGUE:
+    for entry in CATALOGUE:
         assert entry.name.startswith("ashi_")
         assert entry.name.endswith("_total") == (entry.kind == "counter")
         assert set(entry.labels) <= ALLOWED_LABELS
@@ -39,6 +71,6 @@ def test_names_and_labels_keep_the_rules() -> None:
 
 
 def test_the_process_itself_is_measured() -> None:
-    text = generate_latest(metrics.REGISTRY).decode()
+    text = generate_latest(REGISTRY).decode()
     assert "process_resident_memory_bytes" in text
     assert "python_info" in text

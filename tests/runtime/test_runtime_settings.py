@@ -8,7 +8,8 @@ import pytest
 from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import parse_timeframes
 from ashi.runtime.settings.catalogue import CATALOGUE, Secret
-from ashi.runtime.settings.environment import Settings, SettingsError, settings_document, unknown_variables
+from ashi.runtime.settings.document import settings_document
+from ashi.runtime.settings.environment import Settings, SettingsError, unknown_variables
 
 ROOT = Path(__file__).parents[2]
 SASL = {
@@ -32,7 +33,7 @@ def test_every_field_of_the_settings_is_in_the_catalogue_and_the_other_way_round
 
 def test_the_document_of_the_settings_is_up_to_date() -> None:
     assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == settings_document(), (
-        "run: python -m ashi.runtime.settings.environment > docs/settings.md"
+        "run: python -m ashi.runtime.settings > docs/settings.md"
     )
 
 

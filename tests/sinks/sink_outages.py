@@ -24,7 +24,7 @@ from sink_samples import a_candle, a_gap, opened, oracle, stored, stored_gaps, u
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.feed import encode_feed
 from ashi.runtime.health import Health
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics import sink as metrics
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_sinks.protocol import RetryableError

@@ -19,7 +19,7 @@ from ashi.contracts.errors import StateError
 from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import murmur2_partitioner
 from ashi.runtime.logs import get_logger
-from ashi.runtime.metrics.catalogue import chunk_holes
+from ashi.runtime.metrics.aggregate import chunk_holes
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.faust.table import FAUST_LOGGER
 

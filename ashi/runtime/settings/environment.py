@@ -1,14 +1,10 @@
-"""The settings of a process, read from the environment and checked.
-
-`docs/settings.md` is generated: python -m ashi.runtime.settings.environment > docs/settings.md
-"""
+"""The settings of a process, read from the environment and checked."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import re
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -180,27 +176,3 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> list[str]:
         if near:
             warnings.append(f"{variable} is not a setting of Ashi and has no effect: did you mean {near[0]}?")
     return warnings
-
-
-def settings_document() -> str:
-    """The text of `docs/settings.md`."""
-    lines = [
-        "<!-- Generated: python -m ashi.runtime.settings.environment > docs/settings.md -->",
-        "# Settings",
-        "",
-        "All are environment variables; one that is empty counts as not set. Durations are a whole number and a unit:",
-        "`500ms`, `2s`, `15m`, `6h`, `1d`. A secret can also be given in a file: put its path into the variable whose",
-        "name ends in `_FILE`. A value that is wrong stops the process before it does anything, with exit status 2.",
-        "",
-        "| variable | default | meaning |",
-        "|---|---|---|",
-    ]
-    for setting in CATALOGUE:
-        names = f"`{setting.variable}`" + (f", `{setting.variable}_FILE`" if setting.secret else "")
-        default = setting.when_unset if setting.default is None else f"`{setting.default}`"
-        lines.append(f"| {names} | {default} | {setting.text} |")
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(settings_document())

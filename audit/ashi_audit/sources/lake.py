@@ -7,13 +7,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import UsageError
-from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.timeframe import Timeframe, format_time
 from ashi.contracts.trade import MAX_AHEAD_US
 from ashi.runtime.kafka.clients import partition_of
 from ashi_aggregate.core.trade_ids import APART_US, TradeIds
 from ashi_aggregate.core.window_state import edge_of
 from ashi_audit.sources.topic import MARGIN_US, Batch, Part, not_durable, read_letters
-from ashi_cli.show import format_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping

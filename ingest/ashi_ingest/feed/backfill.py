@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ashi.runtime.logs import get_logger
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.feed.repair_plan import run_repair
 from ashi_ingest.feed.sequencer import Mode
 

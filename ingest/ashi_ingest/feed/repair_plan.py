@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import ContractError
 from ashi.runtime.logs import get_logger
-from ashi_ingest.errors import Backoff
+from ashi.runtime.retry import Backoff
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.venues.base import Answer, RepairEnd, Request
 

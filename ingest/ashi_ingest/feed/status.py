@@ -20,7 +20,7 @@ from ashi.contracts.feed import (
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
 from ashi.runtime.kafka.clients import read_topic
 from ashi.runtime.logs import get_logger
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics import ingest as metrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping

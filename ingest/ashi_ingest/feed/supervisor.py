@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.symbol import make_symbol
 from ashi.runtime.logs import get_logger
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.errors import Reason
 from ashi_ingest.feed.backfill import NOTHING_BEFORE, RELIEF, Mender, SymbolState
 from ashi_ingest.feed.sequencer import Mode, SymbolFeed

@@ -20,7 +20,8 @@ from ashi.contracts.trade import TRADE_SCHEMA, Trade, encode_trade
 from ashi.runtime.kafka.clients import explain, lacks_room, make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import dead_letter, message_headers
 from ashi.runtime.kafka.topics import require_topics
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics import ingest as metrics
+from ashi.runtime.metrics.common import dead_letters
 from ashi_ingest.publish.partition_batches import Batch, Lane
 
 if TYPE_CHECKING:
@@ -308,7 +309,7 @@ class Publisher:
 
     def _letter_acknowledged(self) -> None:
         self.dead += 1
-        metrics.dead_letters.labels("ingest", "unreadable").inc()
+        dead_letters.labels("ingest", "unreadable").inc()
 
     def _fail(self, topic: str, error: BaseException | None) -> None:
         if self._failure is None:

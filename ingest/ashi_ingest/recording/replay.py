@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import EXIT_PARTIAL, RecordingError, UsageError
 from ashi.runtime.logs import get_logger
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.service import run_service
 from ashi_ingest.publish.publisher import Publisher, open_publisher
 from ashi_ingest.recording.format import BadLine, Line, preflight, read_recording

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 import aiohttp
 
 from ashi.contracts.errors import VenueError
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.errors import Pace, Reason, judge
 from ashi_ingest.venues.base import Answer
 

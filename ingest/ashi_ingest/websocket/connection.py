@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from websockets.exceptions import ConnectionClosed
 
 from ashi.runtime.logs import get_logger
-from ashi.runtime.metrics import catalogue as metrics
-from ashi_ingest.errors import Backoff, Reason, judge
+from ashi.runtime.metrics import ingest as metrics
+from ashi.runtime.retry import Backoff
+from ashi_ingest.errors import Reason, judge
 from ashi_ingest.venues.base import Acknowledged, Closing, Refused
 
 if TYPE_CHECKING:

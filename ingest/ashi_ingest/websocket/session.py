@@ -19,8 +19,9 @@ from websockets.exceptions import WebSocketException
 
 from ashi.contracts.errors import VenueError
 from ashi.runtime.logs import get_logger
-from ashi.runtime.metrics import catalogue as metrics
-from ashi_ingest.errors import Backoff, Pace, Reason, judge
+from ashi.runtime.metrics import ingest as metrics
+from ashi.runtime.retry import Backoff
+from ashi_ingest.errors import Pace, Reason, judge
 from ashi_ingest.websocket.connection import DRAIN_BOUND_S, Link
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from ashi.contracts.errors import StorageError
 from ashi.contracts.topics import TRADES, TRADES_DEAD
 from ashi.contracts.trade import decode_trade
 from ashi.runtime.kafka.offsets import end_offsets
-from ashi.runtime.metrics import catalogue as metrics
+from ashi.runtime.metrics import sink as metrics
 from ashi_sinks.lake.tables import StoredTrade
 from ashi_sinks.lake.trades import LakeTrades
 from ashi_sinks.streams import Topic

@@ -1,0 +1,25 @@
+"""The metrics of an aggregate worker."""
+
+from __future__ import annotations
+
+from ashi.runtime.metrics.declare import SECONDS, counter, gauge, histogram
+
+trades_aggregated = counter("aggregate", "trades_aggregated", "Trades folded into candles.", "partition")
+candles_emitted = counter(
+    "aggregate", "candles_emitted", "Candles sent to topic candles, by kind: closed or corrected.", "timeframe", "kind"
+)
+trades_late = counter("aggregate", "trades_late", "Trades too late for any candle, sent to trades.late.", "reason")
+records_skipped = counter(
+    "aggregate", "records_skipped", "Records of topic trades that changed no candle, such as repeated ones.", "reason"
+)
+chunk_holes = counter("aggregate", "chunk_holes", "Chunks that began beyond the next offset and were fetched again.")
+rows_written = counter("aggregate", "rows_written", "Rows of state made durable.", "timeframe")
+checkpoint_seconds = histogram(
+    "aggregate", "checkpoint_seconds", "Time that a checkpoint of all partitions of a worker took.", buckets=SECONDS
+)
+checkpoint_timestamp_seconds = gauge(
+    "aggregate", "checkpoint_timestamp_seconds", "Time of the last checkpoint, since the epoch.", "partition"
+)
+position = gauge(
+    "aggregate", "position", "Offset of the last record of topic trades whose effects are durable.", "partition"
+)

@@ -1,0 +1,24 @@
+"""The text of `docs/metrics.md`: every metric of every stage."""
+
+from __future__ import annotations
+
+from ashi.runtime.metrics import aggregate, common, ingest, sink  # noqa: F401  (importing them declares them)
+from ashi.runtime.metrics.declare import CATALOGUE
+
+
+def metrics_document() -> str:
+    """The text of `docs/metrics.md`."""
+    lines = [
+        "<!-- Generated: python -m ashi.runtime.metrics > docs/metrics.md -->",
+        "# Metrics",
+        "",
+        "Every process serves these of its stage, with the usual `process_…` and `python_info`, at `/metrics` of",
+        "`ASHI_METRICS_HOST` and `ASHI_METRICS_PORT`, in Prometheus' text format.",
+        "",
+        "| metric | type | labels | process | meaning |",
+        "|---|---|---|---|---|",
+    ]
+    for entry in CATALOGUE:
+        labels = ", ".join(f"`{label}`" for label in entry.labels) or "none"
+        lines.append(f"| `{entry.name}` | {entry.kind} | {labels} | {entry.stage} | {entry.text} |")
+    return "\n".join(lines) + "\n"

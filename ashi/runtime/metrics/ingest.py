@@ -1,0 +1,51 @@
+"""The metrics of an ingest worker."""
+
+from __future__ import annotations
+
+from ashi.runtime.metrics.declare import SECONDS, counter, gauge, histogram
+
+frames = counter("ingest", "frames", "Frames read, by outcome: trades, skipped or dead.", "venue", "outcome")
+trades_published = counter("ingest", "trades_published", "Trades acknowledged by Kafka in topic trades.", "venue")
+feed_connections = gauge("ingest", "feed_connections", "Websocket connections that are open.", "venue")
+feed_symbols = gauge(
+    "ingest",
+    "feed_symbols",
+    "Symbols by state: connected, silent, repairing or down.",
+    "venue",
+    "state",
+)
+reconnects = counter(
+    "ingest", "reconnects", "Connections that ended, by reason: see docs/venues.md.", "venue", "reason"
+)
+subscriptions = counter(
+    "ingest", "subscriptions", "Subscriptions by outcome: accepted, refused or unanswered.", "venue", "outcome"
+)
+duplicates_removed = counter(
+    "ingest", "duplicates_removed", "Trades that came again and were not published again.", "venue"
+)
+feed_holes = counter(
+    "ingest",
+    "feed_holes",
+    "Stretches without trades by outcome: found, then repaired, absent (the venue has none there either) or lost.",
+    "venue",
+    "outcome",
+)
+trades_recovered = counter("ingest", "trades_recovered", "Trades fetched over REST and published.", "venue")
+rest_requests = counter("ingest", "rest_requests", "REST requests: ok, limited, failed.", "venue", "outcome")
+trades_held = gauge(
+    "ingest", "trades_held", "Trades in memory: waiting for a repair or for Kafka to take them.", "venue"
+)
+trade_delay_seconds = histogram(
+    "ingest",
+    "trade_delay_seconds",
+    "From the venue's time of a trade to Kafka's acknowledgment, the oldest trade of each batch; clocks may differ.",
+    "venue",
+    buckets=SECONDS,
+)
+frame_to_ack_seconds = histogram(
+    "ingest",
+    "frame_to_ack_seconds",
+    "From the receipt of a live frame to Kafka's acknowledgment, the oldest trade of each batch.",
+    "venue",
+    buckets=SECONDS,
+)
