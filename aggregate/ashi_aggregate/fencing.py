@@ -25,7 +25,7 @@ def _exit() -> None:
     os._exit(EXIT_LEASE_LOST)
 
 
-class Lease:
+class SessionGuard:
     """Notices that this process stood still (stopped, swapped out, a frozen machine) beyond the session timeout.
 
     Kafka has then declared it dead, and another worker has its partitions. It must send nothing more, so it exits

@@ -22,7 +22,7 @@ from ashi_aggregate.chunk import Chunk, ChunkDecoder, LogRecord, Rejected
 from ashi_aggregate.core.codec import Marker, encode
 from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules, edge_of, is_late
-from ashi_aggregate.fencing import Lease
+from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.partition import REWRITE_AFTER_S, Acknowledge, PartitionState, Table, load_partition, marker_key
 
 _CANDLE_HEADERS: Final = message_headers(CANDLE_SCHEMA)
@@ -61,7 +61,7 @@ class Pipeline:
         tables: Sequence[Table],
         markers: Table,
         log: Log,
-        lease: Lease,
+        lease: SessionGuard,
         begin: Mapping[int, int] | None = None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         monotonic_s: Callable[[], float] = time.monotonic,

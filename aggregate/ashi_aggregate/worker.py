@@ -17,7 +17,7 @@ from ashi.runtime.service import Service, run_service
 from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import agree_on_epoch
 from ashi_aggregate.faust.app import AggregateApp, make_app
-from ashi_aggregate.fencing import Lease
+from ashi_aggregate.fencing import SessionGuard
 
 _WATCH_INTERVAL_S: Final = 0.25
 _COLLECT_EVERY_S: Final = 30.0
@@ -38,7 +38,7 @@ async def aggregate(service: Service) -> None:
     counts = await partition_counts(settings)
     partitions = counts[TRADES]
     await _check_topics(settings, counts)
-    lease = Lease(settings.session_timeout_us)
+    lease = SessionGuard(settings.session_timeout_us)
     with tempfile.TemporaryDirectory(prefix="ashi-aggregate-") as datadir:
         app = make_app(settings, epoch, partitions, lease, Path(datadir))
         starting = asyncio.create_task(app.start())
@@ -74,7 +74,7 @@ async def _check_topics(settings: Settings, counts: Mapping[str, int]) -> None:
             )
 
 
-async def _tick(lease: Lease) -> None:
+async def _tick(lease: SessionGuard) -> None:
     """Check the lease as long as the worker has one: a shutdown that waits is no process that stood still."""
     while True:
         lease.check()

@@ -19,7 +19,7 @@ from ashi.runtime.settings.parsers import format_duration
 from ashi_audit.kline_check import open_check
 from ashi_audit.report import Report
 from ashi_audit.request import check_asked, not_compared
-from ashi_ingest.rest.client import Rest, RestError
+from ashi_ingest.rest.client import RestClient, RestError
 from ashi_ingest.venues.klines import KLINE_VENUES, Kline, has_klines, kline_pages, read_binance_row, read_klines
 from ashi_ingest.venues.registry import LIVE_VENUES
 
@@ -151,7 +151,7 @@ async def _verify_venue(
     if venue not in KLINE_VENUES:
         raise UsageError(f"{venue!r} is neither a file nor a venue with klines: write one of {', '.join(KLINE_VENUES)}")
     live = LIVE_VENUES[venue](has_key=False)
-    async with Rest(live, settings.rest_url or live.limits.rest_url, None) as rest:
+    async with RestClient(live, settings.rest_url or live.limits.rest_url, None) as rest:
         for symbol, name in series:
             of, _, market = symbol.partition(":")
             timeframe = Timeframe.parse(name)
@@ -167,7 +167,7 @@ async def _verify_venue(
                 await check.compare(within, page.start, page.end)
 
 
-async def _ask(rest: Rest, page: Page, venue: str, timeframe: Timeframe, patience_s: float) -> list[Kline]:
+async def _ask(rest: RestClient, page: Page, venue: str, timeframe: Timeframe, patience_s: float) -> list[Kline]:
     """Ask until there is an answer, for as long as a repair would."""
     backoff = Backoff()
     give_up_s = time.monotonic() + patience_s

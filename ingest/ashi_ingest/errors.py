@@ -1,6 +1,6 @@
 """When to try again and when to give up: what all connections and requests to venues share.
 
-`judge` is the one place that tells retryable errors from fatal ones, for the websocket and for REST alike.
+`classify_error` is the one place that tells retryable errors from fatal ones, for the websocket and for REST alike.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Reason(StrEnum):
     """The process stops."""
 
 
-class Verdict(NamedTuple):
+class ErrorClass(NamedTuple):
     """What an error means for whoever wants to try again.
 
     `retry_after_s`: None for a fatal error; else the least time to wait, seconds; 0 leaves it to a backoff.
@@ -76,7 +76,7 @@ class Verdict(NamedTuple):
     retry_after_s: float | None
 
 
-def judge(error: Exception) -> Verdict:
+def classify_error(error: Exception) -> ErrorClass:
     """Tell whether trying again may help.
 
     The errors are those that opening or reading a websocket (library `websockets`) or a REST request (`aiohttp`) raise:
@@ -98,20 +98,20 @@ def judge(error: Exception) -> Verdict:
     """
     match error:
         case InvalidURI() | InvalidProxy() | aiohttp.InvalidURL():
-            return Verdict(Reason.UNREACHABLE, str(error), None)
+            return ErrorClass(Reason.UNREACHABLE, str(error), None)
         case InvalidStatus() | InvalidProxyStatus():
-            return _judge_status(error.response.status_code, error.response.headers)
+            return _classify_status(error.response.status_code, error.response.headers)
         case aiohttp.ClientResponseError() if error.status:
-            return _judge_status(error.status, error.headers or {})
+            return _classify_status(error.status, error.headers or {})
         case ConnectionClosed():
-            return Verdict(*_judge_close(error), 0.0)
+            return ErrorClass(*_classify_close(error), 0.0)
         case InvalidHandshake() | aiohttp.ClientError() | OSError():  # OSError: also TimeoutError and those of TLS
-            return Verdict(Reason.UNREACHABLE, _in_words(error), 0.0)
+            return ErrorClass(Reason.UNREACHABLE, _in_words(error), 0.0)
         case _:
             raise error
 
 
-def _judge_status(status: int, headers: Mapping[str, str]) -> Verdict:
+def _classify_status(status: int, headers: Mapping[str, str]) -> ErrorClass:
     try:
         detail = f"HTTP {status} {HTTPStatus(status).phrase}"
     except ValueError:
@@ -121,13 +121,13 @@ def _judge_status(status: int, headers: Mapping[str, str]) -> Verdict:
     except LookupError:  # it comes twice, which websockets' headers refuse to read
         after_s = None
     if status in _TOO_MANY:
-        return Verdict(Reason.LIMITED, detail, LIMITED_S if after_s is None else after_s)
+        return ErrorClass(Reason.LIMITED, detail, LIMITED_S if after_s is None else after_s)
     if 400 <= status < 500 and status not in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY):
-        return Verdict(Reason.REJECTED, detail, None)
-    return Verdict(Reason.REJECTED, detail, after_s or 0.0)
+        return ErrorClass(Reason.REJECTED, detail, None)
+    return ErrorClass(Reason.REJECTED, detail, after_s or 0.0)
 
 
-def _judge_close(error: ConnectionClosed) -> tuple[Reason, str]:
+def _classify_close(error: ConnectionClosed) -> tuple[Reason, str]:
     received, sent = error.rcvd, error.sent
     if received is not None and error.rcvd_then_sent is not False:
         return Reason.CLOSED, f"the venue closed it with {received}"
@@ -156,7 +156,7 @@ def read_retry_after(value: str | None, now_s: Callable[[], float] = time.time) 
     return min(max(after_s, 0.0), MAX_RETRY_AFTER_S)
 
 
-class Pace:
+class RateLimiter:
     """At most one turn in an interval, in the order of asking. A turn of weight n makes the next wait n intervals."""
 
     def __init__(

@@ -12,14 +12,14 @@ from ashi.contracts.symbol import make_symbol
 from ashi.runtime.logs import get_logger
 from ashi.runtime.retry import Backoff
 from ashi.runtime.service import run_service
-from ashi_ingest.errors import Pace
+from ashi_ingest.errors import RateLimiter
 from ashi_ingest.feed.resume import read_tails
 from ashi_ingest.feed.status import FeedReporter, read_feed
-from ashi_ingest.feed.supervisor import Feeds
-from ashi_ingest.publish.buffer import Outbox
+from ashi_ingest.feed.supervisor import FeedSupervisor
+from ashi_ingest.publish.buffer import PublishBuffer
 from ashi_ingest.publish.publisher import open_publisher
 from ashi_ingest.recording.recorder import Recorder
-from ashi_ingest.rest.client import Rest, RestError
+from ashi_ingest.rest.client import RestClient, RestError
 from ashi_ingest.shard import Shard, select
 from ashi_ingest.venues.registry import LIVE_VENUES
 from ashi_ingest.websocket.session import run_session
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ashi.runtime.settings import Settings
     from ashi_ingest.feed.status import Known
     from ashi_ingest.publish.publisher import Publisher
-    from ashi_ingest.venues.base import LiveVenue
+    from ashi_ingest.venues.base import Venue
 
 LOOK_INTERVAL_S: Final = 0.1
 MARKETS_TRIES: Final = 3
@@ -112,8 +112,8 @@ class _Worker:
         self._options = options
         self._recorder = recorder
         key = settings.binance_api_key
-        self._venue: LiveVenue = LIVE_VENUES[options.venue](has_key=key is not None)
-        self._rest = Rest(self._venue, settings.rest_url or self._venue.limits.rest_url, key)
+        self._venue: Venue = LIVE_VENUES[options.venue](has_key=key is not None)
+        self._rest = RestClient(self._venue, settings.rest_url or self._venue.limits.rest_url, key)
 
     async def run(self) -> None:
         async with self._rest, open_publisher(self._service.settings, self._venue.name, live=True) as publisher:
@@ -159,8 +159,8 @@ class _Worker:
 
     async def _work(self, start: _Start, reporter: FeedReporter, publisher: Publisher) -> None:
         settings = self._service.settings
-        outbox = Outbox(publisher)
-        feeds = Feeds(
+        outbox = PublishBuffer(publisher)
+        feeds = FeedSupervisor(
             self._venue,
             start.tails,
             outbox=outbox,
@@ -182,7 +182,7 @@ class _Worker:
         await finish("the worker has been stopped")
 
     async def _finish(
-        self, feeds: Feeds, outbox: Outbox, reporter: FeedReporter, publisher: Publisher, reason: str
+        self, feeds: FeedSupervisor, outbox: PublishBuffer, reporter: FeedReporter, publisher: Publisher, reason: str
     ) -> None:
         try:
             async with asyncio.timeout(FLUSH_BOUND_S):
@@ -197,7 +197,7 @@ class _Worker:
             ) from None
 
     async def _until_stopped(
-        self, markets: Sequence[str], feeds: Feeds, outbox: Outbox, reporter: FeedReporter
+        self, markets: Sequence[str], feeds: FeedSupervisor, outbox: PublishBuffer, reporter: FeedReporter
     ) -> None:
         """Run everything until the service stops; raise what any part of it fails of."""
         settings, limits = self._service.settings, self._venue.limits
@@ -207,7 +207,7 @@ class _Worker:
             markets,
             feeds,
             url=settings.websocket_url or limits.websocket_url,
-            pace=Pace(limits.message_interval_s),
+            pace=RateLimiter(limits.message_interval_s),
             stopping=stopping,
         )
         await _until_first_ends(
@@ -223,7 +223,7 @@ class _Worker:
         named = ", ".join(markets[:NAMED]) + (f" and {len(markets) - NAMED} more" if len(markets) > NAMED else "")
         return VenueError(f"{self._venue.name} has none of the markets {named}: correct their names")
 
-    async def _look(self, feeds: Feeds, symbols: int) -> None:
+    async def _look(self, feeds: FeedSupervisor, symbols: int) -> None:
         while True:
             feeds.look()
             self._service.health.beat()

@@ -14,7 +14,7 @@ from ashi.runtime.kafka.clients import partition_of
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.codec import rank_of
 from ashi_aggregate.core.window_state import WindowRules
-from ashi_aggregate.fencing import Lease
+from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.pipeline import Pipeline
 
 
@@ -137,7 +137,7 @@ class Worker:
             tables=[SimulatedTable(table_name(timeframe), broker) for timeframe in timeframes],
             markers=SimulatedTable(MARKERS_TABLE, broker),
             log=self,
-            lease=Lease(10**12),
+            lease=SessionGuard(10**12),
             begin=begin,
             now_us=lambda: broker.now_us,
             monotonic_s=lambda: broker.now_us / 1e6,

@@ -44,7 +44,7 @@ from ashi_aggregate.epoch import Epoch
 from ashi_aggregate.faust import transport
 from ashi_aggregate.faust.app import AggregateApp, make_app
 from ashi_aggregate.faust.transport import GAP_RETRIES, ChunkSchema
-from ashi_aggregate.fencing import Lease
+from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.partition import marker_key
 from ashi_aggregate.worker import _progress
 from ashi_cli.onemachine.children import spawn, stop_all
@@ -60,10 +60,10 @@ WAIT_S = 10
 """A bound for what must happen at once: reached only by a test that fails."""
 
 
-def our_app(lease: Lease | None = None) -> AggregateApp:
+def our_app(lease: SessionGuard | None = None) -> AggregateApp:
     """The application as a worker builds it, not started."""
     epoch = Epoch(0, [str(timeframe) for timeframe in TIMEFRAMES], RULES.lateness_us, RULES.horizon_us, 1440)
-    app = make_app(SETTINGS, epoch, PARTITIONS, lease or Lease(10**12), Path("not-made"))
+    app = make_app(SETTINGS, epoch, PARTITIONS, lease or SessionGuard(10**12), Path("not-made"))
     app.check_epoch = ticks  # there is no Kafka to ask
     return opened(app)
 
@@ -1314,7 +1314,7 @@ def test_a_worker_that_stood_still_beyond_its_session_ends_before_it_sends_anyth
         broker = Broker(partitions=1)
         broker.publish([trade("binance:A", n * MINUTE, n) for n in range(5)])
         worker = HeldWorker(broker, TIMEFRAMES, RULES)
-        worker.pipeline._lease = Lease(6_000_000, clock=lambda: now[0], lost=lost)
+        worker.pipeline._lease = SessionGuard(6_000_000, clock=lambda: now[0], lost=lost)
         await worker.start()
         if work == "checkpoint":
             await worker.read_all(0)
@@ -1350,7 +1350,7 @@ def test_a_worker_that_stood_still_beyond_its_session_ends_before_it_sends_anyth
 def test_standing_still_is_measured_from_check_to_check_and_reported_once():
     """Trap: a process that was stopped cannot notice it but by its clock."""
     now, losses = [0.0], Counter()
-    lease = Lease(6_000_000, clock=lambda: now[0], lost=lambda: losses.update(["lost"]))
+    lease = SessionGuard(6_000_000, clock=lambda: now[0], lost=lambda: losses.update(["lost"]))
     for _ in range(10):
         now[0] += 5.0
         lease.check()

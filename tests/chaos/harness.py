@@ -26,7 +26,7 @@ from chaos.market import PARTITIONS, messages
 from chaos.publisher import Publisher
 from chaos.schedule import LONG_ROUND, ROUND, Fault, schedule
 from chaos.stores import POSTGRES, Postgres, stores, waits
-from chaos.truth import Era, compare_with_topic, judge
+from chaos.truth import Era, classify_error, compare_with_topic
 
 TIMEFRAMES = ["10s", "1m", "5m"]
 ADDED = ["30s", "2m", "15m"]
@@ -133,7 +133,7 @@ class Chaos:
         asyncio.run(show_compaction(self._settings(), self.timeline))
         self.timeline("judging")
         self._eras.append(Era(self._timeframes, self._horizon_s * 1_000_000, {}, {}))
-        verdict = asyncio.run(judge(settings, self._urls, self._eras, publisher.acknowledged, self._directory))
+        verdict = asyncio.run(classify_error(settings, self._urls, self._eras, publisher.acknowledged, self._directory))
         verdict.numbers["waits for a store"] = waits(self._directory)
         wrong = verdict.wrong + (self.fleet.unexplained if len(self.fleet.unexplained) > MOST_UNEXPLAINED else [])
         self.timeline(f"faults: {self._done}")

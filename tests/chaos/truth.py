@@ -134,7 +134,7 @@ class Verdict(NamedTuple):
     numbers: dict[str, int]
 
 
-async def judge(
+async def classify_error(
     settings: Settings,
     stores: Mapping[str, str],
     eras: Sequence[Era],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
 from ashi_ingest.venues.answers import MAX_TRIES
-from ashi_ingest.venues.base import Acknowledged, Closing, LiveVenue, Refused, Request
+from ashi_ingest.venues.base import Acknowledged, Closing, Refused, Request, Venue
 from ashi_ingest.venues.binance import backfill as binance_repair
 from ashi_ingest.venues.registry import LIVE_VENUES
 from repairs import NOW, Outcome, bare, new_ones, run_plan
@@ -78,7 +78,7 @@ class Rest:
         return json.dumps([self.replaced.get(number, row(number)) for number in chosen]).encode()
 
 
-def repair(venue: LiveVenue, rest: Rest, since: list[Trade], until: Trade | None) -> Outcome:
+def repair(venue: Venue, rest: Rest, since: list[Trade], until: Trade | None) -> Outcome:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("SPOT", "USDM", "USDM_LATEST"):
             patch.setattr(binance_repair, name, getattr(binance_repair, name)._replace(limit=LIMIT))
@@ -202,7 +202,7 @@ def test_only_the_old_trades_of_usdm_need_the_key() -> None:
         (USDM_KEY, "/fapi/v1/historicalTrades", "500", 20),
     ],
 )
-def test_requests_have_the_documented_size_and_weight(venue: LiveVenue, path: str, limit: str, weight: int) -> None:
+def test_requests_have_the_documented_size_and_weight(venue: Venue, path: str, limit: str, weight: int) -> None:
     request = next(venue.repair("BTCUSDT", [trade(7)], None))
     assert isinstance(request, Request)
     assert (request.path, request.parameters["limit"], request.weight) == (path, limit, weight)

@@ -26,7 +26,7 @@ from websockets.frames import Close
 from websockets.http11 import Response
 
 from ashi.runtime.retry import Backoff
-from ashi_ingest.errors import LIMITED_S, MAX_RETRY_AFTER_S, Pace, Reason, judge, read_retry_after
+from ashi_ingest.errors import LIMITED_S, MAX_RETRY_AFTER_S, RateLimiter, Reason, classify_error, read_retry_after
 
 
 class Time:
@@ -83,7 +83,7 @@ def test_a_connection_that_delivered_nothing_does_not_reset_the_backoff():
 def test_turns_come_in_the_order_of_asking_and_never_closer_than_the_interval():
     async def run():
         time = Time(short=0.3)
-        pace = Pace(1.0, clock_s=time.clock, sleep=time.sleep)
+        pace = RateLimiter(1.0, clock_s=time.clock, sleep=time.sleep)
         turns = []
 
         async def take(name):
@@ -102,7 +102,7 @@ def test_turns_come_in_the_order_of_asking_and_never_closer_than_the_interval():
 def test_a_heavy_turn_makes_the_next_one_wait_as_many_intervals():
     async def run():
         time = Time()
-        pace = Pace(0.5, clock_s=time.clock, sleep=time.sleep)
+        pace = RateLimiter(0.5, clock_s=time.clock, sleep=time.sleep)
         await pace.turn(25)
         assert time.now_s == 1000.0
         await pace.turn()
@@ -114,7 +114,7 @@ def test_a_heavy_turn_makes_the_next_one_wait_as_many_intervals():
 def test_unused_time_is_not_saved_up_for_a_burst():
     async def run():
         time = Time()
-        pace = Pace(1.0, clock_s=time.clock, sleep=time.sleep)
+        pace = RateLimiter(1.0, clock_s=time.clock, sleep=time.sleep)
         await pace.turn()
         time.now_s += 100.0
         await pace.turn()
@@ -128,7 +128,9 @@ def test_unused_time_is_not_saved_up_for_a_burst():
 def test_whoever_is_cancelled_while_waiting_uses_up_no_turn():
     async def run():
         time = Time()
-        pace = Pace(1.0, clock_s=time.clock, sleep=lambda seconds: blocked.wait() if not free else time.sleep(seconds))
+        pace = RateLimiter(
+            1.0, clock_s=time.clock, sleep=lambda seconds: blocked.wait() if not free else time.sleep(seconds)
+        )
         blocked, free = asyncio.Event(), False
         await pace.turn()
         waiting = [asyncio.create_task(pace.turn()) for _ in range(3)]
@@ -146,7 +148,7 @@ def test_whoever_is_cancelled_while_waiting_uses_up_no_turn():
 def test_a_pause_holds_back_even_who_waits_already():
     async def run():
         time = Time()
-        pace = Pace(1.0, clock_s=time.clock, sleep=time.sleep)
+        pace = RateLimiter(1.0, clock_s=time.clock, sleep=time.sleep)
         await pace.turn()
         waiting = asyncio.create_task(pace.turn())
         await asyncio.sleep(0)
@@ -200,21 +202,21 @@ def test_a_pause_holds_back_even_who_waits_already():
     ],
 )
 def test_what_may_be_tried_again_is_told_from_what_may_not(error, reason, retry_after_s):
-    verdict = judge(error)
+    verdict = classify_error(error)
     assert (verdict.reason, verdict.retry_after_s) == (reason, retry_after_s)
     assert verdict.detail
 
 
 def test_an_error_that_is_no_venues_is_raised_again():
     with pytest.raises(KeyError):
-        judge(KeyError("a bug"))
+        classify_error(KeyError("a bug"))
 
 
 def test_a_retry_after_that_comes_twice_is_as_good_as_none():
     headers = Headers()
     headers["Retry-After"] = "5"
     headers["Retry-After"] = "6"
-    assert judge(InvalidStatus(Response(429, "", headers))).retry_after_s == LIMITED_S
+    assert classify_error(InvalidStatus(Response(429, "", headers))).retry_after_s == LIMITED_S
 
 
 def test_retry_after_is_read_as_seconds_or_as_a_date():

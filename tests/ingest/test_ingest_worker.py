@@ -49,7 +49,7 @@ class Publisher:
         self.flushed = True
 
 
-class Rest:
+class RestClient:
     """Gives the answers it was told to, the last one for ever; an exception is raised."""
 
     def __init__(self, *answers):
@@ -104,7 +104,7 @@ class Bench:
         monkeypatch.setattr(live, "Backoff", lambda: Backoff(0.001, 0.002))
         monkeypatch.setattr(live, "LOOK_INTERVAL_S", 0.005)
         self.worker = live._Worker(self.service, live.LiveOptions("bitflyer", markets, shard), None)
-        self.worker._rest = self.rest = Rest(*answers)
+        self.worker._rest = self.rest = RestClient(*answers)
 
     async def wait(self, stopping):
         await stopping.wait()

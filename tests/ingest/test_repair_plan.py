@@ -11,7 +11,7 @@ from ashi.contracts.errors import BrokerError, ContractError
 from ashi.runtime.retry import Backoff
 from ashi_ingest.feed import repair_plan as repair_module
 from ashi_ingest.feed.repair_plan import run_repair
-from ashi_ingest.rest.client import Rest
+from ashi_ingest.rest.client import RestClient
 from ashi_ingest.venues.base import RepairEnd, Request
 
 
@@ -37,7 +37,7 @@ def repaired(plan, answer, *, patience_s=5.0, publish=None):
 
         app = web.Application()
         app.router.add_get("/{path:.*}", handle)
-        async with serving(app) as url, Rest(ToyVenue(), url, None) as rest:
+        async with serving(app) as url, RestClient(ToyVenue(), url, None) as rest:
             return await run_repair(rest, plan, publish or note, patience_s)
 
     return asyncio.run(run()), published
@@ -192,7 +192,7 @@ def test_cancelling_a_repair_closes_its_plan():
         app = web.Application()
         app.router.add_get("/{path:.*}", never)
         plan = Plan()
-        async with serving(app) as url, Rest(ToyVenue(), url, None) as rest:
+        async with serving(app) as url, RestClient(ToyVenue(), url, None) as rest:
             task = asyncio.create_task(run_repair(rest, plan.run(), None, 60.0))
             await asyncio.wait_for(asked.wait(), 5)
             task.cancel()

@@ -13,7 +13,7 @@ from toy_venue import ToyVenue, serving
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.settings.catalogue import Secret
 from ashi_ingest.rest import client as rest_module
-from ashi_ingest.rest.client import Rest, RestError
+from ashi_ingest.rest.client import RestClient, RestError
 from ashi_ingest.venues.base import Request
 
 EARLY_S = 0.02
@@ -32,7 +32,7 @@ async def asking(answer, *, key=None, **limits):
 
     app = web.Application()
     app.router.add_get("/{path:.*}", handle)
-    async with serving(app) as url, Rest(ToyVenue(**limits), url + "/", key) as rest:
+    async with serving(app) as url, RestClient(ToyVenue(**limits), url + "/", key) as rest:
         yield rest, seen
 
 
@@ -209,7 +209,7 @@ def test_a_venue_that_is_not_there_may_be_asked_again():
     async def run():
         async with serving(web.Application()) as url:
             pass
-        async with Rest(ToyVenue(), url, None) as rest:
+        async with RestClient(ToyVenue(), url, None) as rest:
             with pytest.raises(RestError) as caught:
                 await rest.get(TRADES)
         assert caught.value.retry_after_s == 0.0

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts import Trade
-from ashi_ingest.feed.sequencer import KNOWN, TAIL, Mode, SymbolFeed
+from ashi_ingest.feed.sequencer import KNOWN, TAIL, Mode, TradeSequencer
 
 SYMBOL = "binance:BTCUSDT"
 
@@ -27,8 +27,8 @@ def ids(published: list[Trade]) -> list[int]:
     return [each.sequence for each in published]
 
 
-def live_feed(*tail: int, contiguous: bool = True) -> SymbolFeed:
-    feed = SymbolFeed(SYMBOL, contiguous=contiguous, tail=trades(*tail))
+def live_feed(*tail: int, contiguous: bool = True) -> TradeSequencer:
+    feed = TradeSequencer(SYMBOL, contiguous=contiguous, tail=trades(*tail))
     feed.begin_repair()
     feed.end_repair(0.0)
     return feed
@@ -41,7 +41,7 @@ def test_a_feed_that_is_live_lets_trades_pass_and_leaves_out_those_that_come_aga
 
 
 def test_live_trades_wait_for_the_repair_and_come_after_it():
-    feed = SymbolFeed(SYMBOL, contiguous=True, tail=trades(1, 2))
+    feed = TradeSequencer(SYMBOL, contiguous=True, tail=trades(1, 2))
     assert ids(feed.begin_repair()) == [1, 2]
     assert feed.on_live(trades(5, 6), 0.0) == []
     assert feed.first_held() == trade(5)
@@ -87,7 +87,7 @@ def test_a_trade_of_a_hole_that_was_given_up_still_passes_when_it_comes():
 
 
 def test_what_is_held_when_the_connection_goes_is_left_to_the_next_repair():
-    feed = SymbolFeed(SYMBOL, contiguous=False, tail=trades(1))
+    feed = TradeSequencer(SYMBOL, contiguous=False, tail=trades(1))
     feed.begin_repair()
     feed.on_live(trades(5), 0.0)
     feed.disconnected()
@@ -99,7 +99,7 @@ def test_what_is_held_when_the_connection_goes_is_left_to_the_next_repair():
 
 
 def test_a_feed_that_has_published_nothing_begins_with_what_comes_first():
-    feed = SymbolFeed(SYMBOL, contiguous=True)
+    feed = TradeSequencer(SYMBOL, contiguous=True)
     assert feed.begin_repair() == []
     feed.on_live(trades(41), 0.0)
     assert ids(feed.end_repair(0.0)) == [41]
@@ -115,7 +115,7 @@ def test_what_is_older_than_the_tail_read_at_start_counts_as_published():
 def test_without_ids_of_the_venue_the_millisecond_tells_age():
     at = 1_700_000_000_000_000
     tail = [trade(0, at), trade(0, at + 5_000)]
-    feed = SymbolFeed("gmo:BTC", contiguous=False, ordered_ids=False, tail=[_named(each) for each in tail])
+    feed = TradeSequencer("gmo:BTC", contiguous=False, ordered_ids=False, tail=[_named(each) for each in tail])
     feed.begin_repair()
     feed.end_repair(0.0)
     same_millisecond = _named(trade(1, at + 5_000))
@@ -149,7 +149,7 @@ def test_any_connections_losses_repeats_and_repairs_publish_each_trade_once_and_
     if not contiguous:
         truth = sorted(data.draw(st.sets(st.integers(100, 10_000), min_size=10, max_size=60)))
     published: list[Trade] = []
-    feed = SymbolFeed(SYMBOL, contiguous=contiguous)
+    feed = TradeSequencer(SYMBOL, contiguous=contiguous)
     place = 0
 
     def fetched(since: list[Trade], until: int) -> list[int]:
@@ -158,7 +158,7 @@ def test_any_connections_losses_repeats_and_repairs_publish_each_trade_once_and_
 
     while place < len(truth):
         if published and data.draw(st.booleans(), label="restart"):
-            feed = SymbolFeed(SYMBOL, contiguous=contiguous, tail=published[-TAIL:])
+            feed = TradeSequencer(SYMBOL, contiguous=contiguous, tail=published[-TAIL:])
         since = feed.begin_repair()
         if since:
             place += data.draw(st.integers(0, 5), label="happened while down")

@@ -331,7 +331,7 @@ def test_a_session_ends_when_every_market_was_refused():
     asyncio.run(run())
 
 
-# Pace, as the server measures it
+# RateLimiter, as the server measures it
 
 
 def gaps(times_s):

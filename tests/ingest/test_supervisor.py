@@ -17,8 +17,8 @@ from ashi_ingest.errors import Reason
 from ashi_ingest.feed import backfill as mender
 from ashi_ingest.feed.backfill import HOLE_PATIENCE_S
 from ashi_ingest.feed.status import FeedReporter, Known
-from ashi_ingest.feed.supervisor import Feeds
-from ashi_ingest.publish.buffer import LETTER_BYTES, Outbox
+from ashi_ingest.feed.supervisor import FeedSupervisor
+from ashi_ingest.publish.buffer import LETTER_BYTES, PublishBuffer
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.venues.base import Answer, RepairEnd, Request
 from ashi_ingest.venues.parsing import Parsed, Rejected
@@ -65,7 +65,7 @@ class Parser:
         return Parsed(trades=trades(market, *map(int, numbers)))
 
 
-class Venue:
+class FrameParser:
     """The plan of a repair asks for all after the greatest known id, until it has the one that came live."""
 
     name = "toy"
@@ -93,7 +93,7 @@ class Venue:
         return RepairEnd("REST does not list it")
 
 
-class Rest:
+class RestClient:
     """Knows the ids that happened in each market, but for those it is told to hide, and `lag` ids at the end."""
 
     def __init__(self):
@@ -171,14 +171,14 @@ class Topics:
             self.gaps[gap.symbol.partition(":")[2], gap.from_time] = gap
 
 
-class Link:
+class VenueConnection:
     """A connection, as far as feeds see it."""
 
     number = 0
 
     def __init__(self, world, *markets):
-        Link.number += 1
-        self.number = Link.number
+        VenueConnection.number += 1
+        self.number = VenueConnection.number
         self.markets = markets
         self.world = world
         self.open = True
@@ -213,12 +213,12 @@ class World:
     def __init__(self, tails, known=None, buffer=1000):
         self.now_us = at(1000)
         self.now_s = 0.0
-        self.venue, self.rest, self.outbox, self.topics = Venue(), Rest(), KafkaOutbox(), Topics()
+        self.venue, self.rest, self.outbox, self.topics = FrameParser(), RestClient(), KafkaOutbox(), Topics()
         for market, tail in tails.items():
             self.rest.happened[market] = [trade.sequence for trade in tail]
         known = {f"toy:{market}": (known or {}).get(market, Known(None, ())) for market in tails}
         self.reporter = FeedReporter(self.topics, "toy", known, now_us=lambda: self.now_us)
-        self.feeds = Feeds(
+        self.feeds = FeedSupervisor(
             self.venue,
             tails,
             outbox=self.outbox,
@@ -285,7 +285,7 @@ def play(scenario, *args, **kwargs):
 
 async def live_link(world, *markets):
     """A connection whose markets are live."""
-    link = Link(world, *markets)
+    link = VenueConnection(world, *markets)
     link.subscribe()
     await world.settle()
     assert all(world.state(market) == "connected" for market in markets)
@@ -297,7 +297,7 @@ async def live_link(world, *markets):
 
 def test_a_first_start_asks_for_nothing_and_says_that_what_was_before_is_missing():
     async def scenario(world):
-        link = Link(world, NEW)
+        link = VenueConnection(world, NEW)
         link.deliver(NEW, 7)
         assert world.ids(NEW) == []
         world.later()
@@ -316,7 +316,7 @@ def test_a_first_start_asks_for_nothing_and_says_that_what_was_before_is_missing
 def test_after_a_restart_what_was_missed_comes_before_what_came_live_each_once():
     async def scenario(world):
         world.happen(SPOT, 11, 12, 13)
-        link = Link(world, SPOT)
+        link = VenueConnection(world, SPOT)
         link.deliver(SPOT, 14)
         world.rest.gate.clear()
         link.subscribe()
@@ -418,7 +418,7 @@ def test_what_came_before_the_acknowledgment_of_a_new_market_is_kept_when_the_co
     """Nothing is published of it yet, so no repair could begin."""
 
     async def scenario(world):
-        link = Link(world, NEW)
+        link = VenueConnection(world, NEW)
         link.deliver(NEW, 7)
         link.close()
         world.happen(NEW, 7, 8)
@@ -447,7 +447,7 @@ def test_a_connection_that_ends_during_its_repair_leaves_one_gap_to_the_next():
     async def scenario(world):
         world.happen(SPOT, 11)
         world.rest.gate.clear()
-        link = Link(world, SPOT)
+        link = VenueConnection(world, SPOT)
         link.subscribe()
         await world.settle()
         link.deliver(SPOT, 12)
@@ -468,7 +468,7 @@ def test_at_a_renewal_both_connections_deliver_and_nothing_is_repaired():
     async def scenario(world):
         old = await live_link(world, SPOT)
         asked = len(world.rest.asked)
-        new = Link(world, SPOT)
+        new = VenueConnection(world, SPOT)
         new.deliver(SPOT, 11)
         new.subscribe()
         old.deliver(SPOT, 11, 12)
@@ -489,7 +489,7 @@ def test_a_connection_that_ends_before_the_next_has_all_markets_is_made_good_by_
 
     async def scenario(world):
         old = await live_link(world, SPOT, SHARED)
-        new = Link(world, SPOT, SHARED)
+        new = VenueConnection(world, SPOT, SHARED)
         new.subscribe(SPOT)
         world.happen(SPOT, 11)
         old.close()
@@ -528,7 +528,7 @@ def test_a_market_whose_acceptance_was_taken_back_for_a_while_is_repaired():
 
 def test_a_refused_market_is_down_says_why_and_the_others_go_on():
     async def scenario(world):
-        link = Link(world, SPOT, SHARED)
+        link = VenueConnection(world, SPOT, SHARED)
         link.markets = (SPOT,)
         world.feeds.on_refused(SHARED, "no such market")
         link.subscribe(SPOT)
@@ -581,7 +581,7 @@ def test_a_silent_connection_that_is_replaced_leaves_no_silence_behind():
     async def scenario(world):
         old = await live_link(world, SPOT)
         old.silent()
-        new = Link(world, SPOT)
+        new = VenueConnection(world, SPOT)
         new.subscribe()
         await world.settle()
         assert world.state() == "connected"
@@ -595,7 +595,7 @@ def test_a_silent_connection_that_is_replaced_leaves_no_silence_behind():
 def test_a_connection_that_takes_over_and_is_silent_makes_the_feed_silent():
     async def scenario(world):
         old = await live_link(world, SPOT)
-        new = Link(world, SPOT)
+        new = VenueConnection(world, SPOT)
         new.subscribe()
         new.silent()
         await world.settle()
@@ -610,7 +610,7 @@ def test_a_connection_that_takes_over_and_is_silent_makes_the_feed_silent():
 def test_a_repair_that_ends_in_silence_does_not_call_the_feed_connected():
     async def scenario(world):
         world.rest.gate.clear()
-        link = Link(world, SPOT)
+        link = VenueConnection(world, SPOT)
         link.subscribe()
         await world.settle()
         link.silent()
@@ -678,7 +678,7 @@ def test_a_hole_that_cannot_be_fetched_is_lost_and_the_feed_goes_on():
 
 
 def test_a_lost_hole_stays_lost_when_one_in_the_same_millisecond_is_repaired(monkeypatch):
-    monkeypatch.setattr("test_feeds.at", lambda number: T)
+    monkeypatch.setattr("test_supervisor.at", lambda number: T)
 
     async def scenario(world):
         link = await live_link(world, SPOT)
@@ -731,7 +731,7 @@ def test_a_trade_from_before_the_last_one_does_not_end_a_repair():
 
     async def scenario(world):
         world.happen(SPOT, 11, 12)
-        link = Link(world, SPOT)
+        link = VenueConnection(world, SPOT)
         link.deliver(SPOT, 9, 12)
         link.subscribe()
         await world.settle()
@@ -751,7 +751,7 @@ def test_a_trade_that_comes_live_while_rest_lags_is_waited_for_by_the_repair(mar
     async def scenario(world):
         world.happen(market, 11, 12)
         world.rest.lag = 1
-        link = Link(world, market)
+        link = VenueConnection(world, market)
 
         def come_live():
             if world.rest.lag:
@@ -776,7 +776,7 @@ def test_a_repair_asks_again_when_rest_has_had_time_to_know(monkeypatch):
         world.feeds._mender._monotonic_s = loop.time
         world.happen(SHARED, 11)
         world.rest.lag = 1
-        link = Link(world, SHARED)
+        link = VenueConnection(world, SHARED)
         link.subscribe()
         await world.settle()
         world.rest.lag = 0
@@ -792,7 +792,7 @@ def test_a_repair_asks_again_when_rest_has_had_time_to_know(monkeypatch):
 def test_a_venue_whose_rest_fails_costs_the_gap_and_not_the_feed():
     async def scenario(world):
         world.rest.failure = RestError("HTTP 404", None)
-        link = Link(world, SPOT)
+        link = VenueConnection(world, SPOT)
         link.deliver(SPOT, 15)
         link.subscribe()
         await world.settle()
@@ -807,7 +807,7 @@ def test_a_venue_whose_rest_fails_costs_the_gap_and_not_the_feed():
 def test_what_a_repair_fails_of_by_a_mistake_of_ours_ends_the_worker():
     async def scenario(world):
         world.rest.failure = ZeroDivisionError()
-        Link(world, SPOT).subscribe()
+        VenueConnection(world, SPOT).subscribe()
         await world.settle()
         with pytest.raises(ZeroDivisionError):
             world.look()
@@ -823,7 +823,7 @@ def test_too_much_behind_a_long_repair_is_let_go_and_fetched_while_the_others_go
     other = SHARED if market == SPOT else SPOT
 
     async def scenario(world):
-        link = Link(world, market, other)
+        link = VenueConnection(world, market, other)
         link.subscribe(other)
         await world.settle()
         world.rest.gate.clear()
@@ -884,7 +884,7 @@ def test_what_is_let_go_after_the_answer_that_fills_a_hole_is_asked_for():
 def test_what_was_let_go_and_cannot_be_fetched_is_within_the_gap_that_is_lost():
     async def scenario(world):
         world.rest.gate.clear()
-        link = Link(world, SPOT)
+        link = VenueConnection(world, SPOT)
         link.subscribe()
         await world.settle()
         world.later(60)
@@ -907,7 +907,7 @@ def test_what_is_held_after_a_repair_has_failed_is_not_let_go():
     async def scenario(world):
         world.topics.gate.clear()  # the gap has to be told first
         world.rest.failure = RestError("HTTP 404", None)
-        link = Link(world, SPOT)
+        link = VenueConnection(world, SPOT)
         link.subscribe()
         link.deliver(SPOT, *range(11, 40))
         for _ in range(40):
@@ -946,7 +946,7 @@ def test_a_repair_waits_while_kafka_is_away_and_does_not_fill_the_memory():
     async def scenario(world):
         world.happen(SPOT, *range(11, 31))
         world.outbox.away = True
-        Link(world, SPOT).subscribe()
+        VenueConnection(world, SPOT).subscribe()
         await world.settle()
         assert world.state() == "repairing"
         assert world.feeds.live == 0
@@ -976,7 +976,7 @@ def test_garbage_goes_to_the_dead_letters_and_trades_of_others_nowhere():
 def test_a_stop_in_the_midst_of_repairs_ends_them_and_leaves_the_gaps_open():
     async def scenario(world):
         world.rest.gate.clear()
-        link = Link(world, SPOT, SHARED)
+        link = VenueConnection(world, SPOT, SHARED)
         link.subscribe()
         link.deliver(SPOT, 12)
         await world.settle()
@@ -994,7 +994,7 @@ def test_a_stop_in_the_midst_of_repairs_ends_them_and_leaves_the_gaps_open():
 
 def test_a_stop_before_a_repair_has_begun_ends_it():
     async def scenario(world):
-        Link(world, SPOT).subscribe()
+        VenueConnection(world, SPOT).subscribe()
         await world.feeds.stop("the worker has been stopped")
         await world.settle()
         assert world.rest.asked == []
@@ -1016,7 +1016,7 @@ class History:
         self.next = {SPOT: 11, SHARED: 11}
         self.tails = {market: trades(market, 10) for market in self.next}
         self.topics = Topics()
-        self.links: list[Link] = []
+        self.links: list[VenueConnection] = []
         self.world = None
 
     def start(self):
@@ -1043,7 +1043,7 @@ class History:
         return [link for link in self.links if market in link.subscribed]
 
     def connect(self):
-        link = Link(self.world, SPOT, SHARED)
+        link = VenueConnection(self.world, SPOT, SHARED)
         link.subscribed = set()
         self.links.append(link)
 
@@ -1234,7 +1234,7 @@ async def until(condition):
 def test_the_outbox_keeps_the_order_of_trades_and_dead_letters():
     async def main():
         publisher = Publisher()
-        outbox = Outbox(publisher)
+        outbox = PublishBuffer(publisher)
         async with running(outbox):
             outbox.put(trades(SPOT, 1, 2), live=True)
             outbox.reject([Rejected(b"bad", "no")], "feed:toy/1/2")
@@ -1251,7 +1251,7 @@ def test_a_dead_letter_counts_by_its_size():
     async def main():
         publisher = Publisher()
         publisher.gate.clear()
-        outbox = Outbox(publisher)
+        outbox = PublishBuffer(publisher)
         async with running(outbox):
             for _ in range(10):
                 outbox.reject([Rejected(b"x" * 4 * LETTER_BYTES, "no")], "feed:toy/1/2")
@@ -1267,7 +1267,7 @@ def test_an_outbox_that_is_stopped_while_kafka_is_away_hands_over_the_rest_in_or
     async def main():
         publisher = Publisher()
         publisher.gate.clear()
-        outbox = Outbox(publisher)
+        outbox = PublishBuffer(publisher)
         async with running(outbox):
             outbox.put(trades(SPOT, 1), live=True)
             await asyncio.sleep(0.02)
@@ -1283,7 +1283,7 @@ def test_what_the_publisher_fails_of_ends_the_outbox():
     async def main():
         publisher = Publisher()
         publisher.failure = ZeroDivisionError()
-        outbox = Outbox(publisher)
+        outbox = PublishBuffer(publisher)
         async with running(outbox) as task:
             outbox.put(trades(SPOT, 1), live=True)
             with pytest.raises(ZeroDivisionError):
@@ -1296,7 +1296,7 @@ def test_room_is_waited_for():
     async def main():
         publisher = Publisher()
         publisher.gate.clear()
-        outbox = Outbox(publisher)
+        outbox = PublishBuffer(publisher)
         async with running(outbox):
             outbox.put(trades(SPOT, 1, 2, 3), live=True)
             waiting = asyncio.create_task(outbox.room(2))

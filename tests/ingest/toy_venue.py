@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from aiohttp import WSMsgType, web
 
 from ashi.runtime.retry import Backoff
-from ashi_ingest.errors import Pace
+from ashi_ingest.errors import RateLimiter
 from ashi_ingest.venues.base import Acknowledged, Closing, Limits, Refused, Subscription
 from ashi_ingest.websocket.session import run_session
 
@@ -216,7 +216,7 @@ async def session(venue, markets, server, *, backoff=soon, url=None, handler=Non
             markets,
             handler,
             url=url or server.url,
-            pace=Pace(venue.limits.message_interval_s),
+            pace=RateLimiter(venue.limits.message_interval_s),
             stopping=stopping,
             backoff=backoff,
         )

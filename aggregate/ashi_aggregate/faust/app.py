@@ -19,7 +19,7 @@ from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import Epoch, check_epoch
 from ashi_aggregate.faust.table import FAUST_LOGGER, RowTable
 from ashi_aggregate.faust.transport import ChunkSchema
-from ashi_aggregate.fencing import Lease
+from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.pipeline import Pipeline
 
 RECORDS_PER_CHUNK = 8_000
@@ -82,7 +82,7 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
         await self.pipeline.checkpoint()
 
 
-def make_app(settings: Settings, epoch: Epoch, partitions: int, lease: Lease, datadir: Path) -> AggregateApp:
+def make_app(settings: Settings, epoch: Epoch, partitions: int, lease: SessionGuard, datadir: Path) -> AggregateApp:
     """Build the application for a topic `trades` of so many partitions. It is not started."""
     session_s = settings.session_timeout_us / 1e6
     app = AggregateApp(

@@ -51,7 +51,7 @@ async def members(settings: Settings, group: str) -> int:
             await asyncio.sleep(RETRY_AFTER_S)
 
 
-class Handovers(ConsumerRebalanceListener):  # type: ignore[misc]  # the library is not typed
+class RebalanceCounter(ConsumerRebalanceListener):  # type: ignore[misc]  # the library is not typed
     """Counts how often the group has taken a consumer's partitions away, if only to give them back."""
 
     def __init__(self) -> None:
@@ -65,9 +65,9 @@ class Handovers(ConsumerRebalanceListener):  # type: ignore[misc]  # the library
         """A rebalance ends: reading goes on from what is committed."""
 
 
-def subscribe(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> Handovers:
+def subscribe(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> RebalanceCounter:
     """Let a consumer, not yet started, join its group for `topics`. Gives the count of its rebalances."""
-    handovers = Handovers()
+    handovers = RebalanceCounter()
     consumer.subscribe(topics, listener=handovers)
     return handovers
 

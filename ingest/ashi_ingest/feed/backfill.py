@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from ashi.contracts.feed import GapState
     from ashi.contracts.trade import Trade
-    from ashi_ingest.feed.sequencer import SymbolFeed
+    from ashi_ingest.feed.sequencer import TradeSequencer
     from ashi_ingest.feed.status import FeedReporter
-    from ashi_ingest.publish.buffer import Outbox
-    from ashi_ingest.rest.client import Rest
-    from ashi_ingest.venues.base import LiveVenue, RepairEnd
+    from ashi_ingest.publish.buffer import PublishBuffer
+    from ashi_ingest.rest.client import RestClient
+    from ashi_ingest.venues.base import RepairEnd, Venue
 
 HOLE_PATIENCE_S: Final = 0.5
 """How long a hole in contiguous ids is waited for: venues send a little out of order."""
@@ -46,7 +46,7 @@ class SymbolState:
     """
 
     market: str
-    feed: SymbolFeed
+    feed: TradeSequencer
     missed_until_us: int = 0
     subscribed_s: float = 0.0
     recovered: int = 0
@@ -57,7 +57,7 @@ class SymbolState:
     down_reason: str = ""
 
 
-class Mender:
+class Backfill:
     """Repairs the feeds of one venue's markets.
 
     Attributes:
@@ -67,11 +67,11 @@ class Mender:
 
     def __init__(
         self,
-        venue: LiveVenue,
+        venue: Venue,
         *,
-        outbox: Outbox,
+        outbox: PublishBuffer,
         reporter: FeedReporter,
-        rest: Rest,
+        rest: RestClient,
         buffer: int,
         patience_s: float,
         monotonic_s: Callable[[], float],

@@ -44,7 +44,7 @@ class Hole(NamedTuple):
     found_s: float
 
 
-class SymbolFeed:
+class TradeSequencer:
     """The trades of one symbol on their way to be published.
 
     Attributes:

@@ -16,8 +16,8 @@ from ashi.contracts.symbol import make_symbol
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.errors import Reason
-from ashi_ingest.feed.backfill import NOTHING_BEFORE, RELIEF, Mender, SymbolState
-from ashi_ingest.feed.sequencer import Mode, SymbolFeed
+from ashi_ingest.feed.backfill import NOTHING_BEFORE, RELIEF, Backfill, SymbolState
+from ashi_ingest.feed.sequencer import Mode, TradeSequencer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
     from ashi_ingest.feed.status import FeedReporter
-    from ashi_ingest.publish.buffer import Outbox
+    from ashi_ingest.publish.buffer import PublishBuffer
     from ashi_ingest.recording.recorder import Recorder
-    from ashi_ingest.rest.client import Rest
-    from ashi_ingest.venues.base import LiveVenue
-    from ashi_ingest.venues.parsing import Venue
-    from ashi_ingest.websocket.session import Link
+    from ashi_ingest.rest.client import RestClient
+    from ashi_ingest.venues.base import Venue
+    from ashi_ingest.venues.parsing import FrameParser
+    from ashi_ingest.websocket.session import VenueConnection
 
 ROOM: Final = 0.25
 """Connections that were closed because too much was held open again when this part of the bound is left."""
@@ -50,25 +50,25 @@ class _Source:
     `last_traded_at`: of the trade that came last, in the venue's time.
     """
 
-    link: Link
-    parser: Venue
+    link: VenueConnection
+    parser: FrameParser
     subscribed: dict[str, int] = field(default_factory=dict)
     last_traded_at: int | None = None
     silent: bool = False
     frames: Counter[str] = field(default_factory=Counter)
 
 
-class Feeds:
+class FeedSupervisor:
     """The feeds of one venue's markets in this process."""
 
     def __init__(
         self,
-        venue: LiveVenue,
+        venue: Venue,
         tails: Mapping[str, Sequence[Trade]],
         *,
-        outbox: Outbox,
+        outbox: PublishBuffer,
         reporter: FeedReporter,
-        rest: Rest,
+        rest: RestClient,
         recorder: Recorder | None,
         buffer: int,
         patience_s: float,
@@ -86,7 +86,7 @@ class Feeds:
         self._states = {
             market: SymbolState(
                 market,
-                SymbolFeed(
+                TradeSequencer(
                     make_symbol(venue.name, market),
                     contiguous=venue.contiguous(market),
                     ordered_ids=venue.ordered_ids,
@@ -99,7 +99,7 @@ class Feeds:
         self._sources: dict[int, _Source] = {}
         self._duplicates = 0
         self._rejections = 0
-        self._mender = Mender(
+        self._mender = Backfill(
             venue,
             outbox=outbox,
             reporter=reporter,
@@ -140,12 +140,12 @@ class Feeds:
         """Wait until there is room for what a connection will bring."""
         await self._outbox.room(int(self._buffer * ROOM))
 
-    def on_open(self, link: Link) -> None:
+    def on_open(self, link: VenueConnection) -> None:
         """A connection is open; each has a parser of its own."""
         self._sources[link.number] = _Source(link, self._venue.parser())
         metrics.feed_connections.labels(self._venue.name).inc()
 
-    def on_subscribed(self, link: Link, markets: Sequence[str]) -> None:
+    def on_subscribed(self, link: VenueConnection, markets: Sequence[str]) -> None:
         """Trades of these markets come from now on: fetch what was missed before."""
         source = self._sources[link.number]
         for market in markets:
@@ -168,7 +168,7 @@ class Feeds:
         for source in self._sources.values():
             source.subscribed.pop(market, None)
 
-    def on_frame(self, link: Link, frame: bytes, received_ns: int) -> bool:
+    def on_frame(self, link: VenueConnection, frame: bytes, received_ns: int) -> bool:
         """A frame came. True when it was about trades, readable or not."""
         source = self._sources[link.number]
         if self._recorder is not None:
@@ -185,12 +185,14 @@ class Feeds:
         source.frames["trades" if parsed.trades else "skipped"] += 1
         return bool(parsed.trades)
 
-    def on_silent(self, link: Link, silent: bool) -> None:
+    def on_silent(self, link: VenueConnection, silent: bool) -> None:
         """Nothing has come for suspiciously long, or comes again."""
         self._sources[link.number].silent = silent
         self._tell_all_live(link.markets)
 
-    def on_closed(self, link: Link, reason: Reason, detail: str, last_frame_ns: int | None, *, replaced: bool) -> None:
+    def on_closed(
+        self, link: VenueConnection, reason: Reason, detail: str, last_frame_ns: int | None, *, replaced: bool
+    ) -> None:
         """A connection is gone. Unless another one has taken over, its symbols are down and a gap begins."""
         source = self._sources.pop(link.number)
         self._count_frames(source)

@@ -31,7 +31,7 @@ class _Letters(NamedTuple):
     source: str
 
 
-class Outbox:
+class PublishBuffer:
     """Holds what is to be published until the publisher takes it. `put` and `reject` return at once."""
 
     def __init__(self, publisher: Publisher) -> None:

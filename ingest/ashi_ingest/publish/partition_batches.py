@@ -29,7 +29,7 @@ class Batch:
             self.received_at = trade.received_at
 
 
-class Lane:
+class PartitionBatches:
     """The batches of one partition: the one being filled, and those that wait for the producer, in order."""
 
     __slots__ = ("filling", "hurry", "number", "task", "waiting")

@@ -22,7 +22,7 @@ from ashi.runtime.kafka.dead_letters import dead_letter, message_headers
 from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.metrics.common import dead_letters
-from ashi_ingest.publish.partition_batches import Batch, Lane
+from ashi_ingest.publish.partition_batches import Batch, PartitionBatches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
@@ -88,7 +88,7 @@ class Publisher:
         self._venue = venue
         self._live = live
         self._headers = message_headers(TRADE_SCHEMA)
-        self._lanes = [Lane(number) for number in range(partitions)]
+        self._lanes = [PartitionBatches(number) for number in range(partitions)]
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._outstanding = 0
         self._progress = asyncio.Event()
@@ -211,7 +211,7 @@ class Publisher:
     def _append(self, batch: Batch, key: bytes, value: bytes) -> bool:
         return batch.builder.append(timestamp=None, key=key, value=value, headers=self._headers) is not None
 
-    async def _begin(self, lane: Lane) -> None:
+    async def _begin(self, lane: PartitionBatches) -> None:
         """Begin a batch, unless another task has done so meanwhile."""
         await self._take_slot()
         if lane.filling is None:
@@ -232,12 +232,12 @@ class Publisher:
             self._slots.release()
             raise
 
-    def _send(self, lane: Lane) -> None:
+    def _send(self, lane: PartitionBatches) -> None:
         lane.seal()
         if lane.waiting and lane.task is None:
             lane.task = asyncio.create_task(self._drive(lane))
 
-    async def _drive(self, lane: Lane) -> None:
+    async def _drive(self, lane: PartitionBatches) -> None:
         """Hand the batches of a partition to the producer, each when it has begun to send the one before."""
         while lane.waiting and self._failure is None:
             batch = lane.waiting.popleft()

@@ -14,7 +14,7 @@ from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.service import run_service
 from ashi_ingest.publish.publisher import Publisher, open_publisher
 from ashi_ingest.recording.format import BadLine, Line, preflight, read_recording
-from ashi_ingest.venues.registry import VENUES, Rejected, Venue
+from ashi_ingest.venues.registry import VENUES, FrameParser, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -135,7 +135,7 @@ async def replay(
 class _Replay:
     def __init__(
         self,
-        venue: Venue,
+        venue: FrameParser,
         publisher: Publisher,
         stopping: asyncio.Event,
         on_progress: Callable[[ReplayResult], None],

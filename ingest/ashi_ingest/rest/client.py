@@ -9,14 +9,14 @@ import aiohttp
 
 from ashi.contracts.errors import VenueError
 from ashi.runtime.metrics import ingest as metrics
-from ashi_ingest.errors import Pace, Reason, judge
+from ashi_ingest.errors import RateLimiter, Reason, classify_error
 from ashi_ingest.venues.base import Answer
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from ashi.runtime.settings.catalogue import Secret
-    from ashi_ingest.venues.base import LiveVenue, Request
+    from ashi_ingest.venues.base import Request, Venue
 
 TIMEOUT_S: Final = 10.0
 """For a whole request, its answer included."""
@@ -43,15 +43,15 @@ class RestError(VenueError):
         self.retry_after_s = retry_after_s
 
 
-class Rest:
+class RestClient:
     """GET requests to one venue, all of a process; an async context manager."""
 
-    def __init__(self, venue: LiveVenue, url: str, api_key: Secret | None) -> None:
+    def __init__(self, venue: Venue, url: str, api_key: Secret | None) -> None:
         """`url`: of the interface, without a path. `api_key` goes only with requests that need it."""
         self._venue = venue
         self._url = url.rstrip("/")
         self._key = api_key
-        self._pace = Pace(venue.limits.request_interval_s)
+        self._pace = RateLimiter(venue.limits.request_interval_s)
         self._paused_until_s = 0.0
         self._session: aiohttp.ClientSession | None = None
 
@@ -104,7 +104,7 @@ class Rest:
 
     async def _ask(self, request: Request, headers: dict[str, str]) -> bytes:
         if self._session is None:
-            raise RuntimeError("use Rest as an async context manager")
+            raise RuntimeError("use RestClient as an async context manager")
         # No redirect is followed: the key must not go elsewhere.
         async with self._session.get(
             self._url + request.path, params=request.parameters, headers=headers, allow_redirects=False
@@ -134,7 +134,7 @@ class Rest:
         return bytes(body)
 
     def _failure(self, request: Request, error: Exception) -> RestError:
-        verdict = judge(error)
+        verdict = classify_error(error)
         limited = verdict.reason is Reason.LIMITED
         metrics.rest_requests.labels(self._venue.name, "limited" if limited else "failed").inc()
         said = getattr(error, "message", "")

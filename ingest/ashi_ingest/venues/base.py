@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from ashi.contracts.trade import Trade
-    from ashi_ingest.venues.parsing import Venue
+    from ashi_ingest.venues.parsing import FrameParser
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ None; it returns how it ended. It raises ContractError when an answer cannot be 
 their order is certain, so a repair of hours does not have to fit into memory where the venue can be read forwards."""
 
 
-class LiveVenue(Protocol):
+class Venue(Protocol):
     """One venue, as its live feeds need it."""
 
     @property
@@ -134,7 +134,7 @@ class LiveVenue(Protocol):
     def ordered_ids(self) -> bool:
         """Whether `sequence` is an id of the venue that grows with each trade; else it counts within a millisecond."""
 
-    def parser(self) -> Venue:
+    def parser(self) -> FrameParser:
         """A parser for one connection. Made anew for each, because a venue without ids has to count as it reads."""
 
     def contiguous(self, market: str) -> bool:

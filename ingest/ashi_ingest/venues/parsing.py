@@ -60,7 +60,7 @@ class Parsed:
         return not self.trades and not self.rejected
 
 
-class Venue(Protocol):
+class FrameParser(Protocol):
     """A parser of one venue's frames, made for one feed (one connection, or one recording)."""
 
     @property

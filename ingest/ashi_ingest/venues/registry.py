@@ -12,16 +12,16 @@ from ashi_ingest.venues.bitflyer.adapter import BitFlyerLive
 from ashi_ingest.venues.bitflyer.messages import BitFlyer
 from ashi_ingest.venues.gmo.adapter import GmoLive
 from ashi_ingest.venues.gmo.messages import Gmo
-from ashi_ingest.venues.parsing import Parsed, Rejected, Venue
+from ashi_ingest.venues.parsing import FrameParser, Parsed, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ashi_ingest.venues.base import LiveVenue
+    from ashi_ingest.venues.base import Venue
 
-__all__ = ["LIVE_VENUES", "VENUES", "Parsed", "Rejected", "Venue"]
+__all__ = ["LIVE_VENUES", "VENUES", "FrameParser", "Parsed", "Rejected"]
 
-VENUES: Final[Mapping[str, Callable[[], Venue]]] = MappingProxyType(
+VENUES: Final[Mapping[str, Callable[[], FrameParser]]] = MappingProxyType(
     {
         "bitflyer": BitFlyer,
         "gmo": Gmo,
@@ -34,7 +34,7 @@ a recording. They are made anew for each, because a venue without trade ids has 
 
 
 class _MakeLive(Protocol):
-    def __call__(self, *, has_key: bool) -> LiveVenue: ...
+    def __call__(self, *, has_key: bool) -> Venue: ...
 
 
 LIVE_VENUES: Final[Mapping[str, _MakeLive]] = MappingProxyType(

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.retry import Backoff
-from ashi_ingest.errors import Reason, judge
+from ashi_ingest.errors import Reason, classify_error
 from ashi_ingest.venues.base import Acknowledged, Closing, Refused
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.client import ClientConnection
 
-    from ashi_ingest.errors import Pace
-    from ashi_ingest.venues.base import Control, LiveVenue, Subscription
+    from ashi_ingest.errors import RateLimiter
+    from ashi_ingest.venues.base import Control, Subscription, Venue
     from ashi_ingest.websocket.session import SessionHandler
 
 CLOSE_BOUND_S: Final = 0.5
@@ -48,7 +48,7 @@ class _End(NamedTuple):
     detail: str
 
 
-class Link:
+class VenueConnection:
     """One websocket connection.
 
     Attributes:
@@ -61,15 +61,15 @@ class Link:
 
     def __init__(
         self,
-        venue: LiveVenue,
+        venue: Venue,
         markets: Sequence[str],
         handler: SessionHandler,
         *,
         socket: ClientConnection,
-        pace: Pace,
+        pace: RateLimiter,
         backoff: Backoff,
         on_refused: Callable[[str, str], None],
-        is_replaced: Callable[[Link], bool],
+        is_replaced: Callable[[VenueConnection], bool],
     ) -> None:
         """`backoff`: of subscriptions that the venue refuses for now. `is_replaced`: asked when it ends."""
         loop = asyncio.get_running_loop()
@@ -196,7 +196,7 @@ class Link:
                 if frames % FRAMES_PER_TURN == 0:
                     await asyncio.sleep(0)
         except ConnectionClosed as error:
-            verdict = judge(error)
+            verdict = classify_error(error)
             if self._retired:
                 self._finish(_End(Reason.RENEWED, "the next connection has taken over"))
             else:

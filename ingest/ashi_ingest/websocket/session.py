@@ -21,17 +21,17 @@ from ashi.contracts.errors import VenueError
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.retry import Backoff
-from ashi_ingest.errors import Pace, Reason, judge
-from ashi_ingest.websocket.connection import DRAIN_BOUND_S, Link
+from ashi_ingest.errors import RateLimiter, Reason, classify_error
+from ashi_ingest.websocket.connection import DRAIN_BOUND_S, VenueConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from websockets.asyncio.client import ClientConnection
 
-    from ashi_ingest.venues.base import LiveVenue
+    from ashi_ingest.venues.base import Venue
 
-__all__ = ["Link", "SessionHandler", "run_session"]
+__all__ = ["SessionHandler", "VenueConnection", "run_session"]
 
 OPEN_TIMEOUT_S: Final = 10.0
 MAX_FRAME: Final = 4 * 1024 * 1024
@@ -49,10 +49,10 @@ class SessionHandler(Protocol):
     async def may_connect(self) -> None:
         """Called before each attempt to connect, which waits for it."""
 
-    def on_open(self, link: Link) -> None:
+    def on_open(self, link: VenueConnection) -> None:
         """Called first for each connection."""
 
-    def on_subscribed(self, link: Link, markets: Sequence[str]) -> None:
+    def on_subscribed(self, link: VenueConnection, markets: Sequence[str]) -> None:
         """The venue has accepted these: their trades come over this connection from now on.
 
         Called again for a market when the venue refuses for now what seemed accepted, and then accepts it.
@@ -61,26 +61,28 @@ class SessionHandler(Protocol):
     def on_refused(self, market: str, reason: str) -> None:
         """There is no such market: it is not subscribed to again. The others go on. Called once for a market."""
 
-    def on_frame(self, link: Link, frame: bytes, received_ns: int) -> bool:
+    def on_frame(self, link: VenueConnection, frame: bytes, received_ns: int) -> bool:
         """A data frame and when it was received, ns since the epoch.
 
         True: it was about trades. False: it may be about the connection, and the venue's `control` is asked.
         """
 
-    def on_silent(self, link: Link, silent: bool) -> None:
+    def on_silent(self, link: VenueConnection, silent: bool) -> None:
         """No frame for half of `Limits.silence_s`, or a frame again after that."""
 
-    def on_closed(self, link: Link, reason: Reason, detail: str, last_frame_ns: int | None, *, replaced: bool) -> None:
+    def on_closed(
+        self, link: VenueConnection, reason: Reason, detail: str, last_frame_ns: int | None, *, replaced: bool
+    ) -> None:
         """Called last for each connection. `replaced`: another one is open and delivers all of its markets."""
 
 
 async def run_session(
-    venue: LiveVenue,
+    venue: Venue,
     markets: Sequence[str],
     handler: SessionHandler,
     *,
     url: str,
-    pace: Pace,
+    pace: RateLimiter,
     stopping: asyncio.Event,
     backoff: Callable[[], Backoff] = Backoff,
 ) -> None:
@@ -90,11 +92,11 @@ async def run_session(
     is tried again.
 
     Raises:
-        VenueError: connecting can never succeed, see `ashi_ingest.errors.judge`.
+        VenueError: connecting can never succeed, see `ashi_ingest.errors.classify_error`.
 
     """
     size = venue.limits.markets_per_connection
-    connecting = Pace(venue.limits.connect_interval_s)
+    connecting = RateLimiter(venue.limits.connect_interval_s)
 
     async def stop() -> None:
         await stopping.wait()
@@ -138,13 +140,13 @@ class _Chain:
 
     def __init__(
         self,
-        venue: LiveVenue,
+        venue: Venue,
         markets: Sequence[str],
         handler: SessionHandler,
         *,
         url: str,
-        connecting: Pace,
-        messages: Pace | None,
+        connecting: RateLimiter,
+        messages: RateLimiter | None,
         backoff: Callable[[], Backoff],
         group: asyncio.TaskGroup,
     ) -> None:
@@ -157,7 +159,7 @@ class _Chain:
         self._new_backoff = backoff
         self._backoff = backoff()
         self._group = group
-        self._links: set[Link] = set()
+        self._links: set[VenueConnection] = set()
 
     async def run(self) -> None:
         """Open one after another. One that was due and could not be replaced stays until it ends by itself."""
@@ -177,7 +179,7 @@ class _Chain:
         for link in self._links:  # that the venue refuses what it had once accepted
             link.drop(Reason.REFUSED)
 
-    async def _open(self) -> Link:
+    async def _open(self) -> VenueConnection:
         """Make a connection, in as many attempts as it takes."""
         while True:
             await self._handler.may_connect()
@@ -204,7 +206,7 @@ class _Chain:
 
     async def _failed(self, error: Exception) -> None:
         """Wait as long as is proper after this failure to connect. Raises VenueError when it is fatal."""
-        verdict = judge(error)
+        verdict = classify_error(error)
         metrics.reconnects.labels(self._venue.name, verdict.reason).inc()
         if verdict.retry_after_s is None:
             raise VenueError(
@@ -223,13 +225,13 @@ class _Chain:
         self._connecting.pause(verdict.retry_after_s)
         await asyncio.sleep(wait_s)
 
-    def _link(self, socket: ClientConnection) -> Link:
-        link = Link(
+    def _link(self, socket: ClientConnection) -> VenueConnection:
+        link = VenueConnection(
             self._venue,
             self._markets,
             self._handler,
             socket=socket,
-            pace=self._messages or Pace(self._venue.limits.message_interval_s),
+            pace=self._messages or RateLimiter(self._venue.limits.message_interval_s),
             backoff=self._new_backoff(),
             on_refused=self._refused,
             is_replaced=self._is_replaced,
@@ -239,11 +241,11 @@ class _Chain:
         task.add_done_callback(partial(self._ended, link, socket))
         return link
 
-    def _ended(self, link: Link, socket: ClientConnection, _: asyncio.Task[None]) -> None:
+    def _ended(self, link: VenueConnection, socket: ClientConnection, _: asyncio.Task[None]) -> None:
         self._links.discard(link)
         socket.transport.abort()  # the task may have been cancelled before it began
 
-    def _is_replaced(self, link: Link) -> bool:
+    def _is_replaced(self, link: VenueConnection) -> bool:
         return any(other.delivers for other in self._links if other is not link)
 
     def _refused(self, market: str, reason: str) -> None:

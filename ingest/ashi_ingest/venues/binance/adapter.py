@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.trade import Trade
     from ashi_ingest.venues.base import Repair
-    from ashi_ingest.venues.parsing import Venue
+    from ashi_ingest.venues.parsing import FrameParser
 
 STREAMS_PER_MESSAGE: Final = 200
 SHUTDOWN: Final = "serverShutdown"
@@ -97,7 +97,7 @@ _markets = msgspec.json.Decoder(_Markets)
 
 
 class BinanceLive:
-    """Binance spot or USD-M as live feeds need it: see `ashi_ingest.venues.base.LiveVenue`."""
+    """Binance spot or USD-M as live feeds need it: see `ashi_ingest.venues.base.Venue`."""
 
     ordered_ids: Final = True
 
@@ -107,7 +107,7 @@ class BinanceLive:
         self.limits: Final = LIMITS[name]
         self._has_key = has_key
 
-    def parser(self) -> Venue:
+    def parser(self) -> FrameParser:
         """A parser for one connection."""
         return Binance(self.name)
 
@@ -155,7 +155,7 @@ class BinanceLive:
         return usable_markets(self.name, (market.symbol for market in listed if market.status == "TRADING"))
 
     def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
-        """Plan how to get what happened after `since`: see `LiveVenue.repair` and `binance.backfill`."""
+        """Plan how to get what happened after `since`: see `Venue.repair` and `binance.backfill`."""
         if self.name == "binance":
             return repair_spot(market, since, until)
         return repair_usdm(market, since, until, has_key=self._has_key)

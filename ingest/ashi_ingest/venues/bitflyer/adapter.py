@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.trade import Trade
     from ashi_ingest.venues.base import Answer, Repair
-    from ashi_ingest.venues.parsing import Venue
+    from ashi_ingest.venues.parsing import FrameParser
 
 LIMITS: Final = Limits(
     websocket_url="wss://ws.lightstream.bitflyer.com/json-rpc",
@@ -78,7 +78,7 @@ _markets = msgspec.json.Decoder(list[_Market])
 
 
 class BitFlyerLive:
-    """bitFlyer as live feeds need it: see `ashi_ingest.venues.base.LiveVenue`."""
+    """bitFlyer as live feeds need it: see `ashi_ingest.venues.base.Venue`."""
 
     name: Final = "bitflyer"
     limits: Final = LIMITS
@@ -87,7 +87,7 @@ class BitFlyerLive:
     def __init__(self, *, has_key: bool) -> None:
         """`has_key` is for venues that give more to whoever has a key; bitFlyer does not."""
 
-    def parser(self) -> Venue:
+    def parser(self) -> FrameParser:
         """A parser for one connection."""
         return BitFlyer()
 
@@ -135,7 +135,7 @@ class BitFlyerLive:
         return usable_markets(self.name, (market.product_code for market in listed))
 
     def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
-        """Plan how to get what happened after `since`; see `LiveVenue.repair` and `_repair`."""
+        """Plan how to get what happened after `since`; see `Venue.repair` and `_repair`."""
         return _repair(self.name, market, since, until)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.trade import Trade
     from ashi_ingest.venues.base import Repair
-    from ashi_ingest.venues.parsing import Venue
+    from ashi_ingest.venues.parsing import FrameParser
 
 LIMITS: Final = Limits(
     websocket_url="wss://api.coin.z.com/ws/public/v1",
@@ -67,7 +67,7 @@ _ticker = msgspec.json.Decoder(_Ticker)
 
 
 class GmoLive:
-    """GMO Coin as live feeds need it: see `ashi_ingest.venues.base.LiveVenue`."""
+    """GMO Coin as live feeds need it: see `ashi_ingest.venues.base.Venue`."""
 
     name: Final = "gmo"
     limits: Final = LIMITS
@@ -76,7 +76,7 @@ class GmoLive:
     def __init__(self, *, has_key: bool) -> None:
         """`has_key` is for venues that give more to whoever has a key; the public interface of GMO Coin does not."""
 
-    def parser(self) -> Venue:
+    def parser(self) -> FrameParser:
         """A parser for one connection."""
         return Gmo()
 
@@ -113,7 +113,7 @@ class GmoLive:
         return usable_markets(self.name, (market.symbol for market in read.data))
 
     def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
-        """Plan how to get what happened after `since`: see `LiveVenue.repair` and `ashi_ingest.venues.gmo.backfill`."""
+        """Plan how to get what happened after `since`: see `Venue.repair` and `ashi_ingest.venues.gmo.backfill`."""
         return gmo_repair.repair(self.name, market, since, until)
 
 

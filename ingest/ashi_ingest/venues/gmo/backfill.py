@@ -84,7 +84,7 @@ def check_status(status: int, messages: Sequence[Message], path: str) -> None:
 
 
 def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
-    """Plan a repair: see `LiveVenue.repair`. What is yielded repeats the trades of the last second of `since`."""
+    """Plan a repair: see `Venue.repair`. What is yielded repeats the trades of the last second of `since`."""
     plan = _Plan(venue, market, since)
     late = yield from plan.read_newest(until)
     short = yield from plan.read_back()
