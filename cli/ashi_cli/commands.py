@@ -136,8 +136,10 @@ def venue_sim(options: argparse.Namespace) -> int:
     """`ashi venue-sim`."""
     import asyncio
 
-    from ashi_simulator import VenueSimOptions, run_venue_sim
+    from ashi_cli.recorded_trades import read_trades
+    from ashi_simulator import VenueSimOptions, check_venue, run_venue_sim
 
+    check_venue(options.venue)
     asyncio.run(
         run_venue_sim(
             VenueSimOptions(
@@ -146,7 +148,7 @@ def venue_sim(options: argparse.Namespace) -> int:
                 seed=options.seed,
                 rate=options.rate,
                 bursts=options.bursts,
-                recordings=tuple(options.recording),
+                trades=read_trades(options.venue, options.recording) if options.recording else (),
                 speed=options.speed,
                 script=options.script,
                 random_faults=options.faults,

@@ -13,8 +13,10 @@ from ashi_simulator.script import random_script, read_script
 from ashi_simulator.server import Simulator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from ashi.contracts.trade import Trade
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +25,11 @@ class VenueSimOptions:
 
     Attributes:
         venue: bitflyer, gmo, binance or binance-usdm.
-        markets: by the venue's names; none for a few usual ones, or for all that were recorded.
+        markets: by the venue's names; none for a few usual ones, or for all that `trades` are of.
         seed: of the random market and of random faults.
         rate: executions per second over all markets together.
         bursts: the rate is five times as high now and then.
-        recordings: to be replayed instead of a random market.
+        trades: happen again, instead of a random market.
         speed: of the replay.
         script: a file of faults; see `ashi_simulator.script`.
         random_faults: how many random faults to perform besides, one a second.
@@ -44,7 +46,7 @@ class VenueSimOptions:
     seed: int = 0
     rate: float = 100.0
     bursts: bool = False
-    recordings: tuple[Path, ...] = ()
+    trades: Sequence[Trade] = ()
     speed: float = 1.0
     script: Path | None = None
     random_faults: int = 0
@@ -64,7 +66,6 @@ async def run_venue_sim(options: VenueSimOptions, say: Callable[[str], None] = _
 
     Raises:
         UsageError: an option is wrong, or the port is taken.
-        RecordingError: a recording is damaged.
 
     """
     simulator = _make(options)
@@ -91,7 +92,7 @@ async def run_venue_sim(options: VenueSimOptions, say: Callable[[str], None] = _
 
 def _make(options: VenueSimOptions) -> Simulator:
     venue = check_venue(options.venue)
-    markets = options.markets or (() if options.recordings else DEFAULT_MARKETS[venue])
+    markets = options.markets or (() if options.trades else DEFAULT_MARKETS[venue])
     rules = RULES[venue] if options.lifetime_s is None else replace(RULES[venue], lifetime_s=options.lifetime_s)
     script = [] if options.script is None else read_script(options.script)
     script += random_script(options.seed, options.random_faults, venue, markets or None)
@@ -101,7 +102,7 @@ def _make(options: VenueSimOptions) -> Simulator:
         seed=options.seed,
         rate=options.rate,
         bursts=options.bursts,
-        recordings=options.recordings,
+        trades=options.trades,
         speed=options.speed,
         script=script,
         rules=rules,

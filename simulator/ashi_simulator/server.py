@@ -27,9 +27,9 @@ from ashi_simulator.websocket_endpoint import Door
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
     from types import TracebackType
 
+    from ashi.contracts.trade import Trade
     from ashi_simulator.executions import TrueTrade
     from ashi_simulator.venue_server import Speech
 
@@ -39,13 +39,12 @@ SHUTDOWN_S: Final = 0.5
 class Simulator:
     """A venue that listens on one port for websockets and REST, as an async context manager.
 
-    The market does not trade before `start_market`, so that a client can subscribe first. With recordings the markets
-    are those recorded, or the named ones of them, `rate` and `bursts` do not count, and time passes `speed` times as
-    fast. `rate`: executions per second over all markets together.
+    The market does not trade before `start_market`, so that a client can subscribe first. With `trades` (those of a
+    recording) they happen again: the markets are theirs, or the named ones of them, `rate` and `bursts` do not count,
+    and time passes `speed` times as fast. `rate`: executions per second over all markets together.
 
     Raises:
-        UsageError: the venue, a market, a recording, or the script is wrong, or the port is taken.
-        RecordingError: a recording is damaged.
+        UsageError: the venue, a market, or the script is wrong, or the port is taken.
 
     """
 
@@ -57,7 +56,7 @@ class Simulator:
         seed: int = 0,
         rate: float = 100.0,
         bursts: bool = False,
-        recordings: Sequence[Path] = (),
+        trades: Sequence[Trade] = (),
         speed: float = 1.0,
         script: Sequence[Step] = (),
         rules: Rules | None = None,
@@ -67,8 +66,8 @@ class Simulator:
         self.venue = check_venue(venue)
         self.rules = RULES[venue] if rules is None else rules
         source: Source
-        if recordings:
-            source = recorded = RecordedMarket(venue, recordings, speed=speed)
+        if trades:
+            source = recorded = RecordedMarket(venue, trades, speed=speed)
             self.markets = _recorded_markets(markets, recorded.markets)
         else:
             self.markets = tuple(dict.fromkeys(markets))

@@ -27,8 +27,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
 from ashi.contracts.errors import UsageError
+from ashi_cli.recorded_trades import read_trades
 from ashi_ingest.recording.bundled import BUNDLED
-from ashi_ingest.recording.format import Line, read_recording
 from ashi_ingest.venues.registry import VENUES
 from ashi_simulator import (
     FAULTS,
@@ -1346,19 +1346,12 @@ def test_under_fifty_random_faults_the_market_goes_on(venue: str) -> None:
 
 @pytest.mark.parametrize("venue", ["bitflyer", "binance"])
 def test_a_recording_happens_again_now(venue: str) -> None:
-    path = BUNDLED[venue][0]
-    parser = VENUES[venue]()
-    recorded = [
-        each
-        for line in read_recording(path)
-        if isinstance(line, Line)
-        for each in parser.parse(line.frame, line.received_at).trades
-    ]
+    recorded = read_trades(venue, BUNDLED[venue][:1])
 
     async def test() -> None:
         before = time.time_ns() // 1000
         speed = 300.0
-        async with Simulator(venue, recordings=[path], speed=speed) as sim, client(sim, *sim.markets) as reader:
+        async with Simulator(venue, trades=recorded, speed=speed) as sim, client(sim, *sim.markets) as reader:
             sim.start_market()
             await until(lambda: sim.trades == len(recorded))
             await sim.stop_market()
@@ -1377,8 +1370,10 @@ def test_a_recording_happens_again_now(venue: str) -> None:
 
 
 def test_a_recording_goes_on_after_a_pause_and_only_with_the_markets_asked_for() -> None:
+    recorded = read_trades("bitflyer", BUNDLED["bitflyer"])
+
     async def test() -> None:
-        async with Simulator("bitflyer", ["FX_BTC_JPY"], recordings=BUNDLED["bitflyer"], speed=100) as sim:
+        async with Simulator("bitflyer", ["FX_BTC_JPY"], trades=recorded, speed=100) as sim:
             await trade(sim, 20)
             happened = sim.trades
             await asyncio.sleep(0.2)
@@ -1392,16 +1387,16 @@ def test_a_recording_goes_on_after_a_pause_and_only_with_the_markets_asked_for()
 
 def test_a_recording_of_another_venue_or_without_the_market_is_refused() -> None:
     with pytest.raises(UsageError, match="no trade of binance"):
-        Simulator("binance", recordings=BUNDLED["bitflyer"])
+        read_trades("binance", BUNDLED["bitflyer"])
     with pytest.raises(UsageError, match="nothing of NO_SUCH was recorded; there is"):
-        Simulator("bitflyer", ["NO_SUCH"], recordings=BUNDLED["bitflyer"])
+        Simulator("bitflyer", ["NO_SUCH"], trades=read_trades("bitflyer", BUNDLED["bitflyer"]))
 
 
 # As a process
 
 
 def test_it_shares_nothing_with_the_parsers_it_tests() -> None:
-    check = "import sys, ashi_simulator; sys.exit(any(name.startswith('ashi_ingest.venues') for name in sys.modules))"
+    check = "import sys, ashi_simulator; sys.exit(any(name.startswith('ashi_ingest') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", check], cwd=Path(__file__).parents[2], check=False).returncode == 0
 
 
@@ -1545,3 +1540,25 @@ def test_twenty_thousand_trades_a_second_take_a_fraction_of_a_core() -> None:
             writer.close()
 
     run(test())
+
+
+def test_a_recording_is_read_by_the_command_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "ashi_cli.main", "venue-sim"]
+
+    def refusal(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=30, check=False)
+        return done.returncode, done.stderr
+
+    recording = str(BUNDLED["bitflyer"][0])
+    assert refusal("mtgox", "--recording", recording) == (
+        2,
+        "ashi: venue 'mtgox' cannot be simulated: choose one of bitflyer, gmo, binance, binance-usdm\n",
+    )
+    status, error = refusal("gmo", "--recording", recording)
+    assert (status, error) == (
+        2,
+        f"ashi: {recording}: no trade of gmo is in there; is it a recording of another venue?\n",
+    )
+    status, error = refusal("gmo", "--recording", str(tmp_path / "none.gz"))
+    assert status == 2
+    assert "none.gz: there is no such file" in error

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.decimals import format_decimal
-from ashi.contracts.errors import UsageError
-from ashi_ingest.recording.format import BadLine, preflight, read_recording
 from ashi_simulator.executions import PER_MS, Batch, Execution
 from ashi_simulator.notation import venue_price, venue_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
 
     from ashi.contracts.trade import Trade
 
@@ -21,8 +20,11 @@ PER_US: Final = 10
 _TAKERS: Final = {"buy": "BUY", "sell": "SELL", None: ""}
 
 
+_frame_of = attrgetter("symbol", "received_at")
+
+
 class _Moment(NamedTuple):
-    """The trades of one frame, and when they are due: 100 ns after the recording's first trade."""
+    """The trades of one frame, and when they are due: 100 ns after the first trade of all."""
 
     after: int
     market: str
@@ -30,16 +32,18 @@ class _Moment(NamedTuple):
 
 
 class RecordedMarket:
-    """Executions read from recordings of the venue, in the order of the files; afterwards the market is quiet.
+    """Trades that the venue made before, in the order given; afterwards the market is quiet.
 
-    Prices, sizes, takers and ids are the recorded ones, times are moved to now. A trade whose id does not follow the
-    one before is left out, because a recording may hold a reconnection's duplicates.
+    What was received of a market at one time came in one frame, and does so again. Prices, sizes, takers and ids are
+    the recorded ones, times are moved to now. A trade whose id does not follow the one before is left out, because a
+    recording may hold a reconnection's duplicates.
     """
 
-    def __init__(self, venue: str, recordings: Sequence[Path], *, speed: float) -> None:
+    def __init__(self, venue: str, trades: Iterable[Trade], *, speed: float) -> None:
+        """`trades`: of this venue, at least one."""
         self._venue = venue
         self._speed = speed
-        self._moments = _read(venue, recordings)
+        self._moments = _moments(trades)
         self.markets = tuple(dict.fromkeys(moment.market for moment in self._moments))
         self._next = 0
         self._began: int | None = None
@@ -87,26 +91,14 @@ class RecordedMarket:
         )
 
 
-def _read(venue: str, recordings: Sequence[Path]) -> list[_Moment]:
-    """All trades of the recordings. Raises UsageError for a file that is none, RecordingError for a damaged one."""
-    for path in recordings:
-        preflight(path)
-    from ashi_ingest.venues.registry import (
-        VENUES,  # here only: all else of the simulator must work without what it tests
-    )
-
-    parser = VENUES[venue]()
+def _moments(trades: Iterable[Trade]) -> list[_Moment]:
+    """The frames that the trades came in. None is due before one that came earlier."""
     moments: list[_Moment] = []
     first: int | None = None
     latest = 0
-    for path in recordings:
-        for line in read_recording(path):
-            trades = [] if isinstance(line, BadLine) else parser.parse(line.frame, line.received_at).trades
-            if trades:
-                first = trades[0].traded_at if first is None else first
-                latest = max(latest, max(trade.traded_at for trade in trades) - first)
-                moments.append(_Moment(latest * PER_US, trades[0].symbol.partition(":")[2], trades))
-    if not moments:
-        named = ", ".join(map(str, recordings))
-        raise UsageError(f"{named}: no trade of {venue} is in there; is it a recording of another venue?")
+    for (symbol, _), together in groupby(trades, _frame_of):
+        frame = list(together)
+        first = frame[0].traded_at if first is None else first
+        latest = max(latest, max(trade.traded_at for trade in frame) - first)
+        moments.append(_Moment(latest * PER_US, symbol.partition(":")[2], frame))
     return moments
