@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
@@ -18,6 +18,21 @@ REWRITE_AFTER_S: Final = 120.0
 cannot leave an older row, written late by a worker that was declared dead, as the only one."""
 
 Acknowledge = Callable[[], Awaitable[object]]
+
+
+class PartitionOffsets(NamedTuple):
+    """Where a partition of `trades` stands in Kafka. Offsets are those of the next record.
+
+    Attributes:
+        committed: what the group goes on from; None when it never committed.
+        earliest: of the first record that the log still has.
+        end: after the last record.
+
+    """
+
+    committed: int | None
+    earliest: int
+    end: int
 
 
 class Table(Protocol):
@@ -63,14 +78,12 @@ def marker_key(partition: int) -> bytes:
 
 async def load_partition(
     number: int,
+    offsets: PartitionOffsets,
     *,
     timeframes: Sequence[Timeframe],
     rules: WindowRules,
     tables: Sequence[Table],
     markers: Table,
-    committed: int | None,
-    earliest: int,
-    end: int,
     begin: int | None,
     now_s: float,
 ) -> PartitionState:
@@ -80,6 +93,7 @@ async def load_partition(
     marker. A new state begins at `begin`, or where the log does if that is None. Raises StateError when the log no
     longer has what must be read, or is not the log of this state.
     """
+    committed, earliest, end = offsets
     marker = _marker(markers.rows(number).get(marker_key(number)), rules.epoch)
     if marker is None:
         start = earliest if begin is None else max(earliest, min(begin, end))

@@ -23,7 +23,15 @@ from ashi_aggregate.core.codec import Marker, encode
 from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules, edge_of, is_late
 from ashi_aggregate.fencing import SessionGuard
-from ashi_aggregate.partition import REWRITE_AFTER_S, Acknowledge, PartitionState, Table, load_partition, marker_key
+from ashi_aggregate.partition import (
+    REWRITE_AFTER_S,
+    Acknowledge,
+    PartitionOffsets,
+    PartitionState,
+    Table,
+    load_partition,
+    marker_key,
+)
 
 _CANDLE_HEADERS: Final = message_headers(CANDLE_SCHEMA)
 
@@ -88,41 +96,47 @@ class Pipeline:
         self._unacknowledged: list[Awaitable[object]] = []
         self._lock = asyncio.Lock()
 
-    async def resume(
-        self, committed: Mapping[int, int | None], earliest: Mapping[int, int], ends: Mapping[int, int]
-    ) -> dict[int, int]:
+    async def resume(self, partitions: Mapping[int, PartitionOffsets]) -> dict[int, int]:
         """Take up the partitions given, and only those; returns the offset to read each on from.
 
         Raises StateError when going on would lose trades.
         """
-        if any(number >= self._partitions for number in committed):
+        if any(number >= self._partitions for number in partitions):
             raise StateError(
                 f"topic trades has grown beyond {self._partitions} partitions, so its symbols have moved: stop all "
                 "aggregate workers, then run `ashi aggregate reconfigure`"
             )
         async with self._lock:
-            forgotten = [acknowledge for state in self._states.values() for acknowledge in state.chunks]
-            self._states = {
-                number: await load_partition(
-                    number,
-                    timeframes=self._timeframes,
-                    rules=self._rules,
-                    tables=self._tables,
-                    markers=self._markers,
-                    committed=committed[number],
-                    earliest=earliest[number],
-                    end=ends[number],
-                    begin=self._begin.get(number),
-                    now_s=self._monotonic_s(),
-                )
-                for number in committed
-            }
-            self._show_positions()
-            # They will be read again: acknowledging only lets Faust forget them, a commit needs `mark_durable`.
-            for acknowledge in forgotten:
-                await acknowledge()
-            _log.info("resumed", partitions={number: state.next for number, state in self._states.items()})
+            await self._replace_states(
+                {
+                    number: await load_partition(
+                        number,
+                        offsets,
+                        timeframes=self._timeframes,
+                        rules=self._rules,
+                        tables=self._tables,
+                        markers=self._markers,
+                        begin=self._begin.get(number),
+                        now_s=self._monotonic_s(),
+                    )
+                    for number, offsets in partitions.items()
+                }
+            )
             return {number: state.next for number, state in self._states.items()}
+
+    async def release(self) -> None:
+        """Let go of all partitions: others have them from now on."""
+        async with self._lock:
+            await self._replace_states({})
+
+    async def _replace_states(self, states: dict[int, PartitionState]) -> None:
+        forgotten = [acknowledge for state in self._states.values() for acknowledge in state.chunks]
+        self._states = states
+        self._show_positions()
+        # They will be read again: acknowledging only lets Faust forget them, a commit needs `mark_durable`.
+        for acknowledge in forgotten:
+            await acknowledge()
+        _log.info("resumed", partitions={number: state.next for number, state in states.items()})
 
     def _show_positions(self) -> None:
         """Of the partitions that are ours and of no others: what another worker does with them is for it to say."""

@@ -15,6 +15,7 @@ from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.codec import rank_of
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.fencing import SessionGuard
+from ashi_aggregate.partition import PartitionOffsets
 from ashi_aggregate.pipeline import Pipeline
 
 
@@ -69,6 +70,10 @@ class Broker:
     def append(self, partition: int, key: bytes | None, value: bytes | None, timestamp_ms: int = 0) -> None:
         log = self.trades[partition]
         log.append(Record(len(log), key, value, timestamp_ms))
+
+    def offsets(self, partition: int) -> PartitionOffsets:
+        earliest, end = self.earliest.get(partition, 0), len(self.trades[partition])
+        return PartitionOffsets(self.committed.get(partition), earliest, end)
 
     def messages(self, topic: str) -> list[tuple[bytes | None, bytes, list]]:
         return [message for (name, _), sent in self.topics.items() if name == topic for message in sent]
@@ -145,11 +150,7 @@ class Worker:
 
     async def start(self, partitions: list[int] | None = None) -> None:
         owned = list(range(self.broker.partitions)) if partitions is None else partitions
-        self.next = await self.pipeline.resume(
-            {number: self.broker.committed.get(number) for number in owned},
-            {number: self.broker.earliest.get(number, 0) for number in owned},
-            {number: len(self.broker.trades[number]) for number in owned},
-        )
+        self.next = await self.pipeline.resume({number: self.broker.offsets(number) for number in owned})
 
     async def read(self, partition: int, count: int) -> bool:
         """Fold the next records of a partition; False when there are none."""

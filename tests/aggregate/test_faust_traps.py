@@ -45,7 +45,7 @@ from ashi_aggregate.faust import transport
 from ashi_aggregate.faust.app import AggregateApp, make_app
 from ashi_aggregate.faust.transport import GAP_RETRIES, ChunkSchema
 from ashi_aggregate.fencing import SessionGuard
-from ashi_aggregate.partition import marker_key
+from ashi_aggregate.partition import PartitionOffsets, marker_key
 from ashi_aggregate.worker import _progress
 from ashi_cli.onemachine.children import spawn, stop_all
 from strategies import START
@@ -535,9 +535,9 @@ def test_the_next_offsets_are_forgotten_while_positions_are_sought_and_known_aga
             during.append(dict(consumer._next))
             return thread.committed
 
-        async def resume(committed: Any, earliest: Any, ends: Any) -> dict[int, int]:
+        async def resume(partitions: Any) -> dict[int, int]:
             during.append(dict(consumer._next))
-            assert (committed, earliest, ends) == ({0: 40, 1: None}, {0: 10, 1: 0}, {0: 100, 1: 100})
+            assert partitions == {0: PartitionOffsets(40, 10, 100), 1: PartitionOffsets(None, 0, 100)}
             return {0: 30, 1: 0}
 
         thread.seek_to_committed, app.resume = seek_to_committed, resume
@@ -569,9 +569,9 @@ def test_a_seek_that_a_rebalance_overtakes_does_not_let_go_what_the_later_one_ta
                 await slow.wait()
             return await highwaters(*partitions)
 
-        async def resume(committed: Any, earliest: Any, ends: Any) -> dict[int, int]:
-            resumed.append(set(committed))
-            return dict.fromkeys(committed, 0)
+        async def resume(partitions: Any) -> dict[int, int]:
+            resumed.append(set(partitions))
+            return dict.fromkeys(partitions, 0)
 
         thread.highwaters, app.resume = wait_at_first, resume
         thread.committed = {TP0: None}

@@ -13,6 +13,7 @@ from simulated_log import Broker, Crash, Worker
 from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate.core.window_state import WindowRules
+from ashi_aggregate.partition import PartitionOffsets
 from oracle import candles_of, closed, stored, timely
 from strategies import START
 
@@ -203,9 +204,9 @@ def test_a_state_whose_log_has_expired_or_was_made_anew_is_an_error_that_says_so
         await worker.run_to_end()
         behind = Worker(broker, TIMEFRAMES, RULES)
         with pytest.raises(StateError, match="expired before they were aggregated"):
-            await behind.pipeline.resume({0: 20}, {0: 25}, {0: 40})
+            await behind.pipeline.resume({0: PartitionOffsets(20, 25, 40)})
         with pytest.raises(StateError, match="made anew"):
-            await behind.pipeline.resume({0: 20}, {0: 0}, {0: 5})
+            await behind.pipeline.resume({0: PartitionOffsets(20, 0, 5)})
 
     asyncio.run(scenario())
 
@@ -220,7 +221,7 @@ def test_a_state_that_begins_where_the_log_has_expired_emits_no_window_from_befo
         for trade in log:
             broker.publish([trade], trade.traded_at // 1000)
         worker = Worker(broker, TIMEFRAMES, RULES)
-        worker.next = await worker.pipeline.resume({0: None}, {0: 10}, {0: 40})
+        worker.next = await worker.pipeline.resume({0: PartitionOffsets(None, 10, 40)})
         await worker.run_to_end()
         edge = log[10].traded_at + 60_000_000  # when it was appended, and a minute for clocks that are ahead
         kept = {key: value for key, value in expected(log).items() if key[2] >= edge}
@@ -269,7 +270,7 @@ def test_a_state_that_begins_in_an_old_recording_goes_by_the_trades_own_times():
         log = [make_plain(number, START + number * 20_000_000) for number in range(90)]
         broker.publish(log, START // 1000 + 10**12)  # years later
         worker = Worker(broker, TIMEFRAMES, RULES)
-        worker.next = await worker.pipeline.resume({0: None}, {0: 10}, {0: 90})
+        worker.next = await worker.pipeline.resume({0: PartitionOffsets(None, 10, 90)})
         await worker.run_to_end()
         edge = log[10].traded_at + RULES.horizon_us + 60_000_000
         kept = {key: value for key, value in expected(log).items() if key[2] >= edge}
@@ -301,7 +302,7 @@ def test_partitions_that_have_grown_stop_the_worker():
         broker = Broker(partitions=2)
         worker = Worker(broker, TIMEFRAMES, RULES)
         with pytest.raises(StateError, match=r"grown beyond 2 partitions.*reconfigure"):
-            await worker.pipeline.resume({2: None}, {2: 0}, {2: 0})
+            await worker.pipeline.resume({2: PartitionOffsets(None, 0, 0)})
 
     asyncio.run(scenario())
 
@@ -352,12 +353,12 @@ def test_where_a_state_begins_does_not_depend_on_chunks_nor_on_garbage_nor_on_ot
                     broker.append(0, b"binance:A", b"garbage", log[300].traded_at // 1000)
             broker.publish(list(pair), pair[0].traded_at // 1000)
         worker = Worker(broker, TIMEFRAMES, RULES)
-        worker.next = await worker.pipeline.resume({0: None}, {0: 600}, {0: 2408})
+        worker.next = await worker.pipeline.resume({0: PartitionOffsets(None, 600, 2408)})
         if restart:
             await worker.read(0, 3)
             await worker.pipeline.checkpoint()
             worker = Worker(broker, TIMEFRAMES, RULES)
-            worker.next = await worker.pipeline.resume({0: None}, {0: 600}, {0: 2408})
+            worker.next = await worker.pipeline.resume({0: PartitionOffsets(None, 600, 2408)})
         while await worker.read(0, size):
             await worker.pipeline.checkpoint()
         await worker.pipeline.checkpoint()
@@ -424,7 +425,7 @@ def test_the_position_metric_shows_the_partitions_that_are_owned_and_no_others()
         assert shown() == ends
         await worker.start([1])
         assert shown() == {"1": ends["1"]}
-        await worker.start([])
+        await worker.pipeline.release()
         assert shown() == {}
 
     asyncio.run(scenario())

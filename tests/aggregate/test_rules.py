@@ -145,9 +145,9 @@ def chunks_need_not_continue_each_other(patch: Patch) -> None:
 def resumption_at_the_end_of_the_log(patch: Patch) -> None:
     original = state_module.load_partition
 
-    async def load(number: int, **arguments: Any) -> Any:
-        state = await original(number, **arguments)
-        state.next = min(arguments["end"], state.next + 1)
+    async def load(number: int, offsets: Any, **arguments: Any) -> Any:
+        state = await original(number, offsets, **arguments)
+        state.next = min(offsets.end, state.next + 1)
         return state
 
     patch.setattr(pipeline_module, "load_partition", load)

@@ -20,6 +20,7 @@ from ashi_aggregate.epoch import Epoch, check_epoch
 from ashi_aggregate.faust.table import FAUST_LOGGER, RowTable
 from ashi_aggregate.faust.transport import ChunkSchema
 from ashi_aggregate.fencing import SessionGuard
+from ashi_aggregate.partition import PartitionOffsets
 from ashi_aggregate.pipeline import Pipeline
 
 RECORDS_PER_CHUNK = 8_000
@@ -61,17 +62,18 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
         end: int | None = self.consumer.end_of(partition)
         return end
 
-    async def resume(
-        self, committed: Mapping[int, int | None], earliest: Mapping[int, int], ends: Mapping[int, int]
-    ) -> dict[int, int]:
+    async def resume(self, partitions: Mapping[int, PartitionOffsets]) -> dict[int, int]:
         """Where to read each partition on from; called by the transport. An error ends the worker."""
         try:
-            if committed:
-                await self.check_epoch()
-            return await self.pipeline.resume(committed, earliest, ends)
+            await self.check_epoch()
+            return await self.pipeline.resume(partitions)
         except StateError as error:
             await self.crash(error)
             raise
+
+    async def release(self) -> None:
+        """Let go of all partitions; called by the transport."""
+        await self.pipeline.release()
 
     async def check_epoch(self) -> None:
         """Raise StateError if the state has been reconfigured since this worker started."""

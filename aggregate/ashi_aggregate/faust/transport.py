@@ -7,7 +7,7 @@ Faust's; what is overridden, and why, is below. The traps this works around are 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import faust
@@ -22,14 +22,12 @@ from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics.aggregate import chunk_holes
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.faust.table import FAUST_LOGGER
+from ashi_aggregate.partition import PartitionOffsets
 
 _log = get_logger(__name__)
 
 GAP_RETRIES: Final = 3
 """A hole that is still there after so many fetches is not a race but an offset that the log does not have."""
-
-Resume = Callable[[Mapping[int, int | None], Mapping[int, int], Mapping[int, int]], Awaitable[dict[int, int]]]
-"""From the committed, first and next offsets of each partition to the offset to read on from."""
 
 
 class ChunkSchema(faust.Schema):  # type: ignore[misc]  # Faust is not typed
@@ -196,16 +194,17 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         await super().perform_seek()
         partitions = self._trades_partitions()
         if not partitions:
-            await self.app.resume({}, {}, {})
+            await self.app.release()
             return
         earliest = await self.earliest_offsets(*partitions)
         ends = await self.highwaters(*partitions)
         if (generation, partitions) != (self.app.consumer_generation_id, self._trades_partitions()):
             return  # a rebalance came in between, and seeks for itself
         starts = await self.app.resume(
-            {tp.partition: self._committed_offset.get(tp) for tp in partitions},
-            {tp.partition: earliest[tp] for tp in partitions},
-            {tp.partition: ends[tp] for tp in partitions},
+            {
+                tp.partition: PartitionOffsets(self._committed_offset.get(tp), earliest[tp], ends[tp])
+                for tp in partitions
+            }
         )
         for tp in partitions:
             start, committed = starts[tp.partition], self._committed_offset.get(tp)
@@ -224,7 +223,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         """A rebalance begins: what was fetched so far continues nothing, and the state is let go once it is durable."""
         self._next.clear()
         await super().on_partitions_revoked(revoked)
-        await self.app.resume({}, {}, {})
+        await self.app.release()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """A rebalance ends; the positions come with `perform_seek`."""
