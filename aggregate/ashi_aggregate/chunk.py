@@ -49,13 +49,21 @@ class Rejected(NamedTuple):
 
 @dataclass(slots=True)
 class SymbolTrades:
-    """The trades of one symbol in a chunk, in offset order."""
+    """The trades of one symbol in a chunk, in offset order, and the records they came in: one at least."""
 
     key: bytes
     trades: list[Trade] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
-    appended_at: int = 0
-    """When the last of them was appended to the log, µs."""
+    records: list[LogRecord] = field(default_factory=list)
+
+    @property
+    def offsets(self) -> list[int]:
+        """The places of the records in the log."""
+        return [record.offset for record in self.records]
+
+    @property
+    def appended_at(self) -> int:
+        """When the last of the records was appended to the log, µs."""
+        return self.records[-1].timestamp * 1000
 
 
 _decoder: Final = msgspec.json.Decoder(list[Trade])
@@ -99,10 +107,7 @@ class ChunkDecoder:
                     continue
                 group = by_symbol.setdefault(trade.symbol, SymbolTrades(key))
             group.trades.append(trade)
-            group.offsets.append(record.offset)
-            group.appended_at = record.timestamp
-        for group in by_symbol.values():
-            group.appended_at *= 1000
+            group.records.append(record)
         return by_symbol, rejected
 
     def _check_place(self, symbol: str, key: bytes | None, partition: int) -> bytes:

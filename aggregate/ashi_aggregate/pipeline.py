@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -12,7 +11,7 @@ from ashi.contracts.candle import CANDLE_SCHEMA, Candle, encode_candle
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_DEAD, TRADES_LATE, changelog_topic
-from ashi.contracts.trade import MAX_AHEAD_US, Trade
+from ashi.contracts.trade import MAX_AHEAD_US
 from ashi.runtime.kafka.dead_letters import Headers, dead_letter, message_headers
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
@@ -21,7 +20,7 @@ from ashi.runtime.settings.parsers import format_duration
 from ashi_aggregate.chunk import Chunk, ChunkDecoder, LogRecord, Rejected
 from ashi_aggregate.core.codec import Marker, encode
 from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
-from ashi_aggregate.core.window_state import WindowRules, edge_of, is_late
+from ashi_aggregate.core.window_state import LateReason, WindowRules, edge_of
 from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.partition import (
     REWRITE_AFTER_S,
@@ -163,7 +162,7 @@ class Pipeline:
                 await self._refuse(chunk, acknowledge, state)
                 return
             candles: list[Candle] = []
-            late: list[LateTrade] = []
+            late: list[tuple[LogRecord, LateTrade]] = []
             if state.edge is None:
                 state.edge = chunk.records[0].timestamp * 1000 + MAX_AHEAD_US
             for symbol, group in by_symbol.items():
@@ -173,7 +172,7 @@ class Pipeline:
                     aggregator = state.symbols[symbol] = SymbolAggregator(self._timeframes, self._rules, edge=edge)
                 outcome = aggregator.on_trades(group.trades, group.offsets, group.appended_at)
                 candles += outcome.candles
-                late += outcome.late
+                late += [(group.records[trade.place], trade) for trade in outcome.late]
                 metrics.trades_aggregated.labels(chunk.partition).inc(outcome.counted)
                 if outcome.duplicates:
                     metrics.records_skipped.labels("duplicate").inc(outcome.duplicates)
@@ -250,12 +249,10 @@ class Pipeline:
             await self._send(CANDLES, candle.symbol.encode(), encode_candle(candle), _CANDLE_HEADERS)
             metrics.candles_emitted.labels(candle.timeframe, kind).inc()
 
-    async def _send_late(self, chunk: Chunk, late: Sequence[LateTrade]) -> None:
-        for trade, offset, data_clock in late:
-            record = chunk.records[bisect_left(chunk.records, offset, key=lambda record: record.offset)]
-            kind, reason = explain_late(self._rules, trade, data_clock)
-            await self._send_letter(TRADES_LATE, chunk, record, reason)
-            metrics.trades_late.labels(kind).inc()
+    async def _send_late(self, chunk: Chunk, late: Sequence[tuple[LogRecord, LateTrade]]) -> None:
+        for record, trade in late:
+            await self._send_letter(TRADES_LATE, chunk, record, explain_late(self._rules, trade))
+            metrics.trades_late.labels(trade.reason.value).inc()
 
     async def _send_rejected(self, chunk: Chunk, rejected: Sequence[Rejected]) -> None:
         if rejected:
@@ -308,14 +305,15 @@ def _source(chunk: Chunk, record: LogRecord) -> str:
     return f"{TRADES}/{chunk.partition}/{record.offset}"
 
 
-def explain_late(rules: WindowRules, trade: Trade, data_clock: int) -> tuple[str, str]:
-    """The class of the reason why a trade is late, for the metric, and the reason in words."""
-    if is_late(rules, data_clock, 0, trade.traded_at):
-        return "beyond_horizon", (
+def explain_late(rules: WindowRules, late: LateTrade) -> str:
+    """Why a trade is late, in words."""
+    trade = late.trade
+    if late.reason is LateReason.BEYOND_HORIZON:
+        return (
             f"traded_at {trade.traded_at} is beyond the correction horizon of {format_duration(rules.horizon_us)}: "
-            f"trades of {trade.symbol} had already reached {data_clock}"
+            f"trades of {trade.symbol} had already reached {late.data_clock}"
         )
-    return "below_floor", (
+    return (
         f"traded_at {trade.traded_at} is in a window that was given up: {trade.symbol} has had too many scattered "
         "trade ids within the correction horizon to tell whether this one has been counted; a shorter "
         "ASHI_CORRECTION_HORIZON keeps fewer"

@@ -16,7 +16,7 @@ from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import Trade
 from ashi_aggregate.core.fold import Fold, fold_trades
 from ashi_aggregate.core.trade_ids import APART_US, TradeIds, as_numbers
-from ashi_aggregate.core.window_state import WindowRules, is_late
+from ashi_aggregate.core.window_state import WindowRules, late_reason
 
 _END_OF_TIME: Final = 2**63
 
@@ -163,7 +163,7 @@ class Recount:
         for place, (trade, offset) in enumerate(zip(trades, offsets, strict=True)):
             traded_at = trade.traded_at
             clock = max(clock, traded_at)
-            beyond = traded_at + horizon_us < clock and is_late(self._rules, clock, 0, traded_at)
+            beyond = traded_at + horizon_us < clock and late_reason(self._rules, clock, 0, traded_at) is not None
             late = late_ones.get(offset) if late_ones else None
             if late is not None:
                 late.beyond_horizon = beyond

@@ -101,23 +101,23 @@ def one_fold_for_rows_of_different_positions(patch: Patch) -> None:
             return symbol_module.Outcome([], [], 0, 0)
         for row in self.rows:
             row.row.appended_at = max(row.row.appended_at, appended_at)
-        return self._fold_once(trades[seen:], offsets[seen:])
+        return self._fold_once(trades, offsets, seen)
 
     patch.setattr(SymbolAggregator, "on_trades", on_trades)
 
 
 def nothing_is_late(patch: Patch) -> None:
-    patch.setattr(aggregator_module, "is_late", lambda *_: False)
-    patch.setattr(symbol_module, "is_late", lambda *_: False)
+    patch.setattr(aggregator_module, "late_reason", lambda *_: None)
+    patch.setattr(symbol_module, "late_reason", lambda *_: None)
 
 
 def lateness_by_the_clock_at_the_end_of_the_chunk(patch: Patch) -> None:
     original = SymbolAggregator._fold_once
 
-    def fold_once(self: SymbolAggregator, trades: Any, offsets: Any) -> Any:
-        clock = max(trade.traded_at for trade in trades)
+    def fold_once(self: SymbolAggregator, trades: Any, offsets: Any, seen: int = 0) -> Any:
+        clock = max(trade.traded_at for trade in trades[seen:])
         self.rows[0].row.data_clock = max(self.rows[0].row.data_clock, clock)
-        return original(self, trades, offsets)
+        return original(self, trades, offsets, seen)
 
     patch.setattr(SymbolAggregator, "_fold_once", fold_once)
 

@@ -14,7 +14,7 @@ from ashi.contracts.trade import Trade
 from ashi_aggregate.core.candles import candle_of, flat_candles
 from ashi_aggregate.core.fold import Fold, fold_trades
 from ashi_aggregate.core.trade_ids import APART_US, TradeIds
-from ashi_aggregate.core.window_state import Row, Window, WindowRules, is_late
+from ashi_aggregate.core.window_state import LateReason, Row, Window, WindowRules, late_reason
 
 _END_OF_TIME: Final = 2**63
 
@@ -49,7 +49,7 @@ class CandleAggregator:
             offset: its place in the log; None takes the one after the last. At or below the row's position the
                 trade has been seen before and changes nothing.
 
-        A trade beyond the correction horizon changes nothing either (see `is_late`), nor does one whose id has been
+        A trade beyond the correction horizon changes nothing either (see `late_reason`), nor does one whose id has been
         counted before.
 
         """
@@ -58,16 +58,16 @@ class CandleAggregator:
             offset = row.position + 1
         if offset <= row.position:
             return []
-        counts = not self.is_late(trade.traded_at) and self.admit(trade, max(row.data_clock, trade.traded_at))
+        counts = self.late_reason(trade.traded_at) is None and self.admit(trade, max(row.data_clock, trade.traded_at))
         self.advance(offset, trade.traded_at)
         if not counts:
             return self.close_due(row.data_clock)
         self.counted += 1
         return self.merge(fold_trades((trade,), self.timeframe.open_time(trade.traded_at), offset))
 
-    def is_late(self, traded_at: int) -> bool:
-        """Whether a trade of that time (µs) is too late: beyond the horizon, or its window has been dropped."""
-        return is_late(self.rules, self.row.data_clock, self.row.floor, traded_at)
+    def late_reason(self, traded_at: int) -> LateReason | None:
+        """Why a trade of that time (µs) is too late to count, or None when it is not."""
+        return late_reason(self.rules, self.row.data_clock, self.row.floor, traded_at)
 
     def admit(self, trade: Trade, data_clock: int) -> bool:
         """Count the id of a trade that is not late; False when it has been counted before.
@@ -164,16 +164,15 @@ class CandleAggregator:
         emitted again.
         """
         row = self.row
-        keep_from = row.data_clock - self.rules.horizon_us
+        final_until = self.rules.final_until(row.data_clock)
         for open_time in sorted(row.windows):
             window = row.windows[open_time]
-            if open_time + self.timeframe.length_us >= keep_from or window.emitted != window.fold.offset:
+            if open_time + self.timeframe.length_us > final_until or window.emitted != window.fold.offset:
                 break
             if open_time >= row.edge:
                 row.dropped = self._candle(window.fold)
             del row.windows[open_time]
-        finest = self.rules.finest
-        row.floor = max(row.floor, finest.open_time(max(keep_from - 1, 0)))
+        row.floor = max(row.floor, final_until)
         self.ids.forget_before(self.ids_needed_from(row.data_clock))
 
     def get_current_candle(self) -> Candle | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import repeat
+from itertools import count, repeat
 from typing import NamedTuple
 
 from ashi.contracts.candle import Candle
@@ -13,15 +13,24 @@ from ashi.contracts.trade import Trade
 from ashi_aggregate.core.aggregator import CandleAggregator
 from ashi_aggregate.core.fold import fold_trades
 from ashi_aggregate.core.trade_ids import as_numbers
-from ashi_aggregate.core.window_state import Row, WindowRules, is_late
+from ashi_aggregate.core.window_state import LateReason, Row, WindowRules, late_reason
 
 
 class LateTrade(NamedTuple):
-    """A trade beyond the correction horizon, its offset, and the data clock (µs) that made it late."""
+    """A trade too late to count.
+
+    Attributes:
+        trade: what it was.
+        place: which of the trades given, from 0.
+        data_clock: that of its symbol when it came, µs.
+        reason: why it is late.
+
+    """
 
     trade: Trade
-    offset: int
+    place: int
     data_clock: int
+    reason: LateReason
 
 
 class Outcome(NamedTuple):
@@ -68,7 +77,7 @@ class SymbolAggregator:
         positions = {aggregator.row.position for aggregator in self.rows}
         if len(positions) == 1:
             seen = bisect_right(offsets, positions.pop())
-            outcome = self._fold_once(trades[seen:], offsets[seen:]) if seen < len(offsets) else Outcome([], [], 0, 0)
+            outcome = self._fold_once(trades, offsets, seen) if seen < len(offsets) else Outcome([], [], 0, 0)
         else:
             outcome = self._fold_each(trades, offsets)
             self._share_ids()
@@ -96,8 +105,12 @@ class SymbolAggregator:
                 aggregator.ids = self.rows[0].ids
                 aggregator.row.ids = self.rows[0].row.ids
 
-    def _fold_once(self, trades: Sequence[Trade], offsets: Sequence[int]) -> Outcome:
-        """The common case: no row has seen any of the trades, so one partial fold per finest window serves all."""
+    def _fold_once(self, trades: Sequence[Trade], offsets: Sequence[int], seen: int = 0) -> Outcome:
+        """The common case: all rows have seen the same trades, so one partial fold per finest window serves all.
+
+        `seen`: so many of the trades given, the first of them.
+        """
+        trades, offsets = trades[seen:], offsets[seen:]
         finest_us = self.rules.finest.length_us
         horizon_us = self.rules.horizon_us
         finest = self.rows[0]
@@ -112,14 +125,14 @@ class SymbolAggregator:
         groups: dict[int, tuple[list[Trade], list[int], list[int]]] = {}
         start = end = 0  # the finest window of the trade before: most trades fall into the same one
         group: tuple[list[Trade], list[int], list[int]] = ([], [], [])
-        for trade, offset, number in zip(trades, offsets, numbers or repeat(0), strict=False):
+        for place, trade, offset, number in zip(count(seen), trades, offsets, numbers or repeat(0), strict=False):
             traded_at = trade.traded_at
             if traded_at > clock:  # noqa: PLR1730  (`max` would be called for every trade)
                 clock = traded_at
-            # Only a trade this far behind can be late; the exact rule is in one place.
+            # Only a trade this far behind can be late. The rule is not asked for the others: that would cost too much.
             may_be_late = traded_at < clock - horizon_us or traded_at < row.floor
-            if may_be_late and is_late(self.rules, clock, row.floor, traded_at):
-                late.append(LateTrade(trade, offset, clock))
+            if may_be_late and (reason := late_reason(self.rules, clock, row.floor, traded_at)):
+                late.append(LateTrade(trade, place, clock, reason))
                 continue
             if not all_new and not finest.admit(trade, clock):
                 duplicates += 1
@@ -153,9 +166,9 @@ class SymbolAggregator:
         late: list[LateTrade] = []
         finest = self.rows[0]
         seen, counted = bisect_right(offsets, finest.row.position), 0
-        for trade, offset in zip(trades, offsets, strict=True):
-            if offset > finest.row.position and finest.is_late(trade.traded_at):
-                late.append(LateTrade(trade, offset, finest.row.data_clock))
+        for place, (trade, offset) in enumerate(zip(trades, offsets, strict=True)):
+            if offset > finest.row.position and (reason := finest.late_reason(trade.traded_at)):
+                late.append(LateTrade(trade, place, finest.row.data_clock, reason))
             before = finest.counted
             for aggregator in self.rows:
                 candles += aggregator.on_trade(trade, offset)

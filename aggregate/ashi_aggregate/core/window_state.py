@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -38,6 +39,13 @@ class WindowRules(msgspec.Struct, frozen=True):
     horizon_us: int = 120_000_000
     epoch: int = 0
     max_flat: int = 1_440
+
+    def final_until(self, data_clock: int) -> int:
+        """Finest windows that began before this (µs) ended more than the horizon before the data clock (µs).
+
+        Nothing changes them any more, nor any coarser window that has ended by then.
+        """
+        return self.finest.open_time(max(data_clock - self.horizon_us - 1, 0))
 
 
 class Window(msgspec.Struct):
@@ -91,10 +99,18 @@ def edge_of(rules: WindowRules, begins_at: int, first_traded_at: int) -> int:
     return first_traded_at + rules.horizon_us + rules.finest.length_us
 
 
-def is_late(rules: WindowRules, data_clock: int, floor: int, traded_at: int) -> bool:
-    """Whether a trade is too late to count: its finest window ended more than the horizon before the data clock.
+class LateReason(StrEnum):
+    """Why a trade is too late to count, by the name it has in the metric's label."""
 
-    All times in µs. The floor adds windows that were dropped for other reasons than the clock.
-    """
-    start = rules.finest.open_time(traded_at)
-    return start < floor or start + rules.finest.length_us + rules.horizon_us < data_clock
+    BEYOND_HORIZON = "beyond_horizon"
+    """Its finest window ended more than the horizon before the data clock."""
+    WINDOW_DROPPED = "below_floor"
+    """Its finest window was dropped for another reason than the clock."""
+
+
+def late_reason(rules: WindowRules, data_clock: int, floor: int, traded_at: int) -> LateReason | None:
+    """Why a trade of that time is too late to count, or None when it is not. All times in µs."""
+    if traded_at < rules.final_until(data_clock):
+        return LateReason.BEYOND_HORIZON
+    # The floor is where a finest window begins, as what `final_until` gives: so a trade's time tells for its window.
+    return LateReason.WINDOW_DROPPED if traded_at < floor else None

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import RecordingError, UsageError
-from ashi_aggregate.core.window_state import is_late
+from ashi_aggregate.core.window_state import late_reason
 from ashi_audit.report import count_text
 from ashi_audit.sources.topic import Batch, Part
 from ashi_ingest.recording.format import Line, preflight, read_recording
@@ -62,7 +62,7 @@ class RecordedTrades:
             first, last = self.spans.get(venue, (trade.received_at, trade.received_at))
             self.spans[venue] = (min(first, trade.received_at), max(last, trade.received_at))
             clock = clocks[trade.symbol] = max(clocks.get(trade.symbol, 0), trade.traded_at)
-            if is_late(self._rules, clock, 0, trade.traded_at):
+            if late_reason(self._rules, clock, 0, trade.traded_at):
                 late.setdefault(trade.symbol, {})[offset] = trade
         return late
 
