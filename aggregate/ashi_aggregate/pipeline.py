@@ -263,8 +263,15 @@ class Pipeline:
             dead_letters.labels("aggregate", kind).inc()
 
     async def _send_letter(self, topic: str, chunk: Chunk, record: LogRecord, reason: str) -> None:
-        source = _source(chunk, record)
-        letter = dead_letter(topic, key=record.key, value=record.value or b"", reason=reason, source=source)
+        letter = dead_letter(
+            topic,
+            key=record.key,
+            value=record.value or b"",
+            reason=reason,
+            source=_source(chunk, record),
+            partition=str(chunk.partition),
+            offset=str(record.offset),
+        )
         await self._send(letter.topic, letter.key, letter.value, letter.headers)
 
     async def _write_rows(self, state: PartitionState) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from ashi.contracts import Timeframe, decode_candle, encode_trade
 from ashi.contracts.topics import MARKERS_TABLE, changelog_topic, table_name
 from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.dead_letters import trade_place
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.codec import rank_of
 from ashi_aggregate.core.window_state import WindowRules
@@ -77,6 +78,15 @@ class Broker:
 
     def messages(self, topic: str) -> list[tuple[bytes | None, bytes, list]]:
         return [message for (name, _), sent in self.topics.items() if name == topic for message in sent]
+
+    def late_places(self) -> set[tuple[int, int]]:
+        """Where the late trades stand; each letter quotes the record of its place."""
+        places = set()
+        for _, value, headers in self.messages("trades.late"):
+            partition, offset = trade_place(headers)
+            assert self.trades[partition][offset].value == value
+            places.add((partition, offset))
+        return places
 
     def candles(self) -> list[Any]:
         return [decode_candle(value) for _, value, _ in self.messages("candles")]

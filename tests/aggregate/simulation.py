@@ -170,7 +170,7 @@ class History:
         extra = {key: value for key, value in result.items() if key not in due}
         assert self.quiet_close or edges or not extra, f"{len(extra)} candles too many: {next(iter(extra.items()))}"
         assert all(ever.get(key) == value for key, value in extra.items()), "a candle sent early is wrong"
-        late = {dict(headers)["ashi.source"] for _, _, headers in self.broker.messages("trades.late")}
+        late = self.broker.late_places()
         if edges:
             return
         assert len(late) == len(self.log) - len(timely(self.log, NAMES[0], self.rules.horizon_us))

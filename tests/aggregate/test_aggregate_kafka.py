@@ -17,6 +17,7 @@ from aiokafka.admin import NewPartitions
 from ashi.contracts import Trade, decode_candle, encode_trade
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES, TRADES_DEAD, TRADES_LATE
 from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of, read_topic
+from ashi.runtime.kafka.dead_letters import trade_place
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.settings import Settings
 from oracle import candles_of, closed, stored, timely
@@ -89,7 +90,7 @@ async def check(settings: Settings, log: list[Trade]) -> None:
     candles = [decode_candle(record.value) for record in await messages(settings, CANDLES)]
     counted = timely(log, "1m", 120_000_000)
     assert stored(candles) == closed(candles_of(counted, NAMES), log, 2_000_000)
-    late = {dict(record.headers)["ashi.source"] for record in await messages(settings, TRADES_LATE)}
+    late = {trade_place(record.headers) for record in await messages(settings, TRADES_LATE)}
     assert len(late) == len(log) - len(counted)
 
 

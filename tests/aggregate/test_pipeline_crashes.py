@@ -79,8 +79,7 @@ async def crash_again_and_again(seed: int, *, zombies: bool = False) -> None:
     await last.start()
     await last.run_to_end()
     assert stored(broker.candles()) == expected(log)
-    late = {dict(headers)["ashi.source"] for _, _, headers in broker.messages("trades.late")}
-    assert len(late) == len(log) - len(timely(log, "1m", RULES.horizon_us))
+    assert len(broker.late_places()) == len(log) - len(timely(log, "1m", RULES.horizon_us))
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -91,6 +90,33 @@ def test_a_worker_killed_at_any_send_leaves_the_oracles_candles(seed):
 @pytest.mark.parametrize("seed", range(60))
 def test_a_worker_declared_dead_that_writes_on_does_no_harm(seed):
     asyncio.run(crash_again_and_again(seed, zombies=True))
+
+
+def test_letters_say_in_headers_where_their_record_stands():
+    async def scenario() -> None:
+        broker = Broker(partitions=1)
+        on_time, late = make_plain(1, START + 10**9), make_plain(2, START)
+        broker.publish([on_time])
+        broker.append(0, b"binance:A", b"garbage")
+        broker.publish([late])
+        worker = Worker(broker, TIMEFRAMES, RULES)
+        await worker.start()
+        await worker.run_to_end()
+        for topic, offset, value in (("trades.dead", 1, b"garbage"), ("trades.late", 2, encode_trade(late))):
+            ((key, quoted, headers),) = broker.messages(topic)
+            assert (key, quoted) == (b"binance:A", value)
+            assert [name for name, _ in headers] == [
+                *("content-type", "ashi.reason", "ashi.source", "ashi.failed_at", "ashi.partition", "ashi.offset")
+            ]
+            texts = dict(headers)
+            assert texts["ashi.source"] == f"trades/0/{offset}".encode()
+            assert (texts["ashi.partition"], texts["ashi.offset"]) == (b"0", str(offset).encode())
+        assert dict(broker.messages("trades.late")[0][2])["ashi.reason"].decode() == (
+            f"traded_at {START} is beyond the correction horizon of 2m: "
+            f"trades of binance:A had already reached {START + 10**9}"
+        )
+
+    asyncio.run(scenario())
 
 
 def test_a_crash_at_each_single_send_of_one_run_leaves_the_oracles_candles():

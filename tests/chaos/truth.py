@@ -12,6 +12,7 @@ from ashi.contracts import Trade, decode_candle, decode_trade
 from ashi.contracts.candle import EPOCH_BITS
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, TRADES, TRADES_DEAD, TRADES_LATE
 from ashi.runtime.kafka.clients import read_topic
+from ashi.runtime.kafka.dead_letters import trade_place
 from ashi.runtime.settings import Settings
 from ashi_sinks.registry import open_reader
 from chaos.market import LATENESS_US
@@ -59,10 +60,10 @@ async def read_sources(settings: Settings, topic: str) -> dict[Place, bytes]:
     """Which records of `trades` the letters in a topic are about, with the values that they quote."""
     found: dict[Place, bytes] = {}
     async for letter in read_topic(settings, topic):
-        source = dict(letter.headers)["ashi.source"].decode()
-        name, partition, offset = source.split("/")
-        assert name == TRADES, source
-        found[int(partition), int(offset)] = letter.value or b""
+        place = trade_place(letter.headers)
+        assert place is not None, letter
+        assert dict(letter.headers)["ashi.source"].decode() == f"{TRADES}/{place[0]}/{place[1]}", letter
+        found[place] = letter.value or b""
     return found
 
 

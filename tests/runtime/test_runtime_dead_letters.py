@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import time
 
-from ashi.runtime.kafka.dead_letters import MAX_HEADER_CHARACTERS, MAX_VALUE_BYTES, dead_letter, message_headers
+import pytest
+
+from ashi.runtime.kafka.dead_letters import (
+    MAX_HEADER_CHARACTERS,
+    MAX_VALUE_BYTES,
+    dead_letter,
+    message_headers,
+    trade_place,
+)
 
 
 def test_a_dead_letter_says_why_from_where_and_when() -> None:
@@ -34,3 +42,20 @@ def test_a_reason_that_is_endless_or_not_valid_text_still_makes_a_header() -> No
 
 def test_a_message_of_the_contract_names_its_schema() -> None:
     assert message_headers("ashi.trade.v1") == [("content-type", b"application/json"), ("schema", b"ashi.trade.v1")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "place"),
+    [
+        ({"source": b"trades/3/1789", "partition": b"3", "offset": b"1789"}, (3, 1789)),
+        ({"source": b"trades/3/1789"}, (3, 1789)),  # of a version that had no headers for it
+        ({"source": b"candles/3/1789"}, None),
+        ({"source": b"recording:/p/file.gz:123"}, None),
+        ({"source": b"trades/x/y"}, None),
+        ({"source": b"\xff"}, None),
+        ({"partition": b"3"}, None),
+        ({}, None),
+    ],
+)
+def test_the_place_of_a_trade_is_read_from_headers_of_its_own_or_from_the_source_of_an_older_letter(headers, place):
+    assert trade_place([(f"ashi.{name}", text) for name, text in headers.items()]) == place

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ashi.contracts.topics import TRADES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_VALUE_BYTES: Final = 900_000
 """Longer values are cut: a frame that Kafka refuses (1 MB by default) must not stop the feed it came from."""
@@ -31,8 +36,9 @@ def dead_letter(topic: str, *, key: bytes | None, value: bytes, reason: str, sou
     """Wrap `value`, as it was received, for the dead-letter `topic`.
 
     `reason` is the error's text. `source` is where the value stands: `recording:/p/file.gz:123` or `trades/3/1789`.
-    `more` become headers too (`ashi.<name>`). `ashi.failed_at` is now, in µs since the epoch. A value that was cut
-    has its full length in `ashi.full_length`; a key of more than 1,000 bytes is cut as well.
+    `more` become headers too (`ashi.<name>`), such as `partition` and `offset` of a record of `trades`.
+    `ashi.failed_at` is now, in µs since the epoch. A value that was cut has its full length in `ashi.full_length`; a
+    key of more than 1,000 bytes is cut as well.
     """
     texts = {"reason": reason, "source": source, "failed_at": str(time.time_ns() // 1_000), **more}
     if len(value) > MAX_VALUE_BYTES:
@@ -42,3 +48,19 @@ def dead_letter(topic: str, *, key: bytes | None, value: bytes, reason: str, sou
         # Reasons quote what was received, which may hold lone surrogates; a header must not fail for them.
         headers.append((f"ashi.{name}", text[:MAX_HEADER_CHARACTERS].encode(errors="backslashreplace")))
     return DeadLetter(topic, key and key[:MAX_KEY_BYTES], value[:MAX_VALUE_BYTES], headers)
+
+
+def trade_place(headers: Iterable[tuple[str, bytes]]) -> tuple[int, int] | None:
+    """The partition and offset in topic `trades` of the record that a letter in `trades.late` or `trades.dead` quotes.
+
+    From headers of their own; a letter of a version that had none tells it by its source. None for a letter about
+    something else, such as a frame of an exchange, and for what is no letter.
+    """
+    texts = dict(headers)
+    try:
+        if "ashi.partition" in texts:
+            return int(texts["ashi.partition"]), int(texts["ashi.offset"])
+        topic, partition, offset = texts["ashi.source"].decode().split("/")
+        return (int(partition), int(offset)) if topic == TRADES else None
+    except (KeyError, ValueError):
+        return None

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from ashi.contracts.errors import StateError
+from ashi.contracts.errors import ContractError, StateError
 from ashi.contracts.topics import MARKERS_TABLE, TRADES, TRADES_LATE, changelog_topic
 from ashi.contracts.trade import MAX_AHEAD_US, decode_trade
 from ashi.runtime.kafka.clients import partition_of, read_topic
+from ashi.runtime.kafka.dead_letters import trade_place
 from ashi.runtime.kafka.offsets import begin_offsets, end_offsets, offsets_at
 from ashi.runtime.kafka.records import read_at, read_between
 from ashi_aggregate.chunk import Chunk, ChunkDecoder
@@ -265,12 +266,14 @@ async def read_letters(
     """
     letters: dict[int, dict[int, tuple[bytes, Trade]]] = {}
     async for record in read_topic(settings, TRADES_LATE):
-        source = dict(record.headers).get("ashi.source", b"").decode(errors="replace").split("/")
-        try:
-            topic, number, offset = source[0], int(source[1]), int(source[2])
-            trade = decode_trade(record.value or b"")
-        except (IndexError, ValueError):  # somebody else's record; a ContractError is a ValueError
+        place = trade_place(record.headers)
+        if place is None:  # somebody else's record
             continue
-        if topic == TRADES and (not symbols or trade.symbol in symbols) and wanted(number, offset, trade):
+        try:
+            trade = decode_trade(record.value or b"")
+        except ContractError:
+            continue
+        number, offset = place
+        if (not symbols or trade.symbol in symbols) and wanted(number, offset, trade):
             letters.setdefault(number, {})[offset] = (record.value, trade)
     return letters

@@ -15,6 +15,7 @@ import msgspec
 
 from ashi.contracts.topics import TRADES_DEAD, TRADES_LATE, changelog_topic, table_name
 from ashi.runtime.kafka.clients import read_topic
+from ashi.runtime.kafka.dead_letters import trade_place
 from ashi.runtime.kafka.offsets import end_offsets
 from ashi.runtime.settings.parsers import redact_url
 from ashi_aggregate.core.aggregator import CandleAggregator
@@ -158,7 +159,7 @@ async def _dead_reasons(settings: Settings) -> list[str]:
 
 async def _count_late(settings: Settings) -> int:
     """A late trade may be reported more than once, after a crash; its place in `trades` tells."""
-    return len({_headers(record).get("ashi.source") async for record in read_topic(settings, TRADES_LATE)})
+    return len({trade_place(record.headers) async for record in read_topic(settings, TRADES_LATE)})
 
 
 def _headers(record: Any) -> dict[str, str]:
