@@ -4,12 +4,14 @@
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
 STAMP := .venv/.set-up
+# Tests wait more than they compute, but each worker has a broker of its own (half a gigabyte).
+WORKERS ?= 2
 
-.PHONY: help setup demo test chaos lint bench lock clean
+.PHONY: help setup demo test test-fast test-outside chaos fix lint bench lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
 
 setup: $(STAMP)  ## make .venv with Ashi and all it needs, as locked
 
@@ -25,11 +27,21 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)  ## real recordings through the whole flow on this machine; LIVE=1 reads the exchanges
 	@.venv/bin/ashi demo $(if $(LIVE),--live)
 
-test: $(STAMP)  ## all tests, also those that need a broker (they start it themselves)
-	.venv/bin/pytest
+test: $(STAMP)  ## all tests but test-outside, WORKERS=2 at a time, each with a broker; ARGS="tests/sinks -k lake" chooses
+	.venv/bin/pytest --numprocesses $(WORKERS) --dist worksteal -m "not outside" $(ARGS)
+
+test-fast: $(STAMP)  ## the tests that start no server and no process; ARGS as for test
+	.venv/bin/pytest -m "not kafka and not postgres and not processes and not outside" $(ARGS)
+
+test-outside: $(STAMP)  ## the tests that fetch something from outside of this folder and its .venv; ARGS as for test
+	.venv/bin/pytest -m outside $(ARGS) || [ $$? -eq 5 ]  # 5: there is none
 
 chaos: $(STAMP)  ## candles while everything fails, for MINUTES=15; SEED=7 repeats a run
 	PYTHONPATH=tests .venv/bin/python -m chaos --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED))
+
+fix: $(STAMP)  ## mend what ruff can mend: style, order of imports, layout
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
 
 lint: $(STAMP)  ## style, types and the rules of who may import whom
 	.venv/bin/ruff check

@@ -1,4 +1,4 @@
-"""What all tests share: one real broker for the whole run, and fresh topics for each test that asks for them."""
+"""What all tests share: one real broker for each process that runs tests, and fresh topics for each test that asks."""
 
 from __future__ import annotations
 
@@ -25,6 +25,20 @@ from ashi_cli.onemachine.children import spawn, stop_all
 # Timing belongs to the benchmarks: on a shared machine a deadline only makes tests flaky.
 settings.register_profile("ashi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ashi")
+
+# `make test &` in a script starts us with SIGINT ignored. Children would inherit that, and some tests send them SIGINT.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A test that uses one of these is not for `make test-fast`, whether or not it says so itself.
+MARKS_OF_FIXTURES = {"kafka": pytest.mark.kafka, "start_stage": pytest.mark.processes}
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in MARKS_OF_FIXTURES.keys() & getattr(item, "fixturenames", ()):
+            item.add_marker(MARKS_OF_FIXTURES[name])
 
 
 @pytest.fixture(scope="session", autouse=True)

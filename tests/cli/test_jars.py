@@ -100,7 +100,7 @@ def test_an_interrupted_download_leaves_nothing(
 def test_a_killed_download_is_cleared_away_by_the_next(cache: Path) -> None:
     script = (
         "import os, signal, jgo\n"
-        "from ashi_cli import jars\n"
+        "from ashi_cli.onemachine import jars\n"
         "jgo.resolve = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
         "jars.classpath()\n"
     )
@@ -114,7 +114,7 @@ def test_a_killed_download_is_cleared_away_by_the_next(cache: Path) -> None:
 def test_concurrent_starts_download_once(cache: Path, tmp_path: Path) -> None:
     script = (
         "import pathlib, sys, zipfile, os, jgo\n"
-        "from ashi_cli import jars\n"
+        "from ashi_cli.onemachine import jars\n"
         "class A:\n"
         "    def resolve(self):\n"
         "        path = pathlib.Path(os.environ['REPO'], 'a.jar')\n"
