@@ -207,7 +207,7 @@ class _Worker:
             markets,
             feeds,
             url=settings.websocket_url or limits.websocket_url,
-            pace=RateLimiter(limits.message_interval_s),
+            limiter=RateLimiter(limits.message_interval_s),
             stopping=stopping,
         )
         await _until_first_ends(

@@ -13,7 +13,7 @@ from ashi.contracts.errors import VenueError
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.retry import Backoff
 from ashi_ingest.errors import Reason
-from ashi_ingest.websocket import connection
+from ashi_ingest.websocket import connection as connection_module
 from ashi_ingest.websocket import session as session_module
 
 EARLY_S = 0.02
@@ -54,12 +54,12 @@ def test_frames_come_as_bytes_with_their_time_after_the_subscription_is_acknowle
             started_ns = time.time_ns()
             await server.peers[0].say(n=1)
             await until(lambda: handler.numbers == [1])
-        link, frame, received_ns = handler.frames[-1]
+        connection, frame, received_ns = handler.frames[-1]
         assert frame == b'{"n": 1}'
         assert started_ns <= received_ns <= time.time_ns()
         assert [kind for kind, *_ in handler.events] == ["open", "subscribed", "subscribed", "closed"]
-        assert handler.of("subscribed") == [(link, ("A",)), (link, ("B",))]
-        assert link.markets == ("A", "B")
+        assert handler.of("subscribed") == [(connection, ("A",)), (connection, ("B",))]
+        assert connection.markets == ("A", "B")
         assert handler.closed[0].last == received_ns
         assert (handler.closed[0].reason, handler.closed[0].replaced) == (Reason.STOPPED, False)
         assert venue.asked_control == [b'{"ack": 1}', b'{"ack": 2}'], "a frame of trades is not asked about"
@@ -84,8 +84,8 @@ def test_markets_are_split_over_connections_that_are_numbered():
         venue = ToyVenue(markets_per_connection=2)
         async with Server().run() as server, session(venue, list("ABCDE"), server) as handler:
             await until(lambda: len(handler.of("subscribed")) == 5)
-        assert [link.markets for link in handler.links] == [("A", "B"), ("C", "D"), ("E",)]
-        numbers = [link.number for link in handler.links]
+        assert [connection.markets for connection in handler.connections] == [("A", "B"), ("C", "D"), ("E",)]
+        numbers = [connection.number for connection in handler.connections]
         assert numbers == list(range(numbers[0], numbers[0] + 3))
         assert sorted(peer.markets for peer in server.peers) == [["A", "B"], ["C", "D"], ["E"]]
 
@@ -136,7 +136,9 @@ def test_without_acknowledgments_a_subscription_counts_when_no_error_has_come():
 
             server.answer = answer
             async with session(venue, ["A", "B", "C"], server) as handler:
-                handler.on_subscribed = lambda link, markets: accepted_s.append((time.monotonic(), tuple(markets)))
+                handler.on_subscribed = lambda connection, markets: accepted_s.append(
+                    (time.monotonic(), tuple(markets))
+                )
                 await until(lambda: len(accepted_s) == 2 and handler.of("refused"))
                 sent_s = [at_s for at_s, _ in server.peers[0].received]
         assert [markets for _, markets in accepted_s] == [("A",), ("C",)]
@@ -246,7 +248,7 @@ def test_a_market_that_is_refused_for_good_is_not_asked_for_again_and_the_others
             server.answer = answer
             async with session(ToyVenue(), ["A", "B", "C"], server) as handler:
                 await until(lambda: len(handler.of("subscribed")) == 2)
-                assert handler.links[0].markets == ("A", "C")
+                assert handler.connections[0].markets == ("A", "C")
                 server.peers[0].abort()
                 await until(lambda: len(handler.of("subscribed")) == 4)
         assert handler.of("refused") == [("B", "no such market")]
@@ -382,12 +384,12 @@ def test_a_connection_that_waits_for_its_turn_to_subscribe_is_not_silent():
     async def run():
         venue = ToyVenue(message_interval_s=1.0, markets_per_connection=1, paced_by="address", silence_s=0.4)
         async with Server().run() as server, session(venue, ["A", "B"], server) as handler:
-            await until(lambda: len(handler.links) == 2)
+            await until(lambda: len(handler.connections) == 2)
             await until(lambda: len([peer for peer in server.peers if peer.received]) == 2)
-            ended = {end.link for end in handler.closed}
-            waited = [link for link in handler.links[:2] if link not in ended]
+            ended = {end.connection for end in handler.closed}
+            waited = [connection for connection in handler.connections[:2] if connection not in ended]
             assert len(waited) == 1, "the other one had its turn, and was silent then"
-            assert waited[0] not in [link for link, _ in handler.of("silent")]
+            assert waited[0] not in [connection for connection, _ in handler.of("silent")]
 
     asyncio.run(run())
 
@@ -498,7 +500,7 @@ def test_silence_is_told_at_half_time_and_ends_the_connection_at_full_time():
             spoken_s = time.monotonic()
             await until(lambda: handler.closed)
             assert time.monotonic() - spoken_s >= 0.5
-            assert [silent for link, silent in handler.of("silent")] == [True, False, True]
+            assert [silent for connection, silent in handler.of("silent")] == [True, False, True]
             assert handler.closed[0].reason is Reason.SILENT
             await until(lambda: len(server.peers) == 2)
 
@@ -523,11 +525,11 @@ def test_no_frame_follows_a_drop_and_the_next_connection_waits_until_it_may_conn
         async with Server().run() as server, session(ToyVenue(), ["A"], server) as handler:
             await until(lambda: handler.of("subscribed"))
 
-            def drop(link, frame):
+            def drop(connection, frame):
                 if b'"n": 10}' in frame:
                     handler.gate.clear()
-                    link.drop(Reason.BUFFER_FULL)
-                    link.drop(Reason.BUFFER_FULL)
+                    connection.drop(Reason.BUFFER_FULL)
+                    connection.drop(Reason.BUFFER_FULL)
 
             handler.hook = drop
             await flood(server.peers[0], 2000)
@@ -623,7 +625,7 @@ def test_a_wrong_url_ends_the_session_and_all_of_its_connections_with_advice():
             async with session(venue, ["A", "B", "C"], server) as handler:
                 with pytest.raises(VenueError, match=r"HTTP 404.*ASHI_WEBSOCKET_URL"):
                     await asyncio.wait_for(handler.task, 10)
-        assert sorted(closed.reason for closed in handler.closed) == [Reason.STOPPED] * len(handler.links)
+        assert sorted(closed.reason for closed in handler.closed) == [Reason.STOPPED] * len(handler.connections)
 
     asyncio.run(run())
 
@@ -687,7 +689,7 @@ def test_what_the_venue_sent_over_the_old_connection_before_its_close_is_read(mo
                 await server.acknowledge(peer, message)
 
             server.answer = answer
-            handler.hook = lambda link, frame: time.sleep(0.0001)
+            handler.hook = lambda connection, frame: time.sleep(0.0001)
             await until(lambda: handler.of("subscribed"))
             await server.peers[0].say(closing="shutdown")
             await until(lambda: handler.closed)
@@ -706,7 +708,7 @@ def test_an_announced_close_brings_the_next_connection_first():
             await until(lambda: handler.closed)
             assert len(handler.of("subscribed")) == 2
             assert not server.peers[1].gone.is_set()
-        assert handler.closed[0].link is handler.links[0]
+        assert handler.closed[0].connection is handler.connections[0]
         assert (handler.closed[0].reason, handler.closed[0].replaced) == (Reason.RENEWED, True)
 
     asyncio.run(run())
@@ -747,10 +749,10 @@ def test_a_next_connection_that_breaks_before_it_delivers_leaves_the_old_one_in_
                 await until(lambda: handler.of("subscribed"))
                 await server.peers[0].say(closing="serverShutdown")
                 await until(lambda: len(handler.closed) == 2)
-        ends = [(end.link, end.reason, end.replaced) for end in handler.closed[:2]]
+        ends = [(end.connection, end.reason, end.replaced) for end in handler.closed[:2]]
         assert ends == [
-            (handler.links[1], Reason.LOST, True),
-            (handler.links[0], Reason.RENEWED, True),
+            (handler.connections[1], Reason.LOST, True),
+            (handler.connections[0], Reason.RENEWED, True),
         ]
 
     asyncio.run(run())
@@ -764,7 +766,7 @@ def test_a_next_connection_that_breaks_while_both_deliver_leaves_the_old_one_in_
             await until(lambda: len(handler.of("subscribed")) == 2)
             server.peers[1].abort()
             await until(lambda: len(handler.of("subscribed")) == 3)
-            assert [(end.link, end.replaced) for end in handler.closed] == [(handler.links[1], True)]
+            assert [(end.connection, end.replaced) for end in handler.closed] == [(handler.connections[1], True)]
             assert not server.peers[0].gone.is_set()
 
     asyncio.run(run())
@@ -842,7 +844,7 @@ def test_a_market_refused_at_the_renewal_only_ends_the_session_and_both_connecti
 
 
 def test_connections_of_one_age_are_not_renewed_at_once():
-    low, high = connection.RENEW_BETWEEN
+    low, high = connection_module.RENEW_BETWEEN
 
     async def run():
         venue = ToyVenue(markets_per_connection=1, lifetime_s=4.0)
@@ -907,7 +909,7 @@ def test_a_session_that_waits_to_connect_stops_within_a_second():
     async def begin(server, handler):
         await until(lambda: handler.of("subscribed"))
         handler.gate.clear()
-        handler.links[0].drop(Reason.BUFFER_FULL)
+        handler.connections[0].drop(Reason.BUFFER_FULL)
         await until(lambda: handler.connects == 2)
 
     assert stopped_in(begin)[0] < 1.0
@@ -961,7 +963,7 @@ def test_a_flood_of_frames_lets_other_tasks_have_their_turn():
             turns, between = 0, [0]
             one = json.dumps({"n": 1}).encode()
 
-            def seen(link, frame):
+            def seen(connection, frame):
                 nonlocal turns
                 if turns != seen.turns:
                     seen.turns = turns
@@ -980,6 +982,6 @@ def test_a_flood_of_frames_lets_other_tasks_have_their_turn():
             await server.peers[0].raw((bytes([0x81, len(one)]) + one) * 20_000)
             await until(lambda: len(handler.numbers) == 20_000)
             task.cancel()
-        assert max(between) <= connection.FRAMES_PER_TURN
+        assert max(between) <= connection_module.FRAMES_PER_TURN
 
     asyncio.run(run())

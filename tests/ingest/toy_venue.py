@@ -151,7 +151,7 @@ class Handler:
     """Writes down what it is told. A frame is of trades when it has an `n`."""
 
     def __init__(self):
-        self.links = []
+        self.connections = []
         self.events = []
         self.frames = []
         self.connects = 0
@@ -163,28 +163,33 @@ class Handler:
         self.connects += 1
         await self.gate.wait()
 
-    def on_open(self, link):
-        self.links.append(link)
-        self.events.append(("open", link))
+    def on_open(self, connection):
+        self.connections.append(connection)
+        self.events.append(("open", connection))
 
-    def on_subscribed(self, link, markets):
-        self.events.append(("subscribed", link, tuple(markets)))
+    def on_subscribed(self, connection, markets):
+        self.events.append(("subscribed", connection, tuple(markets)))
 
     def on_refused(self, market, reason):
         self.events.append(("refused", market, reason))
 
-    def on_frame(self, link, frame, received_ns):
-        self.frames.append((link, frame, received_ns))
+    def on_frame(self, connection, frame, received_ns):
+        self.frames.append((connection, frame, received_ns))
         if self.hook is not None:
-            self.hook(link, frame)
+            self.hook(connection, frame)
         return b'"n"' in frame
 
-    def on_silent(self, link, silent):
-        self.events.append(("silent", link, silent))
+    def on_silent(self, connection, silent):
+        self.events.append(("silent", connection, silent))
 
-    def on_closed(self, link, reason, detail, last_frame_ns, *, replaced):
+    def on_closed(self, connection, reason, detail, last_frame_ns, *, replaced):
         self.events.append(
-            ("closed", SimpleNamespace(link=link, reason=reason, detail=detail, last=last_frame_ns, replaced=replaced))
+            (
+                "closed",
+                SimpleNamespace(
+                    connection=connection, reason=reason, detail=detail, last=last_frame_ns, replaced=replaced
+                ),
+            )
         )
 
     def of(self, kind):
@@ -216,7 +221,7 @@ async def session(venue, markets, server, *, backoff=soon, url=None, handler=Non
             markets,
             handler,
             url=url or server.url,
-            pace=RateLimiter(venue.limits.message_interval_s),
+            limiter=RateLimiter(venue.limits.message_interval_s),
             stopping=stopping,
             backoff=backoff,
         )

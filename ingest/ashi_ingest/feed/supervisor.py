@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ashi_ingest.rest.client import RestClient
     from ashi_ingest.venues.base import Venue
     from ashi_ingest.venues.parsing import FrameParser
-    from ashi_ingest.websocket.session import VenueConnection
+    from ashi_ingest.websocket.handler import Connection
 
 ROOM: Final = 0.25
 """Connections that were closed because too much was held open again when this part of the bound is left."""
@@ -50,7 +50,7 @@ class _Source:
     `last_traded_at`: of the trade that came last, in the venue's time.
     """
 
-    link: VenueConnection
+    connection: Connection
     parser: FrameParser
     subscribed: dict[str, int] = field(default_factory=dict)
     last_traded_at: int | None = None
@@ -140,14 +140,14 @@ class FeedSupervisor:
         """Wait until there is room for what a connection will bring."""
         await self._outbox.room(int(self._buffer * ROOM))
 
-    def on_open(self, link: VenueConnection) -> None:
+    def on_open(self, connection: Connection) -> None:
         """A connection is open; each has a parser of its own."""
-        self._sources[link.number] = _Source(link, self._venue.parser())
+        self._sources[connection.number] = _Source(connection, self._venue.parser())
         metrics.feed_connections.labels(self._venue.name).inc()
 
-    def on_subscribed(self, link: VenueConnection, markets: Sequence[str]) -> None:
+    def on_subscribed(self, connection: Connection, markets: Sequence[str]) -> None:
         """Trades of these markets come from now on: fetch what was missed before."""
-        source = self._sources[link.number]
+        source = self._sources[connection.number]
         for market in markets:
             state = self._states[market]
             before_us = source.subscribed.pop(market, None)
@@ -168,9 +168,9 @@ class FeedSupervisor:
         for source in self._sources.values():
             source.subscribed.pop(market, None)
 
-    def on_frame(self, link: VenueConnection, frame: bytes, received_ns: int) -> bool:
+    def on_frame(self, connection: Connection, frame: bytes, received_ns: int) -> bool:
         """A frame came. True when it was about trades, readable or not."""
-        source = self._sources[link.number]
+        source = self._sources[connection.number]
         if self._recorder is not None:
             self._recorder.write(received_ns, frame)
         parsed = source.parser.parse(frame, received_ns // 1000)
@@ -179,33 +179,33 @@ class FeedSupervisor:
             self._on_trades(parsed.trades)
         if parsed.rejected:
             self._count_rejected(parsed.rejected[0].reason)
-            self._outbox.reject(parsed.rejected, f"feed:{self._venue.name}/{link.number}/{received_ns}")
+            self._outbox.reject(parsed.rejected, f"feed:{self._venue.name}/{connection.number}/{received_ns}")
             source.frames["dead"] += 1
             return True
         source.frames["trades" if parsed.trades else "skipped"] += 1
         return bool(parsed.trades)
 
-    def on_silent(self, link: VenueConnection, silent: bool) -> None:
+    def on_silent(self, connection: Connection, silent: bool) -> None:
         """Nothing has come for suspiciously long, or comes again."""
-        self._sources[link.number].silent = silent
-        self._tell_all_live(link.markets)
+        self._sources[connection.number].silent = silent
+        self._tell_all_live(connection.markets)
 
     def on_closed(
-        self, link: VenueConnection, reason: Reason, detail: str, last_frame_ns: int | None, *, replaced: bool
+        self, connection: Connection, reason: Reason, detail: str, last_frame_ns: int | None, *, replaced: bool
     ) -> None:
         """A connection is gone. Unless another one has taken over, its symbols are down and a gap begins."""
-        source = self._sources.pop(link.number)
+        source = self._sources.pop(connection.number)
         self._count_frames(source)
         metrics.feed_connections.labels(self._venue.name).dec()
         metrics.reconnects.labels(self._venue.name, reason).inc()
         if replaced:
-            self._tell_all_live(link.markets)
+            self._tell_all_live(connection.markets)
             return
         text = f"{reason}: {detail}" if detail else str(reason)
         since_us = (last_frame_ns // 1000 if last_frame_ns is not None else self._now_us()) - APART_US
         if source.last_traded_at is not None:
             since_us = min(since_us, source.last_traded_at)
-        for market in link.markets:
+        for market in connection.markets:
             state = self._states[market]
             self._lose(state, since_us, text)
             if self._is_delivered(market):  # by the next one, which has not all of its markets yet
@@ -302,7 +302,7 @@ class FeedSupervisor:
         if self.held > self._buffer:
             _log.warning("too much is held, closing the connections until Kafka has taken it", held=held)
             for source in list(self._sources.values()):
-                source.link.drop(Reason.BUFFER_FULL)
+                source.connection.drop(Reason.BUFFER_FULL)
 
     async def stop(self, reason: str) -> None:
         """No more repairs; every symbol is reported as down. The gaps have begun with the ends of the connections."""

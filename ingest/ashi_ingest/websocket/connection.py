@@ -1,6 +1,6 @@
 """One websocket connection to a venue: it subscribes, reads, and watches itself, until it ends.
 
-What follows from its end is decided by `ashi_ingest.websocket.session`.
+What follows from its end is not decided here, but by the session that has opened it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from websockets.exceptions import ConnectionClosed
 
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
-from ashi.runtime.retry import Backoff
 from ashi_ingest.errors import Reason, classify_error
 from ashi_ingest.venues.base import Acknowledged, Closing, Refused
+from ashi_ingest.websocket.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from websockets.asyncio.client import ClientConnection
 
+    from ashi.runtime.retry import Backoff
     from ashi_ingest.errors import RateLimiter
     from ashi_ingest.venues.base import Control, Subscription, Venue
-    from ashi_ingest.websocket.session import SessionHandler
+    from ashi_ingest.websocket.handler import SessionHandler
 
 CLOSE_BOUND_S: Final = 0.5
 """How long the closing handshake may take of a connection whose frames are not wanted any more."""
@@ -66,12 +67,15 @@ class VenueConnection:
         handler: SessionHandler,
         *,
         socket: ClientConnection,
-        pace: RateLimiter,
+        limiter: RateLimiter,
         backoff: Backoff,
         on_refused: Callable[[str, str], None],
         is_replaced: Callable[[VenueConnection], bool],
     ) -> None:
-        """`backoff`: of subscriptions that the venue refuses for now. `is_replaced`: asked when it ends."""
+        """`limiter`: of the messages to the venue. `backoff`: of subscriptions that the venue refuses for now.
+
+        `on_refused` is told of a market that the venue does not have, and why. `is_replaced`: asked when it ends.
+        """
         loop = asyncio.get_running_loop()
         self.number = next(_numbers)
         self.subscribed: asyncio.Future[None] = loop.create_future()
@@ -79,10 +83,10 @@ class VenueConnection:
         self.closed: asyncio.Future[float] = loop.create_future()
         self._venue = venue
         self._limits = venue.limits
-        self._markets = list(markets)
+        self._subscriptions = Subscriptions(venue, markets)
         self._handler = handler
         self._socket = socket
-        self._pace = pace
+        self._limiter = limiter
         self._backoff = backoff
         self._on_refused = on_refused
         self._is_replaced = is_replaced
@@ -93,17 +97,13 @@ class VenueConnection:
         self._delivered = False
         self._opened_s = self._heard_s = time.monotonic()
         self._last_frame_ns: int | None = None
-        self._next_id = 1
-        self._waiting = set(markets)
-        self._sent: dict[int, Subscription] = {}
-        self._last_sent: Subscription | None = None
         self._answers: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def markets(self) -> tuple[str, ...]:
         """The markets it is for, without those that the venue has refused."""
-        return tuple(self._markets)
+        return self._subscriptions.markets
 
     @property
     def delivers(self) -> bool:
@@ -125,7 +125,7 @@ class VenueConnection:
         end = _End(Reason.STOPPED, "the process stops")
         renewal = None
         try:
-            _log.info("connected", venue=self._venue.name, link=self.number, markets=len(self._markets))
+            _log.info("connected", venue=self._venue.name, link=self.number, markets=len(self.markets))
             self._handler.on_open(self)
             if self._limits.lifetime_s is not None:
                 age_s = self._limits.lifetime_s * random.uniform(*RENEW_BETWEEN)  # noqa: S311
@@ -190,25 +190,25 @@ class VenueConnection:
                     self._handler.on_silent(self, False)
                 if on_frame(self, frame, received_ns):
                     self._delivered = True
-                elif (said := control(frame)) is not None:
-                    self._hear(said)
+                elif (message := control(frame)) is not None:
+                    self._on_control(message)
                 frames += 1
                 if frames % FRAMES_PER_TURN == 0:
                     await asyncio.sleep(0)
         except ConnectionClosed as error:
-            verdict = classify_error(error)
+            error_class = classify_error(error)
             if self._retired:
                 self._finish(_End(Reason.RENEWED, "the next connection has taken over"))
             else:
-                self._finish(_End(verdict.reason, verdict.detail))
+                self._finish(_End(error_class.reason, error_class.detail))
 
-    def _hear(self, said: Control) -> None:
-        match said:
+    def _on_control(self, message: Control) -> None:
+        match message:
             case Acknowledged(request_id):
                 if request_id in self._answers:
-                    self._accept(self._sent[request_id])
+                    self._accept(self._subscriptions.sent(request_id))
             case Refused():
-                self._refused(said)
+                self._refused(message)
             case Closing(reason):
                 _log.info("the venue will close a connection", link=self.number, reason=reason)
                 self._fall_due()
@@ -229,20 +229,15 @@ class VenueConnection:
     # Subscribing
 
     async def _subscribe(self) -> None:
-        for number, subscription in enumerate(self._new_subscriptions(self.markets)):
+        for number, subscription in enumerate(self._subscriptions.messages(self.markets)):
             await self._send(subscription)
             if number == 0:  # not before: the venue has nothing to say, and our first turn may be long to come
                 self._start(self._watch())
 
-    def _new_subscriptions(self, markets: Sequence[str]) -> list[Subscription]:
-        subscriptions = self._venue.subscriptions(markets, self._next_id)
-        self._next_id += len(subscriptions)
-        return subscriptions
-
     async def _send(self, subscription: Subscription, after_s: float = 0.0) -> None:
         await asyncio.sleep(after_s)
-        await self._pace.turn()
-        self._sent[subscription.request_id] = self._last_sent = subscription
+        await self._limiter.turn()
+        self._subscriptions.on_sent(subscription)
         self._heard_s = time.monotonic()
         self._answers[subscription.request_id] = self._start(self._await_answer(subscription))
         with suppress(ConnectionClosed):  # the reader tells
@@ -250,7 +245,7 @@ class VenueConnection:
 
     async def _send_one_by_one(self, markets: Sequence[str]) -> None:
         for market in markets:
-            for subscription in self._new_subscriptions([market]):
+            for subscription in self._subscriptions.messages([market]):
                 await self._send(subscription)
 
     async def _await_answer(self, subscription: Subscription) -> None:
@@ -271,22 +266,19 @@ class VenueConnection:
         self._answered(subscription)
         self._count("accepted")
         self._backoff.reset()
-        accepted = [market for market in subscription.markets if market in self._waiting]
-        self._waiting.difference_update(accepted)
+        accepted = self._subscriptions.accept(subscription)
         if accepted:
             self._handler.on_subscribed(self, accepted)
         self._check_subscribed()
 
     def _refused(self, refused: Refused) -> None:
-        subscription = self._find(refused)
+        subscription = self._subscriptions.find(refused)
         if subscription is None:
             _log.warning("the venue refuses what was not asked for", link=self.number, reason=refused.reason)
             return
         self._answered(subscription)
         self._count("refused")
-        mine = [market for market in subscription.markets if market in self._markets]
-        culprit = refused.market if refused.market in mine else mine[0] if len(mine) == 1 else None
-        self._waiting.update(mine)
+        markets, culprit = self._subscriptions.refuse(subscription, refused.market)
         if refused.retryable:
             wait_s = self._backoff.next_s()
             _log.warning("subscription refused, trying again", link=self.number, reason=refused.reason, wait_s=wait_s)
@@ -294,28 +286,18 @@ class VenueConnection:
             return
         if culprit is not None:
             self._give_up(culprit, refused.reason)
-            mine.remove(culprit)
-        self._start(self._send_one_by_one(mine))
-
-    def _find(self, refused: Refused) -> Subscription | None:
-        """The subscription that a refusal is about: that of its id, that of its market, or the one sent last."""
-        if refused.request_id is not None:
-            return self._sent.get(refused.request_id)
-        if refused.market is not None:
-            of_market = [sent for sent in self._sent.values() if refused.market in sent.markets]
-            return of_market[-1] if of_market else None
-        return self._last_sent
+            markets.remove(culprit)
+        self._start(self._send_one_by_one(markets))
 
     def _give_up(self, market: str, reason: str) -> None:
-        self._markets.remove(market)
-        self._waiting.discard(market)
+        self._subscriptions.give_up(market)
         self._on_refused(market, reason)
-        if not self._markets:
+        if not self.markets:
             self._finish(_End(Reason.REFUSED, reason))
         self._check_subscribed()
 
     def _check_subscribed(self) -> None:
-        if not self._waiting and self._markets and not self.subscribed.done():
+        if self._subscriptions.complete and not self.subscribed.done():
             self.subscribed.set_result(None)
 
     def _count(self, outcome: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
     from ashi_ingest.venues.base import Venue
-
-__all__ = ["SessionHandler", "VenueConnection", "run_session"]
+    from ashi_ingest.websocket.handler import SessionHandler
 
 OPEN_TIMEOUT_S: Final = 10.0
 MAX_FRAME: Final = 4 * 1024 * 1024
@@ -43,53 +42,20 @@ acknowledge a subscription before each of its servers knows it."""
 _log = get_logger(__name__)
 
 
-class SessionHandler(Protocol):
-    """Whoever wants the frames. Only `may_connect` may wait; what another method raises ends the session."""
-
-    async def may_connect(self) -> None:
-        """Called before each attempt to connect, which waits for it."""
-
-    def on_open(self, link: VenueConnection) -> None:
-        """Called first for each connection."""
-
-    def on_subscribed(self, link: VenueConnection, markets: Sequence[str]) -> None:
-        """The venue has accepted these: their trades come over this connection from now on.
-
-        Called again for a market when the venue refuses for now what seemed accepted, and then accepts it.
-        """
-
-    def on_refused(self, market: str, reason: str) -> None:
-        """There is no such market: it is not subscribed to again. The others go on. Called once for a market."""
-
-    def on_frame(self, link: VenueConnection, frame: bytes, received_ns: int) -> bool:
-        """A data frame and when it was received, ns since the epoch.
-
-        True: it was about trades. False: it may be about the connection, and the venue's `control` is asked.
-        """
-
-    def on_silent(self, link: VenueConnection, silent: bool) -> None:
-        """No frame for half of `Limits.silence_s`, or a frame again after that."""
-
-    def on_closed(
-        self, link: VenueConnection, reason: Reason, detail: str, last_frame_ns: int | None, *, replaced: bool
-    ) -> None:
-        """Called last for each connection. `replaced`: another one is open and delivers all of its markets."""
-
-
 async def run_session(
     venue: Venue,
     markets: Sequence[str],
     handler: SessionHandler,
     *,
     url: str,
-    pace: RateLimiter,
+    limiter: RateLimiter,
     stopping: asyncio.Event,
     backoff: Callable[[], Backoff] = Backoff,
 ) -> None:
     """Keep all `markets` subscribed until `stopping` is set, or until the venue has refused all of them.
 
-    `pace`: of messages to a venue that counts them by address; one for the process. `backoff` makes one for whatever
-    is tried again.
+    `limiter`: of messages to a venue that counts them by address; one for the process. `backoff` makes one for
+    whatever is tried again.
 
     Raises:
         VenueError: connecting can never succeed, see `ashi_ingest.errors.classify_error`.
@@ -113,7 +79,7 @@ async def run_session(
                         handler,
                         url=url,
                         connecting=connecting,
-                        messages=pace if venue.limits.paced_by == "address" else None,
+                        messages=limiter if venue.limits.paced_by == "address" else None,
                         backoff=backoff,
                         group=group,
                     ).run()
@@ -159,25 +125,25 @@ class _Chain:
         self._new_backoff = backoff
         self._backoff = backoff()
         self._group = group
-        self._links: set[VenueConnection] = set()
+        self._connections: set[VenueConnection] = set()
 
     async def run(self) -> None:
         """Open one after another. One that was due and could not be replaced stays until it ends by itself."""
         while self._markets:
-            link = await self._open()
-            await _first(link.closed, link.subscribed)
-            if self._is_replaced(link) and not link.closed.done():
-                await asyncio.wait([link.closed], timeout=OVERLAP_S)
-            if not link.closed.done():
-                for old in self._links - {link}:
+            connection = await self._open()
+            await _first(connection.closed, connection.subscribed)
+            if self._is_replaced(connection) and not connection.closed.done():
+                await asyncio.wait([connection.closed], timeout=OVERLAP_S)
+            if not connection.closed.done():
+                for old in self._connections - {connection}:
                     old.retire()
-                await _first(link.closed, link.due)
-            lived = link.closed if link.closed.done() else link.due
+                await _first(connection.closed, connection.due)
+            lived = connection.closed if connection.closed.done() else connection.due
             self._backoff.lived(lived.result())
             if self._markets:
                 await asyncio.sleep(self._backoff.next_s())
-        for link in self._links:  # that the venue refuses what it had once accepted
-            link.drop(Reason.REFUSED)
+        for connection in self._connections:  # that the venue refuses what it had once accepted
+            connection.drop(Reason.REFUSED)
 
     async def _open(self) -> VenueConnection:
         """Make a connection, in as many attempts as it takes."""
@@ -189,7 +155,7 @@ class _Chain:
             except (WebSocketException, OSError) as error:
                 await self._failed(error)
             else:
-                return self._link(socket)
+                return self._begin(socket)
 
     async def _connect(self) -> ClientConnection:
         ping_s = self._venue.limits.ping_interval_s
@@ -206,47 +172,47 @@ class _Chain:
 
     async def _failed(self, error: Exception) -> None:
         """Wait as long as is proper after this failure to connect. Raises VenueError when it is fatal."""
-        verdict = classify_error(error)
-        metrics.reconnects.labels(self._venue.name, verdict.reason).inc()
-        if verdict.retry_after_s is None:
+        error_class = classify_error(error)
+        metrics.reconnects.labels(self._venue.name, error_class.reason).inc()
+        if error_class.retry_after_s is None:
             raise VenueError(
-                f"{self._venue.name}: no websocket connection can be made to {self._url} ({verdict.detail}). "
+                f"{self._venue.name}: no websocket connection can be made to {self._url} ({error_class.detail}). "
                 "Correct ASHI_WEBSOCKET_URL if it is set; else look whether the venue serves this address"
             )
-        wait_s = max(verdict.retry_after_s, self._backoff.next_s())
+        wait_s = max(error_class.retry_after_s, self._backoff.next_s())
         _log.warning(
             "cannot connect, trying again",
             venue=self._venue.name,
             url=self._url,
-            reason=str(verdict.reason),
-            detail=verdict.detail,
+            reason=str(error_class.reason),
+            detail=error_class.detail,
             wait_s=round(wait_s, 3),
         )
-        self._connecting.pause(verdict.retry_after_s)
+        self._connecting.pause(error_class.retry_after_s)
         await asyncio.sleep(wait_s)
 
-    def _link(self, socket: ClientConnection) -> VenueConnection:
-        link = VenueConnection(
+    def _begin(self, socket: ClientConnection) -> VenueConnection:
+        connection = VenueConnection(
             self._venue,
             self._markets,
             self._handler,
             socket=socket,
-            pace=self._messages or RateLimiter(self._venue.limits.message_interval_s),
+            limiter=self._messages or RateLimiter(self._venue.limits.message_interval_s),
             backoff=self._new_backoff(),
             on_refused=self._refused,
             is_replaced=self._is_replaced,
         )
-        self._links.add(link)
-        task = self._group.create_task(link.run())
-        task.add_done_callback(partial(self._ended, link, socket))
-        return link
+        self._connections.add(connection)
+        task = self._group.create_task(connection.run())
+        task.add_done_callback(partial(self._ended, connection, socket))
+        return connection
 
-    def _ended(self, link: VenueConnection, socket: ClientConnection, _: asyncio.Task[None]) -> None:
-        self._links.discard(link)
+    def _ended(self, connection: VenueConnection, socket: ClientConnection, _: asyncio.Task[None]) -> None:
+        self._connections.discard(connection)
         socket.transport.abort()  # the task may have been cancelled before it began
 
-    def _is_replaced(self, link: VenueConnection) -> bool:
-        return any(other.delivers for other in self._links if other is not link)
+    def _is_replaced(self, connection: VenueConnection) -> bool:
+        return any(other.delivers for other in self._connections if other is not connection)
 
     def _refused(self, market: str, reason: str) -> None:
         if market in self._markets:  # else another connection of this chain was told before

@@ -1,0 +1,58 @@
+"""Between the connections of a venue and whoever wants their frames: what each of the two may ask of the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ashi_ingest.errors import Reason
+
+
+class Connection(Protocol):
+    """A connection, as far as a handler needs it."""
+
+    @property
+    def number(self) -> int:
+        """It counts from 1 in the process."""
+
+    @property
+    def markets(self) -> tuple[str, ...]:
+        """The markets it is for, without those that the venue has refused."""
+
+    def drop(self, reason: Reason) -> None:
+        """Close it on purpose; the session opens another one afterwards. No frame of it is handed over any more."""
+
+
+class SessionHandler(Protocol):
+    """Whoever wants the frames. Only `may_connect` may wait; what another method raises ends the session."""
+
+    async def may_connect(self) -> None:
+        """Called before each attempt to connect, which waits for it."""
+
+    def on_open(self, connection: Connection) -> None:
+        """Called first for each connection."""
+
+    def on_subscribed(self, connection: Connection, markets: Sequence[str]) -> None:
+        """The venue has accepted these: their trades come over this connection from now on.
+
+        Called again for a market when the venue refuses for now what seemed accepted, and then accepts it.
+        """
+
+    def on_refused(self, market: str, reason: str) -> None:
+        """There is no such market: it is not subscribed to again. The others go on. Called once for a market."""
+
+    def on_frame(self, connection: Connection, frame: bytes, received_ns: int) -> bool:
+        """A data frame and when it was received, ns since the epoch.
+
+        True: it was about trades. False: it may be about the connection, and the venue's `control` is asked.
+        """
+
+    def on_silent(self, connection: Connection, silent: bool) -> None:
+        """No frame for half of `Limits.silence_s`, or a frame again after that."""
+
+    def on_closed(
+        self, connection: Connection, reason: Reason, detail: str, last_frame_ns: int | None, *, replaced: bool
+    ) -> None:
+        """Called last for each connection. `replaced`: another one is open and delivers all of its markets."""
