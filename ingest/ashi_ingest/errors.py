@@ -1,11 +1,7 @@
-"""When to try again and when to give up: what all connections and requests to venues share.
-
-`classify_error` is the one place that tells retryable errors from fatal ones, for the websocket and for REST alike.
-"""
+"""Which errors of a venue may be tried again, and how soon: one answer for the websocket and for REST alike."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -23,7 +19,7 @@ from websockets.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
 LIMITED_S: Final = 10.0
 """How long to stay away after `too many requests` when the venue does not say how long."""
@@ -154,31 +150,3 @@ def read_retry_after(value: str | None, now_s: Callable[[], float] = time.time) 
         except (ValueError, OverflowError):
             return None
     return min(max(after_s, 0.0), MAX_RETRY_AFTER_S)
-
-
-class RateLimiter:
-    """At most one turn in an interval, in the order of asking. A turn of weight n makes the next wait n intervals."""
-
-    def __init__(
-        self,
-        interval_s: float,
-        *,
-        clock_s: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self._interval_s = interval_s
-        self._clock_s = clock_s
-        self._sleep = sleep
-        self._next_s = clock_s()
-        self._queue = asyncio.Lock()  # wakes in order; whoever is cancelled while waiting uses up no turn
-
-    async def turn(self, weight: int = 1) -> None:
-        """Wait for a turn. What it is for must follow without another wait, or the venue sees another pace."""
-        async with self._queue:
-            while (wait_s := self._next_s - self._clock_s()) > 0:
-                await self._sleep(wait_s)
-            self._next_s = self._clock_s() + self._interval_s * weight
-
-    def pause(self, seconds: float) -> None:
-        """Give no turn for so long: the venue has asked for it."""
-        self._next_s = max(self._next_s, self._clock_s() + seconds)

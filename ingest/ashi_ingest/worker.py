@@ -12,12 +12,12 @@ from ashi.contracts.symbol import make_symbol
 from ashi.runtime.logs import get_logger
 from ashi.runtime.retry import Backoff
 from ashi.runtime.service import run_service
-from ashi_ingest.errors import RateLimiter
 from ashi_ingest.feed.resume import read_tails
 from ashi_ingest.feed.status import FeedReporter, read_feed
 from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.publish.buffer import PublishBuffer
 from ashi_ingest.publish.publisher import open_publisher
+from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.recording.recorder import Recorder
 from ashi_ingest.rest.client import RestClient, RestError
 from ashi_ingest.shard import Shard, select

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from aiohttp import WSMsgType, web
 
 from ashi.runtime.retry import Backoff
-from ashi_ingest.errors import RateLimiter
+from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.venues.base import Acknowledged, Closing, Limits, Refused, Subscription
 from ashi_ingest.websocket.session import run_session
 

@@ -9,7 +9,8 @@ import aiohttp
 
 from ashi.contracts.errors import VenueError
 from ashi.runtime.metrics import ingest as metrics
-from ashi_ingest.errors import RateLimiter, Reason, classify_error
+from ashi_ingest.errors import Reason, classify_error
+from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.venues.base import Answer
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class RestClient:
         self._venue = venue
         self._url = url.rstrip("/")
         self._key = api_key
-        self._pace = RateLimiter(venue.limits.request_interval_s)
+        self._limiter = RateLimiter(venue.limits.request_interval_s)
         self._paused_until_s = 0.0
         self._session: aiohttp.ClientSession | None = None
 
@@ -77,7 +78,7 @@ class RestClient:
 
         """
         headers = self._key_header(request)
-        await self._pace.turn(request.weight)
+        await self._limiter.turn(request.weight)
         self._check_pause(request)
         try:
             body = await self._ask(request, headers)
@@ -134,16 +135,16 @@ class RestClient:
         return bytes(body)
 
     def _failure(self, request: Request, error: Exception) -> RestError:
-        verdict = classify_error(error)
-        limited = verdict.reason is Reason.LIMITED
+        error_class = classify_error(error)
+        limited = error_class.reason is Reason.LIMITED
         metrics.rest_requests.labels(self._venue.name, "limited" if limited else "failed").inc()
-        said = getattr(error, "message", "")
-        message = f"{self._name(request)} failed: {verdict.detail}" + (f", {said}" if said else "")
-        if verdict.retry_after_s is None:
+        answer = getattr(error, "message", "")
+        message = f"{self._name(request)} failed: {error_class.detail}" + (f", {answer}" if answer else "")
+        if error_class.retry_after_s is None:
             message += ". Correct ASHI_REST_URL if it is set; else look at what the venue says of this request"
         elif limited:
-            self._paused_until_s = max(self._paused_until_s, time.monotonic() + verdict.retry_after_s)
-        return RestError(message, verdict.retry_after_s)
+            self._paused_until_s = max(self._paused_until_s, time.monotonic() + error_class.retry_after_s)
+        return RestError(message, error_class.retry_after_s)
 
     def _name(self, request: Request) -> str:
         return f"{self._venue.name}: GET {self._url}{request.path}"

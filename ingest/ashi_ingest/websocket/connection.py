@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
     from ashi.runtime.retry import Backoff
-    from ashi_ingest.errors import RateLimiter
+    from ashi_ingest.rate_limiter import RateLimiter
     from ashi_ingest.venues.base import Control, Subscription, Venue
     from ashi_ingest.websocket.handler import SessionHandler
 

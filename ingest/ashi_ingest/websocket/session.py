@@ -21,7 +21,8 @@ from ashi.contracts.errors import VenueError
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.retry import Backoff
-from ashi_ingest.errors import RateLimiter, Reason, classify_error
+from ashi_ingest.errors import Reason, classify_error
+from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.websocket.connection import DRAIN_BOUND_S, VenueConnection
 
 if TYPE_CHECKING:
