@@ -59,6 +59,7 @@ async def retry(
     *,
     least_wait_s: Callable[[Exception], float | None],
     patience_s: float | None = None,
+    max_attempts: int | None = None,
     backoff: Backoff | None = None,
     on_wait: Callable[[Exception, float], None] = lambda _error, _wait_s: None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -68,9 +69,11 @@ async def retry(
     Args:
         attempt: what to try.
         least_wait_s: what an error means: the least time to wait before the next attempt, seconds (0 leaves it to the
-            backoff), or None when trying again cannot help; then the error is raised.
+            backoff), or None when trying again cannot help; then the error is raised. The backoff's wait is added to
+            it: whoever is sent away together shall not come back together.
         patience_s: the last error is raised when so long has passed since the first, or would have at the next
             attempt. None: never.
+        max_attempts: the last error is raised after so many attempts. None: never.
         backoff: how long to wait between attempts; by default `Backoff()`.
         on_wait: told of each error that is tried again, and how long is waited, for a log line.
         sleep: how to wait; may raise, to end the attempts.
@@ -78,16 +81,18 @@ async def retry(
     """
     backoff = backoff or Backoff()
     failing_since_s: float | None = None
+    attempts = 0
     while True:
+        attempts += 1
         try:
             return await attempt()
         except Exception as error:
             least_s = least_wait_s(error)
-            if least_s is None:
+            if least_s is None or attempts == max_attempts:
                 raise
             now_s = time.monotonic()
             failing_since_s = now_s if failing_since_s is None else failing_since_s
-            wait_s = max(least_s, backoff.next_s())
+            wait_s = least_s + backoff.next_s()
             if patience_s is not None and now_s + wait_s - failing_since_s > patience_s:
                 raise
             on_wait(error, wait_s)
