@@ -57,7 +57,7 @@ bench: $(STAMP)  ## trades per second, next to the plain Faust way; candles per 
 
 lock: $(STAMP)  ## resolve the dependencies anew
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--extra dev --extra postgres --extra lake --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--all-extras --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		pyproject.toml --output-file requirements.lock
 
 clean:  ## remove what the other targets made here (a running `ashi broker` must be stopped first)

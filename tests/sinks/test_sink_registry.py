@@ -15,9 +15,9 @@ from ashi_sinks.worker import run_sink
 
 
 def required_of(extra: str) -> str:
-    """The library of one of the package's extras, as pip takes it."""
+    """The library that one of the package's extras is for, its last, as pip takes it."""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    [requirement] = project["optional-dependencies"][extra]
+    [*_, requirement] = project["optional-dependencies"][extra]
     return requirement
 
 
