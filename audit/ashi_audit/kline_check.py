@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from ashi_audit.report import NONE, WHOLE, Difference, excused, text_of, trades_text
+from ashi_ingest.venues.registry import VENUES
 from ashi_sinks.protocol import overlaps
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ashi.contracts.timeframe import Timeframe
     from ashi_audit.report import Report
     from ashi_audit.verify_trades import VerifyOptions
-    from ashi_ingest.venues.klines import Kline
+    from ashi_ingest.venues.base import Kline, Klines
     from ashi_sinks.protocol import CandleReader
 
 FIELDS: Final = (
@@ -72,7 +73,8 @@ class KlineCheck:
         self._has = has
         self._reader = reader
         self._symbol = symbol
-        self._venue = symbol.partition(":")[0]
+        venue = VENUES.get(symbol.partition(":")[0])
+        self._klines: Klines | None = None if venue is None else venue.klines
         self._timeframe = timeframe
         self._report = report
         self._first = first
@@ -114,8 +116,8 @@ class KlineCheck:
             why, explained = self._reason(candle, kline), False
             if name in PRODUCTS and abs(mine - other) <= candle.trade_count * units[name]:
                 why, explained = "the kline is rounded, to so many digits of each trade", True
-            elif self._venue == "gmo" and name == "volume" and other == 2 * mine:
-                why, explained = "GMO counts every execution twice here, for the buyer and for the seller", True
+            elif self._klines is not None and (venues_own := self._klines.explain(name, mine, other)) is not None:
+                why, explained = venues_own, True
             yield self._difference(candle.open_time, name, text_of(mine), text_of(other), why, explained=explained)
 
     def _reason(self, candle: Candle, kline: Kline) -> str:
@@ -124,11 +126,8 @@ class KlineCheck:
             mine, other = (candle.trade_count, kline.trade_count)  # type: ignore[assignment]
         if mine < other:
             return "trades were not received, or came too late (`ashi verify --trades` tells which)"
-        if mine > other and self._venue == "binance-usdm":
-            return (
-                "trades that are not MARKET (insurance fund, auto-deleveraging) count in no kline; older recordings do "
-                "not tell them apart"
-            )
+        if mine > other and self._klines is not None:
+            return self._klines.uncounted or ""
         return ""
 
     def _excused(self, found: list[Difference], open_time: int) -> list[Difference]:

@@ -8,6 +8,7 @@ import io
 import sys
 import time
 import zipfile
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,15 +21,14 @@ from ashi_audit.kline_check import open_check
 from ashi_audit.report import Report
 from ashi_audit.request import check_asked, not_compared
 from ashi_ingest.rest.client import RestClient, RestError
-from ashi_ingest.venues.klines import KLINE_VENUES, Kline, has_klines, kline_pages, read_binance_row, read_klines
-from ashi_ingest.venues.registry import LIVE_VENUES
+from ashi_ingest.venues.registry import KLINE_FILE, KLINE_VENUES, VENUES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ashi.runtime.settings import Settings
     from ashi_audit.verify_trades import VerifyOptions
-    from ashi_ingest.venues.klines import Page
+    from ashi_ingest.venues.base import Kline, Request
     from ashi_sinks.protocol import CandleReader
 
 ROWS_AT_ONCE: Final = 1_000
@@ -87,7 +87,7 @@ async def _verify_file(
 
 
 def read_file(path: Path) -> Iterator[Kline]:
-    """The klines of a CSV file as Binance publishes them, or of the one in a .zip; with a header or without.
+    """The klines of a CSV file as they are published (KLINE_FILE), or of the one in a .zip; with a header or without.
 
     Raises UsageError that names the line.
     """
@@ -96,7 +96,10 @@ def read_file(path: Path) -> Iterator[Kline]:
             with zipfile.ZipFile(path) as archive:
                 names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
                 if len(names) != 1:
-                    raise UsageError(f"{path} holds {len(names)} CSV files: one is expected, as Binance publishes them")
+                    publisher = KLINE_FILE.publisher
+                    raise UsageError(
+                        f"{path} holds {len(names)} CSV files: one is expected, as {publisher} publishes them"
+                    )
                 with archive.open(names[0]) as file:
                     yield from _read_rows(path, io.TextIOWrapper(file, encoding="utf-8", newline=""))
         else:
@@ -111,9 +114,11 @@ def _read_rows(path: Path, text: io.TextIOBase) -> Iterator[Kline]:
         if not row or (number == 1 and not row[0].strip().isdigit()):
             continue  # the header
         try:
-            yield read_binance_row(row)
+            yield KLINE_FILE.read_row(row)
         except ContractError as error:
-            raise UsageError(f"{path}, line {number}: {error}; it must be a file of klines of Binance") from None
+            raise UsageError(
+                f"{path}, line {number}: {error}; it must be a file of klines of {KLINE_FILE.publisher}"
+            ) from None
 
 
 def _timeframe_of(path: Path, kline: Kline) -> Timeframe:
@@ -146,35 +151,41 @@ async def _verify_venue(
     series: Sequence[tuple[str, str]],
     report: Report,
 ) -> None:
-    if venue == "bitflyer":
-        raise UsageError("bitFlyer publishes no klines; `ashi verify --trades` compares with the trades themselves")
-    if venue not in KLINE_VENUES:
+    if venue not in VENUES:
         raise UsageError(f"{venue!r} is neither a file nor a venue with klines: write one of {', '.join(KLINE_VENUES)}")
-    live = LIVE_VENUES[venue](has_key=False)
+    klines = VENUES[venue].klines
+    if klines is None:
+        raise UsageError(
+            f"{VENUES[venue].title} publishes no klines; `ashi verify --trades` compares with the trades themselves"
+        )
+    live = VENUES[venue].live(has_key=False)
     async with RestClient(live, settings.rest_url or live.limits.rest_url, None) as rest:
         for symbol, name in series:
             of, _, market = symbol.partition(":")
             timeframe = Timeframe.parse(name)
             if of != venue:
                 continue
-            if not has_klines(venue, timeframe):
+            if not klines.covers(timeframe):
                 report.note(f"{venue} publishes no klines of the same windows as {name}")
                 continue
             check = await open_check(reader, symbol, timeframe, options, report, has="the exchange publishes")
-            for page in kline_pages(venue, market, timeframe, check.start, check.end):
-                klines = await _ask(rest, page, venue, timeframe, settings.repair_patience_us / 1e6)
-                within = [kline for kline in klines if page.start <= kline.open_time < page.end]
+            for page in klines.pages(market, timeframe, check.start, check.end):
+                read = partial(klines.read, timeframe)
+                published = await _ask(rest, venue, page.request, read, settings.repair_patience_us / 1e6)
+                within = [kline for kline in published if page.start <= kline.open_time < page.end]
                 await check.compare(within, page.start, page.end)
 
 
-async def _ask(rest: RestClient, page: Page, venue: str, timeframe: Timeframe, patience_s: float) -> list[Kline]:
+async def _ask(
+    rest: RestClient, venue: str, request: Request, read: Callable[[bytes], list[Kline]], patience_s: float
+) -> list[Kline]:
     """Ask until there is an answer, for as long as a repair would."""
     backoff = Backoff()
     give_up_s = time.monotonic() + patience_s
     told = False
     while True:
         try:
-            return read_klines(venue, timeframe, (await rest.get(page.request)).body)
+            return read((await rest.get(request)).body)
         except ContractError as error:
             raise VenueError(f"{venue}: {error}") from None
         except RestError as error:

@@ -22,7 +22,7 @@ def read_trades(venue: str, recordings: Sequence[Path]) -> list[Trade]:
     """
     for path in recordings:
         preflight(path)
-    parser = VENUES[venue]()
+    parser = VENUES[venue].parser()
     trades: list[Trade] = []
     for path in recordings:
         for line in read_recording(path):

@@ -21,7 +21,7 @@ from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.recording.recorder import Recorder
 from ashi_ingest.rest.client import RestClient, RestError
 from ashi_ingest.shard import Shard, select
-from ashi_ingest.venues.registry import LIVE_VENUES
+from ashi_ingest.venues.registry import VENUES
 from ashi_ingest.websocket.session import run_session
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def run_live(settings: Settings, options: LiveOptions) -> int:
 
     Raises UsageError when the venue is not known or a market's name cannot be one.
     """
-    if options.venue not in LIVE_VENUES:
-        raise UsageError(f"there is no venue {options.venue!r}: write one of {', '.join(LIVE_VENUES)}")
+    if options.venue not in VENUES:
+        raise UsageError(f"there is no venue {options.venue!r}: write one of {', '.join(VENUES)}")
     for market in options.markets:
         make_symbol(options.venue, market)
     recorder = None if options.record is None else Recorder(options.record, options.venue)
@@ -111,8 +111,9 @@ class _Worker:
         self._service = service
         self._options = options
         self._recorder = recorder
-        key = settings.binance_api_key
-        self._venue: Venue = LIVE_VENUES[options.venue](has_key=key is not None)
+        description = VENUES[options.venue]
+        key = None if description.api_key is None else settings.secret(description.api_key.setting)
+        self._venue: Venue = description.live(has_key=key is not None)
         self._rest = RestClient(self._venue, settings.rest_url or self._venue.limits.rest_url, key)
 
     async def run(self) -> None:

@@ -23,7 +23,7 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.feed import FeedGap
 from ashi_cli.main import main
 from ashi_ingest.recording.bundled import BUNDLED
-from ashi_ingest.venues.klines import has_klines, kline_pages, read_binance_row, read_klines
+from ashi_ingest.venues.registry import KLINE_FILE, VENUES
 from oracle import candles_of, seconds
 
 MINUTE = 60_000_000
@@ -310,14 +310,14 @@ def test_what_has_no_klines_is_said(tmp_path, capsys, trades):
     assert "bitFlyer publishes no klines" in capsys.readouterr().err
     assert main(["verify", url, "--klines", "mtgox"]) == 2
     assert "neither a file nor a venue" in capsys.readouterr().err
-    assert not has_klines("gmo", Timeframe.parse("4h"))
-    assert not has_klines("binance-usdm", Timeframe.parse("1s"))
+    assert not VENUES["gmo"].klines.covers(Timeframe.parse("4h"))
+    assert not VENUES["binance-usdm"].klines.covers(Timeframe.parse("1s"))
 
 
 def test_pages_cover_a_time_without_a_hole_and_without_an_overlap():
     start = 1_723_161_240_000_000
     for venue in ("binance", "binance-usdm", "gmo"):
-        pages = list(kline_pages(venue, "X", Timeframe.parse("1m"), start, start + 4_000 * MINUTE))
+        pages = list(VENUES[venue].klines.pages("X", Timeframe.parse("1m"), start, start + 4_000 * MINUTE))
         assert pages[0].start == start
         assert pages[-1].end == start + 4_000 * MINUTE
         assert all(before.end == after.start for before, after in pairwise(pages))
@@ -328,7 +328,7 @@ def test_the_examples_of_the_documentation_are_read():
         b'[[1499040000000,"0.01634790","0.80000000","0.01575800","0.01577100","148976.11427815",1499644799999,'
         b'"2434.19055334",308,"1756.87402397","28.46694368","0"]]'
     )
-    (kline,) = read_klines("binance", Timeframe.parse("1m"), spot)
+    (kline,) = VENUES["binance"].klines.read(Timeframe.parse("1m"), spot)
     assert (kline.open_time, kline.length_us) == (1_499_040_000_000_000, 7 * 86_400_000_000)
     assert (kline.close, kline.trade_count) == (Decimal("0.01577100"), 308)
     assert kline.taker_buy_quote_volume == Decimal("28.46694368")
@@ -336,10 +336,10 @@ def test_the_examples_of_the_documentation_are_read():
         b'{"status":0,"data":[{"openTime":"1618588800000","open":"6418255","high":"6418255","low":"6399280",'
         b'"close":"6400000","volume":"0.2"}],"responsetime":"2021-04-17T00:00:00.000Z"}'
     )
-    (kline,) = read_klines("gmo", Timeframe.parse("1m"), gmo)
+    (kline,) = VENUES["gmo"].klines.read(Timeframe.parse("1m"), gmo)
     assert (kline.open_time, kline.volume, kline.quote_volume) == (1_618_588_800_000_000, Decimal("0.2"), None)
     refused = b'{"status":5,"messages":[{"message_code":"ERR-5201","message_string":"MAINTENANCE."}]}'
     with pytest.raises(ContractError, match="ERR-5201 MAINTENANCE"):
-        read_klines("gmo", Timeframe.parse("1m"), refused)
+        VENUES["gmo"].klines.read(Timeframe.parse("1m"), refused)
     with pytest.raises(ContractError, match="12 columns"):
-        read_binance_row(["1"])
+        KLINE_FILE.read_row(["1"])

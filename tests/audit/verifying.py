@@ -104,7 +104,7 @@ async def expire(settings: Settings, topic: str, part: float) -> None:
 
 
 def recorded(venue: str, paths: list[Path]) -> list[Any]:
-    parser = VENUES[venue]()
+    parser = VENUES[venue].parser()
     lines = [line for path in paths for line in read_recording(path) if isinstance(line, Line)]
     return [trade for line in lines for trade in parser.parse(line.frame, line.received_at).trades]
 

@@ -52,7 +52,7 @@ def synthetic(trades: int = 6_000, symbols: int = 12, span_ms: int = 400_000) ->
 
 
 def trades_in(venue: str, *paths: Path) -> list[Any]:
-    parser = VENUES[venue]()
+    parser = VENUES[venue].parser()
     lines = [line for path in paths for line in read_recording(path)]
     return [t for line in lines if isinstance(line, Line) for t in parser.parse(line.frame, line.received_at).trades]
 

@@ -15,12 +15,12 @@ from ashi.contracts.trade import Trade
 from ashi_ingest.venues.answers import MAX_TRIES
 from ashi_ingest.venues.base import Acknowledged, Closing, Refused, Request, Venue
 from ashi_ingest.venues.binance import backfill as binance_repair
-from ashi_ingest.venues.registry import LIVE_VENUES
+from ashi_ingest.venues.registry import VENUES
 from repairs import NOW, Outcome, bare, new_ones, run_plan
 
-SPOT = LIVE_VENUES["binance"](has_key=False)
-USDM = LIVE_VENUES["binance-usdm"](has_key=False)
-USDM_KEY = LIVE_VENUES["binance-usdm"](has_key=True)
+SPOT = VENUES["binance"].live(has_key=False)
+USDM = VENUES["binance-usdm"].live(has_key=False)
+USDM_KEY = VENUES["binance-usdm"].live(has_key=True)
 LIMIT = 5
 START_MS = 1_723_161_255_342
 
@@ -39,7 +39,7 @@ def trade(number: int, venue: str = "binance") -> Trade:
         "M": True,
     }
     frame = json.dumps({"stream": "btcusdt@trade", "data": data}).encode()
-    (read,) = LIVE_VENUES[venue](has_key=False).parser().parse(frame, NOW).trades
+    (read,) = VENUES[venue].live(has_key=False).parser().parse(frame, NOW).trades
     return read
 
 
@@ -183,14 +183,14 @@ def test_usdm_without_a_key_says_how_far_back_it_got_and_publishes_that() -> Non
 
 def test_only_the_old_trades_of_usdm_need_the_key() -> None:
     since, rest = [trade(1, "binance-usdm")], Rest(range(1, 4), visible=3)
-    assert [(each.path, each.needs_key) for each in repair(USDM, rest, since, None).requests] == [
-        ("/fapi/v1/trades", False)
+    assert [(each.path, each.api_key) for each in repair(USDM, rest, since, None).requests] == [
+        ("/fapi/v1/trades", None)
     ]
-    assert [(each.path, each.needs_key) for each in repair(USDM_KEY, rest, since, None).requests] == [
-        ("/fapi/v1/historicalTrades", True)
+    assert [(each.path, each.api_key) for each in repair(USDM_KEY, rest, since, None).requests] == [
+        ("/fapi/v1/historicalTrades", binance_repair.API_KEY)
     ]
-    assert [(each.path, each.needs_key) for each in repair(SPOT, rest, [trade(1)], None).requests] == [
-        ("/api/v3/historicalTrades", False)
+    assert [(each.path, each.api_key) for each in repair(SPOT, rest, [trade(1)], None).requests] == [
+        ("/api/v3/historicalTrades", None)
     ]
 
 

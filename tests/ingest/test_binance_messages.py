@@ -14,7 +14,8 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import EARLIEST_US, LATEST_US, Trade
 from ashi_ingest.recording.bundled import BUNDLED
 from ashi_ingest.venues.binance.messages import parse_time
-from ashi_ingest.venues.registry import VENUES, Parsed, Rejected
+from ashi_ingest.venues.parsing import Parsed, Rejected
+from ashi_ingest.venues.registry import VENUES
 
 RECEIVED = 1_723_161_254_340_863
 REAL_FRAMES = [
@@ -44,7 +45,7 @@ def wrapped(data: str, stream: str = "btcusdt@trade") -> str:
 
 
 def parse(frame: str | bytes, venue: str = "binance") -> Parsed:
-    return VENUES[venue]().parse(frame.encode() if isinstance(frame, str) else frame, RECEIVED)
+    return VENUES[venue].parser().parse(frame.encode() if isinstance(frame, str) else frame, RECEIVED)
 
 
 def only_trade(frame: str | bytes, venue: str = "binance") -> Trade:
@@ -241,7 +242,7 @@ def test_a_frame_that_cannot_be_read_is_rejected_whole(frame: bytes, said: str) 
 
 
 def test_a_received_at_in_the_wrong_unit_is_no_trade() -> None:
-    parsed = VENUES["binance"]().parse(event().encode(), 1_723_161_254)
+    parsed = VENUES["binance"].parser().parse(event().encode(), 1_723_161_254)
     assert parsed.trades == []
     assert parsed.rejected[0].reason.startswith("received_at 1723161254 looks like seconds")
 

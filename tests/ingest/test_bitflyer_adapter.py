@@ -13,11 +13,11 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
 from ashi_ingest.venues.answers import MAX_TRIES
 from ashi_ingest.venues.base import Acknowledged, Answer, Refused, Request
-from ashi_ingest.venues.bitflyer import adapter as bitflyer_live
-from ashi_ingest.venues.registry import LIVE_VENUES
+from ashi_ingest.venues.bitflyer import backfill as bitflyer_repair
+from ashi_ingest.venues.registry import VENUES
 from repairs import NOW, Outcome, bare, new_ones, run_plan
 
-VENUE = LIVE_VENUES["bitflyer"](has_key=False)
+VENUE = VENUES["bitflyer"].live(has_key=False)
 COUNT = 4
 """Rows of an answer in these tests, so that short histories have many pages."""
 
@@ -75,7 +75,7 @@ class Rest:
 
 def repair(rest: Rest, since: Sequence[Trade], until: Trade | None) -> Outcome:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bitflyer_live, "COUNT", COUNT)
+        patch.setattr(bitflyer_repair, "COUNT", COUNT)
         return run_plan(VENUE.repair("BTC_JPY", since, until), rest)
 
 
@@ -147,7 +147,7 @@ def test_everything_is_repaired_whatever_was_missed_and_however_ids_jump_and_res
 @given(histories())
 def test_a_step_never_holds_more_than_one_answer_so_memory_is_bounded(ids: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bitflyer_live, "COUNT", COUNT)
+        patch.setattr(bitflyer_repair, "COUNT", COUNT)
         plan, rest = VENUE.repair("BTC_JPY", [trade(ids[0])], None), Rest(ids)
         to_send: Answer | None = None
         published: list[int] = []

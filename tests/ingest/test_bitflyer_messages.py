@@ -14,7 +14,8 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
 from ashi_ingest.recording.bundled import BUNDLED
 from ashi_ingest.venues.bitflyer.messages import parse_exec_date
-from ashi_ingest.venues.registry import VENUES, Parsed, Rejected
+from ashi_ingest.venues.parsing import Parsed, Rejected
+from ashi_ingest.venues.registry import VENUES
 
 SINCE, UNTIL = datetime.fromisoformat("2001-09-10"), datetime.fromisoformat("2200-01-01")
 RECEIVED = 1_639_350_330_082_294
@@ -29,7 +30,7 @@ EXECUTION = (
 
 
 def parse(frame: str | bytes) -> Parsed:
-    return VENUES["bitflyer"]().parse(frame.encode() if isinstance(frame, str) else frame, RECEIVED)
+    return VENUES["bitflyer"].parser().parse(frame.encode() if isinstance(frame, str) else frame, RECEIVED)
 
 
 def executions(*messages: str, product: str = "FX_BTC_JPY") -> str:

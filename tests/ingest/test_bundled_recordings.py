@@ -15,7 +15,7 @@ from ashi_ingest.venues.registry import VENUES
 
 
 def trades_of(venue: str, path: Path) -> list[Trade]:
-    parser = VENUES[venue]()
+    parser = VENUES[venue].parser()
     trades = []
     for line in read_recording(path):
         assert isinstance(line, Line)

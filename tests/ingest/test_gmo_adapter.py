@@ -16,10 +16,10 @@ from ashi_ingest.venues.base import Refused, Request
 from ashi_ingest.venues.gmo import backfill as gmo_repair
 from ashi_ingest.venues.gmo.messages import Content
 from ashi_ingest.venues.gmo.pages import LEAST_NEW, OVERLAP, ROWS, Row, find_place, next_window, wide_window
-from ashi_ingest.venues.registry import LIVE_VENUES
+from ashi_ingest.venues.registry import VENUES
 from repairs import NOW, Outcome, bare, new_ones, run_plan
 
-VENUE = LIVE_VENUES["gmo"](has_key=False)
+VENUE = VENUES["gmo"].live(has_key=False)
 OTHER = {"BUY": "SELL", "SELL": "BUY"}
 TAIL = 200
 """As many trades as a runner knows of those published last."""

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ashi.contracts.trade import Trade, decode_trade, encode_trade
 from ashi_ingest.venues.gmo.messages import KEPT
-from ashi_ingest.venues.registry import VENUES, Parsed, Rejected
+from ashi_ingest.venues.parsing import Parsed, Rejected
+from ashi_ingest.venues.registry import VENUES
 
 AT = 1_746_018_583_601_000
 RECEIVED = AT + 15_000
@@ -30,7 +31,7 @@ def at(ms: int) -> str:
 
 
 def parse(text: str | bytes) -> Parsed:
-    return VENUES["gmo"]().parse(text.encode() if isinstance(text, str) else text, RECEIVED)
+    return VENUES["gmo"].parser().parse(text.encode() if isinstance(text, str) else text, RECEIVED)
 
 
 def only_rejection(text: str | bytes) -> Rejected:
@@ -42,7 +43,7 @@ def only_rejection(text: str | bytes) -> Rejected:
 
 def feed(*frames: bytes) -> list[Trade]:
     """The trades of one connection."""
-    parser = VENUES["gmo"]()
+    parser = VENUES["gmo"].parser()
     return [trade for each in frames for trade in parser.parse(each, RECEIVED + 60_000_000).trades]
 
 
@@ -106,7 +107,7 @@ def test_another_notation_of_the_same_number_gives_the_same_id() -> None:
 
 
 def test_what_is_counted_is_bounded_and_the_latest_milliseconds_are_kept() -> None:
-    parser = VENUES["gmo"]()
+    parser = VENUES["gmo"].parser()
     for ms in range(5 * KEPT):
         parser.parse(frame(timestamp=at(ms)), RECEIVED + 60_000_000)
     (ordinals,) = parser._ordinals.values()  # type: ignore[attr-defined]

@@ -27,7 +27,7 @@ from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_ingest.publish import publisher as module
 from ashi_ingest.publish.publisher import Publisher, open_publisher
-from ashi_ingest.venues.registry import Rejected
+from ashi_ingest.venues.parsing import Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator

@@ -239,7 +239,7 @@ def test_two_shards_read_all_markets_of_a_venue_between_them_and_record_every_fr
                 trade.trade_id + trade.symbol
                 for path in (tmp_path / "frames").glob("binance-*.txt.gz")
                 for line in read_recording(path)
-                for trade in VENUES["binance"]().parse(line.frame, line.received_at).trades
+                for trade in VENUES["binance"].parser().parse(line.frame, line.received_at).trades
             )
             assert recorded == Counter(trade.trade_id + trade.symbol for trade in simulator.truth())
 

@@ -37,7 +37,7 @@ def expected_trades(venue: str, *paths: Path) -> dict[str, list[Trade]]:
     for path in paths:
         for line in read_recording(path):
             assert isinstance(line, Line)
-            for trade in VENUES[venue]().parse(line.frame, line.received_at).trades:
+            for trade in VENUES[venue].parser().parse(line.frame, line.received_at).trades:
                 by_symbol[trade.symbol].append(trade)
     return by_symbol
 

@@ -14,10 +14,11 @@ from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.settings.catalogue import Secret
 from ashi_ingest.rest import client as rest_module
 from ashi_ingest.rest.client import RestClient, RestError
-from ashi_ingest.venues.base import Request
+from ashi_ingest.venues.base import ApiKey, Request
 
 EARLY_S = 0.02
 """How much closer than agreed two requests may reach the server."""
+KEY = ApiKey("ASHI_BINANCE_API_KEY", "X-MBX-APIKEY")
 TRADES = Request("/v1/trades", {"symbol": "BTC_JPY"})
 
 
@@ -108,7 +109,7 @@ def test_requests_keep_the_pace_by_their_weight():
 def test_the_key_goes_only_with_requests_that_need_it():
     async def run():
         async with asking(fine, key=Secret("k3y")) as (rest, seen):
-            await rest.get(Request("/historicalTrades", {}, needs_key=True))
+            await rest.get(Request("/historicalTrades", {}, api_key=KEY))
             await rest.get(TRADES)
         assert [request.headers.get("X-MBX-APIKEY") for _, request in seen] == ["k3y", None]
 
@@ -119,7 +120,7 @@ def test_without_a_key_nothing_is_asked_that_needs_one():
     async def run():
         async with asking(fine) as (rest, seen):
             with pytest.raises(RestError, match="ASHI_BINANCE_API_KEY") as caught:
-                await rest.get(Request("/historicalTrades", {}, needs_key=True))
+                await rest.get(Request("/historicalTrades", {}, api_key=KEY))
         assert caught.value.retry_after_s is None
         assert seen == []
 
@@ -133,7 +134,7 @@ def test_a_redirect_is_not_followed_so_the_key_stays_here():
 
         async with asking(elsewhere, key=Secret("k3y")) as (rest, seen):
             with pytest.raises(RestError) as caught:
-                await rest.get(Request("/historicalTrades", {}, needs_key=True))
+                await rest.get(Request("/historicalTrades", {}, api_key=KEY))
         assert caught.value.retry_after_s == 0.0, "venues in maintenance redirect"
         assert len(seen) == 1
         assert "k3y" not in str(caught.value)

@@ -156,7 +156,7 @@ async def answer(
 
 def by_ashi(venue: str, frames: list[bytes]) -> Counter[TrueTrade]:
     """What Ashi's own parser reads of the frames; none of them may be unreadable to it."""
-    parser = VENUES[venue]()
+    parser = VENUES[venue].parser()
     trades = []
     for frame in frames:
         parsed = parser.parse(frame, time.time_ns() // 1000)
@@ -979,7 +979,7 @@ def test_garbage_affects_no_trade(venue: str) -> None:
             sim.fault("garbage")
             await reader.settle()
             garbage = reader.frames[good:]
-            parser = VENUES[venue]()
+            parser = VENUES[venue].parser()
             for frame in garbage:
                 assert parser.parse(frame, time.time_ns() // 1000).trades == []
             unreadable = [frame for frame in garbage if not is_json(frame)]
@@ -1038,7 +1038,7 @@ def test_reorder_reverses_the_next_messages_of_a_market_and_loses_none(venue: st
             await reader.settle()
             assert by_ashi(venue, reader.frames) == Counter(sim.truth())
             symbol = f"{venue}:{sim.markets[1]}"
-            parser = VENUES[venue]()
+            parser = VENUES[venue].parser()
             firsts = [
                 parsed.trades[0].sequence
                 for frame in reader.frames
@@ -1208,7 +1208,7 @@ def test_slow_delays_every_message_and_keeps_their_order(venue: str) -> None:
 
 def in_order(venue: str, frames: list[bytes]) -> bool:
     last: dict[str, int] = {}
-    parser = VENUES[venue]()
+    parser = VENUES[venue].parser()
     for frame in frames:
         for each in parser.parse(frame, time.time_ns() // 1000).trades:
             if each.sequence <= last.get(each.symbol, -1):

@@ -74,6 +74,11 @@ class Settings:
         _check_times(settings)
         return settings
 
+    def secret(self, variable: str) -> Secret | None:
+        """The secret that an environment variable of the catalogue sets; None when it is not set."""
+        value: Secret | None = getattr(self, next(each.field for each in CATALOGUE if each.variable == variable))
+        return value
+
 
 def _read(setting: Setting, environ: Mapping[str, str]) -> Any:
     assert setting.parse is not None  # noqa: S101

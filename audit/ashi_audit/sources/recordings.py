@@ -79,7 +79,7 @@ class RecordedTrades:
 
     def _trades(self, say: Callable[[str], None]) -> Iterator[tuple[int, Trade]]:
         offset = 0
-        parsers = {venue: VENUES[venue]() for venue, _ in self._recordings}
+        parsers = {venue: VENUES[venue].parser() for venue, _ in self._recordings}
         # As a replay does it: all files of a venue are one feed that was written in pieces.
         for venue, path in sorted(self._recordings, key=lambda one: list(parsers).index(one[0])):
             unread, first_unread = 0, ""

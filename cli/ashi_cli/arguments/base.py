@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from ashi.runtime.settings.parsers import redact_url
 from ashi_cli.arguments import types
+from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
     Group: TypeAlias = "argparse._SubParsersAction[Parser]"  # it has no public name
 
-LIVE_VENUES: Final = {
-    "bitflyer": ("bitFlyer", "BTC_JPY"),
-    "gmo": ("GMO Coin", "BTC_JPY"),
-    "binance": ("Binance spot", "BTCUSDT"),
-    "binance-usdm": ("Binance USD-M futures", "BTCUSDT"),
-}
+LIVE_VENUES: Final = {name: (venue.title, venue.example_market) for name, venue in VENUES.items()}
 """Each venue's name in prose and one of its markets, for the help."""
 
 WORKDIR: Final = Path(".ashi")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ashi_cli import commands
 from ashi_cli.arguments import types
 from ashi_cli.arguments.base import add_command, add_range, add_storage
+from ashi_ingest.venues.registry import KLINE_FILE, KLINE_VENUES
 
 if TYPE_CHECKING:
     from ashi_cli.arguments.base import Group
@@ -66,7 +67,7 @@ def add_verify(group: Group) -> None:
     against.add_argument(
         "--klines",
         metavar="FILE|VENUE",
-        help="with a file of klines of Binance, or over REST: binance, binance-usdm, gmo",
+        help=f"with a file of klines of {KLINE_FILE.publisher}, or over REST: {', '.join(KLINE_VENUES)}",
     )
     parser.add_argument(
         "--recording",

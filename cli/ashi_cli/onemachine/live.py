@@ -8,29 +8,23 @@ from urllib.parse import urlsplit
 
 from ashi.contracts.errors import UsageError, VenueError
 from ashi.contracts.symbol import make_symbol
+from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ashi.runtime.settings import Settings
 
-MARKETS: Final[Mapping[str, Sequence[str]]] = {
-    "bitflyer": ("BTC_JPY", "FX_BTC_JPY"),
-    "gmo": ("BTC", "BTC_JPY"),
-    "binance": ("BTCUSDT", "ETHUSDT"),
-    "binance-usdm": ("BTCUSDT", "ETHUSDT"),
-}
+MARKETS: Final[Mapping[str, Sequence[str]]] = {name: venue.busiest_markets for name, venue in VENUES.items()}
 """What is read unless markets are named: of each venue those that trade most."""
 CONNECT_TIMEOUT_S: Final = 4.0
 
 
 def check_markets(markets: Mapping[str, Sequence[str]]) -> None:
     """Raise UsageError for a venue there is not, ContractError for a market whose name cannot be one."""
-    from ashi_ingest.venues.registry import LIVE_VENUES
-
     for venue, names in markets.items():
-        if venue not in LIVE_VENUES:
-            raise UsageError(f"--market: there is no venue {venue!r}: write one of {', '.join(LIVE_VENUES)}")
+        if venue not in VENUES:
+            raise UsageError(f"--market: there is no venue {venue!r}: write one of {', '.join(VENUES)}")
         for name in names:
             make_symbol(venue, name)
 
@@ -56,9 +50,7 @@ async def reachable(
 
 
 async def _why_not(settings: Settings, venue: str) -> str | None:
-    from ashi_ingest.venues.registry import LIVE_VENUES
-
-    address = urlsplit(settings.websocket_url or LIVE_VENUES[venue](has_key=False).limits.websocket_url)
+    address = urlsplit(settings.websocket_url or VENUES[venue].live(has_key=False).limits.websocket_url)
     host, port = address.hostname, address.port or (443 if address.scheme == "wss" else 80)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):

@@ -14,7 +14,8 @@ from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.service import run_service
 from ashi_ingest.publish.publisher import Publisher, open_publisher
 from ashi_ingest.recording.format import BadLine, Line, preflight, read_recording
-from ashi_ingest.venues.registry import VENUES, FrameParser, Rejected
+from ashi_ingest.venues.parsing import Rejected
+from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
+    from ashi_ingest.venues.parsing import FrameParser
 
 
 STEP: Final = 500
@@ -122,7 +124,7 @@ async def replay(
     """
     async with open_publisher(settings, venue) as publisher:
         # One parser for all: several files are one feed that was written in pieces.
-        run = _Replay(VENUES[venue](), publisher, stopping or asyncio.Event(), on_progress)
+        run = _Replay(VENUES[venue].parser(), publisher, stopping or asyncio.Event(), on_progress)
         for position, path in enumerate(paths):
             if not await run.read(path):
                 run.stopped(paths[position + 1 :])

@@ -23,8 +23,6 @@ TIMEOUT_S: Final = 10.0
 """For a whole request, its answer included."""
 MAX_ANSWER: Final = 32 * 1024 * 1024
 """Bytes, after decompression. The largest answers asked for, lists of all markets, have some megabytes."""
-KEY_HEADER: Final = "X-MBX-APIKEY"
-"""Binance, "Request Security": `historicalTrades` of USD-M wants the key in this header, and no signature."""
 
 _QUOTED: Final = 300
 _CHUNK: Final = 64 * 1024
@@ -88,11 +86,12 @@ class RestClient:
         return Answer(body, time.time_ns() // 1000)
 
     def _key_header(self, request: Request) -> dict[str, str]:
-        if not request.needs_key:
+        needed = request.api_key
+        if needed is None:
             return {}
         if self._key is None:
-            raise RestError(f"{self._name(request)} needs an API key: set ASHI_BINANCE_API_KEY", None)
-        return {KEY_HEADER: self._key.reveal()}
+            raise RestError(f"{self._name(request)} needs an API key: set {needed.setting}", None)
+        return {needed.header: self._key.reveal()}
 
     def _check_pause(self, request: Request) -> None:
         left_s = self._paused_until_s - time.monotonic()

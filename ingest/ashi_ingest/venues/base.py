@@ -1,7 +1,8 @@
-"""What a live feed needs of a venue besides its parser: limits as data, messages as bytes, repair as a plan.
+"""What is asked of a venue besides its parser: limits as data, messages as bytes, repair as a plan, its klines.
 
 Pure as the parser is: nothing here reads a socket or a clock. One policy (`ashi_ingest.websocket.session`) runs the
-connections of all venues; what differs from one venue to the next is what this protocol asks for.
+connections of all venues; what differs from one venue to the next is what these protocols ask for. A venue's folder
+exports one `VenueDescription`, and `ashi_ingest.venues.registry` lists them.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
+    from decimal import Decimal
 
+    from ashi.contracts.timeframe import Timeframe
     from ashi.contracts.trade import Trade
     from ashi_ingest.venues.parsing import FrameParser
 
@@ -88,16 +91,23 @@ class Closing(NamedTuple):
 Control: TypeAlias = Acknowledged | Refused | Closing
 
 
+class ApiKey(NamedTuple):
+    """An API key that some requests of a venue need: the setting that holds it, and the header it is sent in."""
+
+    setting: str
+    header: str
+
+
 class Request(NamedTuple):
     """A GET request to the venue's REST interface. `weight` is the venue's count of it.
 
-    `needs_key`: only with the API key of ASHI_BINANCE_API_KEY, in the header that the venue documents.
+    `api_key`: the key without which it is not sent; None where none is needed.
     """
 
     path: str
     parameters: dict[str, str]
     weight: int = 1
-    needs_key: bool = False
+    api_key: ApiKey | None = None
 
 
 class Answer(NamedTuple):
@@ -159,3 +169,101 @@ class Venue(Protocol):
         trade that came over the connection that is open now; None when none has come yet, then everything there is.
         What is yielded may repeat trades of `since` or go beyond `until`; whoever runs it drops what is known.
         """
+
+
+class Kline(NamedTuple):
+    """A venue's own candle.
+
+    Attributes:
+        open_time: µs; `length_us` how long it lasts.
+        volume: base currency; `quote_volume`, `taker_buy_quote_volume` in quote currency. None where the venue does not
+            tell, as for `trade_count`.
+
+    """
+
+    open_time: int
+    length_us: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    quote_volume: Decimal | None = None
+    trade_count: int | None = None
+    taker_buy_volume: Decimal | None = None
+    taker_buy_quote_volume: Decimal | None = None
+
+
+class KlinePage(NamedTuple):
+    """One request, and the time (µs, end exclusive) whose klines it gives."""
+
+    request: Request
+    start: int
+    end: int
+
+
+class Klines(Protocol):
+    """The klines that a venue publishes over REST, and what must be known to compare candles with them."""
+
+    @property
+    def uncounted(self) -> str | None:
+        """Which trades count in no kline, so that a candle may have more: a clause. None: no such."""
+
+    def covers(self, timeframe: Timeframe) -> bool:
+        """Whether there are klines of that length that are the same windows as ours."""
+
+    def pages(self, market: str, timeframe: Timeframe, start: int, end: int) -> Iterator[KlinePage]:
+        """The requests for the klines that begin in [start, end), µs, oldest first. `timeframe` must be covered."""
+
+    def read(self, timeframe: Timeframe, body: bytes) -> list[Kline]:
+        """The klines of an answer, oldest first. Raises ContractError when it cannot be read."""
+
+    def explain(self, field: str, candle: Decimal | int, kline: Decimal | int) -> str | None:
+        """Why the values of a field differ, if it is by the venue's own way of counting; else None."""
+
+
+class KlineFile(NamedTuple):
+    """The files of klines that a publisher has for download: CSV, perhaps in a .zip.
+
+    Attributes:
+        publisher: in prose.
+        read_row: one row. Raises ContractError.
+
+    """
+
+    publisher: str
+    read_row: Callable[[Sequence[str]], Kline]
+
+
+class MakeVenue(Protocol):
+    """Makes a venue for live feeds."""
+
+    def __call__(self, *, has_key: bool) -> Venue:
+        """`has_key`: whether there is the API key that `VenueDescription.api_key` tells of."""
+
+
+@dataclass(frozen=True, slots=True)
+class VenueDescription:
+    """All that Ashi knows of one venue: what its folder exports and the registry lists.
+
+    Attributes:
+        name: as it begins its symbols and names it on the command line: `bitflyer`.
+        title: in prose: `bitFlyer`.
+        example_market: one of its markets, for help texts.
+        busiest_markets: those that trade most; `ashi demo --live` reads them unless others are named.
+        parser: a parser for one feed, a connection or a recording. Made anew for each, because a venue without trade
+            ids has to count as it reads.
+        live: the venue as live feeds need it.
+        klines: None when it publishes none.
+        api_key: what some of its requests need; None when it gives everything to everybody.
+
+    """
+
+    name: str
+    title: str
+    example_market: str
+    busiest_markets: tuple[str, ...]
+    parser: Callable[[], FrameParser]
+    live: MakeVenue
+    klines: Klines | None = None
+    api_key: ApiKey | None = None

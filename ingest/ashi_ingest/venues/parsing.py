@@ -25,6 +25,7 @@ import msgspec
 
 from ashi.contracts.errors import ContractError
 from ashi.contracts.symbol import make_symbol
+from ashi.contracts.trade import EARLIEST_US, LATEST_US
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -83,6 +84,7 @@ def reject(value: bytes, error: Exception, symbol: str | None = None) -> Rejecte
 
 _AT_BYTE = re.compile(r"\(byte ([0-9]+)\)")
 _NEAR: Final = 20
+_MOST_DIGITS: Final = 20
 
 
 def explain(value: bytes, error: Exception) -> str:
@@ -119,3 +121,28 @@ def check_known(frame: bytes, known: Set[str], venue: str) -> None:
     if keys.isdisjoint(known):
         listed = ", ".join(sorted(keys)[:8]) or "none"
         raise ContractError(f"not a frame that {venue} documents: its keys are {listed}; is this another venue's feed?")
+
+
+def parse_epoch(field: str, time: int, documented: str) -> int:
+    """A time since 1970 in milliseconds or microseconds, as its size tells, in µs. `documented`: the units, in words.
+
+    Raises:
+        ContractError: it is in another unit, or no time at all.
+
+    """
+    if EARLIEST_US <= time <= LATEST_US:
+        return time
+    if EARLIEST_US <= time * 1000 <= LATEST_US:
+        return time * 1000
+    if EARLIEST_US <= time * 1_000_000 <= LATEST_US:
+        raise ContractError(f"{field} {time} looks like seconds; {documented}")
+    if EARLIEST_US <= time // 1000 <= LATEST_US:
+        raise ContractError(f"{field} {time} looks like nanoseconds; {documented}")
+    raise ContractError(f"{field} {time} is not a time between 2001 and 2255; {documented}")
+
+
+def parse_whole(field: str, text: str) -> int:
+    """A whole number that is written as text. Raises ContractError."""
+    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
+        raise ContractError(f"{field} {text[:40]!r} is not a whole number")
+    return int(text)

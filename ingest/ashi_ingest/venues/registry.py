@@ -1,48 +1,34 @@
-"""The venues Ashi understands, one module for each. Pure: bytes in, trades out, no I/O."""
+"""The only table of venues. A venue is a folder beside this module, and one line here.
+
+Whoever has to know something of a venue by its name reads it from its description: commands, help texts, live workers,
+replays, checks of klines.
+"""
 
 from __future__ import annotations
 
-from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from ashi_ingest.venues.binance.adapter import BinanceLive
-from ashi_ingest.venues.binance.messages import Binance
-from ashi_ingest.venues.bitflyer.adapter import BitFlyerLive
-from ashi_ingest.venues.bitflyer.messages import BitFlyer
-from ashi_ingest.venues.gmo.adapter import GmoLive
-from ashi_ingest.venues.gmo.messages import Gmo
-from ashi_ingest.venues.parsing import FrameParser, Parsed, Rejected
+from ashi_ingest.venues.binance import KLINE_FILE, SPOT, USDM
+from ashi_ingest.venues.bitflyer import BITFLYER
+from ashi_ingest.venues.gmo import GMO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from ashi_ingest.venues.base import Venue
+    from ashi_ingest.venues.base import VenueDescription
 
-__all__ = ["LIVE_VENUES", "VENUES", "FrameParser", "Parsed", "Rejected"]
+__all__ = ["KLINE_FILE", "KLINE_VENUES", "VENUES"]
 
-VENUES: Final[Mapping[str, Callable[[], FrameParser]]] = MappingProxyType(
-    {
-        "bitflyer": BitFlyer,
-        "gmo": Gmo,
-        "binance": partial(Binance, "binance"),
-        "binance-usdm": partial(Binance, "binance-usdm"),
-    }
+_DESCRIPTIONS: Final = (
+    BITFLYER,
+    GMO,
+    SPOT,
+    USDM,
 )
-"""Every venue by the name that begins its symbols. Calling the value gives a parser for one feed: a connection or
-a recording. They are made anew for each, because a venue without trade ids has to count as it reads."""
 
+VENUES: Final[Mapping[str, VenueDescription]] = MappingProxyType({venue.name: venue for venue in _DESCRIPTIONS})
+"""Every venue by the name that begins its symbols."""
 
-class _MakeLive(Protocol):
-    def __call__(self, *, has_key: bool) -> Venue: ...
-
-
-LIVE_VENUES: Final[Mapping[str, _MakeLive]] = MappingProxyType(
-    {
-        "bitflyer": BitFlyerLive,
-        "gmo": GmoLive,
-        "binance": partial(BinanceLive, "binance"),
-        "binance-usdm": partial(BinanceLive, "binance-usdm"),
-    }
-)
-"""The same venues as their live feeds need them. `has_key`: whether there is a Binance API key."""
+KLINE_VENUES: Final = tuple(sorted(name for name, venue in VENUES.items() if venue.klines is not None))
+"""The names of those that publish klines over REST."""

@@ -21,7 +21,7 @@ import msgspec
 from ashi_ingest.venues.answers import decode_answer, usable_markets
 from ashi_ingest.venues.base import Acknowledged, Closing, Control, Limits, Refused, Request, Subscription
 from ashi_ingest.venues.binance.backfill import repair_spot, repair_usdm
-from ashi_ingest.venues.binance.messages import TRADE_STREAM, Binance
+from ashi_ingest.venues.binance.messages import TRADE_STREAM, BinanceParser
 from ashi_ingest.venues.parsing import BAD_FRAME
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ _event = msgspec.json.Decoder(_Event)
 _markets = msgspec.json.Decoder(_Markets)
 
 
-class BinanceLive:
+class BinanceVenue:
     """Binance spot or USD-M as live feeds need it: see `ashi_ingest.venues.base.Venue`."""
 
     ordered_ids: Final = True
@@ -109,7 +109,7 @@ class BinanceLive:
 
     def parser(self) -> FrameParser:
         """A parser for one connection."""
-        return Binance(self.name)
+        return BinanceParser(self.name)
 
     def contiguous(self, market: str) -> bool:  # noqa: ARG002
         """True for all: spot never leaves an id out; USD-M does, but what it leaves out is told only by REST."""

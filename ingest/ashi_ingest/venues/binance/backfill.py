@@ -21,7 +21,7 @@ import msgspec
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.trade import MAX_SEQUENCE, Trade, check_trade
 from ashi_ingest.venues.answers import MAX_TRIES, Rows, read_list
-from ashi_ingest.venues.base import RepairEnd, Request
+from ashi_ingest.venues.base import ApiKey, RepairEnd, Request
 from ashi_ingest.venues.binance.messages import parse_time, taker_side
 from ashi_ingest.venues.parsing import symbol_of
 
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from ashi_ingest.venues.base import Answer, Repair
 
-API_KEY: Final = "ASHI_BINANCE_API_KEY"
+API_KEY: Final = ApiKey("ASHI_BINANCE_API_KEY", "X-MBX-APIKEY")
+"""`Request Security`: `historicalTrades` of USD-M wants the key in this header, and no signature."""
 MAX_NAMED: Final = 3
 """Ranges of missing ids that a reason names; of more it gives the number."""
 
@@ -41,11 +42,11 @@ class _Endpoint(NamedTuple):
     path: str
     limit: int
     weight: int
-    needs_key: bool = False
+    api_key: ApiKey | None = None
 
 
 SPOT: Final = _Endpoint("/api/v3/historicalTrades", limit=1000, weight=25)
-USDM: Final = _Endpoint("/fapi/v1/historicalTrades", limit=500, weight=20, needs_key=True)
+USDM: Final = _Endpoint("/fapi/v1/historicalTrades", limit=500, weight=20, api_key=API_KEY)
 USDM_LATEST: Final = _Endpoint("/fapi/v1/trades", limit=1000, weight=5)
 
 
@@ -112,7 +113,7 @@ class _Plan:
             if rows.total >= endpoint.limit and rows.good and rows.good[0].sequence > self._next:
                 lost = lost or (
                     f"the latest {endpoint.limit} trades of {self._market} reach back to id {rows.good[0].sequence} "
-                    f"and not to {self._next}: set {API_KEY}, with it older ones can be fetched"
+                    f"and not to {self._next}: set {API_KEY.setting}, with it older ones can be fetched"
                 )
             if new := self._take(rows):
                 yield new
@@ -125,7 +126,7 @@ class _Plan:
 
     def _get(self, endpoint: _Endpoint, parameters: dict[str, str]) -> Generator[Request, Answer | None, Rows[Trade]]:
         parameters = {"symbol": self._market, "limit": str(endpoint.limit), **parameters}
-        answer = yield Request(endpoint.path, parameters, endpoint.weight, endpoint.needs_key)
+        answer = yield Request(endpoint.path, parameters, endpoint.weight, endpoint.api_key)
         assert answer is not None  # noqa: S101  (the runner answers every request)
         read = partial(_read_row, self._symbol, received_at=answer.received_at)
         rows = read_list(answer.body, read, endpoint.path)
@@ -164,7 +165,7 @@ class _Plan:
 
 
 def _read_row(symbol: str, raw: msgspec.Raw, received_at: int) -> Trade:
-    """Read one trade as REST lists it. Raises one of `protocol.BAD_FRAME`."""
+    """Read one trade as REST lists it. Raises one of `parsing.BAD_FRAME`."""
     row = _row.decode(raw)
     trade = Trade(
         symbol=symbol,

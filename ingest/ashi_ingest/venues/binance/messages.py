@@ -23,8 +23,8 @@ import msgspec
 
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError
-from ashi.contracts.trade import EARLIEST_US, LATEST_US, MAX_SEQUENCE, Side, Trade, check_trade
-from ashi_ingest.venues.parsing import BAD_FRAME, Parsed, check_known, reject, symbol_of
+from ashi.contracts.trade import MAX_SEQUENCE, Side, Trade, check_trade
+from ashi_ingest.venues.parsing import BAD_FRAME, Parsed, check_known, parse_epoch, reject, symbol_of
 
 TRADE: Final = "trade"
 TRADE_STREAM: Final = "@trade"
@@ -65,7 +65,7 @@ _named = msgspec.json.Decoder(_Named)
 _trade = msgspec.json.Decoder(_Trade)
 
 
-class Binance:
+class BinanceParser:
     """Reads the frames of Binance spot or USD-M. It keeps nothing from one frame to the next."""
 
     def __init__(self, name: str) -> None:
@@ -131,13 +131,4 @@ def parse_time(field: str, time: int) -> int:
         ContractError: it is in a unit that Binance does not document, or no time at all.
 
     """
-    if EARLIEST_US <= time <= LATEST_US:
-        return time
-    if EARLIEST_US <= time * 1000 <= LATEST_US:
-        return time * 1000
-    documented = "Binance sends milliseconds, or microseconds with timeUnit=MICROSECOND"
-    if EARLIEST_US <= time * 1_000_000 <= LATEST_US:
-        raise ContractError(f"{field} {time} looks like seconds; {documented}")
-    if EARLIEST_US <= time // 1000 <= LATEST_US:
-        raise ContractError(f"{field} {time} looks like nanoseconds; {documented}")
-    raise ContractError(f"{field} {time} is not a time between 2001 and 2255; {documented}")
+    return parse_epoch(field, time, "Binance sends milliseconds, or microseconds with timeUnit=MICROSECOND")

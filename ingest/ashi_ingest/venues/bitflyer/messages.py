@@ -54,7 +54,7 @@ _executions = msgspec.json.Decoder(list[msgspec.Raw])
 _execution = msgspec.json.Decoder(_Execution)
 
 
-class BitFlyer:
+class BitFlyerParser:
     """Reads bitFlyer's frames. It keeps nothing from one frame to the next."""
 
     name: Final = "bitflyer"
@@ -84,7 +84,7 @@ class BitFlyer:
 
 
 def read_execution(symbol: str, raw: msgspec.Raw, received_at: int) -> Trade:
-    """One execution, as the websocket pushes it and as REST lists it. Raises one of `protocol.BAD_FRAME`."""
+    """One execution, as the websocket pushes it and as REST lists it. Raises one of `parsing.BAD_FRAME`."""
     execution = _execution.decode(raw)
     if execution.side not in SIDES:
         raise ContractError(f"side {execution.side[:20]!r} is none of BUY, SELL and empty (an auction)")

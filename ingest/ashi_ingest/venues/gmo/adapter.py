@@ -17,8 +17,9 @@ import msgspec
 
 from ashi_ingest.venues.answers import decode_answer, usable_markets
 from ashi_ingest.venues.base import Control, Limits, Refused, Request, Subscription
-from ashi_ingest.venues.gmo import backfill as gmo_repair
-from ashi_ingest.venues.gmo.messages import TRADES, Gmo
+from ashi_ingest.venues.gmo.backfill import repair
+from ashi_ingest.venues.gmo.messages import TRADES, GmoParser
+from ashi_ingest.venues.gmo.status import Message, check_status
 from ashi_ingest.venues.parsing import BAD_FRAME
 
 if TYPE_CHECKING:
@@ -59,14 +60,14 @@ class _Market(msgspec.Struct):
 class _Ticker(msgspec.Struct):
     status: int
     data: list[_Market] = []
-    messages: list[gmo_repair.Message] = []
+    messages: list[Message] = []
 
 
 _error = msgspec.json.Decoder(_Error)
 _ticker = msgspec.json.Decoder(_Ticker)
 
 
-class GmoLive:
+class GmoVenue:
     """GMO Coin as live feeds need it: see `ashi_ingest.venues.base.Venue`."""
 
     name: Final = "gmo"
@@ -78,7 +79,7 @@ class GmoLive:
 
     def parser(self) -> FrameParser:
         """A parser for one connection."""
-        return Gmo()
+        return GmoParser()
 
     def contiguous(self, market: str) -> bool:  # noqa: ARG002
         """False: there are no ids."""
@@ -109,12 +110,12 @@ class GmoLive:
     def read_markets(self, body: bytes) -> list[str]:
         """Spot (`BTC`) and leverage (`BTC_JPY`): `{"status":0,"data":[{"symbol":"BTC",…},…]}`. Raises ContractError."""
         read = decode_answer(_ticker, body, TICKER_PATH)
-        gmo_repair.check_status(read.status, read.messages, TICKER_PATH)
+        check_status(read.status, read.messages, TICKER_PATH)
         return usable_markets(self.name, (market.symbol for market in read.data))
 
     def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
         """Plan how to get what happened after `since`: see `Venue.repair` and `ashi_ingest.venues.gmo.backfill`."""
-        return gmo_repair.repair(self.name, market, since, until)
+        return repair(self.name, market, since, until)
 
 
 def _subscribe(market: str) -> str:

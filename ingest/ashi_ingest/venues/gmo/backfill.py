@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ashi.contracts.errors import ContractError
 from ashi_ingest.venues.answers import MAX_TRIES, Rows, decode_answer, read_rows
 from ashi_ingest.venues.base import RepairEnd, Request
 from ashi_ingest.venues.gmo.messages import make_trade, read_content
@@ -31,6 +30,7 @@ from ashi_ingest.venues.gmo.pages import (
     next_window,
     wide_window,
 )
+from ashi_ingest.venues.gmo.status import BUSY, Message, check_status
 from ashi_ingest.venues.parsing import symbol_of
 
 if TYPE_CHECKING:
@@ -44,15 +44,6 @@ MAX_PAGES: Final = 400
 """Pages of one repair: 40,000 rows, 20,000 executions. They are in memory at once, some 10 MB."""
 LATE_US: Final = 1_000_000
 """Trades of a millisecond may come so much later than those of a later one, µs."""
-BUSY: Final = frozenset({"ERR-5003", "ERR-5201", "ERR-5202", "ERR-554", "ERR-626"})
-"""Errors that pass: too many requests, maintenance (regular and emergency), server unavailable, server busy."""
-
-
-class Message(msgspec.Struct):
-    """An error of the venue's."""
-
-    message_code: str = ""
-    message_string: str = ""
 
 
 class _Page(msgspec.Struct):
@@ -74,13 +65,6 @@ class _Row(msgspec.Struct, gc=False):
 
 _answer = msgspec.json.Decoder(_Answer)
 _row = msgspec.json.Decoder(_Row)
-
-
-def check_status(status: int, messages: Sequence[Message], path: str) -> None:
-    """Raise ContractError with the venue's own words if an answer is an error (`"status":5`)."""
-    if status != 0:
-        said = "; ".join(f"{message.message_code} {message.message_string}" for message in messages) or "nothing more"
-        raise ContractError(f"GMO Coin answered {path} with status {status}: {said[:200]}")
 
 
 def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
@@ -196,7 +180,7 @@ class _Plan:
 
 
 def _read_row(symbol: str, raw: msgspec.Raw, received_at: int) -> Row:
-    """Read a row and check that it can be a trade. Raises one of `protocol.BAD_FRAME`."""
+    """Read a row and check that it can be a trade. Raises one of `parsing.BAD_FRAME`."""
     row = _row.decode(raw)
     content = read_content(row.price, row.size, row.side, row.timestamp)
     make_trade(symbol, content, (0, 0), received_at)

@@ -96,7 +96,7 @@ class Ordinals:
             del self._by_time[at]
 
 
-class Gmo:
+class GmoParser:
     """Reads the frames of one connection to GMO Coin, or of one recording."""
 
     name: Final = "gmo"

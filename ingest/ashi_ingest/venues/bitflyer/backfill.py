@@ -1,0 +1,102 @@
+"""Repair of bitFlyer's trades over REST, forwards by id.
+
+Source: https://lightning.bitflyer.com/docs (`getexecutions`), and recordings.
+
+`GET /v1/getexecutions?product_code=&count=&before=<id>&after=<id>` gives the newest first, both bounds exclusive. Its
+rows are those of the websocket but for `exec_date`: no `Z`, 0 to 3 fraction digits.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from ashi.contracts.symbol import make_symbol
+from ashi_ingest.venues.answers import MAX_TRIES, Rows, read_list
+from ashi_ingest.venues.base import RepairEnd, Request
+from ashi_ingest.venues.bitflyer.messages import read_execution
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from ashi.contracts.trade import Trade
+    from ashi_ingest.venues.base import Answer, Repair
+
+COUNT: Final = 500
+"""Rows of an answer, the most there are."""
+EXECUTIONS_PATH: Final = "/v1/getexecutions"
+
+
+def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
+    """Plan a repair: see `Venue.repair`.
+
+    It asks for all there is; while that is more than an answer holds, it fetches first what lies before the answer.
+    Never more than two answers are in memory, however long the gap is. Ids that REST does not list are absent and not
+    lost: the spot products share one sequence, and even contiguous ids have jumps.
+    """
+    after = _begin(since)
+    bad: str | None = None
+    tries = 0
+    while tries < MAX_TRIES:
+        newest = yield from _get(venue, market, after, None)
+        bad = bad or newest.bad
+        if newest.good:
+            if newest.total >= COUNT:
+                bad = (yield from _fetch_windows(venue, market, after, newest.good[0].sequence)) or bad
+            yield newest.good
+            after = newest.good[-1].sequence
+        complete = newest.total < COUNT or not newest.good
+        if complete if until is None else after >= until.sequence:
+            return RepairEnd(bad)
+        tries = 0 if newest.good else tries + 1
+    wanted = "" if until is None else f"trade {until.trade_id}, which came over the websocket"
+    return RepairEnd(bad or f"{EXECUTIONS_PATH} does not list {wanted}; its newest of {market} is {after}")
+
+
+def _begin(since: Sequence[Trade]) -> int:
+    """The id after which to begin: the smallest of `since`, since trades come a little out of the order of ids.
+
+    The oldest quarter does not count. It stands there for the case that trades were out of order just where `since` was
+    cut off: what is known there is not in `since`, and must not be fetched again.
+    """
+    return min(trade.sequence for trade in since[len(since) // 4 :])
+
+
+def _fetch_windows(
+    venue: str, market: str, after: int, before: int
+) -> Generator[Request | list[Trade], Answer | None, str | None]:
+    """What lies between two ids, oldest first, in windows of ids as wide as an answer can hold.
+
+    Gives what was wrong with the first bad row. Ids may be thousands apart, so an empty window is no end.
+    """
+    width = COUNT
+    bad: str | None = None
+    while after + 1 < before:
+        end = min(after + width + 1, before)
+        rows = yield from _get(venue, market, after, end)
+        ids = end - after - 1
+        if rows.total >= COUNT and ids > COUNT:  # it may be cut: the window has more ids than an answer has rows
+            width = max(ids // 4, COUNT)
+            continue
+        bad = bad or rows.bad
+        if rows.good:
+            yield rows.good
+        after = end - 1
+        if rows.total < COUNT // 4:
+            width *= 2
+    return bad
+
+
+def _get(venue: str, market: str, after: int, before: int | None) -> Generator[Request, Answer | None, Rows[Trade]]:
+    """The newest executions between the two ids, both exclusive, in the order of ids."""
+    bounds = {"after": str(after)} if before is None else {"after": str(after), "before": str(before)}
+    answer = yield Request(EXECUTIONS_PATH, {"product_code": market, "count": str(COUNT), **bounds})
+    assert answer is not None  # noqa: S101  (the runner answers every request)
+    read = partial(read_execution, make_symbol(venue, market), received_at=answer.received_at)
+    rows = read_list(answer.body, read, EXECUTIONS_PATH)
+    within = [trade for trade in rows.good if after < trade.sequence and (before is None or trade.sequence < before)]
+    return rows._replace(good=sorted(within, key=_by_id))
+
+
+def _by_id(trade: Trade) -> int:
+    return trade.sequence
