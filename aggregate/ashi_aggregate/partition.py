@@ -53,7 +53,7 @@ class PartitionState:
 
     Attributes:
         next: offset at which the next chunk must begin.
-        marker: what has been made durable; None before the first checkpoint of a new state.
+        durable_end: offset up to which (exclusive) all effects are acknowledged.
         edge: see `Marker.edge`; None until the first record is read of a state that does not begin with the log.
         dirty: symbols whose rows have changed since the last checkpoint.
         chunks: how to acknowledge the chunks folded since the last checkpoint.
@@ -63,12 +63,24 @@ class PartitionState:
 
     number: int
     next: int
-    marker: Marker | None
+    durable_end: int
     edge: int | None
     symbols: dict[str, SymbolAggregator] = field(default_factory=dict)
     dirty: set[str] = field(default_factory=set)
     chunks: list[Acknowledge] = field(default_factory=list)
     written: dict[str, float] = field(default_factory=dict)
+
+    def mark_rows_due(self, now_s: float) -> None:
+        """Count the rows as changed that were last written too long before now (monotonic, s)."""
+        self.dirty |= {symbol for symbol, at in self.written.items() if now_s - at > REWRITE_AFTER_S}
+
+    def drop_final(self) -> None:
+        """Forget what nothing can change any more, of the symbols whose rows are about to be written.
+
+        Only to be called when all candles emitted so far have been acknowledged.
+        """
+        for symbol in self.dirty:
+            self.symbols[symbol].drop_final()
 
 
 def marker_key(partition: int) -> bytes:
@@ -96,14 +108,14 @@ async def load_partition(
     committed, earliest, end = offsets
     marker = _marker(markers.rows(number).get(marker_key(number)), rules.epoch)
     if marker is None:
-        start = earliest if begin is None else max(earliest, min(begin, end))
+        start = durable = earliest if begin is None else max(earliest, min(begin, end))
         edge = 0 if start == 0 and begin is None else None
     else:
         durable = marker.position + 1
         _check_log(number, durable, earliest, end)
         start = max(earliest, durable if committed is None else min(committed, durable))
         edge = marker.edge
-    state = PartitionState(number, start, marker, edge)
+    state = PartitionState(number, start, durable, edge)
     keys = {key for table in tables for key in table.rows(number)}
     for key in keys:
         rows = [_row(table.rows(number).get(key), rules.epoch) for table in tables]

@@ -23,7 +23,6 @@ from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
 from ashi_aggregate.core.window_state import LateReason, WindowRules, edge_of
 from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.partition import (
-    REWRITE_AFTER_S,
     Acknowledge,
     PartitionOffsets,
     PartitionState,
@@ -142,8 +141,7 @@ class Pipeline:
         metrics.position.clear()
         metrics.checkpoint_timestamp_seconds.clear()
         for state in self._states.values():
-            durable = state.next - 1 if state.marker is None else state.marker.position
-            metrics.position.labels(state.number).set(durable)
+            _show_position(state)
 
     async def on_chunk(self, chunk: Chunk, acknowledge: Acknowledge) -> None:
         """Fold a chunk and send the candles it closed. It is acknowledged at the next checkpoint."""
@@ -194,23 +192,20 @@ class Pipeline:
             began = self._monotonic_s()
             for state in self._states.values():
                 await self._sweep(state)
-                corrected = [candle for symbol in state.dirty for candle in state.symbols[symbol].corrections()]
-                await self._send_candles(corrected, "corrected")
-                state.dirty |= {symbol for symbol, at in state.written.items() if began - at > REWRITE_AFTER_S}
+                await self._send_corrections(state)
             await self._acknowledged()
-            moved = [state for state in self._states.values() if state.chunks or state.dirty]
-            for state in moved:
+            for state in self._states.values():
+                state.mark_rows_due(began)
+            changed = [state for state in self._states.values() if state.chunks or state.dirty]
+            for state in changed:
+                state.drop_final()
                 await self._write_rows(state)
             await self._acknowledged()
-            for state in moved:
+            for state in changed:
                 await self._write_marker(state)
             await self._acknowledged()
-            for state in moved:
-                self._log.mark_durable(state.number, state.next)
-                for acknowledge in state.chunks:
-                    await acknowledge()
-                state.chunks.clear()
-                metrics.position.labels(state.number).set(state.next - 1)
+            for state in changed:
+                await self._acknowledge_chunks(state)
             for state in self._states.values():
                 metrics.checkpoint_timestamp_seconds.labels(state.number).set_to_current_time()
             self.checkpoints += 1
@@ -249,6 +244,11 @@ class Pipeline:
             await self._send(CANDLES, candle.symbol.encode(), encode_candle(candle), _CANDLE_HEADERS)
             metrics.candles_emitted.labels(candle.timeframe, kind).inc()
 
+    async def _send_corrections(self, state: PartitionState) -> None:
+        """Send the candles that late trades have changed since they were last sent."""
+        corrected = [candle for symbol in state.dirty for candle in state.symbols[symbol].corrections()]
+        await self._send_candles(corrected, "corrected")
+
     async def _send_late(self, chunk: Chunk, late: Sequence[tuple[LogRecord, LateTrade]]) -> None:
         for record, trade in late:
             await self._send_letter(TRADES_LATE, chunk, record, explain_late(self._rules, trade))
@@ -278,17 +278,24 @@ class Pipeline:
         now_s = self._monotonic_s()
         for symbol in state.dirty:
             key = symbol.encode()
-            aggregator = state.symbols[symbol]
-            aggregator.drop_final()
-            for table, row in zip(self._tables, aggregator.rows, strict=True):
+            for table, row in zip(self._tables, state.symbols[symbol].rows, strict=True):
                 await self._put(table, state.number, key, encode(row.row))
                 metrics.rows_written.labels(str(row.timeframe)).inc()
             state.written[symbol] = now_s
         state.dirty.clear()
 
     async def _write_marker(self, state: PartitionState) -> None:
-        state.marker = Marker(state.next - 1, state.edge, self._rules.epoch)
-        await self._put(self._markers, state.number, marker_key(state.number), encode(state.marker))
+        marker = Marker(state.next - 1, state.edge, self._rules.epoch)
+        await self._put(self._markers, state.number, marker_key(state.number), encode(marker))
+
+    async def _acknowledge_chunks(self, state: PartitionState) -> None:
+        """Everything folded so far is durable: let its offsets be committed."""
+        self._log.mark_durable(state.number, state.next)
+        for acknowledge in state.chunks:
+            await acknowledge()
+        state.chunks.clear()
+        state.durable_end = state.next
+        _show_position(state)
 
     async def _put(self, table: Table, partition: int, key: bytes, value: bytes) -> None:
         table.put(partition, key, value)
@@ -306,6 +313,10 @@ class Pipeline:
         pending, self._unacknowledged = self._unacknowledged, []
         if pending:
             await asyncio.gather(*pending)
+
+
+def _show_position(state: PartitionState) -> None:
+    metrics.position.labels(state.number).set(state.durable_end - 1)
 
 
 def _source(chunk: Chunk, record: LogRecord) -> str:

@@ -307,7 +307,7 @@ def test_rows_are_written_again_in_time_for_compaction_not_to_leave_only_the_lat
     for minutes in (0, 1, 4, 8):
         assert asyncio.run(late_row_of_a_dead_worker(COMPACTION_LAG, minutes))
     assert not asyncio.run(late_row_of_a_dead_worker(0, 0))
-    monkeypatch.setattr(pipeline_module, "REWRITE_AFTER_S", 2**40)
+    monkeypatch.setattr(state_module, "REWRITE_AFTER_S", 2**40)
     assert not asyncio.run(late_row_of_a_dead_worker(COMPACTION_LAG, 8))
 
 
