@@ -32,6 +32,10 @@ FLAT = 8
 """The greatest number of flat candles in a row here, so that a history comes to it."""
 
 
+class WrongCandlesError(AssertionError):
+    """The comparison with the oracle has found a candle missing, wrong or too many, or a late trade unreported."""
+
+
 class History:
     """What happens for one seed."""
 
@@ -153,10 +157,14 @@ class History:
             await worker.pipeline.checkpoint()
 
     def check(self) -> None:
-        """Compare what a reader would have stored with the oracle."""
+        """Compare what a reader would have stored with the oracle. Raises WrongCandlesError."""
         counted = unique(timely(self.log, NAMES[0], self.rules.horizon_us))
         content = candles_of(counted, NAMES)
-        result = stored(self.broker.candles())
+        candles = self.broker.candles()
+        try:
+            result = stored(candles)
+        except AssertionError as error:
+            raise WrongCandlesError(str(error)) from error
         due = closed(content, self._clocks(), self.rules.lateness_us, FLAT)
         edges = self._edges()
         if edges:
@@ -164,16 +172,17 @@ class History:
             began = {key: _began(key, content) >= edges.get(key[0], 0) for key in due}
             due = {key: value for key, value in due.items() if began[key]}
         wrong = {key: (result.get(key), value) for key, value in due.items() if result.get(key) != value}
-        assert not wrong, f"{len(wrong)} candles missing or wrong, the first: {next(iter(wrong.items()))}"
+        _require(not wrong, f"{len(wrong)} candles missing or wrong: {list(wrong.items())[:1]}")
         # A quiet window's candle may have come sooner than needed; it must be right all the same.
         ever = closed(content, [_at(trade, 2**60) for trade in counted], 0, FLAT)
         extra = {key: value for key, value in result.items() if key not in due}
-        assert self.quiet_close or edges or not extra, f"{len(extra)} candles too many: {next(iter(extra.items()))}"
-        assert all(ever.get(key) == value for key, value in extra.items()), "a candle sent early is wrong"
+        _require(self.quiet_close or edges or not extra, f"{len(extra)} candles too many: {list(extra.items())[:1]}")
+        _require(all(ever.get(key) == value for key, value in extra.items()), "a candle sent early is wrong")
         late = self.broker.late_places()
         if edges:
             return
-        assert len(late) == len(self.log) - len(timely(self.log, NAMES[0], self.rules.horizon_us))
+        too_late = len(self.log) - len(timely(self.log, NAMES[0], self.rules.horizon_us))
+        _require(len(late) == too_late, f"{too_late} trades came too late, {len(late)} were reported")
 
     def _clocks(self) -> list[Trade]:
         """The log, and for a quiet market one trade per symbol that stands where wall time has brought its clock."""
@@ -186,6 +195,11 @@ class History:
         return [
             _at(trade, trade.traded_at + self.broker.now_us - self.appended[symbol]) for symbol, trade in newest.items()
         ]
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise WrongCandlesError(otherwise)
 
 
 def _began(key: tuple[str, str, int], content: dict[Any, Any]) -> int:
@@ -201,7 +215,7 @@ def _at(trade: Trade, traded_at: int) -> Any:
 
 
 def simulate(seed: int) -> None:
-    """Live through the history of a seed. Raises AssertionError when a candle is missing, wrong or too many."""
+    """Live through the history of a seed. Raises WrongCandlesError when a candle is missing, wrong or too many."""
     history = History(seed)
     asyncio.run(history.live())
     history.check()
@@ -214,7 +228,7 @@ def main() -> int:
     for seed in range(seeds):
         try:
             simulate(seed)
-        except AssertionError as error:
+        except WrongCandlesError as error:
             failed.append(seed)
             sys.stdout.write(f"seed {seed}: {str(error)[:300]}\n")
     sys.stdout.write(f"{seeds} histories, {len(failed)} with a wrong candle\n")
