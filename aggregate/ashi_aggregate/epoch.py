@@ -20,9 +20,10 @@ from ashi.contracts.topics import (
     state_topics,
     topic_specs,
 )
-from ashi.runtime.kafka.clients import make_producer, read_topic
+from ashi.runtime.kafka.clients import make_producer
 from ashi.runtime.kafka.groups import members
 from ashi.runtime.kafka.offsets import end_offsets, first_append_time, offsets_at
+from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.kafka.topics import create_topics, grow_topics, partition_counts, require_topics
 from ashi.runtime.settings import Settings
 from ashi.runtime.settings.parsers import format_duration

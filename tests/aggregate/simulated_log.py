@@ -12,6 +12,7 @@ from ashi.contracts import Timeframe, decode_candle, encode_trade
 from ashi.contracts.topics import MARKERS_TABLE, changelog_topic, table_name
 from ashi.runtime.kafka.clients import partition_of
 from ashi.runtime.kafka.dead_letters import trade_place
+from ashi.runtime.kafka.records import keep_newest
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.codec import rank_of
 from ashi_aggregate.core.window_state import WindowRules
@@ -99,8 +100,7 @@ class SimulatedTable:
         for partition in range(broker.partitions):
             rows = self._rows[partition]
             for key, value, _ in broker.topics[changelog_topic(name), partition]:
-                if key not in rows or rank_of(value) >= rank_of(rows[key]):
-                    rows[key] = value
+                keep_newest(rows, key, value, rank_of)
 
     def rows(self, partition: int) -> dict[bytes, bytes]:
         return self._rows[partition]

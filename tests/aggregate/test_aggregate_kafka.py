@@ -16,9 +16,10 @@ from aiokafka.admin import NewPartitions
 
 from ashi.contracts import Trade, decode_candle, encode_trade
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES, TRADES_DEAD, TRADES_LATE
-from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of, read_topic
+from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import trade_place
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
 from oracle import candles_of, closed, stored, timely
 from strategies import START

@@ -30,7 +30,8 @@ from ashi.contracts import Trade, decode_trade
 from ashi.contracts.candle import EPOCH_BITS
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, META, TRADES
-from ashi.runtime.kafka.clients import make_producer, read_topic
+from ashi.runtime.kafka.clients import make_producer
+from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import Epoch, Rebuilt, claim_rebuild, last_rebuild, reconfigure, require_epoch
 from ashi_sinks.worker import sink_group

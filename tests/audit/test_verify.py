@@ -30,9 +30,10 @@ from verifying import (
 
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
+from ashi.runtime.kafka import records as reading
 from ashi.runtime.settings import Settings
 from ashi_aggregate.core.codec import Marker, encode
-from ashi_audit.sources import topic as sources
+from ashi_aggregate.inspect import durable_ends
 from ashi_cli.main import main
 from ashi_ingest.recording.bundled import BUNDLED
 from ashi_sinks.worker import sink_group
@@ -265,8 +266,8 @@ def test_how_far_the_state_has_come_is_told_by_the_newest_marker_of_its_epoch(mo
         yield record(2, b"2", Marker(-1, epoch=2))
         yield record(2, b"2", None)
 
-    monkeypatch.setattr(sources, "read_topic", records)
-    assert asyncio.run(sources.durable_ends(Settings.from_environment({}), 2)) == {0: 51, 2: 0}
+    monkeypatch.setattr(reading, "read_topic", records)
+    assert asyncio.run(durable_ends(Settings.from_environment({}), 2)) == {0: 51, 2: 0}
 
 
 def test_a_store_that_is_not_there_and_a_kafka_out_of_reach_are_no_difference(tmp_path, capsys, monkeypatch):

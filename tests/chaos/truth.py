@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from ashi.contracts import Trade, decode_candle, decode_trade
 from ashi.contracts.candle import EPOCH_BITS
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, TRADES, TRADES_DEAD, TRADES_LATE
-from ashi.runtime.kafka.clients import read_topic
 from ashi.runtime.kafka.dead_letters import trade_place
+from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_sinks.registry import open_reader
 from chaos.market import LATENESS_US

@@ -20,7 +20,8 @@ from aiokafka.errors import KafkaTimeoutError, NotLeaderForPartitionError
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TopicSpec, topic_specs
 from ashi.contracts.trade import Trade, decode_trade
-from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of, partitions_of_topics, read_topic
+from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of, partitions_of_topics
+from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.metrics.declare import REGISTRY
 from ashi.runtime.settings import Settings

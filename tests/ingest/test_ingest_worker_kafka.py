@@ -18,7 +18,7 @@ from aiohttp import ClientSession
 from ashi.contracts import decode_trade
 from ashi.contracts.feed import decode_feed_gap, decode_feed_status
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES, TRADES_DEAD
-from ashi.runtime.kafka.clients import read_topic
+from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_ingest.recording.format import read_recording
 from ashi_ingest.venues.registry import VENUES

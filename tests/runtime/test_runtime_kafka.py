@@ -22,9 +22,9 @@ from ashi.runtime.kafka.clients import (
     make_consumer,
     make_producer,
     partition_of,
-    read_topic,
     security_options,
 )
+from ashi.runtime.kafka.records import keep_newest, read_topic
 from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
 
@@ -263,3 +263,10 @@ def test_reading_a_topic_that_is_missing_is_refused_and_does_not_create_it(kafka
     for _ in range(2):
         with pytest.raises(BrokerError, match=r"no topic 'nowhere'.*ashi topics create"):
             asyncio.run(_records(kafka_settings, "nowhere"))
+
+
+def test_of_a_compacted_topic_the_record_of_the_greatest_rank_counts_and_of_equals_the_later() -> None:
+    rows: dict[bytes, bytes] = {}
+    for key, value in [(b"a", b"2x"), (b"a", b"1"), (b"b", b"5"), (b"a", b"2y"), (b"b", None), (b"c", b"1")]:
+        keep_newest(rows, key, value, lambda value: int(value[:1]))
+    assert rows == {b"a": b"2y", b"c": b"1"}

@@ -18,10 +18,11 @@ from sink_fakes import CrashError, MemoryLog
 from ashi.contracts.errors import StorageError
 from ashi.contracts.topics import TRADES, TRADES_DEAD
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, decode_trade, encode_trade
-from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partition_of, read_topic
+from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.kafka.groups import commit
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_sinks.lake.location import lake_of

@@ -15,10 +15,11 @@ from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_g
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
 from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS
-from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partition_of, read_topic
+from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.kafka.groups import commit
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.records import read_topic
 from ashi_sinks.consumer import KafkaLog
 from ashi_sinks.sqlite.reader import SqliteReader
 from ashi_sinks.sqlite.sink import SqliteSink

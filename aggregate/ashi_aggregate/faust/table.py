@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import faust
 
+from ashi.runtime.kafka.records import keep_newest
 from ashi_aggregate.core.codec import rank_of
 
 FAUST_LOGGER: Final = logging.getLogger("faust")
@@ -41,12 +42,7 @@ class RowTable(faust.Table):  # type: ignore[misc]  # Faust is not typed
         """Take up changelog records during recovery. Raises StateError for one that has no position."""
         for event in batch:
             message = event.message
-            rows = self._rows[message.partition]
-            known = rows.get(message.key)
-            if message.value is None:
-                rows.pop(message.key, None)
-            elif known is None or rank_of(message.value) >= rank_of(known):
-                rows[message.key] = message.value
+            keep_newest(self._rows[message.partition], message.key, message.value, rank_of)
 
     async def on_recovery_completed(self, active_tps: set[Any], standby_tps: set[Any]) -> None:
         """Drop what belongs to partitions this worker does not own."""

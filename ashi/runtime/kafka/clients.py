@@ -250,25 +250,3 @@ async def assigned_consumer(
             yield consumer, assigned
     finally:
         await consumer.stop()
-
-
-async def read_topic(settings: Settings, topic: str) -> AsyncIterator[Any]:
-    """All records of `topic` up to its end as of the call, in order within each partition.
-
-    Raises BrokerError when the topic is missing or Kafka cannot be reached.
-    """
-    async with assigned_consumer(settings, topic) as (consumer, assigned):
-        ends = await consumer.end_offsets(assigned)
-        unread = {partition for partition in assigned if ends[partition]}
-        while unread:
-            # The position, not the last record, tells the end: compaction may have removed the last ones.
-            for partition in [
-                partition for partition in unread if await consumer.position(partition) >= ends[partition]
-            ]:
-                unread.discard(partition)
-                consumer.pause(partition)
-            fetched = await consumer.getmany(*unread, timeout_ms=200) if unread else {}
-            for partition, records in fetched.items():
-                for record in records:
-                    if record.offset < ends[partition]:
-                        yield record

@@ -1,4 +1,7 @@
-"""Reading a topic from one offset to another, or only the records at some offsets. No group, nothing is committed."""
+"""Reading topics: whole, from one offset to another, or only the records at some offsets.
+
+No group, nothing is committed.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import TopicPartition
 
-from ashi.runtime.kafka.clients import broker_errors, make_consumer
+from ashi.runtime.kafka.clients import assigned_consumer, broker_errors, make_consumer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 
     from aiokafka import AIOKafkaConsumer
 
@@ -21,19 +24,16 @@ JUMP: Final = 2_000
 _WAIT_MS: Final = 200
 
 
-@asynccontextmanager
-async def _reader(settings: Settings, topic: str, begin: Mapping[int, int]) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer outside any group that has these partitions and stands at these offsets."""
-    consumer = make_consumer(settings, group_id=None)
-    await consumer.start()
-    try:
-        with broker_errors(settings):
-            consumer.assign([TopicPartition(topic, partition) for partition in begin])
-            for partition, offset in begin.items():
-                consumer.seek(TopicPartition(topic, partition), offset)
-            yield consumer
-    finally:
-        await consumer.stop()
+async def read_topic(settings: Settings, topic: str) -> AsyncIterator[Any]:
+    """All records of `topic` up to its end as of the call, in order within each partition.
+
+    Raises BrokerError when the topic is missing or Kafka cannot be reached.
+    """
+    async with assigned_consumer(settings, topic) as (consumer, assigned):
+        ends = await consumer.end_offsets(assigned)
+        async for _, records in _read_until(consumer, {at: end for at, end in ends.items() if end}):
+            for record in records:
+                yield record
 
 
 async def read_between(
@@ -43,23 +43,13 @@ async def read_between(
 
     Partitions without an end, or with nothing to read, are left out. Raises BrokerError when Kafka is out of reach.
     """
-    unread = {partition for partition, offset in begin.items() if offset < end.get(partition, 0)}
-    if not unread:
+    ranges = {partition: offset for partition, offset in begin.items() if offset < end.get(partition, 0)}
+    if not ranges:
         return
-    async with _reader(settings, topic, {partition: begin[partition] for partition in unread}) as consumer:
-        while unread:
-            # The position tells the end: the last offsets may be those of a transaction's markers.
-            for partition in list(unread):
-                if await consumer.position(TopicPartition(topic, partition)) >= end[partition]:
-                    unread.discard(partition)
-                    consumer.pause(TopicPartition(topic, partition))
-            wanted = [TopicPartition(topic, partition) for partition in unread]
-            fetched = await consumer.getmany(*wanted, timeout_ms=_WAIT_MS) if wanted else {}
-            for at, records in fetched.items():
-                stop = end[at.partition]
-                before = records if records[-1].offset < stop else [one for one in records if one.offset < stop]
-                if before:
-                    yield at.partition, before
+    async with _reader(settings, topic, ranges) as consumer:
+        ends = {TopicPartition(topic, partition): end[partition] for partition in ranges}
+        async for at, records in _read_until(consumer, ends):
+            yield at.partition, records
 
 
 async def read_at(settings: Settings, topic: str, partition: int, offsets: Sequence[int]) -> dict[int, Any]:
@@ -86,3 +76,66 @@ async def read_at(settings: Settings, topic: str, partition: int, offsets: Seque
             while left and left[-1] < position:
                 left.pop()
     return found
+
+
+async def newest_records(
+    settings: Settings, topic: str, rank: Callable[[bytes], Any], wanted: Callable[[Any], bool] = lambda _: True
+) -> dict[bytes, bytes]:
+    """What a compacted topic holds by key, of the `wanted` records: see `keep_newest`.
+
+    Raises BrokerError when the topic is missing or Kafka cannot be reached, and what `rank` raises.
+    """
+    rows: dict[bytes, bytes] = {}
+    async for record in read_topic(settings, topic):
+        if wanted(record):
+            keep_newest(rows, record.key, record.value, rank)
+    return rows
+
+
+def keep_newest(
+    rows: MutableMapping[bytes, bytes], key: bytes, value: bytes | None, rank: Callable[[bytes], Any]
+) -> None:
+    """Take the next record of a compacted topic into `rows`, where the greatest by `rank` of each key counts.
+
+    Not the last one: a worker that was declared dead may write an older one later. Of equals the later counts. A
+    record without a value takes the key away.
+    """
+    if value is None:
+        rows.pop(key, None)
+    elif key not in rows or rank(value) >= rank(rows[key]):
+        rows[key] = value
+
+
+@asynccontextmanager
+async def _reader(settings: Settings, topic: str, begin: Mapping[int, int]) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer outside any group that has these partitions and stands at these offsets."""
+    consumer = make_consumer(settings, group_id=None)
+    await consumer.start()
+    try:
+        with broker_errors(settings):
+            consumer.assign([TopicPartition(topic, partition) for partition in begin])
+            for partition, offset in begin.items():
+                consumer.seek(TopicPartition(topic, partition), offset)
+            yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def _read_until(
+    consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
+) -> AsyncIterator[tuple[TopicPartition, list[Any]]]:
+    """The records from where the consumer stands to `ends` (exclusive), of these partitions."""
+    unread = set(ends)
+    while unread:
+        # The position, not the last record, tells the end: compaction may have removed the last ones, or the last
+        # offsets are those of a transaction's markers.
+        for at in list(unread):
+            if await consumer.position(at) >= ends[at]:
+                unread.discard(at)
+                consumer.pause(at)
+        fetched = await consumer.getmany(*unread, timeout_ms=_WAIT_MS) if unread else {}
+        for at, records in fetched.items():
+            end = ends[at]
+            before = records if records[-1].offset < end else [record for record in records if record.offset < end]
+            if before:
+                yield at, before

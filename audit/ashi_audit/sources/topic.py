@@ -8,16 +8,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ashi.contracts.errors import ContractError, StateError
-from ashi.contracts.topics import MARKERS_TABLE, TRADES, TRADES_LATE, changelog_topic
+from ashi.contracts.topics import TRADES, TRADES_LATE
 from ashi.contracts.trade import MAX_AHEAD_US, decode_trade
-from ashi.runtime.kafka.clients import partition_of, read_topic
+from ashi.runtime.kafka.clients import partition_of
 from ashi.runtime.kafka.dead_letters import trade_place
 from ashi.runtime.kafka.offsets import begin_offsets, end_offsets, offsets_at
-from ashi.runtime.kafka.records import read_at, read_between
+from ashi.runtime.kafka.records import read_at, read_between, read_topic
 from ashi_aggregate.chunk import Chunk, ChunkDecoder
-from ashi_aggregate.core.codec import decode_marker
 from ashi_aggregate.core.window_state import edge_of
-from ashi_aggregate.partition import marker_key
+from ashi_aggregate.inspect import durable_ends
 from ashi_audit.recount import Recount
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from ashi.contracts.timeframe import Timeframe
     from ashi.contracts.trade import Trade
     from ashi.runtime.settings import Settings
-    from ashi_aggregate.core.codec import Marker
     from ashi_aggregate.core.window_state import WindowRules
     from ashi_aggregate.epoch import Epoch
     from ashi_audit.recount import Late, Stretch
@@ -230,24 +228,6 @@ class TopicTrades:
             by_symbol, _ = self._decoder.decode(chunk)
             for symbol, group in by_symbol.items():
                 yield Batch(symbol, group.trades, group.offsets)
-
-
-async def durable_ends(settings: Settings, epoch: int) -> dict[int, int]:
-    """The offset after the last record of each partition of `trades` that the state of `epoch` has made durable.
-
-    What the workers have committed does not tell it: after `ashi aggregate reconfigure` that is still of the epoch
-    before. A marker is written when all candles up to it are acknowledged. A partition without one is left out.
-    """
-    newest: dict[int, Marker] = {}
-    async for record in read_topic(settings, changelog_topic(MARKERS_TABLE)):
-        if record.value is None or record.key != marker_key(record.partition):
-            continue
-        marker = decode_marker(record.value)
-        known = newest.get(record.partition)
-        # A worker that was declared dead may have written an older one later.
-        if marker.epoch == epoch and (known is None or marker.position > known.position):
-            newest[record.partition] = marker
-    return {number: marker.position + 1 for number, marker in newest.items()}
 
 
 async def not_durable(settings: Settings, epoch: Epoch) -> dict[int, range]:

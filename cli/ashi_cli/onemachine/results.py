@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ashi.contracts.topics import TRADES_DEAD, TRADES_LATE, changelog_topic, table_name
-from ashi.runtime.kafka.clients import read_topic
+from ashi.contracts.topics import TRADES_DEAD, TRADES_LATE
 from ashi.runtime.kafka.dead_letters import trade_place
 from ashi.runtime.kafka.offsets import end_offsets
+from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings.parsers import redact_url
-from ashi_aggregate.core.aggregator import CandleAggregator
-from ashi_aggregate.core.codec import decode_row, rank_of
+from ashi_aggregate.inspect import open_candles
 from ashi_cli.show import show_candles
 from ashi_sinks.registry import open_reader
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ashi.contracts.candle import Candle
-    from ashi.contracts.timeframe import Timeframe
     from ashi.runtime.settings import Settings
 
 REASONS_SHOWN: Final = 5
@@ -115,33 +113,6 @@ async def gather(settings: Settings) -> Findings:
             series=series,
             series_in_all=len(known),
         )
-
-
-async def open_candles(settings: Settings) -> dict[tuple[str, str], list[Candle]]:
-    """The candles that the aggregate workers have begun and not closed, by (symbol, timeframe), oldest first.
-
-    They stand in the rows of the state, whose changelog is complete once every trade's offset is committed. Of the
-    writes of a row the greatest position counts, as in a recovery.
-    """
-    found: dict[tuple[str, str], list[Candle]] = {}
-    for timeframe in settings.timeframes:
-        for value in (await _rows(settings, timeframe)).values():
-            aggregator = CandleAggregator(timeframe, row=decode_row(value))
-            candles = aggregator.get_open_candles()
-            if candles:
-                found[aggregator.row.symbol, str(timeframe)] = candles
-    return found
-
-
-async def _rows(settings: Settings, timeframe: Timeframe) -> dict[bytes, bytes]:
-    rows: dict[bytes, bytes] = {}
-    async for record in read_topic(settings, changelog_topic(table_name(timeframe))):
-        if record.value is None:
-            continue
-        known = rows.get(record.key)
-        if known is None or rank_of(record.value) >= rank_of(known):
-            rows[record.key] = record.value
-    return rows
 
 
 async def _dead_reasons(settings: Settings) -> list[str]:

@@ -18,7 +18,7 @@ from ashi.contracts.feed import (
     encode_feed,
 )
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
-from ashi.runtime.kafka.clients import read_topic
+from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 

@@ -1,0 +1,49 @@
+"""What others may ask of the state of a running deployment. It is read from the changelogs; no worker is disturbed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ashi.contracts.topics import MARKERS_TABLE, changelog_topic, table_name
+from ashi.runtime.kafka.records import newest_records
+from ashi_aggregate.core.aggregator import CandleAggregator
+from ashi_aggregate.core.codec import decode_marker, decode_row, rank_of
+from ashi_aggregate.partition import marker_key
+
+if TYPE_CHECKING:
+    from ashi.contracts.candle import Candle
+    from ashi.runtime.settings import Settings
+
+
+async def open_candles(settings: Settings) -> dict[tuple[str, str], list[Candle]]:
+    """The candles that the aggregate workers have begun and not closed, by (symbol, timeframe), oldest first.
+
+    They stand in the rows of the state, whose changelog is complete once every trade's offset is committed. Of the
+    writes of a row the greatest position counts, as in a recovery. Raises BrokerError when Kafka cannot be reached,
+    StateError when a row cannot be read.
+    """
+    found: dict[tuple[str, str], list[Candle]] = {}
+    for timeframe in settings.timeframes:
+        for value in (await newest_records(settings, changelog_topic(table_name(timeframe)), rank_of)).values():
+            aggregator = CandleAggregator(timeframe, row=decode_row(value))
+            candles = aggregator.get_open_candles()
+            if candles:
+                found[aggregator.row.symbol, str(timeframe)] = candles
+    return found
+
+
+async def durable_ends(settings: Settings, epoch: int) -> dict[int, int]:
+    """The offset after the last record of each partition of `trades` that the state of `epoch` has made durable.
+
+    What the workers have committed does not tell it: after `ashi aggregate reconfigure` that is still of the epoch
+    before. A marker is written when all candles up to it are acknowledged. A partition without one is left out.
+    Raises BrokerError when Kafka cannot be reached, StateError when a marker cannot be read.
+    """
+
+    def is_of_epoch(record: Any) -> bool:
+        if record.value is None or record.key != marker_key(record.partition):
+            return False
+        return decode_marker(record.value).epoch == epoch
+
+    markers = await newest_records(settings, changelog_topic(MARKERS_TABLE), rank_of, is_of_epoch)
+    return {int(key): decode_marker(value).position + 1 for key, value in markers.items()}
