@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ashi.runtime.kafka.dead_letters import DeadLetter
     from ashi.runtime.settings import Settings
 
-BURY_TIMEOUT_S: Final = 30.0
+DEAD_LETTERS_TIMEOUT_S: Final = 30.0
 
 
 class Record(Protocol):
@@ -28,36 +28,36 @@ class Record(Protocol):
     value: bytes | None
 
 
-class SinkLog(Protocol):
+class SinkConsumer(Protocol):
     """What the worker needs of Kafka; a partition is an opaque key."""
 
     async def poll(self, most: int, wait_s: float) -> Mapping[Any, Sequence[Record]]:
         """The next records by partition, at most so many; waits for the first of them at most `wait_s` seconds."""
 
-    async def bury(self, letters: Sequence[DeadLetter]) -> None:
-        """Send dead letters and wait until Kafka has them. Raises BrokerError."""
+    async def send_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """Send them and wait until Kafka has them. Raises BrokerError."""
 
     async def commit(self, offsets: Mapping[Any, int]) -> bool:
         """Commit the offset of the next record of each partition. False: not done, to be tried again later."""
 
 
-class Held(NamedTuple):
+class AssignedPartition(NamedTuple):
     """A partition, and after how many rebalances of the group it was read: what is read after the next is another."""
 
-    at: Any
-    handover: int
+    partition: Any
+    rebalances: int
 
 
-class KafkaLog:
+class KafkaSinkConsumer:
     """The real one: a consumer in the sink's group and a producer for what cannot be stored."""
 
-    def __init__(self, settings: Settings, group: str, topics: Sequence[str], dead: str) -> None:
-        """`dead`: the topic that `bury` sends to."""
+    def __init__(self, settings: Settings, group: str, topics: Sequence[str], dead_topic: str) -> None:
+        """`dead_topic`: where dead letters go."""
         self._settings = settings
-        self._topics = (*topics, dead)
+        self._topics = (*topics, dead_topic)
         # While the store is away nothing is polled, for hours if need be, and the worker stays in its group.
         self._consumer = make_consumer(settings, group_id=group, max_poll_interval_ms=NEVER_LEAVE_MS)
-        self._handovers = subscribe(self._consumer, topics)
+        self._rebalances = subscribe(self._consumer, topics)
         self._producer = make_producer(settings)
 
     async def start(self) -> None:
@@ -71,27 +71,28 @@ class KafkaLog:
         await rewind(self._consumer)
 
     async def poll(self, most: int, wait_s: float) -> Mapping[Any, Sequence[Record]]:
-        """See `SinkLog.poll`."""
+        """See `SinkConsumer.poll`."""
         fetched: Mapping[Any, Sequence[Record]] = await self._consumer.getmany(
             timeout_ms=int(wait_s * 1_000), max_records=most
         )
-        return {Held(partition, self._handovers.count): records for partition, records in fetched.items()}
+        return {AssignedPartition(partition, self._rebalances.count): records for partition, records in fetched.items()}
 
-    async def bury(self, letters: Sequence[DeadLetter]) -> None:
-        """See `SinkLog.bury`."""
+    async def send_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """See `SinkConsumer.send_dead_letters`."""
         with broker_errors(self._settings):
-            async with asyncio.timeout(BURY_TIMEOUT_S):
+            async with asyncio.timeout(DEAD_LETTERS_TIMEOUT_S):
                 sent = [
                     await self._producer.send(letter.topic, letter.value, letter.key, headers=letter.headers)
-                    for letter in letters
+                    for letter in dead_letters
                 ]
                 await asyncio.gather(*sent)
 
     async def commit(self, offsets: Mapping[Any, int]) -> bool:
-        """See `SinkLog.commit`."""
+        """See `SinkConsumer.commit`."""
         # What was read before a rebalance is not committed after it: another may have come further meanwhile, and the
         # group would go back, with a lag that stays until the next message.
-        fresh = {held.at: offset for held, offset in offsets.items() if held.handover == self._handovers.count}
+        now = self._rebalances.count
+        fresh = {read.partition: offset for read, offset in offsets.items() if read.rebalances == now}
         return await commit(self._consumer, fresh)
 
     async def close(self) -> None:

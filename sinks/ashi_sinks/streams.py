@@ -1,4 +1,4 @@
-"""What a worker keeps in a store: which topics, how their records are read, and what stores the messages in them."""
+"""What a worker moves: each topic it reads is a stream, from records over messages into the store at its end."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _Message = TypeVar("_Message")
 
 
 @dataclass(frozen=True, slots=True)
-class Topic(Generic[_Message]):
-    """A topic that is kept.
+class Stream(Generic[_Message]):
+    """One topic on its way into the store.
 
     Attributes:
-        name: the topic's.
+        topic: its name.
         decode: the message in a record. Raises ContractError when there is none.
-        store: stores messages, in the order of the topic's partitions, all or nothing, durably; any number of times.
+        write: writes messages, in the order of the topic's partitions, all or nothing, durably; any number of times.
             Raises RetryableError, RefusedError or StorageError.
 
     """
 
-    name: str
+    topic: str
     decode: Callable[[Record], _Message]
-    store: Callable[[Sequence[_Message]], Awaitable[None]]
+    write: Callable[[Sequence[_Message]], Awaitable[None]]
 
 
-class Contents(Protocol):
-    """What the worker moves from Kafka to a store. It calls one method at a time."""
+class Streams(Protocol):
+    """The streams of one worker and the store they end in. The worker calls one method at a time."""
 
     @property
     def name(self) -> str:
@@ -49,14 +49,14 @@ class Contents(Protocol):
 
     @property
     def what(self) -> str:
-        """What is kept, for people: `candles`."""
+        """What is stored, for people: `candles`."""
 
     @property
-    def topics(self) -> Sequence[Topic[Any]]:
-        """The topics that are read; the messages of the first are stored first."""
+    def streams(self) -> Sequence[Stream[Any]]:
+        """One for each topic; the messages of the first are written first."""
 
     @property
-    def dead(self) -> str:
+    def dead_topic(self) -> str:
         """The topic for what cannot be stored."""
 
     async def open(self) -> None:
@@ -72,31 +72,31 @@ class Contents(Protocol):
         """Let go of the store. May be called at any time, and again."""
 
 
-class CandleContents:
-    """Topics `candles` and `feed.gaps` in any store."""
+class CandleStreams:
+    """Topics `candles` and `feed.gaps` into any store."""
 
     what = CANDLES
-    dead = CANDLES_DEAD
+    dead_topic = CANDLES_DEAD
 
     def __init__(self, sink: Sink) -> None:
         self.name = sink.name
-        self.topics = (
-            Topic(CANDLES, self._decode_candle, self._store_candles),
-            Topic(FEED_GAPS, lambda record: decode_feed_gap(record.value or b""), self._store_gaps),
+        self.streams = (
+            Stream(CANDLES, self._decode_candle, self._write_candles),
+            Stream(FEED_GAPS, lambda record: decode_feed_gap(record.value or b""), self._write_gaps),
         )
         self._sink = sink
         self._empty = False
 
     async def open(self) -> None:
-        """See `Contents.open`."""
+        """See `Streams.open`."""
         self._empty = await self._sink.open()
 
     async def is_empty(self, _settings: Settings, /) -> bool:
-        """See `Contents.is_empty`."""
+        """See `Streams.is_empty`."""
         return self._empty
 
     async def close(self) -> None:
-        """See `Contents.close`."""
+        """See `Streams.close`."""
         await self._sink.close()
 
     def _decode_candle(self, record: Record) -> Candle:
@@ -104,11 +104,11 @@ class CandleContents:
         metrics.candles_read.labels(self.name).inc()
         return candle
 
-    async def _store_candles(self, candles: Sequence[Candle]) -> None:
+    async def _write_candles(self, candles: Sequence[Candle]) -> None:
         batch = newest(candles)
         await self._sink.write(batch)
         metrics.batch_rows.labels(self.name).observe(len(batch))
         metrics.candles_written.labels(self.name).inc(len(batch))
 
-    async def _store_gaps(self, gaps: Sequence[FeedGap]) -> None:
+    async def _write_gaps(self, gaps: Sequence[FeedGap]) -> None:
         await self._sink.write_gaps(newest_gaps(gaps))

@@ -68,7 +68,12 @@ gap_messages = st.builds(
 
 
 class SinkCertification(OutageCertification):
-    """The suite. A subclass has a fixture `new_stage`: a function that makes a `Stage` of its own at each call."""
+    """The suite. A subclass has a fixture `new_stage`: a function that makes a `Stage` of its own at each call.
+
+    `store` is the name of the store as in `ashi sink <name>`.
+    """
+
+    store: str
 
     @pytest.fixture
     def stage(self, new_stage) -> Stage:

@@ -11,7 +11,7 @@ from sink_fakes import MemoryLog
 
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
-from ashi_sinks.registry import make_contents
+from ashi_sinks.registry import make_streams
 from ashi_sinks.worker import SinkWorker
 from ashi_sinks.writer import Writer
 
@@ -23,11 +23,11 @@ class KillingLog(MemoryLog):
 
 async def main(url: str, messages: list[bytes]) -> None:
     service = Service("sink-crash", Settings.from_environment({}))
-    contents = make_contents(url)
-    await contents.open()
-    writer = Writer(contents, service.health, service.stopping)
+    streams = make_streams(url)
+    await streams.open()
+    writer = Writer(service, streams.name, streams.what)
     log = KillingLog(messages)
-    await SinkWorker(log, contents, writer, service, batch_size=len(messages), batch_interval_s=60).run()
+    await SinkWorker(log, streams, writer, service, batch_size=len(messages), batch_interval_s=60).run()
 
 
 if __name__ == "__main__":

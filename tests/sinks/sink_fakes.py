@@ -77,9 +77,9 @@ class MemoryLog:
             self.at_end.set()
         return fetched
 
-    async def bury(self, letters):
-        self._step("bury")
-        self.dead += letters
+    async def send_dead_letters(self, dead_letters):
+        self._step("send_dead_letters")
+        self.dead += dead_letters
 
     async def commit(self, offsets):
         self._step("commit")

@@ -23,37 +23,39 @@ from sink_samples import a_candle, a_gap, opened, oracle, stored, stored_gaps, u
 
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.feed import encode_feed
-from ashi.runtime.health import Health
 from ashi.runtime.metrics import sink as metrics
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_sinks.protocol import RetryableError
-from ashi_sinks.streams import CandleContents
+from ashi_sinks.streams import CandleStreams
 from ashi_sinks.worker import SinkWorker
 from ashi_sinks.writer import Writer
 
 ATTEMPTS_WHILE_AWAY = 5
-"""Pauses of 0.1, 0.2, 0.4, 0.8 s: what an outage of 30 s is to the worker, only shorter."""
+"""Pauses of up to 0.1, 0.2, 0.4, 0.8 s: what an outage of 30 s is to the worker, only shorter."""
 SMALL_DISK_MB = 128
 BATCHES_TO_FILL_IT = 100
 MANY = 2_000
 
 
+def a_service():
+    return Service("sink-test", Settings.from_environment({}))
+
+
 async def write_until_stored(sink, candles, gaps=()):
     """Write as the worker does; the places of the candles and of the gaps that the store refuses."""
-    contents = CandleContents(sink)
-    writer = Writer(contents, Health(), asyncio.Event())
-    parts = zip(contents.topics, (candles, gaps), strict=True)
-    return [[one.place for one in await writer.write(part, topic.store)] for topic, part in parts]
+    streams = CandleStreams(sink)
+    writer = Writer(a_service(), streams.name, streams.what)
+    batches = zip(streams.streams, (candles, gaps), strict=True)
+    return [[refused.place for refused in await writer.write(batch, stream.write)] for stream, batch in batches]
 
 
 async def work_through(log, sink, size=100):
     """Let a worker read all there is, store it and stop."""
-    service = Service("sink-test", Settings.from_environment({}))
-    contents = CandleContents(sink)
-    writer = Writer(contents, service.health, service.stopping)
+    service, streams = a_service(), CandleStreams(sink)
+    writer = Writer(service, streams.name, streams.what)
     working = asyncio.create_task(
-        SinkWorker(log, contents, writer, service, batch_size=size, batch_interval_s=0.01).run()
+        SinkWorker(log, streams, writer, service, batch_size=size, batch_interval_s=0.01).run()
     )
     await until(lambda: working.done() or (log.at_end.is_set() and log.all_committed))
     service.stopping.set()

@@ -9,16 +9,16 @@ import time
 import pytest
 from s3_server import serving
 from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_gaps
+from sink_outages import a_service
 
 from ashi.contracts.errors import StorageError
-from ashi.runtime.health import Health
 from ashi_sinks.lake.location import lake_of
 from ashi_sinks.lake.maintenance import HOUR_US, compact, vacuum
 from ashi_sinks.lake.reader import LakeReader
 from ashi_sinks.lake.sink import LakeSink
 from ashi_sinks.protocol import RetryableError
 from ashi_sinks.registry import remove_store, store_exists
-from ashi_sinks.streams import CandleContents
+from ashi_sinks.streams import CandleStreams
 from ashi_sinks.writer import Writer
 
 URL = "lake+s3://lakes/market/one"
@@ -67,10 +67,10 @@ def test_workers_on_s3_never_overwrite_an_entry_of_the_log(s3):
             await sink.open()
 
         async def work(sink, first):
-            contents = CandleContents(sink)
-            writer = Writer(contents, Health(), asyncio.Event())
+            streams = CandleStreams(sink)
+            writer = Writer(a_service(), streams.name, streams.what)
             for minute in range(first, 12, 3):
-                await writer.write([a_candle(minute), a_candle(0, version=2 + minute)], contents.topics[0].store)
+                await writer.write([a_candle(minute), a_candle(0, version=2 + minute)], streams.streams[0].write)
 
         await asyncio.gather(*(work(sink, number) for number, sink in enumerate(sinks)))
         async with opened(LakeReader(lake_of(URL))) as reader:

@@ -30,7 +30,6 @@ from sink_certification import (
     until,
 )
 from test_sink_kafka import many_candles, publish
-from test_sink_registry import required_of
 
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle, candle_fields
 from ashi.contracts.errors import StorageError, UsageError
@@ -87,6 +86,8 @@ class LakeStage:
 
 
 class TestLakeSink(SinkCertification):
+    store = "lake"
+
     @pytest.fixture
     def new_stage(self, tmp_path):
         numbers = itertools.count()
@@ -540,7 +541,7 @@ def test_a_missing_driver_is_named_with_the_command_that_installs_it():
         "sys.exit(main(['candles', 'a:B', '1m', '--storage', 'lake:////nowhere']))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    install = f"pip install '{required_of('lake')}'"
+    install = "pip install 'ashi-candles[lake]'"
     assert (done.returncode, install in done.stderr, "Traceback" in done.stderr) == (2, True, False)
 
 

@@ -28,13 +28,13 @@ from ashi.runtime.settings import Settings
 from ashi_sinks.lake.location import lake_of
 from ashi_sinks.lake.maintenance import HOUR_US, compact, vacuum
 from ashi_sinks.lake.tables import StoredTrade
-from ashi_sinks.lake.trade_stream import TradeContents
-from ashi_sinks.lake.trades import LakeTrades, note_of
+from ashi_sinks.lake.trade_streams import TradeStreams
+from ashi_sinks.lake.trades import LakeTrades, progress_key
 from ashi_sinks.protocol import RetryableError
 from ashi_sinks.worker import SinkWorker, sink_group
 from ashi_sinks.writer import Writer
 
-GROUP = sink_group(TradeContents.name)
+GROUP = sink_group(TradeStreams.name)
 ROOT = Path(__file__).parents[2]
 END = 2**53 - 1
 
@@ -113,7 +113,7 @@ def test_what_is_noted_outlives_checkpoints_compaction_vacuum_and_the_worker(lak
     list(compact(lake))
     list(vacuum(lake, HOUR_US))
     assert write(lake, rows[:100], rows[-1:]) == [0, 0]
-    assert DeltaTable(lake.table("trades")).transaction_version(note_of(0)) == 229
+    assert DeltaTable(lake.table("trades")).transaction_version(progress_key(0)) == 229
     assert stored(lake) == rows
     [done] = compact(lake)
     assert done.after == len({row.trade.traded_at // 86_400_000_000 for row in rows})
@@ -198,10 +198,10 @@ def test_a_lake_that_is_away_is_a_retryable_error_and_there_is_none_to_read_befo
 async def working(lake, log):
     """A worker that has opened the table and is at it; at the end it is told to stop."""
     service = Service("test", Settings.from_environment({}))
-    contents = TradeContents(lake)
-    await contents.open()
-    writer = Writer(contents, service.health, service.stopping)
-    task = asyncio.create_task(SinkWorker(log, contents, writer, service, batch_size=10, batch_interval_s=0.01).run())
+    streams = TradeStreams(lake)
+    await streams.open()
+    writer = Writer(service, streams.name, streams.what)
+    task = asyncio.create_task(SinkWorker(log, streams, writer, service, batch_size=10, batch_interval_s=0.01).run())
     yield task
     service.stopping.set()
     await task

@@ -20,7 +20,7 @@ from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.kafka.groups import commit
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.kafka.records import read_topic
-from ashi_sinks.consumer import KafkaLog
+from ashi_sinks.consumer import KafkaSinkConsumer
 from ashi_sinks.sqlite.reader import SqliteReader
 from ashi_sinks.sqlite.sink import SqliteSink
 from ashi_sinks.worker import sink_group
@@ -196,29 +196,31 @@ def test_what_was_read_before_a_rebalance_is_not_committed_after_it(kafka_settin
 
     async def scenario():
         await publish(kafka_settings, many_candles(40))
-        first, second = (KafkaLog(kafka_settings, "a-group", [CANDLES], CANDLES_DEAD) for _ in range(2))
+        first, second = (KafkaSinkConsumer(kafka_settings, "a-group", [CANDLES], CANDLES_DEAD) for _ in range(2))
         await first.start()
         old = {}
         while not old:
-            for at, records in (await first.poll(10, 0.5)).items():
-                old[at] = records[-1].offset + 1
+            for assigned, records in (await first.poll(10, 0.5)).items():
+                old[assigned] = records[-1].offset + 1
         joining = asyncio.create_task(second.start())
         while not joining.done():
             await first.poll(1, 0.1)
         await joining
         await second.close()
-        while not {held.at for held in old} <= set(first._consumer.assignment()):  # noqa: ASYNC110
+        while not {read.partition for read in old} <= set(first._consumer.assignment()):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         assert await first.commit(old)
         assert not await committed_offsets(kafka_settings, "a-group", CANDLES)
         fresh = {}
-        while not {held.at for held in old} <= {held.at for held in fresh}:
-            for at, records in (await first.poll(1_000, 0.5)).items():
-                fresh[at] = records[-1].offset + 1
+        while not {read.partition for read in old} <= {read.partition for read in fresh}:
+            for assigned, records in (await first.poll(1_000, 0.5)).items():
+                fresh[assigned] = records[-1].offset + 1
         assert await first.commit(old)
         assert not await committed_offsets(kafka_settings, "a-group", CANDLES)
         assert await first.commit(fresh)
-        assert set(await committed_offsets(kafka_settings, "a-group", CANDLES)) >= {held.at.partition for held in old}
+        assert set(await committed_offsets(kafka_settings, "a-group", CANDLES)) >= {
+            read.partition.partition for read in old
+        }
         await first.close()
 
     asyncio.run(scenario())

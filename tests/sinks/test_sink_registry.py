@@ -1,24 +1,25 @@
 from __future__ import annotations
 
 import asyncio
-import tomllib
+import importlib
 from pathlib import Path
 
 import pytest
-from sink_certification import a_candle
+from sink_certification import SinkCertification, a_candle
 
 from ashi.contracts.errors import UsageError
 from ashi.runtime.settings import Settings
-from ashi_sinks.registry import make_sink, open_reader, remove_store, store_exists, store_name
+from ashi_sinks.registry import STORES, make_sink, open_reader, remove_store, store_exists, store_name
 from ashi_sinks.sqlite.file import sqlite_path
 from ashi_sinks.worker import run_sink
 
 
-def required_of(extra: str) -> str:
-    """The library that one of the package's extras is for, its last, as pip takes it."""
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    [*_, requirement] = project["optional-dependencies"][extra]
-    return requirement
+@pytest.mark.parametrize("store", STORES.values(), ids=STORES)
+def test_every_store_is_found_by_its_schemes_and_is_certified(store):
+    assert {store_name(f"{scheme}://host/path") for scheme in store.schemes} == {store.name}
+    for path in Path(__file__).parent.glob("test_*_sink.py"):
+        importlib.import_module(path.stem)
+    assert store.name in {suite.store for suite in SinkCertification.__subclasses__()}
 
 
 def test_four_slashes_are_an_absolute_path_and_three_a_relative_one():

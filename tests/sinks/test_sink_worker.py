@@ -26,15 +26,15 @@ from sink_fakes import TOO_MANY, CrashError, MemoryLog, MemorySink, MemoryStage,
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import encode_feed
-from ashi.runtime.service import Service
+from ashi.runtime.service import Service, StoppedError
 from ashi.runtime.settings import Settings
-from ashi_sinks import writer
+from ashi_sinks import writer as writer_module
 from ashi_sinks.sqlite import file
 from ashi_sinks.sqlite.reader import SqliteReader
 from ashi_sinks.sqlite.sink import SqliteSink
-from ashi_sinks.streams import CandleContents
+from ashi_sinks.streams import CandleStreams
 from ashi_sinks.worker import SinkWorker
-from ashi_sinks.writer import StoppedError, Writer
+from ashi_sinks.writer import Writer
 
 GARBAGE = [
     b"",
@@ -63,9 +63,9 @@ def a_service(**environment):
 
 
 def a_worker(log, sink, service, size=10, interval_s=0.0):
-    contents = CandleContents(sink)
-    store = Writer(contents, service.health, service.stopping)
-    return SinkWorker(log, contents, store, service, batch_size=size, batch_interval_s=interval_s)
+    streams = CandleStreams(sink)
+    writer = Writer(service, streams.name, streams.what)
+    return SinkWorker(log, streams, writer, service, batch_size=size, batch_interval_s=interval_s)
 
 
 async def until_the_end(log, sink, service=None, **options):
@@ -271,7 +271,7 @@ def test_a_refused_gap_is_found_and_buried_and_neither_candles_nor_other_gaps_su
 def test_a_dead_letter_that_cannot_be_sent_keeps_its_offset_uncommitted():
     async def scenario():
         log = MemoryLog([b"garbage"])
-        log.restart(crash_at="bury")
+        log.restart(crash_at="send_dead_letters")
         with pytest.raises(CrashError):
             await a_worker(log, MemorySink(Rows({})), a_service()).run()
         assert not log.committed[0]
@@ -293,7 +293,7 @@ def test_a_commit_that_kafka_did_not_answer_is_made_up_for_without_new_candles()
 
 
 def test_while_the_store_is_away_the_worker_beats_is_not_ready_and_goes_on_when_it_is_back(monkeypatch):
-    monkeypatch.setattr(writer, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(writer_module, "FIRST_PAUSE_S", 0.001)
 
     async def scenario():
         log, rows = MemoryLog([encode_candle(a_candle())]), Rows({}, away=True)
@@ -316,7 +316,7 @@ def test_while_the_store_is_away_the_worker_beats_is_not_ready_and_goes_on_when_
 
 
 def test_a_worker_told_to_stop_while_the_store_is_away_stops_at_once_and_commits_nothing(monkeypatch):
-    monkeypatch.setattr(writer, "FIRST_PAUSE_S", 3_600)  # it must not sit that out
+    monkeypatch.setattr(writer_module, "FIRST_PAUSE_S", 3_600)  # it must not sit that out
 
     async def scenario():
         log, rows = MemoryLog([encode_candle(a_candle())]), Rows({}, away=True)
@@ -345,7 +345,7 @@ def test_a_store_that_is_lost_stops_the_worker_with_nothing_committed(tmp_path):
 
 def test_a_file_locked_by_another_process_for_a_while_delays_candles_and_gaps_and_loses_none(tmp_path, monkeypatch):
     monkeypatch.setattr(file, "BUSY_TIMEOUT_MS", 1)
-    monkeypatch.setattr(writer, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(writer_module, "FIRST_PAUSE_S", 0.001)
     path = tmp_path / "candles.db"
     candles = [a_candle(minute) for minute in range(50)]
 
@@ -367,6 +367,8 @@ def test_a_file_locked_by_another_process_for_a_while_delays_candles_and_gaps_an
 
 class TestMemorySink(SinkCertification):
     """The suite itself must not depend on one store."""
+
+    store = "memory"
 
     @pytest.fixture
     def new_stage(self):

@@ -42,6 +42,8 @@ class SqliteStage:
 
 
 class TestSqliteSink(SinkCertification):
+    store = "sqlite"
+
     @pytest.fixture
     def new_stage(self, tmp_path, monkeypatch):
         monkeypatch.setattr(file, "BUSY_TIMEOUT_MS", 1)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ashi_sinks.lake.driver import arrow
     from ashi_sinks.lake.location import Lake
-    from ashi_sinks.lake.tables import Columns, Table
+    from ashi_sinks.lake.tables import Columns, LakeTable
 
 _T = TypeVar("_T")
 
@@ -62,7 +62,7 @@ _REMEDIES: Final = {28: _SPACE, 27: _SPACE, 122: _SPACE, 30: _RIGHTS, 13: _RIGHT
 class DeltaTable:
     """A table of a lake. Not for use by two threads at once; any number of processes may use the same table."""
 
-    def __init__(self, lake: Lake, table: Table) -> None:
+    def __init__(self, lake: Lake, table: LakeTable) -> None:
         self.lake = lake
         self.table = table
         self.where = lake.table(table.name)

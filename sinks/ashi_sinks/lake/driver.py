@@ -16,7 +16,7 @@ try:
     from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 except ModuleNotFoundError as error:
     raise UsageError(
-        f"the sink lake needs a library that is not installed ({error.name}): pip install 'deltalake>=1.6.6,<2'"
+        f"the sink lake needs a library that is not installed ({error.name}): pip install 'ashi-candles[lake]'"
     ) from error
 
 __all__ = ["CommitFailedError", "DeltaError", "TableNotFoundError", "arrow", "delta"]

@@ -59,8 +59,8 @@ class LakeReader:
         select = f"SELECT {_CANDLE} FROM candles WHERE {within} AND day IN"  # noqa: S608
         if limit is None:
             for first in range(0, len(days), DAYS_AT_ONCE):
-                some = days[first : first + DAYS_AT_ONCE]
-                for row in await asyncio.to_thread(snapshot.rows, f"{select} ({_days(some)}) ORDER BY 3"):
+                batch_of_days = days[first : first + DAYS_AT_ONCE]
+                for row in await asyncio.to_thread(snapshot.rows, f"{select} ({_days(batch_of_days)}) ORDER BY 3"):
                     yield self._candle(row)
             return
         for row in await asyncio.to_thread(_latest, snapshot, select, days, limit):
@@ -69,7 +69,9 @@ class LakeReader:
     async def series(self) -> list[tuple[str, str]]:
         """Each (symbol, timeframe) in the table; see `CandleReader.series`. Raises StorageError."""
         found = await self._query("SELECT DISTINCT symbol, timeframe FROM candles")
-        return sorted(((symbol, name) for symbol, name in found), key=lambda one: (one[0], Timeframe.parse(one[1])))
+        return sorted(
+            ((symbol, name) for symbol, name in found), key=lambda series: (series[0], Timeframe.parse(series[1]))
+        )
 
     async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
         """The number of rows; see `CandleReader.count`. Raises StorageError."""
@@ -122,9 +124,9 @@ def _latest(snapshot: Snapshot, select: str, days: Sequence[int], limit: int) ->
     rows: list[tuple[Any, ...]] = []
     end, width = len(days), 1
     while end > 0 and len(rows) < limit:
-        some = days[max(end - width, 0) : end]
-        rows += snapshot.rows(f"{select} ({_days(some)}) ORDER BY 3 DESC LIMIT {limit - len(rows)}")
-        end, width = end - len(some), 2 * width
+        batch_of_days = days[max(end - width, 0) : end]
+        rows += snapshot.rows(f"{select} ({_days(batch_of_days)}) ORDER BY 3 DESC LIMIT {limit - len(rows)}")
+        end, width = end - len(batch_of_days), 2 * width
     return rows[::-1]
 
 

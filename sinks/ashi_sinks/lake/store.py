@@ -10,38 +10,36 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import StorageError
-from ashi_sinks.lake.location import lake_of
+from ashi_sinks.lake.location import NAME, S3_SCHEME, lake_of
+from ashi_sinks.store import Store
 
 if TYPE_CHECKING:
     from ashi_sinks.protocol import CandleReader, Sink
-    from ashi_sinks.streams import Contents
-
-DEFAULTS: Final = {"ASHI_SINK_BATCH_SIZE": "20000", "ASHI_SINK_BATCH_INTERVAL": "10s"}
-"""The settings of this sink where they are not set: each batch makes files, and a few large ones read faster."""
+    from ashi_sinks.streams import Streams
 
 
-def sink(url: str) -> Sink:
+def _sink(url: str) -> Sink:
     """The sink of a storage URL, not yet open. Raises UsageError for a wrong URL or a missing driver."""
     from ashi_sinks.lake.sink import LakeSink
 
     return LakeSink(lake_of(url))
 
 
-def reader(url: str) -> CandleReader:
+def _reader(url: str) -> CandleReader:
     """The reader of a storage URL, not yet open. Raises UsageError for a wrong URL or a missing driver."""
     from ashi_sinks.lake.reader import LakeReader
 
     return LakeReader(lake_of(url))
 
 
-def trades(url: str) -> Contents:
-    """What keeps topic `trades` there, not yet open. Raises UsageError for a wrong URL or a missing driver."""
-    from ashi_sinks.lake.trade_stream import TradeContents
+def _trades(url: str) -> Streams:
+    """What moves topic `trades` there, not yet open. Raises UsageError for a wrong URL or a missing driver."""
+    from ashi_sinks.lake.trade_streams import TradeStreams
 
-    return TradeContents(lake_of(url))
+    return TradeStreams(lake_of(url))
 
 
-def exists(url: str) -> bool:
+def _exists(url: str) -> bool:
     """Whether there is anything in the root (on S3: a table of candles). Raises UsageError, StorageError."""
     lake = lake_of(url)
     if lake.folder is not None:
@@ -52,13 +50,13 @@ def exists(url: str) -> bool:
     return DeltaTable(lake, CANDLES).exists()
 
 
-def remove(url: str) -> None:
+def _remove(url: str) -> None:
     """Remove the tables of a lake and its folder, if that is empty then. Raises UsageError, and StorageError.
 
     Only a folder of this machine is removed, and only tables that have Ashi's columns.
     """
     lake = lake_of(url)
-    if not exists(url):
+    if not _exists(url):
         return
     if lake.folder is None:
         raise StorageError(f"{lake.location} is not removed by Ashi: remove the prefix with a tool for S3")
@@ -67,13 +65,26 @@ def remove(url: str) -> None:
 
     if not lake.folder.is_dir():
         raise StorageError(f"{lake.folder} is not a lake of candles made by Ashi, so it was not removed: move it away")
-    here = {path.name for path in lake.folder.iterdir()}
-    if others := here - {table.name for table in TABLES}:
+    found = {path.name for path in lake.folder.iterdir()}
+    if others := found - {table.name for table in TABLES}:
         raise StorageError(f"{lake.folder} also holds {min(others)}, so it was not removed: move it away")
     for table in TABLES:
-        if table.name in here:
+        if table.name in found:
             DeltaTable(lake, table).open()  # raises when it is not ours
     try:
         shutil.rmtree(lake.folder)
     except OSError as error:
         raise StorageError(f"{lake.folder} cannot be removed: {error.strerror}") from error
+
+
+STORE: Final = Store(
+    name=NAME,
+    schemes=(NAME, S3_SCHEME),
+    sink=_sink,
+    reader=_reader,
+    exists=_exists,
+    remove=_remove,
+    trades=_trades,
+    # Each batch makes files, and a few large ones read faster.
+    settings={"ASHI_SINK_BATCH_SIZE": "20000", "ASHI_SINK_BATCH_INTERVAL": "10s"},
+)

@@ -37,7 +37,7 @@ _INTEGERS_OF: Final[dict[Kind, arrow.DataType]] = {"time": arrow.DataType.int64(
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class LakeTable:
     """One table.
 
     Attributes:
@@ -128,7 +128,7 @@ def _kinds(message: type[Any], texts: set[str], times: set[str]) -> dict[str, Ki
     return kinds
 
 
-CANDLES: Final = Table(
+CANDLES: Final = LakeTable(
     name="candles",
     kinds={
         **_kinds(
@@ -145,7 +145,7 @@ CANDLES: Final = Table(
     guard="version",
     statistics=("symbol", "open_time", "version"),
 )
-FEED_GAPS: Final = Table(
+FEED_GAPS: Final = LakeTable(
     name="feed_gaps",
     kinds=_kinds(FeedGap, {"symbol", "state", "reason"}, {"from_time", "to_time", "updated_at"}),
     nullable=frozenset({"to_time"}),
@@ -155,7 +155,7 @@ FEED_GAPS: Final = Table(
     # No times: the log keeps them in whole milliseconds, and a row must be found by its microsecond.
     statistics=("symbol",),
 )
-TRADES: Final = Table(
+TRADES: Final = LakeTable(
     name="trades",
     kinds={
         **_kinds(Trade, {"symbol", "trade_id", "price", "size", "side"}, {"traded_at", "received_at"}),

@@ -32,7 +32,7 @@ _DAYS_AT_ONCE: Final = 31
 """Records are counted of so many days in one query."""
 
 
-def _of(symbol: str, start: int, end: int, days: Sequence[int]) -> str:
+def _condition(symbol: str, start: int, end: int, days: Sequence[int]) -> str:
     """The condition of a symbol's records of a time, µs. It names the days, so that no other partition is read."""
     return (
         f"venue = {text_literal(symbol.partition(':')[0])} "
@@ -41,7 +41,7 @@ def _of(symbol: str, start: int, end: int, days: Sequence[int]) -> str:
     )
 
 
-def note_of(partition: int) -> str:
+def progress_key(partition: int) -> str:
     """The name under which the table notes how far a partition of the topic has been stored."""
     return f"ashi-trades-{partition}"
 
@@ -83,7 +83,7 @@ class LakeTrades:
             if not new:
                 return 0
             reached = {row.partition: row.offset for row in new}
-            notes = [delta.Transaction(note_of(partition), offset) for partition, offset in reached.items()]
+            notes = [delta.Transaction(progress_key(partition), offset) for partition, offset in reached.items()]
             delta.write_deltalake(
                 table,
                 self._table.rows(trade_columns(new)),
@@ -104,7 +104,7 @@ class LakeTrades:
             self._noted, self._noted_in = {}, table.version()
         for partition in partitions:
             if partition not in self._noted:
-                self._noted[partition] = table.transaction_version(note_of(partition))
+                self._noted[partition] = table.transaction_version(progress_key(partition))
         return {partition: self._noted[partition] for partition in partitions}
 
     async def symbols(self) -> list[str]:
@@ -126,10 +126,10 @@ class LakeTrades:
         """
         days = snapshot.days({"venue": venue_of(symbol)}, start // DAY_US, (end - 1) // DAY_US)
         for place in range(0, len(days), _DAYS_AT_ONCE):
-            some = days[place : place + _DAYS_AT_ONCE]
+            batch_of_days = days[place : place + _DAYS_AT_ONCE]
             query = (
                 f"SELECT CAST(traded_at AS BIGINT) / {cell_us} AS cell, COUNT(*) FROM trades "  # noqa: S608
-                f"WHERE {_of(symbol, start, end, some)} GROUP BY cell ORDER BY cell"
+                f"WHERE {_condition(symbol, start, end, batch_of_days)} GROUP BY cell ORDER BY cell"
             )
             for cell, count in await asyncio.to_thread(snapshot.rows, query):
                 yield cell * cell_us, count
@@ -146,7 +146,7 @@ class LakeTrades:
             return None
         query = (
             "SELECT kafka_partition, MIN(CAST(traded_at AS BIGINT)), MIN(CAST(received_at AS BIGINT)) "  # noqa: S608
-            f"FROM trades WHERE {_of(symbol, start, end, days)} GROUP BY kafka_partition"
+            f"FROM trades WHERE {_condition(symbol, start, end, days)} GROUP BY kafka_partition"
         )
         found = await asyncio.to_thread(snapshot.rows, query)
         if not found:
@@ -174,7 +174,7 @@ class LakeTrades:
             return
         batches = snapshot.batches(
             f"SELECT kafka_partition, kafka_offset, {_TRADE} FROM trades "  # noqa: S608
-            f"WHERE {_of(symbol, start, end, days)} ORDER BY kafka_partition, kafka_offset"
+            f"WHERE {_condition(symbol, start, end, days)} ORDER BY kafka_partition, kafka_offset"
         )
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             for partition, offset, *row in batch:

@@ -88,9 +88,9 @@ class Address:
             )
         if re.search(r"(^|&)password=", match["options"] or ""):
             raise UsageError(f"the storage has its password where it would be shown: {_SHAPE}")
-        given = [_BEFORE_PORT.sub("", host, count=1) for host in match["hosts"].split(",")]
-        given += ",".join(re.findall(r"(?:^|&)port=([^&]*)", match["options"] or "")).split(",")
-        if not all(port.isascii() and port.isdigit() and 0 < int(port) < 65_536 for port in given if port):
+        ports = [_BEFORE_PORT.sub("", host, count=1) for host in match["hosts"].split(",")]
+        ports += ",".join(re.findall(r"(?:^|&)port=([^&]*)", match["options"] or "")).split(",")
+        if not all(port.isascii() and port.isdigit() and 0 < int(port) < 65_536 for port in ports if port):
             # Not repeated: where the host is missing, it may be the password.
             raise UsageError(
                 f"the storage has a port that is no number from 1 to 65535: {_SHAPE}, and an IPv6 address in brackets"

@@ -99,9 +99,9 @@ class PostgresReader:
 
     async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
         """The number of rows; see `CandleReader.count`. Raises StorageError."""
-        given = {name: value for name, value in (("symbol", symbol), ("timeframe", timeframe)) if value is not None}
-        where = " AND ".join(f"{name} = ${place}" for place, name in enumerate(given, 1)) or "true"
-        [row] = await self._all(f"SELECT count(*) AS rows FROM candles WHERE {where}", *given.values())  # noqa: S608
+        filters = {name: value for name, value in (("symbol", symbol), ("timeframe", timeframe)) if value is not None}
+        where = " AND ".join(f"{name} = ${place}" for place, name in enumerate(filters, 1)) or "true"
+        [row] = await self._all(f"SELECT count(*) AS rows FROM candles WHERE {where}", *filters.values())  # noqa: S608
         return int(row["rows"])
 
     async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:

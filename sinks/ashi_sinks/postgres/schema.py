@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ashi.contracts.errors import StorageError
 from ashi_sinks.postgres.connection import FILL, MIGRATE, Address, connect, store_errors
-from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, Table
+from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, PostgresTable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ class Step:
     A step that has been released is never changed; a new one is added after it.
     """
 
-    table: Table
+    table: PostgresTable
     statement: str
 
     @property
@@ -126,13 +126,13 @@ async def migrate(url: str) -> list[str]:
         version = await _version(connection)
         if version > SCHEMA_VERSION:
             raise StorageError(_newer(address, version))
-        said = []
+        steps_done = []
         for number, step in enumerate(STEPS, 1):
             if done := await _apply(connection, step, address, recorded=number <= version):
                 await connection.execute(_NOTE, number, step.name)
-                said.append(f"step {number}, {step.name}: {done}")
+                steps_done.append(f"step {number}, {step.name}: {done}")
         await check_schema(connection, address)
-        return [*said, *await _hypertable(connection), f"{address} has schema {SCHEMA_VERSION}"]
+        return [*steps_done, *await _hypertable(connection), f"{address} has schema {SCHEMA_VERSION}"]
 
 
 async def _apply(connection: Any, step: Step, address: Address, *, recorded: bool) -> str:
@@ -215,7 +215,7 @@ async def table_number(connection: Any, name: str) -> int | None:
     return number
 
 
-async def _changed(connection: Any, table: Table) -> list[str]:
+async def _changed(connection: Any, table: PostgresTable) -> list[str]:
     """The columns that are not as the worker needs them."""
     columns = await connection.fetch(
         "SELECT attname, format_type(atttypid, atttypmod) AS kind, attnotnull AND NOT atthasdef AND attidentity = '' "

@@ -16,7 +16,7 @@ import asyncpg
 from ashi.contracts.errors import StorageError
 from ashi_sinks.postgres.connection import COMMAND_TIMEOUT_S, Address, connect, store_errors
 from ashi_sinks.postgres.schema import Identity, check_schema, table_number
-from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, NAME, Table
+from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, NAME, PostgresTable
 from ashi_sinks.protocol import RefusedError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class PostgresSink:
         """Upsert the batch in one transaction. See `Sink.write_gaps`."""
         return await self._write(FEED_GAPS, [_gap_row(gap) for gap in gaps])
 
-    async def _write(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> int:
+    async def _write(self, table: PostgresTable, rows: Sequence[tuple[Any, ...]]) -> int:
         if not rows:
             return 0
         try:
@@ -104,7 +104,7 @@ class PostgresSink:
             self._drop()
             raise
 
-    async def _upsert(self, connection: Any, table: Table, rows: Sequence[tuple[Any, ...]]) -> int:
+    async def _upsert(self, connection: Any, table: PostgresTable, rows: Sequence[tuple[Any, ...]]) -> int:
         await connection.execute("BEGIN")
         # In COPY's binary format.
         await connection.copy_records_to_table(table.staging, schema_name="pg_temp", records=rows, columns=table.fields)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ashi.contracts.errors import UsageError
 from ashi_sinks.postgres.tables import NAME
+from ashi_sinks.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def sink(url: str) -> Sink:
+def _sink(url: str) -> Sink:
     """The sink of a database, not yet open. Raises UsageError when the URL is wrong or the driver is missing."""
     _require_driver()
     from ashi_sinks.postgres.sink import PostgresSink
@@ -29,7 +30,7 @@ def sink(url: str) -> Sink:
     return PostgresSink(url)
 
 
-def reader(url: str) -> CandleReader:
+def _reader(url: str) -> CandleReader:
     """The reader of a database, not yet open. Raises UsageError when the URL is wrong or the driver is missing."""
     _require_driver()
     from ashi_sinks.postgres.reader import PostgresReader
@@ -37,7 +38,7 @@ def reader(url: str) -> CandleReader:
     return PostgresReader(url)
 
 
-def exists(url: str) -> bool:
+def _exists(url: str) -> bool:
     """Whether the database holds a candle or a gap; tables that are empty are a new store. Raises StorageError."""
     _require_driver()
     from ashi_sinks.postgres.schema import holds_rows
@@ -45,7 +46,7 @@ def exists(url: str) -> bool:
     return _run(lambda: holds_rows(url))
 
 
-def remove(url: str) -> None:
+def _remove(url: str) -> None:
     """Empty Ashi's tables, if they are there; the tables stay. Raises StorageError."""
     _require_driver()
     from ashi_sinks.postgres.schema import empty_tables
@@ -53,7 +54,7 @@ def remove(url: str) -> None:
     _run(lambda: empty_tables(url))
 
 
-def migrate(url: str) -> list[str]:
+def _migrate(url: str) -> list[str]:
     """Make the tables, or bring them up to date; sentences that say what was done. Raises StorageError."""
     _require_driver()
     from ashi_sinks.postgres.schema import migrate as apply_steps
@@ -65,10 +66,22 @@ def _require_driver() -> None:
     try:
         importlib.import_module("asyncpg")
     except ImportError as error:
-        raise UsageError(f"PostgreSQL needs a driver: pip install 'asyncpg>=0.30,<1' ({error})") from error
+        raise UsageError(f"PostgreSQL needs a driver: pip install 'ashi-candles[postgres]' ({error})") from error
 
 
 def _run(work: Callable[[], Coroutine[None, None, _T]]) -> _T:
     # In a thread with a loop of its own: some callers are in the middle of one.
     with ThreadPoolExecutor(1, thread_name_prefix=NAME) as pool:
         return pool.submit(lambda: asyncio.run(work())).result()
+
+
+STORE: Final = Store(
+    name=NAME,
+    schemes=("postgresql", "postgres"),
+    sink=_sink,
+    reader=_reader,
+    exists=_exists,
+    remove=_remove,
+    migrate=_migrate,
+    takes_driver=True,
+)

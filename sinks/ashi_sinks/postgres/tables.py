@@ -18,7 +18,7 @@ _FULL_NAMES: Final = {"timestamptz": "timestamp with time zone"}
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class PostgresTable:
     """One table: its fields, their types; the greater `guard` replaces the row of a `key`."""
 
     name: str
@@ -53,11 +53,11 @@ class Table:
 
         In the order of the key, so that two workers never wait for each other's rows crosswise.
         """
-        given = ", ".join(f"{name}::numeric" if self._is_decimal(name) else name for name in self.fields)
+        values = ", ".join(f"{name}::numeric" if self._is_decimal(name) else name for name in self.fields)
         changes = ", ".join(f"{name} = excluded.{name}" for name in self.fields if name not in self.key)
         return (
             f"INSERT INTO {self.name} ({', '.join(self.fields)}) "  # noqa: S608
-            f"SELECT {given} FROM pg_temp.{self.staging} ORDER BY {', '.join(self.key)} "
+            f"SELECT {values} FROM pg_temp.{self.staging} ORDER BY {', '.join(self.key)} "
             f"ON CONFLICT ({', '.join(self.key)}) "
             f"DO UPDATE SET {changes} WHERE excluded.{self.guard} > {self.name}.{self.guard}"
         )
@@ -66,7 +66,7 @@ class Table:
         return self.kinds[field] == "numeric"
 
 
-CANDLES: Final = Table(
+CANDLES: Final = PostgresTable(
     "candles",
     Candle.__struct_fields__,
     key=("symbol", "timeframe", "open_time"),
@@ -77,7 +77,7 @@ CANDLES: Final = Table(
     | dict.fromkeys(("first_trade_id", "last_trade_id"), "text")
     | dict.fromkeys(("trade_count", "version"), "bigint"),
 )
-FEED_GAPS: Final = Table(
+FEED_GAPS: Final = PostgresTable(
     "feed_gaps",
     FeedGap.__struct_fields__,
     key=("symbol", "from_time"),

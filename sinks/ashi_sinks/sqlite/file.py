@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from ashi.contracts.errors import StorageError, UsageError
 from ashi_sinks.protocol import RefusedError, RetryableError
-from ashi_sinks.sqlite.tables import LAYOUTS, SCHEMA_VERSION, Table
+from ashi_sinks.sqlite.tables import LAYOUTS, SCHEMA_VERSION, SqliteTable
 
 NAME: Final = "sqlite"
 
@@ -161,7 +161,7 @@ class SqliteFile:
         for table in LAYOUTS[layout]:
             self._check_table(table)
 
-    def _check_table(self, table: Table) -> None:
+    def _check_table(self, table: SqliteTable) -> None:
         found = self._columns(table)
         if found != table.columns:
             names = ", ".join(row[0] for row in found) or "none"
@@ -170,7 +170,7 @@ class SqliteFile:
                 "undo the change, or name another file and fill it from the topic"
             )
 
-    def missing_tables(self) -> list[Table]:
+    def missing_tables(self) -> list[SqliteTable]:
         """What an older layout lacks. Raises StorageError when a table of the user's own has such a name."""
         present = LAYOUTS[self.layout]
         missing = [table for table in LAYOUTS[SCHEMA_VERSION] if table not in present]
@@ -182,7 +182,7 @@ class SqliteFile:
                 )
         return missing
 
-    def _columns(self, table: Table) -> list[tuple[str, str, int, int]]:
+    def _columns(self, table: SqliteTable) -> list[tuple[str, str, int, int]]:
         statement = 'SELECT name, type, "notnull", pk FROM pragma_table_info(?)'
         return self.db.execute(statement, (table.name,)).fetchall()
 

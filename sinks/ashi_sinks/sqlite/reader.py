@@ -13,7 +13,7 @@ from ashi.contracts.errors import ContractError, StorageError
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.timeframe import Timeframe
 from ashi_sinks.sqlite.file import SqliteFile, explain
-from ashi_sinks.sqlite.tables import CANDLES, FEED_GAPS, LAYOUTS, SCHEMA_VERSION, Table
+from ashi_sinks.sqlite.tables import CANDLES, FEED_GAPS, LAYOUTS, SCHEMA_VERSION, SqliteTable
 from ashi_sinks.sqlite.thread import OneThread
 
 if TYPE_CHECKING:
@@ -152,6 +152,6 @@ def _gap(row: Sequence[Any], path: Path) -> FeedGap:
         raise _changed_by_hand(FEED_GAPS, row, path, error) from error
 
 
-def _changed_by_hand(table: Table, row: Sequence[Any], path: Path, error: Exception) -> StorageError:
+def _changed_by_hand(table: SqliteTable, row: Sequence[Any], path: Path, error: Exception) -> StorageError:
     key = "/".join(str(value) for value in row[: len(table.key)])
     return StorageError(f"{path}: the row {key} of {table.name} was changed by hand: {error}")

@@ -16,7 +16,7 @@ from ashi.contracts.candle import candle_fields
 from ashi.contracts.errors import StorageError
 from ashi_sinks.protocol import RefusedError
 from ashi_sinks.sqlite.file import APPLICATION_ID, NAME, SqliteFile, explain, identity
-from ashi_sinks.sqlite.tables import CANDLES, FEED_GAPS, LAYOUTS, SCHEMA_VERSION, Table
+from ashi_sinks.sqlite.tables import CANDLES, FEED_GAPS, LAYOUTS, SCHEMA_VERSION, SqliteTable
 from ashi_sinks.sqlite.thread import OneThread
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class SqliteSink:
         file.db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         file.db.execute("BEGIN IMMEDIATE")
         if file.is_empty():  # asked again under the lock: another worker may have made or upgraded it meanwhile
-            missing: Iterable[Table] = LAYOUTS[SCHEMA_VERSION]
+            missing: Iterable[SqliteTable] = LAYOUTS[SCHEMA_VERSION]
             file.db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         else:
             file.check_tables()
@@ -96,7 +96,7 @@ class SqliteSink:
         """Upsert the batch in one transaction. See `Sink.write_gaps`."""
         return await self._thread.run(self._upsert, FEED_GAPS, map(msgspec.structs.astuple, gaps))
 
-    def _upsert(self, table: Table, rows: Iterable[tuple[Any, ...]]) -> int:
+    def _upsert(self, table: SqliteTable, rows: Iterable[tuple[Any, ...]]) -> int:
         db, path = self._file.db, self._file.path
         before = db.total_changes
         try:

@@ -14,7 +14,7 @@ from ashi.contracts.feed import FeedGap
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class SqliteTable:
     """One table: which fields make its primary key, are integers, may be NULL; the greater `guard` replaces a row."""
 
     name: str
@@ -54,7 +54,7 @@ class Table:
         )
 
 
-CANDLES: Final = Table(
+CANDLES: Final = SqliteTable(
     "candles",
     Candle.__struct_fields__,
     key=("symbol", "timeframe", "open_time"),
@@ -62,7 +62,7 @@ CANDLES: Final = Table(
     integers=frozenset({"open_time", "close_time", "trade_count", "version"}),
     nullable=frozenset({"first_trade_id", "last_trade_id"}),
 )
-FEED_GAPS: Final = Table(
+FEED_GAPS: Final = SqliteTable(
     "feed_gaps",
     FeedGap.__struct_fields__,
     key=("symbol", "from_time"),
@@ -71,6 +71,6 @@ FEED_GAPS: Final = Table(
     nullable=frozenset({"to_time"}),
 )
 
-LAYOUTS: Final[dict[int, tuple[Table, ...]]] = {1: (CANDLES,), 2: (CANDLES, FEED_GAPS)}
+LAYOUTS: Final[dict[int, tuple[SqliteTable, ...]]] = {1: (CANDLES,), 2: (CANDLES, FEED_GAPS)}
 """The tables of each layout there has been, by `PRAGMA user_version`. The last one is ours; older ones are upgraded."""
 SCHEMA_VERSION: Final = max(LAYOUTS)

@@ -1,4 +1,4 @@
-"""What `ashi sink lake --topic trades` keeps: topic `trades`, each record once."""
+"""What `ashi sink lake --topic trades` moves: topic `trades`, each record once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ashi.runtime.kafka.offsets import end_offsets
 from ashi.runtime.metrics import sink as metrics
 from ashi_sinks.lake.tables import StoredTrade
 from ashi_sinks.lake.trades import LakeTrades
-from ashi_sinks.streams import Topic
+from ashi_sinks.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from ashi_sinks.lake.location import Lake
 
 
-class TradeContents:
-    """Topic `trades` in a lake; see `ashi_sinks.streams.Contents`."""
+class TradeStreams:
+    """Topic `trades` in a lake; see `ashi_sinks.streams.Streams`."""
 
     name: Final = "lake-trades"
     what: Final = TRADES
-    dead: Final = TRADES_DEAD
+    dead_topic: Final = TRADES_DEAD
 
     def __init__(self, lake: Lake) -> None:
-        self.topics = (Topic(TRADES, _decode, self._store),)
+        self.streams = (Stream(TRADES, _decode, self._write),)
         self._table = LakeTrades(lake)
 
     async def open(self) -> None:
-        """Open the table, or make it. See `Contents.open`."""
+        """Open the table, or make it. See `Streams.open`."""
         await self._table.open_or_make()
 
     async def is_empty(self, settings: Settings, /) -> bool:
@@ -49,10 +49,10 @@ class TradeContents:
         return not stored
 
     async def close(self) -> None:
-        """See `Contents.close`."""
+        """See `Streams.close`."""
         await self._table.close()
 
-    async def _store(self, trades: Sequence[StoredTrade]) -> None:
+    async def _write(self, trades: Sequence[StoredTrade]) -> None:
         await self._table.write(trades)
         metrics.batch_rows.labels(self.name).observe(len(trades))
 
