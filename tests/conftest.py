@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -30,15 +30,37 @@ settings.load_profile("ashi")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A test that uses one of these is not for `make test-fast`, whether or not it says so itself.
-MARKS_OF_FIXTURES = {"kafka": pytest.mark.kafka, "start_stage": pytest.mark.processes}
+# What `make test-fast` leaves out.
+NOT_FAST = {"kafka", "postgres", "processes", "outside"}
+
+_running: pytest.Item | None = None
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses the broker need not say so."""
     for item in items:
-        for name in MARKS_OF_FIXTURES.keys() & getattr(item, "fixturenames", ()):
-            item.add_marker(MARKS_OF_FIXTURES[name])
+        if "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.kafka)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    global _running  # noqa: PLW0603 - an audit hook belongs to the process and stays for good
+    _running = item
+    try:
+        return (yield)
+    finally:
+        _running = None
+
+
+def only_marked_tests_start_processes(event: str, arguments: tuple[object, ...]) -> None:
+    """So that `make test-fast` stays fast: who starts a process must have one of the marks that it leaves out."""
+    if event == "subprocess.Popen" and _running and not NOT_FAST & {mark.name for mark in _running.iter_markers()}:
+        raise AssertionError(f"{_running.nodeid} starts {arguments[0]!r}: mark it with @pytest.mark.processes")
+
+
+sys.addaudithook(only_marked_tests_start_processes)
 
 
 @pytest.fixture(scope="session", autouse=True)

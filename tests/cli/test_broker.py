@@ -182,6 +182,7 @@ def test_a_named_port_that_is_taken_or_impossible(broker: Broker, port: int | No
 
 
 @pytest.mark.parametrize("content", ["foreign", "garbage", "empty", "wrong shape"])
+@pytest.mark.processes
 def test_a_wrong_broker_json_kills_nobody(broker: Broker, content: str) -> None:
     foreign = subprocess.Popen(["sleep", "60"])
     bootstrap = "127.0.0.1:9092"
@@ -253,6 +254,7 @@ def test_a_java_that_fails(
         broker.start()
 
 
+@pytest.mark.processes
 def test_a_broker_that_is_not_ready_in_time_is_ended(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +269,7 @@ def test_a_broker_that_is_not_ready_in_time_is_ended(
     assert not (broker.directory / "broker.json").exists()
 
 
+@pytest.mark.processes
 def test_two_starts_in_one_directory_wait_for_each_other(broker: Broker) -> None:
     broker.directory.mkdir(parents=True)
     script = (
@@ -288,6 +291,7 @@ def test_two_starts_in_one_directory_wait_for_each_other(broker: Broker) -> None
     assert "waiting for it" in said[0]
 
 
+@pytest.mark.processes
 def test_stop_all_kills_those_that_do_not_listen(tmp_path: Path) -> None:
     obedient = spawn(["sleep", "60"])
     ended = spawn(["true"])

@@ -50,6 +50,7 @@ def run(workdir: Path, *arguments: str, **env: str) -> subprocess.CompletedProce
     )
 
 
+@pytest.mark.processes
 def test_where_no_venue_can_be_reached_it_says_so_at_once_and_offers_the_recordings(tmp_path):
     done = run(tmp_path, ASHI_WEBSOCKET_URL="ws://127.0.0.1:1")
     assert done.returncode == 1
@@ -67,6 +68,7 @@ def test_where_no_venue_can_be_reached_it_says_so_at_once_and_offers_the_recordi
         (["--market", "binance"], "is not VENUE=MARKET"),
     ],
 )
+@pytest.mark.processes
 def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, arguments, reason):
     done = run(tmp_path, *arguments)
     assert done.returncode == 2

@@ -97,6 +97,7 @@ def test_an_interrupted_download_leaves_nothing(
     assert len(jars.classpath()) == len(NAMES)
 
 
+@pytest.mark.processes
 def test_a_killed_download_is_cleared_away_by_the_next(cache: Path) -> None:
     script = (
         "import os, signal, jgo\n"
@@ -111,6 +112,7 @@ def test_a_killed_download_is_cleared_away_by_the_next(cache: Path) -> None:
     assert contents(cache) == ["kafka-4.3.0", "lock"]
 
 
+@pytest.mark.processes
 def test_concurrent_starts_download_once(cache: Path, tmp_path: Path) -> None:
     script = (
         "import pathlib, sys, zipfile, os, jgo\n"

@@ -195,6 +195,7 @@ def test_every_command_has_help(arguments: str, capsys: pytest.CaptureFixture[st
     assert f"usage: ashi {arguments}".strip() in capsys.readouterr().out
 
 
+@pytest.mark.processes
 def test_help_and_version_load_no_client_library() -> None:
     code = (
         "import sys; from ashi_cli.main import main\n"
@@ -327,6 +328,7 @@ def test_an_unknown_series_names_those_there_are(storage: str, capsys: pytest.Ca
     assert f"no 1h candles of {ETH}; there are 1m" in capsys.readouterr().err
 
 
+@pytest.mark.processes
 def test_a_reader_that_has_had_enough_is_no_error(storage: str) -> None:
     command = [sys.executable, "-m", "ashi_cli.main", "candles", ETH, "1m", "--storage", storage, "--csv"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -368,6 +370,7 @@ def test_stages_get_every_setting_but_those_about_another_kafka() -> None:
     assert stage_environment({}, bootstrap="b:1", storage="s", timeframes=None)["ASHI_LOG_FORMAT"] == "console"
 
 
+@pytest.mark.processes
 def test_a_stage_that_ends_is_named_with_its_last_words(tmp_path: Path) -> None:
     stack = Stack(tmp_path / "logs", {**os.environ, "ASHI_METRICS_PORT": "no port"})
     stage = stack.start("aggregate-1", ["aggregate"])
@@ -421,6 +424,7 @@ def test_a_log_gets_progress_only_now_and_then(monkeypatch: pytest.MonkeyPatch) 
     assert file.getvalue() == "2 of 3\n[3] of 3\n"
 
 
+@pytest.mark.processes
 def test_a_work_directory_holds_one_demo(tmp_path: Path) -> None:
     with work_directory(tmp_path / "w"):
         code = f"""

@@ -139,6 +139,7 @@ def test_no_file_is_written_over(tmp_path: Path) -> None:
     assert sorted(frame for number in (3, 5, 6) for frame in frames(found[number])) == [b"0", b"1", b"2"]
 
 
+@pytest.mark.processes
 def test_a_process_that_is_killed_loses_about_a_second_and_the_rest_can_be_read(tmp_path: Path) -> None:
     script = """if True:
         import sys, time

@@ -45,6 +45,7 @@ def test_every_metric_of_a_module_is_in_the_catalogue_under_its_own_name_and_sta
         ("sink", "ashi_sinks.worker"),
     ],
 )
+@pytest.mark.processes
 def test_a_process_serves_the_metrics_of_its_own_stage_and_of_no_other(stage: str, module: str) -> None:
     program = (
         f"import {module}; from prometheus_client import generate_latest; "

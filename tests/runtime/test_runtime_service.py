@@ -66,6 +66,7 @@ def children() -> Iterator[list[Child]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.processes
 def test_a_signal_stops_the_service_in_order(children: list[Child], number: signal.Signals) -> None:
     child = Child("await service.stopping.wait()")
     children.append(child)
@@ -73,6 +74,7 @@ def test_a_signal_stops_the_service_in_order(children: list[Child], number: sign
     assert child.end() == (0, ["started", "stopping", "stopped"])
 
 
+@pytest.mark.processes
 def test_a_shutdown_that_hangs_ends_with_status_70(children: list[Child]) -> None:
     child = Child("await asyncio.Event().wait()", bound_s=0.2)
     children.append(child)
@@ -80,6 +82,7 @@ def test_a_shutdown_that_hangs_ends_with_status_70(children: list[Child]) -> Non
     assert child.end() == (70, ["started", "stopping", "shutdown hangs, exiting without it"])
 
 
+@pytest.mark.processes
 def test_a_loop_that_never_yields_is_ended_too(children: list[Child]) -> None:
     child = Child("while True: time.sleep(0.01)", bound_s=0.2)
     children.append(child)
@@ -87,12 +90,14 @@ def test_a_loop_that_never_yields_is_ended_too(children: list[Child]) -> None:
     assert child.end() == (70, ["started", "shutdown hangs, exiting without it"])
 
 
+@pytest.mark.processes
 def test_what_is_left_behind_by_main_cannot_keep_the_process(children: list[Child]) -> None:
     child = Child("asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)", bound_s=0.2)
     children.append(child)
     assert child.end()[0] == 70
 
 
+@pytest.mark.processes
 def test_a_second_interrupt_exits_at_once(children: list[Child]) -> None:
     child = Child("await service.stopping.wait(); print('asked', flush=True); await asyncio.Event().wait()")
     children.append(child)

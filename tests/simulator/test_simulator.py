@@ -1395,6 +1395,7 @@ def test_a_recording_of_another_venue_or_without_the_market_is_refused() -> None
 # As a process
 
 
+@pytest.mark.processes
 def test_it_shares_nothing_with_the_parsers_it_tests() -> None:
     check = "import sys, ashi_simulator; sys.exit(any(name.startswith('ashi_ingest') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", check], cwd=Path(__file__).parents[2], check=False).returncode == 0
@@ -1454,6 +1455,7 @@ def urls(started: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.processes
 def test_as_a_process_it_says_where_it_is_obeys_over_http_and_stops_on_a_signal(stop: signal.Signals) -> None:
     async def ask(websocket: str, rest: str) -> None:
         async with aiohttp.ClientSession(rest) as session, connect(websocket, max_queue=None) as ws:
@@ -1496,6 +1498,7 @@ def test_as_a_process_it_says_where_it_is_obeys_over_http_and_stops_on_a_signal(
         assert started.wait(timeout=10) == 0
 
 
+@pytest.mark.processes
 def test_as_a_process_it_trades_only_when_told_to() -> None:
     async def ask(rest: str) -> None:
         async with aiohttp.ClientSession(rest) as session:
@@ -1542,6 +1545,7 @@ def test_twenty_thousand_trades_a_second_take_a_fraction_of_a_core() -> None:
     run(test())
 
 
+@pytest.mark.processes
 def test_a_recording_is_read_by_the_command_line(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "ashi_cli.main", "venue-sim"]
 

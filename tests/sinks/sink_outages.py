@@ -154,6 +154,7 @@ class OutageCertification:
 
         assert asyncio.run(scenario()) == ([[77], [1]], oracle(good), good_gaps)
 
+    @pytest.mark.processes
     def test_a_worker_killed_between_write_and_commit_has_stored_the_batch_and_the_next_changes_nothing(
         self, shared_stage
     ):
@@ -207,6 +208,7 @@ class OutageCertification:
 
         assert asyncio.run(scenario()) == best
 
+    @pytest.mark.processes
     def test_a_store_that_is_read_only_for_a_while_is_waited_for(self, stage):
         read_only = getattr(stage, "read_only", None)
         if read_only is None:
@@ -224,6 +226,7 @@ class OutageCertification:
 
         assert asyncio.run(scenario()) == [a_candle(0), a_candle(1)]
 
+    @pytest.mark.processes
     def test_a_disk_that_is_full_is_waited_for_and_nothing_is_lost_once_there_is_space(self, new_stage_on, small_disk):
         batches = [[a_candle(number * MANY + at) for at in range(MANY)] for number in range(BATCHES_TO_FILL_IT)]
         stage = new_stage_on(small_disk)

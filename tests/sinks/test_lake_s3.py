@@ -21,6 +21,8 @@ from ashi_sinks.registry import remove_store, store_exists
 from ashi_sinks.streams import CandleStreams
 from ashi_sinks.writer import Writer
 
+pytestmark = pytest.mark.processes
+
 URL = "lake+s3://lakes/market/one"
 
 

@@ -294,6 +294,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.processes
 def test_a_worker_killed_at_any_moment_leaves_whole_batches_only(stage):
     program = WRITER.format(tests=str(Path(__file__).parent), url=stage.url)
     dice = random.Random(1)
@@ -534,6 +535,7 @@ def test_a_lake_is_removed_with_its_folder_and_anything_else_is_not(lake):
     remove_store(lake.url)
 
 
+@pytest.mark.processes
 def test_a_missing_driver_is_named_with_the_command_that_installs_it():
     program = (
         "import sys; sys.modules['deltalake'] = None\n"
@@ -545,6 +547,7 @@ def test_a_missing_driver_is_named_with_the_command_that_installs_it():
     assert (done.returncode, install in done.stderr, "Traceback" in done.stderr) == (2, True, False)
 
 
+@pytest.mark.processes
 def test_the_command_compacts_and_vacuums_and_prints_a_line_for_each_table(stage):
     write(stage, *([a_candle(minute)] for minute in range(3)))
 

@@ -27,6 +27,8 @@ from ashi_sinks.protocol import RefusedError, RetryableError
 from ashi_sinks.worker import sink_group
 from postgres_server import PASSWORD, PostgresServer
 
+pytestmark = pytest.mark.postgres
+
 _numbers = itertools.count()
 
 

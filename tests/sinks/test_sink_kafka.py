@@ -389,6 +389,7 @@ def test_a_deployment_without_topic_feed_gaps_is_told_to_create_it(kafka_setting
     [("sqlite:////proc/nowhere/candles.db", "folder /proc/nowhere cannot be made"), (None, "cannot reach Kafka at")],
     ids=["unwritable", "no-broker"],
 )
+@pytest.mark.processes
 def test_a_worker_that_cannot_start_says_why_and_exits_with_1(tmp_path, storage, message):
     path = tmp_path / "candles.db"
     environment = {"ASHI_STORAGE": storage} if storage else {}
