@@ -248,6 +248,7 @@ def _is_equal_to_one_before(until: Trade, recovered: Sequence[Trade]) -> bool:
     arrivals=st.lists(st.integers(0, 40), max_size=40),
     stale=st.lists(st.integers(0, 11), max_size=40),
 )
+@pytest.mark.slow
 def test_what_cannot_be_told_apart_is_never_guessed(
     executions: list[Execution], known: int, arrivals: list[int], stale: list[int]
 ) -> None:

@@ -278,6 +278,7 @@ class SinkCertification(OutageCertification):
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
     )
     @given(candles=_versions, data=st.data())
+    @pytest.mark.slow
     def test_any_versions_in_any_batches_with_any_replays_end_in_the_oracles_rows(self, new_stage, candles, data):
         stage = new_stage()
 
@@ -434,6 +435,7 @@ class SinkCertification(OutageCertification):
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
     )
     @given(gaps=st.lists(gap_messages, max_size=25), data=st.data())
+    @pytest.mark.slow
     def test_any_gaps_in_any_batches_with_any_replays_end_in_the_oracles_rows(self, new_stage, gaps, data):
         stage = new_stage()
         start, length = data.draw(st.integers(-2, 6), label="start"), data.draw(st.integers(1, 3), label="length")

@@ -324,6 +324,7 @@ async def writes(sink, batches, done):
         done.append(len(batch))
 
 
+@pytest.mark.slow
 def test_compaction_and_vacuum_while_a_worker_writes_change_no_candle_and_stop_nobody(stage):
     batches = [
         [a_candle(minute, version) for minute in (version % 5, DAY + version % 7, 20 * DAY + version)]

@@ -107,6 +107,7 @@ def test_a_trade_published_twice_is_twice_in_the_topic_and_in_the_table(lake):
     assert stored(lake) == rows
 
 
+@pytest.mark.slow
 def test_what_is_noted_outlives_checkpoints_compaction_vacuum_and_the_worker(lake):
     rows = as_rows([a_trade(number) for number in range(230)])
     write(lake, *([row] for row in rows))

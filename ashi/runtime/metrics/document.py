@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from ashi.runtime.metrics import aggregate, common, ingest, sink  # noqa: F401  (importing them declares them)
 from ashi.runtime.metrics.declare import CATALOGUE
 
@@ -18,7 +20,7 @@ def metrics_document() -> str:
         "| metric | type | labels | process | meaning |",
         "|---|---|---|---|---|",
     ]
-    for entry in CATALOGUE:
+    for entry in sorted(CATALOGUE, key=attrgetter("stage")):  # its own order is that of imports, elsewhere in the process
         labels = ", ".join(f"`{label}`" for label in entry.labels) or "none"
         lines.append(f"| `{entry.name}` | {entry.kind} | {labels} | {entry.stage} | {entry.text} |")
     return "\n".join(lines) + "\n"
