@@ -193,6 +193,7 @@ def lacks_room(error: BaseException) -> bool:
 def make_consumer(settings: Settings, *topics: str, group_id: str | None, **options: Any) -> AIOKafkaConsumer:
     """A consumer, not yet started, within a running loop. It never commits by itself and begins at the beginning."""
     defaults = {
+        "auto_offset_reset": "earliest",
         "session_timeout_ms": settings.session_timeout_us // 1_000,
         "heartbeat_interval_ms": settings.session_timeout_us // 4_000,
         **security_options(settings),
@@ -203,7 +204,6 @@ def make_consumer(settings: Settings, *topics: str, group_id: str | None, **opti
         bootstrap_servers=settings.kafka_bootstrap,
         group_id=group_id,
         enable_auto_commit=False,
-        auto_offset_reset="earliest",
         **defaults | options,
     )
 
@@ -230,18 +230,23 @@ async def partitions_of_topics(client: AIOKafkaAdminClient) -> dict[str, list[di
     return {topic["topic"]: topic["partitions"] for topic in topics if not topic["error_code"]}
 
 
-@asynccontextmanager
-async def assigned_consumer(
-    settings: Settings, topic: str
-) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
-    """A started consumer outside any group that has all partitions of `topic`. Raises BrokerError if it is missing."""
+async def partitions_of(settings: Settings, topic: str) -> list[TopicPartition]:
+    """The partitions of `topic`, by number. Raises BrokerError when it is missing."""
     async with admin_client(settings) as client:
         partitions = (await partitions_of_topics(client)).get(topic)
     if partitions is None:
         raise BrokerError(
             f"Kafka at {settings.kafka_bootstrap} has no topic {topic!r}: run `ashi topics create`, then start again"
         )
-    assigned = [TopicPartition(topic, number) for number in sorted(entry["partition"] for entry in partitions)]
+    return [TopicPartition(topic, number) for number in sorted(entry["partition"] for entry in partitions)]
+
+
+@asynccontextmanager
+async def assigned_consumer(
+    settings: Settings, topic: str
+) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
+    """A started consumer outside any group that has all partitions of `topic`. Raises BrokerError if it is missing."""
+    assigned = await partitions_of(settings, topic)
     consumer = make_consumer(settings, group_id=None)
     await consumer.start()
     try:

@@ -1,0 +1,31 @@
+"""What other programs read Ashi's topics with: candles, the feeds' gaps and their status, always the newest version.
+
+    async with read_candles("kafka:9092", symbols=["bitflyer:BTC_JPY"], timeframes=["1m"]) as candles:
+        async for candle in candles:
+            ...
+
+Plain asyncio: no consumer group, nothing is committed, no other part of Ashi has to be installed. The messages are
+described in docs/messages.md, this package in docs/client.md.
+"""
+
+from ashi.client.position import Position, Since
+from ashi.client.reader import Reader, UnreadableRecord
+from ashi.client.topics import kafka_settings, read_candles, read_feed_gaps, read_feed_status
+from ashi.contracts.candle import Candle
+from ashi.contracts.feed import FeedGap, FeedStatus
+from ashi.runtime.settings import Settings
+
+__all__ = [
+    "Candle",
+    "FeedGap",
+    "FeedStatus",
+    "Position",
+    "Reader",
+    "Settings",
+    "Since",
+    "UnreadableRecord",
+    "kafka_settings",
+    "read_candles",
+    "read_feed_gaps",
+    "read_feed_status",
+]

@@ -1,0 +1,180 @@
+"""The topics that can be read, and what counts in each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ashi.client.newest import Newest
+from ashi.client.position import Since, start_of
+from ashi.client.reader import Reader, Source, UnreadableRecord
+from ashi.contracts.candle import Candle, decode_candle
+from ashi.contracts.errors import UsageError
+from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
+from ashi.contracts.symbol import split_symbol
+from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.topics import CANDLES, FEED_GAPS, FEED_STATUS
+from ashi.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
+REMEMBERED: Final = 100_000
+"""How many versions a reader remembers, at some 300 bytes each. What may come again unchanged, after a crash of a
+worker, is what was written within a few seconds before it."""
+
+
+def kafka_settings(
+    bootstrap: str,
+    *,
+    security_protocol: str = "PLAINTEXT",
+    sasl_mechanism: str | None = None,
+    username: str | None = None,
+    password: str | None = None,
+    ca_file: str | Path | None = None,
+) -> Settings:
+    """How to reach Kafka, where it does not stand in the environment (`Settings.from_environment()`).
+
+    Args:
+        bootstrap: brokers to ask first, `host:port,host:port`.
+        security_protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
+        sasl_mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`; with `SASL_…`, as `username` and `password`.
+        username: to log in with.
+        password: to log in with; it is shown by no repr and no error.
+        ca_file: certificates (PEM) that the brokers' are checked against; the system's if None.
+
+    Raises SettingsError, a UsageError, for what is wrong or contradicts; it names the setting of docs/settings.md.
+
+    """
+    given = {
+        "ASHI_KAFKA_BOOTSTRAP": bootstrap,
+        "ASHI_KAFKA_SECURITY_PROTOCOL": security_protocol,
+        "ASHI_KAFKA_SASL_MECHANISM": sasl_mechanism,
+        "ASHI_KAFKA_USERNAME": username,
+        "ASHI_KAFKA_PASSWORD": password,
+        "ASHI_KAFKA_CA_FILE": None if ca_file is None else str(ca_file),
+    }
+    return Settings.from_environment({variable: value for variable, value in given.items() if value is not None})
+
+
+def read_candles(
+    kafka: Settings | str | None = None,
+    *,
+    symbols: Collection[str] | None = None,
+    timeframes: Collection[str | Timeframe] | None = None,
+    since: Since = "beginning",
+    follow: bool = True,
+    on_unreadable: Callable[[UnreadableRecord], None] | None = None,
+    remember: int = REMEMBERED,
+) -> Reader[Candle]:
+    """The closed candles of topic `candles`, each when it is closed and again when it is corrected.
+
+    Of one (symbol, timeframe, open_time) each candle that is handed out has a greater `version` than the one before, so
+    whoever keeps the last one of each keeps the right one. The candles of a symbol come in the order they were written.
+
+    That takes memory: the versions of the last `remember` candles, 30 MB for 100,000 and no more however long it reads
+    (and what the client library fetches ahead, at most 1 MB a partition). A candle that was forgotten, or handed out
+    before the position that is read on from, may be handed out again, or in an older version: where that matters, keep
+    the greater `version` where the candles are stored.
+
+    Args:
+        kafka: where to read: settings, the address `host:port` of a broker that asks for no login, or None for the
+            settings in the environment (`ASHI_KAFKA_BOOTSTRAP` and so on).
+        symbols: `venue:MARKET`; None for all. Records of others are not looked at.
+        timeframes: `1m` or Timeframe; None for all.
+        since: where to begin, see `Since`.
+        follow: False ends where the topic ends when the reading begins; True waits for more.
+        on_unreadable: takes records that hold no candle, and reading goes on; without it they raise ContractError.
+        remember: see above.
+
+    Raises UsageError and ContractError for arguments that are wrong; what iterating raises says `Reader`.
+
+    """
+    names = None if timeframes is None else {_timeframe_name(timeframe) for timeframe in timeframes}
+    if names is not None and not names:
+        raise UsageError("timeframes is empty, so no candle would ever come: leave it out to read all")
+    newest = Newest[Candle](
+        key=lambda candle: (candle.symbol, candle.timeframe, candle.open_time),
+        rank=lambda candle: candle.version,
+        limit=remember,
+    )
+
+    def wanted(candle: Candle) -> bool:
+        return (names is None or candle.timeframe in names) and newest.is_new(candle)
+
+    return Reader(
+        _settings(kafka),
+        Source(CANDLES, decode_candle, _keys(symbols), wanted),
+        start=start_of(since, CANDLES),
+        follow=follow,
+        on_unreadable=on_unreadable,
+    )
+
+
+def read_feed_gaps(
+    kafka: Settings | str | None = None,
+    *,
+    symbols: Collection[str] | None = None,
+    since: Since = "beginning",
+    follow: bool = True,
+    on_unreadable: Callable[[UnreadableRecord], None] | None = None,
+    remember: int = REMEMBERED,
+) -> Reader[FeedGap]:
+    """The gaps of topic `feed.gaps`, each when it opens and again whenever it changes.
+
+    Of one (symbol, from_time) each that is handed out has a greater `updated_at` than the one before. A candle whose
+    time overlaps a gap that is not `repaired` may lack trades. Arguments, memory and errors: as of `read_candles`.
+    """
+    newest = Newest[FeedGap](
+        key=lambda gap: (gap.symbol, gap.from_time), rank=lambda gap: gap.updated_at, limit=remember
+    )
+    return Reader(
+        _settings(kafka),
+        Source(FEED_GAPS, decode_feed_gap, _keys(symbols), newest.is_new),
+        start=start_of(since, FEED_GAPS),
+        follow=follow,
+        on_unreadable=on_unreadable,
+    )
+
+
+def read_feed_status(
+    kafka: Settings | str | None = None,
+    *,
+    symbols: Collection[str] | None = None,
+    since: Since = "beginning",
+    follow: bool = True,
+    on_unreadable: Callable[[UnreadableRecord], None] | None = None,
+) -> Reader[FeedStatus]:
+    """How the feeds are, from topic `feed.status`: of each symbol the last message says how it is now.
+
+    The topic keeps the last message of each symbol for ever, so from the beginning (the default) it gives the present
+    state of all, and then each change. Every message is handed out and nothing is remembered. Arguments and errors are
+    those of `read_candles`.
+    """
+    return Reader(
+        _settings(kafka),
+        Source(FEED_STATUS, decode_feed_status, _keys(symbols), lambda _: True),
+        start=start_of(since, FEED_STATUS),
+        follow=follow,
+        on_unreadable=on_unreadable,
+    )
+
+
+def _settings(kafka: Settings | str | None) -> Settings:
+    if kafka is None:
+        return Settings.from_environment()
+    return kafka_settings(kafka) if isinstance(kafka, str) else kafka
+
+
+def _keys(symbols: Collection[str] | None) -> frozenset[bytes] | None:
+    if symbols is None:
+        return None
+    if isinstance(symbols, str) or not symbols:
+        raise UsageError(f"symbols {symbols!r} is no collection of them: write ['bitflyer:BTC_JPY'], or leave it out")
+    for symbol in symbols:
+        split_symbol(symbol)
+    return frozenset(symbol.encode() for symbol in symbols)
+
+
+def _timeframe_name(timeframe: str | Timeframe) -> str:
+    return str(Timeframe.parse(timeframe) if isinstance(timeframe, str) else timeframe)
