@@ -55,7 +55,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 def only_marked_tests_start_processes(event: str, arguments: tuple[object, ...]) -> None:
     """So that `make test-fast` stays fast: who starts a process must have one of the marks that it leaves out."""
-    if event == "subprocess.Popen" and _running and not MAY_START_PROCESSES & {mark.name for mark in _running.iter_markers()}:
+    if event != "subprocess.Popen" or _running is None:
+        return
+    if not MAY_START_PROCESSES & {mark.name for mark in _running.iter_markers()}:
         raise AssertionError(f"{_running.nodeid} starts {arguments[0]!r}: mark it with @pytest.mark.processes")
 
 

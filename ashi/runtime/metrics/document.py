@@ -20,7 +20,8 @@ def metrics_document() -> str:
         "| metric | type | labels | process | meaning |",
         "|---|---|---|---|---|",
     ]
-    for entry in sorted(CATALOGUE, key=attrgetter("stage")):  # its own order is that of imports, elsewhere in the process
+    # By stage, as the catalogue's own order is that of imports, which may be another elsewhere in the process.
+    for entry in sorted(CATALOGUE, key=attrgetter("stage")):
         labels = ", ".join(f"`{label}`" for label in entry.labels) or "none"
         lines.append(f"| `{entry.name}` | {entry.kind} | {labels} | {entry.stage} | {entry.text} |")
     return "\n".join(lines) + "\n"
