@@ -20,7 +20,8 @@ from ashi.runtime.kafka.offsets import end_offsets, offsets_at
 from ashi.runtime.kafka.records import read_between
 from ashi.runtime.kafka.topics import partition_counts, require_topics
 from ashi_aggregate.epoch import claim_rebuild, last_rebuild, require_epoch
-from ashi_audit.rebuilt_series import Rebuild
+from ashi_audit.part_recount import PartRecount
+from ashi_audit.rebuilt_series import RebuiltSeries
 from ashi_audit.report import (
     NONE,
     SHOWN,
@@ -32,17 +33,19 @@ from ashi_audit.report import (
     show_differences,
     trades_text,
 )
-from ashi_audit.request import check_asked
-from ashi_audit.sources.topic import MARGIN_US, count, open_source
+from ashi_audit.request import check_request
+from ashi_audit.rules import rules_of_epoch
+from ashi_audit.sources.base import MARGIN_US
+from ashi_audit.sources.choice import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
 
     from ashi.contracts.candle import Candle
     from ashi.runtime.settings import Settings
-    from ashi_aggregate.core.window_state import WindowRules
-    from ashi_audit.recount import Late
-    from ashi_audit.sources.topic import Part, TradeSource
+    from ashi_audit.recount import LateTrade
+    from ashi_audit.rules import CandleRules
+    from ashi_audit.sources.base import SourcePart, TradeSource
 
 SENT_AT_ONCE: Final = 1_000
 
@@ -69,13 +72,13 @@ class RebuildOptions:
 
 
 @dataclass(slots=True)
-class Plan:
+class RebuildPlan:
     """What is to be published, with what is known of the same windows now; and what is left as it is, and why."""
 
     changes: list[tuple[Candle | None, Candle]] = field(default_factory=list)
     looked_at: int = 0
     richer: list[Key] = field(default_factory=list)
-    strays: list[Late] = field(default_factory=list)
+    unreported: list[LateTrade] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     not_final: bool = False
 
@@ -86,7 +89,7 @@ async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
     Raises UsageError when there are no trades of a symbol, StateError when a new state or another rebuild came in
     between, BrokerError when Kafka is out of reach.
     """
-    check_asked(options.symbols, options.start, options.end)
+    check_request(options.symbols, options.start, options.end)
     await require_topics(settings, [TRADES, TRADES_LATE, CANDLES])
     epoch = await require_epoch(settings)
     last = await last_rebuild(settings)
@@ -100,10 +103,12 @@ async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
         symbols=options.symbols,
         start=options.start,
         end=options.end,
-        say=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
+        on_note=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
     )
     number = max(epoch.epoch, last) + 1
-    planner = _Planner(settings, options, rules=epoch.rules(), timeframes=timeframes, number=number, counts=counts)
+    planner = _Planner(
+        settings, options, rules=rules_of_epoch(epoch), timeframes=timeframes, number=number, counts=counts
+    )
     plan = await planner.plan(source)
     unknown = [symbol for symbol in options.symbols if symbol not in plan.seen]
     if unknown:
@@ -131,7 +136,7 @@ class _Planner:
         settings: Settings,
         options: RebuildOptions,
         *,
-        rules: WindowRules,
+        rules: CandleRules,
         timeframes: Sequence[Timeframe],
         number: int,
         counts: dict[str, int],
@@ -144,38 +149,36 @@ class _Planner:
         self._number = number
         self._counts = counts
 
-    async def plan(self, source: TradeSource) -> Plan:
+    async def plan(self, source: TradeSource) -> RebuildPlan:
         """Compare everything, publish nothing."""
-        plan = Plan()
+        plan = RebuildPlan()
+        recount = PartRecount(
+            self._rules,
+            self._timeframes,
+            start=self._options.start,
+            end=self._options.end,
+            symbols=self._options.symbols,
+        )
         async for part in source.parts():
-            await self._plan_part(part, plan)
-        if plan.strays:
-            unknown = {key for stray in plan.strays for key in self._keys(stray)}
+            await self._plan_part(part, recount, plan)
+        plan.seen, plan.unreported = recount.seen, recount.unreported
+        if plan.unreported:
+            unknown = {key for late in plan.unreported for key in self._keys(late)}
             plan.changes = [change for change in plan.changes if _key(change[1]) not in unknown]
         return plan
 
-    async def _plan_part(self, part: Part, plan: Plan) -> None:
-        options = self._options
+    async def _plan_part(self, part: SourcePart, recount: PartRecount, plan: RebuildPlan) -> None:
         rebuilt: dict[Key, Candle] = {}
-        series: dict[tuple[str, Timeframe], Rebuild] = {}
-        async for _, stretch in count(
-            part,
-            self._rules,
-            self._timeframes,
-            start=options.start,
-            end=options.end,
-            symbols=options.symbols,
-            strays=plan.strays,
-            seen=plan.seen,
-        ):
-            if not stretch.settled:
+        by_series: dict[tuple[str, Timeframe], RebuiltSeries] = {}
+        async for windows, _ in recount.ranges(part):
+            if not windows.settled:
                 plan.not_final = True
                 continue
-            rebuild = series.get((stretch.symbol, stretch.timeframe))
-            if rebuild is None:
-                rebuild = Rebuild(epoch=self._number, max_flat=self._rules.max_flat)
-                series[stretch.symbol, stretch.timeframe] = rebuild
-            rebuilt.update((_key(candle), candle) for candle in rebuild.candles(stretch))
+            series = by_series.get((windows.symbol, windows.timeframe))
+            if series is None:
+                series = RebuiltSeries(epoch=self._number, max_flat=self._rules.max_flat)
+                by_series[windows.symbol, windows.timeframe] = series
+            rebuilt.update((_key(candle), candle) for candle in series.candles(windows))
         known = await self._known(part, rebuilt)
         for key, candle in rebuilt.items():
             before = known.get(key)
@@ -185,11 +188,11 @@ class _Planner:
                 plan.changes.append((before, candle))
         plan.looked_at += len(rebuilt)
 
-    def _keys(self, stray: Late) -> Iterator[Key]:
+    def _keys(self, late: LateTrade) -> Iterator[Key]:
         for timeframe in self._timeframes:
-            yield stray.trade.symbol, str(timeframe), timeframe.open_time(stray.trade.traded_at)
+            yield late.trade.symbol, str(timeframe), timeframe.open_time(late.trade.traded_at)
 
-    async def _known(self, part: Part, wanted: Container[Key]) -> dict[Key, Candle]:
+    async def _known(self, part: SourcePart, wanted: Container[Key]) -> dict[Key, Candle]:
         """The candles that any reader has by now: of each window wanted the one of the greatest version."""
         settings = self._settings
         begin = await offsets_at(settings, CANDLES, (self._options.start - MARGIN_US) // 1000)
@@ -216,7 +219,7 @@ def _key(candle: Candle) -> Key:
     return candle.symbol, candle.timeframe, candle.open_time
 
 
-def _show(plan: Plan, options: RebuildOptions) -> None:
+def _show(plan: RebuildPlan, options: RebuildOptions) -> None:
     from rich.console import Console
 
     rows: list[Difference] = []
@@ -233,10 +236,11 @@ def _show(plan: Plan, options: RebuildOptions) -> None:
         print(f"and {count_text(len(plan.changes) - SHOWN, 'more candle')}", file=sys.stderr)
     if plan.richer:
         print(f"{_some(plan.richer)} more trades than were found: left as published", file=sys.stderr)
-    if plan.strays:
+    if plan.unreported:
+        first = plan.unreported[0]
         print(
-            f"{trades_text(len(plan.strays))} came too late and not in topic {TRADES_LATE}, the first at offset "
-            f"{plan.strays[0].offset} of {plan.strays[0].trade.symbol}: windows with such trades are left as they are",
+            f"{trades_text(len(plan.unreported))} came too late and not in topic {TRADES_LATE}, the first at offset "
+            f"{first.offset} of {first.trade.symbol}: windows with such trades are left as they are",
             file=sys.stderr,
         )
     if plan.not_final:

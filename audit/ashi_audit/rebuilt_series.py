@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ashi.contracts.candle import Candle, make_version
-from ashi_aggregate.core.candles import candle_of, flat_candles
-from ashi_audit.recount import Stretch
+from ashi_audit.recomputed import flat_candles
+from ashi_audit.recount import SeriesRange
 
 
-class Rebuild:
-    """The candles of one series, stretch by stretch."""
+class RebuiltSeries:
+    """The candles of one series, range by range."""
 
     def __init__(self, *, epoch: int, max_flat: int) -> None:
         """`epoch`: of the versions of these candles. `max_flat`: at most so many flat candles in a row."""
@@ -18,28 +18,21 @@ class Rebuild:
         self._max_flat = max_flat
         self._carried: Candle | None = None
 
-    def candles(self, stretch: Stretch) -> Iterator[Candle]:
-        """The candles of a settled stretch, oldest first; the flat ones before the first trade are not known.
+    def candles(self, windows: SeriesRange) -> Iterator[Candle]:
+        """The candles of settled windows, oldest first; the flat ones before the first trade are not known.
 
         The version's offset is that of the last trade counted, and in a flat candle that of the close it carries.
         """
-        length_us = stretch.timeframe.length_us
-        next_open = stretch.begin
-        for window in stretch.windows:
-            fold = window.everything()
-            if fold is None:
+        next_open = windows.begin
+        for window in windows.windows:
+            totals = window.everything()
+            if totals is None:
                 continue
             yield from self._flat(next_open, window.open_time)
-            self._carried = candle_of(
-                fold,
-                symbol=stretch.symbol,
-                timeframe=str(stretch.timeframe),
-                length_us=length_us,
-                version=make_version(self._epoch, fold.offset),
-            )
+            self._carried = totals.candle(windows.timeframe, make_version(self._epoch, totals.offset))
             yield self._carried
             next_open = self._carried.close_time
-        yield from self._flat(next_open, stretch.until)
+        yield from self._flat(next_open, windows.until)
 
     def _flat(self, begin: int, until: int) -> Iterator[Candle]:
         if self._carried is not None:

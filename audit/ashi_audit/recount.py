@@ -1,8 +1,9 @@
-"""Counting the trades of a log anew, without the state machine: no windows that close, every trade of a window counts.
+"""Counting the trades of a log anew, as a batch: group them by window, drop repeated ids, sort, add up.
 
-What `ashi verify` compares candles with, and what `ashi rebuild` makes them of. Trades that came too late for the
-workers (topic `trades.late`) are told beforehand and kept apart, so a window can be looked at with them and without.
-Memory is bounded: a window is given away once no trade that is still to come can belong to it.
+What `ashi verify` compares candles with, and what `ashi rebuild` makes them of. Nothing of the workers' code is used,
+so that a mistake in their fold, their ids or their lateness shows. Trades that came too late for the workers (topic
+`trades.late`) are told beforehand and kept apart, so a window can be looked at with them and without. Memory is
+bounded: trades are kept until no other can come into their finest window, windows until they are given away.
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ import msgspec
 
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import Trade
-from ashi_aggregate.core.fold import Fold, fold_trades
-from ashi_aggregate.core.trade_ids import APART_US, TradeIds, as_numbers
-from ashi_aggregate.core.window_state import WindowRules, late_reason
+from ashi_audit.recomputed import Totals, add_up, join
+from ashi_audit.rules import COPIES_APART_US, CandleRules
 
 _END_OF_TIME: Final = 2**63
 
 
-class Late(msgspec.Struct):
-    """A trade of topic `trades.late`, with its offset in `trades`.
+class LateTrade(msgspec.Struct):
+    """A trade that came too late for the workers, with its offset in `trades`.
 
     `beyond_horizon`: it is too late by the rules of now, too. Else it was so in an earlier epoch, or its window had
     been given up for other reasons.
@@ -33,30 +33,29 @@ class Late(msgspec.Struct):
     beyond_horizon: bool = True
 
 
-class Counted(msgspec.Struct):
-    """The trades of one window (`open_time` in µs): those that came in time, summed up, and those that did not."""
+class WindowTrades(msgspec.Struct):
+    """The trades of one window (`open_time` in µs): those that came in time, added up, and those that did not."""
 
     open_time: int
-    on_time: Fold | None = None
-    late: list[Late] = []
+    in_time: Totals | None = None
+    late: list[LateTrade] = []
 
-    def fold(self, late: Iterable[Late]) -> Fold | None:
-        """What the trades that came in time add up to together with some of the late ones; None when there is none."""
-        total = None if self.on_time is None else msgspec.structs.replace(self.on_time)
-        for trade, offset in ((one.trade, one.offset) for one in late):
-            partial = fold_trades((trade,), self.open_time, offset)
-            if total is None:
-                total = partial
-            else:
-                total.merge(partial)
-        return total
+    def add(self, totals: Totals) -> None:
+        """Add trades that came in time."""
+        self.in_time = totals if self.in_time is None else join([self.in_time, totals])
 
-    def everything(self) -> Fold | None:
+    def with_late(self, late: Iterable[LateTrade]) -> Totals | None:
+        """What those in time add up to together with some of the late ones; None when there is none of either."""
+        parts = [] if self.in_time is None else [self.in_time]
+        parts += [add_up([arrival.trade], arrival.offset) for arrival in late]
+        return join(parts) if parts else None
+
+    def everything(self) -> Totals | None:
         """What all its trades add up to."""
-        return self.fold(self.late)
+        return self.with_late(self.late)
 
 
-class Stretch(NamedTuple):
+class SeriesRange(NamedTuple):
     """All windows of one series that began in [begin, until), µs, as far as they have trades, oldest first.
 
     `settled`: no trade still to come can change them; otherwise the log ends too soon to tell.
@@ -66,8 +65,16 @@ class Stretch(NamedTuple):
     timeframe: Timeframe
     begin: int
     until: int
-    windows: list[Counted]
+    windows: list[WindowTrades]
     settled: bool
+
+
+class _FinestWindow:
+    """The trades of one finest window that came in time, by their ids: of copies the first in the log."""
+
+    def __init__(self) -> None:
+        self.trades: dict[str, Trade] = {}
+        self.offset = -1
 
 
 class _Series:
@@ -75,7 +82,7 @@ class _Series:
 
     def __init__(self, timeframe: Timeframe, start: int, end: int) -> None:
         self.timeframe = timeframe
-        self.windows: dict[int, Counted] = {}
+        self.windows: dict[int, WindowTrades] = {}
         self.begin: int | None = None
         self.after = _END_OF_TIME
         """The first window with trades that begins at `end` or later: nothing of it is kept but that it is there."""
@@ -86,7 +93,7 @@ class _Series:
         """Whether the window that a trade of `time` (µs) belongs to is one to be kept."""
         return self._start <= self.timeframe.open_time(time) < self._end
 
-    def window(self, time: int) -> Counted | None:
+    def window(self, time: int) -> WindowTrades | None:
         """The window that a trade of `time` (µs) belongs to, if it is one to be kept."""
         open_time = self.timeframe.open_time(time)
         if open_time >= self._end:
@@ -96,25 +103,25 @@ class _Series:
             return None
         window = self.windows.get(open_time)
         if window is None:
-            window = self.windows[open_time] = Counted(open_time, late=[])
+            window = self.windows[open_time] = WindowTrades(open_time, late=[])
         return window
 
-    def take(self, until: int, least: int) -> list[Counted]:
+    def take(self, until: int, least: int) -> list[WindowTrades]:
         """Give away the windows that began before `until`, if they are so many at least."""
-        taken = sorted(open_time for open_time in self.windows if open_time < until)
-        if len(taken) < least:
+        open_times = sorted(open_time for open_time in self.windows if open_time < until)
+        if len(open_times) < least:
             return []
-        windows = [self.windows.pop(open_time) for open_time in taken]
-        return [window for window in windows if window.on_time is not None or window.late]
+        windows = [self.windows.pop(open_time) for open_time in open_times]
+        return [window for window in windows if window.in_time is not None or window.late]
 
 
-class Recount:
+class BatchAggregation:
     """The trades of one symbol, given in the order of the log.
 
     Attributes:
         clock: the greatest `traded_at` so far, µs.
-        strays: trades of windows to be counted that are beyond the horizon and were not told beforehand: they count
-            nowhere.
+        unreported: trades of windows to be counted that are beyond the horizon and were not told beforehand: they
+            count nowhere.
 
     """
 
@@ -122,7 +129,7 @@ class Recount:
         self,
         symbol: str,
         timeframes: Sequence[Timeframe],
-        rules: WindowRules,
+        rules: CandleRules,
         late: Mapping[int, Trade],
         *,
         start: int = 0,
@@ -131,100 +138,103 @@ class Recount:
         """Count the windows that begin in [start, end), µs. `late`: the late trades of the symbol by their offset."""
         self.symbol = symbol
         self.clock = 0
-        self.strays: list[Late] = []
+        self.unreported: list[LateTrade] = []
         self._rules = rules
-        self._start = start
-        self._ids = TradeIds({}, rules.finest.length_us)
+        self._finest: dict[int, _FinestWindow] = {}
         self._series = [_Series(timeframe, start, end) for timeframe in timeframes]
-        self._late_ids = TradeIds({}, rules.finest.length_us)
-        self._late: dict[int, Late] = {}
-        self._late_by_id: dict[str, list[Late]] = {}
-        self.tell_late(late)
+        self._late: dict[int, LateTrade] = {}
+        self._late_by_id: dict[str, list[LateTrade]] = {}
+        self.report_late(late)
 
-    def tell_late(self, late: Mapping[int, Trade]) -> None:
+    def report_late(self, late: Mapping[int, Trade]) -> None:
         """Tell of more late trades, by their offsets, before any window of theirs can be complete."""
         for offset, trade in sorted(late.items()):
-            one = self._late[offset] = Late(trade, offset)
-            if not self._late_ids.admit(trade.trade_id, trade.traded_at):
+            arrival = self._late[offset] = LateTrade(trade, offset)
+            copies = self._late_by_id.setdefault(trade.trade_id, [])
+            if any(self._rules.are_copies(copy.trade.traded_at, trade.traded_at) for copy in copies):
                 continue
-            self._late_by_id.setdefault(trade.trade_id, []).append(one)
+            copies.append(arrival)
             for series in self._series:
                 if (window := series.window(trade.traded_at)) is not None:
-                    window.late.append(one)
+                    window.late.append(arrival)
 
     def add(self, trades: Sequence[Trade], offsets: Sequence[int]) -> None:
         """Count trades of this symbol, in the order of the log; each id once."""
-        finest, horizon_us, clock, late_ones = self._rules.finest, self._rules.horizon_us, self.clock, self._late
-        # As the workers do it: where the ids of a batch ascend, a look at their order tells that none is a copy.
-        numbers = as_numbers([trade.trade_id for trade in trades])
-        ascending = numbers if numbers and self._ids.all_new(numbers) else None
-        admitted: dict[int, list[int]] = {}
-        groups: dict[int, tuple[list[Trade], list[int]]] = {}
-        for place, (trade, offset) in enumerate(zip(trades, offsets, strict=True)):
-            traded_at = trade.traded_at
-            clock = max(clock, traded_at)
-            beyond = traded_at + horizon_us < clock and late_reason(self._rules, clock, 0, traded_at) is not None
-            late = late_ones.get(offset) if late_ones else None
+        beyond_horizon, horizon_us, late_by_offset = self._rules.beyond_horizon, self._rules.horizon_us, self._late
+        for trade, offset in zip(trades, offsets, strict=True):
+            self.clock = max(self.clock, trade.traded_at)
+            behind_us = self.clock - trade.traded_at
+            beyond = behind_us > horizon_us and beyond_horizon(trade.traded_at, self.clock)
+            late = late_by_offset.get(offset)
             if late is not None:
                 late.beyond_horizon = beyond
-                continue
-            if beyond:
-                if any(series.wants(traded_at) for series in self._series):
-                    self.strays.append(Late(trade, offset))
-                continue
-            start = finest.open_time(traded_at)
-            if ascending is not None:
-                admitted.setdefault(start, []).append(ascending[place])
-            elif not self._ids.admit(trade.trade_id, traded_at):
-                continue
-            if late_ones:
-                self._forget_late_copy(trade)
-            if traded_at >= self._start:
-                of, places = groups.setdefault(start, ([], []))
-                of.append(trade)
-                places.append(offset)
-        self.clock = clock
-        for start, some in admitted.items():
-            self._ids.add_ascending(start, some)
-        for start, (of, places) in groups.items():
-            partial = fold_trades(of, start, max(places))
-            for series in self._series:
-                if (window := series.window(start)) is not None:
-                    _merge(window, partial)
-        self._ids.forget_before(self._settled_until())
+            elif beyond:
+                if any(series.wants(trade.traded_at) for series in self._series):
+                    self.unreported.append(LateTrade(trade, offset))
+            elif not self._is_copy(trade):
+                self._count(trade, offset)
+        self._add_up_before(self._rules.settled_until(self.clock))
 
-    def _forget_late_copy(self, trade: Trade) -> None:
+    def _is_copy(self, trade: Trade) -> bool:
+        """Whether a trade of that id has been counted about that time."""
+        length_us, open_time = self._rules.finest.length_us, self._rules.finest.open_time
+        first, last = open_time(trade.traded_at - COPIES_APART_US), open_time(trade.traded_at + COPIES_APART_US)
+        for start in range(first, last + 1, length_us):
+            window = self._finest.get(start)
+            if window is not None and trade.trade_id in window.trades:
+                return True
+        return False
+
+    def _count(self, trade: Trade, offset: int) -> None:
+        start = self._rules.finest.open_time(trade.traded_at)
+        window = self._finest.get(start)
+        if window is None:
+            window = self._finest[start] = _FinestWindow()
+        window.trades[trade.trade_id] = trade
+        window.offset = max(window.offset, offset)
+        if trade.trade_id in self._late_by_id:
+            self._forget_late_copies(trade)
+
+    def _forget_late_copies(self, trade: Trade) -> None:
         """A trade that came in time, and once more too late, is not late."""
-        for one in self._late_by_id.get(trade.trade_id, ()):
-            if abs(one.trade.traded_at - trade.traded_at) <= APART_US:
+        for arrival in self._late_by_id[trade.trade_id]:
+            if abs(arrival.trade.traded_at - trade.traded_at) <= COPIES_APART_US:
                 for series in self._series:
-                    window = series.windows.get(series.timeframe.open_time(one.trade.traded_at))
-                    if window is not None and one in window.late:
-                        window.late.remove(one)
+                    window = series.windows.get(series.timeframe.open_time(arrival.trade.traded_at))
+                    if window is not None and arrival in window.late:
+                        window.late.remove(arrival)
 
-    def _settled_until(self) -> int:
-        """Windows that ended before this time (µs) are complete; so are those next to them, where copies may be."""
-        return self.clock - self._rules.horizon_us - self._rules.finest.length_us - APART_US
+    def _add_up_before(self, until: int) -> None:
+        """Add up the finest windows that ended by `until` (µs), oldest first, and forget their trades."""
+        length_us = self._rules.finest.length_us
+        for start in sorted(start for start in self._finest if start + length_us <= until):
+            window = self._finest.pop(start)
+            totals = add_up(window.trades.values(), window.offset)
+            for series in self._series:
+                if (wanted := series.window(start)) is not None:
+                    wanted.add(totals)
 
-    def settled(self, least: int = 1) -> list[Stretch]:
+    def settled(self, least: int = 1) -> list[SeriesRange]:
         """Give away what is complete: of each timeframe, where there are so many windows at least."""
-        return [stretch for series in self._series if (stretch := self._take(series, least)) is not None]
+        ranges = [self._take(series, least) for series in self._series]
+        return [series_range for series_range in ranges if series_range is not None]
 
-    def rest(self) -> list[Stretch]:
+    def rest(self) -> list[SeriesRange]:
         """At the end of the log: give away what is left, first what is complete."""
-        stretches = []
+        self._add_up_before(_END_OF_TIME)
+        ranges = []
         for series in self._series:
             settled = self._take(series, 0)
             if settled is not None:
-                stretches.append(settled)
+                ranges.append(settled)
             if windows := series.take(_END_OF_TIME, 0):
                 begin = windows[0].open_time if series.begin is None else series.begin
                 until = windows[-1].open_time + series.timeframe.length_us
-                stretches.append(Stretch(self.symbol, series.timeframe, begin, until, windows, settled=False))
-        return stretches
+                ranges.append(SeriesRange(self.symbol, series.timeframe, begin, until, windows, settled=False))
+        return ranges
 
-    def _take(self, series: _Series, least: int) -> Stretch | None:
-        until = min(series.timeframe.open_time(self._settled_until()), series.after)
+    def _take(self, series: _Series, least: int) -> SeriesRange | None:
+        until = min(series.timeframe.open_time(self._rules.settled_until(self.clock)), series.after)
         windows = series.take(until, least)
         begin = series.begin
         if begin is None and windows:
@@ -232,11 +242,4 @@ class Recount:
         if begin is None or begin >= until or (least and not windows):
             return None
         series.begin = until
-        return Stretch(self.symbol, series.timeframe, begin, until, windows, settled=True)
-
-
-def _merge(window: Counted, partial: Fold) -> None:
-    if window.on_time is None:
-        window.on_time = msgspec.structs.replace(partial, open_time=window.open_time)
-    else:
-        window.on_time.merge(partial)
+        return SeriesRange(self.symbol, series.timeframe, begin, until, windows, settled=True)

@@ -1,4 +1,4 @@
-"""What was asked of `ashi verify` and `ashi rebuild`, checked before anything is read; and errors of comparing."""
+"""The request to `ashi verify` and `ashi rebuild`, checked before anything is read; and errors of comparing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def not_compared() -> Iterator[None]:
         raise NotComparedError(str(error)) from error
 
 
-def check_asked(symbols: Sequence[str], start: int, end: int) -> None:
+def check_request(symbols: Sequence[str], start: int, end: int) -> None:
     """Raise UsageError for a symbol that cannot be one, or a time that ends before it begins."""
     for symbol in symbols:
         try:

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.candle import EPOCH_BITS
-from ashi_aggregate.core.candles import candle_of, flat_candle, flat_candles
+from ashi_audit.recomputed import flat_candle, flat_candles
 from ashi_audit.report import NONE, WHOLE, Difference, excused, field_differences, same_content, trades_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ashi.contracts.candle import Candle
-    from ashi_aggregate.core.fold import Fold
-    from ashi_aggregate.core.window_state import WindowRules
-    from ashi_audit.recount import Counted, Late, Stretch
+    from ashi_audit.recomputed import Totals
+    from ashi_audit.recount import LateTrade, SeriesRange, WindowTrades
+    from ashi_audit.rules import CandleRules
 
 _OFFSET: Final = (1 << EPOCH_BITS) - 1
 
 
 class SeriesCheck:
-    """Compares the candles of one series, stretch after stretch.
+    """Compares the candles of one series, range after range.
 
     Attributes:
         compared: candles looked at.
@@ -30,7 +30,7 @@ class SeriesCheck:
 
     def __init__(
         self,
-        rules: WindowRules,
+        rules: CandleRules,
         *,
         offsets: bool,
         excuse: Callable[[str, int, int], str | None] = lambda *_: None,
@@ -47,55 +47,55 @@ class SeriesCheck:
         self.compared = 0
         self.open = 0
 
-    def check(self, stretch: Stretch, stored: Mapping[int, Candle], clock: int) -> Iterator[list[Difference]]:
+    def check(self, counted: SeriesRange, stored: Mapping[int, Candle], clock: int) -> Iterator[list[Difference]]:
         """The differences of each candle that has some. `stored`: by open time. `clock`: of the newest trade, µs."""
-        windows = {window.open_time: window for window in stretch.windows}
-        length_us = stretch.timeframe.length_us
-        next_open = stretch.begin
+        windows = {window.open_time: window for window in counted.windows}
+        length_us = counted.timeframe.length_us
+        next_open = counted.begin
         for open_time in sorted({*windows, *stored}):
-            yield from self._missing_flat(stretch, next_open, open_time)
+            yield from self._missing_flat(counted, next_open, open_time)
             next_open = open_time + length_us
             window, candle = windows.get(open_time), stored.get(open_time)
-            found = list(self._check(stretch, window, candle, clock))
+            found = list(self._check(counted, window, candle, clock))
             if found:
-                yield self._excused(found, stretch, open_time)
-        yield from self._missing_flat(stretch, next_open, stretch.until)
+                yield self._excused(found, counted, open_time)
+        yield from self._missing_flat(counted, next_open, counted.until)
 
-    def _excused(self, found: list[Difference], stretch: Stretch, open_time: int) -> list[Difference]:
-        why = self._excuse(stretch.symbol, open_time, open_time + stretch.timeframe.length_us)
+    def _excused(self, found: list[Difference], counted: SeriesRange, open_time: int) -> list[Difference]:
+        why = self._excuse(counted.symbol, open_time, open_time + counted.timeframe.length_us)
         return excused(found, why)
 
     def _check(
-        self, stretch: Stretch, window: Counted | None, candle: Candle | None, clock: int
+        self, counted: SeriesRange, window: WindowTrades | None, candle: Candle | None, clock: int
     ) -> Iterator[Difference]:
         if window is None:
             assert candle is not None  # noqa: S101
-            if candle.trade_count and self._offsets and not stretch.settled:
+            if candle.trade_count and self._offsets and not counted.settled:
                 self.open += 1  # its trades are from beyond what was read
                 self._carry(candle)
                 return
             self.compared += 1
             yield from self._check_without_trades(candle)
             return
-        fold = window.everything()
-        if fold is None:
+        totals = window.everything()
+        if totals is None:
             return
-        expected = self._candle(stretch, fold)
+        expected = _candle(counted, totals)
         if candle is None:
-            yield from self._absent(stretch, window, expected, clock)
+            yield from self._absent(counted, window, expected, clock)
             return
-        if not stretch.settled and self._is_ahead(window, candle):
+        if not counted.settled and self._is_ahead(window, candle):
             self.open += 1
             self._carry(candle)
             return
         self.compared += 1
-        yield from self._check_content(stretch, window, candle, expected)
+        yield from self._check_content(counted, window, candle, expected)
 
     def _check_content(
-        self, stretch: Stretch, window: Counted, candle: Candle, expected: Candle
+        self, counted: SeriesRange, window: WindowTrades, candle: Candle, expected: Candle
     ) -> Iterator[Difference]:
-        in_time = None if window.on_time is None else self._candle(stretch, window.on_time)
-        others = list(self._others(stretch, window, candle))
+        in_time = None if window.in_time is None else _candle(counted, window.in_time)
+        others = list(self._others(counted, window, candle))
         if candle.trade_count:
             self._carry(candle, in_time or self._live or self._carried)
         if same_content(candle, expected):
@@ -109,21 +109,21 @@ class SeriesCheck:
             nearest = min(nearest, found, key=len)
         yield from nearest
 
-    def _others(self, stretch: Stretch, window: Counted, candle: Candle) -> Iterator[Candle]:
+    def _others(self, counted: SeriesRange, window: WindowTrades, candle: Candle) -> Iterator[Candle]:
         """What a candle may be and still be right, besides one of all the trades."""
         if not window.late:
             return
-        some: list[list[Late]] = [
+        included: list[list[LateTrade]] = [
             [],
             # Too late in an earlier epoch of a shorter horizon, and not in this one.
-            [one for one in window.late if not one.beyond_horizon],
+            [late for late in window.late if not late.beyond_horizon],
             # The others came after the candle was rebuilt.
-            [one for one in window.late if one.offset <= candle.version & _OFFSET],
+            [late for late in window.late if late.offset <= candle.version & _OFFSET],
         ]
-        for late in some:
-            fold = window.fold(late)
-            if fold is not None:
-                yield self._candle(stretch, fold)
+        for late_trades in included:
+            totals = window.with_late(late_trades)
+            if totals is not None:
+                yield _candle(counted, totals)
                 continue
             # What it carries may be from before the trades that are looked at.
             known = [before for before in (self._carried, self._live) if before is not None]
@@ -149,46 +149,41 @@ class SeriesCheck:
             return
         yield from field_differences(candle, expected, "a flat candle must carry the close before it", explained=False)
 
-    def _absent(self, stretch: Stretch, window: Counted, expected: Candle, clock: int) -> Iterator[Difference]:
-        if expected.close_time + self._rules.lateness_us > clock and not stretch.settled:
+    def _absent(self, counted: SeriesRange, window: WindowTrades, expected: Candle, clock: int) -> Iterator[Difference]:
+        if expected.close_time + self._rules.lateness_us > clock and not counted.settled:
             self.open += 1
             return
         self.compared += 1
-        if window.on_time is None:
+        if window.in_time is None:
             yield _whole(expected, NONE, trades_text(expected.trade_count), _late_reason(window), explained=True)
             return
         self._carry(expected)
         yield _whole(expected, NONE, trades_text(expected.trade_count), "the store does not have it")
 
-    def _missing_flat(self, stretch: Stretch, begin: int, until: int) -> Iterator[list[Difference]]:
+    def _missing_flat(self, counted: SeriesRange, begin: int, until: int) -> Iterator[list[Difference]]:
         """One difference for all flat candles that a hole should have been filled with."""
         carried = self._carried
-        if carried is None or not stretch.settled:
+        if carried is None or not counted.settled:
             return
         missing = flat_candles(carried, begin, until, self._rules.max_flat)
         if missing:
             self.compared += len(missing)
             found = [_whole(missing[0], NONE, f"{len(missing)} flat", "windows without trades must have flat candles")]
-            yield self._excused(found, stretch, begin)
+            yield self._excused(found, counted, begin)
 
-    def _is_ahead(self, window: Counted, candle: Candle) -> bool:
-        """Whether the candle has trades from beyond the stretch of the log that was read."""
-        if not self._offsets or window.on_time is None:
+    def _is_ahead(self, window: WindowTrades, candle: Candle) -> bool:
+        """Whether the candle has trades from beyond the part of the log that was read."""
+        if not self._offsets or window.in_time is None:
             return False
-        last = max([window.on_time.offset, *(one.offset for one in window.late)])
+        last = max([window.in_time.offset, *(late.offset for late in window.late)])
         return candle.version & _OFFSET > last
 
     def _carry(self, candle: Candle, live: Candle | None = None) -> None:
         self._carried, self._live = candle, live
 
-    def _candle(self, stretch: Stretch, fold: Fold) -> Candle:
-        return candle_of(
-            fold,
-            symbol=stretch.symbol,
-            timeframe=str(stretch.timeframe),
-            length_us=stretch.timeframe.length_us,
-            version=fold.offset,
-        )
+
+def _candle(counted: SeriesRange, totals: Totals) -> Candle:
+    return totals.candle(counted.timeframe, version=totals.offset)
 
 
 def _whole(candle: Candle, stored: str, expected: str, why: str, *, explained: bool = False) -> Difference:
@@ -197,14 +192,14 @@ def _whole(candle: Candle, stored: str, expected: str, why: str, *, explained: b
     )
 
 
-def _late_reason(window: Counted) -> str:
+def _late_reason(window: WindowTrades) -> str:
     return (
         f"{trades_text(len(window.late))} came too late for it (topic trades.late), so it is without them by design; "
         "`ashi rebuild` takes them in"
     )
 
 
-def _guess(window: Counted, candle: Candle, expected: Candle) -> str:
+def _guess(window: WindowTrades, candle: Candle, expected: Candle) -> str:
     if candle.trade_count < expected.trade_count:
         return f"it lacks {trades_text(expected.trade_count - candle.trade_count)}"
     if candle.trade_count > expected.trade_count:

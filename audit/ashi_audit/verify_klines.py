@@ -19,7 +19,7 @@ from ashi.runtime.retry import Backoff
 from ashi.runtime.settings.parsers import format_duration
 from ashi_audit.kline_check import open_check
 from ashi_audit.report import Report
-from ashi_audit.request import check_asked, not_compared
+from ashi_audit.request import check_request, not_compared
 from ashi_ingest.rest.client import RestClient, RestError
 from ashi_ingest.venues.registry import KLINE_FILE, KLINE_VENUES, VENUES
 
@@ -44,7 +44,7 @@ async def verify_klines(settings: Settings, options: VerifyOptions, source: str)
 
     from ashi_sinks.registry import open_reader
 
-    check_asked(options.symbols, options.start, options.end)
+    check_request(options.symbols, options.start, options.end)
     report = Report(Console(), expected="kline", as_json=options.json)
     with not_compared():
         async with open_reader(options.storage) as reader:

@@ -1,4 +1,4 @@
-"""`ashi verify --trades`: every stored candle against its trades, counted again by a plain fold."""
+"""`ashi verify --trades`: every stored candle against its trades, counted again as a batch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.kafka.topics import partition_counts, require_topics
+from ashi_audit.part_recount import PartRecount
 from ashi_audit.report import NONE, WHOLE, Difference, Report
-from ashi_audit.request import check_asked, not_compared
+from ashi_audit.request import check_request, not_compared
+from ashi_audit.rules import rules_of_epoch, rules_of_settings
 from ashi_audit.series_check import SeriesCheck
-from ashi_audit.sources.topic import END_OF_TIME, count, open_source
+from ashi_audit.sources.base import END_OF_TIME
+from ashi_audit.sources.choice import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,9 +28,9 @@ if TYPE_CHECKING:
 
     from ashi.contracts.feed import FeedGap
     from ashi.runtime.settings import Settings
-    from ashi_aggregate.core.window_state import WindowRules
-    from ashi_audit.recount import Late, Stretch
-    from ashi_audit.sources.topic import TradeSource
+    from ashi_audit.recount import LateTrade, SeriesRange
+    from ashi_audit.rules import CandleRules
+    from ashi_audit.sources.base import TradeSource
     from ashi_sinks.protocol import CandleReader
 
     Excuse: TypeAlias = Callable[[str, int, int, Sequence[FeedGap]], str | None]
@@ -74,7 +77,7 @@ async def verify_trades(settings: Settings, options: VerifyOptions) -> int:
 
     from ashi_sinks.registry import open_reader
 
-    check_asked(options.symbols, options.start, options.end)
+    check_request(options.symbols, options.start, options.end)
     report = Report(Console(), expected="recomputed", as_json=options.json)
     with not_compared():
         async with open_reader(options.storage) as reader:
@@ -85,11 +88,10 @@ async def verify_trades(settings: Settings, options: VerifyOptions) -> int:
 
 async def _prepare(settings: Settings, options: VerifyOptions, reader: CandleReader, report: Report) -> _Verification:
     if options.recordings:
-        from ashi_aggregate.epoch import rules_of
         from ashi_audit.sources.recordings import RecordedTrades, check_recordings
 
         check_recordings(options.recordings)
-        rules = rules_of(settings)
+        rules = rules_of_settings(settings)
         timeframes = _choose(settings.timeframes, options.timeframes)
         recorded = RecordedTrades(options.recordings, rules, options.symbols, report.note)
         return _Verification(
@@ -115,11 +117,11 @@ async def _prepare(settings: Settings, options: VerifyOptions, reader: CandleRea
         symbols=options.symbols,
         start=options.start,
         end=options.end,
-        say=report.note,
+        on_note=report.note,
     )
     await _await_sink(settings, options.storage, report)
     return _Verification(
-        options, reader, report, source=source, rules=epoch.rules(), timeframes=timeframes, excuse=None
+        options, reader, report, source=source, rules=rules_of_epoch(epoch), timeframes=timeframes, excuse=None
     )
 
 
@@ -169,7 +171,7 @@ class _Verification:
         report: Report,
         *,
         source: TradeSource,
-        rules: WindowRules,
+        rules: CandleRules,
         timeframes: Sequence[Timeframe],
         excuse: Excuse | None,
     ) -> None:
@@ -186,23 +188,16 @@ class _Verification:
     async def run(self) -> None:
         """Compare all series. Raises UsageError when there is nothing to compare."""
         options = self._options
-        strays: list[Late] = []
-        seen: set[str] = set()
+        recount = PartRecount(
+            self._rules, self._timeframes, start=options.start, end=options.end, symbols=options.symbols
+        )
         async for part in self._source.parts():
-            async for recount, stretch in count(
-                part,
-                self._rules,
-                self._timeframes,
-                start=options.start,
-                end=options.end,
-                symbols=options.symbols,
-                strays=strays,
-                seen=seen,
-            ):
-                await self._compare(stretch._replace(until=min(stretch.until, options.end)), recount.clock)
-        self._tell_strays(strays)
+            async for windows, clock in recount.ranges(part):
+                await self._compare(windows._replace(until=min(windows.until, options.end)), clock)
+        self._report_unreported(recount.unreported)
         stored = await self._reader.series()
-        unknown = [symbol for symbol in options.symbols if symbol not in {*seen, *(of for of, _ in stored)}]
+        known = recount.seen | {symbol for symbol, _ in stored}
+        unknown = [symbol for symbol in options.symbols if symbol not in known]
         if unknown:
             raise UsageError(
                 f"there are no candles of {unknown[0]} in the store, and no trades of it in what was read: correct "
@@ -216,19 +211,19 @@ class _Verification:
             nothing = "there is nothing to compare: no whole window of these symbols, timeframes and times has trades"
             # What was noted may well be the reason.
             raise UsageError(". ".join([nothing, *self._report.notes]))
-        self._tell_others(stored)
+        self._note_others(stored)
 
-    async def _compare(self, stretch: Stretch, clock: int) -> None:
-        if stretch.begin >= stretch.until:
+    async def _compare(self, windows: SeriesRange, clock: int) -> None:
+        if windows.begin >= windows.until:
             return
-        symbol, timeframe = stretch.symbol, str(stretch.timeframe)
+        symbol, timeframe = windows.symbol, str(windows.timeframe)
         check = self._checks.get((symbol, timeframe))
         if check is None:
             check = self._checks[symbol, timeframe] = await self._make_check(symbol)
-        candles = self._reader.read(symbol, timeframe, start=stretch.begin, end=stretch.until)
+        candles = self._reader.read(symbol, timeframe, start=windows.begin, end=windows.until)
         stored = {candle.open_time: candle async for candle in candles}
-        for found in check.check(stretch, stored, clock):
-            self._report.add(found)
+        for differences in check.check(windows, stored, clock):
+            self._report.add(differences)
 
     async def _make_check(self, symbol: str) -> SeriesCheck:
         excuse = self._excuse
@@ -237,20 +232,25 @@ class _Verification:
         if symbol not in self._gaps:
             self._gaps[symbol] = await self._reader.gaps(symbol)
         gaps = self._gaps[symbol]
-        return SeriesCheck(self._rules, offsets=False, excuse=lambda of, start, end: excuse(of, start, end, gaps))
+        return SeriesCheck(
+            self._rules, offsets=False, excuse=lambda symbol, start, end: excuse(symbol, start, end, gaps)
+        )
 
-    def _tell_strays(self, strays: Sequence[Late]) -> None:
+    def _report_unreported(self, unreported: Sequence[LateTrade]) -> None:
         """Late trades without a letter: whoever reads the topics cannot know of them."""
         finest = self._timeframes[0]
-        for trade, offset in ((one.trade, one.offset) for one in strays):
+        for late in unreported:
+            trade = late.trade
             if self._options.start <= trade.traded_at < self._options.end:
-                why = f"trade {trade.trade_id} at offset {offset} is beyond the horizon, and {TRADES_LATE} lacks it"
+                why = (
+                    f"trade {trade.trade_id} at offset {late.offset} is beyond the horizon, and {TRADES_LATE} lacks it"
+                )
                 open_time = finest.open_time(trade.traded_at)
                 self._report.add(
                     [Difference(trade.symbol, str(finest), open_time, WHOLE, NONE, "1 trade", why, explained=False)]
                 )
 
-    def _tell_others(self, stored: Sequence[tuple[str, str]]) -> None:
+    def _note_others(self, stored: Sequence[tuple[str, str]]) -> None:
         others = [series for series in stored if series not in self._checks and self._options.wants(*series)]
         if others:
             symbol, timeframe = others[0]

@@ -18,13 +18,13 @@ from ashi.contracts import Candle, Timeframe, Trade
 from ashi.contracts.timeframe import format_time
 from ashi.contracts.trade import MAX_AHEAD_US
 from ashi.runtime.settings import Settings
-from ashi_aggregate.core.candles import candle_of
 from ashi_aggregate.core.symbol import SymbolAggregator
-from ashi_aggregate.core.trade_ids import APART_US
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.epoch import Epoch
-from ashi_audit.rebuilt_series import Rebuild
-from ashi_audit.recount import Recount, Stretch
+from ashi_audit.rebuilt_series import RebuiltSeries
+from ashi_audit.recomputed import Totals
+from ashi_audit.recount import BatchAggregation, SeriesRange
+from ashi_audit.rules import COPIES_APART_US, CandleRules
 from ashi_audit.series_check import SeriesCheck
 from oracle import candles_of, closed, stored, timely, unique
 from strategies import START, cuts, trades
@@ -33,7 +33,8 @@ MINUTE = 60_000_000
 SYMBOL = "binance:ETHUSDT"
 NAMES = ["1m", "5m", "1h"]
 TIMEFRAMES = [Timeframe.parse(name) for name in NAMES]
-RULES = WindowRules(finest=TIMEFRAMES[0])
+RULES = CandleRules(finest=TIMEFRAMES[0])
+WORKERS_RULES = WindowRules(finest=TIMEFRAMES[0])
 
 
 @st.composite
@@ -52,25 +53,23 @@ def late_of(log: list[Trade]) -> dict[int, Trade]:
     return {offset: trade for offset, trade in enumerate(log) if id(copies[offset]) not in counted}
 
 
-def recounted(log: list[Trade], places: list[int], least: int = 1) -> tuple[Recount, list[Stretch]]:
-    recount = Recount(SYMBOL, TIMEFRAMES, RULES, late_of(log))
-    stretches = []
+def recounted(log: list[Trade], places: list[int], least: int = 1) -> tuple[BatchAggregation, list[SeriesRange]]:
+    aggregation = BatchAggregation(SYMBOL, TIMEFRAMES, RULES, late_of(log))
+    ranges = []
     for begin, end in pairwise(places):
-        recount.add(log[begin:end], list(range(begin, end)))
-        stretches += recount.settled(least)
-    return recount, [*stretches, *recount.rest()]
+        aggregation.add(log[begin:end], list(range(begin, end)))
+        ranges += aggregation.settled(least)
+    return aggregation, [*ranges, *aggregation.rest()]
 
 
-def as_fields(stretch: Stretch, fold: Any) -> tuple[Any, dict[str, Any]]:
-    length = stretch.timeframe.length_us
-    candle = candle_of(fold, symbol=SYMBOL, timeframe=str(stretch.timeframe), length_us=length, version=0)
-    ((key, value),) = stored([candle]).items()
+def as_fields(windows: SeriesRange, totals: Totals) -> tuple[Any, dict[str, Any]]:
+    ((key, value),) = stored([totals.candle(windows.timeframe, version=0)]).items()
     return key, value
 
 
 def live_candles(log: list[Trade], places: list[int]) -> list[Candle]:
     """What workers publish of a log, in order."""
-    aggregator = SymbolAggregator(TIMEFRAMES, RULES)
+    aggregator = SymbolAggregator(TIMEFRAMES, WORKERS_RULES)
     candles = []
     for begin, end in pairwise(places):
         if begin < end:
@@ -90,17 +89,17 @@ def best(candles: list[Candle]) -> dict[Any, Candle]:
 
 
 def differences(log: list[Trade], places: list[int], kept: dict[Any, Candle]) -> list[Any]:
-    recount, stretches = recounted(log, places)
+    aggregation, ranges = recounted(log, places)
     checks = {name: SeriesCheck(RULES, offsets=True) for name in NAMES}
     found = []
-    for stretch in stretches:
-        name = str(stretch.timeframe)
+    for windows in ranges:
+        name = str(windows.timeframe)
         there = {
             open_time: candle
             for (_, of, open_time), candle in kept.items()
-            if of == name and stretch.begin <= open_time < stretch.until
+            if of == name and windows.begin <= open_time < windows.until
         }
-        for some in checks[name].check(stretch, there, recount.clock):
+        for some in checks[name].check(windows, there, aggregation.clock):
             found += some
     return found
 
@@ -108,14 +107,14 @@ def differences(log: list[Trade], places: list[int], kept: dict[Any, Candle]) ->
 @given(st.data(), logs())
 @settings(max_examples=60)
 def test_every_trade_counts_once_in_each_window_with_the_late_ones_and_without(data, log):
-    _, stretches = recounted(log, data.draw(cuts(len(log))), data.draw(st.integers(1, 4)))
+    _, ranges = recounted(log, data.draw(cuts(len(log))), data.draw(st.integers(1, 4)))
     every, in_time = {}, {}
-    for stretch in stretches:
-        for window in stretch.windows:
-            assert stretch.begin <= window.open_time < stretch.until
-            every.update([as_fields(stretch, window.everything())])
-            if window.on_time is not None:
-                in_time.update([as_fields(stretch, window.on_time)])
+    for windows in ranges:
+        for window in windows.windows:
+            assert windows.begin <= window.open_time < windows.until
+            every.update([as_fields(windows, window.everything())])
+            if window.in_time is not None:
+                in_time.update([as_fields(windows, window.in_time)])
     assert every == candles_of(unique(log), NAMES)
     assert in_time == candles_of(unique(timely(log, "1m", RULES.horizon_us)), NAMES)
 
@@ -123,9 +122,9 @@ def test_every_trade_counts_once_in_each_window_with_the_late_ones_and_without(d
 @given(st.data(), logs())
 @settings(max_examples=60)
 def test_the_stretches_of_a_series_follow_each_other_without_a_hole(data, log):
-    _, stretches = recounted(log, data.draw(cuts(len(log))))
+    _, ranges = recounted(log, data.draw(cuts(len(log))))
     for timeframe in TIMEFRAMES:
-        of = [stretch for stretch in stretches if stretch.timeframe == timeframe]
+        of = [windows for windows in ranges if windows.timeframe == timeframe]
         for before, after in pairwise(of):
             assert before.until == after.begin
             assert before.settled
@@ -134,21 +133,21 @@ def test_the_stretches_of_a_series_follow_each_other_without_a_hole(data, log):
 @given(st.data(), logs())
 @settings(max_examples=60)
 def test_a_window_that_is_given_away_can_be_corrected_by_no_trade_that_is_still_to_come(data, log):
-    recount = Recount(SYMBOL, TIMEFRAMES, RULES, late_of(log))
+    aggregation = BatchAggregation(SYMBOL, TIMEFRAMES, RULES, late_of(log))
     for offset, trade in enumerate(log):
-        recount.add([trade], [offset])
-        for stretch in recount.settled():
-            assert stretch.until + RULES.horizon_us < recount.clock
+        aggregation.add([trade], [offset])
+        for windows in aggregation.settled():
+            assert windows.until + RULES.horizon_us < aggregation.clock
 
 
 @given(st.data(), logs())
 @settings(max_examples=60)
 def test_rebuilt_candles_are_the_oracles_of_all_trades_flat_ones_included(data, log):
-    recount, stretches = recounted(log, data.draw(cuts(len(log))))
-    rebuilds = {name: Rebuild(epoch=3, max_flat=5) for name in NAMES}
-    found = [c for s in stretches if s.settled for c in rebuilds[str(s.timeframe)].candles(s)]
+    aggregation, ranges = recounted(log, data.draw(cuts(len(log))))
+    rebuilds = {name: RebuiltSeries(epoch=3, max_flat=5) for name in NAMES}
+    found = [c for s in ranges if s.settled for c in rebuilds[str(s.timeframe)].candles(s)]
     expected = closed(candles_of(unique(log), NAMES), log, 2_000_000, max_flat=5)
-    settled_until = recount.clock - RULES.horizon_us - MINUTE - APART_US
+    settled_until = aggregation.clock - RULES.horizon_us - MINUTE - COPIES_APART_US
     assert stored(found) == {key: value for key, value in expected.items() if value["close_time"] <= settled_until}
     places = {trade.trade_id: offset for offset, trade in reversed(list(enumerate(log)))}
     for candle in found:
@@ -176,11 +175,11 @@ def test_what_workers_publish_differs_by_late_trades_only_and_that_is_explained(
 @settings(max_examples=60)
 def test_after_a_rebuild_nothing_differs(data, log):
     places = data.draw(cuts(len(log)))
-    _, stretches = recounted(log, places)
-    rebuilds = {name: Rebuild(epoch=1, max_flat=RULES.max_flat) for name in NAMES}
-    rebuilt = [c for s in stretches if s.settled for c in rebuilds[str(s.timeframe)].candles(s)]
+    _, ranges = recounted(log, places)
+    rebuilds = {name: RebuiltSeries(epoch=1, max_flat=RULES.max_flat) for name in NAMES}
+    rebuilt = [c for s in ranges if s.settled for c in rebuilds[str(s.timeframe)].candles(s)]
     kept = best([*live_candles(log, places), *rebuilt])
-    final = {(str(s.timeframe), w.open_time) for s in stretches if s.settled for w in s.windows}
+    final = {(str(s.timeframe), w.open_time) for s in ranges if s.settled for w in s.windows}
     found = differences(log, places, kept)
     assert [one for one in found if not one.explained] == []
     assert [one for one in found if (one.timeframe, one.open_time) in final] == []
@@ -251,12 +250,12 @@ def test_a_candle_with_trades_from_beyond_what_was_read_is_left_out():
 def test_a_flat_candle_where_only_late_trades_were_may_carry_what_is_from_before_the_trades_read():
     log = [trade(0, 0, 5), trade(1, 9, 7), trade(2, 3, 6), trade(3, 30, 7)]
     kept = best(live_candles(log, [0, 4]))
-    recount = Recount(SYMBOL, TIMEFRAMES, RULES, late_of(log), start=START + 3 * MINUTE)
-    recount.add(log, [0, 1, 2, 3])
+    aggregation = BatchAggregation(SYMBOL, TIMEFRAMES, RULES, late_of(log), start=START + 3 * MINUTE)
+    aggregation.add(log, [0, 1, 2, 3])
     check = SeriesCheck(RULES, offsets=True)
-    (stretch,) = [stretch for stretch in recount.rest() if stretch.timeframe == TIMEFRAMES[0] and stretch.settled]
-    there = {at: candle for (_, name, at), candle in kept.items() if name == "1m" and at >= stretch.begin}
-    found = [one for some in check.check(stretch, there, recount.clock) for one in some]
+    (windows,) = [windows for windows in aggregation.rest() if windows.timeframe == TIMEFRAMES[0] and windows.settled]
+    there = {at: candle for (_, name, at), candle in kept.items() if name == "1m" and at >= windows.begin}
+    found = [one for some in check.check(windows, there, aggregation.clock) for one in some]
     assert {one.open_time for one in found} == {START + 3 * MINUTE}
     assert all(one.explained for one in found)
 
@@ -268,9 +267,9 @@ def test_a_copy_that_comes_too_late_is_no_late_trade():
 
 def test_a_late_trade_that_no_letter_tells_of_is_kept_apart():
     log = [trade(0, 0.1), trade(1, 9), trade(2, 0.1)]
-    recount = Recount(SYMBOL, TIMEFRAMES, RULES, {})
-    recount.add(log, [0, 1, 2])
-    assert [stray.offset for stray in recount.strays] == [2]
+    aggregation = BatchAggregation(SYMBOL, TIMEFRAMES, RULES, {})
+    aggregation.add(log, [0, 1, 2])
+    assert [late.offset for late in aggregation.unreported] == [2]
 
 
 def trade_at(time: int, trade_id: str, symbol: str = SYMBOL) -> Trade:
@@ -279,20 +278,20 @@ def trade_at(time: int, trade_id: str, symbol: str = SYMBOL) -> Trade:
 
 def test_late_trades_that_nothing_told_of_matter_only_within_the_range():
     begin, end = START + 20 * MINUTE, START + 40 * MINUTE
-    recount = Recount(SYMBOL, TIMEFRAMES[:1], RULES, {}, start=begin, end=end)
+    aggregation = BatchAggregation(SYMBOL, TIMEFRAMES[:1], RULES, {}, start=begin, end=end)
     times = [START + 60 * MINUTE, begin - 1, begin, end - 1, end]
-    recount.add([trade_at(time, str(place)) for place, time in enumerate(times)], list(range(5)))
-    assert [stray.offset for stray in recount.strays] == [2, 3]
+    aggregation.add([trade_at(time, str(place)) for place, time in enumerate(times)], list(range(5)))
+    assert [late.offset for late in aggregation.unreported] == [2, 3]
 
 
 def test_a_batch_of_ascending_ids_counts_none_that_came_before():
-    recount = Recount(SYMBOL, TIMEFRAMES, RULES, {})
-    recount.add([trade_at(START + place, str(place)) for place in range(5)], list(range(5)))
-    recount.add([trade_at(START + place, str(place)) for place in range(3, 8)], list(range(5, 10)))
-    recount.add([trade_at(START + place, str(place)) for place in range(8, 10)], [10, 11])
-    recount.add([trade_at(START + 3 * MINUTE, "9")], [12])
-    minutes = [stretch for stretch in recount.rest() if stretch.timeframe is TIMEFRAMES[0]]
-    counts = [window.on_time.trade_count for stretch in minutes for window in stretch.windows if window.on_time]
+    aggregation = BatchAggregation(SYMBOL, TIMEFRAMES, RULES, {})
+    aggregation.add([trade_at(START + place, str(place)) for place in range(5)], list(range(5)))
+    aggregation.add([trade_at(START + place, str(place)) for place in range(3, 8)], list(range(5, 10)))
+    aggregation.add([trade_at(START + place, str(place)) for place in range(8, 10)], [10, 11])
+    aggregation.add([trade_at(START + 3 * MINUTE, "9")], [12])
+    minutes = [windows for windows in aggregation.rest() if windows.timeframe is TIMEFRAMES[0]]
+    counts = [window.in_time.trade_count for windows in minutes for window in windows.windows if window.in_time]
     assert counts == [10, 1]
 
 
@@ -348,7 +347,7 @@ class Lake:
             symbols=[],
             start=start,
             end=end,
-            say=self.notes.append,
+            on_note=self.notes.append,
         )
 
         async def found() -> tuple[list[list[str]], list[int]]:

@@ -10,12 +10,12 @@ from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import Timeframe, format_time
 from ashi.contracts.trade import MAX_AHEAD_US
 from ashi.runtime.kafka.clients import partition_of
-from ashi_aggregate.core.trade_ids import APART_US, TradeIds
-from ashi_aggregate.core.window_state import edge_of
-from ashi_audit.sources.topic import MARGIN_US, Batch, Part, not_durable, read_letters
+from ashi_audit.rules import COPIES_APART_US, rules_of_epoch
+from ashi_audit.sources.base import MARGIN_US, SourcePart, TradeBatch
+from ashi_audit.sources.topic import not_durable, read_letters
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 
     from ashi.contracts.trade import Trade
     from ashi.runtime.settings import Settings
@@ -49,16 +49,16 @@ class LakeSource:
         symbols: Collection[str],
         start: int,
         end: int,
-        say: Callable[[str], None],
+        on_note: Callable[[str], None],
     ) -> None:
         """Windows that begin in [`start`, `end`), µs, are wanted, of these symbols, of all if empty.
 
-        `partitions`: of topic `trades`. `say`: told of what is left out because the lake may lack trades.
+        `partitions`: of topic `trades`. `on_note`: told of what is left out because the lake may lack trades.
         Raises UsageError for a wrong URL or without a start.
         """
         if not start:
             raise UsageError("with trades of a lake name where to begin: --from")
-        rules = epoch.rules()
+        rules = rules_of_epoch(epoch)
         longest_us = max(timeframe.length_us for timeframe in map(Timeframe.parse, epoch.timeframes))
         from ashi_sinks.lake.location import lake_of
         from ashi_sinks.lake.trades import LakeTrades
@@ -67,17 +67,16 @@ class LakeSource:
         self._table: LakeTrades = LakeTrades(lake_of(url))
         self._epoch = epoch
         self._unread: Mapping[int, range] = {}
-        self._say = say
+        self._on_note = on_note
         self._rules = rules
-        self._finest_us = rules.finest.length_us
         self._partitions = partitions
         self._symbols = symbols
         self._start = start
         self._end = end
         # Trades of so much later make the last windows final, and end the flat candles after them.
-        self._enough = end + longest_us + rules.horizon_us + 2 * rules.finest.length_us + APART_US
+        self._enough = end + longest_us + rules.horizon_us + 2 * rules.finest.length_us + COPIES_APART_US
 
-    async def parts(self) -> AsyncIterator[Part]:
+    async def parts(self) -> AsyncIterator[SourcePart]:
         """One for each symbol. Raises StorageError when there is no such table."""
         await self._table.open()
         try:
@@ -93,16 +92,16 @@ class LakeSource:
                 begins_at, edge = await self._begins_at(snapshot, symbol, home)
                 if edge > self._start:
                     edges[symbol] = edge
-                yield Part(home, {}, begins_at, self._batches(snapshot, symbol, letters))
-            self._tell(edges)
+                yield SourcePart(home, {}, begins_at, self._batches(snapshot, symbol, letters))
+            self._note_edges(edges)
         finally:
             await self._table.close()
 
-    def _tell(self, edges: Mapping[str, int]) -> None:
+    def _note_edges(self, edges: Mapping[str, int]) -> None:
         if edges:
             symbol = max(edges, key=edges.__getitem__)
             others = f" (of {len(edges) - 1:,} more up to an earlier time)" if len(edges) > 1 else ""
-            self._say(
+            self._on_note(
                 f"windows of {symbol} before {format_time(edges[symbol])} are left out{others}: the lake may lack "
                 "trades of them"
             )
@@ -126,7 +125,7 @@ class LakeSource:
         if all([await table.begins(snapshot, number) for number in sorted(partitions | {home})]):
             return 0, 0
         begins_at = received_at + MAX_AHEAD_US
-        return begins_at, edge_of(self._rules, begins_at, max(traded_at, start))
+        return begins_at, self._rules.whole_from(begins_at, max(traded_at, start))
 
     def _until(self) -> int:
         return min(time.time_ns() // 1000 + MAX_AHEAD_US, self._enough)
@@ -146,28 +145,38 @@ class LakeSource:
     async def _pieces(self, snapshot: Snapshot, symbol: str) -> AsyncIterator[list[StoredTrade]]:
         """The trades, each once, by their times."""
         async for begin, end in self._spans(snapshot, symbol):
-            around = [row async for row in self._table.read(symbol, begin - APART_US, end + APART_US, snapshot)]
-            # A copy may be stamped a little differently, and the first in the log is the one that counts.
-            often = Counter(row.trade.trade_id for row in around)
-            ids = TradeIds({}, self._finest_us)
+            around = [
+                row async for row in self._table.read(symbol, begin - COPIES_APART_US, end + COPIES_APART_US, snapshot)
+            ]
             rows = [
                 row
-                for row in around
-                if (often[row.trade.trade_id] == 1 or ids.admit(row.trade.trade_id, row.trade.traded_at))
-                and begin <= row.trade.traded_at < end
-                and row.offset not in self._unread.get(row.partition, ())
+                for row in self._without_copies(around)
+                if begin <= row.trade.traded_at < end and row.offset not in self._unread.get(row.partition, ())
             ]
             yield sorted(rows, key=lambda row: row.trade.traded_at)
 
+    def _without_copies(self, rows: Sequence[StoredTrade]) -> Iterator[StoredTrade]:
+        """Of each trade the first in the log, which is the one that counts: a copy may be stamped a little earlier."""
+        occurrences = Counter(row.trade.trade_id for row in rows)
+        counted_at: dict[str, list[int]] = {}
+        for row in rows:
+            trade = row.trade
+            if occurrences[trade.trade_id] > 1:
+                before = counted_at.setdefault(trade.trade_id, [])
+                if any(self._rules.are_copies(traded_at, trade.traded_at) for traded_at in before):
+                    continue
+                before.append(trade.traded_at)
+            yield row
+
     async def _batches(
         self, snapshot: Snapshot, symbol: str, letters: Mapping[int, Mapping[int, tuple[bytes, Trade]]]
-    ) -> AsyncIterator[Batch]:
+    ) -> AsyncIterator[TradeBatch]:
         async for rows in self._pieces(snapshot, symbol):
             for place in range(0, len(rows), TRADES_OF_BATCH):
-                some = rows[place : place + TRADES_OF_BATCH]
+                batch = rows[place : place + TRADES_OF_BATCH]
                 late = {
                     row.offset: row.trade
-                    for row in (some if letters else ())
+                    for row in (batch if letters else ())
                     if (letter := letters.get(row.partition, {}).get(row.offset)) and letter[1] == row.trade
                 }
-                yield Batch(symbol, [row.trade for row in some], [row.offset for row in some], late)
+                yield TradeBatch(symbol, [row.trade for row in batch], [row.offset for row in batch], late)

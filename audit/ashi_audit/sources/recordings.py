@@ -6,9 +6,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import RecordingError, UsageError
-from ashi_aggregate.core.window_state import late_reason
 from ashi_audit.report import count_text
-from ashi_audit.sources.topic import Batch, Part
+from ashi_audit.sources.base import SourcePart, TradeBatch
 from ashi_ingest.recording.format import Line, preflight, read_recording
 from ashi_ingest.venues.registry import VENUES
 from ashi_sinks.protocol import overlaps
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.feed import FeedGap
     from ashi.contracts.trade import Trade
-    from ashi_aggregate.core.window_state import WindowRules
+    from ashi_audit.rules import CandleRules
 
 TRADES_AT_ONCE: Final = 5_000
 
@@ -38,50 +37,50 @@ class RecordedTrades:
     def __init__(
         self,
         recordings: Sequence[tuple[str, Path]],
-        rules: WindowRules,
+        rules: CandleRules,
         symbols: Collection[str],
-        say: Callable[[str], None],
+        on_note: Callable[[str], None],
     ) -> None:
-        """`recordings`: venue and path of each. `symbols`: these, all if empty. `say`: told what cannot be read."""
+        """`recordings`: venue and path of each. `symbols`: these, all if empty. `on_note`: told what cannot be read."""
         self._recordings = recordings
         self._rules = rules
         self._symbols = symbols
-        self._say = say
+        self._on_note = on_note
         self.spans: dict[str, tuple[int, int]] = {}
         """From when to when (µs) each venue was recorded, by the times its trades were received."""
 
-    async def parts(self) -> AsyncIterator[Part]:
+    async def parts(self) -> AsyncIterator[SourcePart]:
         """All as one part."""
-        yield Part(None, self._late(), 0, self._batches())
+        yield SourcePart(None, self._late(), 0, self._batches())
 
     def _late(self) -> dict[str, dict[int, Trade]]:
         clocks: dict[str, int] = {}
         late: dict[str, dict[int, Trade]] = {}
-        for offset, trade in self._trades(self._say):
+        for offset, trade in self._trades(self._on_note):
             venue = trade.symbol.partition(":")[0]
             first, last = self.spans.get(venue, (trade.received_at, trade.received_at))
             self.spans[venue] = (min(first, trade.received_at), max(last, trade.received_at))
             clock = clocks[trade.symbol] = max(clocks.get(trade.symbol, 0), trade.traded_at)
-            if late_reason(self._rules, clock, 0, trade.traded_at):
+            if self._rules.beyond_horizon(trade.traded_at, clock):
                 late.setdefault(trade.symbol, {})[offset] = trade
         return late
 
-    async def _batches(self) -> AsyncIterator[Batch]:
+    async def _batches(self) -> AsyncIterator[TradeBatch]:
         trades = self._trades(lambda _: None)
-        while some := list(islice(trades, TRADES_AT_ONCE)):
+        while batch := list(islice(trades, TRADES_AT_ONCE)):
             by_symbol: dict[str, tuple[list[Trade], list[int]]] = {}
-            for offset, trade in some:
-                of, offsets = by_symbol.setdefault(trade.symbol, ([], []))
-                of.append(trade)
+            for offset, trade in batch:
+                trades_of_symbol, offsets = by_symbol.setdefault(trade.symbol, ([], []))
+                trades_of_symbol.append(trade)
                 offsets.append(offset)
-            for symbol, (of, offsets) in by_symbol.items():
-                yield Batch(symbol, of, offsets)
+            for symbol, (trades_of_symbol, offsets) in by_symbol.items():
+                yield TradeBatch(symbol, trades_of_symbol, offsets)
 
-    def _trades(self, say: Callable[[str], None]) -> Iterator[tuple[int, Trade]]:
+    def _trades(self, on_note: Callable[[str], None]) -> Iterator[tuple[int, Trade]]:
         offset = 0
         parsers = {venue: VENUES[venue].parser() for venue, _ in self._recordings}
         # As a replay does it: all files of a venue are one feed that was written in pieces.
-        for venue, path in sorted(self._recordings, key=lambda one: list(parsers).index(one[0])):
+        for venue, path in sorted(self._recordings, key=lambda recording: list(parsers).index(recording[0])):
             unread, first_unread = 0, ""
             try:
                 for line in read_recording(path):
@@ -97,10 +96,10 @@ class RecordedTrades:
                             yield offset, trade
                         offset += 1
             except RecordingError as error:
-                say(str(error))
+                on_note(str(error))
             if unread:
                 frames = count_text(unread, "frame")
-                say(f"{frames} of {path} cannot be read as {venue}, the first in {first_unread}")
+                on_note(f"{frames} of {path} cannot be read as {venue}, the first in {first_unread}")
 
     def excuse(self, symbol: str, start: int, end: int, gaps: Sequence[FeedGap]) -> str | None:
         """Why the recordings and a store may hold different trades of a window of a symbol, if they may."""

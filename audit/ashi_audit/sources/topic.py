@@ -1,11 +1,9 @@
-"""Where trades that are to be counted again come from: topic `trades` with topic `trades.late`."""
+"""Topic `trades` with topic `trades.late`, as something that can be counted again."""
 
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ashi.contracts.errors import ContractError, StateError
 from ashi.contracts.topics import TRADES, TRADES_LATE
@@ -14,130 +12,15 @@ from ashi.runtime.kafka.clients import partition_of
 from ashi.runtime.kafka.dead_letters import trade_place
 from ashi.runtime.kafka.offsets import begin_offsets, end_offsets, offsets_at
 from ashi.runtime.kafka.records import read_at, read_between, read_topic
-from ashi_aggregate.chunk import Chunk, ChunkDecoder
-from ashi_aggregate.core.window_state import edge_of
 from ashi_aggregate.inspect import durable_ends
-from ashi_audit.recount import Recount
+from ashi_audit.sources.base import END_OF_TIME, MARGIN_US, SourcePart, TradeBatch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
-    from ashi.contracts.timeframe import Timeframe
     from ashi.contracts.trade import Trade
     from ashi.runtime.settings import Settings
-    from ashi_aggregate.core.window_state import WindowRules
     from ashi_aggregate.epoch import Epoch
-    from ashi_audit.recount import Late, Stretch
-
-WINDOWS_AT_ONCE: Final = 200
-"""A series is looked at so many windows at a time: a look into the store costs more than a window."""
-MARGIN_US: Final = 600_000_000
-"""A trade is appended to the log after it was made, but for clocks that differ (MAX_AHEAD_US and the broker's)."""
-END_OF_TIME: Final = 2**63
-
-_NONE: Final[Mapping[int, Trade]] = MappingProxyType({})
-
-
-class Batch(NamedTuple):
-    """Trades of one symbol and their offsets; by offset, those that came too late and that the part has not told of."""
-
-    symbol: str
-    trades: Sequence[Trade]
-    offsets: Sequence[int]
-    late: Mapping[int, Trade] = _NONE
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of the trades that no other part has symbols of: a partition, or all of some recordings.
-
-    Attributes:
-        number: of the partition of topic `trades` that its symbols are in; None for recordings.
-        late: by symbol and offset, the trades that came too late for the workers.
-        begins_at: as `ashi_aggregate.core.window_state.edge_of` takes it, µs; 0 where it begins with the log.
-        batches: all trades, the late ones too.
-
-    """
-
-    number: int | None
-    late: Mapping[str, Mapping[int, Trade]]
-    begins_at: int
-    batches: AsyncIterator[Batch]
-
-
-class TradeSource(Protocol):
-    """What can be counted again."""
-
-    def parts(self) -> AsyncIterator[Part]:
-        """The parts, one after the other."""
-
-
-async def open_source(
-    settings: Settings,
-    lake: str | None,
-    *,
-    epoch: Epoch,
-    partitions: int,
-    symbols: Collection[str],
-    start: int,
-    end: int,
-    say: Callable[[str], None],
-) -> TradeSource:
-    """Topic `trades`, or the lake of a URL if one is given; the windows wanted begin in [`start`, `end`), µs.
-
-    `partitions`: of the topic. `symbols`: only these, all if empty. `say`: told of what is left out.
-    Raises UsageError for a wrong URL or a lake without a start, StateError when the workers have not begun.
-    """
-    if lake is None:
-        topic = TopicTrades(settings, epoch, partitions, symbols, start)
-        await topic.prepare()
-        return topic
-    from ashi_audit.sources.lake import LakeSource
-
-    return LakeSource(
-        settings, lake, epoch=epoch, partitions=partitions, symbols=symbols, start=start, end=end, say=say
-    )
-
-
-async def count(
-    part: Part,
-    rules: WindowRules,
-    timeframes: Sequence[Timeframe],
-    *,
-    start: int,
-    end: int,
-    symbols: Collection[str] = (),
-    strays: list[Late],
-    seen: set[str],
-) -> AsyncIterator[tuple[Recount, Stretch]]:
-    """Count the windows of a part that begin in [start, end), µs, and are whole: stretch by stretch of each series.
-
-    `symbols`: only these, all if empty. Late trades of these windows that nothing had told of are added to `strays`,
-    the symbols that have trades to `seen`.
-    """
-    counts: dict[str, Recount] = {}
-    async for symbol, trades, offsets, told_late in part.batches:
-        if symbols and symbol not in symbols:
-            continue
-        seen.add(symbol)
-        recount = counts.get(symbol)
-        if recount is None:
-            late = part.late.get(symbol, {})
-            # One that is late says nothing of how far those before it had come.
-            first = next((trade for trade, at in zip(trades, offsets, strict=True) if at not in late), None)
-            if first is None:
-                continue
-            edge = edge_of(rules, part.begins_at, first.traded_at)
-            recount = Recount(symbol, timeframes, rules, late, start=max(start, edge), end=end)
-            counts[symbol] = recount
-        recount.tell_late(told_late)
-        recount.add(trades, offsets)
-        for stretch in recount.settled(WINDOWS_AT_ONCE):
-            yield recount, stretch
-    for recount in counts.values():
-        for stretch in recount.rest():
-            yield recount, stretch
-        strays += recount.strays
 
 
 class TopicTrades:
@@ -153,7 +36,7 @@ class TopicTrades:
         self._symbols = symbols
         self._start = start
         self._partitions = partitions
-        self._decoder = ChunkDecoder(partitions)
+        self._homes: dict[str, int] = {}
         self._begin: dict[int, int] = {}
         self._end: dict[int, int] = {}
 
@@ -164,7 +47,7 @@ class TopicTrades:
         """
         self._begin, self._end = await self._range()
 
-    async def parts(self) -> AsyncIterator[Part]:
+    async def parts(self) -> AsyncIterator[SourcePart]:
         """One for each partition. Call `prepare` first."""
         settings, begin, end = self._settings, self._begin, self._end
         home = {partition_of(symbol.encode(), self._partitions) for symbol in self._symbols}
@@ -184,7 +67,7 @@ class TopicTrades:
                 continue
             late = await self._verified(number, letters.get(number, {}), first, stop)
             begins_at = await self._begins_at(number, begin[number])
-            yield Part(number, late, begins_at, self._batches(number, first, stop))
+            yield SourcePart(number, late, begins_at, self._batches(number, first, stop))
 
     async def _range(self) -> tuple[dict[int, int], dict[int, int]]:
         durable = await durable_ends(self._settings, self._epoch.epoch)
@@ -203,7 +86,7 @@ class TopicTrades:
         return {number: max(offset, self._epoch.begin.get(number, 0)) for number, offset in earliest.items()}, durable
 
     async def _begins_at(self, number: int, begin: int) -> int:
-        """As the workers do it: see `ashi_aggregate.core.window_state.edge_of`."""
+        """See `CandleRules.whole_from`: when the first record was appended, and a minute for clocks that are ahead."""
         if begin == 0 and number not in self._epoch.begin:
             return 0
         async with aclosing(read_between(self._settings, TRADES, {number: begin}, {number: END_OF_TIME})) as fetched:
@@ -214,20 +97,39 @@ class TopicTrades:
         self, number: int, letters: Mapping[int, tuple[bytes, Trade]], first: int, stop: int
     ) -> dict[str, dict[int, Trade]]:
         """The late trades that stand in the log where their letters say: others are of a topic made anew since."""
-        asked = [offset for offset in letters if first <= offset < stop]
+        within = [offset for offset in letters if first <= offset < stop]
         late: dict[str, dict[int, Trade]] = {}
-        for offset, record in (await read_at(self._settings, TRADES, number, asked)).items():
+        for offset, record in (await read_at(self._settings, TRADES, number, within)).items():
             value, trade = letters[offset]
             if record.value == value:
                 late.setdefault(trade.symbol, {})[offset] = trade
         return late
 
-    async def _batches(self, number: int, first: int, stop: int) -> AsyncIterator[Batch]:
+    async def _batches(self, number: int, first: int, stop: int) -> AsyncIterator[TradeBatch]:
         async for _, records in read_between(self._settings, TRADES, {number: first}, {number: stop}):
-            chunk = Chunk(number, records[0].offset, records[-1].offset + 1, records)
-            by_symbol, _ = self._decoder.decode(chunk)
-            for symbol, group in by_symbol.items():
-                yield Batch(symbol, group.trades, group.offsets)
+            by_symbol: dict[str, tuple[list[Trade], list[int]]] = {}
+            for record in records:
+                trade = self._trade_of(record, number)
+                if trade is not None:
+                    trades, offsets = by_symbol.setdefault(trade.symbol, ([], []))
+                    trades.append(trade)
+                    offsets.append(record.offset)
+            for symbol, (trades, offsets) in by_symbol.items():
+                yield TradeBatch(symbol, trades, offsets)
+
+    def _trade_of(self, record: Any, number: int) -> Trade | None:
+        """The trade of a record of partition `number`; None when it is none, or has another key, or belongs elsewhere.
+
+        Those are in topic `trades.dead` and count in no candle.
+        """
+        try:
+            trade = decode_trade(record.value or b"")
+        except ContractError:
+            return None
+        symbol = trade.symbol
+        if symbol not in self._homes:
+            self._homes[symbol] = partition_of(symbol.encode(), self._partitions)
+        return trade if record.key == symbol.encode() and self._homes[symbol] == number else None
 
 
 async def not_durable(settings: Settings, epoch: Epoch) -> dict[int, range]:
