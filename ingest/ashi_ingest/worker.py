@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ashi.contracts.errors import BrokerError, ContractError, UsageError, VenueError
+from ashi.contracts.errors import BrokerError, UsageError, VenueError
 from ashi.contracts.symbol import make_symbol
 from ashi.runtime.logs import get_logger
-from ashi.runtime.retry import Backoff
-from ashi.runtime.service import run_service
+from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
 from ashi_ingest.feed.resume import read_tails
 from ashi_ingest.feed.status import FeedReporter, read_feed
 from ashi_ingest.feed.supervisor import FeedSupervisor
+from ashi_ingest.markets import choose_markets
 from ashi_ingest.publish.buffer import PublishBuffer
 from ashi_ingest.publish.publisher import open_publisher
 from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.recording.recorder import Recorder
-from ashi_ingest.rest.client import RestClient, RestError
-from ashi_ingest.shard import Shard, select
+from ashi_ingest.rest.client import RestClient
 from ashi_ingest.venues.registry import VENUES
 from ashi_ingest.websocket.session import run_session
 
@@ -33,22 +33,16 @@ if TYPE_CHECKING:
     from ashi.runtime.settings import Settings
     from ashi_ingest.feed.status import Known
     from ashi_ingest.publish.publisher import Publisher
+    from ashi_ingest.shard import Shard
     from ashi_ingest.venues.base import Venue
 
 LOOK_INTERVAL_S: Final = 0.1
-MARKETS_TRIES: Final = 3
-"""So often the venue is asked for its markets before the worker goes on without having checked them."""
-MARKETS_WAIT_S: Final = 10.0
-"""And for no longer than this between two requests. Only without the list, for all of its markets, it cannot go on."""
 NAMED: Final = 20
 """Of more markets than this an error names only the first."""
 FLUSH_BOUND_S: Final = 8.0
 """How long a worker that is told to stop waits for Kafka to take what it holds."""
 
 _log = get_logger(__name__)
-
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +112,17 @@ class _Worker:
 
     async def run(self) -> None:
         async with self._rest, open_publisher(self._service.settings, self._venue.name, live=True) as publisher:
-            start = await self._unless_stopped(self._read_start())
-            if start is None:
+            try:
+                start = await self._service.unless_stopped(self._read_start())
+            except StoppedError:
                 return
             reporter = FeedReporter(publisher, self._venue.name, start.known)
             self._leave_out(start, reporter)
             if start.tails:
                 await self._work(start, reporter, publisher)
             elif start.absent:
-                await self._unless_stopped(_say(reporter, publisher))
+                with suppress(StoppedError):
+                    await self._service.unless_stopped(_announce(reporter, publisher))
                 raise self._nothing_left(start.absent)
             else:
                 await self._idle()
@@ -134,7 +130,7 @@ class _Worker:
     async def _read_start(self) -> _Start:
         """Find out what is to be read, and what was said and published of it before."""
         settings, name = self._service.settings, self._venue.name
-        markets, absent = await self._markets()
+        markets, absent = await choose_markets(self._rest, self._venue, self._options.markets, self._options.shard)
         symbols = {market: make_symbol(name, market) for market in markets}
         known = await read_feed(settings, [*symbols.values(), *(make_symbol(name, market) for market in absent)])
         tails = await read_tails(settings, symbols.values(), known)
@@ -154,9 +150,8 @@ class _Worker:
         """Wait to be stopped: the shard has none of the markets, because there are more workers than need be."""
         _log.warning("no market belongs to this shard, nothing to do", venue=self._venue.name)
         while not self._service.stopping.is_set():
-            self._service.health.beat()
             self._service.health.set_ready(True, "no market belongs to this shard")
-            await asyncio.sleep(LOOK_INTERVAL_S)
+            await self._service.pause(LOOK_INTERVAL_S)
 
     async def _work(self, start: _Start, reporter: FeedReporter, publisher: Publisher) -> None:
         settings = self._service.settings
@@ -211,7 +206,7 @@ class _Worker:
             limiter=RateLimiter(limits.message_interval_s),
             stopping=stopping,
         )
-        await _until_first_ends(
+        await run_until_first_ends(
             self._end_of(sessions, markets), outbox.run(), self._look(feeds, len(markets)), _report(reporter)
         )
 
@@ -232,65 +227,8 @@ class _Worker:
             self._service.health.set_ready(live > 0, f"{live} of {symbols} symbols are live")
             await asyncio.sleep(LOOK_INTERVAL_S)
 
-    async def _markets(self) -> tuple[list[str], list[str]]:
-        """The markets of this worker; and those that were named, and that the venue does not have."""
-        named = list(dict.fromkeys(self._options.markets))
-        listed = await self._listed(needed=not named)
-        if not named:
-            return self._mine(sorted(listed or ())), []  # never empty but for the shard
-        mine = self._mine(named)
-        absent = [market for market in mine if listed is not None and market not in listed]
-        return [market for market in mine if market not in absent], absent
 
-    def _mine(self, markets: Sequence[str]) -> list[str]:
-        if self._options.shard is None:
-            return list(markets)
-        symbols = select([make_symbol(self._venue.name, market) for market in markets], self._options.shard)
-        return [symbol.partition(":")[2] for symbol in symbols]
-
-    async def _listed(self, *, needed: bool) -> set[str] | None:
-        """What the venue lists. None when it does not say and the list is not needed; else it is asked for ever.
-
-        Raises VenueError when it is needed and the venue will never give it.
-        """
-        backoff = Backoff()
-        tries = 0
-        while True:
-            tries += 1
-            retry_after_s: float | None = 0.0
-            try:
-                answer = await self._rest.get(self._venue.markets_request())
-                listed = set(self._venue.read_markets(answer.body))
-                if listed or not needed:
-                    return listed
-                reason = "it lists none"
-            except RestError as error:
-                reason, retry_after_s = str(error), error.retry_after_s
-                if retry_after_s is None and needed:
-                    raise
-            except ContractError as error:  # in maintenance venues answer with something else
-                reason = str(error)
-            if not needed and (retry_after_s is None or retry_after_s > MARKETS_WAIT_S or tries == MARKETS_TRIES):
-                _log.warning("the venue does not list its markets, going on unchecked", reason=reason)
-                return None
-            wait_s = max(retry_after_s or 0.0, backoff.next_s())
-            _log.warning("the venue does not list its markets, asking again", reason=reason, wait_s=round(wait_s, 3))
-            await asyncio.sleep(wait_s)
-
-    async def _unless_stopped(self, work: Coroutine[None, None, _T]) -> _T | None:
-        """The result of `work`, or None when the service has to stop before. It is alive meanwhile."""
-        task = asyncio.ensure_future(work)
-        try:
-            while not task.done() and not self._service.stopping.is_set():
-                self._service.health.beat()
-                await asyncio.wait([task], timeout=LOOK_INTERVAL_S)
-            return task.result() if task.done() else None
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-
-async def _say(reporter: FeedReporter, publisher: Publisher) -> None:
+async def _announce(reporter: FeedReporter, publisher: Publisher) -> None:
     await reporter.flush()
     await publisher.flush()
 
@@ -299,17 +237,3 @@ async def _report(reporter: FeedReporter) -> None:
     while True:
         await reporter.flush()
         await asyncio.sleep(LOOK_INTERVAL_S)
-
-
-async def _until_first_ends(*parts: Coroutine[None, None, object]) -> None:
-    """Run all until one ends; cancel the others. Raises what it, or one of the others, failed of."""
-    tasks = [asyncio.ensure_future(part) for part in parts]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        ended = [task for task in tasks if task.done()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in ended:
-        task.result()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
 
 import pytest
 
 from ashi.contracts.errors import BrokerError, VenueError
 from ashi.contracts.feed import decode_feed_gap, decode_feed_status
-from ashi.runtime.health import Health
 from ashi.runtime.retry import Backoff
+from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
+from ashi_ingest import markets as markets_module
 from ashi_ingest import worker as live
 from ashi_ingest.feed.status import Known
 from ashi_ingest.rest.client import RestError
@@ -76,9 +76,7 @@ class Bench:
 
     def __init__(self, monkeypatch, markets, *answers, shard=None, session=None):
         self.publisher = Publisher()
-        self.service = SimpleNamespace(
-            settings=Settings.from_environment({}), health=Health(), stopping=asyncio.Event(), name="test"
-        )
+        self.service = Service("test", Settings.from_environment({}))
         self.sessions = []
         self.known = {}
         self.session = session or self.wait
@@ -101,7 +99,7 @@ class Bench:
         for name, fake in locals().items():
             if callable(fake) and hasattr(live, name):
                 monkeypatch.setattr(live, name, fake)
-        monkeypatch.setattr(live, "Backoff", lambda: Backoff(0.001, 0.002))
+        monkeypatch.setattr(markets_module, "Backoff", lambda: Backoff(0.001, 0.002))
         monkeypatch.setattr(live, "LOOK_INTERVAL_S", 0.005)
         self.worker = live._Worker(self.service, live.LiveOptions("bitflyer", markets, shard), None)
         self.worker._rest = self.rest = RestClient(*answers)
@@ -173,7 +171,7 @@ def test_named_markets_are_read_unchecked_when_the_venue_does_not_list_its_own(b
     async def scenario(bench):
         await bench.run_until(lambda: bench.sessions)
         assert bench.sessions == [["BTC_JPY"]]
-        assert bench.rest.asked <= live.MARKETS_TRIES
+        assert bench.rest.asked <= markets_module.ATTEMPTS
 
     bench(scenario, ["BTC_JPY"], answer)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import ContractError
 from ashi.runtime.logs import get_logger
-from ashi.runtime.retry import Backoff
+from ashi.runtime.retry import Backoff, retry
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.venues.base import Answer, RepairEnd, Request
 
@@ -59,18 +57,10 @@ async def run_repair(
 
 async def _ask(rest: RestClient, request: Request, patience_s: float) -> Answer:
     """Ask until there is an answer. Raises the last RestError when it is fatal or patience has ended."""
-    backoff = Backoff(cap_s=CAP_S)
-    failing_since_s: float | None = None
-    while True:
-        try:
-            return await rest.get(request)
-        except RestError as error:
-            if error.retry_after_s is None:
-                raise
-            now_s = time.monotonic()
-            failing_since_s = now_s if failing_since_s is None else failing_since_s
-            wait_s = max(error.retry_after_s, backoff.next_s())
-            if now_s + wait_s - failing_since_s > patience_s:
-                raise
-            _log.warning("a repair has to wait", reason=str(error), wait_s=round(wait_s, 3))
-        await asyncio.sleep(wait_s)
+    return await retry(
+        lambda: rest.get(request),
+        least_wait_s=lambda error: error.retry_after_s if isinstance(error, RestError) else None,
+        patience_s=patience_s,
+        backoff=Backoff(cap_s=CAP_S),
+        on_wait=lambda error, wait_s: _log.warning("a repair has to wait", reason=str(error), wait_s=round(wait_s, 3)),
+    )

@@ -20,7 +20,8 @@ from websockets.exceptions import WebSocketException
 from ashi.contracts.errors import VenueError
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
-from ashi.runtime.retry import Backoff
+from ashi.runtime.retry import Backoff, retry
+from ashi.runtime.service import StoppedError
 from ashi_ingest.errors import Reason, classify_error
 from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.websocket.connection import DRAIN_BOUND_S, VenueConnection
@@ -67,7 +68,7 @@ async def run_session(
 
     async def stop() -> None:
         await stopping.wait()
-        raise _StoppedError
+        raise StoppedError
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -91,15 +92,21 @@ async def run_session(
                 await asyncio.wait(chains)
             stopper.cancel()
     except BaseExceptionGroup as errors:
-        failures = [error for error in errors.exceptions if not isinstance(error, _StoppedError)]
+        failures = [error for error in errors.exceptions if not isinstance(error, StoppedError)]
         if len(failures) == 1:
             raise failures[0] from None
         if failures:
             raise
 
 
-class _StoppedError(Exception):
-    """Ends the task group: all connections close."""
+class _CannotConnectError(Exception):
+    """No connection could be made; the next attempt, not before `retry_after_s` seconds, may succeed."""
+
+    def __init__(self, reason: Reason, detail: str, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.retry_after_s = retry_after_s
 
 
 class _Chain:
@@ -147,16 +154,30 @@ class _Chain:
             connection.drop(Reason.REFUSED)
 
     async def _open(self) -> VenueConnection:
-        """Make a connection, in as many attempts as it takes."""
-        while True:
-            await self._handler.may_connect()
-            await self._connecting.turn()
-            try:
-                socket = await self._connect()
-            except (WebSocketException, OSError) as error:
-                await self._failed(error)
-            else:
-                return self._begin(socket)
+        """Make a connection, in as many attempts as it takes. Raises VenueError when none can succeed."""
+        socket = await retry(
+            self._attempt,
+            least_wait_s=lambda error: error.retry_after_s if isinstance(error, _CannotConnectError) else None,
+            backoff=self._backoff,
+            on_wait=self._on_wait,
+        )
+        return self._begin(socket)
+
+    async def _attempt(self) -> ClientConnection:
+        await self._handler.may_connect()
+        await self._connecting.turn()
+        try:
+            return await self._connect()
+        except (WebSocketException, OSError) as error:
+            error_class = classify_error(error)
+        metrics.reconnects.labels(self._venue.name, error_class.reason).inc()
+        if error_class.retry_after_s is None:
+            raise VenueError(
+                f"{self._venue.name}: no websocket connection can be made to {self._url} ({error_class.detail}). "
+                "Correct ASHI_WEBSOCKET_URL if it is set; else look whether the venue serves this address"
+            )
+        self._connecting.pause(error_class.retry_after_s)
+        raise _CannotConnectError(error_class.reason, error_class.detail, error_class.retry_after_s)
 
     async def _connect(self) -> ClientConnection:
         ping_s = self._venue.limits.ping_interval_s
@@ -171,26 +192,16 @@ class _Chain:
             user_agent_header="ashi",
         )
 
-    async def _failed(self, error: Exception) -> None:
-        """Wait as long as is proper after this failure to connect. Raises VenueError when it is fatal."""
-        error_class = classify_error(error)
-        metrics.reconnects.labels(self._venue.name, error_class.reason).inc()
-        if error_class.retry_after_s is None:
-            raise VenueError(
-                f"{self._venue.name}: no websocket connection can be made to {self._url} ({error_class.detail}). "
-                "Correct ASHI_WEBSOCKET_URL if it is set; else look whether the venue serves this address"
-            )
-        wait_s = max(error_class.retry_after_s, self._backoff.next_s())
+    def _on_wait(self, error: Exception, wait_s: float) -> None:
+        assert isinstance(error, _CannotConnectError)  # noqa: S101
         _log.warning(
             "cannot connect, trying again",
             venue=self._venue.name,
             url=self._url,
-            reason=str(error_class.reason),
-            detail=error_class.detail,
+            reason=str(error.reason),
+            detail=error.detail,
             wait_s=round(wait_s, 3),
         )
-        self._connecting.pause(error_class.retry_after_s)
-        await asyncio.sleep(wait_s)
 
     def _begin(self, socket: ClientConnection) -> VenueConnection:
         connection = VenueConnection(
