@@ -26,6 +26,7 @@ from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.metrics.declare import REGISTRY
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
+from ashi_ingest.publish import deliveries as deliveries_module
 from ashi_ingest.publish import publisher as module
 from ashi_ingest.publish.publisher import Publisher, open_publisher
 from ashi_ingest.venues.parsing import Rejected
@@ -37,7 +38,7 @@ SETTINGS = Settings.from_environment({})
 PARTITIONS = 8
 
 
-class Batch:
+class BatchBuilder:
     """Takes two messages."""
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class Producer:
     """Remembers what it was given; acknowledges at once unless told to hold or to fail."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[int, Batch]] = []
+        self.sent: list[tuple[int, BatchBuilder]] = []
         self.letters: list[dict[str, Any]] = []
         self.held: list[asyncio.Future[None]] = []
         self.hold = False
@@ -70,10 +71,10 @@ class Producer:
         self.room.set()
         self.refused = 0
 
-    def create_batch(self) -> Batch:
-        return Batch()
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder()
 
-    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> asyncio.Future[None]:
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[None]:
         assert topic == "trades"
         assert batch.closed, "the producer lingers with a batch that is open"
         await self.room.wait()
@@ -125,7 +126,7 @@ async def steps() -> None:
 @contextmanager
 def slots(count: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "MAX_IN_FLIGHT", count)
+        patch.setattr(deliveries_module, "MAX_IN_FLIGHT", count)
         yield
 
 
@@ -266,7 +267,7 @@ def test_whoever_publishes_more_than_may_be_in_flight_waits() -> None:
 
 
 def test_a_broker_that_falls_silent_is_an_error_and_not_a_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ACKNOWLEDGMENT_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(deliveries_module, "ACKNOWLEDGMENT_TIMEOUT_S", 0.01)
     producer = Producer()
     producer.hold = True
 
@@ -388,7 +389,8 @@ def test_batches_that_fill_slowly_do_not_take_the_place_of_those_that_are_full()
 
 
 def test_a_live_publisher_waits_for_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ACKNOWLEDGMENT_TIMEOUT_S", 0.001)
+    monkeypatch.setattr(deliveries_module, "ACKNOWLEDGMENT_TIMEOUT_S", 0.001)
+    monkeypatch.setattr(deliveries_module, "ROOM_CAP_S", 0.0)
     producer = Producer()
     producer.refusal = KafkaTimeoutError()
 
@@ -408,7 +410,7 @@ def test_a_live_publisher_waits_for_as_long_as_it_takes(monkeypatch: pytest.Monk
         assert publisher.published == 1
 
     # A real producer waits before it says that it has no room; the one here must let others go on.
-    async def send_batch(batch: Batch, topic: str, *, partition: int) -> asyncio.Future[None]:
+    async def send_batch(batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[None]:
         await asyncio.sleep(0)
         return await Producer.send_batch(producer, batch, topic, partition=partition)
 
@@ -457,7 +459,8 @@ def test_after_a_publish_that_was_cancelled_nothing_is_sent_that_would_hide_what
     assert sent_numbers(producer) == [0, 1]
 
 
-def test_a_message_whose_sender_is_cancelled_takes_no_place_and_stops_nothing() -> None:
+def test_a_message_whose_sender_is_cancelled_takes_no_place_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliveries_module, "ROOM_CAP_S", 0.0)
     producer = Producer()
     producer.refusal = KafkaTimeoutError()
 
@@ -516,10 +519,10 @@ def test_the_time_to_the_acknowledgment_is_that_of_the_oldest_live_trade() -> No
         await publisher.flush()
         assert observed("frame_to_ack_seconds", "timed") == (0, 0)
         await publisher.publish([at(2, 5_000, 9_000)])
-        await publisher.publish([at(3, 100, 200)], live=True)
+        await publisher.publish([at(3, 100, 200)], streamed=True)
         await publisher.flush()
         assert observed("frame_to_ack_seconds", "timed") == (1, pytest.approx(100, abs=20))
-        await publisher.publish([at(4, 60, 200), at(5, 100, 100)], live=True)
+        await publisher.publish([at(4, 60, 200), at(5, 100, 100)], streamed=True)
         await publisher.flush()
         assert observed("frame_to_ack_seconds", "timed") == (2, pytest.approx(200, abs=20))
         assert observed("trade_delay_seconds", "timed") == (3, pytest.approx(18_200, abs=60))
@@ -598,7 +601,7 @@ def test_trades_sent_one_by_one_and_by_several_tasks_arrive_once_and_in_order(ka
 
     async def publish(publisher: Publisher, symbol: str) -> None:
         for number in range(300):
-            await publisher.publish([trade(number, symbol)], live=True)
+            await publisher.publish([trade(number, symbol)], streamed=True)
             await publisher.send_batches()
             if number % 10 == 0:
                 await asyncio.sleep(0)
@@ -638,7 +641,7 @@ def test_a_live_publisher_outlasts_a_kafka_that_is_away_for_longer_than_a_reques
                     await asyncio.sleep(away_since + 5 - time.monotonic())
                     assert publisher.held == 300
                     broker.start(port=port, child=True)
-                await publisher.publish([trade(number, symbol) for symbol in symbols], live=True)
+                await publisher.publish([trade(number, symbol) for symbol in symbols], streamed=True)
                 await publisher.send_batches()
                 await asyncio.sleep(0.001)
             await publisher.flush()

@@ -133,7 +133,7 @@ class KafkaOutbox:
     def held(self):
         return self._held
 
-    def put(self, trades, *, live):
+    def put(self, trades, *, streamed):
         self.published += trades
         self._held += len(trades) if self.away else 0
 
@@ -1201,11 +1201,11 @@ class Publisher:
         self.gate.set()
         self.failure = None
 
-    async def publish(self, trades, *, live):
+    async def publish(self, trades, *, streamed):
         await self.gate.wait()
         if self.failure is not None:
             raise self.failure
-        self.got += [(trade.sequence, live) for trade in trades]
+        self.got += [(trade.sequence, streamed) for trade in trades]
 
     async def reject(self, rejected, source):
         await self.gate.wait()
@@ -1236,9 +1236,9 @@ def test_the_outbox_keeps_the_order_of_trades_and_dead_letters():
         publisher = Publisher()
         outbox = PublishBuffer(publisher)
         async with running(outbox):
-            outbox.put(trades(SPOT, 1, 2), live=True)
+            outbox.put(trades(SPOT, 1, 2), streamed=True)
             outbox.reject([Rejected(b"bad", "no")], "feed:toy/1/2")
-            outbox.put(trades(SPOT, 3), live=False)
+            outbox.put(trades(SPOT, 3), streamed=False)
             assert outbox.held == 4
             await until(lambda: "sent" in publisher.got)
         assert publisher.got == [(1, True), (2, True), b"bad", (3, False), "sent"]
@@ -1269,9 +1269,9 @@ def test_an_outbox_that_is_stopped_while_kafka_is_away_hands_over_the_rest_in_or
         publisher.gate.clear()
         outbox = PublishBuffer(publisher)
         async with running(outbox):
-            outbox.put(trades(SPOT, 1), live=True)
+            outbox.put(trades(SPOT, 1), streamed=True)
             await asyncio.sleep(0.02)
-            outbox.put(trades(SPOT, 2), live=True)
+            outbox.put(trades(SPOT, 2), streamed=True)
         publisher.gate.set()
         await outbox.empty()
         assert publisher.got == [(1, True), "sent", (2, True), "sent"]
@@ -1285,7 +1285,7 @@ def test_what_the_publisher_fails_of_ends_the_outbox():
         publisher.failure = ZeroDivisionError()
         outbox = PublishBuffer(publisher)
         async with running(outbox) as task:
-            outbox.put(trades(SPOT, 1), live=True)
+            outbox.put(trades(SPOT, 1), streamed=True)
             with pytest.raises(ZeroDivisionError):
                 await task
 
@@ -1298,7 +1298,7 @@ def test_room_is_waited_for():
         publisher.gate.clear()
         outbox = PublishBuffer(publisher)
         async with running(outbox):
-            outbox.put(trades(SPOT, 1, 2, 3), live=True)
+            outbox.put(trades(SPOT, 1, 2, 3), streamed=True)
             waiting = asyncio.create_task(outbox.room(2))
             await asyncio.sleep(0.02)
             assert not waiting.done()

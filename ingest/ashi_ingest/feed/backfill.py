@@ -113,7 +113,7 @@ class Backfill:
     def publish(self, state: SymbolState, trades: list[Trade], *, live: bool) -> None:
         """Hand over what comes next of a symbol."""
         if trades:
-            self._outbox.put(trades, live=live)
+            self._outbox.put(trades, streamed=live)
             self._reporter.on_trade(state.feed.symbol, trades[-1])
 
     def release(self, state: SymbolState) -> None:

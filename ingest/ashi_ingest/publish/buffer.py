@@ -23,7 +23,7 @@ _ROOM_POLL_S: Final = 0.05
 
 class _Trades(NamedTuple):
     trades: Sequence[Trade]
-    live: bool
+    streamed: bool
 
 
 class _Letters(NamedTuple):
@@ -46,10 +46,10 @@ class PublishBuffer:
         """Trades (and dead letters, by their size) in memory that Kafka has not acknowledged."""
         return self._waiting + self._publisher.held
 
-    def put(self, trades: Sequence[Trade], *, live: bool) -> None:
-        """Publish trades after all that was put before. `live`: they came just now, so their way is measured."""
+    def put(self, trades: Sequence[Trade], *, streamed: bool) -> None:
+        """Publish trades after all that was put before. `streamed`: over a connection, so their way is measured."""
         if trades:
-            self._add(_Trades(trades, live), len(trades))
+            self._add(_Trades(trades, streamed), len(trades))
 
     def reject(self, rejected: Sequence[Rejected], source: str) -> None:
         """Publish what could not be read to `trades.dead`."""
@@ -81,7 +81,7 @@ class PublishBuffer:
         items, self._items = self._items, []
         for item in items:
             if isinstance(item, _Trades):
-                await self._publisher.publish(item.trades, live=item.live)
+                await self._publisher.publish(item.trades, streamed=item.streamed)
                 self._waiting -= len(item.trades)
             else:
                 await self._publisher.reject(item.rejected, item.source)

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from ashi.contracts.trade import Trade
 
 
-class Batch:
-    """Trades of one partition, and the times of the oldest of them in µs; `received_at` counts live trades only."""
+class TradeBatch:
+    """Trades of one partition in the producer's `builder`, and the times of the oldest of them, µs.
+
+    `received_at` counts only trades that came over a connection, not those that were fetched.
+    """
 
     __slots__ = ("builder", "received_at", "traded_at")
 
@@ -21,25 +24,28 @@ class Batch:
         self.received_at: int | None = None
         self.traded_at: int | None = None
 
-    def note(self, trade: Trade, live: bool) -> None:
-        """Remember the times of a trade that was put in."""
+    def note(self, trade: Trade, streamed: bool) -> None:
+        """Remember the times of a trade that was put in. `streamed`: it came over a connection."""
         if self.traded_at is None or trade.traded_at < self.traded_at:
             self.traded_at = trade.traded_at
-        if live and (self.received_at is None or trade.received_at < self.received_at):
+        if streamed and (self.received_at is None or trade.received_at < self.received_at):
             self.received_at = trade.received_at
 
 
 class PartitionBatches:
-    """The batches of one partition: the one being filled, and those that wait for the producer, in order."""
+    """The batches of one partition: the one being filled, and those that wait for the producer, in order.
 
-    __slots__ = ("filling", "hurry", "number", "task", "waiting")
+    `sending` is the task that hands them over; `hurry`: what is being filled shall go out as soon as nothing waits.
+    """
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.filling: Batch | None = None
-        self.waiting: deque[Batch] = deque()
-        self.hurry = False  # what is being filled shall go out as soon as nothing waits
-        self.task: asyncio.Task[None] | None = None
+    __slots__ = ("filling", "hurry", "partition", "sending", "waiting")
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.filling: TradeBatch | None = None
+        self.waiting: deque[TradeBatch] = deque()
+        self.hurry = False
+        self.sending: asyncio.Task[None] | None = None
 
     def seal(self) -> None:
         """End the batch that is being filled; it is the next to wait."""

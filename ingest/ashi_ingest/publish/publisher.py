@@ -17,30 +17,24 @@ from typing import TYPE_CHECKING, Any, Final
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES, TRADES_DEAD
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, encode_trade
-from ashi.runtime.kafka.clients import explain, lacks_room, make_producer, partition_of
+from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import dead_letter, message_headers
 from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.metrics.common import dead_letters
-from ashi_ingest.publish.partition_batches import Batch, PartitionBatches
+from ashi_ingest.publish.deliveries import Deliveries
+from ashi_ingest.publish.partition_batches import PartitionBatches, TradeBatch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+    from collections.abc import AsyncIterator, Collection, Iterable
 
     from ashi.runtime.settings import Settings
     from ashi_ingest.venues.parsing import Rejected
 
-MAX_IN_FLIGHT: Final = 256
-"""Batches and single messages that Kafka has yet to acknowledge; whoever publishes more waits. Bounds the memory."""
-ACKNOWLEDGMENT_TIMEOUT_S: Final = 40.0
-"""Longest wait for the next acknowledgment, but of a live publisher. An idempotent producer of aiokafka never gives
-up by itself, not even when it is stopped."""
 CLOSE_TIMEOUT_S: Final = 8.0
 """Longest wait of a live publisher at its end. What Kafka has not taken by then, the next start repairs."""
 STOP_TIMEOUT_S: Final = 5.0
 """For a producer that may still hold what Kafka does not take. One that was flushed stops at once."""
-
-_AGAIN: Final = "do it again: a trade that is published twice counts once"
 
 
 @asynccontextmanager
@@ -79,7 +73,10 @@ class Publisher:
     """
 
     def __init__(self, settings: Settings, producer: Any, venue: str, partitions: int, *, live: bool = False) -> None:
-        """Publish through a started aiokafka `producer`; `partitions` is the number of those of `trades`."""
+        """Publish through a started aiokafka `producer`; `partitions` is the number of those of `trades`.
+
+        `live`: for live feeds, see `open_publisher`.
+        """
         self.published = 0
         self.dead = 0
         self._accepted = 0
@@ -88,48 +85,46 @@ class Publisher:
         self._venue = venue
         self._live = live
         self._headers = message_headers(TRADE_SCHEMA)
-        self._lanes = [PartitionBatches(number) for number in range(partitions)]
-        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
-        self._outstanding = 0
-        self._progress = asyncio.Event()
-        self._failure: BrokerError | None = None
+        self._partitions = [PartitionBatches(partition) for partition in range(partitions)]
+        self._deliveries = Deliveries(settings, patient=live)
 
     @property
     def held(self) -> int:
         """Trades that were handed over and that Kafka has not acknowledged yet."""
         return self._accepted - self.published
 
-    async def publish(self, trades: Collection[Trade], *, live: bool = False) -> None:
+    async def publish(self, trades: Collection[Trade], *, streamed: bool = False) -> None:
         """Publish trades, those of a symbol in the order given; one call at a time for a symbol.
 
         They go out when a batch is full, or by `send_batches` or `flush`. Waits only when too much is in flight.
-        `live`: the time from their receipt to their acknowledgment is measured (not so that of repaired ones). One
-        that is cancelled may have been published in part; then the publisher takes no more.
+        `streamed`: they came over a connection, so the time from their receipt to their acknowledgment is measured
+        (not so that of fetched ones). One that is cancelled may have been published in part; then the publisher takes
+        no more.
 
         Raises:
             BrokerError: Kafka did not take these trades, or an earlier message.
 
         """
-        self._check()
+        self._deliveries.check()
         self._accepted += len(trades)
         try:
             for trade in trades:
                 key, value = trade.symbol.encode(), encode_trade(trade)
-                lane = self._lanes[partition_of(key, len(self._lanes))]
-                while (batch := lane.filling) is None or not self._append(batch, key, value):
+                batches = self._partitions[partition_of(key, len(self._partitions))]
+                while (batch := batches.filling) is None or not self._append(batch, key, value):
                     if batch is None:
-                        await self._begin(lane)
+                        await self._begin(batches)
                     elif batch.builder.record_count():
-                        self._send(lane)
+                        self._send(batches)
                     else:
                         raise BrokerError(
                             f"trade {trade.trade_id} of {trade.symbol} does not fit an empty batch of the producer"
                         )
                 if self._live:
-                    batch.note(trade, live)
+                    batch.note(trade, streamed)
         except asyncio.CancelledError as error:
             # What was not put in is a hole, which later trades would hide from the next start.
-            self._fail(TRADES, error)
+            self._deliveries.fail(TRADES, error)
             raise
 
     async def send_batches(self) -> None:
@@ -142,12 +137,12 @@ class Publisher:
             BrokerError: Kafka did not take an earlier message.
 
         """
-        self._check()
-        for lane in self._lanes:
-            if lane.filling is not None and lane.task is not None:
-                lane.hurry = True
-            elif lane.filling is not None:
-                self._send(lane)
+        self._deliveries.check()
+        for batches in self._partitions:
+            if batches.filling is not None and batches.sending is not None:
+                batches.hurry = True
+            elif batches.filling is not None:
+                self._send(batches)
 
     async def reject(self, rejected: Iterable[Rejected], source: str) -> None:
         """Publish what could not be read, with the reason. `source` is where it stands: `recording:/p/file.gz:123`.
@@ -179,12 +174,9 @@ class Publisher:
             BrokerError: it did not take something.
 
         """
-        for lane in self._lanes:
-            self._send(lane)
-        while self._outstanding and self._failure is None:
-            self._progress.clear()
-            await self._in_time(self._progress.wait())
-        self._check()
+        for batches in self._partitions:
+            self._send(batches)
+        await self._deliveries.wait_for_all()
 
     async def close(self) -> None:
         """`flush`, for the last time: a live publisher waits 8 s here and not for ever.
@@ -204,101 +196,60 @@ class Publisher:
 
     def abandon(self) -> None:
         """Give up what the producer has not been given yet. For the end of a publisher that failed."""
-        for lane in self._lanes:
-            if lane.task is not None:
-                lane.task.cancel()
+        for batches in self._partitions:
+            if batches.sending is not None:
+                batches.sending.cancel()
 
-    def _append(self, batch: Batch, key: bytes, value: bytes) -> bool:
+    def _append(self, batch: TradeBatch, key: bytes, value: bytes) -> bool:
         return batch.builder.append(timestamp=None, key=key, value=value, headers=self._headers) is not None
 
-    async def _begin(self, lane: PartitionBatches) -> None:
+    async def _begin(self, batches: PartitionBatches) -> None:
         """Begin a batch, unless another task has done so meanwhile."""
         await self._take_slot()
-        if lane.filling is None:
-            lane.filling = Batch(self._producer.create_batch())
-            self._outstanding += 1
+        if batches.filling is None:
+            batches.filling = TradeBatch(self._producer.create_batch())
         else:
-            self._slots.release()
+            self._deliveries.give_up()
 
     async def _take_slot(self) -> None:
-        if self._slots.locked():
+        if self._deliveries.full:
             # Batches that fill slowly could hold all slots.
-            for lane in self._lanes:
-                self._send(lane)
-        await self._in_time(self._slots.acquire())
-        try:
-            self._check()
-        except BrokerError:
-            self._slots.release()
-            raise
+            for batches in self._partitions:
+                self._send(batches)
+        await self._deliveries.take_slot()
 
-    def _send(self, lane: PartitionBatches) -> None:
-        lane.seal()
-        if lane.waiting and lane.task is None:
-            lane.task = asyncio.create_task(self._drive(lane))
+    def _send(self, batches: PartitionBatches) -> None:
+        batches.seal()
+        if batches.waiting and batches.sending is None:
+            batches.sending = asyncio.create_task(self._send_waiting(batches))
 
-    async def _drive(self, lane: PartitionBatches) -> None:
+    async def _send_waiting(self, batches: PartitionBatches) -> None:
         """Hand the batches of a partition to the producer, each when it has begun to send the one before."""
-        while lane.waiting and self._failure is None:
-            batch = lane.waiting.popleft()
-            count = batch.builder.record_count()
-            done = partial(self._trades_acknowledged, batch, count)
-            await self._deliver(
-                TRADES, partial(self._producer.send_batch, batch.builder, TRADES, partition=lane.number), done
+        while batches.waiting and self._deliveries.failure is None:
+            batch = batches.waiting.popleft()
+            await self._deliveries.deliver(
+                TRADES,
+                partial(self._producer.send_batch, batch.builder, TRADES, partition=batches.partition),
+                partial(self._trades_acknowledged, batch, batch.builder.record_count()),
             )
-            if lane.hurry and not lane.waiting:
-                lane.seal()
+            if batches.hurry and not batches.waiting:
+                batches.seal()
         # After a failure the rest stays unsent: a later trade must not hide that an earlier one is missing.
-        while lane.waiting:
-            lane.waiting.popleft()
-            self._settle()
-        lane.task = None
+        while batches.waiting:
+            batches.waiting.popleft()
+            self._deliveries.give_up()
+        batches.sending = None
 
     async def _single(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
         await self._take_slot()
-        self._outstanding += 1
-        done = self._letter_acknowledged if topic == TRADES_DEAD else lambda: None
-        await self._deliver(topic, partial(self._producer.send, topic, value, key=key, headers=headers), done)
-        self._check()
+        await self._deliveries.deliver(
+            topic,
+            partial(self._producer.send, topic, value, key=key, headers=headers),
+            self._letter_acknowledged if topic == TRADES_DEAD else lambda: None,
+        )
+        self._deliveries.check()
 
-    async def _deliver(
-        self, topic: str, send: Callable[[], Awaitable[asyncio.Future[Any]]], done: Callable[[], None]
-    ) -> None:
-        """Hand something to the producer and see to it that its acknowledgment is counted or its failure kept."""
-        try:
-            future = await self._hand_over(send)
-        except BaseException as error:
-            self._settle()
-            if not isinstance(error, Exception):
-                raise
-            self._fail(topic, error)
-            return
-
-        def settled(future: asyncio.Future[Any]) -> None:
-            if future.cancelled():
-                self._fail(topic, None)
-            elif (error := future.exception()) is not None:
-                self._fail(topic, error)
-            else:
-                done()
-            self._settle()
-
-        future.add_done_callback(settled)
-
-    async def _hand_over(self, send: Callable[[], Awaitable[asyncio.Future[Any]]]) -> asyncio.Future[Any]:
-        while True:
-            try:
-                return await send()
-            except Exception as error:
-                if not (self._live and lacks_room(error)):
-                    raise
-
-    def _settle(self) -> None:
-        self._outstanding -= 1
-        self._slots.release()
-        self._progress.set()
-
-    def _trades_acknowledged(self, batch: Batch, count: int) -> None:
+    def _trades_acknowledged(self, batch: TradeBatch, count: int) -> None:
         self.published += count
         metrics.trades_published.labels(self._venue).inc(count)
         now_us = time.time_ns() // 1_000
@@ -310,36 +261,3 @@ class Publisher:
     def _letter_acknowledged(self) -> None:
         self.dead += 1
         dead_letters.labels("ingest", "unreadable").inc()
-
-    def _fail(self, topic: str, error: BaseException | None) -> None:
-        if self._failure is None:
-            self._failure = self._undelivered(topic, error)
-            self._failure.__cause__ = error
-
-    def _check(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-    async def _in_time(self, waiting: Awaitable[Any]) -> None:
-        """Wait for Kafka to get on: for ever in a live feed."""
-        try:
-            async with asyncio.timeout(None if self._live else ACKNOWLEDGMENT_TIMEOUT_S):
-                await waiting
-        except TimeoutError:
-            raise self._silence() from None
-
-    def _silence(self) -> BrokerError:
-        return BrokerError(
-            f"Kafka at {self._settings.kafka_bootstrap} has acknowledged nothing for {ACKNOWLEDGMENT_TIMEOUT_S:g} s. "
-            f"Look at the broker's log, then {_AGAIN}"
-        )
-
-    def _undelivered(self, topic: str, error: BaseException | None) -> BrokerError:
-        cancelled = error is None or isinstance(error, asyncio.CancelledError)
-        if error is not None and (explained := explain(error, self._settings)) is not None:
-            return explained
-        reason = "it was cancelled" if cancelled else str(error) or type(error).__name__
-        return BrokerError(
-            f"Kafka at {self._settings.kafka_bootstrap} did not take messages for topic {topic} ({reason}). "
-            f"Look at the broker's log, then {_AGAIN}"
-        )
