@@ -155,11 +155,11 @@ class _Worker:
 
     async def _work(self, start: _Start, reporter: FeedReporter, publisher: Publisher) -> None:
         settings = self._service.settings
-        outbox = PublishBuffer(publisher)
+        publish_buffer = PublishBuffer(publisher)
         feeds = FeedSupervisor(
             self._venue,
             start.tails,
-            outbox=outbox,
+            publish_buffer=publish_buffer,
             reporter=reporter,
             rest=self._rest,
             recorder=self._recorder,
@@ -169,31 +169,36 @@ class _Worker:
         for market in start.tails:
             symbol = make_symbol(self._venue.name, market)
             feeds.begin(symbol, start.known[symbol].status)
-        finish = partial(self._finish, feeds, outbox, reporter, publisher)
+        finish = partial(self._finish, feeds, publish_buffer, reporter, publisher)
         try:
-            await self._until_stopped(list(start.tails), feeds, outbox, reporter)
+            await self._until_stopped(list(start.tails), feeds, publish_buffer, reporter)
         except VenueError as error:  # nothing is wrong with Kafka: say what happened
             await finish(f"the worker has ended: {error}")
             raise
         await finish("the worker has been stopped")
 
     async def _finish(
-        self, feeds: FeedSupervisor, outbox: PublishBuffer, reporter: FeedReporter, publisher: Publisher, reason: str
+        self,
+        feeds: FeedSupervisor,
+        publish_buffer: PublishBuffer,
+        reporter: FeedReporter,
+        publisher: Publisher,
+        reason: str,
     ) -> None:
         try:
             async with asyncio.timeout(FLUSH_BOUND_S):
                 await feeds.stop(reason)
-                await outbox.empty()
+                await publish_buffer.empty()
                 await reporter.flush()
                 await publisher.flush()
         except TimeoutError:
             raise BrokerError(
-                f"Kafka at {self._service.settings.kafka_bootstrap} has not taken the last {outbox.held} trades within "
-                f"{FLUSH_BOUND_S:g} s; the next start fetches them from the venue"
+                f"Kafka at {self._service.settings.kafka_bootstrap} has not taken the last {publish_buffer.held} "
+                f"trades within {FLUSH_BOUND_S:g} s; the next start fetches them from the venue"
             ) from None
 
     async def _until_stopped(
-        self, markets: Sequence[str], feeds: FeedSupervisor, outbox: PublishBuffer, reporter: FeedReporter
+        self, markets: Sequence[str], feeds: FeedSupervisor, publish_buffer: PublishBuffer, reporter: FeedReporter
     ) -> None:
         """Run everything until the service stops; raise what any part of it fails of."""
         settings, limits = self._service.settings, self._venue.limits
@@ -207,7 +212,7 @@ class _Worker:
             stopping=stopping,
         )
         await run_until_first_ends(
-            self._end_of(sessions, markets), outbox.run(), self._look(feeds, len(markets)), _report(reporter)
+            self._end_of(sessions, markets), publish_buffer.run(), self._look(feeds, len(markets)), _report(reporter)
         )
 
     async def _end_of(self, sessions: Coroutine[None, None, None], markets: Sequence[str]) -> None:

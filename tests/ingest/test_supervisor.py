@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from ashi.contracts import Trade
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
 from ashi_ingest.errors import Reason
-from ashi_ingest.feed import backfill as mender
-from ashi_ingest.feed.backfill import HOLE_PATIENCE_S
+from ashi_ingest.feed import backfill as backfill_module
 from ashi_ingest.feed.status import FeedReporter, Known
 from ashi_ingest.feed.supervisor import FeedSupervisor
+from ashi_ingest.feed.symbol_feed import HOLE_PATIENCE_S
 from ashi_ingest.publish.buffer import LETTER_BYTES, PublishBuffer
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.venues.base import Answer, RepairEnd, Request
@@ -32,7 +32,7 @@ OTHER = "OTHER"  # of another worker
 def no_settling():
     """Repairs do not wait for a REST interface that lags; where it does, a test says so."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mender, "SETTLE_S", 0.0)
+        patch.setattr(backfill_module, "SETTLE_S", 0.0)
         yield
 
 
@@ -65,7 +65,7 @@ class Parser:
         return Parsed(trades=trades(market, *map(int, numbers)))
 
 
-class FrameParser:
+class Venue:
     """The plan of a repair asks for all after the greatest known id, until it has the one that came live."""
 
     name = "toy"
@@ -120,7 +120,7 @@ class RestClient:
         return Answer(body.encode(), T)
 
 
-class KafkaOutbox:
+class KafkaBuffer:
     """What is put here is published at once, unless Kafka is away: then it is held."""
 
     def __init__(self):
@@ -171,14 +171,14 @@ class Topics:
             self.gaps[gap.symbol.partition(":")[2], gap.from_time] = gap
 
 
-class VenueConnection:
+class FakeConnection:
     """A connection, as far as feeds see it."""
 
     number = 0
 
     def __init__(self, world, *markets):
-        VenueConnection.number += 1
-        self.number = VenueConnection.number
+        FakeConnection.number += 1
+        self.number = FakeConnection.number
         self.markets = markets
         self.world = world
         self.open = True
@@ -213,7 +213,7 @@ class World:
     def __init__(self, tails, known=None, buffer=1000):
         self.now_us = at(1000)
         self.now_s = 0.0
-        self.venue, self.rest, self.outbox, self.topics = FrameParser(), RestClient(), KafkaOutbox(), Topics()
+        self.venue, self.rest, self.publish_buffer, self.topics = Venue(), RestClient(), KafkaBuffer(), Topics()
         for market, tail in tails.items():
             self.rest.happened[market] = [trade.sequence for trade in tail]
         known = {f"toy:{market}": (known or {}).get(market, Known(None, ())) for market in tails}
@@ -221,7 +221,7 @@ class World:
         self.feeds = FeedSupervisor(
             self.venue,
             tails,
-            outbox=self.outbox,
+            publish_buffer=self.publish_buffer,
             reporter=self.reporter,
             rest=self.rest,
             recorder=None,
@@ -251,7 +251,7 @@ class World:
         self.feeds.look()
 
     def ids(self, market=SPOT):
-        return [trade.sequence for trade in self.outbox.published if trade.symbol == f"toy:{market}"]
+        return [trade.sequence for trade in self.publish_buffer.published if trade.symbol == f"toy:{market}"]
 
     def gaps(self, market=SPOT):
         return [gap for (of, _), gap in sorted(self.topics.gaps.items()) if of == market]
@@ -283,13 +283,13 @@ def play(scenario, *args, **kwargs):
     asyncio.run(main())
 
 
-async def live_link(world, *markets):
+async def live_connection(world, *markets):
     """A connection whose markets are live."""
-    link = VenueConnection(world, *markets)
-    link.subscribe()
+    connection = FakeConnection(world, *markets)
+    connection.subscribe()
     await world.settle()
     assert all(world.state(market) == "connected" for market in markets)
-    return link
+    return connection
 
 
 # Starting.
@@ -297,13 +297,13 @@ async def live_link(world, *markets):
 
 def test_a_first_start_asks_for_nothing_and_says_that_what_was_before_is_missing():
     async def scenario(world):
-        link = VenueConnection(world, NEW)
-        link.deliver(NEW, 7)
+        connection = FakeConnection(world, NEW)
+        connection.deliver(NEW, 7)
         assert world.ids(NEW) == []
         world.later()
-        link.subscribe()
+        connection.subscribe()
         await world.settle()
-        link.deliver(NEW, 8)
+        connection.deliver(NEW, 8)
         assert world.ids(NEW) == [7, 8]
         assert world.rest.asked == []
         (gap,) = world.gaps(NEW)
@@ -316,14 +316,14 @@ def test_a_first_start_asks_for_nothing_and_says_that_what_was_before_is_missing
 def test_after_a_restart_what_was_missed_comes_before_what_came_live_each_once():
     async def scenario(world):
         world.happen(SPOT, 11, 12, 13)
-        link = VenueConnection(world, SPOT)
-        link.deliver(SPOT, 14)
+        connection = FakeConnection(world, SPOT)
+        connection.deliver(SPOT, 14)
         world.rest.gate.clear()
-        link.subscribe()
+        connection.subscribe()
         await world.settle()
         assert world.state() == "repairing"
         world.happen(SPOT, 14, 15)
-        link.deliver(SPOT, 15)
+        connection.deliver(SPOT, 15)
         assert world.ids() == []
         world.rest.gate.set()
         await world.settle()
@@ -375,7 +375,7 @@ def open_gap(market, from_time):
 def test_a_restart_with_several_open_gaps_ends_all_of_them():
     async def scenario(world):
         world.happen(SPOT, 11)
-        await live_link(world, SPOT)
+        await live_connection(world, SPOT)
         assert world.outcomes() == [("repaired", 1), ("repaired", 0)]
 
     known = Known(status_of(SPOT, "down", last=10, since=at(16)), (open_gap(SPOT, at(14)), open_gap(SPOT, at(15))))
@@ -384,7 +384,7 @@ def test_a_restart_with_several_open_gaps_ends_all_of_them():
 
 def test_open_gaps_of_a_symbol_whose_trades_have_expired_do_not_stay_open_and_are_not_called_repaired():
     async def scenario(world):
-        await live_link(world, NEW)
+        await live_connection(world, NEW)
         assert world.rest.asked == []
         assert world.outcomes(NEW) == [("lost", 0)]
 
@@ -397,16 +397,16 @@ def test_open_gaps_of_a_symbol_whose_trades_have_expired_do_not_stay_open_and_ar
 
 def test_trades_of_a_reconnection_are_fetched_and_the_gap_begins_with_the_last_frame():
     async def scenario(world):
-        link = await live_link(world, SPOT)
-        link.deliver(SPOT, 11)
+        connection = await live_connection(world, SPOT)
+        connection.deliver(SPOT, 11)
         world.later(5)
-        link.close()
+        connection.close()
         world.happen(SPOT, 11, 12)
         await world.settle()
         assert world.state() == "down"
         assert world.outcomes()[-1] == ("open", 0)
         world.later(5)
-        await live_link(world, SPOT)
+        await live_connection(world, SPOT)
         assert world.ids() == [11, 12]
         gap = world.gaps()[-1]
         assert (gap.state, gap.from_time, gap.to_time, gap.trades_recovered) == ("repaired", at(11), at(1011), 1)
@@ -418,11 +418,11 @@ def test_what_came_before_the_acknowledgment_of_a_new_market_is_kept_when_the_co
     """Nothing is published of it yet, so no repair could begin."""
 
     async def scenario(world):
-        link = VenueConnection(world, NEW)
-        link.deliver(NEW, 7)
-        link.close()
+        connection = FakeConnection(world, NEW)
+        connection.deliver(NEW, 7)
+        connection.close()
         world.happen(NEW, 7, 8)
-        await live_link(world, NEW)
+        await live_connection(world, NEW)
         assert world.ids(NEW) == [7, 8]
         assert sorted(world.outcomes(NEW)) == [("lost", 0), ("repaired", 1)]  # before the first trade, and after it
 
@@ -431,13 +431,13 @@ def test_what_came_before_the_acknowledgment_of_a_new_market_is_kept_when_the_co
 
 def test_a_market_without_any_trade_that_was_away_has_a_gap_that_is_lost():
     async def scenario(world):
-        link = await live_link(world, NEW)
+        connection = await live_connection(world, NEW)
         world.later()
-        link.close()
+        connection.close()
         await world.settle()
         assert world.outcomes(NEW) == [("lost", 0), ("open", 0)]
         world.later()
-        await live_link(world, NEW)
+        await live_connection(world, NEW)
         assert world.outcomes(NEW) == [("lost", 0), ("lost", 0)]
 
     play(scenario, {NEW: []})
@@ -447,17 +447,17 @@ def test_a_connection_that_ends_during_its_repair_leaves_one_gap_to_the_next():
     async def scenario(world):
         world.happen(SPOT, 11)
         world.rest.gate.clear()
-        link = VenueConnection(world, SPOT)
-        link.subscribe()
+        connection = FakeConnection(world, SPOT)
+        connection.subscribe()
         await world.settle()
-        link.deliver(SPOT, 12)
-        link.close()
+        connection.deliver(SPOT, 12)
+        connection.close()
         world.happen(SPOT, 12, 13)
         world.rest.gate.set()
         await world.settle()
         assert world.ids() == []
         assert [gap.state for gap in world.gaps()] == ["open"]
-        await live_link(world, SPOT)
+        await live_connection(world, SPOT)
         assert world.ids() == [11, 12, 13]
         assert world.outcomes() == [("repaired", 3)]
 
@@ -466,9 +466,9 @@ def test_a_connection_that_ends_during_its_repair_leaves_one_gap_to_the_next():
 
 def test_at_a_renewal_both_connections_deliver_and_nothing_is_repaired():
     async def scenario(world):
-        old = await live_link(world, SPOT)
+        old = await live_connection(world, SPOT)
         asked = len(world.rest.asked)
-        new = VenueConnection(world, SPOT)
+        new = FakeConnection(world, SPOT)
         new.deliver(SPOT, 11)
         new.subscribe()
         old.deliver(SPOT, 11, 12)
@@ -488,8 +488,8 @@ def test_a_connection_that_ends_before_the_next_has_all_markets_is_made_good_by_
     """The next one does not say again that a market is subscribed."""
 
     async def scenario(world):
-        old = await live_link(world, SPOT, SHARED)
-        new = VenueConnection(world, SPOT, SHARED)
+        old = await live_connection(world, SPOT, SHARED)
+        new = FakeConnection(world, SPOT, SHARED)
         new.subscribe(SPOT)
         world.happen(SPOT, 11)
         old.close()
@@ -510,11 +510,11 @@ def test_a_market_whose_acceptance_was_taken_back_for_a_while_is_repaired():
     """GMO does not acknowledge: a refusal may come when the subscription seems accepted already."""
 
     async def scenario(world):
-        link = await live_link(world, SHARED)
-        link.deliver(SHARED, 11)
+        connection = await live_connection(world, SHARED)
+        connection.deliver(SHARED, 11)
         world.later()
         world.happen(SHARED, 11, 13)
-        link.subscribe(SHARED)
+        connection.subscribe(SHARED)
         await world.settle()
         assert world.ids(SHARED) == [11, 13]
         assert world.outcomes(SHARED)[-1] == ("repaired", 1)
@@ -528,10 +528,10 @@ def test_a_market_whose_acceptance_was_taken_back_for_a_while_is_repaired():
 
 def test_a_refused_market_is_down_says_why_and_the_others_go_on():
     async def scenario(world):
-        link = VenueConnection(world, SPOT, SHARED)
-        link.markets = (SPOT,)
+        connection = FakeConnection(world, SPOT, SHARED)
+        connection.markets = (SPOT,)
         world.feeds.on_refused(SHARED, "no such market")
-        link.subscribe(SPOT)
+        connection.subscribe(SPOT)
         await world.settle()
         assert (world.state(SPOT), world.state(SHARED)) == ("connected", "down")
         await world.feeds.stop("the worker has been stopped")
@@ -544,19 +544,19 @@ def test_a_refused_market_is_down_says_why_and_the_others_go_on():
 
 def test_a_market_refused_after_its_subscription_has_a_gap_and_its_frames_take_no_room():
     async def scenario(world):
-        link = await live_link(world, SPOT, SHARED)
+        connection = await live_connection(world, SPOT, SHARED)
         world.later()
-        link.markets = (SPOT,)
+        connection.markets = (SPOT,)
         world.feeds.on_refused(SHARED, "no such market")
         for number in range(11, 50):
-            link.deliver(SHARED, number)
+            connection.deliver(SHARED, number)
         await world.settle()
         assert world.feeds.held == 0
         assert world.ids(SHARED) == []
         assert world.state(SHARED) == "down"
         assert [gap.state for gap in world.gaps(SHARED)] == ["repaired", "open"]
         world.look()
-        assert link.dropped is None
+        assert connection.dropped is None
 
     play(scenario, {SPOT: trades(SPOT, 10), SHARED: trades(SHARED, 10)}, buffer=20)
 
@@ -566,11 +566,11 @@ def test_a_market_refused_after_its_subscription_has_a_gap_and_its_frames_take_n
 
 def test_silence_is_said_and_taken_back():
     async def scenario(world):
-        link = await live_link(world, SPOT)
-        link.silent()
+        connection = await live_connection(world, SPOT)
+        connection.silent()
         await world.settle()
         assert world.state() == "silent"
-        link.silent(False)
+        connection.silent(False)
         await world.settle()
         assert world.state() == "connected"
 
@@ -579,9 +579,9 @@ def test_silence_is_said_and_taken_back():
 
 def test_a_silent_connection_that_is_replaced_leaves_no_silence_behind():
     async def scenario(world):
-        old = await live_link(world, SPOT)
+        old = await live_connection(world, SPOT)
         old.silent()
-        new = VenueConnection(world, SPOT)
+        new = FakeConnection(world, SPOT)
         new.subscribe()
         await world.settle()
         assert world.state() == "connected"
@@ -594,8 +594,8 @@ def test_a_silent_connection_that_is_replaced_leaves_no_silence_behind():
 
 def test_a_connection_that_takes_over_and_is_silent_makes_the_feed_silent():
     async def scenario(world):
-        old = await live_link(world, SPOT)
-        new = VenueConnection(world, SPOT)
+        old = await live_connection(world, SPOT)
+        new = FakeConnection(world, SPOT)
         new.subscribe()
         new.silent()
         await world.settle()
@@ -610,10 +610,10 @@ def test_a_connection_that_takes_over_and_is_silent_makes_the_feed_silent():
 def test_a_repair_that_ends_in_silence_does_not_call_the_feed_connected():
     async def scenario(world):
         world.rest.gate.clear()
-        link = VenueConnection(world, SPOT)
-        link.subscribe()
+        connection = FakeConnection(world, SPOT)
+        connection.subscribe()
         await world.settle()
-        link.silent()
+        connection.silent()
         world.rest.gate.set()
         await world.settle()
         assert world.state() == "silent"
@@ -624,9 +624,9 @@ def test_a_repair_that_ends_in_silence_does_not_call_the_feed_connected():
 # Holes.
 
 
-async def hole(world, link, *beyond):
+async def hole(world, connection, *beyond):
     """Trades beyond a hole come, and the hole is waited for in vain."""
-    link.deliver(SPOT, *beyond)
+    connection.deliver(SPOT, *beyond)
     world.look()
     await world.settle()
     assert world.state() == "connected"
@@ -637,14 +637,14 @@ async def hole(world, link, *beyond):
 
 def test_a_hole_is_fetched_and_told_with_what_was_missing_only():
     async def scenario(world):
-        link = await live_link(world, SPOT)
+        connection = await live_connection(world, SPOT)
         world.happen(SPOT, 11, 12, 13, 14, 15)
-        await hole(world, link, 13, 14)
+        await hole(world, connection, 13, 14)
         assert world.ids() == [11, 12, 13, 14, 15]
         gap = world.gaps()[0]
         assert (gap.from_time, gap.to_time, gap.state, gap.trades_recovered) == (at(10), at(13), "repaired", 2)
         assert world.state() == "connected"
-        assert link.deliver(SPOT, 15, 16)
+        assert connection.deliver(SPOT, 15, 16)
         assert world.ids()[-1] == 16
 
     play(scenario, {SPOT: trades(SPOT, 10)})
@@ -654,9 +654,9 @@ def test_a_hole_that_the_venue_has_not_either_is_no_gap():
     """What the answer has beside it came live, and was not missing."""
 
     async def scenario(world):
-        link = await live_link(world, SPOT)
+        connection = await live_connection(world, SPOT)
         world.happen(SPOT, 13, 14, 15)
-        await hole(world, link, 13, 14)
+        await hole(world, connection, 13, 14)
         assert world.ids() == [13, 14, 15]
         assert world.outcomes() == [("repaired", 0)]  # of the start
 
@@ -665,13 +665,13 @@ def test_a_hole_that_the_venue_has_not_either_is_no_gap():
 
 def test_a_hole_that_cannot_be_fetched_is_lost_and_the_feed_goes_on():
     async def scenario(world):
-        link = await live_link(world, SPOT)
+        connection = await live_connection(world, SPOT)
         world.rest.failure = RestError("no", None)
-        await hole(world, link, 12)
+        await hole(world, connection, 12)
         assert world.ids() == [12]
         assert world.outcomes()[0] == ("lost", 0)
         assert world.state() == "connected"
-        link.deliver(SPOT, 13)
+        connection.deliver(SPOT, 13)
         assert world.ids() == [12, 13]
 
     play(scenario, {SPOT: trades(SPOT, 10)})
@@ -681,12 +681,12 @@ def test_a_lost_hole_stays_lost_when_one_in_the_same_millisecond_is_repaired(mon
     monkeypatch.setattr("test_supervisor.at", lambda number: T)
 
     async def scenario(world):
-        link = await live_link(world, SPOT)
+        connection = await live_connection(world, SPOT)
         world.rest.failure = RestError("no", None)
-        await hole(world, link, 12)
+        await hole(world, connection, 12)
         world.rest.failure = None
         world.happen(SPOT, 12, 13, 14)
-        await hole(world, link, 14)
+        await hole(world, connection, 14)
         assert world.ids() == [12, 13, 14]
         assert [gap.state for gap in world.gaps() if gap.reason != "the worker has been started"] == [
             "lost",
@@ -698,12 +698,12 @@ def test_a_lost_hole_stays_lost_when_one_in_the_same_millisecond_is_repaired(mon
 
 def test_a_hole_that_fills_just_before_its_repair_is_none():
     async def scenario(world):
-        link = await live_link(world, SPOT)
-        link.deliver(SPOT, 12)
+        connection = await live_connection(world, SPOT)
+        connection.deliver(SPOT, 12)
         world.later(HOLE_PATIENCE_S + 0.1)
         asked = len(world.rest.asked)
         world.look()
-        link.deliver(SPOT, 11)
+        connection.deliver(SPOT, 11)
         await world.settle()
         assert world.ids() == [11, 12]
         assert len(world.rest.asked) == asked
@@ -714,11 +714,11 @@ def test_a_hole_that_fills_just_before_its_repair_is_none():
 
 def test_a_connection_that_ends_with_a_hole_has_a_gap_that_covers_the_hole():
     async def scenario(world):
-        link = await live_link(world, SPOT)
-        link.deliver(SPOT, 11)
+        connection = await live_connection(world, SPOT)
+        connection.deliver(SPOT, 11)
         world.later()
-        link.deliver(SPOT, 13)
-        link.close()
+        connection.deliver(SPOT, 13)
+        connection.close()
         await world.settle()
         gap = world.gaps()[-1]
         assert (gap.state, gap.from_time) == ("open", at(11))
@@ -731,9 +731,9 @@ def test_a_trade_from_before_the_last_one_does_not_end_a_repair():
 
     async def scenario(world):
         world.happen(SPOT, 11, 12)
-        link = VenueConnection(world, SPOT)
-        link.deliver(SPOT, 9, 12)
-        link.subscribe()
+        connection = FakeConnection(world, SPOT)
+        connection.deliver(SPOT, 9, 12)
+        connection.subscribe()
         await world.settle()
         assert world.ids() == [11, 12, 9]
         assert world.outcomes() == [("repaired", 1)]
@@ -751,16 +751,16 @@ def test_a_trade_that_comes_live_while_rest_lags_is_waited_for_by_the_repair(mar
     async def scenario(world):
         world.happen(market, 11, 12)
         world.rest.lag = 1
-        link = VenueConnection(world, market)
+        connection = FakeConnection(world, market)
 
         def come_live():
             if world.rest.lag:
                 world.happen(market, 13)
-                link.deliver(market, 13)
+                connection.deliver(market, 13)
                 world.rest.lag = 0
 
         world.rest.on_answer = come_live
-        link.subscribe()
+        connection.subscribe()
         await world.settle()
         assert world.ids(market) == [11, 12, 13]
         assert world.outcomes(market) == [("repaired", 2)]
@@ -769,15 +769,15 @@ def test_a_trade_that_comes_live_while_rest_lags_is_waited_for_by_the_repair(mar
 
 
 def test_a_repair_asks_again_when_rest_has_had_time_to_know(monkeypatch):
-    monkeypatch.setattr(mender, "SETTLE_S", 0.05)
+    monkeypatch.setattr(backfill_module, "SETTLE_S", 0.05)
 
     async def scenario(world):
         loop = asyncio.get_running_loop()
-        world.feeds._mender._monotonic_s = loop.time
+        world.feeds._backfill._monotonic_s = loop.time
         world.happen(SHARED, 11)
         world.rest.lag = 1
-        link = VenueConnection(world, SHARED)
-        link.subscribe()
+        connection = FakeConnection(world, SHARED)
+        connection.subscribe()
         await world.settle()
         world.rest.lag = 0
         async with asyncio.timeout(5):
@@ -792,9 +792,9 @@ def test_a_repair_asks_again_when_rest_has_had_time_to_know(monkeypatch):
 def test_a_venue_whose_rest_fails_costs_the_gap_and_not_the_feed():
     async def scenario(world):
         world.rest.failure = RestError("HTTP 404", None)
-        link = VenueConnection(world, SPOT)
-        link.deliver(SPOT, 15)
-        link.subscribe()
+        connection = FakeConnection(world, SPOT)
+        connection.deliver(SPOT, 15)
+        connection.subscribe()
         await world.settle()
         assert world.ids() == [15]
         (gap,) = world.gaps()
@@ -807,7 +807,7 @@ def test_a_venue_whose_rest_fails_costs_the_gap_and_not_the_feed():
 def test_what_a_repair_fails_of_by_a_mistake_of_ours_ends_the_worker():
     async def scenario(world):
         world.rest.failure = ZeroDivisionError()
-        VenueConnection(world, SPOT).subscribe()
+        FakeConnection(world, SPOT).subscribe()
         await world.settle()
         with pytest.raises(ZeroDivisionError):
             world.look()
@@ -823,23 +823,23 @@ def test_too_much_behind_a_long_repair_is_let_go_and_fetched_while_the_others_go
     other = SHARED if market == SPOT else SPOT
 
     async def scenario(world):
-        link = VenueConnection(world, market, other)
-        link.subscribe(other)
+        connection = FakeConnection(world, market, other)
+        connection.subscribe(other)
         await world.settle()
         world.rest.gate.clear()
-        link.subscribe(market)
+        connection.subscribe(market)
         await world.settle()
         for number in range(11, 111):
             world.happen(market, number)
-            link.deliver(market, number)
+            connection.deliver(market, number)
             world.look()
             assert world.feeds.held <= 20
-        link.deliver(other, 11)
+        connection.deliver(other, 11)
         assert world.ids(other) == [11]
         world.rest.gate.set()
         await world.settle()
         assert world.ids(market) == list(range(11, 111))
-        assert link.dropped is None
+        assert connection.dropped is None
         assert [gap.state for gap in world.gaps(market)] == ["repaired"]
 
     play(scenario, {market: trades(market, 10), other: trades(other, 10)}, buffer=20)
@@ -847,34 +847,34 @@ def test_too_much_behind_a_long_repair_is_let_go_and_fetched_while_the_others_go
 
 def test_too_much_behind_the_repair_of_a_hole_is_let_go_and_fetched():
     async def scenario(world):
-        link = await live_link(world, SPOT)
+        connection = await live_connection(world, SPOT)
         world.rest.gate.clear()
         world.happen(SPOT, *range(11, 61))
-        await hole(world, link, 12)
+        await hole(world, connection, 12)
         for number in range(13, 61):
-            link.deliver(SPOT, number)
+            connection.deliver(SPOT, number)
             world.look()
             assert world.feeds.held <= 20
         world.rest.gate.set()
         await world.settle()
         assert world.ids() == list(range(11, 61))
-        assert link.dropped is None
+        assert connection.dropped is None
 
     play(scenario, {SPOT: trades(SPOT, 10)}, buffer=20)
 
 
 def test_what_is_let_go_after_the_answer_that_fills_a_hole_is_asked_for():
     async def scenario(world):
-        link = await live_link(world, SPOT)
+        connection = await live_connection(world, SPOT)
         world.happen(SPOT, 11, 12)
-        world.outbox.slow(15)
-        await hole(world, link, 12)
+        world.publish_buffer.slow(15)
+        await hole(world, connection, 12)
         assert world.ids() == [11, 12]
         world.happen(SPOT, *range(13, 26))
-        link.deliver(SPOT, *range(13, 25))
+        connection.deliver(SPOT, *range(13, 25))
         world.look()
-        link.deliver(SPOT, 25)
-        world.outbox.back()
+        connection.deliver(SPOT, 25)
+        world.publish_buffer.back()
         await world.settle()
         assert world.ids() == list(range(11, 26))
 
@@ -884,13 +884,13 @@ def test_what_is_let_go_after_the_answer_that_fills_a_hole_is_asked_for():
 def test_what_was_let_go_and_cannot_be_fetched_is_within_the_gap_that_is_lost():
     async def scenario(world):
         world.rest.gate.clear()
-        link = VenueConnection(world, SPOT)
-        link.subscribe()
+        connection = FakeConnection(world, SPOT)
+        connection.subscribe()
         await world.settle()
         world.later(60)
-        link.deliver(SPOT, *range(11, 40))
+        connection.deliver(SPOT, *range(11, 40))
         world.look()
-        link.deliver(SPOT, 40)
+        connection.deliver(SPOT, 40)
         world.rest.failure = RestError("HTTP 404", None)
         world.rest.gate.set()
         await world.settle()
@@ -907,13 +907,13 @@ def test_what_is_held_after_a_repair_has_failed_is_not_let_go():
     async def scenario(world):
         world.topics.gate.clear()  # the gap has to be told first
         world.rest.failure = RestError("HTTP 404", None)
-        link = VenueConnection(world, SPOT)
-        link.subscribe()
-        link.deliver(SPOT, *range(11, 40))
+        connection = FakeConnection(world, SPOT)
+        connection.subscribe()
+        connection.deliver(SPOT, *range(11, 40))
         for _ in range(40):
             await asyncio.sleep(0)
         world.look()
-        assert link.dropped is Reason.BUFFER_FULL
+        assert connection.dropped is Reason.BUFFER_FULL
         world.topics.gate.set()
         await world.settle()
         assert world.ids() == list(range(11, 40))
@@ -923,20 +923,20 @@ def test_what_is_held_after_a_repair_has_failed_is_not_let_go():
 
 def test_when_kafka_is_away_connections_are_closed_and_opened_when_there_is_room():
     async def scenario(world):
-        link = await live_link(world, SPOT)
-        world.outbox.away = True
-        link.deliver(SPOT, *range(11, 32))
+        connection = await live_connection(world, SPOT)
+        world.publish_buffer.away = True
+        connection.deliver(SPOT, *range(11, 32))
         world.look()
-        assert link.dropped is Reason.BUFFER_FULL
-        link.close(Reason.BUFFER_FULL)
+        assert connection.dropped is Reason.BUFFER_FULL
+        connection.close(Reason.BUFFER_FULL)
         world.happen(SPOT, *range(11, 40))
         waiting = asyncio.create_task(world.feeds.may_connect())
         await world.settle()
         assert not waiting.done()
         assert world.state() == "down"
-        world.outbox.back()
+        world.publish_buffer.back()
         await waiting
-        await live_link(world, SPOT)
+        await live_connection(world, SPOT)
         assert world.ids() == list(range(11, 40))
 
     play(scenario, {SPOT: trades(SPOT, 10)}, buffer=20)
@@ -945,12 +945,12 @@ def test_when_kafka_is_away_connections_are_closed_and_opened_when_there_is_room
 def test_a_repair_waits_while_kafka_is_away_and_does_not_fill_the_memory():
     async def scenario(world):
         world.happen(SPOT, *range(11, 31))
-        world.outbox.away = True
-        VenueConnection(world, SPOT).subscribe()
+        world.publish_buffer.away = True
+        FakeConnection(world, SPOT).subscribe()
         await world.settle()
         assert world.state() == "repairing"
         assert world.feeds.live == 0
-        world.outbox.back()
+        world.publish_buffer.back()
         await world.settle()
         assert world.state() == "connected"
 
@@ -959,12 +959,12 @@ def test_a_repair_waits_while_kafka_is_away_and_does_not_fill_the_memory():
 
 def test_garbage_goes_to_the_dead_letters_and_trades_of_others_nowhere():
     async def scenario(world):
-        link = await live_link(world, SPOT)
-        assert link.say("garbage in")
-        assert not link.say("ack")
-        assert link.deliver(OTHER, 5)
-        assert [letter.value for letter in world.outbox.dead] == [b"garbage in"]
-        assert world.outbox.published == []
+        connection = await live_connection(world, SPOT)
+        assert connection.say("garbage in")
+        assert not connection.say("ack")
+        assert connection.deliver(OTHER, 5)
+        assert [letter.value for letter in world.publish_buffer.dead] == [b"garbage in"]
+        assert world.publish_buffer.published == []
         assert world.feeds.held == 0
 
     play(scenario, {SPOT: trades(SPOT, 10)})
@@ -976,11 +976,11 @@ def test_garbage_goes_to_the_dead_letters_and_trades_of_others_nowhere():
 def test_a_stop_in_the_midst_of_repairs_ends_them_and_leaves_the_gaps_open():
     async def scenario(world):
         world.rest.gate.clear()
-        link = VenueConnection(world, SPOT, SHARED)
-        link.subscribe()
-        link.deliver(SPOT, 12)
+        connection = FakeConnection(world, SPOT, SHARED)
+        connection.subscribe()
+        connection.deliver(SPOT, 12)
         await world.settle()
-        link.close(Reason.STOPPED)
+        connection.close(Reason.STOPPED)
         await world.feeds.stop("the worker has been stopped")
         await world.settle()
         assert world.ids() == []
@@ -994,7 +994,7 @@ def test_a_stop_in_the_midst_of_repairs_ends_them_and_leaves_the_gaps_open():
 
 def test_a_stop_before_a_repair_has_begun_ends_it():
     async def scenario(world):
-        VenueConnection(world, SPOT).subscribe()
+        FakeConnection(world, SPOT).subscribe()
         await world.feeds.stop("the worker has been stopped")
         await world.settle()
         assert world.rest.asked == []
@@ -1016,7 +1016,7 @@ class History:
         self.next = {SPOT: 11, SHARED: 11}
         self.tails = {market: trades(market, 10) for market in self.next}
         self.topics = Topics()
-        self.links: list[VenueConnection] = []
+        self.connections: list[FakeConnection] = []
         self.world = None
 
     def start(self):
@@ -1036,23 +1036,23 @@ class History:
 
     def collect(self):
         for market, tail in self.tails.items():
-            tail += [trade for trade in self.world.outbox.published if trade.symbol == f"toy:{market}"]
-        self.world.outbox.published = []
+            tail += [trade for trade in self.world.publish_buffer.published if trade.symbol == f"toy:{market}"]
+        self.world.publish_buffer.published = []
 
     def subscribed(self, market):
-        return [link for link in self.links if market in link.subscribed]
+        return [connection for connection in self.connections if market in connection.subscribed]
 
     def connect(self):
-        link = VenueConnection(self.world, SPOT, SHARED)
-        link.subscribed = set()
-        self.links.append(link)
+        connection = FakeConnection(self.world, SPOT, SHARED)
+        connection.subscribed = set()
+        self.connections.append(connection)
 
     def acknowledge(self):
-        for link in self.links:
-            for market in link.markets:
-                if market not in link.subscribed and self.data.draw(st.booleans(), label=f"ack {market}"):
-                    link.subscribed.add(market)
-                    link.subscribe(market)
+        for connection in self.connections:
+            for market in connection.markets:
+                if market not in connection.subscribed and self.data.draw(st.booleans(), label=f"ack {market}"):
+                    connection.subscribed.add(market)
+                    connection.subscribe(market)
 
     def happen(self):
         market = self.data.draw(st.sampled_from([SPOT, SHARED]))
@@ -1066,26 +1066,26 @@ class History:
         skipped = set()
         if market == SPOT and self.data.draw(st.integers(0, 3)) == 0:
             skipped = {self.data.draw(st.sampled_from(numbers), label="skipped")}
-        for link in self.subscribed(market):
+        for connection in self.subscribed(market):
             order = self.data.draw(st.permutations(numbers)) if market == SPOT else numbers
             for number in order:
                 if number not in skipped:
-                    link.deliver(market, number)
+                    connection.deliver(market, number)
 
     def end(self):
-        if not self.links:
+        if not self.connections:
             return
-        link = self.data.draw(st.sampled_from(self.links))
-        self.links.remove(link)
+        connection = self.data.draw(st.sampled_from(self.connections))
+        self.connections.remove(connection)
         whole = {SPOT, SHARED}
-        link.close(replaced=any(other.subscribed == whole for other in self.links))
+        connection.close(replaced=any(other.subscribed == whole for other in self.connections))
 
     def look(self):
         self.world.later(0.6)
         self.world.look()
-        for link in [link for link in self.links if link.dropped]:
-            self.links.remove(link)
-            link.close(Reason.BUFFER_FULL)
+        for connection in [connection for connection in self.connections if connection.dropped]:
+            self.connections.remove(connection)
+            connection.close(Reason.BUFFER_FULL)
 
     def block(self):
         gate = self.world.rest.gate
@@ -1097,15 +1097,15 @@ class History:
     async def restart(self):
         if self.data.draw(st.booleans(), label="killed"):
             lost = self.data.draw(st.integers(0, 4), label="trades that Kafka never had")
-            del self.world.outbox.published[len(self.world.outbox.published) - lost :]
-            for state in self.world.feeds._states.values():
-                self.world.feeds._mender.stop(state)
+            del self.world.publish_buffer.published[len(self.world.publish_buffer.published) - lost :]
+            for feed in self.world.feeds._feeds.values():
+                self.world.feeds._backfill.stop(feed)
         else:
-            for link in list(self.links):
-                link.close(Reason.STOPPED)
+            for connection in list(self.connections):
+                connection.close(Reason.STOPPED)
             await self.world.feeds.stop("the worker has been stopped")
             await self.world.reporter.flush()
-        self.links = []
+        self.connections = []
         self.collect()
         self.start()
 
@@ -1137,32 +1137,32 @@ class History:
                 await self.world.settle()
             elif kind == "restart":
                 await self.restart()
-            elif kind != "connect" or len(self.links) < 2:
+            elif kind != "connect" or len(self.connections) < 2:
                 getattr(self, kind)()
             if self.data.draw(st.booleans(), label="go on a little"):
                 await asyncio.sleep(0)
         self.world.rest.gate.set()
-        if not self.links:
+        if not self.connections:
             self.connect()
-        for link in self.links:
-            for market in {SPOT, SHARED} - link.subscribed:
-                link.subscribed.add(market)
-                link.subscribe(market)
+        for connection in self.connections:
+            for market in {SPOT, SHARED} - connection.subscribed:
+                connection.subscribed.add(market)
+                connection.subscribe(market)
         self.world.rest.failure = None
         for market, number in self.next.items():  # a hole is seen when another trade comes
             self.world.later(0.1)
             TIMES[market, number] = self.world.now_us
             self.world.happen(market, number)
-            for link in self.links:
-                link.deliver(market, number)
+            for connection in self.connections:
+                connection.deliver(market, number)
         for _ in range(10):
             await self.world.settle()
             self.look()
-            if not self.links:  # closed, because too much was held
+            if not self.connections:  # closed, because too much was held
                 await self.world.feeds.may_connect()
                 self.connect()
-                self.links[0].subscribed = {SPOT, SHARED}
-                self.links[0].subscribe()
+                self.connections[0].subscribed = {SPOT, SHARED}
+                self.connections[0].subscribe()
         await self.world.settle()
         self.collect()
         for market, tail in self.tails.items():
@@ -1188,7 +1188,7 @@ def test_what_rest_does_not_give_lies_in_a_gap_that_is_lost(data):
     asyncio.run(History(data, fails=True).run())
 
 
-# The outbox.
+# The publish buffer.
 
 
 class Publisher:
@@ -1216,8 +1216,8 @@ class Publisher:
 
 
 @asynccontextmanager
-async def running(outbox):
-    task = asyncio.create_task(outbox.run())
+async def running(publish_buffer):
+    task = asyncio.create_task(publish_buffer.run())
     try:
         yield task
     finally:
@@ -1231,18 +1231,18 @@ async def until(condition):
             await asyncio.sleep(0.001)
 
 
-def test_the_outbox_keeps_the_order_of_trades_and_dead_letters():
+def test_the_buffer_keeps_the_order_of_trades_and_dead_letters():
     async def main():
         publisher = Publisher()
-        outbox = PublishBuffer(publisher)
-        async with running(outbox):
-            outbox.put(trades(SPOT, 1, 2), streamed=True)
-            outbox.reject([Rejected(b"bad", "no")], "feed:toy/1/2")
-            outbox.put(trades(SPOT, 3), streamed=False)
-            assert outbox.held == 4
+        publish_buffer = PublishBuffer(publisher)
+        async with running(publish_buffer):
+            publish_buffer.put(trades(SPOT, 1, 2), streamed=True)
+            publish_buffer.reject([Rejected(b"bad", "no")], "feed:toy/1/2")
+            publish_buffer.put(trades(SPOT, 3), streamed=False)
+            assert publish_buffer.held == 4
             await until(lambda: "sent" in publisher.got)
         assert publisher.got == [(1, True), (2, True), b"bad", (3, False), "sent"]
-        assert outbox.held == 0
+        assert publish_buffer.held == 0
 
     asyncio.run(main())
 
@@ -1251,41 +1251,41 @@ def test_a_dead_letter_counts_by_its_size():
     async def main():
         publisher = Publisher()
         publisher.gate.clear()
-        outbox = PublishBuffer(publisher)
-        async with running(outbox):
+        publish_buffer = PublishBuffer(publisher)
+        async with running(publish_buffer):
             for _ in range(10):
-                outbox.reject([Rejected(b"x" * 4 * LETTER_BYTES, "no")], "feed:toy/1/2")
+                publish_buffer.reject([Rejected(b"x" * 4 * LETTER_BYTES, "no")], "feed:toy/1/2")
             await asyncio.sleep(0.02)
-            assert outbox.held == 50
+            assert publish_buffer.held == 50
             publisher.gate.set()
-            await until(lambda: outbox.held == 0)
+            await until(lambda: publish_buffer.held == 0)
 
     asyncio.run(main())
 
 
-def test_an_outbox_that_is_stopped_while_kafka_is_away_hands_over_the_rest_in_order():
+def test_a_buffer_that_is_stopped_while_kafka_is_away_hands_over_the_rest_in_order():
     async def main():
         publisher = Publisher()
         publisher.gate.clear()
-        outbox = PublishBuffer(publisher)
-        async with running(outbox):
-            outbox.put(trades(SPOT, 1), streamed=True)
+        publish_buffer = PublishBuffer(publisher)
+        async with running(publish_buffer):
+            publish_buffer.put(trades(SPOT, 1), streamed=True)
             await asyncio.sleep(0.02)
-            outbox.put(trades(SPOT, 2), streamed=True)
+            publish_buffer.put(trades(SPOT, 2), streamed=True)
         publisher.gate.set()
-        await outbox.empty()
+        await publish_buffer.empty()
         assert publisher.got == [(1, True), "sent", (2, True), "sent"]
 
     asyncio.run(main())
 
 
-def test_what_the_publisher_fails_of_ends_the_outbox():
+def test_what_the_publisher_fails_of_ends_the_buffer():
     async def main():
         publisher = Publisher()
         publisher.failure = ZeroDivisionError()
-        outbox = PublishBuffer(publisher)
-        async with running(outbox) as task:
-            outbox.put(trades(SPOT, 1), streamed=True)
+        publish_buffer = PublishBuffer(publisher)
+        async with running(publish_buffer) as task:
+            publish_buffer.put(trades(SPOT, 1), streamed=True)
             with pytest.raises(ZeroDivisionError):
                 await task
 
@@ -1296,10 +1296,10 @@ def test_room_is_waited_for():
     async def main():
         publisher = Publisher()
         publisher.gate.clear()
-        outbox = PublishBuffer(publisher)
-        async with running(outbox):
-            outbox.put(trades(SPOT, 1, 2, 3), streamed=True)
-            waiting = asyncio.create_task(outbox.room(2))
+        publish_buffer = PublishBuffer(publisher)
+        async with running(publish_buffer):
+            publish_buffer.put(trades(SPOT, 1, 2, 3), streamed=True)
+            waiting = asyncio.create_task(publish_buffer.room(2))
             await asyncio.sleep(0.02)
             assert not waiting.done()
             publisher.gate.set()

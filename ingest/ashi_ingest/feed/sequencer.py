@@ -49,6 +49,7 @@ class TradeSequencer:
 
     Attributes:
         symbol: `venue:MARKET`.
+        contiguous: each trade's `sequence` is that of the one before plus 1.
         mode: see `Mode`.
         duplicates: trades that came again and were left out, so far.
         hole: the hole that held trades wait behind; None when there is none. Only where ids are contiguous.
@@ -65,7 +66,7 @@ class TradeSequencer:
         self.mode = Mode.DOWN
         self.duplicates = 0
         self.hole: Hole | None = None
-        self._contiguous = contiguous
+        self.contiguous = contiguous
         self._ordered_ids = ordered_ids
         self._tail: deque[Trade] = deque(maxlen=TAIL)
         self._known: dict[str, int] = {}
@@ -90,7 +91,7 @@ class TradeSequencer:
 
     def first_held(self) -> Trade | None:
         """The live trade up to which a repair has to reach; None when none has come yet."""
-        if self._contiguous:  # one that comes late, from before the last published, is no end of what is missing
+        if self.contiguous:  # one that comes late, from before the last published, is no end of what is missing
             after = [sequence for sequence in self._held_sequences if sequence > self._last]
             return self._held_sequences[min(after)] if after else None
         return next(iter(self._held.values()), None)
@@ -151,7 +152,7 @@ class TradeSequencer:
         self.hole = None
         held = [trade for trade in self._held.values() if not self._is_known(trade)]
         self.duplicates += len(self._held) - len(held)
-        if self._contiguous and held:
+        if self.contiguous and held:
             self._held_sequences = {trade.sequence: trade for trade in held}
             self._held = {trade.trade_id: trade for trade in held}
             late = [sequence for sequence in self._held_sequences if sequence <= self._last]
@@ -169,15 +170,15 @@ class TradeSequencer:
     def missing(self) -> int:
         """How many ids the hole in front of the held trades has; 0 without one, or where ids are not contiguous."""
         first = self.first_held()
-        return first.sequence - self._last - 1 if self._contiguous and first is not None and self._last >= 0 else 0
+        return first.sequence - self._last - 1 if self.contiguous and first is not None and self._last >= 0 else 0
 
     def _hold(self, trade: Trade) -> None:
         self._held[trade.trade_id] = trade
-        if self._contiguous:
+        if self.contiguous:
             self._held_sequences[trade.sequence] = trade
 
     def _is_beyond_hole(self, trade: Trade) -> bool:
-        return self._contiguous and 0 <= self._last < trade.sequence - 1
+        return self.contiguous and 0 <= self._last < trade.sequence - 1
 
     def _fill(self) -> Iterator[Trade]:
         """What continues the sequence without a hole."""

@@ -1,4 +1,4 @@
-"""All feeds of a process: frames become trades, feeds order them, holes and interruptions are repaired.
+"""All feeds of a process: frames become trades, each goes to its symbol's feed, and what feeds miss is fetched.
 
 This is the handler of `ashi_ingest.websocket.session`: what connections do is told here, and what follows from it for
 each symbol is decided here. Nothing in it waits but the repairs, each a task of its own.
@@ -6,7 +6,6 @@ each symbol is decided here. Nothing in it waits but the repairs, each a task of
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -16,8 +15,9 @@ from ashi.contracts.symbol import make_symbol
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.errors import Reason
-from ashi_ingest.feed.backfill import NOTHING_BEFORE, RELIEF, Backfill, SymbolState
-from ashi_ingest.feed.sequencer import Mode, TradeSequencer
+from ashi_ingest.feed.backfill import Backfill
+from ashi_ingest.feed.sequencer import TradeSequencer
+from ashi_ingest.feed.symbol_feed import CLOCK_TOLERANCE_US, SymbolFeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 
 ROOM: Final = 0.25
 """Connections that were closed because too much was held open again when this part of the bound is left."""
-APART_US: Final = 1_000_000
-"""The clocks of a venue and ours may be so far apart, and a frame may be on its way so long: gaps by our clock begin
-earlier and end later by this, µs."""
+RELIEF: Final = 0.5
+"""When too much is held, what waits behind repairs is discarded until this part of the bound is left."""
 LOGGED_REJECTIONS: Final = 20
 """More are only counted: all of them are in `trades.dead`."""
 
@@ -66,7 +65,7 @@ class FeedSupervisor:
         venue: Venue,
         tails: Mapping[str, Sequence[Trade]],
         *,
-        outbox: PublishBuffer,
+        publish_buffer: PublishBuffer,
         reporter: FeedReporter,
         rest: RestClient,
         recorder: Recorder | None,
@@ -77,14 +76,13 @@ class FeedSupervisor:
     ) -> None:
         """`tails`: of each market the trades published last. `buffer`: the most trades held in memory."""
         self._venue = venue
-        self._outbox = outbox
-        self._reporter = reporter
+        self._publish_buffer = publish_buffer
         self._recorder = recorder
         self._buffer = buffer
         self._now_us = now_us
         self._monotonic_s = monotonic_s
-        self._states = {
-            market: SymbolState(
+        self._feeds = {
+            market: SymbolFeed(
                 market,
                 TradeSequencer(
                     make_symbol(venue.name, market),
@@ -92,53 +90,45 @@ class FeedSupervisor:
                     ordered_ids=venue.ordered_ids,
                     tail=tail,
                 ),
+                publish_buffer=publish_buffer,
+                reporter=reporter,
+                now_us=now_us,
+                monotonic_s=monotonic_s,
             )
             for market, tail in tails.items()
         }
-        self._by_symbol = {state.feed.symbol: state for state in self._states.values()}
+        self._by_symbol = {feed.symbol: feed for feed in self._feeds.values()}
         self._sources: dict[int, _Source] = {}
         self._duplicates = 0
         self._rejections = 0
-        self._mender = Backfill(
+        self._backfill = Backfill(
             venue,
-            outbox=outbox,
-            reporter=reporter,
+            publish_buffer=publish_buffer,
             rest=rest,
             buffer=buffer,
             patience_s=patience_s,
             monotonic_s=monotonic_s,
-            on_live=self._tell_live,
         )
 
     @property
     def held(self) -> int:
         """Trades in memory: behind repairs, and on their way to Kafka."""
-        return self._outbox.held + sum(state.feed.held for state in self._states.values())
+        return self._publish_buffer.held + sum(feed.held for feed in self._feeds.values())
 
     @property
     def live(self) -> int:
         """How many symbols publish their trades as they come."""
-        return sum(state.feed.mode is Mode.LIVE for state in self._states.values())
+        return sum(feed.is_live for feed in self._feeds.values())
 
     def begin(self, symbol: str, status: FeedStatus | None) -> None:
-        """Before any connection: what this process was not there for is a gap. `status`: what was said last of it.
-
-        So is the time before the first start of all: the first candles are not whole.
-        """
-        state = self._by_symbol[symbol]
-        state.down_reason = "the worker has been started"
-        tail = state.feed.tail
-        last = tail[-1] if tail else None
-        if last is not None:
-            self._reporter.on_trade(symbol, last)  # what was said last may be of a trade that Kafka never had
-        self._reporter.set_state(symbol, "down", state.down_reason)
-        self._reporter.open_gap(symbol, _missed_since(last, status, self._now_us()), state.down_reason)
+        """Before any connection: what this process was not there for is a gap. `status`: what was said last of it."""
+        self._by_symbol[symbol].begin(status)
 
     # What the session tells.
 
     async def may_connect(self) -> None:
         """Wait until there is room for what a connection will bring."""
-        await self._outbox.room(int(self._buffer * ROOM))
+        await self._publish_buffer.room(int(self._buffer * ROOM))
 
     def on_open(self, connection: Connection) -> None:
         """A connection is open; each has a parser of its own."""
@@ -149,22 +139,25 @@ class FeedSupervisor:
         """Trades of these markets come from now on: fetch what was missed before."""
         source = self._sources[connection.number]
         for market in markets:
-            state = self._states[market]
+            feed = self._feeds[market]
             before_us = source.subscribed.pop(market, None)
             if before_us is not None and not self._is_delivered(market):
-                self._lose(state, before_us - APART_US, "the venue had refused the subscription that seemed accepted")
+                self._lose(
+                    feed,
+                    before_us - CLOCK_TOLERANCE_US,
+                    "the venue had refused the subscription that seemed accepted",
+                )
             source.subscribed[market] = self._now_us()
-            if state.feed.mode is Mode.DOWN:  # else it is a renewal, and the connection before still delivers
-                self._regain(state)
-            elif state.feed.mode is Mode.LIVE:
-                self._tell_live(state)
+            feed.set_silent(self._is_silent(market))
+            if feed.is_down:  # else it is a renewal, and the connection before still delivers
+                self._regain(feed)
 
     def on_refused(self, market: str, reason: str) -> None:
         """There is no such market; the others go on. Its gap stays open, as the feed does not come back."""
         _log.error("the venue refuses a market, it is left out", venue=self._venue.name, market=market, reason=reason)
-        state = self._states[market]
-        self._lose(state, self._now_us() - APART_US, reason)
-        self._by_symbol.pop(state.feed.symbol, None)  # a connection that is being replaced may still deliver it
+        feed = self._feeds[market]
+        self._lose(feed, self._now_us() - CLOCK_TOLERANCE_US, reason)
+        self._by_symbol.pop(feed.symbol, None)  # a connection that is being replaced may still deliver it
         for source in self._sources.values():
             source.subscribed.pop(market, None)
 
@@ -179,7 +172,7 @@ class FeedSupervisor:
             self._on_trades(parsed.trades)
         if parsed.rejected:
             self._count_rejected(parsed.rejected[0].reason)
-            self._outbox.reject(parsed.rejected, f"feed:{self._venue.name}/{connection.number}/{received_ns}")
+            self._publish_buffer.reject(parsed.rejected, f"feed:{self._venue.name}/{connection.number}/{received_ns}")
             source.frames["dead"] += 1
             return True
         source.frames["trades" if parsed.trades else "skipped"] += 1
@@ -188,7 +181,7 @@ class FeedSupervisor:
     def on_silent(self, connection: Connection, silent: bool) -> None:
         """Nothing has come for suspiciously long, or comes again."""
         self._sources[connection.number].silent = silent
-        self._tell_all_live(connection.markets)
+        self._update_silence(connection.markets)
 
     def on_closed(
         self, connection: Connection, reason: Reason, detail: str, last_frame_ns: int | None, *, replaced: bool
@@ -199,17 +192,18 @@ class FeedSupervisor:
         metrics.feed_connections.labels(self._venue.name).dec()
         metrics.reconnects.labels(self._venue.name, reason).inc()
         if replaced:
-            self._tell_all_live(connection.markets)
+            self._update_silence(connection.markets)
             return
         text = f"{reason}: {detail}" if detail else str(reason)
-        since_us = (last_frame_ns // 1000 if last_frame_ns is not None else self._now_us()) - APART_US
+        since_us = (last_frame_ns // 1000 if last_frame_ns is not None else self._now_us()) - CLOCK_TOLERANCE_US
         if source.last_traded_at is not None:
             since_us = min(since_us, source.last_traded_at)
         for market in connection.markets:
-            state = self._states[market]
-            self._lose(state, since_us, text)
+            feed = self._feeds[market]
+            self._lose(feed, since_us, text)
             if self._is_delivered(market):  # by the next one, which has not all of its markets yet
-                self._regain(state)
+                feed.set_silent(self._is_silent(market))
+                self._regain(feed)
 
     # What follows.
 
@@ -225,47 +219,31 @@ class FeedSupervisor:
             self._deliver(symbol, group, now_s)
 
     def _deliver(self, symbol: str, trades: list[Trade], now_s: float) -> None:
-        state = self._by_symbol.get(symbol)
-        if state is None:
-            return  # of a market that was refused, or that nobody subscribed to here
-        self._mender.publish(state, state.feed.on_live(trades, now_s), live=True)
+        feed = self._by_symbol.get(symbol)
+        if feed is not None:  # else of a market that was refused, or that nobody subscribed to here
+            feed.on_live(trades, now_s)
 
     def _is_delivered(self, market: str) -> bool:
         return any(market in source.subscribed for source in self._sources.values())
 
-    def _lose(self, state: SymbolState, since_us: int, reason: str) -> None:
-        """Trades of a symbol do not come any more, since then (µs)."""
-        self._mender.stop(state)
-        feed = state.feed
-        if not feed.tail:  # nothing that a repair could begin after: keep what came
-            first = feed.first_held()
-            self._mender.release(state)
-            if first is not None:
-                self._reporter.end_gap(feed.symbol, first.traded_at, "lost", 0, NOTHING_BEFORE)
-        elif feed.held or feed.mode is Mode.REPAIRING:  # there is a hole, from before the end
-            since_us = min(since_us, feed.tail[-1].traded_at)
-        feed.disconnected()
-        state.down_reason = reason
-        self._reporter.set_state(feed.symbol, "down", reason)
-        self._reporter.open_gap(feed.symbol, since_us, reason)
+    def _is_silent(self, market: str) -> bool:
+        """Whether each connection that delivers it is silent."""
+        silent = [source.silent for source in self._sources.values() if market in source.subscribed]
+        return bool(silent) and all(silent)
 
-    def _regain(self, state: SymbolState) -> None:
-        """Trades of a symbol come from now on."""
-        self._mender.repair_interruption(state, self._now_us() + APART_US)
-
-    def _tell_all_live(self, markets: Sequence[str]) -> None:
+    def _update_silence(self, markets: Sequence[str]) -> None:
         for market in markets:
-            state = self._states[market]
-            if state.feed.mode is Mode.LIVE:
-                self._tell_live(state)
+            self._feeds[market].set_silent(self._is_silent(market))
 
-    def _tell_live(self, state: SymbolState) -> None:
-        """Say that a symbol is connected; or silent, when each connection that delivers it is."""
-        silent = [source.silent for source in self._sources.values() if state.market in source.subscribed]
-        if silent and all(silent):
-            self._reporter.set_state(state.feed.symbol, "silent", "nothing has come from the venue for long")
-        else:
-            self._reporter.set_state(state.feed.symbol, "connected", None)
+    def _lose(self, feed: SymbolFeed, since_us: int, reason: str) -> None:
+        """Trades of a symbol do not come any more, since then (µs)."""
+        self._backfill.stop(feed)
+        feed.go_down(since_us, reason)
+
+    def _regain(self, feed: SymbolFeed) -> None:
+        """Trades of a symbol come from now on."""
+        feed.on_subscribed()
+        self._backfill.repair_interruption(feed)
 
     def _count_rejected(self, reason: str) -> None:
         self._rejections += 1
@@ -284,21 +262,27 @@ class FeedSupervisor:
 
         Raises whatever a repair has failed of.
         """
-        self._mender.look(self._states.values())
+        self._backfill.check()
+        for feed in self._feeds.values():
+            if feed.has_lasting_hole:
+                self._backfill.repair_hole(feed)
         if self.held > self._buffer:
             self._make_room()
         metrics.trades_held.labels(self._venue.name).set(self.held)
         for source in self._sources.values():
             self._count_frames(source)
-        duplicates = sum(state.feed.duplicates for state in self._states.values())
+        duplicates = sum(feed.duplicates for feed in self._feeds.values())
         metrics.duplicates_removed.labels(self._venue.name).inc(duplicates - self._duplicates)
         self._duplicates = duplicates
 
     def _make_room(self) -> None:
-        """Let go first what repairs bring again, because then no other symbol suffers."""
+        """Discard first what repairs bring again, because then no other symbol suffers."""
         held = self.held
-        enough = self._buffer * RELIEF
-        self._mender.let_go(self._states.values(), lambda: self.held > enough, self._now_us() + APART_US)
+        waiting = [feed for feed in self._feeds.values() if feed.may_discard and feed.held]
+        for feed in sorted(waiting, key=lambda feed: feed.held, reverse=True):
+            if self.held <= self._buffer * RELIEF:
+                break
+            feed.discard_held()
         if self.held > self._buffer:
             _log.warning("too much is held, closing the connections until Kafka has taken it", held=held)
             for source in list(self._sources.values()):
@@ -306,21 +290,6 @@ class FeedSupervisor:
 
     async def stop(self, reason: str) -> None:
         """No more repairs; every symbol is reported as down. The gaps have begun with the ends of the connections."""
-        repairs = [state.repair for state in self._states.values() if state.repair is not None]
-        for state in self._by_symbol.values():
-            self._mender.stop(state)
-            self._reporter.set_state(state.feed.symbol, "down", reason)
-        await asyncio.gather(*repairs, return_exceptions=True)
-
-
-def _missed_since(last: Trade | None, status: FeedStatus | None, now_us: int) -> int:
-    """Since when Kafka may lack trades, µs: by the last one it has, and by what was said last before this start."""
-    said_us = now_us
-    if status is not None:
-        said_us = status.updated_at if status.state == "connected" else status.since
-    if last is None:
-        return min(said_us, now_us) - APART_US
-    if status is None or status.state not in {"connected", "down"} or status.last_trade_id != last.trade_id:
-        return min(last.traded_at, now_us)  # what was said does not tell what Kafka has
-    late_us = max(last.received_at - last.traded_at, APART_US)
-    return min(max(said_us - late_us, last.traded_at), now_us)
+        for feed in self._by_symbol.values():
+            feed.report_stopped(reason)
+        await self._backfill.stop_all()

@@ -1,0 +1,281 @@
+"""One symbol's feed: its order, its state, its gaps, and what is published of it. Nobody else changes any of them.
+
+    down ── on_subscribed, begin_repair ──▶ repairing ── go_live ──▶ live ── go_down ──▶ down
+                                                ▲                     │
+                                                └ begin_hole_repair ──┘
+
+The supervisor brings what comes over connections, a backfill what it has fetched. All that is published of the symbol
+goes through here, in the order that the sequencer gives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ashi.runtime.logs import get_logger
+from ashi_ingest.feed.sequencer import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ashi.contracts.feed import FeedStatus
+    from ashi.contracts.trade import Trade
+    from ashi_ingest.feed.sequencer import TradeSequencer
+    from ashi_ingest.feed.status import FeedReporter
+    from ashi_ingest.publish.buffer import PublishBuffer
+
+CLOCK_TOLERANCE_US: Final = 1_000_000
+"""The clocks of a venue and ours may be so far apart, and a frame may be on its way so long: gaps by our clock begin
+earlier and end later by this, µs."""
+HOLE_PATIENCE_S: Final = 0.5
+"""How long a hole in contiguous ids is waited for: venues send a little out of order."""
+NOTHING_BEFORE: Final = "nothing had been published before, so there is nothing to go on from"
+
+_log = get_logger(__name__)
+
+
+class MissingIds(NamedTuple):
+    """A hole in contiguous ids that is to be repaired: how many are missing, and since when trades may be, µs."""
+
+    number: int
+    since_us: int
+
+
+class SymbolFeed:
+    """The feed of one symbol.
+
+    Attributes:
+        market: by the venue's own name.
+        symbol: `venue:MARKET`.
+        recovered: trades that the repair which is going on, or was the last, has published and no connection brought.
+        may_discard: a repair is on its way that would bring again what is held.
+        has_discarded: since the venue's last answer, trades that came were discarded, so the repair has to bring them.
+
+    """
+
+    def __init__(
+        self,
+        market: str,
+        sequencer: TradeSequencer,
+        *,
+        publish_buffer: PublishBuffer,
+        reporter: FeedReporter,
+        now_us: Callable[[], int],
+        monotonic_s: Callable[[], float],
+    ) -> None:
+        self.market = market
+        self.symbol = sequencer.symbol
+        self.recovered = 0
+        self.may_discard = False
+        self.has_discarded = False
+        self._sequencer = sequencer
+        self._publish_buffer = publish_buffer
+        self._reporter = reporter
+        self._now_us = now_us
+        self._monotonic_s = monotonic_s
+        self._silent = False
+        self._down_reason = ""
+        self._missed_until_us = 0  # trades after this came over the connection and were kept, so a gap ends here
+        self._hole_from_us = 0  # where the gap of the last hole begins
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its trades are published as they come."""
+        return self._sequencer.mode is Mode.LIVE
+
+    @property
+    def is_down(self) -> bool:
+        """Whether no connection delivers it, or its repair has not begun yet."""
+        return self._sequencer.mode is Mode.DOWN
+
+    @property
+    def held(self) -> int:
+        """How many trades wait here for a repair."""
+        return self._sequencer.held
+
+    @property
+    def duplicates(self) -> int:
+        """Trades that came again and were left out, so far."""
+        return self._sequencer.duplicates
+
+    @property
+    def has_lasting_hole(self) -> bool:
+        """Whether ids that should be contiguous are not, for longer than disorder takes to settle."""
+        hole = self._sequencer.hole
+        return hole is not None and self.is_live and self._monotonic_s() - hole.found_s > HOLE_PATIENCE_S
+
+    # What connections bring.
+
+    def begin(self, status: FeedStatus | None) -> None:
+        """Before any connection: what this process was not there for is a gap. `status`: what was said last of it.
+
+        So is the time before the first start of all: the first candles are not whole.
+        """
+        self._down_reason = "the worker has been started"
+        tail = self._sequencer.tail
+        last = tail[-1] if tail else None
+        if last is not None:
+            self._reporter.on_trade(self.symbol, last)  # what was said last may be of a trade that Kafka never had
+        self._reporter.set_state(self.symbol, "down", self._down_reason)
+        self._reporter.open_gap(self.symbol, _missed_since(last, status, self._now_us()), self._down_reason)
+
+    def on_subscribed(self) -> None:
+        """Trades come from now on. Those before have to be fetched."""
+        self._missed_until_us = self._now_us() + CLOCK_TOLERANCE_US
+
+    def on_live(self, trades: Sequence[Trade], now_s: float) -> None:
+        """Trades came over a connection: publish what may be, hold the rest."""
+        self._publish(self._sequencer.on_live(trades, now_s), streamed=True)
+
+    def set_silent(self, silent: bool) -> None:
+        """Whether nothing has come for suspiciously long over any connection that delivers it."""
+        self._silent = silent
+        if self.is_live:
+            self._report_live()
+
+    def go_down(self, since_us: int, reason: str) -> None:
+        """Trades do not come any more, since then (µs): a gap begins."""
+        self.may_discard = False
+        tail = self._sequencer.tail
+        if not tail:  # nothing that a repair could begin after: keep what came
+            first = self._sequencer.first_held()
+            self._publish_held()
+            if first is not None:
+                self._reporter.end_gap(self.symbol, first.traded_at, "lost", 0, NOTHING_BEFORE)
+        elif self._sequencer.held or self._sequencer.mode is Mode.REPAIRING:  # there is a hole, from before the end
+            since_us = min(since_us, tail[-1].traded_at)
+        self._sequencer.disconnected()
+        self._down_reason = reason
+        self._reporter.set_state(self.symbol, "down", reason)
+        self._reporter.open_gap(self.symbol, since_us, reason)
+
+    def report_stopped(self, reason: str) -> None:
+        """The process ends. The gap has begun with the end of the connection."""
+        self.may_discard = False
+        self._reporter.set_state(self.symbol, "down", reason)
+
+    def discard_held(self) -> None:
+        """Forget what waits for a repair, because it is too much: the repair brings it again."""
+        _log.info("too much waits for a repair, which fetches it again", symbol=self.symbol, held=self.held)
+        self._sequencer.let_go()
+        self.has_discarded = True
+        self._missed_until_us = max(self._missed_until_us, self._now_us() + CLOCK_TOLERANCE_US)
+
+    # What a repair does.
+
+    def begin_repair(self) -> bool:
+        """After an interruption: hold what comes live. False when nothing has been published to go on from."""
+        self.recovered = 0
+        known = bool(self._sequencer.begin_repair())
+        if known:
+            self._reporter.set_state(self.symbol, "repairing", self._down_reason)
+        return known
+
+    def begin_hole_repair(self) -> MissingIds | None:
+        """Hold what comes live, behind a hole. None when what was missing has come just now."""
+        until = self._sequencer.first_held()
+        if until is None:
+            return None
+        self.recovered = 0
+        since = self._sequencer.begin_repair()
+        missing = MissingIds(self._sequencer.missing(), min(since[-1].traded_at, until.traded_at))
+        self._missed_until_us = until.traded_at
+        self._reporter.set_state(self.symbol, "repairing", f"{missing.number} trade ids are missing")
+        return missing
+
+    def first_held(self) -> Trade | None:
+        """The first trade that came over the connection and waits: up to there has to be fetched. None: none came."""
+        return self._sequencer.first_held()
+
+    def begin_fetch(self) -> list[Trade]:
+        """The venue is asked for what is missing. Gives the trades published last: it comes after them."""
+        self.may_discard, self.has_discarded = True, False
+        return self._sequencer.tail
+
+    def publish_fetched(self, trades: Sequence[Trade], until: Trade | None) -> int:
+        """Publish what was fetched and has not been published. Gives how many of them no connection brings.
+
+        `until`: the trade up to which it was asked for; what is newer comes over the connection.
+        """
+        self.has_discarded = False
+        streamed = {trade.trade_id for trade in trades if self._sequencer.came_by(trade, until)}
+        new = self._sequencer.on_repaired(trades)
+        recovered = sum(trade.trade_id not in streamed for trade in new)
+        self.recovered += recovered
+        self._publish(new, streamed=False)
+        return recovered
+
+    def extend_missed(self, until: Trade) -> None:
+        """The gap ends with this trade, if not later: it came over the connection."""
+        self._missed_until_us = max(self._missed_until_us, until.traded_at)
+
+    def reaches_live(self, until: Trade | None) -> bool:
+        """Whether nothing can be missing in front of what is held, when all up to `until` has been fetched."""
+        if self.held and self._sequencer.contiguous:
+            return self._sequencer.missing() == 0 or self._sequencer.first_held() is until
+        return not self.has_discarded and (until is not None or self.held == 0)
+
+    def end_interruption(self, failure: str | None) -> None:
+        """What was missed has been fetched; or some of it is lost, by this failure."""
+        self._reporter.end_gap(
+            self.symbol,
+            self._missed_until_us,
+            "repaired" if failure is None else "lost",
+            self.recovered,
+            failure or self._down_reason,
+        )
+
+    def report_hole(self, missing: MissingIds, failure: str | None) -> None:
+        """What was missing has been fetched; or some of it is lost, by this failure."""
+        from_us = missing.since_us
+        if self._hole_from_us <= from_us < self._hole_from_us + 1000:
+            from_us = self._hole_from_us + 1  # a gap is named by its beginning, and that one has it
+        self._hole_from_us = from_us
+        self._reporter.end_gap(
+            self.symbol,
+            self._missed_until_us,
+            "repaired" if failure is None else "lost",
+            self.recovered,
+            failure or f"{missing.number} trade ids were missing",
+            from_time=from_us,
+        )
+
+    async def go_live(self, *, lost: bool) -> None:
+        """The repair has ended: publish what is held, then let trades pass as they come.
+
+        `lost`: something stays missing, and is said before what came after it: after a crash the later trades would
+        hide it from the next start.
+        """
+        self.may_discard = False
+        if lost:
+            await self._reporter.flush()
+        self._publish_held()
+        self._report_live()
+
+    def _publish_held(self) -> None:
+        """Up to the next hole."""
+        self._publish(self._sequencer.end_repair(self._monotonic_s()), streamed=True)
+
+    def _publish(self, trades: Sequence[Trade], *, streamed: bool) -> None:
+        if trades:
+            self._publish_buffer.put(trades, streamed=streamed)
+            self._reporter.on_trade(self.symbol, trades[-1])
+
+    def _report_live(self) -> None:
+        if self._silent:
+            self._reporter.set_state(self.symbol, "silent", "nothing has come from the venue for long")
+        else:
+            self._reporter.set_state(self.symbol, "connected", None)
+
+
+def _missed_since(last: Trade | None, status: FeedStatus | None, now_us: int) -> int:
+    """Since when Kafka may lack trades, µs: by the last one it has, and by what was said last before this start."""
+    reported_us = now_us
+    if status is not None:
+        reported_us = status.updated_at if status.state == "connected" else status.since
+    if last is None:
+        return min(reported_us, now_us) - CLOCK_TOLERANCE_US
+    if status is None or status.state not in {"connected", "down"} or status.last_trade_id != last.trade_id:
+        return min(last.traded_at, now_us)  # what was said does not tell what Kafka has
+    late_us = max(last.received_at - last.traded_at, CLOCK_TOLERANCE_US)
+    return min(max(reported_us - late_us, last.traded_at), now_us)
