@@ -16,6 +16,7 @@ from ashi_ingest.feed.resume import read_tails
 from ashi_ingest.feed.status import FeedReporter, read_feed
 from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.markets import choose_markets
+from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.publish.buffer import PublishBuffer
 from ashi_ingest.publish.publisher import open_publisher
 from ashi_ingest.rate_limiter import RateLimiter
@@ -163,7 +164,7 @@ class _Worker:
             reporter=reporter,
             rest=self._rest,
             recorder=self._recorder,
-            buffer=settings.feed_buffer,
+            backpressure=Backpressure(publish_buffer, settings.feed_buffer),
             patience_s=settings.repair_patience_us / 1e6,
         )
         for market in start.tails:

@@ -26,6 +26,7 @@ from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.metrics.declare import REGISTRY
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
+from ashi_ingest.publish import buffer as buffer_module
 from ashi_ingest.publish import deliveries as deliveries_module
 from ashi_ingest.publish import publisher as module
 from ashi_ingest.publish.publisher import Publisher, open_publisher
@@ -371,6 +372,29 @@ def test_tasks_that_publish_at_the_same_time_lose_nothing_and_keep_each_symbol_i
 
     run(main())
     assert [sent_numbers(producer, symbol) for symbol in symbols] == [list(range(12))] * 5
+
+
+def test_room_in_the_buffer_is_given_by_the_acknowledgment_that_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffer_module, "LINGER_S", 0.0)
+    producer = Producer()
+    producer.hold = True
+
+    async def main() -> None:
+        publisher = make(producer, live=True)
+        buffer = buffer_module.PublishBuffer(publisher)
+        running = asyncio.create_task(buffer.run())
+        buffer.put([trade(number) for number in range(5)], streamed=True)
+        waiting = [asyncio.create_task(buffer.room(most)) for most in (3, 1)]
+        await steps()
+        assert [task.done() for task in waiting] == [False, False]
+        assert buffer.held == 5
+        for done in ([True, False], [True, True]):
+            producer.held.pop(0).set_result(None)  # a batch of two
+            await steps()
+            assert [task.done() for task in waiting] == done
+        running.cancel()
+
+    run(main())
 
 
 def test_batches_that_fill_slowly_do_not_take_the_place_of_those_that_are_full() -> None:

@@ -28,6 +28,7 @@ class Publisher:
 
     def __init__(self):
         self.held = 0
+        self.settled = asyncio.Event()
         self.states = {}
         self.gaps = []
         self.flushed = False

@@ -18,6 +18,7 @@ from ashi_ingest.feed import backfill as backfill_module
 from ashi_ingest.feed.status import FeedReporter, Known
 from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.feed.symbol_feed import HOLE_PATIENCE_S
+from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.publish.buffer import LETTER_BYTES, PublishBuffer
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.venues.base import Answer, RepairEnd, Request
@@ -225,7 +226,7 @@ class World:
             reporter=self.reporter,
             rest=self.rest,
             recorder=None,
-            buffer=buffer,
+            backpressure=Backpressure(self.publish_buffer, buffer),
             patience_s=0.0,
             now_us=lambda: self.now_us,
             monotonic_s=lambda: self.now_s,
@@ -1197,6 +1198,7 @@ class Publisher:
     def __init__(self):
         self.got = []
         self.held = 0
+        self.settled = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
         self.failure = None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.trade import Trade
     from ashi_ingest.feed.symbol_feed import SymbolFeed
-    from ashi_ingest.publish.buffer import PublishBuffer
+    from ashi_ingest.publish.backpressure import Backpressure
     from ashi_ingest.rest.client import RestClient
     from ashi_ingest.venues.base import Venue
 
@@ -36,17 +36,15 @@ class Backfill:
         self,
         venue: Venue,
         *,
-        publish_buffer: PublishBuffer,
         rest: RestClient,
-        buffer: int,
+        backpressure: Backpressure,
         patience_s: float,
         monotonic_s: Callable[[], float],
     ) -> None:
-        """`buffer`: the most trades held in memory. `patience_s`: for how long a request is made again that fails."""
+        """`patience_s`: for how long a request is made again that fails."""
         self._venue = venue
-        self._publish_buffer = publish_buffer
         self._rest = rest
-        self._buffer = buffer
+        self._backpressure = backpressure
         self._patience_s = patience_s
         self._monotonic_s = monotonic_s
         self._repairs: dict[str, asyncio.Task[None]] = {}
@@ -134,7 +132,7 @@ class Backfill:
         async def publish(trades: list[Trade]) -> None:
             recovered = feed.publish_fetched(trades, until)
             metrics.trades_recovered.labels(self._venue.name).inc(recovered)
-            await self._publish_buffer.room(self._buffer // 2)  # a repair of hours must not fill the memory
+            await self._backpressure.room_to_repair()
 
         plan = self._venue.repair(feed.market, feed.begin_fetch(), until)
         return (await run_repair(self._rest, plan, publish, self._patience_s)).reason

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
     from ashi_ingest.feed.status import FeedReporter
+    from ashi_ingest.publish.backpressure import Backpressure
     from ashi_ingest.publish.buffer import PublishBuffer
     from ashi_ingest.recording.recorder import Recorder
     from ashi_ingest.rest.client import RestClient
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from ashi_ingest.venues.parsing import FrameParser
     from ashi_ingest.websocket.handler import Connection
 
-ROOM: Final = 0.25
-"""Connections that were closed because too much was held open again when this part of the bound is left."""
-RELIEF: Final = 0.5
-"""When too much is held, what waits behind repairs is discarded until this part of the bound is left."""
 LOGGED_REJECTIONS: Final = 20
 """More are only counted: all of them are in `trades.dead`."""
 
@@ -69,16 +66,16 @@ class FeedSupervisor:
         reporter: FeedReporter,
         rest: RestClient,
         recorder: Recorder | None,
-        buffer: int,
+        backpressure: Backpressure,
         patience_s: float,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`tails`: of each market the trades published last. `buffer`: the most trades held in memory."""
+        """`tails`: of each market the trades published last. `patience_s`: how long a repair that fails asks again."""
         self._venue = venue
         self._publish_buffer = publish_buffer
         self._recorder = recorder
-        self._buffer = buffer
+        self._backpressure = backpressure
         self._now_us = now_us
         self._monotonic_s = monotonic_s
         self._feeds = {
@@ -103,9 +100,8 @@ class FeedSupervisor:
         self._rejections = 0
         self._backfill = Backfill(
             venue,
-            publish_buffer=publish_buffer,
             rest=rest,
-            buffer=buffer,
+            backpressure=backpressure,
             patience_s=patience_s,
             monotonic_s=monotonic_s,
         )
@@ -128,7 +124,7 @@ class FeedSupervisor:
 
     async def may_connect(self) -> None:
         """Wait until there is room for what a connection will bring."""
-        await self._publish_buffer.room(int(self._buffer * ROOM))
+        await self._backpressure.room_to_connect()
 
     def on_open(self, connection: Connection) -> None:
         """A connection is open; each has a parser of its own."""
@@ -266,7 +262,7 @@ class FeedSupervisor:
         for feed in self._feeds.values():
             if feed.has_lasting_hole:
                 self._backfill.repair_hole(feed)
-        if self.held > self._buffer:
+        if self._backpressure.is_exceeded(self.held):
             self._make_room()
         metrics.trades_held.labels(self._venue.name).set(self.held)
         for source in self._sources.values():
@@ -280,10 +276,10 @@ class FeedSupervisor:
         held = self.held
         waiting = [feed for feed in self._feeds.values() if feed.may_discard and feed.held]
         for feed in sorted(waiting, key=lambda feed: feed.held, reverse=True):
-            if self.held <= self._buffer * RELIEF:
+            if self._backpressure.is_relieved(self.held):
                 break
             feed.discard_held()
-        if self.held > self._buffer:
+        if self._backpressure.is_exceeded(self.held):
             _log.warning("too much is held, closing the connections until Kafka has taken it", held=held)
             for source in list(self._sources.values()):
                 source.connection.drop(Reason.BUFFER_FULL)

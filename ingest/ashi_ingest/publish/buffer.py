@@ -18,8 +18,6 @@ LINGER_S: Final = 0.005
 LETTER_BYTES: Final = 1024
 """A dead letter counts as one trade for each so many bytes: a frame can have megabytes."""
 
-_ROOM_POLL_S: Final = 0.05
-
 
 class _Trades(NamedTuple):
     trades: Sequence[Trade]
@@ -58,8 +56,9 @@ class PublishBuffer:
 
     async def room(self, most: int) -> None:
         """Wait until at most so many are held."""
-        while self.held > most:  # noqa: ASYNC110  (acknowledgments come without a sign)
-            await asyncio.sleep(_ROOM_POLL_S)
+        while self.held > most:
+            self._publisher.settled.clear()
+            await self._publisher.settled.wait()
 
     async def run(self) -> None:
         """Hand everything to the publisher as it comes, for ever. Raises BrokerError when Kafka refuses something."""
@@ -82,11 +81,15 @@ class PublishBuffer:
         for item in items:
             if isinstance(item, _Trades):
                 await self._publisher.publish(item.trades, streamed=item.streamed)
-                self._waiting -= len(item.trades)
+                self._handed_over(len(item.trades))
             else:
                 await self._publisher.reject(item.rejected, item.source)
-                self._waiting -= _weight(item.rejected)
+                self._handed_over(_weight(item.rejected))
         await self._publisher.send_batches()
+
+    def _handed_over(self, count: int) -> None:
+        self._waiting -= count
+        self._publisher.settled.set()  # what Kafka has acknowledged at once counted here until now
 
     def _add(self, item: _Trades | _Letters, count: int) -> None:
         self._items.append(item)

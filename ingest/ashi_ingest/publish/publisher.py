@@ -93,6 +93,11 @@ class Publisher:
         """Trades that were handed over and that Kafka has not acknowledged yet."""
         return self._accepted - self.published
 
+    @property
+    def settled(self) -> asyncio.Event:
+        """Set whenever Kafka has acknowledged something. Whoever waits for that clears it first."""
+        return self._deliveries.settled
+
     async def publish(self, trades: Collection[Trade], *, streamed: bool = False) -> None:
         """Publish trades, those of a symbol in the order given; one call at a time for a symbol.
 
