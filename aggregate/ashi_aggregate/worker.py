@@ -101,11 +101,7 @@ async def _watch(service: Service, app: AggregateApp, starting: asyncio.Task[Non
         # Before it is ready, what it waits for has bounds of its own.
         if not ready or seen != before:
             service.health.beat()
-        try:
-            async with asyncio.timeout(_WATCH_INTERVAL_S):
-                await service.stopping.wait()
-        except TimeoutError:
-            continue
+        await service.pause(_WATCH_INTERVAL_S, alive=False)
 
 
 def _progress(app: AggregateApp) -> tuple[str, int]:

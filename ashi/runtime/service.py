@@ -52,9 +52,13 @@ class Service:
     health: Health = field(default_factory=Health)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def pause(self, seconds: float) -> None:
-        """Wait so long, or until the process is told to stop."""
-        self.health.beat()
+    async def pause(self, seconds: float, *, alive: bool = True) -> None:
+        """Wait so long, or until the process is told to stop.
+
+        Whoever waits for something to get on, and would not notice when it hangs, is not `alive` by waiting.
+        """
+        if alive:
+            self.health.beat()
         try:
             async with asyncio.timeout(seconds):
                 await self.stopping.wait()

@@ -14,7 +14,8 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from ashi.contracts.errors import BrokerError, StorageError, UsageError
-from ashi.runtime.service import run_service
+from ashi.runtime.health import Health
+from ashi.runtime.service import Service, run_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,3 +212,20 @@ def test_a_misspelt_setting_is_warned_about(
 
 def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_a_pause_counts_as_life_unless_progress_is_what_is_waited_for(settings: Settings) -> None:
+    now_s = 0.0
+
+    async def silent_s(*, alive: bool) -> float:
+        nonlocal now_s
+        now_s = 0.0
+        service = Service("test", settings, Health(5.0, clock=lambda: now_s))
+        now_s = 10.0
+        await service.pause(0.001, alive=alive)
+        service.stopping.set()
+        await service.pause(60.0, alive=alive)
+        return 0.0 if service.health.live()[0] else now_s
+
+    assert asyncio.run(silent_s(alive=True)) == 0.0
+    assert asyncio.run(silent_s(alive=False)) == 10.0

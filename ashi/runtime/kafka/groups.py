@@ -10,7 +10,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, fo
 
 from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.clients import admin_client
-from ashi.runtime.kafka.offsets import COORDINATOR_TIMEOUT_S, RETRY_AFTER_S
+from ashi.runtime.kafka.offsets import ask_coordinator
 from ashi.runtime.logs import get_logger
 
 if TYPE_CHECKING:
@@ -32,23 +32,22 @@ _log = get_logger(__name__)
 
 async def members(settings: Settings, group: str) -> int:
     """How many consumers are in the group now. Raises BrokerError when Kafka cannot be reached."""
-    deadline = asyncio.get_running_loop().time() + COORDINATOR_TIMEOUT_S
     async with admin_client(settings) as client:
-        while True:
-            try:
-                (response,) = await client.describe_consumer_groups([group])
-                code, described_members = response.groups[0][0], response.groups[0][5]
-                if not code:
-                    return len(described_members)
-                reason = for_code(code)
-            except KafkaError as error:
-                reason = type(error)
-            if not reason.retriable or asyncio.get_running_loop().time() > deadline:
-                raise BrokerError(
-                    f"Kafka at {settings.kafka_bootstrap} does not say who is in group {group!r} ({reason.__name__}): "
-                    "look at the broker's log, then try again"
-                )
-            await asyncio.sleep(RETRY_AFTER_S)
+
+        async def ask() -> int:
+            (response,) = await client.describe_consumer_groups([group])
+            code, described_members = response.groups[0][0], response.groups[0][5]
+            if code:
+                raise for_code(code)
+            return len(described_members)
+
+        try:
+            return await ask_coordinator(ask)
+        except KafkaError as error:
+            raise BrokerError(
+                f"Kafka at {settings.kafka_bootstrap} does not say who is in group {group!r} ({type(error).__name__}): "
+                "look at the broker's log, then try again"
+            ) from error
 
 
 class RebalanceCounter(ConsumerRebalanceListener):  # type: ignore[misc]  # the library is not typed
@@ -76,7 +75,7 @@ async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[Any, int]) -> bool
     """Commit `offsets` (TopicPartition to the offset of the next record). False: Kafka did not answer, try again later.
 
     Partitions that the group has given to others meanwhile are left out: whoever has them goes on from what is
-    committed and reads the stretch again, so this is only safe for work that may be done twice.
+    committed and reads the same offsets again, so this is only safe for work that may be done twice.
     """
     held = consumer.assignment()
     kept = {partition: offset for partition, offset in offsets.items() if partition in held}

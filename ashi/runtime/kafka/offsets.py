@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.clients import admin_client, assigned_consumer, partitions_of_topics
+from ashi.runtime.retry import Backoff, retry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from ashi.runtime.settings import Settings
 
 COORDINATOR_TIMEOUT_S: Final = 20.0
-"""A broker that has just started, or moved a group, needs a moment before it answers for the group."""
-RETRY_AFTER_S: Final = 0.2
+RETRY_FIRST_S: Final = 0.2
+RETRY_MOST_S: Final = 1.0
+
+_T = TypeVar("_T")
 
 
 async def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
@@ -65,23 +67,41 @@ async def committed_offsets(settings: Settings, group: str, topic: str) -> dict[
         if metadata is None:
             raise BrokerError(f"Kafka at {settings.kafka_bootstrap} has no topic {topic!r}: run `ashi topics create`")
         asked = [TopicPartition(topic, entry["partition"]) for entry in metadata]
-        deadline = asyncio.get_running_loop().time() + COORDINATOR_TIMEOUT_S
-        while True:
-            try:
-                found = await client.list_consumer_group_offsets(group, partitions=asked)
-            except KafkaError as error:
-                if not error.retriable:
-                    raise
-                found, reason = {}, str(error)
-            else:
-                reason = "its coordinator is still loading"
+
+        async def ask() -> dict[int, int]:
+            found = await client.list_consumer_group_offsets(group, partitions=asked)
             # The library drops the error that concerns the whole answer. It then holds no partition at all, while a
             # good one holds all that were asked for, with -1 where nothing was committed.
-            if len(found) == len(asked):
-                return {at.partition: entry.offset for at, entry in found.items() if entry.offset >= 0}
-            if asyncio.get_running_loop().time() > deadline:
-                raise BrokerError(
-                    f"Kafka at {settings.kafka_bootstrap} does not say how far group {group!r} has come ({reason}): "
-                    "look at the broker's log, then try again"
-                )
-            await asyncio.sleep(RETRY_AFTER_S)
+            if len(found) != len(asked):
+                raise _LoadingError
+            return {at.partition: entry.offset for at, entry in found.items() if entry.offset >= 0}
+
+        try:
+            return await ask_coordinator(ask)
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            reason = "its coordinator is still loading" if isinstance(error, _LoadingError) else str(error)
+            raise BrokerError(
+                f"Kafka at {settings.kafka_bootstrap} does not say how far group {group!r} has come ({reason}): "
+                "look at the broker's log, then try again"
+            ) from error
+
+
+async def ask_coordinator(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """The answer of a group's coordinator, which needs a moment when its broker has just started or it has moved.
+
+    Raises the KafkaError of the last attempt when it still has none, and one that is not retriable at once.
+    """
+    return await retry(
+        ask,
+        least_wait_s=lambda error: 0.0 if isinstance(error, KafkaError) and error.retriable else None,
+        patience_s=COORDINATOR_TIMEOUT_S,
+        backoff=Backoff(RETRY_FIRST_S, RETRY_MOST_S),
+    )
+
+
+class _LoadingError(KafkaError):  # type: ignore[misc]  # the library is not typed
+    """The answer about a group holds none of the partitions that were asked for."""
+
+    retriable = True
