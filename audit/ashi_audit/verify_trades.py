@@ -86,7 +86,7 @@ async def verify_trades(settings: Settings, options: VerifyOptions) -> int:
     return report.finish()
 
 
-async def _prepare(settings: Settings, options: VerifyOptions, reader: CandleReader, report: Report) -> _Verification:
+async def _prepare(settings: Settings, options: VerifyOptions, reader: CandleReader, report: Report) -> Verification:
     if options.recordings:
         from ashi_audit.sources.recordings import RecordedTrades, check_recordings
 
@@ -94,7 +94,7 @@ async def _prepare(settings: Settings, options: VerifyOptions, reader: CandleRea
         rules = rules_of_settings(settings)
         timeframes = _choose(settings.timeframes, options.timeframes)
         recorded = RecordedTrades(options.recordings, rules, options.symbols, report.note)
-        return _Verification(
+        return Verification(
             options,
             reader,
             report,
@@ -120,7 +120,7 @@ async def _prepare(settings: Settings, options: VerifyOptions, reader: CandleRea
         on_note=report.note,
     )
     await _await_sink(settings, options.storage, report)
-    return _Verification(
+    return Verification(
         options, reader, report, source=source, rules=rules_of_epoch(epoch), timeframes=timeframes, excuse=None
     )
 
@@ -161,7 +161,7 @@ async def _await_sink(settings: Settings, storage: str, report: Report) -> None:
         await asyncio.sleep(_LOOK_S)
 
 
-class _Verification:
+class Verification:
     """One run over all trades of a source."""
 
     def __init__(
