@@ -251,7 +251,8 @@ class Pipeline:
 
     async def _send_late(self, chunk: Chunk, late: Sequence[tuple[LogRecord, LateTrade]]) -> None:
         for record, trade in late:
-            await self._send_letter(TRADES_LATE, chunk, record, explain_late(self._rules, trade))
+            place = {"partition": str(chunk.partition), "offset": str(record.offset)}
+            await self._send_letter(TRADES_LATE, chunk, record, explain_late(self._rules, trade), **place)
             metrics.trades_late.labels(trade.reason.value).inc()
 
     async def _send_rejected(self, chunk: Chunk, rejected: Sequence[Rejected]) -> None:
@@ -262,15 +263,14 @@ class Pipeline:
             await self._send_letter(TRADES_DEAD, chunk, record, reason)
             dead_letters.labels("aggregate", kind).inc()
 
-    async def _send_letter(self, topic: str, chunk: Chunk, record: LogRecord, reason: str) -> None:
+    async def _send_letter(self, topic: str, chunk: Chunk, record: LogRecord, reason: str, **more: str) -> None:
         letter = dead_letter(
             topic,
             key=record.key,
             value=record.value or b"",
             reason=reason,
             source=_source(chunk, record),
-            partition=str(chunk.partition),
-            offset=str(record.offset),
+            **more,
         )
         await self._send(letter.topic, letter.key, letter.value, letter.headers)
 

@@ -1,0 +1,339 @@
+"""What the version before left on a Kafka and in a file is continued by this one: processes, topics, groups, rows."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import re
+import shutil
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from deployment import Deployment, events, lake_groups, live_run, rows_of, wait
+from recorded import (
+    DATA,
+    PARTITIONS,
+    REBUILT,
+    RECONFIGURED,
+    STOPPED_AFTER,
+    VENUES,
+    WAVES,
+    Recorded,
+    comparable,
+    ordered,
+    read_json,
+    read_lines,
+    recorded_log,
+)
+
+from ashi.contracts import decode_candle
+from ashi.contracts.feed import decode_feed_gap, decode_feed_status, encode_feed
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+
+LOG = recorded_log()
+STAGES = read_json("stages.json")
+INGEST = recorded_log("ingest.jsonl.gz")
+INGESTED = read_json("ingest.json")
+CHANGELOG = "-changelog"
+
+
+def emptied(bootstrap: str) -> None:
+    """Delete all topics, and the groups' offsets with them."""
+
+    async def delete() -> None:
+        client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await client.start()
+        try:
+            deadline = time.monotonic() + 30
+            while names := [name for name in await client.list_topics() if not name.startswith("__")]:
+                assert time.monotonic() < deadline, "topics do not go away"
+                await client.delete_topics(names)
+                await asyncio.sleep(0.1)
+        finally:
+            await client.close()
+
+    asyncio.run(delete())
+
+
+def as_messages(records: Iterable[Recorded]) -> list[Any]:
+    return [(record.topic, record.partition, record.key, record.value, record.headers) for record in records]
+
+
+def of_topic(records: Iterable[Recorded], topic: str) -> list[Recorded]:
+    return [record for record in records if record.topic == topic]
+
+
+class Continued(NamedTuple):
+    """What came of it."""
+
+    created: dict[str, Any]
+    log: list[Recorded]
+    offsets: dict[str, dict[str, int]]
+    stages: Deployment
+    rows: list[list[Any]]
+    commands: list[dict[str, Any]]
+    later: list[dict[str, Any]]
+    rebuilt: list[Recorded]
+    groups: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def continued(kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Continued]:
+    """The version before ends after the second of four waves; this one takes over its topics, groups and file."""
+    folder = tmp_path_factory.mktemp("continued").resolve()
+    emptied(kafka.bootstrap)
+    deployment = Deployment(kafka.bootstrap, folder)
+    created = deployment.run("topics", "create")
+    before = [record for record in LOG if record.wave <= STOPPED_AFTER]
+    asyncio.run(deployment.publish(as_messages(before)))
+    asyncio.run(deployment.dump(STOPPED_AFTER))
+    places = {(record.topic, record.partition, record.offset): record.value for record in deployment.records}
+    assert places == {(record.topic, record.partition, record.offset): record.value for record in before}
+    asyncio.run(deployment.commit(read_json("offsets.json")[str(STOPPED_AFTER)]))
+    (folder / "candles.db").write_bytes(gzip.decompress((DATA / "candles.db.gz").read_bytes()))
+
+    with deployment.stage("aggregate", "aggregate") as worker:
+        for wave in range(STOPPED_AFTER + 1, WAVES + 1):
+            brought = [record for record in LOG if record.wave == wave and record.topic in {"trades", "feed.gaps"}]
+            asyncio.run(deployment.publish(as_messages(brought)))
+            wait(lambda: asyncio.run(deployment.caught_up("ashi-aggregate", "trades")), worker)
+    with deployment.stage("sink", "sink", "sqlite", "--storage", "sqlite:///candles.db") as worker:
+        wait(lambda: asyncio.run(deployment.caught_up("ashi-sink-sqlite", "candles", "feed.gaps")), worker)
+    asyncio.run(deployment.dump(WAVES))
+    log, offsets = list(deployment.records), deployment.offsets[str(WAVES)]
+
+    commands = [deployment.run(*line["argv"], **line["env"]) for line in read_lines("broker_commands.jsonl.gz")[1:]]
+    later = [deployment.run(*line["argv"], **line["env"]) for line in read_lines("later_commands.jsonl.gz")]
+    asyncio.run(deployment.dump(REBUILT))
+    rebuilt = [record for record in deployment.records if record.wave == REBUILT]
+    groups = lake_groups(deployment)
+    yield Continued(created, log, offsets, deployment, rows_of(folder / "candles.db"), commands, later, rebuilt, groups)
+    emptied(kafka.bootstrap)
+
+
+def newest(records: Iterable[Recorded]) -> dict[Any, bytes]:
+    """What a reader keeps of each candle: the greatest version, the first of equals."""
+    kept: dict[Any, tuple[int, bytes]] = {}
+    for record in records:
+        candle = decode_candle(record.value or b"")
+        key = (record.key, candle.symbol, candle.timeframe, candle.open_time)
+        if key not in kept or candle.version > kept[key][0]:
+            kept[key] = (candle.version, record.value or b"")
+    return {key: value for key, (_, value) in kept.items()}
+
+
+def last_rows(records: Iterable[Recorded]) -> dict[Any, bytes]:
+    """The last row of each key, without the time at which its trades were appended: a broker sets that."""
+    rows = {(record.topic, record.partition, record.key): record.value or b"" for record in records}
+    return {key: re.sub(rb'"appended_at":\d+', b'"appended_at":0', ordered(value)) for key, value in rows.items()}
+
+
+def letters(records: Iterable[Recorded], topic: str) -> Counter[Any]:
+    """Every letter and how often it came. `ashi.source` tells those of one key apart."""
+    return Counter(
+        (record.partition if record.key else None, record.key, record.value, tuple(comparable(topic, record.headers)))
+        for record in of_topic(records, topic)
+    )
+
+
+WANTED = [record for record in LOG if record.wave <= WAVES]
+
+
+def test_the_topics_that_are_made_are_said_in_the_same_words(continued: Continued) -> None:
+    assert continued.created == read_lines("broker_commands.jsonl.gz")[0]
+
+
+def test_every_candle_is_the_one_of_the_version_before_byte_for_byte(continued: Continued) -> None:
+    assert newest(of_topic(continued.log, "candles")) == newest(of_topic(WANTED, "candles"))
+
+
+def test_candles_have_the_partitions_and_headers_they_had(continued: Continued) -> None:
+    """And no version of a candle has two contents, whichever of the two wrote it."""
+    contents: dict[Any, set[bytes | None]] = defaultdict(set)
+    for record in of_topic([*continued.log, *WANTED], "candles"):
+        candle = decode_candle(record.value or b"")
+        contents[candle.symbol, candle.timeframe, candle.open_time, candle.version].add(record.value)
+    assert {len(found) for found in contents.values()} == {1}
+    places = [
+        {(record.key, record.partition, tuple(record.headers)) for record in of_topic(records, "candles")}
+        for records in (continued.log, WANTED)
+    ]
+    assert places[0] == places[1]
+
+
+@pytest.mark.parametrize("topic", ["trades.late", "trades.dead"])
+def test_letters_are_those_of_the_version_before(continued: Continued, topic: str) -> None:
+    assert letters(continued.log, topic) == letters(WANTED, topic)
+
+
+def test_rows_and_markers_end_as_those_of_the_version_before(continued: Continued) -> None:
+    found, wanted = (
+        last_rows(record for record in records if record.topic.endswith(CHANGELOG))
+        for records in (continued.log, WANTED)
+    )
+    assert found == wanted
+    assert {record.partition for record in continued.log if record.topic.endswith(CHANGELOG)} == set(range(PARTITIONS))
+
+
+def test_no_other_topic_is_written_to(continued: Continued) -> None:
+    assert {record.topic for record in continued.log} == {record.topic for record in WANTED}
+    assert of_topic(continued.log, "ashi.meta")[0].value == of_topic(WANTED, "ashi.meta")[0].value
+    assert len(of_topic(continued.log, "ashi.meta")) == 1, "the epoch of the version before is taken as it is"
+
+
+def test_groups_have_the_names_and_end_at_the_offsets_they_did(continued: Continued) -> None:
+    """Of candles the number may differ: how often one is corrected depends on when checkpoints come."""
+    wanted = read_json("offsets.json")[str(WAVES)]
+    assert {group: set(found) for group, found in continued.offsets.items()} == {
+        group: set(found) for group, found in wanted.items()
+    }
+    assert continued.offsets["ashi-aggregate"] == wanted["ashi-aggregate"]
+    assert continued.groups == STAGES["groups"]
+
+
+def test_the_rows_of_the_store_are_those_of_the_version_before(continued: Continued) -> None:
+    wanted = [row for wave, *row in read_lines("rows.jsonl.gz") if wave == WAVES]
+    assert [list(row) for row in continued.rows] == wanted
+
+
+@pytest.mark.parametrize("number", range(1, len(read_lines("broker_commands.jsonl.gz"))))
+def test_a_command_prints_what_it_printed(continued: Continued, number: int) -> None:
+    assert continued.commands[number - 1] == read_lines("broker_commands.jsonl.gz")[number]
+
+
+def test_rebuild_and_reconfigure_print_what_they_printed(continued: Continued) -> None:
+    assert continued.later == read_lines("later_commands.jsonl.gz")
+
+
+def test_rebuild_publishes_what_it_published(continued: Continued) -> None:
+    wanted = [record for record in LOG if record.wave == REBUILT]
+    assert newest(of_topic(continued.rebuilt, "candles")) == newest(of_topic(wanted, "candles"))
+    assert {tuple(record.headers) for record in of_topic(continued.rebuilt, "candles")} == {
+        tuple(record.headers) for record in of_topic(wanted, "candles")
+    }
+
+
+def test_the_epochs_topic_gets_the_records_it_got(continued: Continued) -> None:
+    """Of a rebuild, and of the epoch that a reconfiguration began; only their time and random ids differ."""
+    both = [continued.rebuilt, [record for record in LOG if record.wave in {REBUILT, RECONFIGURED}]]
+    found, wanted = (
+        [
+            (
+                re.sub(rb"[0-9a-f]{8}-[0-9a-f-]{27}$", b"UUID", record.key or b""),
+                re.sub(rb'"at":\d+', b'"at":0', record.value or b""),
+                record.headers,
+            )
+            for record in of_topic(records, "ashi.meta")
+        ]
+        for records in both
+    )
+    assert found == wanted
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("stage", ["aggregate", "sink"])
+def test_a_process_serves_the_metrics_of_its_stage(continued: Continued, stage: str) -> None:
+    assert served(STAGES["metrics"][stage], stage) <= set(continued.stages.metrics[stage])
+
+
+def served(lines: list[str], stage: str) -> set[str]:
+    """The lines that describe metrics of a stage. The version before served those of all stages everywhere."""
+    names = {name for name, of, *_ in read_json("catalogues.json")["metrics"] if of in {stage, "all"}}
+    chosen = {line for line in lines if line.split()[2] in names}
+    assert {line.split()[2] for line in chosen} == names
+    return chosen
+
+
+@pytest.mark.parametrize("stage", ["aggregate", "sink"])
+def test_a_worker_says_what_it_said(continued: Continued, stage: str) -> None:
+    """One that goes on where another has ended: neither reads from the beginning nor finds its store empty."""
+    said = said_by(events(continued.stages.logs[stage]))
+    assert said == {line for name in (f"{stage}-3", f"{stage}-4") for line in said_by(STAGES["logs"].get(name, []))}
+
+
+def said_by(lines: list[list[str]]) -> set[tuple[str, ...]]:
+    """What Ashi said; libraries, whose lines have a logger, say what they like."""
+    return {tuple(line) for line in lines if "logger" not in line[3].split()}
+
+
+@pytest.fixture(scope="module")
+def ingested(kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployment, list[dict[str, Any]]]]:
+    """A live worker beside a simulated venue, then replays of what the version before recorded, with garbage."""
+    folder = tmp_path_factory.mktemp("ingested").resolve()
+    emptied(kafka.bootstrap)
+    deployment = Deployment(kafka.bootstrap, folder)
+    deployment.run("topics", "create")
+    live_run(deployment, "bitflyer", VENUES["bitflyer"])
+    asyncio.run(deployment.dump(1))
+    replays = []
+    for line in INGESTED["replays"]:
+        shutil.copy(DATA / line["argv"][4], folder)
+        replays.append(deployment.run(*line["argv"], **line["env"]))
+        summary = json.loads((folder / "summary.json").read_text())
+        del summary["seconds"]
+        replays[-1]["summary"] = summary
+    asyncio.run(deployment.dump(2))
+    yield deployment, replays
+    emptied(kafka.bootstrap)
+
+
+def test_recordings_are_replayed_into_the_same_records(ingested: tuple[Deployment, Any]) -> None:
+    """Of each symbol in the same order, on the same partition, with the same headers."""
+    found, wanted = (
+        by_key([record for record in records if record.wave == 2]) for records in (ingested[0].records, INGEST)
+    )
+    assert found == wanted
+
+
+def by_key(records: list[Recorded]) -> dict[Any, list[Any]]:
+    sequences = defaultdict(list)
+    for record in records:
+        headers = comparable(record.topic, record.headers)
+        sequences[record.topic, record.partition, record.key].append((record.value, headers))
+    return sequences
+
+
+def test_a_replay_says_and_sums_up_what_it_did(ingested: tuple[Deployment, Any]) -> None:
+    assert ingested[1] == INGESTED["replays"]
+
+
+def test_a_live_feed_tells_of_itself_in_the_same_messages(ingested: tuple[Deployment, Any]) -> None:
+    """Its states and gaps from start to end; times, and how far the market was, are of the day."""
+    assert told(ingested[0].records) == told(INGEST)
+
+
+def told(records: list[Recorded]) -> dict[Any, list[Any]]:
+    """What was told of each symbol, in order. How often a state is repeated depends on when its last trade changes."""
+    sequences: dict[Any, list[Any]] = defaultdict(list)
+    for record in records:
+        if (
+            record.wave != 1
+            or record.topic not in {"feed.status", "feed.gaps"}
+            or not record.key.startswith(b"bitflyer:")
+        ):
+            continue
+        message = json.loads(record.value)
+        told = (message["state"], message["reason"], list(message), record.headers, record.partition)
+        if told not in sequences[record.topic, record.key][-1:]:
+            sequences[record.topic, record.key].append(told)
+    return sequences
+
+
+def test_a_live_worker_says_what_it_said(ingested: tuple[Deployment, Any]) -> None:
+    found = said_by(events(ingested[0].logs["ingest-bitflyer"]))
+    assert found == said_by(INGESTED["logs"]["ingest-bitflyer"])
+    assert served(INGESTED["metrics"]["ingest"], "ingest") <= set(ingested[0].metrics["ingest"])
+
+
+def test_recorded_messages_of_feeds_are_read_and_written_byte_for_byte() -> None:
+    read = {"feed.status": decode_feed_status, "feed.gaps": decode_feed_gap}
+    messages = [record for record in INGEST if record.topic in read]
+    for record in messages:
+        assert encode_feed(read[record.topic](record.value)) == record.value
+    assert {record.topic for record in messages} == set(read)
