@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -312,15 +311,6 @@ def test_what_has_no_klines_is_said(tmp_path, capsys, trades):
     assert "neither a file nor a venue" in capsys.readouterr().err
     assert not VENUES["gmo"].klines.covers(Timeframe.parse("4h"))
     assert not VENUES["binance-usdm"].klines.covers(Timeframe.parse("1s"))
-
-
-def test_pages_cover_a_time_without_a_hole_and_without_an_overlap():
-    start = 1_723_161_240_000_000
-    for venue in ("binance", "binance-usdm", "gmo"):
-        pages = list(VENUES[venue].klines.pages("X", Timeframe.parse("1m"), start, start + 4_000 * MINUTE))
-        assert pages[0].start == start
-        assert pages[-1].end == start + 4_000 * MINUTE
-        assert all(before.end == after.start for before, after in pairwise(pages))
 
 
 def test_the_examples_of_the_documentation_are_read():

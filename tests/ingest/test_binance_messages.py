@@ -245,25 +245,3 @@ def test_a_received_at_in_the_wrong_unit_is_no_trade() -> None:
     parsed = VENUES["binance"].parser().parse(event().encode(), 1_723_161_254)
     assert parsed.trades == []
     assert parsed.rejected[0].reason.startswith("received_at 1723161254 looks like seconds")
-
-
-@given(st.binary())
-def test_no_bytes_make_the_parser_raise(frame: bytes) -> None:
-    assert parse(frame).trades == []
-
-
-@given(
-    frame=st.sampled_from(REAL_FRAMES),
-    start=st.integers(0, 400),
-    length=st.integers(0, 20),
-    put=st.one_of(st.binary(max_size=8), st.sampled_from([b'"', b"}", b"-", b"null", b"1e-8", b'""', b"[", b"\\u"])),
-)
-def test_a_damaged_frame_gives_a_trade_or_a_rejection_but_never_raises(
-    frame: bytes, start: int, length: int, put: bytes
-) -> None:
-    start %= len(frame)
-    parsed = parse(frame[:start] + put + frame[start + length :])
-    assert len(parsed.trades) + len(parsed.rejected) <= 1
-    for trade in parsed.trades:
-        assert trade.price >= 0
-        assert trade.symbol.startswith("binance:")

@@ -83,13 +83,6 @@ def numbers(trades: Iterable[Trade]) -> list[int]:
     return [each.sequence for each in trades]
 
 
-def test_a_repaired_trade_is_the_one_of_the_websocket_although_its_time_is_written_otherwise() -> None:
-    outcome = repair(Rest(range(100)), [trade(89)], None)
-    assert bare(outcome.yielded) == bare([trade(number) for number in range(90, 100)])
-    assert outcome.yielded[-1].received_at >= NOW
-    assert outcome.reason is None
-
-
 @st.composite
 def histories(draw: st.DrawFn) -> list[int]:
     """Ids in runs and jumps: dense, sparse as where products share a sequence, and thousands apart."""
@@ -220,12 +213,6 @@ def test_answers_of_bad_rows_only_do_not_keep_the_plan_going_for_ever() -> None:
         assert outcome.yielded == []
         assert outcome.reason is not None
         assert "missing required field" in outcome.reason
-
-
-@pytest.mark.parametrize("body", [b"", b"<html>", b'{"status":-1,"error_message":"x"}', b"[", b"\xff", b"null"])
-def test_an_answer_that_cannot_be_read_at_all_is_an_error_that_says_which(body: bytes) -> None:
-    with pytest.raises(ContractError, match="/v1/getexecutions"):
-        run_plan(VENUE.repair("BTC_JPY", [trade(1)], None), lambda _: body)
 
 
 def test_an_answer_has_five_hundred_rows_at_most() -> None:

@@ -200,11 +200,6 @@ def test_a_trade_exactly_on_a_minute_belongs_to_that_minute() -> None:
     assert trade.traded_at == 1_639_350_360_000_000
 
 
-@pytest.mark.parametrize("line", NO_TRADES.read_bytes().splitlines())
-def test_real_frames_of_other_channels_are_skipped(line: bytes) -> None:
-    assert parse(line.split(b" ", 1)[1]).skipped
-
-
 @pytest.mark.parametrize(
     "frame",
     [
@@ -248,27 +243,3 @@ def test_a_frame_that_cannot_be_read_is_rejected_whole(frame: bytes, said: str) 
 def test_a_frame_of_executions_that_is_bad_as_a_whole_still_has_its_symbol() -> None:
     frame = '{"params":{"channel":"lightning_executions_BTC_JPY","message":5}}'
     assert only_rejection(frame).symbol == "bitflyer:BTC_JPY"
-
-
-@given(st.binary())
-def test_no_bytes_make_the_parser_raise(frame: bytes) -> None:
-    parsed = parse(frame)
-    assert parsed.trades == []
-
-
-@given(
-    frame=st.sampled_from(REAL_FRAMES),
-    start=st.integers(0, 2000),
-    length=st.integers(0, 40),
-    put=st.one_of(st.binary(max_size=8), st.sampled_from([b'"', b"}", b"-", b"null", b"1e-8", b'""', b"[", b"\\u"])),
-)
-def test_a_damaged_frame_gives_trades_or_rejections_but_never_raises(
-    frame: bytes, start: int, length: int, put: bytes
-) -> None:
-    start %= len(frame)
-    parsed = parse(frame[:start] + put + frame[start + length :])
-    for rejected in parsed.rejected:
-        assert rejected.reason
-    for trade in parsed.trades:
-        assert trade.price >= 0
-        assert trade.symbol.startswith("bitflyer:")

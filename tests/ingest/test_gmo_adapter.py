@@ -110,15 +110,6 @@ def one_a_second(times: int) -> list[Execution]:
     return [Execution(1000 * each, price=100 + each % 7, taker=("BUY", "SELL")[each % 2]) for each in range(times)]
 
 
-def test_a_repaired_trade_is_the_one_of_the_websocket_but_for_when_it_was_received() -> None:
-    executions = one_a_second(10)
-    truth = live_trades(executions)
-    outcome = repair(Rest(executions), truth[:4], None)
-    assert bare(new_ones(outcome.yielded, truth[:4])) == bare(truth[4:])
-    assert {trade.received_at for trade in outcome.yielded} == {NOW}
-    assert outcome.reason is None
-
-
 def test_every_execution_stands_there_twice_and_is_counted_once_with_the_side_of_its_first_row() -> None:
     executions = [Execution(0), Execution(5, taker="SELL"), Execution(5, taker="SELL"), Execution(5, taker="BUY")]
     outcome = repair(Rest(executions), live_trades(executions[:1]), None)

@@ -213,10 +213,3 @@ def test_errors_and_other_channels_are_skipped(text: str) -> None:
 @pytest.mark.parametrize("text", [b"\xff", b"", b"nonsense", b"[1]", b"{", b'{"stream":"x"}', b"{}", b"[" * 100_000])
 def test_what_is_no_frame_of_the_venue_is_rejected_whole(text: bytes) -> None:
     assert only_rejection(text).value == text
-
-
-@given(st.binary(max_size=200))
-def test_no_bytes_make_the_parser_raise(data: bytes) -> None:
-    for text in (data, REAL.encode()[: len(data)] + data):
-        parsed = parse(text)
-        assert all(rejected.value == text for rejected in parsed.rejected)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from venue_certification import (
+    Documented,
+    Execution,
+    KlineCertification,
+    KlineSample,
+    Listed,
+    Refusal,
+    VenueCertification,
+)
+
+from ashi_ingest.recording.bundled import BUNDLED
+from ashi_ingest.venues.base import Request
+
+DATA = Path(__file__).parent / "data"
+
+
+def lines_of(content: bytes) -> tuple[bytes, ...]:
+    return tuple(line.split(b" ", 1)[1] for line in content.splitlines())
+
+
+def limits_by(weight_per_minute: int) -> Documented:
+    return Documented(
+        requests=(weight_per_minute, 60),
+        messages=(5, 1.0),
+        connections=(300, 300),
+        markets=1024,
+        lifetime_s=24 * 3600.0,
+    )
+
+
+class TestBinance(VenueCertification, KlineCertification):
+    name = "binance"
+    market = "BTCUSDT"
+    documented = limits_by(6000)
+    akin = frozenset({"binance-usdm"})
+    page = ("/api/v3/historicalTrades", 1000)
+    recorded_frames = lines_of(gzip.decompress(BUNDLED["binance"][0].read_bytes()))[:200]
+    other_frames = (
+        *lines_of((DATA / "binance-no-trades.txt").read_bytes()),
+        b'{"stream":"btcusdt@depth5","data":{"lastUpdateId":160,"bids":[],"asks":[]}}',
+    )
+    refusals = (
+        Refusal(b'{"error":{"code":2,"msg":"Invalid request: missing field"},"id":7}', 7, retryable=True),
+        Refusal(b'{"code":3,"msg":"Invalid JSON: expected value"}', None, retryable=True),
+    )
+    closings = (
+        b'{"e":"serverShutdown","E":1770123456789}',
+        b'{"stream":"x","data":{"e":"serverShutdown","E":1770123456789}}',
+    )
+    markets_answer = json.dumps(
+        {
+            "symbols": [
+                {"symbol": "BTCUSDT", "status": "TRADING"},
+                {"symbol": "LUNAUSDT", "status": "BREAK"},
+                {"symbol": "币安人生USDT", "status": "TRADING"},
+            ]
+        }
+    ).encode()
+    markets_listed = ("BTCUSDT",)
+    error_answers = (b'{"code":-1121,"msg":"Invalid symbol."}',)
+    kline = KlineSample(
+        b'[[1499040000000,"0.01634790","0.80000000","0.01575800","0.01577100","148976.11427815",1499040059999,'
+        b'"2434.19055334",308,"1756.87402397","28.46694368","0"]]',
+        1_499_040_000_000_000,
+        ("0.01634790", "0.80000000", "0.01575800", "0.01577100", "148976.11427815"),
+    )
+
+    def acknowledgment(self, request_id: int) -> bytes:
+        return b'{"result":null,"id":%d}' % request_id
+
+    def frames(self, market: str, executions: Sequence[Execution]) -> list[bytes]:
+        return [
+            (
+                f'{{"stream":"{market.lower()}@trade","data":{{"e":"trade","E":{each.at_ms + 1},"s":"{market}",'
+                f'"t":{each.number},"p":"{each.price}","q":"{each.size}","T":{each.at_ms},'
+                f'"m":{"true" if each.taker == "sell" else "false"},"M":true}}}}'
+            ).encode()
+            for each in executions
+        ]
+
+    def rows(self, execution: Execution) -> list[str]:
+        return [
+            f'{{"id":{execution.number},"price":"{execution.price}","qty":"{execution.size}","quoteQty":"1220.00",'
+            f'"time":{execution.at_ms},"isBuyerMaker":{"true" if execution.taker == "sell" else "false"},'
+            '"isBestMatch":true}'
+        ]
+
+    def answer(self, request: Request, listed: Sequence[Listed]) -> str:
+        path, most = self.page
+        assert request.path == path
+        assert request.parameters.keys() == {"symbol", "fromId", "limit"}
+        assert int(request.parameters["limit"]) <= most
+        since = [each.rows[0] for each in listed if each.execution.number >= int(request.parameters["fromId"])]
+        return "[" + ",".join(since[: int(request.parameters["limit"])]) + "]"
+
+
+class TestBinanceUsdm(TestBinance):
+    name = "binance-usdm"
+    documented = limits_by(2400)
+    akin = frozenset({"binance"})
+    page = ("/fapi/v1/historicalTrades", 500)
+    recorded_frames = (
+        b'{"stream":"bnbusdt@trade","data":{"e":"trade","E":1672515782136,"T":1672515782135,"s":"BNBUSDT","t":12345,'
+        b'"p":"250.10","q":"100","X":"MARKET","m":true}}',
+    )
+    other_frames = (
+        *lines_of((DATA / "binance-usdm-no-trades.txt").read_bytes()),
+        # Outside the order book: the insurance fund's.
+        b'{"stream":"btcusdt@trade","data":{"e":"trade","E":2,"T":1,"s":"BTCUSDT","t":3,"p":"0","q":"0","X":"NA",'
+        b'"m":true}}',
+    )

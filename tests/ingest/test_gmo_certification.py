@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from venue_certification import (
+    Documented,
+    Execution,
+    KlineCertification,
+    KlineSample,
+    Listed,
+    Refusal,
+    VenueCertification,
+)
+
+from ashi_ingest.venues.base import Request
+
+SIDES = {"buy": ("BUY", "SELL"), "sell": ("SELL", "BUY")}
+
+
+def fields(each: Execution, side: str) -> dict[str, str]:
+    moment = datetime.fromtimestamp(each.at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    timestamp = f"{moment}.{each.at_ms % 1000:03}Z"
+    return {"price": each.price, "side": side, "size": each.size, "timestamp": timestamp}
+
+
+class TestGmo(VenueCertification, KlineCertification):
+    name = "gmo"
+    market = "BTC_JPY"
+    documented = Documented(messages=(1, 1.0))
+    recorded_frames = (
+        b'{"channel":"trades","price":"13492957","side":"SELL","size":"0.004","symbol":"BTC_JPY",'
+        b'"timestamp":"2025-04-30T13:09:43.601Z"}',
+    )
+    other_frames = (
+        b'{"channel":"ticker","ask":"750760","bid":"750600","symbol":"BTC","timestamp":"2018-03-30T12:34:56.789Z"}',
+        b'{"channel":"orderbooks","asks":[],"bids":[],"symbol":"BTC","timestamp":"2018-03-30T12:34:56.789Z"}',
+    )
+    refusals = (
+        Refusal(b'{"error":"ERR-5003 Request too many."}', None, retryable=True),
+        Refusal(b'{"error":"ERR-5106 Invalid request parameter. symbol"}', None, retryable=False),
+        Refusal(b'{"error":"ERR-5201 MAINTENANCE."}', None, retryable=True),
+    )
+    markets_answer = b'{"status":0,"data":[{"symbol":"BTC","last":"1"},{"symbol":"BTC_JPY"}],"responsetime":"x"}'
+    markets_listed = ("BTC", "BTC_JPY")
+    error_answers = (
+        b'{"status":5,"messages":[{"message_code":"ERR-5106","message_string":"Bad symbol."}]}',
+        b'{"status":2}',
+    )
+    kline = KlineSample(
+        b'{"status":0,"data":[{"openTime":"1618588800000","open":"6418255","high":"6418256","low":"6399280",'
+        b'"close":"6400000","volume":"0.2"}],"responsetime":"2021-04-17T00:00:00.000Z"}',
+        1_618_588_800_000_000,
+        ("6418255", "6418256", "6399280", "6400000", "0.2"),
+    )
+
+    def frames(self, market: str, executions: Sequence[Execution]) -> list[bytes]:
+        return [
+            json.dumps({"channel": "trades", "symbol": market, **fields(each, SIDES[each.taker][0])}).encode()
+            for each in executions
+        ]
+
+    def rows(self, execution: Execution) -> list[str]:
+        """The taker's, and that of the other side."""
+        return [json.dumps(fields(execution, side)) for side in SIDES[execution.taker]]
+
+    def answer(self, request: Request, listed: Sequence[Listed]) -> str:
+        assert request.path == "/public/v1/trades"
+        assert request.parameters.keys() == {"symbol", "page", "count"}
+        page, size = int(request.parameters["page"]), int(request.parameters["count"])
+        assert page >= 1
+        assert 1 <= size <= 100
+        newest_first = [row for each in listed for row in each.rows][::-1]
+        rows = newest_first[(page - 1) * size : page * size]
+        pagination = f'{{"currentPage":{page},"count":{len(rows)}}}'
+        return f'{{"status":0,"data":{{"pagination":{pagination},"list":[{",".join(rows)}]}},"responsetime":"x"}}'
