@@ -34,6 +34,9 @@ class TestBitFlyer(VenueCertification):
         line.split(b" ", 1)[1] for line in gzip.decompress(BUNDLED["bitflyer"][0].read_bytes()).splitlines()
     )
     other_frames = tuple(line.split(b" ", 1)[1] for line in NO_TRADES.read_bytes().splitlines())
+    subscription = (
+        '{"jsonrpc":"2.0","method":"subscribe","params":{"channel":"lightning_executions_FX_BTC_JPY"},"id":7}'
+    )
     refusals = (
         Refusal(b'{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"Invalid params"}}', 7, retryable=False),
         Refusal(b'{"jsonrpc":"2.0","id":7,"error":{"code":-32603,"message":"Internal error"}}', 7, retryable=True),

@@ -37,6 +37,7 @@ class TestGmo(VenueCertification, KlineCertification):
         b'{"channel":"ticker","ask":"750760","bid":"750600","symbol":"BTC","timestamp":"2018-03-30T12:34:56.789Z"}',
         b'{"channel":"orderbooks","asks":[],"bids":[],"symbol":"BTC","timestamp":"2018-03-30T12:34:56.789Z"}',
     )
+    subscription = '{"command":"subscribe","channel":"trades","symbol":"BTC_JPY","option":"TAKER_ONLY"}'
     refusals = (
         Refusal(b'{"error":"ERR-5003 Request too many."}', None, retryable=True),
         Refusal(b'{"error":"ERR-5106 Invalid request parameter. symbol"}', None, retryable=False),

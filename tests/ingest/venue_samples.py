@@ -84,6 +84,8 @@ class VenueSamples(ABC):
     """With trades: recorded, or else the examples of the venue's documentation."""
     other_frames: ClassVar[Sequence[bytes]]
     """Without trades and in order: order books, tickers."""
+    subscription: ClassVar[str]
+    """The message that subscribes to `market`, with id 7 if it has one, as the venue documents it."""
     refusals: ClassVar[Sequence[Refusal]]
     closings: ClassVar[Sequence[bytes]] = ()
     """Frames that announce that the venue will close the connection."""
