@@ -12,7 +12,7 @@ from ashi.contracts.errors import BrokerError, UsageError, VenueError
 from ashi.contracts.symbol import make_symbol
 from ashi.runtime.logs import get_logger
 from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
-from ashi_ingest.feed.resume import read_tails
+from ashi_ingest.feed.resume import read_resume_points
 from ashi_ingest.feed.status import FeedReporter, read_feed
 from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.markets import choose_markets
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ashi.contracts.trade import Trade
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
-    from ashi_ingest.feed.status import Known
+    from ashi_ingest.feed.status import ReportedFeed
     from ashi_ingest.publish.publisher import Publisher
     from ashi_ingest.shard import Shard
     from ashi_ingest.venues.base import Venue
@@ -89,15 +89,15 @@ class _Start(NamedTuple):
     """What a worker goes on from.
 
     Attributes:
-        tails: of each of its markets, the trades published last.
+        resume_points: of each of its markets, the trades published last.
         absent: the markets that were named and that the venue does not have.
-        known: what was said last, of the symbols of all of them.
+        reported: what was reported last, of the symbols of all of them.
 
     """
 
-    tails: dict[str, list[Trade]]
+    resume_points: dict[str, list[Trade]]
     absent: list[str]
-    known: dict[str, Known]
+    reported: dict[str, ReportedFeed]
 
 
 class _Worker:
@@ -117,9 +117,9 @@ class _Worker:
                 start = await self._service.unless_stopped(self._read_start())
             except StoppedError:
                 return
-            reporter = FeedReporter(publisher, self._venue.name, start.known)
+            reporter = FeedReporter(publisher, self._venue.name, start.reported)
             self._leave_out(start, reporter)
-            if start.tails:
+            if start.resume_points:
                 await self._work(start, reporter, publisher)
             elif start.absent:
                 with suppress(StoppedError):
@@ -133,9 +133,9 @@ class _Worker:
         settings, name = self._service.settings, self._venue.name
         markets, absent = await choose_markets(self._rest, self._venue, self._options.markets, self._options.shard)
         symbols = {market: make_symbol(name, market) for market in markets}
-        known = await read_feed(settings, [*symbols.values(), *(make_symbol(name, market) for market in absent)])
-        tails = await read_tails(settings, symbols.values(), known)
-        return _Start({market: tails[symbol] for market, symbol in symbols.items()}, absent, known)
+        reported = await read_feed(settings, [*symbols.values(), *(make_symbol(name, market) for market in absent)])
+        resume_points = await read_resume_points(settings, symbols.values(), reported)
+        return _Start({market: resume_points[symbol] for market, symbol in symbols.items()}, absent, reported)
 
     def _leave_out(self, start: _Start, reporter: FeedReporter) -> None:
         for market in start.absent:
@@ -143,7 +143,7 @@ class _Worker:
             symbol = make_symbol(self._venue.name, market)
             reason = f"{self._venue.name} has no such market, or does not trade it now"
             reporter.set_state(symbol, "down", reason)
-            status = start.known[symbol].status
+            status = start.reported[symbol].status
             if status is not None and status.last_traded_at is not None:  # it had
                 reporter.open_gap(symbol, status.updated_at, reason)
 
@@ -159,7 +159,7 @@ class _Worker:
         publish_buffer = PublishBuffer(publisher)
         feeds = FeedSupervisor(
             self._venue,
-            start.tails,
+            start.resume_points,
             publish_buffer=publish_buffer,
             reporter=reporter,
             rest=self._rest,
@@ -167,12 +167,12 @@ class _Worker:
             backpressure=Backpressure(publish_buffer, settings.feed_buffer),
             patience_s=settings.repair_patience_us / 1e6,
         )
-        for market in start.tails:
+        for market in start.resume_points:
             symbol = make_symbol(self._venue.name, market)
-            feeds.begin(symbol, start.known[symbol].status)
+            feeds.begin(symbol, start.reported[symbol].status)
         finish = partial(self._finish, feeds, publish_buffer, reporter, publisher)
         try:
-            await self._until_stopped(list(start.tails), feeds, publish_buffer, reporter)
+            await self._until_stopped(list(start.resume_points), feeds, publish_buffer, reporter)
         except VenueError as error:  # nothing is wrong with Kafka: say what happened
             await finish(f"the worker has ended: {error}")
             raise

@@ -1,3 +1,5 @@
+"""Which errors of a venue may be tried again, and how long a `Retry-After` asks to wait."""
+
 from __future__ import annotations
 
 import socket

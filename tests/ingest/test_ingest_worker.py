@@ -14,7 +14,7 @@ from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_ingest import markets as markets_module
 from ashi_ingest import worker as live
-from ashi_ingest.feed.status import Known
+from ashi_ingest.feed.status import ReportedFeed
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.shard import Shard, shard_of
 from ashi_ingest.venues.base import Answer
@@ -79,7 +79,7 @@ class Bench:
         self.publisher = Publisher()
         self.service = Service("test", Settings.from_environment({}))
         self.sessions = []
-        self.known = {}
+        self.reported = {}
         self.session = session or self.wait
 
         @asynccontextmanager
@@ -87,9 +87,9 @@ class Bench:
             yield self.publisher
 
         async def read_feed(settings, symbols):
-            return {symbol: self.known.get(symbol, Known(None, ())) for symbol in symbols}
+            return {symbol: self.reported.get(symbol, ReportedFeed(None, ())) for symbol in symbols}
 
-        async def read_tails(settings, symbols, known):
+        async def read_resume_points(settings, symbols, reported):
             return {symbol: [] for symbol in symbols}
 
         async def run_session(venue, markets, handler, *, stopping, **_):

@@ -1,3 +1,5 @@
+"""Turns to ask a venue: their order, their distance, and pauses."""
+
 from __future__ import annotations
 
 import asyncio

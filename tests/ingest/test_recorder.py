@@ -1,3 +1,5 @@
+"""Recording beside a live feed: what is in the files, rotation, disks that are full, slow or gone, and a kill."""
+
 from __future__ import annotations
 
 import errno

@@ -1,3 +1,5 @@
+"""Reading recordings: plain and compressed, cut and damaged, and what is refused before anything is started."""
+
 from __future__ import annotations
 
 import gzip

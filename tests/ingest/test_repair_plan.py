@@ -1,3 +1,5 @@
+"""Carrying out a plan of a repair: its requests, its trades, patience with a venue that fails, and its end."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Requests to a venue's REST interface, against a server on the loopback: pace, key, bounds, and errors."""
+
 from __future__ import annotations
 
 import asyncio

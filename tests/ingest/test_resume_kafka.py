@@ -1,4 +1,4 @@
-"""Reading the end of topic `trades`, with a real Kafka."""
+"""Reading resume points from the end of topic `trades`, with a real Kafka."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from ashi.contracts.trade import Trade, encode_trade
 from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of, partitions_of_topics
 from ashi.runtime.kafka.offsets import end_offsets
 from ashi_ingest.feed import resume as module
-from ashi_ingest.feed.resume import KEEP, read_tails
-from ashi_ingest.feed.status import Known
+from ashi_ingest.feed.resume import read_resume_points
+from ashi_ingest.feed.sequencer import RESUME_TRADES
+from ashi_ingest.feed.status import ReportedFeed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -75,7 +76,7 @@ def test_the_last_200_of_each_symbol_come_in_the_order_of_the_log(kafka_settings
     async def main() -> None:
         async with producing(kafka_settings) as producer:
             await publish(producer, trades)
-        found = await read_tails(kafka_settings, [*symbols, "binance:NEVER"])
+        found = await read_resume_points(kafka_settings, [*symbols, "binance:NEVER"])
         for symbol in symbols:
             assert found.pop(symbol) == [trade(number, symbol) for number in range(250, 450)]
         assert found == {"binance:NEVER": []}
@@ -83,9 +84,9 @@ def test_the_last_200_of_each_symbol_come_in_the_order_of_the_log(kafka_settings
     asyncio.run(main())
 
 
-def test_an_empty_log_has_no_tails(kafka_settings: Settings) -> None:
-    assert asyncio.run(read_tails(kafka_settings, [BUSY, RARE])) == {BUSY: [], RARE: []}
-    assert asyncio.run(read_tails(kafka_settings, [])) == {}
+def test_an_empty_log_has_no_resume_points(kafka_settings: Settings) -> None:
+    assert asyncio.run(read_resume_points(kafka_settings, [BUSY, RARE])) == {BUSY: [], RARE: []}
+    assert asyncio.run(read_resume_points(kafka_settings, [])) == {}
 
 
 @pytest.mark.usefixtures("small_windows")
@@ -100,9 +101,9 @@ def test_a_symbol_that_trades_rarely_is_found_windows_further_back(kafka_setting
     async def main() -> None:
         async with producing(kafka_settings) as producer:
             await publish(producer, log)
-        found = await read_tails(kafka_settings, [BUSY, RARE, ABSENT])
+        found = await read_resume_points(kafka_settings, [BUSY, RARE, ABSENT])
         assert found[RARE] == [trade(n, RARE) for n in range(6)]
-        assert found[BUSY] == [trade(n) for n in range(337 - KEEP, 337)]
+        assert found[BUSY] == [trade(n) for n in range(337 - RESUME_TRADES, 337)]
         assert found[ABSENT] == []
 
     asyncio.run(main())
@@ -124,7 +125,7 @@ def test_what_is_no_trade_of_the_symbol_is_passed_over(kafka_settings: Settings)
                 ):
                     await producer.send("trades", value, key=key, partition=partition)
             await producer.flush()
-        assert await read_tails(kafka_settings, [BUSY]) == {BUSY: [trade(n) for n in range(30)]}
+        assert await read_resume_points(kafka_settings, [BUSY]) == {BUSY: [trade(n) for n in range(30)]}
 
     asyncio.run(main())
 
@@ -138,7 +139,7 @@ def test_markers_of_transactions_end_no_window_early_and_hold_none_up(kafka_sett
                     await publish(producer, [trade(n)])
         partition = partition_of(BUSY.encode(), 8)
         assert (await end_offsets(kafka_settings, "trades"))[partition] == 50, "a trade and a marker each"
-        assert await read_tails(kafka_settings, [BUSY]) == {BUSY: [trade(n) for n in range(25)]}
+        assert await read_resume_points(kafka_settings, [BUSY]) == {BUSY: [trade(n) for n in range(25)]}
 
     asyncio.run(main())
 
@@ -149,7 +150,10 @@ def test_records_that_retention_has_deleted_are_not_waited_for(kafka_settings: S
         async with producing(kafka_settings) as producer:
             await publish(producer, [trade(n) for n in range(100)])
         await delete_before(kafka_settings, partition_of(BUSY.encode(), 8), 63)
-        assert await read_tails(kafka_settings, [BUSY, RARE]) == {BUSY: [trade(n) for n in range(63, 100)], RARE: []}
+        assert await read_resume_points(kafka_settings, [BUSY, RARE]) == {
+            BUSY: [trade(n) for n in range(63, 100)],
+            RARE: [],
+        }
 
     asyncio.run(main())
 
@@ -159,8 +163,8 @@ async def delete_before(settings: Settings, partition: int, offset: int) -> None
         await client.delete_records({TopicPartition("trades", partition): RecordsToDelete(before_offset=offset)})
 
 
-def status(number: int, symbol: str, traded_at: int) -> Known:
-    return Known(FeedStatus(symbol, "down", T, "stopped", str(number), traded_at, traded_at), ())
+def status(number: int, symbol: str, traded_at: int) -> ReportedFeed:
+    return ReportedFeed(FeedStatus(symbol, "down", T, "stopped", str(number), traded_at, traded_at), ())
 
 
 def test_beyond_the_bound_a_symbol_is_found_by_the_time_of_its_last_trade(
@@ -176,14 +180,14 @@ def test_beyond_the_bound_a_symbol_is_found_by_the_time_of_its_last_trade(
             rare = [trade(n, RARE, began) for n in range(4)]
             await publish(producer, [trade(n) for n in range(20)] + rare + [trade(n) for n in range(20, 220)])
         symbols = [BUSY, RARE, OTHER, ABSENT]
-        without = await read_tails(kafka_settings, symbols)
+        without = await read_resume_points(kafka_settings, symbols)
         assert without[RARE] == []
-        known = {
+        reported = {
             RARE: status(2, RARE, began),  # lags behind the log by one trade
             OTHER: status(1, OTHER, began),  # not in the log at all
-            ABSENT: Known(None, ()),
+            ABSENT: ReportedFeed(None, ()),
         }
-        found = await read_tails(kafka_settings, symbols, known)
+        found = await read_resume_points(kafka_settings, symbols, reported)
         assert found[RARE] == rare
         assert found[OTHER] == found[ABSENT] == []
         assert found[BUSY] == without[BUSY] == [trade(n) for n in range(170, 220)]
@@ -204,9 +208,9 @@ def test_several_symbols_beyond_the_bound_are_found_one_after_the_other(
             began = time.time_ns() // 1_000
             rare = [trade(n, symbol, began) for n in range(3) for symbol in (RARE, OTHER, ABSENT)]
             await publish(producer, rare + [trade(n) for n in range(200)])
-        known = {symbol: status(2, symbol, began) for symbol in (RARE, OTHER, ABSENT)}
-        found = await read_tails(kafka_settings, list(known), known)
-        for symbol in known:
+        reported = {symbol: status(2, symbol, began) for symbol in (RARE, OTHER, ABSENT)}
+        found = await read_resume_points(kafka_settings, list(reported), reported)
+        for symbol in reported:
             assert found[symbol] == [each for each in rare if each.symbol == symbol]
 
     asyncio.run(asyncio.wait_for(main(), 60))
@@ -219,6 +223,6 @@ def test_a_kafka_without_the_topic_is_told(kafka_settings: Settings) -> None:
             while "trades" in await partitions_of_topics(client):  # noqa: ASYNC110 - Kafka gives no sign
                 await asyncio.sleep(0.05)
         with pytest.raises(BrokerError, match="no topic 'trades': run `ashi topics create`"):
-            await read_tails(kafka_settings, [BUSY])
+            await read_resume_points(kafka_settings, [BUSY])
 
     asyncio.run(main())

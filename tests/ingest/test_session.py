@@ -1,3 +1,5 @@
+"""The connections of a venue, against a server on the loopback: subscribing, silence, ends, renewal, stopping."""
+
 from __future__ import annotations
 
 import asyncio

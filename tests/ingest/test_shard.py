@@ -1,3 +1,5 @@
+"""Which worker of several reads a symbol."""
+
 from __future__ import annotations
 
 import pytest

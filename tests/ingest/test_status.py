@@ -14,7 +14,7 @@ from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_fee
 from ashi.contracts.trade import Trade
 from ashi.runtime.kafka.clients import make_producer
 from ashi.runtime.metrics.declare import REGISTRY
-from ashi_ingest.feed.status import FeedReporter, Known, read_feed
+from ashi_ingest.feed.status import FeedReporter, ReportedFeed, read_feed
 from ashi_ingest.publish.publisher import open_publisher
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class Kafka:
             self.gaps.append(message)
         assert key == message.symbol
 
-    def reporter(self, known: dict[str, Known] | None = None, venue: str = "bitflyer") -> FeedReporter:
-        return FeedReporter(self, venue, known, now_us=lambda: self.now_us)  # type: ignore[arg-type]
+    def reporter(self, reported: dict[str, ReportedFeed] | None = None, venue: str = "bitflyer") -> FeedReporter:
+        return FeedReporter(self, venue, reported, now_us=lambda: self.now_us)  # type: ignore[arg-type]
 
     def current(self) -> dict[tuple[str, int], FeedGap]:
         """The gaps as a reader takes them."""
@@ -186,7 +186,7 @@ def test_a_change_of_state_is_sent_at_once_with_the_last_trade() -> None:
 
 def test_nothing_is_said_of_a_symbol_before_it_has_a_state() -> None:
     kafka = Kafka()
-    reporter = kafka.reporter({S: Known(None, ())})
+    reporter = kafka.reporter({S: ReportedFeed(None, ())})
 
     async def main() -> None:
         reporter.on_trade(S, trade(1))
@@ -316,7 +316,7 @@ def test_a_gap_that_was_open_before_a_restart_keeps_its_beginning_and_ends_even_
     kafka = Kafka()
     before = [FeedGap(S, T - 900 + n, None, "open", 0, "closed", T + 5_000) for n in range(2)]
     status = FeedStatus(S, "down", T - 800, "closed", "41", T - 1_000, T + 4_000)
-    reporter = kafka.reporter({S: Known(status, tuple(before)), OTHER: Known(None, ())})
+    reporter = kafka.reporter({S: ReportedFeed(status, tuple(before)), OTHER: ReportedFeed(None, ())})
 
     async def main() -> None:
         reporter.open_gap(S, T - 850, "starting")
@@ -441,7 +441,7 @@ def test_whatever_happens_no_gap_stays_open_and_readers_see_the_last_message(ste
                     await reporter.flush()
                     still = tuple(gap for gap in kafka.current().values() if gap.state == "open")
                     said = max((gap.updated_at for gap in kafka.gaps), default=T)
-                    reporter = kafka.reporter({S: Known(FeedStatus(S, "down", T, "x", None, None, said), still)})
+                    reporter = kafka.reporter({S: ReportedFeed(FeedStatus(S, "down", T, "x", None, None, said), still)})
         reporter.end_gap(S, T + 60, "repaired", 1, "why")
         await reporter.flush()
 
@@ -455,7 +455,7 @@ def test_what_was_said_is_read_again_after_a_restart(kafka_settings: Settings) -
 
     async def main() -> None:
         nonlocal now
-        assert await read_feed(kafka_settings, [S]) == {S: Known(None, ())}
+        assert await read_feed(kafka_settings, [S]) == {S: ReportedFeed(None, ())}
         async with open_publisher(kafka_settings, "bitflyer", live=True) as publisher:
             reporter = FeedReporter(publisher, "bitflyer", now_us=lambda: now)
             for symbol in (S, OTHER, "bitflyer:ETH_JPY"):
@@ -472,15 +472,15 @@ def test_what_was_said_is_read_again_after_a_restart(kafka_settings: Settings) -
             await reporter.flush()
         found = await read_feed(kafka_settings, [S, OTHER, "bitflyer:XRP_JPY"])
         assert found == {
-            S: Known(FeedStatus(S, "connected", T, None, "7", T + 7, T), ()),
-            OTHER: Known(
+            S: ReportedFeed(FeedStatus(S, "connected", T, None, "7", T + 7, T), ()),
+            OTHER: ReportedFeed(
                 FeedStatus(OTHER, "down", T + 2, "closed", "7", T + 7, T + 2),
                 (
                     FeedGap(OTHER, T + 10, None, "open", 0, "closed", T + 2),
                     FeedGap(OTHER, T + 20, None, "open", 0, "closed", T + 1),
                 ),
             ),
-            "bitflyer:XRP_JPY": Known(None, ()),
+            "bitflyer:XRP_JPY": ReportedFeed(None, ()),
         }
         async with open_publisher(kafka_settings, "bitflyer", live=True) as publisher:
             reporter = FeedReporter(publisher, "bitflyer", found, now_us=lambda: now)
@@ -514,7 +514,7 @@ def test_messages_that_cannot_be_read_are_passed_over_with_a_warning(
                 await producer.send_and_wait(topic, value, key=S.encode())
         finally:
             await producer.stop()
-        assert await read_feed(kafka_settings, [S]) == {S: Known(status, (gap,))}
+        assert await read_feed(kafka_settings, [S]) == {S: ReportedFeed(status, (gap,))}
 
     asyncio.run(main())
     # As text or as a dict, by how another test has set up the logs.

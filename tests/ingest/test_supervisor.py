@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
 from decimal import Decimal
 
 import pytest
@@ -15,11 +14,10 @@ from ashi.contracts import Trade
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
 from ashi_ingest.errors import Reason
 from ashi_ingest.feed import backfill as backfill_module
-from ashi_ingest.feed.status import FeedReporter, Known
+from ashi_ingest.feed.status import FeedReporter, ReportedFeed
 from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.feed.symbol_feed import HOLE_PATIENCE_S
 from ashi_ingest.publish.backpressure import Backpressure
-from ashi_ingest.publish.buffer import LETTER_BYTES, PublishBuffer
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.venues.base import Answer, RepairEnd, Request
 from ashi_ingest.venues.parsing import Parsed, Rejected
@@ -67,7 +65,7 @@ class Parser:
 
 
 class Venue:
-    """The plan of a repair asks for all after the greatest known id, until it has the one that came live."""
+    """The plan of a repair asks for all after the greatest reported id, until it has the one that came live."""
 
     name = "toy"
     ordered_ids = True
@@ -211,17 +209,17 @@ class FakeConnection:
 class World:
     """Feeds with everything around them."""
 
-    def __init__(self, tails, known=None, buffer=1000):
+    def __init__(self, resume_points, reported=None, buffer=1000):
         self.now_us = at(1000)
         self.now_s = 0.0
         self.venue, self.rest, self.publish_buffer, self.topics = Venue(), RestClient(), KafkaBuffer(), Topics()
-        for market, tail in tails.items():
-            self.rest.happened[market] = [trade.sequence for trade in tail]
-        known = {f"toy:{market}": (known or {}).get(market, Known(None, ())) for market in tails}
-        self.reporter = FeedReporter(self.topics, "toy", known, now_us=lambda: self.now_us)
+        for market, resume_point in resume_points.items():
+            self.rest.happened[market] = [trade.sequence for trade in resume_point]
+        reported = {f"toy:{market}": (reported or {}).get(market, ReportedFeed(None, ())) for market in resume_points}
+        self.reporter = FeedReporter(self.topics, "toy", reported, now_us=lambda: self.now_us)
         self.feeds = FeedSupervisor(
             self.venue,
-            tails,
+            resume_points,
             publish_buffer=self.publish_buffer,
             reporter=self.reporter,
             rest=self.rest,
@@ -231,7 +229,7 @@ class World:
             now_us=lambda: self.now_us,
             monotonic_s=lambda: self.now_s,
         )
-        for symbol, (status, _) in known.items():
+        for symbol, (status, _) in reported.items():
             self.feeds.begin(symbol, status)
 
     def happen(self, market, *numbers):
@@ -255,7 +253,7 @@ class World:
         return [trade.sequence for trade in self.publish_buffer.published if trade.symbol == f"toy:{market}"]
 
     def gaps(self, market=SPOT):
-        return [gap for (of, _), gap in sorted(self.topics.gaps.items()) if of == market]
+        return [gap for (name, _), gap in sorted(self.topics.gaps.items()) if name == market]
 
     def outcomes(self, market=SPOT):
         return [(gap.state, gap.trades_recovered) for gap in self.gaps(market)]
@@ -366,7 +364,7 @@ def test_the_gap_of_a_restart_begins_where_kafka_may_lack_trades(status, since):
         assert (gap.state, gap.from_time, gap.to_time) == ("open", since, None)
         assert world.topics.statuses[SPOT].last_trade_id == "10"
 
-    play(scenario, {SPOT: trades(SPOT, 9, 10)}, {SPOT: Known(status, ())})
+    play(scenario, {SPOT: trades(SPOT, 9, 10)}, {SPOT: ReportedFeed(status, ())})
 
 
 def open_gap(market, from_time):
@@ -379,8 +377,10 @@ def test_a_restart_with_several_open_gaps_ends_all_of_them():
         await live_connection(world, SPOT)
         assert world.outcomes() == [("repaired", 1), ("repaired", 0)]
 
-    known = Known(status_of(SPOT, "down", last=10, since=at(16)), (open_gap(SPOT, at(14)), open_gap(SPOT, at(15))))
-    play(scenario, {SPOT: trades(SPOT, 10)}, {SPOT: known})
+    reported = ReportedFeed(
+        status_of(SPOT, "down", last=10, since=at(16)), (open_gap(SPOT, at(14)), open_gap(SPOT, at(15)))
+    )
+    play(scenario, {SPOT: trades(SPOT, 10)}, {SPOT: reported})
 
 
 def test_open_gaps_of_a_symbol_whose_trades_have_expired_do_not_stay_open_and_are_not_called_repaired():
@@ -389,8 +389,8 @@ def test_open_gaps_of_a_symbol_whose_trades_have_expired_do_not_stay_open_and_ar
         assert world.rest.asked == []
         assert world.outcomes(NEW) == [("lost", 0)]
 
-    known = Known(status_of(NEW, "down", last=10, since=at(16)), (open_gap(NEW, at(14)),))
-    play(scenario, {NEW: []}, {NEW: known})
+    reported = ReportedFeed(status_of(NEW, "down", last=10, since=at(16)), (open_gap(NEW, at(14)),))
+    play(scenario, {NEW: []}, {NEW: reported})
 
 
 # Connections that end.
@@ -820,7 +820,7 @@ def test_what_a_repair_fails_of_by_a_mistake_of_ours_ends_the_worker():
 
 
 @pytest.mark.parametrize("market", [SPOT, SHARED])
-def test_too_much_behind_a_long_repair_is_let_go_and_fetched_while_the_others_go_on(market):
+def test_too_much_behind_a_long_repair_is_discarded_and_fetched_while_the_others_go_on(market):
     other = SHARED if market == SPOT else SPOT
 
     async def scenario(world):
@@ -846,7 +846,7 @@ def test_too_much_behind_a_long_repair_is_let_go_and_fetched_while_the_others_go
     play(scenario, {market: trades(market, 10), other: trades(other, 10)}, buffer=20)
 
 
-def test_too_much_behind_the_repair_of_a_hole_is_let_go_and_fetched():
+def test_too_much_behind_the_repair_of_a_hole_is_discarded_and_fetched():
     async def scenario(world):
         connection = await live_connection(world, SPOT)
         world.rest.gate.clear()
@@ -864,7 +864,7 @@ def test_too_much_behind_the_repair_of_a_hole_is_let_go_and_fetched():
     play(scenario, {SPOT: trades(SPOT, 10)}, buffer=20)
 
 
-def test_what_is_let_go_after_the_answer_that_fills_a_hole_is_asked_for():
+def test_what_is_discarded_after_the_answer_that_fills_a_hole_is_asked_for():
     async def scenario(world):
         connection = await live_connection(world, SPOT)
         world.happen(SPOT, 11, 12)
@@ -882,7 +882,7 @@ def test_what_is_let_go_after_the_answer_that_fills_a_hole_is_asked_for():
     play(scenario, {SPOT: trades(SPOT, 10)}, buffer=20)
 
 
-def test_what_was_let_go_and_cannot_be_fetched_is_within_the_gap_that_is_lost():
+def test_what_was_discarded_and_cannot_be_fetched_is_within_the_gap_that_is_lost():
     async def scenario(world):
         world.rest.gate.clear()
         connection = FakeConnection(world, SPOT)
@@ -902,7 +902,7 @@ def test_what_was_let_go_and_cannot_be_fetched_is_within_the_gap_that_is_lost():
     play(scenario, {SPOT: trades(SPOT, 10)}, buffer=20)
 
 
-def test_what_is_held_after_a_repair_has_failed_is_not_let_go():
+def test_what_is_held_after_a_repair_has_failed_is_not_discarded():
     """Nothing would bring it again. What is too much closes the connections."""
 
     async def scenario(world):
@@ -1015,29 +1015,31 @@ class History:
         self.fails = fails
         TIMES.clear()
         self.next = {SPOT: 11, SHARED: 11}
-        self.tails = {market: trades(market, 10) for market in self.next}
+        self.published = {market: trades(market, 10) for market in self.next}
         self.topics = Topics()
         self.connections: list[FakeConnection] = []
         self.world = None
 
     def start(self):
-        known = {
-            market: Known(
+        reported = {
+            market: ReportedFeed(
                 self.topics.statuses.get(market),
-                tuple(gap for (of, _), gap in self.topics.gaps.items() if of == market and gap.state == "open"),
+                tuple(gap for (name, _), gap in self.topics.gaps.items() if name == market and gap.state == "open"),
             )
-            for market in self.tails
+            for market in self.published
         }
         happened = self.world.rest.happened if self.world else None
         now_us = self.world.now_us if self.world else None
-        self.world = World({market: list(tail[-200:]) for market, tail in self.tails.items()}, known, buffer=12)
+        self.world = World(
+            {market: list(published[-200:]) for market, published in self.published.items()}, reported, buffer=12
+        )
         self.world.topics.statuses, self.world.topics.gaps = self.topics.statuses, self.topics.gaps
         if happened is not None:
             self.world.rest.happened, self.world.now_us = happened, now_us
 
     def collect(self):
-        for market, tail in self.tails.items():
-            tail += [trade for trade in self.world.publish_buffer.published if trade.symbol == f"toy:{market}"]
+        for market, published in self.published.items():
+            published += [trade for trade in self.world.publish_buffer.published if trade.symbol == f"toy:{market}"]
         self.world.publish_buffer.published = []
 
     def subscribed(self, market):
@@ -1113,8 +1115,8 @@ class History:
     def is_told_lost(self, market, traded_at):
         return any(
             gap.from_time <= traded_at < max(gap.to_time, gap.from_time + 1)
-            for (of, _), gap in self.topics.gaps.items()
-            if of == market and gap.state == "lost"
+            for (name, _), gap in self.topics.gaps.items()
+            if name == market and gap.state == "lost"
         )
 
     async def run(self):
@@ -1166,8 +1168,8 @@ class History:
                 self.connections[0].subscribe()
         await self.world.settle()
         self.collect()
-        for market, tail in self.tails.items():
-            published = [trade.sequence for trade in tail]
+        for market, trades_published in self.published.items():
+            published = [trade.sequence for trade in trades_published]
             happened = [10, *self.world.rest.happened[market][1:]]
             missing = [number for number in happened if number not in set(published)]
             assert published == [number for number in happened if number not in missing]
@@ -1187,124 +1189,3 @@ def test_whatever_happens_each_trade_is_published_once_in_order_and_no_gap_stays
 @given(data=st.data())
 def test_what_rest_does_not_give_lies_in_a_gap_that_is_lost(data):
     asyncio.run(History(data, fails=True).run())
-
-
-# The publish buffer.
-
-
-class Publisher:
-    """Notes what it is given, in order; waits while `gate` is closed."""
-
-    def __init__(self):
-        self.got = []
-        self.held = 0
-        self.settled = asyncio.Event()
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.failure = None
-
-    async def publish(self, trades, *, streamed):
-        await self.gate.wait()
-        if self.failure is not None:
-            raise self.failure
-        self.got += [(trade.sequence, streamed) for trade in trades]
-
-    async def reject(self, rejected, source):
-        await self.gate.wait()
-        self.got += [letter.value for letter in rejected]
-
-    async def send_batches(self):
-        self.got.append("sent")
-
-
-@asynccontextmanager
-async def running(publish_buffer):
-    task = asyncio.create_task(publish_buffer.run())
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
-
-
-def test_the_buffer_keeps_the_order_of_trades_and_dead_letters():
-    async def main():
-        publisher = Publisher()
-        publish_buffer = PublishBuffer(publisher)
-        async with running(publish_buffer):
-            publish_buffer.put(trades(SPOT, 1, 2), streamed=True)
-            publish_buffer.reject([Rejected(b"bad", "no")], "feed:toy/1/2")
-            publish_buffer.put(trades(SPOT, 3), streamed=False)
-            assert publish_buffer.held == 4
-            await until(lambda: "sent" in publisher.got)
-        assert publisher.got == [(1, True), (2, True), b"bad", (3, False), "sent"]
-        assert publish_buffer.held == 0
-
-    asyncio.run(main())
-
-
-def test_a_dead_letter_counts_by_its_size():
-    async def main():
-        publisher = Publisher()
-        publisher.gate.clear()
-        publish_buffer = PublishBuffer(publisher)
-        async with running(publish_buffer):
-            for _ in range(10):
-                publish_buffer.reject([Rejected(b"x" * 4 * LETTER_BYTES, "no")], "feed:toy/1/2")
-            await asyncio.sleep(0.02)
-            assert publish_buffer.held == 50
-            publisher.gate.set()
-            await until(lambda: publish_buffer.held == 0)
-
-    asyncio.run(main())
-
-
-def test_a_buffer_that_is_stopped_while_kafka_is_away_hands_over_the_rest_in_order():
-    async def main():
-        publisher = Publisher()
-        publisher.gate.clear()
-        publish_buffer = PublishBuffer(publisher)
-        async with running(publish_buffer):
-            publish_buffer.put(trades(SPOT, 1), streamed=True)
-            await asyncio.sleep(0.02)
-            publish_buffer.put(trades(SPOT, 2), streamed=True)
-        publisher.gate.set()
-        await publish_buffer.empty()
-        assert publisher.got == [(1, True), "sent", (2, True), "sent"]
-
-    asyncio.run(main())
-
-
-def test_what_the_publisher_fails_of_ends_the_buffer():
-    async def main():
-        publisher = Publisher()
-        publisher.failure = ZeroDivisionError()
-        publish_buffer = PublishBuffer(publisher)
-        async with running(publish_buffer) as task:
-            publish_buffer.put(trades(SPOT, 1), streamed=True)
-            with pytest.raises(ZeroDivisionError):
-                await task
-
-    asyncio.run(main())
-
-
-def test_room_is_waited_for():
-    async def main():
-        publisher = Publisher()
-        publisher.gate.clear()
-        publish_buffer = PublishBuffer(publisher)
-        async with running(publish_buffer):
-            publish_buffer.put(trades(SPOT, 1, 2, 3), streamed=True)
-            waiting = asyncio.create_task(publish_buffer.room(2))
-            await asyncio.sleep(0.02)
-            assert not waiting.done()
-            publisher.gate.set()
-            await asyncio.wait_for(waiting, 10)
-
-    asyncio.run(main())

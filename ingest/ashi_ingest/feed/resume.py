@@ -1,4 +1,4 @@
-"""What was published last: the end of topic `trades`, from which a worker goes on after a restart.
+"""Resume points: the trades published last, at the end of topic `trades`; a worker goes on after them.
 
 The log is read backwards, in windows that grow, until every symbol of the partition has enough trades. A symbol that
 trades rarely beside busy ones may not be among the last 500,000 records; then `feed.status` tells when it traded last,
@@ -17,16 +17,15 @@ from ashi.contracts.topics import TRADES
 from ashi.contracts.trade import Trade, decode_trade
 from ashi.runtime.kafka.clients import assigned_consumer, partition_of
 from ashi.runtime.logs import get_logger
+from ashi_ingest.feed.sequencer import RESUME_TRADES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
     from ashi.contracts.feed import FeedStatus
     from ashi.runtime.settings import Settings
-    from ashi_ingest.feed.status import Known
+    from ashi_ingest.feed.status import ReportedFeed
 
-KEEP: Final = 200
-"""Trades of a symbol that are enough: to go on from, and to tell which of those that come again are known."""
 FIRST_WINDOW: Final = 2_000
 GROWTH: Final = 4
 MAX_RECORDS: Final = 500_000
@@ -37,7 +36,7 @@ BEFORE_MS: Final = 10_000
 """Clocks of the venue and of Kafka differ by less than this, so reading begins so long before the last trade."""
 AFTER_MS: Final = 30_000
 """How long after the trade that `feed.status` names one is looked for that it does not name yet: it lags by 10 s."""
-MAX_STRETCH: Final = 100_000
+MAX_RANGE: Final = 100_000
 """Offsets that are looked at for the trade that `feed.status` names."""
 
 _POLL_MS: Final = 200
@@ -45,14 +44,14 @@ _POLL_MS: Final = 200
 _log = get_logger(__name__)
 
 
-async def read_tails(
-    settings: Settings, symbols: Iterable[str], known: Mapping[str, Known] | None = None
+async def read_resume_points(
+    settings: Settings, symbols: Iterable[str], reported: Mapping[str, ReportedFeed] | None = None
 ) -> dict[str, list[Trade]]:
     """The last trades of each symbol in topic `trades`, at most 200, in the order of the log; [] where there are none.
 
-    Records that are no trades, or of other symbols, are passed over. `known` is what `read_feed` has found: with it a
-    symbol is found however long ago it traded. A symbol whose partition has changed, because the topic was given more
-    of them, is not found.
+    Records that are no trades, or of other symbols, are passed over. `reported` is what `read_feed` has found: with it
+    a symbol is found however long ago it traded. A symbol whose partition has changed, because the topic was given
+    more of them, is not found.
 
     Raises:
         BrokerError: Kafka cannot be reached or lacks the topic.
@@ -69,12 +68,14 @@ async def read_tails(
         needed = list(by_partition)
         consumer.pause(*partitions)  # each is resumed where it is to be read
         begins, ends = await consumer.beginning_offsets(needed), await consumer.end_offsets(needed)
-        searches = [_Search(at, by_partition[at], begins[at], ends[at]) for at in needed]
+        searches = [
+            _Search(partition, by_partition[partition], begins[partition], ends[partition]) for partition in needed
+        ]
         await _read_backwards(consumer, searches)
         found = {symbol: trades for search in searches for symbol, trades in search.found.items()}
         for search in searches:
             for symbol in search.symbols:
-                status = known[symbol].status if known is not None and symbol in known else None
+                status = reported[symbol].status if reported is not None and symbol in reported else None
                 if not found[symbol] and status is not None and status.last_trade_id is not None:
                     found[symbol] = await _read_at(consumer, search, status)
     count = sum(map(len, found.values()))
@@ -85,8 +86,8 @@ async def read_tails(
 class _Search:
     """What is looked for in one partition. The window being read is from offset `lower` up to, without it, `upper`."""
 
-    def __init__(self, at: Any, symbols: Sequence[str], begin: int, end: int) -> None:
-        self.at = at
+    def __init__(self, partition: Any, symbols: Sequence[str], begin: int, end: int) -> None:
+        self.partition = partition
         self.symbols = symbols
         self.found: dict[str, list[Trade]] = {symbol: [] for symbol in symbols}
         self.lower = self.upper = end
@@ -98,7 +99,9 @@ class _Search:
         """Go on to the window before this one. False when nothing is missing, or the bound or the beginning reached."""
         for key, window in self._window.items():
             self.found[key.decode()][:0] = window
-        missing = {symbol: KEEP - len(trades) for symbol, trades in self.found.items() if len(trades) < KEEP}
+        missing = {
+            symbol: RESUME_TRADES - len(trades) for symbol, trades in self.found.items() if len(trades) < RESUME_TRADES
+        }
         if not missing or self.lower <= self._limit:
             return False
         self._window = {symbol.encode(): deque(maxlen=count) for symbol, count in missing.items()}
@@ -118,26 +121,26 @@ class _Search:
 
 
 async def _read_backwards(consumer: Any, searches: Sequence[_Search]) -> None:
-    unread = {search.at: search for search in searches}
+    unread = {search.partition: search for search in searches}
     while True:
         for search in list(unread.values()):
             # The position, not the records, tells the end of a window: the last ones may be markers of transactions.
-            if search.upper == search.lower or await consumer.position(search.at) >= search.upper:
+            if search.upper == search.lower or await consumer.position(search.partition) >= search.upper:
                 if search.next_window():
-                    consumer.seek(search.at, search.lower)
-                    consumer.resume(search.at)
+                    consumer.seek(search.partition, search.lower)
+                    consumer.resume(search.partition)
                 else:
-                    consumer.pause(search.at)
-                    del unread[search.at]
+                    consumer.pause(search.partition)
+                    del unread[search.partition]
         if not unread:
             return
-        for at, records in (await consumer.getmany(*unread, timeout_ms=_POLL_MS)).items():
-            unread[at].take(records)
+        for partition, records in (await consumer.getmany(*unread, timeout_ms=_POLL_MS)).items():
+            unread[partition].take(records)
 
 
 async def _read_at(consumer: Any, search: _Search, status: FeedStatus) -> list[Trade]:
     """The trades of a symbol around the last one that `feed.status` names; [] when that one is not there."""
-    trades: deque[Trade] = deque(maxlen=KEEP)
+    trades: deque[Trade] = deque(maxlen=RESUME_TRADES)
     until_ms: int | None = None
     async with aclosing(_read_from(consumer, search, (status.last_traded_at or 0) // 1_000 - BEFORE_MS)) as records:
         async for record in records:
@@ -161,20 +164,20 @@ async def _read_at(consumer: Any, search: _Search, status: FeedStatus) -> list[T
 
 async def _read_from(consumer: Any, search: _Search, time_ms: int) -> AsyncGenerator[Any, None]:
     """The records appended from a time on, ms, up to those that have been looked at: at most 100,000."""
-    at = search.at
-    entry = (await consumer.offsets_for_times({at: max(time_ms, 0)})).get(at)
+    partition = search.partition
+    entry = (await consumer.offsets_for_times({partition: max(time_ms, 0)})).get(partition)
     if entry is None:
         return
-    end = min(entry.offset + MAX_STRETCH, search.lower)
-    consumer.seek(at, entry.offset)
-    consumer.resume(at)
+    end = min(entry.offset + MAX_RANGE, search.lower)
+    consumer.seek(partition, entry.offset)
+    consumer.resume(partition)
     try:
-        while await consumer.position(at) < end:
-            for record in (await consumer.getmany(at, timeout_ms=_POLL_MS)).get(at, []):
+        while await consumer.position(partition) < end:
+            for record in (await consumer.getmany(partition, timeout_ms=_POLL_MS)).get(partition, []):
                 if record.offset < end:
                     yield record
     finally:
-        consumer.pause(at)
+        consumer.pause(partition)
 
 
 def _trade(record: Any) -> Trade | None:

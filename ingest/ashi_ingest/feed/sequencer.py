@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from ashi.contracts.trade import Trade
 
-TAIL: Final = 200
-"""Trades published last that are kept whole: where a repair begins."""
-KNOWN: Final = 2_000
-"""Ids that are remembered at least, and up to twice as many. What is older than all of them counts as known. So a copy
-is told however late it comes, and the ids of all markets of a venue (Binance spot has some 1,500) fit into 1 GB."""
+RESUME_TRADES: Final = 200
+"""Trades published last that are kept whole, the resume point: a repair begins after them."""
+REMEMBERED_IDS: Final = 2_000
+"""At least, and up to twice as many. What is older than all of them counts as known. So a copy is told however late it
+comes, and the ids of all markets of a venue (Binance spot has some 1,500) fit into 1 GB."""
 
 
 class Mode(StrEnum):
@@ -56,8 +56,10 @@ class TradeSequencer:
 
     """
 
-    def __init__(self, symbol: str, *, contiguous: bool, ordered_ids: bool = True, tail: Sequence[Trade] = ()) -> None:
-        """Go on after `tail`, the trades published last, oldest first.
+    def __init__(
+        self, symbol: str, *, contiguous: bool, ordered_ids: bool = True, resume_point: Sequence[Trade] = ()
+    ) -> None:
+        """Go on after `resume_point`, the trades published last, oldest first.
 
         `contiguous`: each trade's `sequence` is that of the one before plus 1. `ordered_ids`: `sequence` is an id of
         the venue that grows from trade to trade; without such ids, age is told by the time of trade.
@@ -68,16 +70,16 @@ class TradeSequencer:
         self.hole: Hole | None = None
         self.contiguous = contiguous
         self._ordered_ids = ordered_ids
-        self._tail: deque[Trade] = deque(maxlen=TAIL)
+        self._published: deque[Trade] = deque(maxlen=RESUME_TRADES)
         self._known: dict[str, int] = {}
-        self._floor = -1
+        self._known_until = -1
         self._last = -1
         self._held: dict[str, Trade] = {}
         self._held_sequences: dict[int, Trade] = {}
-        for trade in tail:
+        for trade in resume_point:
             self._learn(trade)
-        if tail:
-            self._floor = min(map(self._age, tail)) - (1 if ordered_ids else 0)
+        if resume_point:
+            self._known_until = min(map(self._age, resume_point)) - (1 if ordered_ids else 0)
 
     @property
     def held(self) -> int:
@@ -85,9 +87,9 @@ class TradeSequencer:
         return len(self._held)
 
     @property
-    def tail(self) -> list[Trade]:
-        """The trades published last, at most 200, oldest first."""
-        return list(self._tail)
+    def resume_point(self) -> list[Trade]:
+        """The trades published last, at most 200, oldest first: what is missing comes after them."""
+        return list(self._published)
 
     def first_held(self) -> Trade | None:
         """The live trade up to which a repair has to reach; None when none has come yet."""
@@ -101,17 +103,17 @@ class TradeSequencer:
         return trade.trade_id in self._held or (until is not None and self._age(trade) > self._age(until))
 
     def begin_repair(self) -> list[Trade]:
-        """From now on live trades are held. Gives `tail`: what is missing comes after it."""
+        """From now on live trades are held. Gives the resume point."""
         self.mode = Mode.REPAIRING
-        return self.tail
+        return self.resume_point
 
     def disconnected(self) -> None:
-        """The connection is gone. What was held is let go: it is not published yet, so the next repair brings it."""
+        """The connection is gone. What was held is discarded: it is not published yet, so the next repair brings it."""
         self.mode = Mode.DOWN
         self.hole = None
-        self.let_go()
+        self.discard_held()
 
-    def let_go(self) -> None:
+    def discard_held(self) -> None:
         """Forget what is held, because it is too much. A repair has to begin again after the trade published last."""
         self._held.clear()
         self._held_sequences.clear()
@@ -162,7 +164,7 @@ class TradeSequencer:
             passed += self._fill()
             self._look_for_hole(now_s)
             return passed
-        self.let_go()
+        self.discard_held()
         for trade in held:
             self._learn(trade)
         return held
@@ -201,18 +203,18 @@ class TradeSequencer:
         return trade.sequence if self._ordered_ids else trade.traded_at
 
     def _is_known(self, trade: Trade) -> bool:
-        return trade.trade_id in self._known or self._age(trade) <= self._floor
+        return trade.trade_id in self._known or self._age(trade) <= self._known_until
 
     def _learn(self, trade: Trade) -> None:
         self._known[trade.trade_id] = self._age(trade)
-        self._tail.append(trade)
+        self._published.append(trade)
         self._last = max(self._last, trade.sequence)
-        if len(self._known) >= 2 * KNOWN:
+        if len(self._known) >= 2 * REMEMBERED_IDS:
             self._forget()
 
     def _forget(self) -> None:
         """Half of the ids, those published first: one pass for many trades."""
-        oldest = list(islice(self._known.items(), len(self._known) - KNOWN))
-        self._floor = max(self._floor, *(age for _, age in oldest))
+        oldest = list(islice(self._known.items(), len(self._known) - REMEMBERED_IDS))
+        self._known_until = max(self._known_until, *(age for _, age in oldest))
         for trade_id, _ in oldest:
             del self._known[trade_id]

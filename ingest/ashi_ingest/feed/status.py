@@ -1,4 +1,4 @@
-"""Telling whether each symbol's trades are being received: topics `feed.status` and `feed.gaps`."""
+"""Reporting whether each symbol's trades are being received: topics `feed.status` and `feed.gaps`."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _Message = TypeVar("_Message", FeedStatus, FeedGap)
 _log = get_logger(__name__)
 
 
-class Known(NamedTuple):
+class ReportedFeed(NamedTuple):
     """What the topics say of a symbol: its last status, and the gaps that are still open, the oldest first."""
 
     status: FeedStatus | None
     gaps: tuple[FeedGap, ...]
 
 
-async def read_feed(settings: Settings, symbols: Iterable[str]) -> dict[str, Known]:
+async def read_feed(settings: Settings, symbols: Iterable[str]) -> dict[str, ReportedFeed]:
     """What `feed.status` and `feed.gaps` say of each symbol, up to their end as of the call.
 
     A message that breaks the contract is passed over with a warning in the log.
@@ -72,7 +72,7 @@ async def read_feed(settings: Settings, symbols: Iterable[str]) -> dict[str, Kno
     for _, gap in sorted(gaps.items()):
         if gap.state == "open":
             opened.setdefault(gap.symbol, []).append(gap)
-    return {symbol: Known(statuses.get(symbol), tuple(opened.get(symbol, ()))) for symbol in symbols}
+    return {symbol: ReportedFeed(statuses.get(symbol), tuple(opened.get(symbol, ()))) for symbol in symbols}
 
 
 async def _read(settings: Settings, topic: str, decode: Callable[[bytes], _Message]) -> AsyncIterator[_Message]:
@@ -92,21 +92,21 @@ async def _read(settings: Settings, topic: str, decode: Callable[[bytes], _Messa
 
 
 @dataclass(slots=True)
-class _Symbol:
-    """How the feed of a symbol is, what was last said of it, and its open gaps by their `from_time`."""
+class _Report:
+    """How the feed of a symbol is, the status that was sent last, and its open gaps by their `from_time`."""
 
     state: FeedState | None = None
     since: int = 0
     reason: str | None = None
     trade_id: str | None = None
     traded_at: int | None = None
-    said: FeedStatus | None = None
+    sent: FeedStatus | None = None
     gaps: dict[int, FeedGap] = field(default_factory=dict)
     gaps_updated_at: int = 0
 
-    def know(self, known: Known) -> None:
-        """Go on from what was said before a restart."""
-        status, gaps = known
+    def go_on_from(self, reported: ReportedFeed) -> None:
+        """Go on from what was reported before a restart."""
+        status, gaps = reported
         if status is not None:
             self.trade_id, self.traded_at = status.last_trade_id, status.last_traded_at
             self.gaps_updated_at = status.updated_at
@@ -121,50 +121,50 @@ class _Symbol:
 
 
 class FeedReporter:
-    """Says what changes, when `flush` is called: of many changes between two calls, what they come to."""
+    """Reports what changes, when `flush` is called: of many changes between two calls, what they come to."""
 
     def __init__(
         self,
         publisher: Publisher,
         venue: str,
-        known: Mapping[str, Known] | None = None,
+        reported: Mapping[str, ReportedFeed] | None = None,
         *,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
     ) -> None:
-        """`known` is what `read_feed` found: the last trades are kept, and gaps that are open there are open here."""
+        """`reported`, by `read_feed`: its last trades are kept, and gaps that are open there are open here."""
         self._publisher = publisher
         self._venue = venue
         self._now_us = now_us
-        self._symbols: dict[str, _Symbol] = {}
+        self._reports: dict[str, _Report] = {}
         self._changed: set[str] = set()
         self._gaps: dict[tuple[str, int], FeedGap] = {}  # not sent yet
         self._flushing = asyncio.Lock()
-        for symbol, before in (known or {}).items():
-            self._of(symbol).know(before)
+        for symbol, before in (reported or {}).items():
+            self._report(symbol).go_on_from(before)
 
     def set_state(self, symbol: str, state: FeedState, reason: str | None) -> None:
         """The feed of a symbol is in this state now; `reason` says why it is not connected."""
-        of = self._of(symbol)
-        if of.state != state:
-            if of.state is not None:
-                metrics.feed_symbols.labels(self._venue, of.state).dec()
+        report = self._report(symbol)
+        if report.state != state:
+            if report.state is not None:
+                metrics.feed_symbols.labels(self._venue, report.state).dec()
             metrics.feed_symbols.labels(self._venue, state).inc()
-            of.state, of.since = state, self._now_us()
-        of.reason = reason
+            report.state, report.since = state, self._now_us()
+        report.reason = reason
         self._changed.add(symbol)
 
     def on_trade(self, symbol: str, trade: Trade) -> None:
         """A trade has been handed to the publisher. Of several at once, the last is enough."""
-        of = self._of(symbol)
-        of.trade_id, of.traded_at = trade.trade_id, trade.traded_at
+        report = self._report(symbol)
+        report.trade_id, report.traded_at = trade.trade_id, trade.traded_at
         self._changed.add(symbol)
 
     def open_gap(self, symbol: str, from_time: int, reason: str) -> None:
         """From this time on (µs) trades may be missing. Part of a gap that is open already if that began before."""
-        of = self._of(symbol)
-        if all(begun > from_time for begun in of.gaps):
-            gap = FeedGap(symbol, from_time, None, "open", 0, reason, of.update_gap(self._now_us()))
-            of.gaps[from_time] = self._gaps[symbol, from_time] = gap
+        report = self._report(symbol)
+        if all(begun > from_time for begun in report.gaps):
+            gap = FeedGap(symbol, from_time, None, "open", 0, reason, report.update_gap(self._now_us()))
+            report.gaps[from_time] = self._gaps[symbol, from_time] = gap
 
     def end_gap(
         self,
@@ -181,13 +181,13 @@ class FeedReporter:
         With several, `recovered` is said of the oldest. Without any, and without a `from_time`, it is said to begin
         with the last trade. Times in µs.
         """
-        of = self._of(symbol)
-        if from_time is None and not of.gaps:
-            from_time = to_time if of.traded_at is None else min(of.traded_at, to_time)
-        for begun in sorted(of.gaps) if from_time is None else [from_time]:
-            of.gaps.pop(begun, None)
+        report = self._report(symbol)
+        if from_time is None and not report.gaps:
+            from_time = to_time if report.traded_at is None else min(report.traded_at, to_time)
+        for begun in sorted(report.gaps) if from_time is None else [from_time]:
+            report.gaps.pop(begun, None)
             # Times of trades are the venue's, so a gap may seem to end before it began.
-            until, updated_at = max(to_time, begun), of.update_gap(self._now_us())
+            until, updated_at = max(to_time, begun), report.update_gap(self._now_us())
             self._gaps[symbol, begun] = FeedGap(symbol, begun, until, state, recovered, reason, updated_at)
             recovered = 0
 
@@ -206,34 +206,36 @@ class FeedReporter:
                 if self._gaps.get(key) is gap:
                     del self._gaps[key]
             for symbol in list(self._changed):
-                of = self._symbols[symbol]
-                status = self._status(symbol, of)
-                if status is None or _same(status, of.said):
+                report = self._reports[symbol]
+                status = self._status(symbol, report)
+                if status is None or _same(status, report.sent):
                     self._changed.discard(symbol)
-                elif _due(status, of.said):
+                elif _due(status, report.sent):
                     await self._publisher.announce(FEED_STATUS, symbol, encode_feed(status), FEED_STATUS_SCHEMA)
-                    of.said = status  # the next call sees whether it has changed meanwhile
+                    report.sent = status  # the next call sees whether it has changed meanwhile
 
-    def _of(self, symbol: str) -> _Symbol:
-        of = self._symbols.get(symbol)
-        if of is None:
-            of = self._symbols[symbol] = _Symbol()
-        return of
+    def _report(self, symbol: str) -> _Report:
+        report = self._reports.get(symbol)
+        if report is None:
+            report = self._reports[symbol] = _Report()
+        return report
 
-    def _status(self, symbol: str, of: _Symbol) -> FeedStatus | None:
-        if of.state is None:
+    def _status(self, symbol: str, report: _Report) -> FeedStatus | None:
+        if report.state is None:
             return None
-        return FeedStatus(symbol, of.state, of.since, of.reason, of.trade_id, of.traded_at, self._now_us())
+        return FeedStatus(
+            symbol, report.state, report.since, report.reason, report.trade_id, report.traded_at, self._now_us()
+        )
 
 
-def _same(status: FeedStatus, said: FeedStatus | None) -> bool:
-    return _same_state(status, said) and said is not None and status.last_trade_id == said.last_trade_id
+def _same(status: FeedStatus, sent: FeedStatus | None) -> bool:
+    return _same_state(status, sent) and sent is not None and status.last_trade_id == sent.last_trade_id
 
 
-def _same_state(status: FeedStatus, said: FeedStatus | None) -> bool:
-    return said is not None and (status.state, status.since, status.reason) == (said.state, said.since, said.reason)
+def _same_state(status: FeedStatus, sent: FeedStatus | None) -> bool:
+    return sent is not None and (status.state, status.since, status.reason) == (sent.state, sent.since, sent.reason)
 
 
-def _due(status: FeedStatus, said: FeedStatus | None) -> bool:
+def _due(status: FeedStatus, sent: FeedStatus | None) -> bool:
     # Either way, because the clock may have been set back.
-    return said is None or not _same_state(status, said) or abs(status.updated_at - said.updated_at) >= SAME_STATE_US
+    return sent is None or not _same_state(status, sent) or abs(status.updated_at - sent.updated_at) >= SAME_STATE_US

@@ -60,7 +60,7 @@ class FeedSupervisor:
     def __init__(
         self,
         venue: Venue,
-        tails: Mapping[str, Sequence[Trade]],
+        resume_points: Mapping[str, Sequence[Trade]],
         *,
         publish_buffer: PublishBuffer,
         reporter: FeedReporter,
@@ -71,7 +71,7 @@ class FeedSupervisor:
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`tails`: of each market the trades published last. `patience_s`: how long a repair that fails asks again."""
+        """`resume_points`: of each market the trades published last. `patience_s`: of repairs, see `run_repair`."""
         self._venue = venue
         self._publish_buffer = publish_buffer
         self._recorder = recorder
@@ -85,14 +85,14 @@ class FeedSupervisor:
                     make_symbol(venue.name, market),
                     contiguous=venue.contiguous(market),
                     ordered_ids=venue.ordered_ids,
-                    tail=tail,
+                    resume_point=resume_point,
                 ),
                 publish_buffer=publish_buffer,
                 reporter=reporter,
                 now_us=now_us,
                 monotonic_s=monotonic_s,
             )
-            for market, tail in tails.items()
+            for market, resume_point in resume_points.items()
         }
         self._by_symbol = {feed.symbol: feed for feed in self._feeds.values()}
         self._sources: dict[int, _Source] = {}

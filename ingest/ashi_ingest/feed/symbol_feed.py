@@ -112,8 +112,8 @@ class SymbolFeed:
         So is the time before the first start of all: the first candles are not whole.
         """
         self._down_reason = "the worker has been started"
-        tail = self._sequencer.tail
-        last = tail[-1] if tail else None
+        resume_point = self._sequencer.resume_point
+        last = resume_point[-1] if resume_point else None
         if last is not None:
             self._reporter.on_trade(self.symbol, last)  # what was said last may be of a trade that Kafka never had
         self._reporter.set_state(self.symbol, "down", self._down_reason)
@@ -136,14 +136,14 @@ class SymbolFeed:
     def go_down(self, since_us: int, reason: str) -> None:
         """Trades do not come any more, since then (µs): a gap begins."""
         self.may_discard = False
-        tail = self._sequencer.tail
-        if not tail:  # nothing that a repair could begin after: keep what came
+        resume_point = self._sequencer.resume_point
+        if not resume_point:  # nothing that a repair could begin after: keep what came
             first = self._sequencer.first_held()
             self._publish_held()
             if first is not None:
                 self._reporter.end_gap(self.symbol, first.traded_at, "lost", 0, NOTHING_BEFORE)
         elif self._sequencer.held or self._sequencer.mode is Mode.REPAIRING:  # there is a hole, from before the end
-            since_us = min(since_us, tail[-1].traded_at)
+            since_us = min(since_us, resume_point[-1].traded_at)
         self._sequencer.disconnected()
         self._down_reason = reason
         self._reporter.set_state(self.symbol, "down", reason)
@@ -157,7 +157,7 @@ class SymbolFeed:
     def discard_held(self) -> None:
         """Forget what waits for a repair, because it is too much: the repair brings it again."""
         _log.info("too much waits for a repair, which fetches it again", symbol=self.symbol, held=self.held)
-        self._sequencer.let_go()
+        self._sequencer.discard_held()
         self.has_discarded = True
         self._missed_until_us = max(self._missed_until_us, self._now_us() + CLOCK_TOLERANCE_US)
 
@@ -190,7 +190,7 @@ class SymbolFeed:
     def begin_fetch(self) -> list[Trade]:
         """The venue is asked for what is missing. Gives the trades published last: it comes after them."""
         self.may_discard, self.has_discarded = True, False
-        return self._sequencer.tail
+        return self._sequencer.resume_point
 
     def publish_fetched(self, trades: Sequence[Trade], until: Trade | None) -> int:
         """Publish what was fetched and has not been published. Gives how many of them no connection brings.
