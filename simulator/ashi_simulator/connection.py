@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from ashi_simulator.limit_usage import MessageMeter
+    from ashi_simulator.limit_usage import MessageUsage
 
 Style: TypeAlias = "Callable[[bytes], Sequence[bytes]] | None"
 """How a subscription has its frames: what becomes of one; None for as it is."""
@@ -60,7 +60,7 @@ class Connection:
         request: web.Request,
         ws: web.WebSocketResponse,
         *,
-        messages: MessageMeter,
+        messages: MessageUsage,
         unread_bytes: int,
         on_slow: Callable[[], None],
     ) -> None:

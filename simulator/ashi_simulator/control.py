@@ -1,4 +1,4 @@
-"""What a person or another process asks of a running simulator, over HTTP.
+"""Control of a running simulator by a person or another process, over HTTP.
 
 POST /sim/fault   {"fault": "drop", "args": {"connections": "one"}}
 POST /sim/market  {"trading": true}
@@ -10,7 +10,7 @@ GET  /sim/state   whether it trades, how many trades there were, what is subscri
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
@@ -19,16 +19,56 @@ from ashi.contracts.errors import UsageError
 from ashi_simulator.faults import FAULTS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ashi_simulator.executions import TrueTrade
-    from ashi_simulator.server import Simulator
 
 
-def control_routes(simulator: Simulator) -> list[web.RouteDef]:
+class ControlledVenue(Protocol):
+    """What is controlled: a `Simulator`, as far as it is needed here."""
+
+    @property
+    def trading(self) -> bool:
+        """Whether executions happen."""
+
+    @property
+    def trades(self) -> int:
+        """How many executions have happened."""
+
+    @property
+    def subscribed(self) -> Sequence[str]:
+        """The markets somebody is subscribed to."""
+
+    @property
+    def script_done(self) -> bool:
+        """Whether every fault of the script has been performed."""
+
+    @property
+    def faults_done(self) -> Sequence[tuple[str, dict[str, Any]]]:
+        """The faults so far, with all arguments."""
+
+    def fault(self, name: str, **arguments: Any) -> None:
+        """Perform a fault. Raises UsageError for one that is unknown or makes no sense at this venue."""
+
+    def start_market(self) -> None:
+        """Let the market trade."""
+
+    async def stop_market(self) -> None:
+        """Let nothing happen any more."""
+
+    def truth(self, since_us: int = 0) -> Sequence[TrueTrade]:
+        """What must have been published of the executions since a time (µs)."""
+
+    def limits(self) -> dict[str, Any]:
+        """What clients took of the limits."""
+
+
+def control_routes(simulator: ControlledVenue) -> list[web.RouteDef]:
     """The routes under /sim/."""
 
     async def fault(request: web.Request) -> web.Response:
-        asked = await _object(request)
-        name, arguments = asked.get("fault"), asked.get("args", {})
+        body = await _object(request)
+        name, arguments = body.get("fault"), body.get("args", {})
         if not isinstance(name, str) or not isinstance(arguments, dict):
             raise _refusal(f'send {{"fault": "drop", "args": {{}}}}; faults are {", ".join(FAULTS)}')
         try:
@@ -79,12 +119,12 @@ def control_routes(simulator: Simulator) -> list[web.RouteDef]:
 
 async def _object(request: web.Request) -> dict[str, Any]:
     try:
-        asked = await request.json()
+        body = await request.json()
     except ValueError:
-        asked = None
-    if not isinstance(asked, dict):
+        body = None
+    if not isinstance(body, dict):
         raise _refusal("the body must be a JSON object")
-    return asked
+    return body
 
 
 def _refusal(reason: str) -> web.HTTPBadRequest:

@@ -7,15 +7,15 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ashi_simulator.executions import Batch, Tape, TrueTrade
+from ashi_simulator.executions import ExecutionBatch, TradeHistory, TrueTrade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ashi_simulator.fault_injector import Misbehaviour
+    from ashi_simulator.fault_injector import FaultInjector
     from ashi_simulator.script import Step
-    from ashi_simulator.subscriptions import Hub
-    from ashi_simulator.venue_server import Speech
+    from ashi_simulator.subscriptions import Subscriptions
+    from ashi_simulator.venue_server import VenueServer
 
 TICK_S: Final = 0.004
 """Executions happen in steps of this; their times lie between the steps."""
@@ -28,7 +28,7 @@ class Source(Protocol):
     def start(self, now: int) -> None:
         """Trade from `now` on (100 ns since the epoch)."""
 
-    def due(self, now: int) -> Iterable[Batch]:
+    def due(self, now: int) -> Iterable[ExecutionBatch]:
         """What happened since the last call, up to `now`."""
 
 
@@ -36,19 +36,26 @@ class Exchange:
     """The markets of a venue, trading or not.
 
     Attributes:
-        tapes: all executions of each market.
+        histories: all executions of each market.
         trades: how many executions happened in all.
 
     """
 
     def __init__(
-        self, venue: str, markets: Sequence[str], *, source: Source, hub: Hub, speech: Speech, script: Sequence[Step]
+        self,
+        venue: str,
+        markets: Sequence[str],
+        *,
+        source: Source,
+        subscriptions: Subscriptions,
+        venue_server: VenueServer,
+        script: Sequence[Step],
     ) -> None:
-        self.tapes = {market: Tape(venue, market) for market in markets}
+        self.histories = {market: TradeHistory(venue, market) for market in markets}
         self.trades = 0
         self._source = source
-        self._hub = hub
-        self._speech = speech
+        self._subscriptions = subscriptions
+        self._venue_server = venue_server
         self._timed = sorted((step for step in script if step.at_s is not None), key=lambda step: step.at_s or 0.0)
         self._counted = sorted(
             (step for step in script if step.after_trades is not None), key=lambda step: step.after_trades or 0
@@ -71,11 +78,11 @@ class Exchange:
         """Whether every fault of the script has been performed."""
         return not self._timed and not self._counted
 
-    def start(self, misbehaviour: Misbehaviour) -> None:
+    def start(self, fault_injector: FaultInjector) -> None:
         """Let the market trade; does nothing if it does."""
         if not self.trading:
             self._source.start(self.now())
-            self._task = asyncio.get_running_loop().create_task(self._trade(misbehaviour))
+            self._task = asyncio.get_running_loop().create_task(self._trade(fault_injector))
 
     async def stop(self) -> None:
         """Let nothing happen any more; what has happened is sent. Raises what ended the market, if something did."""
@@ -84,9 +91,9 @@ class Exchange:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        self._hub.release_all()
+        self._subscriptions.release_all()
 
-    async def _trade(self, misbehaviour: Misbehaviour) -> None:
+    async def _trade(self, fault_injector: FaultInjector) -> None:
         loop = asyncio.get_running_loop()
         last = loop.time()
         while True:
@@ -94,28 +101,28 @@ class Exchange:
             now = loop.time()
             self._traded_s += now - last
             last = now
-            self._misbehave(misbehaviour)
+            self._inject_faults(fault_injector)
             await asyncio.sleep(TICK_S)
 
     def _step(self) -> None:
         for batch in self._source.due(self.now()):
-            tape = self.tapes.get(batch.market)
-            if tape is not None:
-                tape.executions.extend(batch.executions)
+            history = self.histories.get(batch.market)
+            if history is not None:
+                history.executions.extend(batch.executions)
                 self.trades += len(batch.executions)
-                self._hub.publish(batch.market, self._speech.frames(batch))
-        self._hub.flush()
+                self._subscriptions.publish(batch.market, self._venue_server.frames(batch))
+        self._subscriptions.flush()
 
-    def _misbehave(self, misbehaviour: Misbehaviour) -> None:
+    def _inject_faults(self, fault_injector: FaultInjector) -> None:
         while self._timed and (self._timed[0].at_s or 0.0) <= self._traded_s:
             step = self._timed.pop(0)
-            misbehaviour.perform(step.fault, step.args)
+            fault_injector.perform(step.fault, step.args)
         while self._counted and (self._counted[0].after_trades or 0) <= self.trades:
             step = self._counted.pop(0)
-            misbehaviour.perform(step.fault, step.args)
+            fault_injector.perform(step.fault, step.args)
 
     def truth(self, since_us: int, markets: Iterable[str] | None) -> Iterator[TrueTrade]:
         """Market by market, in the order of each, what must be published; from `since_us` on."""
-        for market, tape in self.tapes.items():
+        for market, history in self.histories.items():
             if markets is None or market in set(markets):
-                yield from tape.truth(since_us)
+                yield from history.truth(since_us)

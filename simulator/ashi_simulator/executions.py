@@ -33,7 +33,7 @@ class Execution(NamedTuple):
     kind: str = MARKET
 
 
-class Batch(NamedTuple):
+class ExecutionBatch(NamedTuple):
     """Executions of one market that the venue pushes in one go: what one order swept."""
 
     market: str
@@ -56,7 +56,7 @@ _number = itemgetter(0)
 _SIDES: Final[dict[str, Literal["buy", "sell"] | None]] = {"BUY": "buy", "SELL": "sell", "": None}
 
 
-class Tape:
+class TradeHistory:
     """All executions of one market, in the order of their numbers."""
 
     def __init__(self, venue: str, market: str) -> None:

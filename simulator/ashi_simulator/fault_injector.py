@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from random import Random
 
     from ashi_simulator.connection import Connection
-    from ashi_simulator.rest_endpoint import RestDesk
-    from ashi_simulator.subscriptions import Hub
-    from ashi_simulator.venue_server import Speech
+    from ashi_simulator.rest_endpoint import RestEndpoint
+    from ashi_simulator.subscriptions import Subscriptions
+    from ashi_simulator.venue_server import VenueServer
 
 HALF_FRAME_S: Final = 0.05
 """So long the half may travel before the connection is broken, which would destroy what is on its way."""
 LIFETIME_CODE: Final = 1001
 
 
-class Misbehaviour:
+class FaultInjector:
     """Performs faults. One at a time or several at once, as they come.
 
     Attributes:
@@ -35,17 +35,17 @@ class Misbehaviour:
         venue: str,
         markets: Sequence[str],
         *,
-        hub: Hub,
-        desk: RestDesk,
-        speech: Speech,
+        subscriptions: Subscriptions,
+        rest: RestEndpoint,
+        venue_server: VenueServer,
         random: Random,
         refuse: Callable[[float], Coroutine[Any, Any, None]],
     ) -> None:
         self._venue = venue
         self._markets = tuple(markets)
-        self._hub = hub
-        self._desk = desk
-        self._speech = speech
+        self._subscriptions = subscriptions
+        self._rest = rest
+        self._venue_server = venue_server
         self._random = random
         self._refuse_for = refuse
         self._tasks: set[asyncio.Task[None]] = set()
@@ -69,7 +69,7 @@ class Misbehaviour:
         task.add_done_callback(self._tasks.discard)
 
     def _chosen(self, connections: str) -> list[Connection]:
-        opened = list(self._hub.connections)
+        opened = list(self._subscriptions.connections)
         return [self._random.choice(opened)] if connections == ONE and opened else opened
 
     def _drop(self, connections: str) -> None:
@@ -95,28 +95,34 @@ class Misbehaviour:
     def _half_frame(self, connections: str, fragmented: bool) -> None:
         chosen = self._chosen(connections)
         for connection in chosen:
-            connection.half_frame(self._hub.last_of(connection) or b'{"half":"of a message"}', fragmented=fragmented)
+            connection.half_frame(
+                self._subscriptions.last_of(connection) or b'{"half":"of a message"}', fragmented=fragmented
+            )
         self._go_on(self._reset_after(chosen, HALF_FRAME_S))
 
     def _garbage(self) -> None:
-        for connection in list(self._hub.connections):
-            for payload in self._speech.garbage(next(iter(connection.subscriptions), self._markets[0])):
+        for connection in list(self._subscriptions.connections):
+            for payload in self._venue_server.garbage(next(iter(connection.subscriptions), self._markets[0])):
                 connection.send(payload)
 
     def _error_frame(self, text: str) -> None:
-        for connection in list(self._hub.connections):
-            connection.send((text or self._speech.error_frame).encode())
+        for connection in list(self._subscriptions.connections):
+            connection.send((text or self._venue_server.error_frame).encode())
 
     def _duplicate(self, frames: int) -> None:
-        self._hub.repeat(frames)
+        self._subscriptions.repeat(frames)
 
     def _reorder(self, market: str, frames: int) -> None:
-        self._hub.reorder(market or self._random.choice(self._hub.subscribed() or self._markets), frames)
+        self._subscriptions.reorder(
+            market or self._random.choice(self._subscriptions.subscribed() or self._markets), frames
+        )
 
     def _skip(self, market: str, frames: int) -> None:
-        possible = [market for market in self._hub.subscribed() or self._markets if contiguous(self._venue, market)]
+        possible = [
+            market for market in self._subscriptions.subscribed() or self._markets if contiguous(self._venue, market)
+        ]
         if market or possible:
-            self._hub.skip(market or self._random.choice(possible), frames)
+            self._subscriptions.skip(market or self._random.choice(possible), frames)
 
     def _lifetime(self, connections: str, notice_s: float) -> None:
         for connection in self._chosen(connections):
@@ -124,26 +130,26 @@ class Misbehaviour:
 
     async def end_of_life(self, connection: Connection, notice_s: float) -> None:
         """Announce the end where the venue does, and close."""
-        notice = self._speech.notice()
+        notice = self._venue_server.notice()
         if notice is not None:
             connection.send(notice)
             await asyncio.sleep(notice_s)
         await connection.close(LIFETIME_CODE, "the time of this connection is over")
 
     def _rest_429(self, requests: int, retry_after_s: int) -> None:
-        self._desk.refusals += requests
-        self._desk.refusal_retry_s = float(retry_after_s)
+        self._rest.refusals += requests
+        self._rest.refusal_retry_s = float(retry_after_s)
 
     def _rest_timeout(self, requests: int, seconds: float) -> None:
-        self._desk.hangs += requests
-        self._desk.hang_s = seconds
+        self._rest.hangs += requests
+        self._rest.hang_s = seconds
 
     def _rest_500(self, requests: int, status: int) -> None:
-        self._desk.failures += requests
-        self._desk.failure_status = status
+        self._rest.failures += requests
+        self._rest.failure_status = status
 
     def _rest_lag(self, milliseconds: int, seconds: float) -> None:
-        self._desk.lag_behind(milliseconds, seconds)
+        self._rest.lag_behind(milliseconds, seconds)
 
     def _refuse(self, seconds: float, drop: bool) -> None:
         self._go_on(self._refuse_for(seconds))
@@ -151,7 +157,7 @@ class Misbehaviour:
             self._drop("all")
 
     def _slow(self, seconds: float, delay_s: float) -> None:
-        chosen = list(self._hub.connections)
+        chosen = list(self._subscriptions.connections)
         for connection in chosen:
             connection.delay_s = delay_s
         self._go_on(self._hasten_after(chosen, seconds))

@@ -12,7 +12,7 @@ JITTER_S: Final = 0.05
 SECOND: Final = 1.0 - JITTER_S
 
 
-class MessageMeter:
+class MessageUsage:
     """Counts the messages of one connection within any second."""
 
     def __init__(self, limit: int | None) -> None:
@@ -30,7 +30,7 @@ class MessageMeter:
 
 
 @dataclass(slots=True)
-class SubscribeMeter:
+class SubscribeUsage:
     """Times between two subscriptions: from one address where the venue counts so, else over one connection.
 
     Attributes:
@@ -61,7 +61,7 @@ class SubscribeMeter:
         return False
 
 
-class WeightMeter:
+class WeightUsage:
     """The weight of the requests of each address within a sliding window."""
 
     def __init__(self, limit: int | None, window_s: float) -> None:
@@ -92,8 +92,8 @@ class WeightMeter:
 
 
 @dataclass(slots=True)
-class Measured:
-    """All that the simulator measures of its clients.
+class LimitUsage:
+    """What clients took of all limits.
 
     Attributes:
         subscribe: the pace of subscriptions.
@@ -109,9 +109,9 @@ class Measured:
 
     """
 
-    subscribe: SubscribeMeter
-    rest: WeightMeter
-    attempts: WeightMeter
+    subscribe: SubscribeUsage
+    rest: WeightUsage
+    attempts: WeightUsage
     connections: int = 0
     most_messages_per_s: int = 0
     message_violations: int = 0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class VenueSimOptions:
-    """What `ashi venue-sim` is told.
+    """The options of `ashi venue-sim`.
 
     Attributes:
         venue: bitflyer, gmo, binance or binance-usdm.
@@ -56,13 +56,13 @@ class VenueSimOptions:
     port: int = 0
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-async def run_venue_sim(options: VenueSimOptions, say: Callable[[str], None] = _say) -> None:
-    """Simulate a venue until SIGTERM or SIGINT, saying first where it is and how to use it.
+async def run_venue_sim(options: VenueSimOptions, on_line: Callable[[str], None] = _print) -> None:
+    """Simulate a venue until SIGTERM or SIGINT; `on_line` is told first where it is and how to use it.
 
     Raises:
         UsageError: an option is wrong, or the port is taken.
@@ -76,7 +76,7 @@ async def run_venue_sim(options: VenueSimOptions, say: Callable[[str], None] = _
     try:
         async with simulator:
             for line in _usage(options, simulator):
-                say(line)
+                on_line(line)
             stopped = loop.create_task(stopping.wait())
             if options.starts == "when-subscribed":
                 subscribed = loop.create_task(simulator.wait_subscribed())

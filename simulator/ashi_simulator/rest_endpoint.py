@@ -1,4 +1,4 @@
-"""The REST interface as a whole: limits, and faults on command. What is answered is the venue's speech."""
+"""The REST interface as a whole: limits, and faults on command. What is answered is up to the venue's server."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ashi_simulator.venue_server import RestRequest
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from ashi_simulator.executions import Execution, Tape
-    from ashi_simulator.limit_usage import Measured
-    from ashi_simulator.venue_server import Route, Speech
+    from ashi_simulator.executions import Execution, TradeHistory
+    from ashi_simulator.limit_usage import LimitUsage
+    from ashi_simulator.venue_server import Route, VenueServer
 
 
-class RestDesk:
+class RestEndpoint:
     """Answers requests.
 
     Attributes:
@@ -30,10 +30,16 @@ class RestDesk:
 
     """
 
-    def __init__(self, speech: Speech, tapes: Mapping[str, Tape], measured: Measured, now: Callable[[], int]) -> None:
-        self._speech = speech
-        self._tapes = tapes
-        self._measured = measured
+    def __init__(
+        self,
+        venue_server: VenueServer,
+        histories: Mapping[str, TradeHistory],
+        usage: LimitUsage,
+        now: Callable[[], int],
+    ) -> None:
+        self._venue_server = venue_server
+        self._histories = histories
+        self._usage = usage
         self._now = now
         self._retry_at: dict[str, float] = {}
         self._lag_until = 0.0
@@ -62,14 +68,14 @@ class RestDesk:
         address = request.remote or ""
         now = asyncio.get_running_loop().time()
         if now < self._retry_at.get(address, 0.0):
-            self._measured.too_early += 1
-        wait_s = self._measured.rest.take(address, route.weight, now)
+            self._usage.too_early += 1
+        wait_s = self._usage.rest.take(address, route.weight, now)
         if wait_s is None and self.refusals:
             self.refusals -= 1
             wait_s = self.refusal_retry_s
         if wait_s is not None:
             self._retry_at[address] = now + wait_s
-            return _json(self._speech.too_many_requests(), 429, {"Retry-After": str(math.ceil(wait_s))})
+            return _json(self._venue_server.too_many_requests(), 429, {"Retry-After": str(math.ceil(wait_s))})
         if self.hangs:
             self.hangs -= 1
             return await self._hang(request)
@@ -79,11 +85,11 @@ class RestDesk:
                 b'{"code":-1000,"msg":"An unknown error occured while processing the request."}', self.failure_status
             )
         answer = route.answer(RestRequest(request.query, request.headers, self._executions, self._now()))
-        return _json(answer.body, answer.status, {"X-MBX-USED-WEIGHT-1M": str(self._measured.rest.used(address))})
+        return _json(answer.body, answer.status, {"X-MBX-USED-WEIGHT-1M": str(self._usage.rest.used(address))})
 
     def _executions(self, market: str) -> Sequence[Execution]:
         lags = asyncio.get_running_loop().time() < self._lag_until
-        return self._tapes[market].known(self._now() - self.lag if lags else self._now() + PER_MS)
+        return self._histories[market].known(self._now() - self.lag if lags else self._now() + PER_MS)
 
     async def _hang(self, request: web.Request) -> web.Response:
         await asyncio.sleep(self.hang_s)

@@ -12,18 +12,18 @@ from aiohttp import web
 from ashi.contracts.errors import UsageError
 from ashi_simulator.control import control_routes
 from ashi_simulator.exchange import Exchange, Source
-from ashi_simulator.fault_injector import Misbehaviour
-from ashi_simulator.limit_usage import Measured, SubscribeMeter, WeightMeter
+from ashi_simulator.fault_injector import FaultInjector
+from ashi_simulator.limit_usage import LimitUsage, SubscribeUsage, WeightUsage
 from ashi_simulator.markets.recorded import RecordedMarket
 from ashi_simulator.markets.synthetic import SyntheticMarket
-from ashi_simulator.rest_endpoint import RestDesk
+from ashi_simulator.rest_endpoint import RestEndpoint
 from ashi_simulator.rules import RULES, Rules, check_venue
 from ashi_simulator.script import Step, check_script
-from ashi_simulator.subscriptions import Hub
+from ashi_simulator.subscriptions import Subscriptions
 from ashi_simulator.venues.binance import BinanceServer
 from ashi_simulator.venues.bitflyer import BitFlyerServer
 from ashi_simulator.venues.gmo import GmoServer
-from ashi_simulator.websocket_endpoint import Door
+from ashi_simulator.websocket_endpoint import WebsocketEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.trade import Trade
     from ashi_simulator.executions import TrueTrade
-    from ashi_simulator.venue_server import Speech
+    from ashi_simulator.venue_server import VenueServer
 
 SHUTDOWN_S: Final = 0.5
 
@@ -77,43 +77,52 @@ class Simulator:
         check_script(script, venue, self.markets)
         self._host = host
         self._port = port
-        self._hub = Hub()
-        self._speech = self._make_speech()
-        self._measured = Measured(
-            SubscribeMeter(self.rules.subscribe_interval_s),
-            WeightMeter(self.rules.rest_weight, self.rules.rest_window_s),
-            WeightMeter(self.rules.connections, self.rules.connections_window_s),
+        self._subscriptions = Subscriptions()
+        self._venue_server = self._make_venue_server()
+        self._usage = LimitUsage(
+            SubscribeUsage(self.rules.subscribe_interval_s),
+            WeightUsage(self.rules.rest_weight, self.rules.rest_window_s),
+            WeightUsage(self.rules.connections, self.rules.connections_window_s),
         )
-        self._exchange = Exchange(venue, self.markets, source=source, hub=self._hub, speech=self._speech, script=script)
-        desk = RestDesk(self._speech, self._exchange.tapes, self._measured, self._exchange.now)
-        self._misbehaviour = Misbehaviour(
+        self._exchange = Exchange(
             venue,
             self.markets,
-            hub=self._hub,
-            desk=desk,
-            speech=self._speech,
+            source=source,
+            subscriptions=self._subscriptions,
+            venue_server=self._venue_server,
+            script=script,
+        )
+        rest = RestEndpoint(self._venue_server, self._exchange.histories, self._usage, self._exchange.now)
+        self._fault_injector = FaultInjector(
+            venue,
+            self.markets,
+            subscriptions=self._subscriptions,
+            rest=rest,
+            venue_server=self._venue_server,
             random=Random(f"{venue} {seed}"),  # noqa: S311  (faults, not secrets)
             refuse=self._refuse,
         )
-        door = Door(self.rules, self._hub, self._speech, self._measured, self._misbehaviour.end_of_life)
-        self._runner = web.AppRunner(self._application(door, desk), access_log=None, shutdown_timeout=SHUTDOWN_S)
+        websocket = WebsocketEndpoint(
+            self.rules, self._subscriptions, self._venue_server, self._usage, self._fault_injector.end_of_life
+        )
+        self._runner = web.AppRunner(self._application(websocket, rest), access_log=None, shutdown_timeout=SHUTDOWN_S)
         self._site: web.TCPSite | None = None
 
-    def _make_speech(self) -> Speech:
+    def _make_venue_server(self) -> VenueServer:
         match self.venue:
             case "bitflyer":
-                return BitFlyerServer(self._hub, self.markets)
+                return BitFlyerServer(self._subscriptions, self.markets)
             case "gmo":
-                return GmoServer(self._hub, self.markets)
+                return GmoServer(self._subscriptions, self.markets)
             case _:
-                return BinanceServer(self._hub, self.markets, self.rules, usdm=self.venue == "binance-usdm")
+                return BinanceServer(self._subscriptions, self.markets, self.rules, usdm=self.venue == "binance-usdm")
 
-    def _application(self, door: Door, desk: RestDesk) -> web.Application:
+    def _application(self, websocket: WebsocketEndpoint, rest: RestEndpoint) -> web.Application:
         application = web.Application()
-        for path in self._speech.websocket_paths:
-            application.router.add_get(path, door.handle)
-        for route in self._speech.routes:
-            application.router.add_get(route.path, desk.handler(route))
+        for path in self._venue_server.websocket_paths:
+            application.router.add_get(path, websocket.handle)
+        for route in self._venue_server.routes:
+            application.router.add_get(route.path, rest.handler(route))
         application.add_routes(control_routes(self))
         return application
 
@@ -132,8 +141,8 @@ class Simulator:
         try:
             await self._exchange.stop()
         finally:
-            await self._misbehaviour.stop()
-            for connection in list(self._hub.connections):
+            await self._fault_injector.stop()
+            for connection in list(self._subscriptions.connections):
                 connection.reset()
             await self._runner.cleanup()
 
@@ -162,7 +171,7 @@ class Simulator:
     @property
     def websocket_url(self) -> str:
         """Of the feed, with its path: ASHI_WEBSOCKET_URL."""
-        return f"ws://{self._host}:{self._port}{self._speech.websocket_path}"
+        return f"ws://{self._host}:{self._port}{self._venue_server.websocket_path}"
 
     @property
     def rest_url(self) -> str:
@@ -187,16 +196,16 @@ class Simulator:
     @property
     def faults_done(self) -> list[tuple[str, dict[str, Any]]]:
         """The faults so far, with all arguments, in the order they were performed."""
-        return list(self._misbehaviour.done)
+        return list(self._fault_injector.done)
 
     @property
     def subscribed(self) -> list[str]:
         """The markets somebody is subscribed to."""
-        return self._hub.subscribed()
+        return self._subscriptions.subscribed()
 
     def start_market(self) -> None:
         """Let the market trade. Faults of a script count their seconds while it does."""
-        self._exchange.start(self._misbehaviour)
+        self._exchange.start(self._fault_injector)
 
     async def stop_market(self) -> None:
         """Let nothing happen any more; connections and REST stay. Raises what broke the market, if something did."""
@@ -210,16 +219,16 @@ class Simulator:
         return list(self._exchange.truth(since_us, markets))
 
     def limits(self) -> dict[str, Any]:
-        """What clients took of the limits: see `Measured`."""
-        return self._measured.as_dict()
+        """What clients took of the limits: see `LimitUsage`."""
+        return self._usage.as_dict()
 
     def fault(self, name: str, **arguments: Any) -> None:
         """Misbehave: see `FAULTS`. Raises UsageError for one that is unknown or makes no sense at this venue."""
-        self._misbehaviour.perform(name, arguments)
+        self._fault_injector.perform(name, arguments)
 
     async def wait_subscribed(self, markets: Iterable[str] | None = None) -> None:
         """Wait until somebody has subscribed to each of `markets` (all of them by default)."""
-        await self._hub.wait_subscribed(self.markets if markets is None else markets)
+        await self._subscriptions.wait_subscribed(self.markets if markets is None else markets)
 
 
 def _recorded_markets(wanted: Sequence[str], recorded: Sequence[str]) -> tuple[str, ...]:

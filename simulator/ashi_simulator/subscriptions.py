@@ -27,7 +27,7 @@ class _Held:
     payloads: list[bytes] = field(default_factory=list)
 
 
-class Hub:
+class Subscriptions:
     """All open connections."""
 
     def __init__(self) -> None:
@@ -53,13 +53,13 @@ class Hub:
         if market not in connection.subscriptions:
             self._subscribers.setdefault(market, []).append(connection)
         connection.subscriptions[market] = style
-        self._tell()
+        self._notify()
 
     def unsubscribe(self, connection: Connection, market: str) -> None:
         """It gets no more of them."""
         del connection.subscriptions[market]
         self._subscribers[market].remove(connection)
-        self._tell()
+        self._notify()
 
     def subscribed(self) -> list[str]:
         """The markets that somebody has subscribed to."""
@@ -71,7 +71,7 @@ class Hub:
         while not wanted <= set(self.subscribed()):
             await self._changed.wait()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from ashi_simulator.connection import Connection
-    from ashi_simulator.executions import Batch, Execution
+    from ashi_simulator.executions import Execution, ExecutionBatch
 
 
 class RestRequest(NamedTuple):
@@ -38,7 +38,7 @@ class Route(NamedTuple):
     answer: Callable[[RestRequest], RestAnswer]
 
 
-class Speech(Protocol):
+class VenueServer(Protocol):
     """One venue's protocol."""
 
     @property
@@ -60,7 +60,7 @@ class Speech(Protocol):
     def notice(self) -> bytes | None:
         """What announces that the connection will be closed; None where the venue does not."""
 
-    def frames(self, batch: Batch) -> Sequence[bytes]:
+    def frames(self, batch: ExecutionBatch) -> Sequence[bytes]:
         """The messages that push these executions."""
 
     def garbage(self, market: str) -> Sequence[bytes]:

@@ -1,4 +1,4 @@
-"""Where websocket clients come in: each connection's life, within the limits of the venue."""
+"""The websocket interface as a whole: each connection's life, within the limits of the venue."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from aiohttp import WSMsgType, web
 
 from ashi_simulator.connection import Connection
-from ashi_simulator.limit_usage import MessageMeter
+from ashi_simulator.limit_usage import MessageUsage
 
 if TYPE_CHECKING:
-    from ashi_simulator.limit_usage import Measured
+    from ashi_simulator.limit_usage import LimitUsage
     from ashi_simulator.rules import Rules
-    from ashi_simulator.subscriptions import Hub
-    from ashi_simulator.venue_server import Speech
+    from ashi_simulator.subscriptions import Subscriptions
+    from ashi_simulator.venue_server import VenueServer
 
 POLICY_VIOLATION: Final = 1008
 MAX_MESSAGE: Final = 1024 * 1024
@@ -24,45 +24,52 @@ EndOfLife: TypeAlias = Callable[[Connection, float], Awaitable[None]]
 """Closes a connection whose time is over, announcing it so many seconds before."""
 
 
-class Door:
+class WebsocketEndpoint:
     """Lets clients in and listens to them."""
 
-    def __init__(self, rules: Rules, hub: Hub, speech: Speech, measured: Measured, end_of_life: EndOfLife) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        subscriptions: Subscriptions,
+        venue_server: VenueServer,
+        usage: LimitUsage,
+        end_of_life: EndOfLife,
+    ) -> None:
         self._rules = rules
-        self._hub = hub
-        self._speech = speech
-        self._measured = measured
+        self._subscriptions = subscriptions
+        self._venue_server = venue_server
+        self._usage = usage
         self._end_of_life = end_of_life
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """What aiohttp calls for a client that opens a websocket; it returns when the connection has ended."""
-        wait_s = self._measured.attempts.take(request.remote or "", 1, asyncio.get_running_loop().time())
+        wait_s = self._usage.attempts.take(request.remote or "", 1, asyncio.get_running_loop().time())
         if wait_s is not None:
             return web.Response(status=429, headers={"Retry-After": str(int(wait_s) + 1)})
         ws = web.WebSocketResponse(autoping=False, compress=False, max_msg_size=MAX_MESSAGE)
         await ws.prepare(request)
-        self._measured.connections += 1
+        self._usage.connections += 1
         connection = Connection(
-            self._measured.connections,
+            self._usage.connections,
             request,
             ws,
-            messages=MessageMeter(self._rules.messages_per_s),
+            messages=MessageUsage(self._rules.messages_per_s),
             unread_bytes=self._rules.unread_bytes,
             on_slow=self._count_slow,
         )
-        self._hub.add(connection)
+        self._subscriptions.add(connection)
         keepers = [asyncio.create_task(self._ping(connection)), asyncio.create_task(self._limit_life(connection))]
         try:
-            self._speech.opened(connection, request)
+            self._venue_server.opened(connection, request)
             await self._read(connection, ws)
         finally:
-            self._hub.remove(connection)
+            self._subscriptions.remove(connection)
             for keeper in keepers:
                 keeper.cancel()
         return ws
 
     def _count_slow(self) -> None:
-        self._measured.slow_readers += 1
+        self._usage.slow_readers += 1
 
     async def _read(self, connection: Connection, ws: web.WebSocketResponse) -> None:
         async for message in ws:
@@ -81,18 +88,18 @@ class Door:
 
     def _within_limits(self, connection: Connection) -> bool:
         allowed = connection.messages.take(asyncio.get_running_loop().time())
-        measured = self._measured
-        measured.most_messages_per_s = max(measured.most_messages_per_s, connection.messages.most)
-        measured.message_violations += not allowed
+        usage = self._usage
+        usage.most_messages_per_s = max(usage.most_messages_per_s, connection.messages.most)
+        usage.message_violations += not allowed
         return allowed
 
     def _on_text(self, connection: Connection, text: str) -> None:
         by_address = self._rules.subscribe_interval_s is not None
         who = connection.address if by_address else connection.number
-        connection.too_soon = not self._measured.subscribe.take(who, asyncio.get_running_loop().time())
-        self._speech.received(connection, text)
+        connection.too_soon = not self._usage.subscribe.take(who, asyncio.get_running_loop().time())
+        self._venue_server.received(connection, text)
         streams = len(connection.subscriptions) + len(connection.unknown_streams)
-        self._measured.most_streams = max(self._measured.most_streams, streams)
+        self._usage.most_streams = max(self._usage.most_streams, streams)
 
     async def _ping(self, connection: Connection) -> None:
         """Ping as the venue does, and disconnect who does not answer."""
@@ -101,7 +108,7 @@ class Door:
         while True:
             await asyncio.sleep(self._rules.ping_interval_s)
             if connection.pings_unanswered >= self._rules.missed_pongs:
-                self._measured.pongs_missed += 1
+                self._usage.pongs_missed += 1
                 connection.reset()
                 return
             connection.ping()

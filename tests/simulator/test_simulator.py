@@ -41,7 +41,7 @@ from ashi_simulator import (
     random_script,
     read_script,
 )
-from ashi_simulator.executions import PER_MS, Execution, Tape
+from ashi_simulator.executions import PER_MS, Execution, TradeHistory
 from ashi_simulator.markets.synthetic import SyntheticMarket
 from ashi_simulator.notation import pushed_date, rest_date, scientific
 
@@ -1143,16 +1143,18 @@ def test_rest_lag_hides_what_has_just_happened_for_a_while() -> None:
 
 
 def test_what_rest_knows_while_it_lags_is_a_beginning_that_only_grows() -> None:
-    tape = Tape("bitflyer", "BTC_JPY")
-    tape.executions = [execution for _, batch in executions_of("bitflyer", ("BTC_JPY",), 2000) for execution in batch]
-    times = sorted(execution.at for execution in tape.executions)
-    known = [len(tape.known(time)) for time in range(times[0] - 1, times[-1] + 1, 100_000)]
+    history = TradeHistory("bitflyer", "BTC_JPY")
+    history.executions = [
+        execution for _, batch in executions_of("bitflyer", ("BTC_JPY",), 2000) for execution in batch
+    ]
+    times = sorted(execution.at for execution in history.executions)
+    known = [len(history.known(time)) for time in range(times[0] - 1, times[-1] + 1, 100_000)]
     assert known == sorted(known)
     assert known[0] == 0
-    assert len(tape.known(times[-1])) == len(tape.executions)
+    assert len(history.known(times[-1])) == len(history.executions)
     middle = times[1000]
-    assert tape.known(middle) == tape.executions[: len(tape.known(middle))]
-    assert all(execution.at > middle for execution in tape.executions[len(tape.known(middle)) :])
+    assert history.known(middle) == history.executions[: len(history.known(middle))]
+    assert all(execution.at > middle for execution in history.executions[len(history.known(middle)) :])
 
 
 def test_refuse_refuses_connections_for_a_while_and_breaks_those_there_are() -> None:

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.decimals import format_decimal
-from ashi_simulator.executions import PER_MS, Batch, Execution
+from ashi_simulator.executions import PER_MS, Execution, ExecutionBatch
 from ashi_simulator.notation import venue_price, venue_size
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class RecordedMarket:
         elif self._paused is not None:
             self._began += now - self._paused
 
-    def due(self, now: int) -> Iterator[Batch]:
+    def due(self, now: int) -> Iterator[ExecutionBatch]:
         """What happened since the last call, up to `now`."""
         assert self._began is not None  # noqa: S101  (started)
         self._paused = now
@@ -69,7 +69,7 @@ class RecordedMarket:
             self._next += 1
             executions = [execution for trade in moment.trades if (execution := self._again(moment.market, trade))]
             if executions:
-                yield Batch(moment.market, executions)
+                yield ExecutionBatch(moment.market, executions)
 
     def _again(self, market: str, trade: Trade) -> Execution | None:
         assert self._began is not None  # noqa: S101

@@ -11,7 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.decimals import format_decimal
-from ashi_simulator.executions import PER_MS, PER_S, Batch, Execution
+from ashi_simulator.executions import PER_MS, PER_S, Execution, ExecutionBatch
 from ashi_simulator.notation import venue_price, venue_size
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class SyntheticMarket:
         """Trade from `now` on (100 ns since the epoch)."""
         self._last = max(now, self._last)
 
-    def due(self, now: int) -> Iterator[Batch]:
+    def due(self, now: int) -> Iterator[ExecutionBatch]:
         """What happened since the last call, up to `now`."""
         span = now - self._last
         if span <= 0:
@@ -78,7 +78,7 @@ class SyntheticMarket:
             self._burst_until = now + int(BURST_S * PER_S)
         return BURST_FACTOR if now < self._burst_until else 1
 
-    def _sweep(self, amount: int, at: int) -> Batch:
+    def _sweep(self, amount: int, at: int) -> ExecutionBatch:
         """What one order of a taker makes of a market: `amount` executions."""
         random = self._random.random
         walk = self._walks[int(random() * len(self._walks))]
@@ -101,7 +101,7 @@ class SyntheticMarket:
                 executions.append(walk.off_book(price, size, taker, at))
             else:
                 executions.append(Execution(walk.own_number(), price, size, taker, at))
-        return Batch(walk.market, executions)
+        return ExecutionBatch(walk.market, executions)
 
     def _next_shared(self) -> int:
         """The spot products of bitFlyer share one sequence with each other and with products that are not simulated."""

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from ashi_simulator.connection import Connection
-    from ashi_simulator.executions import Batch
+    from ashi_simulator.executions import ExecutionBatch
     from ashi_simulator.rules import Rules
-    from ashi_simulator.subscriptions import Hub
+    from ashi_simulator.subscriptions import Subscriptions
     from ashi_simulator.venue_server import RestRequest
 
 TRADE: Final = "@trade"
@@ -38,8 +38,8 @@ class BinanceServer:
     websocket_paths: Final = ("/stream", "/public/stream", "/ws", "/ws/{streams:.+}")
     error_frame: Final = '{"error":{"code":1,"msg":"Internal error"}}'
 
-    def __init__(self, hub: Hub, markets: Sequence[str], rules: Rules, *, usdm: bool) -> None:
-        self._hub = hub
+    def __init__(self, subscriptions: Subscriptions, markets: Sequence[str], rules: Rules, *, usdm: bool) -> None:
+        self._subscriptions = subscriptions
         self._markets = tuple(markets)
         self._streams = {market.lower() + TRADE: market for market in markets}
         self._rules = rules
@@ -55,7 +55,7 @@ class BinanceServer:
         """Ten minutes before it closes a connection."""
         return dump({"e": "serverShutdown", "E": time.time_ns() // 10**6})
 
-    def frames(self, batch: Batch) -> Sequence[bytes]:
+    def frames(self, batch: ExecutionBatch) -> Sequence[bytes]:
         """A message for each, as on a stream with a connection of its own."""
         return [self._frame(batch.market, execution) for execution in batch.executions]
 
@@ -103,7 +103,7 @@ class BinanceServer:
             case "UNSUBSCRIBE":
                 for market in [self._streams[stream] for stream in streams if stream in self._streams]:
                     if market in connection.subscriptions:
-                        self._hub.unsubscribe(connection, market)
+                        self._subscriptions.unsubscribe(connection, market)
             case "LIST_SUBSCRIPTIONS":
                 result = [market.lower() + TRADE for market in connection.subscriptions]
             case _:
@@ -120,7 +120,7 @@ class BinanceServer:
             if (market := self._streams.get(stream)) is None:
                 connection.unknown_streams.add(stream)
             else:
-                self._hub.subscribe(connection, market, _Combined(market) if connection.combined else None)
+                self._subscriptions.subscribe(connection, market, _Combined(market) if connection.combined else None)
         return True
 
     def too_many_requests(self) -> bytes:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from ashi_simulator.connection import Connection
-    from ashi_simulator.executions import Batch, Execution
-    from ashi_simulator.subscriptions import Hub
+    from ashi_simulator.executions import Execution, ExecutionBatch
+    from ashi_simulator.subscriptions import Subscriptions
     from ashi_simulator.venue_server import RestRequest
 
 CHANNEL: Final = "lightning_executions_"
@@ -35,8 +35,8 @@ class BitFlyerServer:
     websocket_paths: Final = ("/json-rpc",)
     error_frame: Final = '{"jsonrpc":"2.0","error":{"code":-32603,"message":"Internal error"},"id":null}'
 
-    def __init__(self, hub: Hub, markets: Sequence[str]) -> None:
-        self._hub = hub
+    def __init__(self, subscriptions: Subscriptions, markets: Sequence[str]) -> None:
+        self._subscriptions = subscriptions
         self._markets = tuple(markets)
         self.routes: Final = (Route("/v1/getexecutions", 1, self._executions), Route("/v1/getmarkets", 1, self._list))
 
@@ -44,7 +44,7 @@ class BitFlyerServer:
         """It announces nothing."""
         return None
 
-    def frames(self, batch: Batch) -> Sequence[bytes]:
+    def frames(self, batch: ExecutionBatch) -> Sequence[bytes]:
         """One message with all of them."""
         rows = ",".join(_row(execution, scientific(execution.size), pushed_date) for execution in batch.executions)
         return [
@@ -77,9 +77,9 @@ class BitFlyerServer:
         number = message.get("id")
         match message.get("method"):
             case "subscribe" if channel == CHANNEL + market and market in self._markets:
-                self._hub.subscribe(connection, market, None)
+                self._subscriptions.subscribe(connection, market, None)
             case "unsubscribe" if market in connection.subscriptions:
-                self._hub.unsubscribe(connection, market)
+                self._subscriptions.unsubscribe(connection, market)
             case "subscribe" | "unsubscribe":
                 return connection.send(_error(number, -32602, "Invalid params"))
             case _:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from ashi_simulator.connection import Connection
-    from ashi_simulator.executions import Batch
-    from ashi_simulator.subscriptions import Hub
+    from ashi_simulator.executions import ExecutionBatch
+    from ashi_simulator.subscriptions import Subscriptions
     from ashi_simulator.venue_server import RestRequest
 
 MOST_ROWS: Final = 100
@@ -33,8 +33,8 @@ class GmoServer:
     websocket_paths: Final = ("/ws/public/v1",)
     error_frame: Final = TOO_MANY
 
-    def __init__(self, hub: Hub, markets: Sequence[str]) -> None:
-        self._hub = hub
+    def __init__(self, subscriptions: Subscriptions, markets: Sequence[str]) -> None:
+        self._subscriptions = subscriptions
         self._markets = tuple(markets)
         self.routes: Final = (Route("/public/v1/trades", 1, self._trades), Route("/public/v1/ticker", 1, self._ticker))
 
@@ -42,7 +42,7 @@ class GmoServer:
         """It announces nothing."""
         return None
 
-    def frames(self, batch: Batch) -> Sequence[bytes]:
+    def frames(self, batch: ExecutionBatch) -> Sequence[bytes]:
         """A message for each, the taker's row."""
         return [
             f'{{"channel":"trades","price":"{execution.price}","side":"{execution.taker}","size":"{execution.size}",'
@@ -75,9 +75,9 @@ class GmoServer:
         match message.get("command"):
             case "subscribe":
                 taker_only = message.get("option") == "TAKER_ONLY"
-                self._hub.subscribe(connection, market, None if taker_only else _both_rows)
+                self._subscriptions.subscribe(connection, market, None if taker_only else _both_rows)
             case "unsubscribe" if market in connection.subscriptions:
-                self._hub.unsubscribe(connection, market)
+                self._subscriptions.unsubscribe(connection, market)
             case _:
                 connection.send(INVALID)
         return None
