@@ -24,7 +24,7 @@ AGGREGATE_APP: Final = "ashi-aggregate"
 
 DEFAULT_PARTITIONS: Final = 8
 
-MAX_ROW_BYTES: Final = 4 * 1024 * 1024
+MAX_CHANGELOG_RECORD_BYTES: Final = 4 * 1024 * 1024
 """The longest record of a changelog. Windows and ids of a row are bounded so that it stays below, whatever they are."""
 
 _DAY_MS: Final = 86_400_000
@@ -73,7 +73,7 @@ def topic_specs(partitions: int, timeframes: Sequence[Timeframe]) -> tuple[Topic
         "min.cleanable.dirty.ratio": "0.1",
         "min.compaction.lag.ms": "300000",
         # A row is written whole, whatever it holds; the default of 1 MB is less than the widest ones need.
-        "max.message.bytes": str(MAX_ROW_BYTES),
+        "max.message.bytes": str(MAX_CHANGELOG_RECORD_BYTES),
     }
     return (
         TopicSpec(TRADES, partitions, delete(7, message_timestamp_type="LogAppendTime")),

@@ -13,7 +13,7 @@ from aiohttp import web
 from toy_venue import ToyVenue, serving
 
 from ashi.runtime.metrics import ingest as metrics
-from ashi.runtime.settings.catalogue import Secret
+from ashi.runtime.settings import Secret
 from ashi_ingest.rest import client as rest_module
 from ashi_ingest.rest.client import RestClient, RestError
 from ashi_ingest.venues.base import ApiKey, Request

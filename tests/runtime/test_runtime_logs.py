@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ashi.runtime.logs import configure_logging, get_logger
-from ashi.runtime.settings import Settings
-from ashi.runtime.settings.catalogue import Secret
+from ashi.runtime.settings import Secret, Settings
 
 if TYPE_CHECKING:
     import pytest

@@ -7,9 +7,10 @@ import pytest
 
 from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import parse_timeframes
-from ashi.runtime.settings.catalogue import CATALOGUE, Secret
+from ashi.runtime.settings import Secret, Settings, SettingsError
+from ashi.runtime.settings.catalogue import CATALOGUE
 from ashi.runtime.settings.document import settings_document
-from ashi.runtime.settings.environment import Settings, SettingsError, unknown_variables
+from ashi.runtime.settings.environment import unknown_variables
 
 ROOT = Path(__file__).parents[2]
 SASL = {

@@ -12,7 +12,7 @@ import faust
 import mode
 
 from ashi.contracts.errors import StateError
-from ashi.contracts.topics import AGGREGATE_APP, MARKERS_TABLE, MAX_ROW_BYTES, TRADES, table_name
+from ashi.contracts.topics import AGGREGATE_APP, MARKERS_TABLE, MAX_CHANGELOG_RECORD_BYTES, TRADES, table_name
 from ashi.runtime.kafka.clients import security_options
 from ashi.runtime.kafka.dead_letters import Headers
 from ashi.runtime.settings import Settings
@@ -114,7 +114,7 @@ def make_app(settings: Settings, epoch: Epoch, partitions: int, lease: SessionGu
         producer_acks=-1,
         producer_linger=0.0,
         producer_max_batch_size=128 * 1024,
-        producer_max_request_size=MAX_ROW_BYTES,
+        producer_max_request_size=MAX_CHANGELOG_RECORD_BYTES,
         producer_request_timeout=REQUEST_TIMEOUT_S,
         producer_threaded=False,
         logging_config=None,

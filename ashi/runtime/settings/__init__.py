@@ -1,5 +1,6 @@
 """The settings of a process: environment variables, declared once, read and checked in one place."""
 
-from ashi.runtime.settings.environment import Settings, SettingsError
+from ashi.runtime.settings.declare import Secret, SettingsError
+from ashi.runtime.settings.environment import Settings
 
-__all__ = ["Settings", "SettingsError"]
+__all__ = ["Secret", "Settings", "SettingsError"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ashi.runtime.settings.catalogue import CATALOGUE
+from ashi.runtime.settings.catalogue import GROUPS
 
 
 def settings_document() -> str:
@@ -14,12 +14,11 @@ def settings_document() -> str:
         "All are environment variables; one that is empty counts as not set. Durations are a whole number and a unit:",
         "`500ms`, `2s`, `15m`, `6h`, `1d`. A secret can also be given in a file: put its path into the variable whose",
         "name ends in `_FILE`. A value that is wrong stops the process before it does anything, with exit status 2.",
-        "",
-        "| variable | default | meaning |",
-        "|---|---|---|",
     ]
-    for setting in CATALOGUE:
-        names = f"`{setting.variable}`" + (f", `{setting.variable}_FILE`" if setting.secret else "")
-        default = setting.when_unset if setting.default is None else f"`{setting.default}`"
-        lines.append(f"| {names} | {default} | {setting.text} |")
+    for title, settings in GROUPS.items():
+        lines += ["", f"## {title}", "", "| variable | default | meaning |", "|---|---|---|"]
+        for setting in settings:
+            names = f"`{setting.variable}`" + (f", `{setting.variable}_FILE`" if setting.secret else "")
+            default = setting.when_unset if setting.default is None else f"`{setting.default}`"
+            lines.append(f"| {names} | {default} | {setting.text} |")
     return "\n".join(lines) + "\n"

@@ -16,7 +16,7 @@ from ashi_ingest.venues.base import Answer
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ashi.runtime.settings.catalogue import Secret
+    from ashi.runtime.settings import Secret
     from ashi_ingest.venues.base import Request, Venue
 
 TIMEOUT_S: Final = 10.0

@@ -1,0 +1,49 @@
+"""The settings of an aggregate worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ashi.runtime.settings.declare import setting
+from ashi.runtime.settings.parsers import duration_between, integer_between, parse_switch
+
+
+@dataclass(frozen=True)
+class AggregateSettings:
+    """When windows close and how long they can be corrected; with `timeframes` they belong to the state."""
+
+    allowed_lateness_us: int = field(
+        metadata=setting(
+            duration_between("0s", "1d"),
+            "2s",
+            "How long after its end, by the trades' own times, a window waits for late trades before it closes.",
+        )
+    )
+    correction_horizon_us: int = field(
+        metadata=setting(
+            duration_between("0s", "30d"),
+            "2m",
+            "How long after its end a closed candle is still corrected by late trades; later ones go to `trades.late`.",
+        )
+    )
+    quiet_close: bool = field(
+        metadata=setting(
+            parse_switch,
+            "on",
+            "`on` closes the windows of a quiet market by wall time too, `off` by the trades' own times only.",
+        )
+    )
+    flat_candles: int = field(
+        metadata=setting(
+            integer_between(0, 100_000),
+            "1440",
+            "Windows without trades give flat candles, at most so many in a row; `0` turns them off.",
+        )
+    )
+    checkpoint_interval_us: int = field(
+        metadata=setting(
+            duration_between("50ms", "30s"),
+            "500ms",
+            "How often an aggregate worker makes its state durable: the stretch that a crash replays.",
+        )
+    )

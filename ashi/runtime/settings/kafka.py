@@ -1,0 +1,54 @@
+"""How Kafka is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ashi.runtime.settings.declare import Secret, setting
+from ashi.runtime.settings.parsers import duration_between, one_of, parse_bootstrap, parse_existing_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class KafkaSettings:
+    """Where Kafka is, how one logs in, and how long it waits for a member of a group."""
+
+    kafka_bootstrap: str = field(
+        metadata=setting(parse_bootstrap, "127.0.0.1:9092", "Brokers to ask first, `host:port,host:port`.")
+    )
+    kafka_security_protocol: str = field(
+        metadata=setting(
+            one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+            "PLAINTEXT",
+            "How to speak to the brokers: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.",
+        )
+    )
+    kafka_sasl_mechanism: str | None = field(
+        metadata=setting(
+            one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+            None,
+            "How to log in: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`; needed with `SASL_…`.",
+        )
+    )
+    kafka_username: str | None = field(metadata=setting(str, None, "Name to log in with; needed with `SASL_…`."))
+    kafka_password: Secret | None = field(
+        metadata=setting(Secret, None, "Password to log in with; needed with `SASL_…`.", secret=True)
+    )
+    kafka_ca_file: Path | None = field(
+        metadata=setting(
+            parse_existing_file,
+            None,
+            "Certificates (PEM) that the brokers' certificates are checked against, for `SSL` and `SASL_SSL`.",
+            when_unset="the system's",
+        )
+    )
+    session_timeout_us: int = field(
+        metadata=setting(
+            duration_between("6s", "30m"),
+            "10s",
+            "How long a worker may be silent before its partitions are given to others.",
+        )
+    )
