@@ -6,9 +6,12 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
+from ashi import __version__
 from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError
 from ashi.runtime.settings.parsers import redact_url
-from ashi_cli.arguments import make_parser
+from ashi_cli.commands import ASHI
+from ashi_cli.extras import require_extras
+from ashi_cli.parser import read_command_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises SystemExit (2) for wrong usage, as argparse does.
     """
-    options = make_parser().parse_args(argv)
+    chosen = read_command_line(ASHI, __version__, argv)
     try:
-        status: int = options.run(options)
+        require_extras(chosen.name)
+        status = chosen.command.call(chosen.values)
         sys.stdout.flush()
     except AshiError as error:
         print(f"ashi: {redact_url(str(error))}", file=sys.stderr)

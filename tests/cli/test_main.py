@@ -25,7 +25,7 @@ from ashi_cli.onemachine.flow import Progress, StallWatch
 from ashi_cli.onemachine.interrupts import Interrupted, Interrupts
 from ashi_cli.onemachine.reporter import Reporter
 from ashi_cli.onemachine.stack import Stack, StageError, stage_environment, stands_still, work_directory
-from ashi_cli.show import show_candles
+from ashi_cli.printing.tables import show_candles
 from ashi_sinks.registry import make_sink
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def test_csv_has_the_names_and_values_of_the_message(storage: str, capsys: pytes
 def test_csv_says_which_candles_overlap_a_gap_that_is_not_repaired(
     storage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ashi_cli.candles._CSV_CHUNK", 7)  # gaps lie in one chunk, in two, and where two meet
+    monkeypatch.setattr("ashi_cli.printing.series._CSV_CHUNK", 7)  # gaps lie in one chunk, in two, and where two meet
     store_gaps(
         storage,
         gap(2, 3, "repaired"),

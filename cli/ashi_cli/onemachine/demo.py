@@ -8,8 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -26,40 +25,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ashi_cli.onemachine.driver import Replayed
+    from ashi_cli.onemachine.options import DemoOptions
     from ashi_cli.onemachine.results import Findings
+
+_T = TypeVar("_T")
 
 _DYING_S: Final = 5.0
 _POLL_S: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class DemoOptions:
-    """What `ashi demo` was asked for.
-
-    Attributes:
-        recordings: by venue, in the order to replay; empty for those that come with Ashi.
-        storage: URL; None for ASHI_STORAGE, else a file in the work directory that is made anew.
-        workers: aggregate workers, at least 1.
-        timeframes: as in ASHI_TIMEFRAMES; None for that.
-        workdir: where the broker's log, the stages' logs and the default store go.
-        json: print a summary object as the last line of stdout and everything else to stderr.
-        overwrite: let an existing store be removed.
-        live: read the exchanges instead of recordings.
-        markets: by venue, what to read live; empty for those that trade most.
-        seconds: how long to read live; None for until a signal comes.
-
-    """
-
-    recordings: Mapping[str, Sequence[Path]]
-    storage: str | None
-    workers: int
-    timeframes: str | None
-    workdir: Path
-    json: bool
-    overwrite: bool
-    live: bool = False
-    markets: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    seconds: int | None = None
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -83,8 +55,8 @@ class _Demo:
         self._began = time.monotonic()
         self._options = options
         self._interrupts = interrupts
-        self._recordings = options.recordings or BUNDLED
-        self._markets: Mapping[str, Sequence[str]] = {}
+        self._recordings: Mapping[str, Sequence[Path]] = _by_venue(options.recordings) or BUNDLED
+        self._markets: Mapping[str, Sequence[str]] = _by_venue(options.markets)
         self._workdir = options.workdir.absolute()
         self._logs = self._workdir / "logs"
         self._broker = Broker(self._workdir)
@@ -134,9 +106,9 @@ class _Demo:
             raise UsageError("--live reads the exchanges and --recording what they once sent: leave one out")
         from ashi_cli.onemachine.live import MARKETS, check_markets, reachable
 
-        check_markets(options.markets)
+        check_markets(self._markets)
         self._markets = self._interrupts.run(
-            reachable(self._settings, options.markets or MARKETS, lambda line: print(line, file=sys.stderr))
+            reachable(self._settings, self._markets or MARKETS, lambda line: print(line, file=sys.stderr))
         )
 
     def _check_recordings(self) -> None:
@@ -262,3 +234,10 @@ class _Demo:
         if self._options.json:
             print(msgspec.json.encode(summary).decode(), flush=True)
         return EXIT_PARTIAL if replayed.partial else 0
+
+
+def _by_venue(pairs: Sequence[tuple[str, _T]]) -> dict[str, list[_T]]:
+    grouped: dict[str, list[_T]] = {}
+    for venue, item in pairs:
+        grouped.setdefault(venue, []).append(item)
+    return grouped

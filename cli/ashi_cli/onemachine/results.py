@@ -19,7 +19,7 @@ from ashi.runtime.kafka.offsets import end_offsets
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings.parsers import redact_url
 from ashi_aggregate.inspect import open_candles
-from ashi_cli.show import show_candles
+from ashi_cli.printing.tables import show_candles
 from ashi_sinks.registry import open_reader
 
 if TYPE_CHECKING:

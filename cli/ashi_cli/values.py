@@ -9,6 +9,7 @@ from pathlib import Path
 from ashi.contracts.errors import ContractError, UsageError
 from ashi.contracts.timeframe import Timeframe, parse_timeframes
 from ashi.runtime.settings.parsers import duration_between, parse_url
+from ashi_ingest.shard import Shard, parse_shard
 
 
 def positive(text: str) -> int:
@@ -84,10 +85,8 @@ def recording(text: str) -> tuple[str, Path]:
     return venue, Path(path).expanduser()
 
 
-def shard(text: str) -> object:
+def shard(text: str) -> Shard:
     """N/M: worker N of M."""
-    from ashi_ingest.shard import parse_shard
-
     try:
         return parse_shard(text)
     except UsageError as error:

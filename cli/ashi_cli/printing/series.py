@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import ContractError, UsageError
 from ashi.contracts.timeframe import Timeframe
-from ashi_cli.show import show_candles, write_csv_header, write_csv_rows
+from ashi_cli.printing.tables import show_candles, write_csv_header, write_csv_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ TABLE_ROWS: Final = 200
 _CSV_CHUNK: Final = 1_000
 
 
-def run_candles(storage: str, symbol: str, timeframe: str, *, as_csv: bool, limit: int | None) -> int:
+def print_series(storage: str, symbol: str, timeframe: str, *, as_csv: bool, limit: int | None) -> int:
     """Print the candles of a series to stdout, the latest `limit` of them if given; the exit status.
 
     Raises UsageError for a series that the store has not, StorageError when there is no store.

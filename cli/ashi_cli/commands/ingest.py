@@ -1,0 +1,87 @@
+"""`ashi ingest`: trades of a venue, live or from recordings.
+
+No postponed annotations here: those of a live feed say which venue's it is.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+from ashi_cli import values
+from ashi_cli.declaration import Command, Option, Positional
+from ashi_ingest.shard import Shard
+from ashi_ingest.venues.registry import VENUES
+
+
+def replay(
+    *,
+    venue: Annotated[str, Option(f"one of {', '.join(VENUES)}")],
+    recordings: Annotated[Sequence[Path], Positional("recordings, in order (docs/recordings.md)", metavar="PATH")],
+    summary: Annotated[Path | None, Option("write what was done to FILE, as JSON", metavar="FILE")] = None,
+) -> int:
+    """`ashi ingest replay`."""
+    from ashi.runtime.settings import Settings
+    from ashi_ingest.recording.replay import run_replay
+
+    return run_replay(Settings.from_environment(), venue, recordings, summary=summary)
+
+
+def make_live(venue: str, title: str, market: str) -> Command:
+    """`ashi ingest bitflyer` and its like. `title`: the venue's name in prose; `market`: one of its markets."""
+
+    def live(
+        *,
+        markets: Annotated[
+            Sequence[str], Positional(f"by the venue's own names, such as {market}", metavar="MARKET")
+        ] = (),
+        all_markets: Annotated[bool, Option("all markets of the venue", flag="--all")] = False,
+        shard: Annotated[
+            Shard | None,
+            Option(
+                "only the markets that fall to worker N of M, counted from 0; every worker gets the same markets",
+                metavar="N/M",
+                parse=values.shard,
+            ),
+        ] = None,
+        record: Annotated[
+            Path | None, Option("write every frame to files in DIR, as `ashi ingest replay` reads", metavar="DIR")
+        ] = None,
+    ) -> int:
+        from ashi.contracts.errors import UsageError
+        from ashi.runtime.settings import Settings
+        from ashi_ingest.worker import LiveOptions, run_live
+
+        if bool(markets) == all_markets:
+            raise UsageError("name the markets to read, or --all for all of the venue")
+        return run_live(Settings.from_environment(), LiveOptions(venue, markets, shard, record))
+
+    return Command(
+        name=venue,
+        text=f"trades of {title} as they happen, until told to stop",
+        run=live,
+        epilog=f"""\
+examples:
+  ashi ingest {venue} {market}
+  ashi ingest {venue} --all --shard 2/5 --record recordings/
+
+What was missed while it was not connected, or did not run, is fetched first (docs/venues.md).""",
+    )
+
+
+INGEST: Final = Command(
+    name="ingest",
+    text="trades of a venue into topic trades",
+    actions=(
+        Command(
+            name="replay",
+            text="publish what recordings of a venue hold",
+            run=replay,
+            epilog="""\
+examples:
+  ashi ingest replay --venue binance monday.txt.gz tuesday.txt.gz
+
+Exit status 3: a recording could be read only in part; what was read is published.""",
+        ),
+        *(make_live(name, venue.title, venue.example_market) for name, venue in VENUES.items()),
+    ),
+)

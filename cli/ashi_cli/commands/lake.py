@@ -1,0 +1,70 @@
+"""`ashi lake`: upkeep of a lake, and what was done, a line for each table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final
+
+from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT
+from ashi_cli import values
+from ashi_cli.declaration import Command, Option
+from ashi_cli.shared_options import STORAGE, settings_with
+
+if TYPE_CHECKING:
+    from ashi_sinks.lake.location import Lake
+
+
+def compact(*, storage: Annotated[str | None, STORAGE] = None) -> int:
+    """Merge small files; the exit status. Raises UsageError for a URL of another store, StorageError without a lake."""
+    from ashi_sinks.lake.maintenance import compact as compact_tables
+
+    for done in compact_tables(_lake(storage)):
+        busy = f"; {done.busy} partitions are too busy now, left for the next time" if done.busy else ""
+        print(
+            f"{done.table}: {done.before:,} files are {done.after:,} now, {done.partitions:,} partitions merged{busy}"
+        )
+    return 0
+
+
+def vacuum(
+    *,
+    retention: Annotated[
+        int,
+        Option(
+            "at least 1h; longer than any reader takes, and as far back as you want to travel (default: 7d)",
+            metavar="DURATION",
+            parse=values.retention,
+        ),
+    ] = 7 * MICROSECONDS_PER_UNIT["d"],
+    storage: Annotated[str | None, STORAGE] = None,
+) -> int:
+    """Remove what has been out of use for the retention, in µs; the exit status. Raises as `compact`."""
+    from ashi_sinks.lake.maintenance import vacuum as vacuum_tables
+
+    for done in vacuum_tables(_lake(storage), retention):
+        print(f"{done.table}: {done.files:,} files removed")
+    return 0
+
+
+def _lake(storage: str | None) -> Lake:
+    from ashi.contracts.errors import UsageError
+    from ashi_sinks.lake.location import NAME, lake_of
+    from ashi_sinks.registry import store_name
+
+    url = settings_with(storage).storage
+    if store_name(url) != NAME:
+        raise UsageError(f"the storage is a URL of {store_name(url)}: name a lake with --storage or ASHI_STORAGE")
+    return lake_of(url)
+
+
+LAKE: Final = Command(
+    name="lake",
+    text="upkeep of a lake, also while workers write to it",
+    actions=(
+        Command("compact", "merge the many small files of each partition, so that reading is fast", compact),
+        Command("vacuum", "remove files that have been out of use for longer than the retention", vacuum),
+    ),
+    epilog="""\
+examples:
+  ashi lake compact --storage lake:////data/lake        each hour or day
+  ashi lake vacuum --storage lake:////data/lake         each day or week""",
+)

@@ -1,0 +1,61 @@
+"""`ashi sink`: candles, or trades, into a store."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from ashi_cli.declaration import Command, OneOf, Option, Positional
+from ashi_cli.extras import require_extras
+from ashi_cli.shared_options import STORAGE, environment_with
+
+_MODE: Final = OneOf()
+
+
+def sink(
+    *,
+    store: Annotated[str, Positional("the kind of store: sqlite, postgres, lake")],
+    storage: Annotated[str | None, STORAGE] = None,
+    topic: Annotated[
+        Literal["candles", "trades"],
+        Option("what to store: candles with the feeds' gaps, or the trades, in a lake only (default: candles)"),
+    ] = "candles",
+    migrate: Annotated[bool, Option("make or upgrade the tables of the store, then exit", one_of=_MODE)] = False,
+    from_beginning: Annotated[
+        bool,
+        Option("read the topics from their beginning, not from where the group was, to fill a store", one_of=_MODE),
+    ] = False,
+) -> int:
+    """`ashi sink`."""
+    from ashi.contracts.errors import UsageError
+    from ashi.runtime.settings import Settings
+    from ashi_sinks.registry import STORES, migrate_store
+
+    if store not in STORES:
+        raise UsageError(f"there is no store {store!r}: write one of {', '.join(STORES)}")
+    require_extras(f"sink {store}")
+    from ashi_sinks.worker import check_store, run_sink
+
+    environment = environment_with(storage)
+    for variable, value in STORES[store].settings.items():
+        environment[variable] = environment.get(variable) or value
+    settings = Settings.from_environment(environment)
+    if migrate:
+        check_store(settings, store)
+        for line in migrate_store(settings.storage):
+            print(line)
+        return 0
+    return run_sink(settings, store, topic, from_beginning=from_beginning)
+
+
+SINK: Final = Command(
+    name="sink",
+    text="run a sink worker: topic candles into a store",
+    run=sink,
+    epilog="""\
+examples:
+  ashi sink sqlite --storage sqlite:////data/candles.db
+  ashi sink postgres --migrate --storage postgresql://ashi:secret@db/market
+  ASHI_STORAGE_FILE=/run/secrets/storage ashi sink postgres
+  ashi sink lake --storage lake:////data/lake
+  ashi sink lake --storage lake+s3://bucket/market --topic trades""",
+)
