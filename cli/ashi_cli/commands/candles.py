@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from ashi_cli import values
 from ashi_cli.declaration import Command, Option, Positional
+from ashi_cli.extras import require_extras
 from ashi_cli.shared_options import STORAGE, settings_with
 
 
@@ -21,9 +22,11 @@ def candles(
     ] = None,
 ) -> int:
     """`ashi candles`."""
+    url = settings_with(storage).storage
+    require_extras("candles", store=url)
     from ashi_cli.printing.series import print_series
 
-    return print_series(settings_with(storage).storage, symbol, timeframe, as_csv=csv, limit=limit)
+    return print_series(url, symbol, timeframe, as_csv=csv, limit=limit)
 
 
 CANDLES: Final = Command(

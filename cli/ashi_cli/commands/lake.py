@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT
 from ashi_cli import values
 from ashi_cli.declaration import Command, Option
+from ashi_cli.extras import require_extras
 from ashi_cli.shared_options import STORAGE, settings_with
 
 if TYPE_CHECKING:
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
 def compact(*, storage: Annotated[str | None, STORAGE] = None) -> int:
     """Merge small files; the exit status. Raises UsageError for a URL of another store, StorageError without a lake."""
+    lake = _lake(storage)
     from ashi_sinks.lake.maintenance import compact as compact_tables
 
-    for done in compact_tables(_lake(storage)):
+    for done in compact_tables(lake):
         busy = f"; {done.busy} partitions are too busy now, left for the next time" if done.busy else ""
         print(
             f"{done.table}: {done.before:,} files are {done.after:,} now, {done.partitions:,} partitions merged{busy}"
@@ -38,15 +40,18 @@ def vacuum(
     storage: Annotated[str | None, STORAGE] = None,
 ) -> int:
     """Remove what has been out of use for the retention, in µs; the exit status. Raises as `compact`."""
+    lake = _lake(storage)
     from ashi_sinks.lake.maintenance import vacuum as vacuum_tables
 
-    for done in vacuum_tables(_lake(storage), retention):
+    for done in vacuum_tables(lake, retention):
         print(f"{done.table}: {done.files:,} files removed")
     return 0
 
 
 def _lake(storage: str | None) -> Lake:
     from ashi.contracts.errors import UsageError
+
+    require_extras("lake", store="lake")
     from ashi_sinks.lake.location import NAME, lake_of
     from ashi_sinks.registry import store_name
 

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 from ashi_cli import values
 from ashi_cli.declaration import Command, Option
+from ashi_cli.extras import require_extras
 from ashi_cli.shared_options import BEGIN, END, SYMBOLS
 
 _TOPIC: Final = "topic"
@@ -32,10 +33,13 @@ def rebuild(
 
     from ashi.contracts.errors import UsageError
     from ashi.runtime.settings import Settings
-    from ashi_audit.rebuild import RebuildOptions, run_rebuild
 
     if begin_at >= end_at:
         raise UsageError("--from must be before --to")
+    if trades != _TOPIC:
+        require_extras("rebuild", store=trades)
+    from ashi_audit.rebuild import RebuildOptions, run_rebuild
+
     chosen = RebuildOptions(
         start=begin_at, end=end_at, symbols=symbols, dry_run=dry_run, lake=None if trades == _TOPIC else trades
     )

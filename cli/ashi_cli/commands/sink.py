@@ -28,13 +28,13 @@ def sink(
     """`ashi sink`."""
     from ashi.contracts.errors import UsageError
     from ashi.runtime.settings import Settings
+
+    require_extras("sink", store=store)
     from ashi_sinks.registry import STORES, migrate_store
+    from ashi_sinks.worker import check_store, run_sink
 
     if store not in STORES:
         raise UsageError(f"there is no store {store!r}: write one of {', '.join(STORES)}")
-    require_extras(f"sink {store}")
-    from ashi_sinks.worker import check_store, run_sink
-
     environment = environment_with(storage)
     for variable, value in STORES[store].settings.items():
         environment[variable] = environment.get(variable) or value

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 from ashi_cli import values
 from ashi_cli.declaration import Command, OneOf, Option, Positional
+from ashi_cli.extras import require_extras
 from ashi_cli.shared_options import BEGIN, END, SYMBOLS
 from ashi_ingest.venues.registry import KLINE_FILE, KLINE_VENUES
 
@@ -65,15 +66,20 @@ def verify(
 
     from ashi.contracts.errors import UsageError
     from ashi.runtime.settings import Settings
-    from ashi_audit.verify_trades import VerifyOptions, verify_trades
 
     if store and storage:
         raise UsageError("the store is given twice: leave out --storage")
     if recordings and trades != _TOPIC:
         raise UsageError("--recording goes with --trades, and takes the place of the topic")
     settings = Settings.from_environment()
+    compared = store or storage or settings.storage
+    require_extras("verify --klines" if klines is not None else "verify", store=compared)
+    if trades not in (None, _TOPIC):
+        require_extras("verify --trades", store=trades)
+    from ashi_audit.verify_trades import VerifyOptions, verify_trades
+
     chosen = VerifyOptions(
-        storage=store or storage or settings.storage,
+        storage=compared,
         symbols=symbols,
         timeframes=timeframes,
         start=begin_at,

@@ -15,6 +15,7 @@ import msgspec
 from ashi.contracts.errors import EXIT_PARTIAL, AshiError, BrokerError, UsageError
 from ashi.runtime.settings import Settings
 from ashi.runtime.settings.parsers import redact_url
+from ashi_cli.extras import require_extras
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.interrupts import Interrupted, Interrupts
 from ashi_cli.onemachine.reporter import Reporter
@@ -64,6 +65,7 @@ class _Demo:
         # Checked with an address that is not known yet, so that wrong settings are told before anything starts.
         self._environment = self._environment_of_stages("127.0.0.1:9092")
         self._settings = Settings.from_environment(self._environment)
+        require_extras("demo", store=self._settings.storage)
         self._store = store_name(self._settings.storage)
 
     def _environment_of_stages(self, bootstrap: str) -> dict[str, str]:
