@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError
 from ashi.runtime.health import Health, serve
-from ashi.runtime.kafka.clients import explain
+from ashi.runtime.kafka.errors import as_broker_error
 from ashi.runtime.logs import configure_logging, flush_logs, get_logger
 from ashi.runtime.settings.environment import Settings, unknown_variables
 
@@ -183,7 +183,7 @@ def _exit_hung(bound_s: float) -> None:
 def _report(error: BaseException, settings: Settings) -> int | None:
     """Log why `main` failed and give the exit status; None for what is not a failure of the work (SystemExit)."""
     leaves = list(_leaves(error))
-    expected = [leaf if isinstance(leaf, AshiError) else explain(leaf, settings) for leaf in leaves]
+    expected = [leaf if isinstance(leaf, AshiError) else as_broker_error(leaf, settings) for leaf in leaves]
     if all(expected):
         for leaf in expected:
             assert leaf is not None  # noqa: S101

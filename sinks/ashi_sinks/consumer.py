@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from ashi.runtime.kafka.clients import broker_errors, make_consumer, make_producer
+from ashi.runtime.kafka.clients import make_consumer, make_producer
+from ashi.runtime.kafka.errors import broker_errors
 from ashi.runtime.kafka.groups import NEVER_LEAVE_MS, commit, rewind, subscribe
 from ashi.runtime.kafka.topics import require_topics
 

@@ -15,15 +15,8 @@ from hypothesis import strategies as st
 
 from ashi.contracts.errors import BrokerError, UsageError
 from ashi.contracts.topics import TopicSpec
-from ashi.runtime.kafka.clients import (
-    admin_client,
-    broker_errors,
-    explain,
-    make_consumer,
-    make_producer,
-    partition_of,
-    security_options,
-)
+from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partition_of, security_options
+from ashi.runtime.kafka.errors import as_broker_error, broker_errors
 from ashi.runtime.kafka.records import keep_newest, read_topic
 from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
@@ -163,18 +156,18 @@ def test_errors_that_are_not_about_reaching_kafka_pass_unchanged(settings: Setti
     for error in (IllegalStateError("x"), KeyError("x")):
         with pytest.raises(type(error)), broker_errors(settings):
             raise error
-    assert explain(OSError("disk full"), settings) is None
+    assert as_broker_error(OSError("disk full"), settings) is None
 
 
 def test_a_refused_login_names_the_user_but_not_the_password() -> None:
-    explained = str(explain(AuthenticationFailedError("bad"), Settings.from_environment(SASL)))
+    explained = str(as_broker_error(AuthenticationFailedError("bad"), Settings.from_environment(SASL)))
     assert "'ashi'" in explained
     assert "ASHI_KAFKA_PASSWORD" in explained
     assert "hunter2" not in explained
 
 
 def test_a_missing_topic_names_the_command_that_creates_it(settings: Settings) -> None:
-    assert "`ashi topics create`" in str(explain(UnknownTopicOrPartitionError(), settings))
+    assert "`ashi topics create`" in str(as_broker_error(UnknownTopicOrPartitionError(), settings))
 
 
 async def _records(settings: Settings, topic: str) -> list[Any]:

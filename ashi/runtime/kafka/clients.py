@@ -5,29 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import (
-    AuthenticationFailedError,
-    KafkaConnectionError,
-    KafkaError,
-    KafkaTimeoutError,
-    NodeNotReadyError,
-    RequestTimedOutError,
-    SaslAuthenticationFailed,
-    UnknownTopicOrPartitionError,
-    UnsupportedSaslMechanismError,
-)
 from aiokafka.partitioner import DefaultPartitioner, murmur2
 
 from ashi.contracts.errors import BrokerError, UsageError
+from ashi.runtime.kafka.errors import broker_errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from ashi.runtime.settings import Settings
 
@@ -75,52 +65,6 @@ def murmur2_partitioner(key: bytes | None, all_partitions: Sequence[int], availa
     if key is None:
         return int(_partition_randomly(key, all_partitions, available))
     return all_partitions[_hash(key) % len(all_partitions)]
-
-
-@contextmanager
-def broker_errors(settings: Settings) -> Iterator[None]:
-    """Around calls of the client library: an error that says Kafka is out of reach becomes a BrokerError."""
-    try:
-        yield
-    except KafkaError as error:
-        explained = explain(error, settings)
-        if explained is None:
-            raise
-        raise explained from error
-    except (OSError, TimeoutError) as error:
-        raise _unreachable(settings, str(error) or "no answer") from error
-
-
-def explain(error: BaseException, settings: Settings) -> BrokerError | None:
-    """The BrokerError for an error of the client library; None when it is not about reaching or entering Kafka."""
-    where = _where(settings)
-    if isinstance(error, (AuthenticationFailedError, SaslAuthenticationFailed, UnsupportedSaslMechanismError)):
-        return BrokerError(
-            f"{where} refuses the login of {settings.kafka_username!r}: {error}; "
-            "correct ASHI_KAFKA_USERNAME, ASHI_KAFKA_PASSWORD or ASHI_KAFKA_SASL_MECHANISM"
-        )
-    if isinstance(error, UnknownTopicOrPartitionError):
-        return BrokerError(
-            f"{where} lacks a topic that is needed: run `ashi topics create`, then start again ({error})"
-        )
-    if isinstance(error, KafkaConnectionError) and "bootstrap" in str(error):
-        # The library has logged why, and says no more in its error, not even that a login was refused.
-        protocol = settings.kafka_security_protocol
-        return _unreachable(settings, f"no broker there answers, or none accepts a client that speaks {protocol}")
-    if isinstance(error, (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)):
-        return _unreachable(settings, str(error))
-    return None
-
-
-def _where(settings: Settings) -> str:
-    return f"Kafka at {settings.kafka_bootstrap} (ASHI_KAFKA_BOOTSTRAP)"
-
-
-def _unreachable(settings: Settings, reason: str) -> BrokerError:
-    return BrokerError(
-        f"cannot reach {_where(settings)}: {reason}; start one with `ashi broker start` or correct the address"
-        + ("" if settings.kafka_security_protocol == "PLAINTEXT" else ", the login or ASHI_KAFKA_SECURITY_PROTOCOL")
-    )
 
 
 class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # the library is not typed
@@ -183,11 +127,6 @@ def make_producer(settings: Settings, *, patient: bool = False, **options: Any) 
         max_batch_size=MAX_BATCH_BYTES,
         **security_options(settings) | options,
     )
-
-
-def lacks_room(error: BaseException) -> bool:
-    """Whether a producer refused something only because it still holds what came before: it may be given it again."""
-    return isinstance(error, KafkaTimeoutError)
 
 
 def make_consumer(settings: Settings, *topics: str, group_id: str | None, **options: Any) -> AIOKafkaConsumer:

@@ -8,7 +8,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from ashi.contracts.errors import StateError
-from ashi.runtime.kafka.clients import broker_errors, make_consumer, partitions_of
+from ashi.runtime.kafka.clients import make_consumer, partitions_of
+from ashi.runtime.kafka.errors import broker_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ class TopicFollower:
                 positions = end
             elif isinstance(start, int):
                 found = await self._consumer.offsets_for_times(dict.fromkeys(partitions, start))
-                positions = end | {at.partition: entry.offset for at, entry in found.items() if entry is not None}
+                positions = end | {partition.partition: entry.offset for partition, entry in found.items() if entry}
             else:
                 self._check(start, first, end)
                 positions = first | dict(start)
@@ -78,12 +79,12 @@ class TopicFollower:
         try:
             with broker_errors(self._settings):
                 fetched = await self._consumer.getmany(timeout_ms=int(wait_s * 1_000), max_records=MAX_RECORDS)
-                for at in self._consumer.assignment():
+                for assigned in self._consumer.assignment():
                     # The position, not the last record, tells the place: compaction may have removed the last ones.
-                    self.positions[at.partition] = await self._consumer.position(at)
+                    self.positions[assigned.partition] = await self._consumer.position(assigned)
         except OffsetOutOfRangeError as error:
-            [(at, offset)] = error.args[0].items()
-            raise self._lost(at.partition, f"offset {offset}, the next to be read, is not in the log") from None
+            [(failed, offset)] = error.args[0].items()
+            raise self._lost(failed.partition, f"offset {offset}, the next to be read, is not in the log") from None
         return [record for records in fetched.values() for record in records]
 
     async def close(self) -> None:
@@ -118,4 +119,4 @@ class TopicFollower:
 
     @staticmethod
     def _by_number(offsets: Mapping[TopicPartition, int]) -> dict[int, int]:
-        return {at.partition: offset for at, offset in offsets.items()}
+        return {partition.partition: offset for partition, offset in offsets.items()}

@@ -66,9 +66,9 @@ class RebalanceCounter(ConsumerRebalanceListener):  # type: ignore[misc]  # the 
 
 def subscribe(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> RebalanceCounter:
     """Let a consumer, not yet started, join its group for `topics`. Gives the count of its rebalances."""
-    handovers = RebalanceCounter()
-    consumer.subscribe(topics, listener=handovers)
-    return handovers
+    rebalances = RebalanceCounter()
+    consumer.subscribe(topics, listener=rebalances)
+    return rebalances
 
 
 async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[Any, int]) -> bool:

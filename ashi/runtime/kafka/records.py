@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import TopicPartition
 
-from ashi.runtime.kafka.clients import assigned_consumer, broker_errors, make_consumer
+from ashi.runtime.kafka.clients import assigned_consumer, make_consumer
+from ashi.runtime.kafka.errors import broker_errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, MutableMapping, Sequence

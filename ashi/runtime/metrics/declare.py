@@ -18,7 +18,7 @@ PREFIX: Final = "ashi_"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Metric:
     """One metric as the documentation shows it; `stage` says which process has it."""
 
     stage: str
@@ -28,24 +28,24 @@ class Entry:
     text: str
 
 
-CATALOGUE: Final[list[Entry]] = []
+CATALOGUE: Final[list[Metric]] = []
 
 
 def counter(stage: str, name: str, text: str, *labels: str) -> Counter:
     """Declare a counter: `name` without prefix and `_total`."""
-    CATALOGUE.append(Entry(stage, f"{PREFIX}{name}_total", "counter", labels, text))
+    CATALOGUE.append(Metric(stage, f"{PREFIX}{name}_total", "counter", labels, text))
     return Counter(f"{PREFIX}{name}", text, labels, registry=REGISTRY)
 
 
 def gauge(stage: str, name: str, text: str, *labels: str) -> Gauge:
     """Declare a gauge: `name` without prefix."""
-    CATALOGUE.append(Entry(stage, f"{PREFIX}{name}", "gauge", labels, text))
+    CATALOGUE.append(Metric(stage, f"{PREFIX}{name}", "gauge", labels, text))
     return Gauge(f"{PREFIX}{name}", text, labels, registry=REGISTRY)
 
 
 def histogram(stage: str, name: str, text: str, *labels: str, buckets: tuple[float, ...]) -> Histogram:
     """Declare a histogram: `name` without prefix; `buckets` are upper bounds."""
-    CATALOGUE.append(Entry(stage, f"{PREFIX}{name}", "histogram", labels, text))
+    CATALOGUE.append(Metric(stage, f"{PREFIX}{name}", "histogram", labels, text))
     return Histogram(f"{PREFIX}{name}", text, labels, registry=REGISTRY, buckets=buckets)
 
 

@@ -21,7 +21,7 @@ def metrics_document() -> str:
         "|---|---|---|---|---|",
     ]
     # By stage, as the catalogue's own order is that of imports, which may be another elsewhere in the process.
-    for entry in sorted(CATALOGUE, key=attrgetter("stage")):
-        labels = ", ".join(f"`{label}`" for label in entry.labels) or "none"
-        lines.append(f"| `{entry.name}` | {entry.kind} | {labels} | {entry.stage} | {entry.text} |")
+    for metric in sorted(CATALOGUE, key=attrgetter("stage")):
+        labels = ", ".join(f"`{label}`" for label in metric.labels) or "none"
+        lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.stage} | {metric.text} |")
     return "\n".join(lines) + "\n"

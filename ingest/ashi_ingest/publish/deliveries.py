@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka.clients import explain, lacks_room
+from ashi.runtime.kafka.errors import as_broker_error, lacks_room
 from ashi.runtime.retry import Backoff, retry
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Deliveries:
 
     def _undelivered(self, topic: str, error: BaseException | None) -> BrokerError:
         cancelled = error is None or isinstance(error, asyncio.CancelledError)
-        if error is not None and (explained := explain(error, self._settings)) is not None:
+        if error is not None and (explained := as_broker_error(error, self._settings)) is not None:
             return explained
         reason = "it was cancelled" if cancelled else str(error) or type(error).__name__
         return BrokerError(
