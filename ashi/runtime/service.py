@@ -153,6 +153,8 @@ def _stop_on_signals(service: Service, watchdog: threading.Timer) -> Iterator[No
 
     # Python's own handlers, not the loop's: they also run while a coroutine keeps the loop busy. They do not log,
     # because they may interrupt a log line that is being written.
+    # Also where SIGINT was ignored when we were started, as by a script's `ashi aggregate &`: who sends a worker a
+    # signal means it.
     def handle(number: int, _: FrameType | None) -> None:
         nonlocal interrupted
         if number == signal.SIGINT and interrupted:

@@ -474,6 +474,20 @@ def test_a_signal_interrupts_plain_code_and_coroutines_and_waits_for_what_must_e
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_whoever_started_us_has_ignored_stays_ignored(ignored: signal.Signals) -> None:
+    before = signal.signal(ignored, signal.SIG_IGN)
+    try:
+        with Interrupts():
+            os.kill(os.getpid(), ignored)
+            assert signal.getsignal(ignored) is signal.SIG_IGN
+        with Interrupts(), pytest.raises(Interrupted) as stopped:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stopped.value.signal is signal.SIGTERM
+    finally:
+        signal.signal(ignored, before)
+
+
 def test_a_coroutine_that_no_signal_meets_gives_its_result() -> None:
     async def work() -> int:
         return 7

@@ -39,9 +39,9 @@ sys.exit(run_service("child", Settings.from_environment({{"ASHI_LOG_FORMAT": "js
 class Child:
     """A worker process of its own, past the start of its main."""
 
-    def __init__(self, body: str, bound_s: float = 20.0) -> None:
+    def __init__(self, body: str, bound_s: float = 20.0, *started_by: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD.format(body=body, bound=bound_s)],
+            [*started_by, sys.executable, "-c", CHILD.format(body=body, bound=bound_s)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -72,6 +72,14 @@ def test_a_signal_stops_the_service_in_order(children: list[Child], number: sign
     child = Child("await service.stopping.wait()")
     children.append(child)
     child.signal(number)
+    assert child.end() == (0, ["started", "stopping", "stopped"])
+
+
+@pytest.mark.processes
+def test_a_service_that_a_script_has_started_in_the_background_stops_on_sigint_too(children: list[Child]) -> None:
+    child = Child("await service.stopping.wait()", 20.0, "sh", "-c", "trap '' INT; exec \"$@\"", "sh")
+    children.append(child)
+    child.signal(signal.SIGINT)
     assert child.end() == (0, ["started", "stopping", "stopped"])
 
 

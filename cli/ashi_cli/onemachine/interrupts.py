@@ -44,7 +44,8 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         for number in SIGNALS:
-            # Python knows no handler that was set by another language, and nohup must go on ignoring SIGHUP.
+            # Python knows no handler that was set by another language. What was ignored when we were started stays so:
+            # SIGHUP by nohup, SIGINT by a script's `ashi demo &`, which Ctrl-C at the script's terminal must not end.
             if signal.getsignal(number) not in (None, signal.SIG_IGN):
                 self._before[number] = signal.signal(number, self._handle)
         return self
