@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from venue_certification import KlineCertification, certified
+from venue_certification import KlineCertification, VenueCertification, certified
 
 from ashi_ingest import venues
 from ashi_ingest.venues.registry import KLINE_VENUES, VENUES
@@ -75,3 +76,16 @@ def test_no_code_but_a_venues_own_depends_on_a_venues_name() -> None:
                 continue
             texts = {node.value for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Constant)}
             assert texts.isdisjoint(VENUES), f"{path} names {texts & VENUES.keys()}: put it into a description"
+
+
+def test_every_test_of_the_suite_stands_on_a_card_and_every_card_has_its_test() -> None:
+    document = (ROOT / "docs" / "adding-a-venue.md").read_text(encoding="utf-8")
+    cards = re.findall(
+        r"^\| ([0-9]+) \| [^|]+ \| ([^|]+) \|$", document[document.index("## The cards") :], re.MULTILINE
+    )
+    assert [int(number) for number, _ in cards] == list(range(1, len(cards) + 1))
+    named = [f"test_{name}" for _, tests in cards for name in re.findall(r"`(\w+)`", tests)]
+    suite = {
+        name for part in (VenueCertification, KlineCertification) for name in dir(part) if name.startswith("test_")
+    }
+    assert sorted(named) == sorted(suite)

@@ -73,6 +73,7 @@ class ConnectionCertification(VenueSamples):
     def test_the_table_of_docs_venues_md_says_these_limits(self) -> None:
         lines = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
         table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.count("|") > 3]
+        assert self.description.title in table[0], "give the venue a column there, under its title"
         column = table[0].index(self.description.title)
         said = {row[0]: row[column].split(",")[0] for row in table}
         limits = self.venue.limits

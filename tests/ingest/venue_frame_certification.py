@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -49,7 +50,7 @@ class FrameCertification(VenueSamples):
         assert type(self.venue.parser()) is type(self.parser())
 
     @pytest.mark.parametrize("taker", ["buy", "sell"])
-    def test_a_trade_has_what_its_frame_says_in_every_field(self, taker) -> None:
+    def test_a_trade_has_what_its_frame_says_in_every_field(self, taker: Literal["buy", "sell"]) -> None:
         execution = Execution(77, FIRST_MS + 601, "5860832.5", "0.00000001", taker)
         (trade,) = self.trades([execution])
         assert trade.symbol == f"{self.name}:{self.market}"
@@ -141,7 +142,7 @@ class FrameCertification(VenueSamples):
                     self.check_damaged(frame, parsed)
                     assert self.venue.control(frame) is None
 
-    def test_what_cannot_be_a_price_a_size_or_a_time_is_rejected_and_of_the_symbol_told(self) -> None:
+    def test_what_cannot_be_a_price_or_a_size_is_rejected_with_its_symbol(self) -> None:
         execution = Execution(31, FIRST_MS + 987, "5860834.25", "0.04321", "sell")
         (frame,) = self.frames(self.market, [execution])
         for text in ("5860834.25", "0.04321"):
