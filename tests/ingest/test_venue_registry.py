@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from venue_certification import KlineCertification, VenueCertification, certified
 
+from ashi.runtime.settings import Settings
+from ashi.runtime.settings.declare import Secret
 from ashi_ingest import venues
 from ashi_ingest.venues.registry import KLINE_VENUES, VENUES
 
@@ -48,6 +50,14 @@ def test_each_venue_stands_under_its_own_name_with_a_title_of_its_own() -> None:
     assert all(name == venue.name for name, venue in VENUES.items())
     assert len({venue.title for venue in VENUES.values()}) == len(VENUES)
     assert set(KLINE_VENUES) <= set(VENUES)
+
+
+def test_the_api_key_of_a_venue_is_a_secret_setting_of_its_own() -> None:
+    keys = [venue.api_key for venue in VENUES.values() if venue.api_key is not None]
+    assert keys, "Binance USD-M has one"
+    for key in keys:
+        assert Settings.from_environment({key.setting: "k3y"}).secret(key.setting) == Secret("k3y")
+        assert Settings.from_environment({}).secret(key.setting) is None
 
 
 @pytest.mark.parametrize("folder", sorted(folders()))

@@ -137,8 +137,8 @@ class BinanceVenue:
         if error is None and response.code is not None:
             error = _Error(response.code, response.msg)
         if error is not None:
-            said = f"Binance answered error {error.code}: {error.msg[:200]}"
-            return Refused(response.id, None, said, retryable=True)
+            reason = f"Binance answered error {error.code}: {error.msg[:200]}"
+            return Refused(response.id, None, reason, retryable=True)
         if kind == SHUTDOWN:
             return Closing("Binance announces that this server is going down")
         if response.id is not None and response.result is not msgspec.UNSET:

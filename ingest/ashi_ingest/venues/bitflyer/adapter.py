@@ -114,8 +114,8 @@ class BitFlyerVenue:
             return None
         if bytes(response.result) == b"true":
             return Acknowledged(request_id)
-        said = bytes(response.result)[:60].decode()
-        return Refused(request_id, None, f"bitFlyer answered {said} to a subscription, not true", retryable=True)
+        result = bytes(response.result)[:60].decode()
+        return Refused(request_id, None, f"bitFlyer answered {result} to a subscription, not true", retryable=True)
 
     def markets_request(self) -> Request:
         """All products of the Japanese exchange."""

@@ -125,8 +125,8 @@ def parse_exec_date(text: str) -> int:
     """
     match = _EXEC_DATE.fullmatch(text)
     if match is None:
-        said = f"exec_date {text[:40]!r}" if text.strip() else "exec_date is blank: it"
-        raise ContractError(f"{said} is not a time such as 2021-12-12T23:05:29.9692063Z (at most 7 fraction digits)")
+        subject = f"exec_date {text[:40]!r}" if text.strip() else "exec_date is blank: it"
+        raise ContractError(f"{subject} is not a time such as 2021-12-12T23:05:29.9692063Z (at most 7 fraction digits)")
     second, fraction = match.groups(default="")
     try:
         seconds = int(datetime.fromisoformat(second + "+00:00").timestamp())

@@ -109,9 +109,9 @@ class GmoVenue:
 
     def read_markets(self, body: bytes) -> list[str]:
         """Spot (`BTC`) and leverage (`BTC_JPY`): `{"status":0,"data":[{"symbol":"BTC",…},…]}`. Raises ContractError."""
-        read = decode_answer(_ticker, body, TICKER_PATH)
-        check_status(read.status, read.messages, TICKER_PATH)
-        return usable_markets(self.name, (market.symbol for market in read.data))
+        ticker = decode_answer(_ticker, body, TICKER_PATH)
+        check_status(ticker.status, ticker.messages, TICKER_PATH)
+        return usable_markets(self.name, (market.symbol for market in ticker.data))
 
     def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
         """Plan how to get what happened after `since`: see `Venue.repair` and `ashi_ingest.venues.gmo.backfill`."""

@@ -169,12 +169,12 @@ class _Plan:
         answer = yield Request(TRADES_PATH, parameters)
         assert answer is not None  # noqa: S101  (the runner answers every request)
         self._pages += 1
-        read = decode_answer(_answer, answer.body, TRADES_PATH)
-        self._busy = next((message for message in read.messages if message.message_code in BUSY), None)
+        page = decode_answer(_answer, answer.body, TRADES_PATH)
+        self._busy = next((message for message in page.messages if message.message_code in BUSY), None)
         if self._busy is not None:
             return None
-        check_status(read.status, read.messages, TRADES_PATH)
-        rows = read_rows(read.data.rows, partial(_read_row, self._symbol, received_at=answer.received_at), TRADES_PATH)
+        check_status(page.status, page.messages, TRADES_PATH)
+        rows = read_rows(page.data.rows, partial(_read_row, self._symbol, received_at=answer.received_at), TRADES_PATH)
         self.bad = self.bad or rows.bad
         return rows
 

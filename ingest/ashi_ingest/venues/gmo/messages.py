@@ -114,9 +114,9 @@ class GmoParser:
                 return Parsed()
             if channel != TRADES:
                 return Parsed()
-            read = _trade.decode(frame)
-            symbol = symbol_of(self.name, read.symbol)
-            content = read_content(read.price, read.size, read.side, read.timestamp)
+            pushed = _trade.decode(frame)
+            symbol = symbol_of(self.name, pushed.symbol)
+            content = read_content(pushed.price, pushed.size, pushed.side, pushed.timestamp)
             ordinals = self._ordinals.setdefault(symbol, Ordinals())
             trade = make_trade(symbol, content, ordinals.next(content), received_at)
         except BAD_FRAME as error:

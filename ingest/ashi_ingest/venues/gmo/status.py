@@ -30,5 +30,5 @@ class Message(msgspec.Struct):
 def check_status(status: int, messages: Sequence[Message], path: str) -> None:
     """Raise ContractError with the venue's own words if an answer is an error (`"status":5`)."""
     if status != 0:
-        told = "; ".join(f"{message.message_code} {message.message_string}" for message in messages) or "nothing more"
-        raise ContractError(f"GMO Coin answered {path} with status {status}: {told[:200]}")
+        errors = "; ".join(f"{message.message_code} {message.message_string}" for message in messages) or "nothing more"
+        raise ContractError(f"GMO Coin answered {path} with status {status}: {errors[:200]}")
