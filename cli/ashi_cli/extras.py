@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -82,6 +83,6 @@ def _is_installed(extra: str) -> bool:
 
 def _is_module(name: str) -> bool:
     try:
-        return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):  # ValueError: it is imported, and says nothing of where from
+        return name in sys.modules or importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # as a finder may say so
         return False

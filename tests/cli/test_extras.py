@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -189,6 +190,11 @@ def test_what_is_installed_is_not_asked_for() -> None:
         require_extras(command)
     for store in STORES:
         require_extras("sink", store=store)
+
+
+def test_a_module_that_is_imported_is_there_even_if_it_says_nothing_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faust", ModuleType("faust"))  # Faust puts such a one in its place
+    require_extras("aggregate")
 
 
 def test_an_extra_that_comes_with_another_is_looked_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
