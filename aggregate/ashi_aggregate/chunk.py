@@ -39,7 +39,7 @@ class Chunk:
     records: Sequence[LogRecord]
 
 
-class Rejected(NamedTuple):
+class RejectedRecord(NamedTuple):
     """A record that is no trade of its place, why in words, and by class: `not_a_trade` or `misplaced`."""
 
     record: LogRecord
@@ -76,26 +76,26 @@ class ChunkDecoder:
         self._partitions = partitions
         self._keys: dict[str, tuple[bytes, int]] = {}
 
-    def decode(self, chunk: Chunk) -> tuple[dict[str, SymbolTrades], list[Rejected]]:
+    def decode(self, chunk: Chunk) -> tuple[dict[str, SymbolTrades], list[RejectedRecord]]:
         """Decode a chunk; every record ends either with its symbol or among the rejected."""
         trades = _decode_together(chunk.records)
         if trades is not None:
             return self._sort(chunk, chunk.records, trades, [])
         records: list[LogRecord] = []
-        rejected: list[Rejected] = []
+        rejected: list[RejectedRecord] = []
         trades = []
         for record in chunk.records:
             try:
                 trades.append(decode_trade(record.value or b""))
             except ContractError as error:
-                rejected.append(Rejected(record, str(error), "not_a_trade"))
+                rejected.append(RejectedRecord(record, str(error), "not_a_trade"))
             else:
                 records.append(record)
         return self._sort(chunk, records, trades, rejected)
 
     def _sort(
-        self, chunk: Chunk, records: Sequence[LogRecord], trades: Sequence[Trade], rejected: list[Rejected]
-    ) -> tuple[dict[str, SymbolTrades], list[Rejected]]:
+        self, chunk: Chunk, records: Sequence[LogRecord], trades: Sequence[Trade], rejected: list[RejectedRecord]
+    ) -> tuple[dict[str, SymbolTrades], list[RejectedRecord]]:
         by_symbol: dict[str, SymbolTrades] = {}
         for record, trade in zip(records, trades, strict=True):
             group = by_symbol.get(trade.symbol)
@@ -103,7 +103,7 @@ class ChunkDecoder:
                 try:
                     key = self._check_place(trade.symbol, record.key, chunk.partition)
                 except ContractError as error:
-                    rejected.append(Rejected(record, str(error), "misplaced"))
+                    rejected.append(RejectedRecord(record, str(error), "misplaced"))
                     continue
                 group = by_symbol.setdefault(trade.symbol, SymbolTrades(key))
             group.trades.append(trade)

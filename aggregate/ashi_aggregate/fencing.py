@@ -9,7 +9,7 @@ from typing import Final
 
 from ashi.runtime.logs import flush_logs, get_logger
 
-EXIT_LEASE_LOST: Final = 75
+EXIT_SESSION_LOST: Final = 75
 """EX_TEMPFAIL: start me again."""
 
 _log = get_logger(__name__)
@@ -22,7 +22,7 @@ def _since_boot() -> float:
 
 def _exit() -> None:
     flush_logs()
-    os._exit(EXIT_LEASE_LOST)
+    os._exit(EXIT_SESSION_LOST)
 
 
 class SessionGuard:

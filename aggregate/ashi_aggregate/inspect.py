@@ -19,7 +19,7 @@ async def open_candles(settings: Settings) -> dict[tuple[str, str], list[Candle]
     """The candles that the aggregate workers have begun and not closed, by (symbol, timeframe), oldest first.
 
     They stand in the rows of the state, whose changelog is complete once every trade's offset is committed. Of the
-    writes of a row the greatest position counts, as in a recovery. Raises BrokerError when Kafka cannot be reached,
+    writes of a row the greatest offset counts, as in a recovery. Raises BrokerError when Kafka cannot be reached,
     StateError when a row cannot be read.
     """
     found: dict[tuple[str, str], list[Candle]] = {}
@@ -46,4 +46,4 @@ async def durable_ends(settings: Settings, epoch: int) -> dict[int, int]:
         return decode_marker(record.value).epoch == epoch
 
     markers = await newest_records(settings, changelog_topic(MARKERS_TABLE), rank_of, is_of_epoch)
-    return {int(key): decode_marker(value).position + 1 for key, value in markers.items()}
+    return {int(key): decode_marker(value).durable_offset + 1 for key, value in markers.items()}

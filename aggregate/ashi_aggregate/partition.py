@@ -11,7 +11,7 @@ from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
 from ashi_aggregate.core.codec import Marker, decode_marker, decode_row, rank_of
 from ashi_aggregate.core.symbol import SymbolAggregator
-from ashi_aggregate.core.window_state import Row, WindowRules
+from ashi_aggregate.core.window_state import StateRow, WindowRules
 
 REWRITE_AFTER_S: Final = 120.0
 """Every row is written at least this often. Less than half of the changelogs' min.compaction.lag.ms: so compaction
@@ -35,7 +35,7 @@ class PartitionOffsets(NamedTuple):
     end: int
 
 
-class Table(Protocol):
+class StateTable(Protocol):
     """What is needed of a table: its name, and the rows of a partition by key."""
 
     name: str
@@ -54,7 +54,7 @@ class PartitionState:
     Attributes:
         next: offset at which the next chunk must begin.
         durable_end: offset up to which (exclusive) all effects are acknowledged.
-        edge: see `Marker.edge`; None until the first record is read of a state that does not begin with the log.
+        begins_at: as in the marker; None until the first record is read of a state that does not begin with the log.
         dirty: symbols whose rows have changed since the last checkpoint.
         chunks: how to acknowledge the chunks folded since the last checkpoint.
         written: when (monotonic, s) each symbol's rows were last written.
@@ -64,7 +64,7 @@ class PartitionState:
     number: int
     next: int
     durable_end: int
-    edge: int | None
+    begins_at: int | None
     symbols: dict[str, SymbolAggregator] = field(default_factory=dict)
     dirty: set[str] = field(default_factory=set)
     chunks: list[Acknowledge] = field(default_factory=list)
@@ -94,8 +94,8 @@ async def load_partition(
     *,
     timeframes: Sequence[Timeframe],
     rules: WindowRules,
-    tables: Sequence[Table],
-    markers: Table,
+    tables: Sequence[StateTable],
+    markers: StateTable,
     begin: int | None,
     now_s: float,
 ) -> PartitionState:
@@ -109,20 +109,22 @@ async def load_partition(
     marker = _marker(markers.rows(number).get(marker_key(number)), rules.epoch)
     if marker is None:
         start = durable = earliest if begin is None else max(earliest, min(begin, end))
-        edge = 0 if start == 0 and begin is None else None
+        begins_at = 0 if start == 0 and begin is None else None
     else:
-        durable = marker.position + 1
+        durable = marker.durable_offset + 1
         _check_log(number, durable, earliest, end)
         start = max(earliest, durable if committed is None else min(committed, durable))
-        edge = marker.edge
-    state = PartitionState(number, start, durable, edge)
+        begins_at = marker.begins_at
+    state = PartitionState(number, start, durable, begins_at)
     keys = {key for table in tables for key in table.rows(number)}
     for key in keys:
         rows = [_row(table.rows(number).get(key), rules.epoch) for table in tables]
         known = [row for row in rows if row is not None]
         if known:
             # A row that is missing beside others was not written before a crash; it reads what they have read.
-            state.symbols[key.decode()] = SymbolAggregator(timeframes, rules, rows, max(row.edge for row in known))
+            state.symbols[key.decode()] = SymbolAggregator(
+                timeframes, rules, rows, max(row.complete_from for row in known)
+            )
             # Spread over the time within which they are due: else all would be written again at once.
             state.written[key.decode()] = now_s - REWRITE_AFTER_S * len(state.written) / len(keys)
         await asyncio.sleep(0)  # thousands of wide rows take seconds, in which the process must not seem to stand still
@@ -148,7 +150,7 @@ def _marker(value: bytes | None, epoch: int) -> Marker | None:
     return decode_marker(value) if value is not None and _is_of(value, epoch) else None
 
 
-def _row(value: bytes | None, epoch: int) -> Row | None:
+def _row(value: bytes | None, epoch: int) -> StateRow | None:
     return decode_row(value) if value is not None and _is_of(value, epoch) else None
 
 

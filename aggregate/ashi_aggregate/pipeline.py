@@ -17,16 +17,16 @@ from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
 from ashi.runtime.metrics.common import dead_letters
 from ashi.runtime.settings.parsers import format_duration
-from ashi_aggregate.chunk import Chunk, ChunkDecoder, LogRecord, Rejected
+from ashi_aggregate.chunk import Chunk, ChunkDecoder, LogRecord, RejectedRecord
 from ashi_aggregate.core.codec import Marker, encode
 from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
-from ashi_aggregate.core.window_state import LateReason, WindowRules, edge_of
+from ashi_aggregate.core.window_state import LateReason, WindowRules, find_complete_from
 from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.partition import (
     Acknowledge,
     PartitionOffsets,
     PartitionState,
-    Table,
+    StateTable,
     load_partition,
     marker_key,
 )
@@ -36,7 +36,7 @@ _CANDLE_HEADERS: Final = message_headers(CANDLE_SCHEMA)
 _log = get_logger(__name__)
 
 
-class Log(Protocol):
+class KafkaLog(Protocol):
     """What the pipeline needs of Kafka."""
 
     async def send(
@@ -64,10 +64,10 @@ class Pipeline:
         rules: WindowRules,
         quiet_close: bool,
         partitions: int,
-        tables: Sequence[Table],
-        markers: Table,
-        log: Log,
-        lease: SessionGuard,
+        tables: Sequence[StateTable],
+        markers: StateTable,
+        kafka: KafkaLog,
+        session_guard: SessionGuard,
         begin: Mapping[int, int] | None = None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         monotonic_s: Callable[[], float] = time.monotonic,
@@ -83,8 +83,8 @@ class Pipeline:
         self._quiet_close = quiet_close
         self._tables = tables
         self._markers = markers
-        self._log = log
-        self._lease = lease
+        self._kafka = kafka
+        self._session_guard = session_guard
         self._begin = begin or {}
         self._partitions = partitions
         self._now_us = now_us
@@ -154,20 +154,22 @@ class Pipeline:
     async def _on_chunk(self, chunk: Chunk, acknowledge: Acknowledge) -> None:
         by_symbol, rejected = self._decoder.decode(chunk)
         async with self._lock:
-            self._lease.check()
+            self._session_guard.check()
             state = self._states.get(chunk.partition)
             if state is None or chunk.begin != state.next:
                 await self._refuse(chunk, acknowledge, state)
                 return
             candles: list[Candle] = []
             late: list[tuple[LogRecord, LateTrade]] = []
-            if state.edge is None:
-                state.edge = chunk.records[0].timestamp * 1000 + MAX_AHEAD_US
+            if state.begins_at is None:
+                state.begins_at = chunk.records[0].timestamp * 1000 + MAX_AHEAD_US
             for symbol, group in by_symbol.items():
                 aggregator = state.symbols.get(symbol)
                 if aggregator is None:
-                    edge = edge_of(self._rules, state.edge, group.trades[0].traded_at)
-                    aggregator = state.symbols[symbol] = SymbolAggregator(self._timeframes, self._rules, edge=edge)
+                    complete_from = find_complete_from(self._rules, state.begins_at, group.trades[0].traded_at)
+                    aggregator = state.symbols[symbol] = SymbolAggregator(
+                        self._timeframes, self._rules, complete_from=complete_from
+                    )
                 outcome = aggregator.on_trades(group.trades, group.offsets, group.appended_at)
                 candles += outcome.candles
                 late += [(group.records[trade.place], trade) for trade in outcome.late]
@@ -188,7 +190,7 @@ class Pipeline:
         chunks. Each step waits until the one before it is acknowledged.
         """
         async with self._lock:
-            self._lease.check()
+            self._session_guard.check()
             began = self._monotonic_s()
             for state in self._states.values():
                 await self._sweep(state)
@@ -222,19 +224,19 @@ class Pipeline:
                 begin=chunk.begin,
                 expected=state.next,
             )
-            await self._log.rewind(chunk.partition, state.next)
+            await self._kafka.rewind(chunk.partition, state.next)
 
     async def _sweep(self, state: PartitionState) -> None:
         """Close the windows of quiet symbols by wall time, while nothing is unread that could still belong to them."""
-        end = self._log.end_of(state.number)
+        end = self._kafka.end_of(state.number)
         if not self._quiet_close or end is None or state.next < end:
             return
         now = self._now_us()
         for symbol, aggregator in state.symbols.items():
             row = aggregator.rows[0].row
             # Never beyond now: an append time that is wrong must not close windows of the future.
-            clock = min(row.data_clock + now - row.appended_at, now)
-            candles = aggregator.close_due(max(clock, row.data_clock))
+            clock = min(row.stream_time + now - row.appended_at, now)
+            candles = aggregator.close_due(max(clock, row.stream_time))
             if candles:
                 state.dirty.add(symbol)
                 await self._send_candles(candles, "closed")
@@ -255,7 +257,7 @@ class Pipeline:
             await self._send_letter(TRADES_LATE, chunk, record, explain_late(self._rules, trade), **place)
             metrics.trades_late.labels(trade.reason.value).inc()
 
-    async def _send_rejected(self, chunk: Chunk, rejected: Sequence[Rejected]) -> None:
+    async def _send_rejected(self, chunk: Chunk, rejected: Sequence[RejectedRecord]) -> None:
         if rejected:
             first = f"{_source(chunk, rejected[0].record)}: {rejected[0].reason[:300]}"
             _log.warning("records are no trades, sent to trades.dead", count=len(rejected), first=first)
@@ -285,19 +287,19 @@ class Pipeline:
         state.dirty.clear()
 
     async def _write_marker(self, state: PartitionState) -> None:
-        marker = Marker(state.next - 1, state.edge, self._rules.epoch)
+        marker = Marker(state.next - 1, state.begins_at, self._rules.epoch)
         await self._put(self._markers, state.number, marker_key(state.number), encode(marker))
 
     async def _acknowledge_chunks(self, state: PartitionState) -> None:
         """Everything folded so far is durable: let its offsets be committed."""
-        self._log.mark_durable(state.number, state.next)
+        self._kafka.mark_durable(state.number, state.next)
         for acknowledge in state.chunks:
             await acknowledge()
         state.chunks.clear()
         state.durable_end = state.next
         _show_position(state)
 
-    async def _put(self, table: Table, partition: int, key: bytes, value: bytes) -> None:
+    async def _put(self, table: StateTable, partition: int, key: bytes, value: bytes) -> None:
         table.put(partition, key, value)
         await self._send(changelog_topic(table.name), key, value, [], partition)
 
@@ -305,7 +307,7 @@ class Pipeline:
         self, topic: str, key: bytes | None, value: bytes, headers: Headers, partition: int | None = None
     ) -> None:
         self._unacknowledged.append(
-            await self._log.send(topic, key=key, value=value, headers=headers, partition=partition)
+            await self._kafka.send(topic, key=key, value=value, headers=headers, partition=partition)
         )
 
     async def _acknowledged(self) -> None:
@@ -329,7 +331,7 @@ def explain_late(rules: WindowRules, late: LateTrade) -> str:
     if late.reason is LateReason.BEYOND_HORIZON:
         return (
             f"traded_at {trade.traded_at} is beyond the correction horizon of {format_duration(rules.horizon_us)}: "
-            f"trades of {trade.symbol} had already reached {late.data_clock}"
+            f"trades of {trade.symbol} had already reached {late.stream_time}"
         )
     return (
         f"traded_at {trade.traded_at} is in a window that was given up: {trade.symbol} has had too many scattered "

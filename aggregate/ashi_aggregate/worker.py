@@ -38,11 +38,11 @@ async def aggregate(service: Service) -> None:
     counts = await partition_counts(settings)
     partitions = counts[TRADES]
     await _check_topics(settings, counts)
-    lease = SessionGuard(settings.session_timeout_us)
+    session_guard = SessionGuard(settings.session_timeout_us)
     with tempfile.TemporaryDirectory(prefix="ashi-aggregate-") as datadir:
-        app = make_app(settings, epoch, partitions, lease, Path(datadir))
+        app = make_app(settings, epoch, partitions, session_guard, Path(datadir))
         starting = asyncio.create_task(app.start())
-        ticking = asyncio.create_task(_tick(lease))
+        ticking = asyncio.create_task(_tick(session_guard))
         try:
             await _watch(service, app, starting)
         finally:
@@ -74,10 +74,10 @@ async def _check_topics(settings: Settings, counts: Mapping[str, int]) -> None:
             )
 
 
-async def _tick(lease: SessionGuard) -> None:
-    """Check the lease as long as the worker has one: a shutdown that waits is no process that stood still."""
+async def _tick(session_guard: SessionGuard) -> None:
+    """Check the session as long as the worker runs: a shutdown that waits is no process that stood still."""
     while True:
-        lease.check()
+        session_guard.check()
         await asyncio.sleep(_WATCH_INTERVAL_S)
 
 

@@ -15,7 +15,7 @@ from ashi.contracts import ContractError, StateError, Trade, parse_timeframes
 from ashi_aggregate import CandleAggregator, WindowRules
 from ashi_aggregate.core.codec import decode_row, encode, rank_of
 from ashi_aggregate.core.symbol import SymbolAggregator
-from ashi_aggregate.core.window_state import Row
+from ashi_aggregate.core.window_state import StateRow
 from oracle import candles_of, closed, stored, timely
 from strategies import START, cuts, trades
 
@@ -190,7 +190,7 @@ def test_a_flat_candle_still_comes_when_the_window_it_carries_has_been_dropped()
     aggregator = CandleAggregator("1m")
     aggregator.on_trade(make_trade(0, 1, "7"), 0)
     aggregator.close_due(START + 62_000_000)  # wall time: the market is quiet
-    aggregator.row.data_clock = START + 1000 * 60_000_000
+    aggregator.row.stream_time = START + 1000 * 60_000_000
     aggregator.drop_final()
     assert not aggregator.row.windows
     (flat,) = aggregator.close_due(START + 122_000_000)
@@ -217,7 +217,7 @@ def test_a_trade_at_the_horizon_counts_and_one_beyond_it_does_not():
         assert (len(aggregator.row.windows) == 2) is counts
 
 
-def test_a_record_at_or_below_the_position_is_skipped():
+def test_a_record_at_or_below_the_applied_offset_is_skipped():
     aggregator = CandleAggregator("1m")
     aggregator.on_trade(make_trade(0, 1), 5)
     aggregator.on_trade(make_trade(0, 2), 5)
@@ -225,17 +225,17 @@ def test_a_record_at_or_below_the_position_is_skipped():
     assert aggregator.get_current_candle().trade_count == 1
 
 
-def test_windows_that_began_before_the_edge_are_never_emitted():
+def test_windows_that_may_lack_trades_are_never_emitted():
     log = [make_trade(minute, minute) for minute in range(12)]
-    aggregator = SymbolAggregator(TIMEFRAMES, rules(), edge=START + 30_000_000)
+    aggregator = SymbolAggregator(TIMEFRAMES, rules(), complete_from=START + 30_000_000)
     candles, _, _, _ = aggregator.on_trades(log, range(12))
     assert {c.open_time for c in candles if c.timeframe == "1m"} == {START + m * 60_000_000 for m in range(1, 10)}
     assert all(c.open_time >= START + 30_000_000 for c in candles)
     assert any(c.timeframe == "5m" for c in candles)
 
 
-def test_open_candles_are_all_windows_not_closed_yet_but_those_before_the_edge():
-    aggregator = CandleAggregator("1m", rules(), Row(edge=START))
+def test_open_candles_are_all_windows_not_closed_yet_but_those_that_may_lack_trades():
+    aggregator = CandleAggregator("1m", rules(), StateRow(complete_from=START))
     assert aggregator.get_open_candles() == []
     for minute, sequence in ((-0.5, 1), (0, 2), (0.9999, 3), (1.01, 4)):
         aggregator.on_trade(make_trade(minute, sequence))  # the window of minute 0 waits for the lateness
@@ -260,12 +260,12 @@ def test_a_row_survives_being_written_and_read_to_the_last_digit(log):
     _, _, aggregator = fold_log(log, [0, len(log)], rules())
     for row in (each.row for each in aggregator.rows):
         assert decode_row(encode(row)) == row
-        assert rank_of(encode(row)) == (row.epoch, row.position)
+        assert rank_of(encode(row)) == (row.epoch, row.applied_offset)
 
 
 def test_a_row_of_a_later_format_or_no_row_at_all_is_refused_with_what_to_do():
     with pytest.raises(StateError, match="format 99"):
-        decode_row(encode(Row(symbol="a:B", format=99)))
+        decode_row(encode(StateRow(symbol="a:B", format=99)))
     with pytest.raises(StateError, match="cannot be read"):
         decode_row(b"{")
     with pytest.raises(StateError, match="no position"):

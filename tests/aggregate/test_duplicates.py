@@ -117,7 +117,7 @@ def test_with_few_ids_kept_chunks_and_crashes_still_change_nothing(data, log):
             aggregator.corrections()
             aggregator.drop_final()
             for one, other in zip(single.rows, aggregator.rows, strict=True):
-                assert one.row.floor == other.row.floor
+                assert one.row.dropped_until == other.row.dropped_until
                 assert one.row.ids == other.row.ids
                 assert one.row.windows == other.row.windows
 
@@ -144,7 +144,7 @@ def test_when_too_many_ids_are_kept_the_oldest_window_is_given_up_whatever_the_c
         kept = sum(len(window) for window in aggregator.rows[0].row.ids.values())
         assert kept <= 50
         assert late
-        results.add((aggregator.rows[0].row.floor, len(late), len(stored(candles))))
+        results.add((aggregator.rows[0].row.dropped_until, len(late), len(stored(candles))))
     assert len(results) == 1
 
 

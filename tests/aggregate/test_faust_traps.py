@@ -60,10 +60,10 @@ WAIT_S = 10
 """A bound for what must happen at once: reached only by a test that fails."""
 
 
-def our_app(lease: SessionGuard | None = None) -> AggregateApp:
+def our_app(session_guard: SessionGuard | None = None) -> AggregateApp:
     """The application as a worker builds it, not started."""
     epoch = Epoch(0, [str(timeframe) for timeframe in TIMEFRAMES], RULES.lateness_us, RULES.horizon_us, 1440)
-    app = make_app(SETTINGS, epoch, PARTITIONS, lease or SessionGuard(10**12), Path("not-made"))
+    app = make_app(SETTINGS, epoch, PARTITIONS, session_guard or SessionGuard(10**12), Path("not-made"))
     app.check_epoch = ticks  # there is no Kafka to ask
     return opened(app)
 
@@ -1181,8 +1181,8 @@ def test_faust_keeps_the_last_row_written_and_ashi_the_one_with_the_greatest_pos
     table = our_app().tables[MARKERS_TABLE]
     table.apply_changelog_batch(batch)
     assert table.rows(0) == {b"k": new}
-    table.apply_changelog_batch([changelog_event(0, b"k", encode(Marker(20, edge=1)))])
-    assert table.rows(0) == {b"k": encode(Marker(20, edge=1))}, "of two with one position the later is as good"
+    table.apply_changelog_batch([changelog_event(0, b"k", encode(Marker(20, begins_at=1)))])
+    assert table.rows(0) == {b"k": encode(Marker(20, begins_at=1))}, "of two with one offset the later is as good"
     table.apply_changelog_batch([changelog_event(1, b"k", old)])
     assert table.rows(1) == {b"k": old}, "partitions do not mix"
     table.apply_changelog_batch([changelog_event(0, b"k", None)])
@@ -1315,7 +1315,7 @@ def test_a_worker_that_stood_still_beyond_its_session_ends_before_it_sends_anyth
         broker = Broker(partitions=1)
         broker.publish([trade("binance:A", n * MINUTE, n) for n in range(5)])
         worker = HeldWorker(broker, TIMEFRAMES, RULES)
-        worker.pipeline._lease = SessionGuard(6_000_000, clock=lambda: now[0], lost=lost)
+        worker.pipeline._session_guard = SessionGuard(6_000_000, clock=lambda: now[0], lost=lost)
         await worker.start()
         if work == "checkpoint":
             await worker.read_all(0)
@@ -1351,14 +1351,14 @@ def test_a_worker_that_stood_still_beyond_its_session_ends_before_it_sends_anyth
 def test_standing_still_is_measured_from_check_to_check_and_reported_once():
     """Trap: a process that was stopped cannot notice it but by its clock."""
     now, losses = [0.0], Counter()
-    lease = SessionGuard(6_000_000, clock=lambda: now[0], lost=lambda: losses.update(["lost"]))
+    session_guard = SessionGuard(6_000_000, clock=lambda: now[0], lost=lambda: losses.update(["lost"]))
     for _ in range(10):
         now[0] += 5.0
-        lease.check()
+        session_guard.check()
     assert not losses
     now[0] += 6.5
-    lease.check()
-    lease.check()
+    session_guard.check()
+    session_guard.check()
     assert losses == {"lost": 1}
 
 

@@ -251,8 +251,8 @@ def test_a_state_that_begins_where_the_log_has_expired_emits_no_window_from_befo
         worker = Worker(broker, TIMEFRAMES, RULES)
         worker.next = await worker.pipeline.resume({0: PartitionOffsets(None, 10, 40)})
         await worker.run_to_end()
-        edge = log[10].traded_at + 60_000_000  # when it was appended, and a minute for clocks that are ahead
-        kept = {key: value for key, value in expected(log).items() if key[2] >= edge}
+        complete_from = log[10].traded_at + 60_000_000  # when it was appended, and a minute for clocks that are ahead
+        kept = {key: value for key, value in expected(log).items() if key[2] >= complete_from}
         assert stored(broker.candles()) == kept
         assert kept
 
@@ -300,8 +300,8 @@ def test_a_state_that_begins_in_an_old_recording_goes_by_the_trades_own_times():
         worker = Worker(broker, TIMEFRAMES, RULES)
         worker.next = await worker.pipeline.resume({0: PartitionOffsets(None, 10, 90)})
         await worker.run_to_end()
-        edge = log[10].traded_at + RULES.horizon_us + 60_000_000
-        kept = {key: value for key, value in expected(log).items() if key[2] >= edge}
+        complete_from = log[10].traded_at + RULES.horizon_us + 60_000_000
+        kept = {key: value for key, value in expected(log).items() if key[2] >= complete_from}
         assert stored(broker.candles()) == kept
         assert kept
 
@@ -318,8 +318,8 @@ def test_a_new_epoch_may_begin_in_the_middle_of_the_log():
         await worker.start()
         assert worker.next == {0: 25}
         await worker.run_to_end()
-        edge = log[25].traded_at + 60_000_000
-        kept = {key: value for key, value in expected(log).items() if key[2] >= edge}
+        complete_from = log[25].traded_at + 60_000_000
+        kept = {key: value for key, value in expected(log).items() if key[2] >= complete_from}
         assert stored(broker.candles()) == kept
 
     asyncio.run(scenario())

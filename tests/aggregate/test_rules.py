@@ -20,7 +20,7 @@ from ashi_aggregate.core.aggregator import CandleAggregator
 from ashi_aggregate.core.codec import decode_row, encode
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.trade_ids import TradeIds
-from ashi_aggregate.core.window_state import Row, WindowRules
+from ashi_aggregate.core.window_state import StateRow, WindowRules
 from ashi_aggregate.pipeline import Pipeline
 
 SEEDS_WITH_ALL_RULES = 150
@@ -33,7 +33,7 @@ def forget_in_rows(patch: Patch, **fields: Any) -> None:
     """Rows are written without some of their fields."""
 
     def encode_less(state: Any) -> bytes:
-        if not isinstance(state, Row):
+        if not isinstance(state, StateRow):
             return encode(state)
         row = decode_row(encode(state))
         for name, value in fields.items():
@@ -96,7 +96,7 @@ def no_position_guard(patch: Patch) -> None:
 
 def one_fold_for_rows_of_different_positions(patch: Patch) -> None:
     def on_trades(self: SymbolAggregator, trades: Any, offsets: Any, appended_at: int = 0) -> Any:
-        seen = bisect.bisect_right(offsets, self.rows[0].row.position)
+        seen = bisect.bisect_right(offsets, self.rows[0].row.applied_offset)
         if seen == len(offsets):
             return symbol_module.Outcome([], [], 0, 0)
         for row in self.rows:
@@ -116,7 +116,7 @@ def lateness_by_the_clock_at_the_end_of_the_chunk(patch: Patch) -> None:
 
     def fold_once(self: SymbolAggregator, trades: Any, offsets: Any, seen: int = 0) -> Any:
         clock = max(trade.traded_at for trade in trades[seen:])
-        self.rows[0].row.data_clock = max(self.rows[0].row.data_clock, clock)
+        self.rows[0].row.stream_time = max(self.rows[0].row.stream_time, clock)
         return original(self, trades, offsets, seen)
 
     patch.setattr(SymbolAggregator, "_fold_once", fold_once)
@@ -158,7 +158,7 @@ def a_chunk_closes_windows_before_all_of_it_is_in(patch: Patch) -> None:
 
     def add_and_close(self: CandleAggregator, partial: Any) -> None:
         add(self, partial)
-        self.early = [*getattr(self, "early", []), *close_due(self, self.row.data_clock)]
+        self.early = [*getattr(self, "early", []), *close_due(self, self.row.stream_time)]
 
     def close(self: CandleAggregator, clock: int) -> Any:
         early, self.early = getattr(self, "early", []), []
@@ -180,7 +180,7 @@ def flat_candles_are_not_corrected(patch: Patch) -> None:
 
 
 def no_left_edge(patch: Patch) -> None:
-    patch.setattr(pipeline_module, "edge_of", lambda *_: 0)
+    patch.setattr(pipeline_module, "find_complete_from", lambda *_: 0)
 
 
 def ids_are_kept_for_the_horizon_only(patch: Patch) -> None:

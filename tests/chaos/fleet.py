@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ashi_cli.onemachine.children import spawn
 
-EXIT_LEASE_LOST = 75
+EXIT_SESSION_LOST = 75
 SESSION_S = 6.0
 BROKER_GRACE_S = 20.0
 """A worker may fail because of the broker while it is away and until so long afterwards."""
@@ -166,7 +166,7 @@ class Fleet:
         self.timeline(f"{worker.name} gets SIGCONT after {away_s:.1f} s")
         worker.thaw_at = None
         if worker.aggregates and away_s > SESSION_S:
-            worker.expected, worker.why = frozenset({EXIT_LEASE_LOST}), "zombie"
+            worker.expected, worker.why = frozenset({EXIT_SESSION_LOST}), "zombie"
             worker.end_by = time.monotonic() + END_BOUND_S
             worker.start_at = time.monotonic() + 0.5
         worker.process.send_signal(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""One symbol in one timeframe: windows open, close, are corrected and dropped, by the data clock."""
+"""One symbol in one timeframe: windows open, close, are corrected and dropped, by the stream time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import Trade
 from ashi_aggregate.core.candles import candle_of, flat_candles
 from ashi_aggregate.core.fold import Fold, fold_trades
-from ashi_aggregate.core.trade_ids import APART_US, TradeIds
-from ashi_aggregate.core.window_state import LateReason, Row, Window, WindowRules, late_reason
+from ashi_aggregate.core.trade_ids import COPIES_APART_US, TradeIds
+from ashi_aggregate.core.window_state import LateReason, StateRow, Window, WindowRules, late_reason
 
 _END_OF_TIME: Final = 2**63
 
@@ -25,16 +25,18 @@ class CandleAggregator:
     >>> aggregator = CandleAggregator("1m")
     >>> closed = aggregator.on_trade(trade)
 
-    Content is a function of the trades alone. A candle is emitted when the data clock (the greatest `traded_at`
+    Content is a function of the trades alone. A candle is emitted when the stream time (the greatest `traded_at`
     seen) reaches the end of its window plus the allowed lateness, and again, with a greater version, when a late
     trade within the correction horizon has changed it. A window without trades gives a flat candle, which carries the
     close of the window before it, and that window's version; it counts in no coarser candle.
     """
 
-    def __init__(self, timeframe: Timeframe | str, rules: WindowRules | None = None, row: Row | None = None) -> None:
+    def __init__(
+        self, timeframe: Timeframe | str, rules: WindowRules | None = None, row: StateRow | None = None
+    ) -> None:
         self.timeframe = Timeframe.parse(timeframe) if isinstance(timeframe, str) else timeframe
         self.rules = rules or WindowRules(finest=self.timeframe)
-        self.row = row or Row(epoch=self.rules.epoch)
+        self.row = row or StateRow(epoch=self.rules.epoch)
         self.ids = TradeIds(self.row.ids, self.rules.finest.length_us)
         self.counted = 0
         """Trades taken in one by one since it was made, without those that were late or came again."""
@@ -46,7 +48,7 @@ class CandleAggregator:
 
         Args:
             trade: a trade of this aggregator's symbol.
-            offset: its place in the log; None takes the one after the last. At or below the row's position the
+            offset: its place in the log; None takes the one after the last. At or below the row's applied offset the
                 trade has been seen before and changes nothing.
 
         A trade beyond the correction horizon changes nothing either (see `late_reason`), nor does one whose id has been
@@ -55,46 +57,46 @@ class CandleAggregator:
         """
         row = self.row
         if offset is None:
-            offset = row.position + 1
-        if offset <= row.position:
+            offset = row.applied_offset + 1
+        if offset <= row.applied_offset:
             return []
-        counts = self.late_reason(trade.traded_at) is None and self.admit(trade, max(row.data_clock, trade.traded_at))
+        counts = self.late_reason(trade.traded_at) is None and self.admit(trade, max(row.stream_time, trade.traded_at))
         self.advance(offset, trade.traded_at)
         if not counts:
-            return self.close_due(row.data_clock)
+            return self.close_due(row.stream_time)
         self.counted += 1
         return self.merge(fold_trades((trade,), self.timeframe.open_time(trade.traded_at), offset))
 
     def late_reason(self, traded_at: int) -> LateReason | None:
         """Why a trade of that time (µs) is too late to count, or None when it is not."""
-        return late_reason(self.rules, self.row.data_clock, self.row.floor, traded_at)
+        return late_reason(self.rules, self.row.stream_time, self.row.dropped_until, traded_at)
 
-    def admit(self, trade: Trade, data_clock: int) -> bool:
+    def admit(self, trade: Trade, stream_time: int) -> bool:
         """Count the id of a trade that is not late; False when it has been counted before.
 
-        `data_clock` (µs) is that of all trades up to this one.
+        `stream_time` (µs) is that of all trades up to this one.
 
-        Where too many ids are kept, the oldest window's are given up, and the floor rises past it.
+        Where too many ids are kept, the oldest window's are given up, and `dropped_until` rises past it.
         """
         row = self.row
-        self.ids.forget_before(self.ids_needed_from(data_clock))
+        self.ids.forget_before(self.ids_needed_from(stream_time))
         admitted = self.ids.admit(trade.trade_id, trade.traded_at)
         while (end := self.ids.give_up_oldest()) is not None:
-            row.floor = max(row.floor, end)
+            row.dropped_until = max(row.dropped_until, end)
         return admitted
 
-    def ids_needed_from(self, data_clock: int) -> int:
+    def ids_needed_from(self, stream_time: int) -> int:
         """Ids of trades before this time (µs) can meet no second copy that is not late."""
-        return data_clock - self.rules.horizon_us - self.rules.finest.length_us - APART_US
+        return stream_time - self.rules.horizon_us - self.rules.finest.length_us - COPIES_APART_US
 
     def merge(self, partial: Fold) -> list[Candle]:
         """Add a partial fold and return the candles that its newest trade closed, oldest first: `add`, `close_due`.
 
-        Of several partial folds from one stretch of the log `add` all first. Else a window could close, and a flat
-        candle carry its close with a version from the end of the stretch, before a trade from earlier in it is in.
+        Of several partial folds from one range of the log `add` all first. Else a window could close, and a flat candle
+        carry its close with a version from the end of the range, before a trade from earlier in it is in.
         """
         self.add(partial)
-        return self.close_due(self.row.data_clock)
+        return self.close_due(self.row.stream_time)
 
     def add(self, partial: Fold) -> None:
         """Add a partial fold of trades not seen before, of any one window of the finest timeframe or of this one."""
@@ -116,13 +118,13 @@ class CandleAggregator:
     def advance(self, offset: int, traded_at: int) -> None:
         """Note that the log has been read up to `offset` and that its trades reach `traded_at` (µs)."""
         row = self.row
-        row.position = max(row.position, offset)
-        row.data_clock = max(row.data_clock, traded_at)
+        row.applied_offset = max(row.applied_offset, offset)
+        row.stream_time = max(row.stream_time, traded_at)
 
     def close_due(self, clock: int) -> list[Candle]:
         """Close the windows that are due at `clock` (µs) and return their candles, oldest first.
 
-        The data clock when trades come; a later time in a quiet market. A window closed early is corrected if
+        The stream time when trades come; a later time in a quiet market. A window closed early is corrected if
         its trades do come.
         """
         if clock < self._next_close:
@@ -158,22 +160,22 @@ class CandleAggregator:
         return candles
 
     def drop_final(self) -> None:
-        """Forget the windows that nothing can change any more, raising the floor.
+        """Forget the windows that nothing can change any more, raising `dropped_until`.
 
         Only to be called when all candles emitted so far have been acknowledged: what is forgotten cannot be
         emitted again.
         """
         row = self.row
-        final_until = self.rules.final_until(row.data_clock)
+        final_until = self.rules.final_until(row.stream_time)
         for open_time in sorted(row.windows):
             window = row.windows[open_time]
             if open_time + self.timeframe.length_us > final_until or window.emitted != window.fold.offset:
                 break
-            if open_time >= row.edge:
+            if open_time >= row.complete_from:
                 row.dropped = self._candle(window.fold)
             del row.windows[open_time]
-        row.floor = max(row.floor, final_until)
-        self.ids.forget_before(self.ids_needed_from(row.data_clock))
+        row.dropped_until = max(row.dropped_until, final_until)
+        self.ids.forget_before(self.ids_needed_from(row.stream_time))
 
     def get_current_candle(self) -> Candle | None:
         """The candle in progress: that of the newest window that has not closed, or None."""
@@ -183,11 +185,12 @@ class CandleAggregator:
     def get_open_candles(self) -> list[Candle]:
         """The candles of all windows that have not closed yet, oldest first.
 
-        Without those before the edge, which may lack trades and will not be emitted either.
+        Without those before `complete_from`, which may lack trades and will not be emitted either.
         """
         row = self.row
         return [
-            self._candle(window.fold) for window in self._windows_between(max(row.closed_until, row.edge), _END_OF_TIME)
+            self._candle(window.fold)
+            for window in self._windows_between(max(row.closed_until, row.complete_from), _END_OF_TIME)
         ]
 
     def get_last_closed_candle(self) -> Candle | None:
@@ -211,21 +214,21 @@ class CandleAggregator:
 
     def _window_before(self, time: int) -> Candle | None:
         """The newest candle of trades that began before `time` (µs) and was or can be emitted."""
-        before = self._windows_between(self.row.edge, time)
+        before = self._windows_between(self.row.complete_from, time)
         return self._candle(before[-1].fold) if before else self.row.dropped
 
     def _emit(self, window: Window) -> list[Candle]:
-        """Note that the window is emitted as it is; its candle, or none if it began before the edge."""
+        """Note that the window is emitted as it is; its candle, or none if it may lack trades."""
         window.emitted = window.fold.offset
-        return [self._candle(window.fold)] if window.fold.open_time >= self.row.edge else []
+        return [self._candle(window.fold)] if window.fold.open_time >= self.row.complete_from else []
 
     def _flat_candles(self, carried: Candle | None, begin: int, end: int) -> list[Candle]:
         """Candles of the windows in [begin, end), which have no trades and carry the close of `carried`.
 
-        None where nothing is carried, where that window began before the edge, and beyond the greatest number in a
+        None where nothing is carried, where that window may lack trades, and beyond the greatest number in a
         row.
         """
-        if carried is None or carried.open_time < self.row.edge:
+        if carried is None or carried.open_time < self.row.complete_from:
             return []
         return flat_candles(carried, begin, end, self.rules.max_flat)
 

@@ -6,41 +6,44 @@ from itertools import accumulate
 from operator import sub
 
 import msgspec
+from msgspec import field
 
 from ashi.contracts.errors import StateError
-from ashi_aggregate.core.window_state import ROW_FORMAT, Row
+from ashi_aggregate.core.window_state import ROW_FORMAT, StateRow
 
 
 class Marker(msgspec.Struct):
-    """How far a partition has been made durable.
+    """How far a partition has been made durable. In the changelog some fields have the names they had at first.
 
     Attributes:
         epoch: in which it was written; a marker of an earlier one says nothing.
-        position: offset of the last record whose effects are all acknowledged.
-        edge: no trade before where the state begins is stamped later than this, µs; 0 if it begins with the log, None
-            if nothing has been read yet. See `edge_of`.
+        durable_offset: of the last record whose effects are all acknowledged.
+        begins_at: no trade before where the state begins is stamped later than this, µs; 0 if it begins with the log,
+            None if nothing has been read yet. See `find_complete_from`.
 
     """
 
-    position: int
-    edge: int | None = 0
+    durable_offset: int = field(name="position")
+    begins_at: int | None = field(default=0, name="edge")
     epoch: int = 0
 
 
 class _Rank(msgspec.Struct):
-    position: int
+    """What a row and a marker have in common."""
+
+    offset: int = field(name="position")
     epoch: int = 0
 
 
 _encoder = msgspec.json.Encoder()
-_row_decoder = msgspec.json.Decoder(Row)
+_row_decoder = msgspec.json.Decoder(StateRow)
 _marker_decoder = msgspec.json.Decoder(Marker)
 _rank_decoder = msgspec.json.Decoder(_Rank)
 
 
-def encode(state: Row | Marker) -> bytes:
+def encode(state: StateRow | Marker) -> bytes:
     """A row or marker as its changelog value. Ids are written as differences, which take a third of the space."""
-    if isinstance(state, Row):
+    if isinstance(state, StateRow):
         ids = {
             start: msgspec.structs.replace(kept, numbers=list(map(sub, kept.numbers, [0, *kept.numbers])))
             for start, kept in state.ids.items()
@@ -49,7 +52,7 @@ def encode(state: Row | Marker) -> bytes:
     return _encoder.encode(state)
 
 
-def decode_row(value: bytes) -> Row:
+def decode_row(value: bytes) -> StateRow:
     """Read a row. Raises StateError when it is not one, or of a later format."""
     try:
         row = _row_decoder.decode(value)
@@ -74,9 +77,9 @@ def decode_marker(value: bytes) -> Marker:
 
 
 def rank_of(value: bytes) -> tuple[int, int]:
-    """Epoch and position of a row or marker: of two, the greater is the later. Raises StateError."""
+    """Epoch and offset of a row or marker: of two, the greater is the later. Raises StateError."""
     try:
         rank = _rank_decoder.decode(value)
     except msgspec.MsgspecError as error:
         raise StateError(f"a changelog record has no position ({error}): {value[:200]!r}") from None
-    return rank.epoch, rank.position
+    return rank.epoch, rank.offset

@@ -13,7 +13,7 @@ from ashi.contracts.trade import Trade
 from ashi_aggregate.core.aggregator import CandleAggregator
 from ashi_aggregate.core.fold import fold_trades
 from ashi_aggregate.core.trade_ids import as_numbers
-from ashi_aggregate.core.window_state import LateReason, Row, WindowRules, late_reason
+from ashi_aggregate.core.window_state import LateReason, StateRow, WindowRules, late_reason
 
 
 class LateTrade(NamedTuple):
@@ -22,14 +22,14 @@ class LateTrade(NamedTuple):
     Attributes:
         trade: what it was.
         place: which of the trades given, from 0.
-        data_clock: that of its symbol when it came, µs.
+        stream_time: that of its symbol when it came, µs.
         reason: why it is late.
 
     """
 
     trade: Trade
     place: int
-    data_clock: int
+    stream_time: int
     reason: LateReason
 
 
@@ -49,16 +49,20 @@ class SymbolAggregator:
     """The aggregators of one symbol, finest timeframe first."""
 
     def __init__(
-        self, timeframes: Sequence[Timeframe], rules: WindowRules, rows: Iterable[Row | None] = (), edge: int = 0
+        self,
+        timeframes: Sequence[Timeframe],
+        rules: WindowRules,
+        rows: Iterable[StateRow | None] = (),
+        complete_from: int = 0,
     ) -> None:
         """Take up the rows of the symbol in the order of `timeframes`; None, or none at all, begins anew.
 
-        `edge` (µs) goes to rows that begin anew: see `edge_of`.
+        `complete_from` (µs) goes to rows that begin anew: see `find_complete_from`.
         """
         kept = list(rows) or [None] * len(timeframes)
         self.rules = rules
         self.rows = [
-            CandleAggregator(timeframe, rules, row or Row(edge=edge, epoch=rules.epoch))
+            CandleAggregator(timeframe, rules, row or StateRow(complete_from=complete_from, epoch=rules.epoch))
             for timeframe, row in zip(timeframes, kept, strict=True)
         ]
         self._share_ids()
@@ -74,9 +78,9 @@ class SymbolAggregator:
             appended_at: when the last of them was appended to the log, µs.
 
         """
-        positions = {aggregator.row.position for aggregator in self.rows}
-        if len(positions) == 1:
-            seen = bisect_right(offsets, positions.pop())
+        applied_offsets = {aggregator.row.applied_offset for aggregator in self.rows}
+        if len(applied_offsets) == 1:
+            seen = bisect_right(offsets, applied_offsets.pop())
             outcome = self._fold_once(trades, offsets, seen) if seen < len(offsets) else Outcome([], [], 0, 0)
         else:
             outcome = self._fold_each(trades, offsets)
@@ -100,7 +104,7 @@ class SymbolAggregator:
 
     def _share_ids(self) -> None:
         """Rows that have seen the same trades have the same ids: from here on they are counted once for all."""
-        if len({aggregator.row.position for aggregator in self.rows}) == 1:
+        if len({aggregator.row.applied_offset for aggregator in self.rows}) == 1:
             for aggregator in self.rows[1:]:
                 aggregator.ids = self.rows[0].ids
                 aggregator.row.ids = self.rows[0].row.ids
@@ -121,7 +125,7 @@ class SymbolAggregator:
         late: list[LateTrade] = []
         duplicates = 0
         # The row's own clock stands still until the trades are in: it says which windows are due.
-        clock = row.data_clock
+        clock = row.stream_time
         groups: dict[int, tuple[list[Trade], list[int], list[int]]] = {}
         start = end = 0  # the finest window of the trade before: most trades fall into the same one
         group: tuple[list[Trade], list[int], list[int]] = ([], [], [])
@@ -130,8 +134,8 @@ class SymbolAggregator:
             if traded_at > clock:  # noqa: PLR1730  (`max` would be called for every trade)
                 clock = traded_at
             # Only a trade this far behind can be late. The rule is not asked for the others: that would cost too much.
-            may_be_late = traded_at < clock - horizon_us or traded_at < row.floor
-            if may_be_late and (reason := late_reason(self.rules, clock, row.floor, traded_at)):
+            may_be_late = traded_at < clock - horizon_us or traded_at < row.dropped_until
+            if may_be_late and (reason := late_reason(self.rules, clock, row.dropped_until, traded_at)):
                 late.append(LateTrade(trade, place, clock, reason))
                 continue
             if not all_new and not finest.admit(trade, clock):
@@ -153,22 +157,22 @@ class SymbolAggregator:
             for partial in partials:
                 aggregator.add(partial)
             aggregator.advance(offsets[-1], clock)
-            aggregator.row.floor = row.floor
+            aggregator.row.dropped_until = row.dropped_until
             candles += aggregator.close_due(clock)
         return Outcome(candles, late, len(trades) - len(late) - duplicates, duplicates)
 
     def _fold_each(self, trades: Sequence[Trade], offsets: Sequence[int]) -> Outcome:
-        """After a crash rows may have seen different stretches: each takes what it has not, trade by trade.
+        """After a crash rows may have seen different ranges of the log: each takes what it has not, trade by trade.
 
-        The finest row reports the late trades. Those at or below its position were reported before it was written.
+        The finest row reports the late trades. Those it had applied were reported before it was written.
         """
         candles: list[Candle] = []
         late: list[LateTrade] = []
         finest = self.rows[0]
-        seen, counted = bisect_right(offsets, finest.row.position), 0
+        seen, counted = bisect_right(offsets, finest.row.applied_offset), 0
         for place, (trade, offset) in enumerate(zip(trades, offsets, strict=True)):
-            if offset > finest.row.position and (reason := finest.late_reason(trade.traded_at)):
-                late.append(LateTrade(trade, place, finest.row.data_clock, reason))
+            if offset > finest.row.applied_offset and (reason := finest.late_reason(trade.traded_at)):
+                late.append(LateTrade(trade, place, finest.row.stream_time, reason))
             before = finest.counted
             for aggregator in self.rows:
                 candles += aggregator.on_trade(trade, offset)

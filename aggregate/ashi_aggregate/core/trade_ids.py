@@ -12,10 +12,10 @@ import msgspec
 
 MAX_IDS: Final = 40_000
 """At most so many intervals are kept of a symbol (a text counts as one for each 16 characters begun). Beyond, its
-oldest window is given up: the floor rises past it, so that a trade of it is late and not counted twice. As differences
-they usually take 6 bytes each, 22 at most."""
+oldest window is given up: `dropped_until` rises past it, so that a trade of it is late and not counted twice. As
+differences they usually take 6 bytes each, 22 at most."""
 
-APART_US: Final = 1_000_000
+COPIES_APART_US: Final = 1_000_000
 """The most that the timestamps of two copies of one trade may differ: venues round them differently on their ways."""
 
 
@@ -94,8 +94,8 @@ class TradeIds:
         number = as_number(trade_id)
         finest_us = self._finest_us
         own = traded_at - traded_at % finest_us
-        first = traded_at - APART_US
-        for start in range(first - first % finest_us, traded_at + APART_US + 1, finest_us):
+        first = traded_at - COPIES_APART_US
+        for start in range(first - first % finest_us, traded_at + COPIES_APART_US + 1, finest_us):
             ids = self.windows.get(start)
             if ids is not None and number in ids:
                 return False

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
+from msgspec import field
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.timeframe import Timeframe
@@ -27,7 +28,7 @@ class WindowRules(msgspec.Struct, frozen=True):
 
     Attributes:
         finest: the finest of all timeframes; lateness is decided by a trade's window of this length.
-        lateness_us: a window stays open this long (µs of the data clock) after its end.
+        lateness_us: a window stays open this long (µs of the stream time) after its end.
         horizon_us: until this long after the end of its finest window a late trade still corrects candles.
         epoch: see `ashi.contracts.candle.make_version`.
         max_flat: at most so many windows in a row without trades give flat candles; 0 for none at all.
@@ -40,12 +41,12 @@ class WindowRules(msgspec.Struct, frozen=True):
     epoch: int = 0
     max_flat: int = 1_440
 
-    def final_until(self, data_clock: int) -> int:
-        """Finest windows that began before this (µs) ended more than the horizon before the data clock (µs).
+    def final_until(self, stream_time: int) -> int:
+        """Finest windows that began before this (µs) ended more than the horizon before the stream time (µs).
 
         Nothing changes them any more, nor any coarser window that has ended by then.
         """
-        return self.finest.open_time(max(data_clock - self.horizon_us - 1, 0))
+        return self.finest.open_time(max(stream_time - self.horizon_us - 1, 0))
 
 
 class Window(msgspec.Struct):
@@ -55,16 +56,18 @@ class Window(msgspec.Struct):
     emitted: int = NEVER
 
 
-class Row(msgspec.Struct):
+class StateRow(msgspec.Struct):
     """All that is known of one (symbol, timeframe): one row of the table `ohlcv-<timeframe>`, self-contained.
+
+    In the changelog some fields have the names they had at first.
 
     Attributes:
         epoch: in which it was written; a row of an earlier one is no part of the state.
-        position: offset of the last record seen; records at or below it are skipped.
-        data_clock: greatest `traded_at` seen, µs.
+        applied_offset: of the last record seen; records at or below it are skipped.
+        stream_time: greatest `traded_at` seen, µs; what Kafka Streams calls so.
         appended_at: append time in the log of the last record seen, µs.
-        floor: windows that began before this (µs) have been dropped and are never begun anew.
-        edge: windows that began before this (µs) may lack trades that the log no longer had; never emitted.
+        dropped_until: windows that began before this (µs) have been dropped and are never begun anew.
+        complete_from: windows that began before this (µs) may lack trades that the log no longer had; never emitted.
         closed_until: windows that began before this (µs) have closed, those without trades too; 0 before any has.
         windows: by open time, µs.
         ids: of the trades within the horizon, by the start of their finest window, µs.
@@ -74,11 +77,11 @@ class Row(msgspec.Struct):
 
     symbol: str = ""
     epoch: int = 0
-    position: int = -1
-    data_clock: int = 0
+    applied_offset: int = field(default=-1, name="position")
+    stream_time: int = field(default=0, name="data_clock")
     appended_at: int = 0
-    floor: int = 0
-    edge: int = 0
+    dropped_until: int = field(default=0, name="floor")
+    complete_from: int = field(default=0, name="edge")
     closed_until: int = 0
     windows: dict[int, Window] = {}
     ids: dict[int, WindowIds] = {}
@@ -86,8 +89,8 @@ class Row(msgspec.Struct):
     format: int = ROW_FORMAT
 
 
-def edge_of(rules: WindowRules, begins_at: int, first_traded_at: int) -> int:
-    """The edge (µs) of a symbol that begins anew in a state that does not begin with the log.
+def find_complete_from(rules: WindowRules, begins_at: int, first_traded_at: int) -> int:
+    """The `complete_from` (µs) of a symbol that begins anew in a state that does not begin with the log.
 
     Windows that began before it may lack trades that are not read. `begins_at` is an upper bound for the time of all
     of those: when the first record was appended, and a minute for clocks that are ahead. In a recording of days or
@@ -103,14 +106,14 @@ class LateReason(StrEnum):
     """Why a trade is too late to count, by the name it has in the metric's label."""
 
     BEYOND_HORIZON = "beyond_horizon"
-    """Its finest window ended more than the horizon before the data clock."""
+    """Its finest window ended more than the horizon before the stream time."""
     WINDOW_DROPPED = "below_floor"
-    """Its finest window was dropped for another reason than the clock."""
+    """Its finest window was dropped for another reason than the time."""
 
 
-def late_reason(rules: WindowRules, data_clock: int, floor: int, traded_at: int) -> LateReason | None:
+def late_reason(rules: WindowRules, stream_time: int, dropped_until: int, traded_at: int) -> LateReason | None:
     """Why a trade of that time is too late to count, or None when it is not. All times in µs."""
-    if traded_at < rules.final_until(data_clock):
+    if traded_at < rules.final_until(stream_time):
         return LateReason.BEYOND_HORIZON
-    # The floor is where a finest window begins, as what `final_until` gives: so a trade's time tells for its window.
-    return LateReason.WINDOW_DROPPED if traded_at < floor else None
+    # Both are times at which a finest window begins, so the trade's own time tells for its window.
+    return LateReason.WINDOW_DROPPED if traded_at < dropped_until else None

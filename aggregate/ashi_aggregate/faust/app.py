@@ -84,7 +84,9 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
         await self.pipeline.checkpoint()
 
 
-def make_app(settings: Settings, epoch: Epoch, partitions: int, lease: SessionGuard, datadir: Path) -> AggregateApp:
+def make_app(
+    settings: Settings, epoch: Epoch, partitions: int, session_guard: SessionGuard, datadir: Path
+) -> AggregateApp:
     """Build the application for a topic `trades` of so many partitions. It is not started."""
     session_s = settings.session_timeout_us / 1e6
     app = AggregateApp(
@@ -132,8 +134,8 @@ def make_app(settings: Settings, epoch: Epoch, partitions: int, lease: SessionGu
         partitions=partitions,
         tables=tables,
         markers=markers,
-        log=app,
-        lease=lease,
+        kafka=app,
+        session_guard=session_guard,
         begin=epoch.begin,
     )
     topic = app.topic(TRADES, schema=ChunkSchema(), partitions=partitions)

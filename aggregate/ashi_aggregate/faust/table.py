@@ -20,7 +20,7 @@ class RowTable(faust.Table):  # type: ignore[misc]  # Faust is not typed
     """Rows as bytes, by partition and key, of the partitions this worker owns.
 
     Differs from a plain table in two ways. Recovery keeps, for each row, the write of the greatest epoch and
-    position: a worker that was declared dead may write an older one later. And rows of partitions it no longer owns are
+    offset: a worker that was declared dead may write an older one later. And rows of partitions it no longer owns are
     dropped: Faust's memory store would keep them, and take them up stale when the partition comes back.
     """
 
@@ -39,7 +39,7 @@ class RowTable(faust.Table):  # type: ignore[misc]  # Faust is not typed
         self._rows[partition][key] = value
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
-        """Take up changelog records during recovery. Raises StateError for one that has no position."""
+        """Take up changelog records during recovery. Raises StateError for one that cannot be ranked."""
         for event in batch:
             message = event.message
             keep_newest(self._rows[message.partition], message.key, message.value, rank_of)
