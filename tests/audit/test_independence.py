@@ -165,7 +165,7 @@ def copies_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def copies_stamped_apart_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trade_ids, "APART_US", 0)
+    monkeypatch.setattr(trade_ids, "COPIES_APART_US", 0)
 
 
 def every_other_trade_is_taken_for_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
