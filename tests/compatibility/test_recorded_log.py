@@ -21,10 +21,10 @@ from recorded import (
     recorded_log,
 )
 
-from aggregate.simulated_log import Broker, Record, Worker
 from ashi.contracts import decode_candle, encode_candle, parse_timeframes
 from ashi.contracts.topics import META, TRADES, state_topics
 from ashi_aggregate.epoch import Epoch
+from simulated_log import Broker, Record, Worker
 
 LOG = recorded_log()
 TIMEFRAMES_PARSED = parse_timeframes(TIMEFRAMES)
