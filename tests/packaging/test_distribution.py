@@ -163,6 +163,30 @@ def test_the_base_reads_topics_and_has_no_library_of_a_stage(base: Environment) 
 
 
 @pytest.mark.outside
+@pytest.mark.parametrize(
+    ("command", "extras"),
+    [
+        ("aggregate", "aggregate"),
+        ("ingest bitflyer BTC_JPY", "ingest"),
+        ("sink sqlite --storage sqlite:////nowhere/x.db", "sqlite"),
+        ("sink postgres --storage postgresql://127.0.0.1:1/x", "postgres"),
+        ("sink lake --storage lake:////nowhere", "lake"),
+        ("broker start", "local"),
+        ("venue-sim binance", "ingest"),
+    ],
+)
+def test_the_base_names_the_extra_that_a_command_lacks(base: Environment, command: str, extras: str) -> None:
+    done = subprocess.run(
+        [base.bin / "ashi", *command.split()],
+        cwd=base.folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("ashi: ")
+    assert f"needs the extra '{extras}': pip install 'ashi-candles[{extras}]'" in done.stderr
+    assert done.stderr.count("\n") == 1, "an error is one line"
+
+
+@pytest.mark.outside
 def test_a_distribution_named_aggregate_can_come_and_go(wheel: Path, tmp_path: Path) -> None:
     """That of the package index ships a package `aggregate`: were ours named so, each would overwrite the other."""
     environment = Environment(tmp_path)
