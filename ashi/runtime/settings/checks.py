@@ -8,7 +8,9 @@ from ashi.runtime.settings.declare import SettingsError
 from ashi.runtime.settings.parsers import format_duration
 
 if TYPE_CHECKING:
-    from ashi.runtime.settings.environment import Settings
+    from ashi.contracts.timeframe import Timeframe
+    from ashi.runtime.settings.aggregate import AggregateSettings
+    from ashi.runtime.settings.kafka import KafkaSettings
 
 BYTES_PER_WINDOW: Final = 400
 """What one window adds to a row of state, about: see `MAX_WINDOWS_BYTES`."""
@@ -19,7 +21,7 @@ CHECKPOINTS_PER_SESSION: Final = 3
 """A session holds at least so many checkpoints, so that one slow checkpoint does not lose the partitions."""
 
 
-def check_security(settings: Settings) -> None:
+def check_security(settings: KafkaSettings) -> None:
     """Whether the login is complete and would be used, and so are the certificates. Raises SettingsError."""
     protocol = settings.kafka_security_protocol
     login = {
@@ -42,8 +44,8 @@ def check_security(settings: Settings) -> None:
         )
 
 
-def check_times(settings: Settings) -> None:
-    """Whether lateness, horizon, timeframes, checkpoints and session fit together. Raises SettingsError."""
+def check_windows(settings: AggregateSettings, finest: Timeframe) -> None:
+    """Whether lateness and horizon fit together, and what they keep of the finest timeframe. Raises SettingsError."""
     lateness_us, horizon_us = settings.allowed_lateness_us, settings.correction_horizon_us
     if horizon_us < lateness_us:
         raise SettingsError(
@@ -51,7 +53,6 @@ def check_times(settings: Settings) -> None:
             f"{format_duration(lateness_us)!r}, so trades would be too late for a candle that is still open: "
             "write at least as much"
         )
-    finest = settings.timeframes[0]
     windows = -(-horizon_us // finest.length_us) + 2
     if windows * BYTES_PER_WINDOW > MAX_WINDOWS_BYTES:
         most_us = (MAX_WINDOWS_BYTES // BYTES_PER_WINDOW - 2) * finest.length_us
@@ -61,7 +62,10 @@ def check_times(settings: Settings) -> None:
             f"at most {MAX_WINDOWS_BYTES // 1024} KB are allowed: write {format_duration(most_us)} or less, "
             "or a coarser finest timeframe"
         )
-    checkpoint_us, session_us = settings.checkpoint_interval_us, settings.session_timeout_us
+
+
+def check_checkpoints(checkpoint_us: int, session_us: int) -> None:
+    """Whether a slow checkpoint would lose the partitions. Raises SettingsError."""
     if checkpoint_us * CHECKPOINTS_PER_SESSION > session_us:
         raise SettingsError(
             f"ASHI_CHECKPOINT_INTERVAL {format_duration(checkpoint_us)!r} is more than a third of ASHI_SESSION_TIMEOUT "

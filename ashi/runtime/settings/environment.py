@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ashi.runtime.settings.aggregate import AggregateSettings
 from ashi.runtime.settings.catalogue import CATALOGUE
-from ashi.runtime.settings.checks import check_security, check_times
+from ashi.runtime.settings.checks import check_checkpoints, check_security, check_windows
 from ashi.runtime.settings.declare import PREFIX, Secret, Setting, SettingsError
 from ashi.runtime.settings.ingest import IngestSettings
 from ashi.runtime.settings.kafka import KafkaSettings
@@ -35,7 +35,8 @@ class Settings(ProcessSettings, SinkSettings, AggregateSettings, IngestSettings,
             **{setting.field: _read(setting, environment) for setting in CATALOGUE if setting.parse is not None}
         )
         check_security(settings)
-        check_times(settings)
+        check_windows(settings, finest=settings.timeframes[0])
+        check_checkpoints(settings.checkpoint_interval_us, settings.session_timeout_us)
         return settings
 
     def secret(self, variable: str) -> Secret | None:
