@@ -31,7 +31,6 @@ from faust.transport.drivers import aiokafka as driver
 from faust.transport.producer import ProducerBuffer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage, FutureMessage, PendingMessage
-from simulated_log import Broker, Record, Worker
 
 from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
 from ashi.contracts.topics import CANDLES, MARKERS_TABLE, TRADES, changelog_topic, table_name
@@ -48,6 +47,7 @@ from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.partition import PartitionOffsets, marker_key
 from ashi_aggregate.worker import _progress
 from ashi_cli.onemachine.children import spawn, stop_all
+from simulated_log import Broker, Record, Worker
 from strategies import START
 
 PARTITIONS = 8

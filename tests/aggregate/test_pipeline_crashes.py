@@ -8,13 +8,13 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from simulated_log import Broker, Crash, Worker
 
 from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.partition import PartitionOffsets
 from oracle import candles_of, closed, stored, timely
+from simulated_log import Broker, Crash, Worker
 from strategies import START
 
 NAMES = ["1m", "5m", "1h"]

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import simulated_log
-from simulated_log import Crash
 from simulation import COMPACTION_LAG, FLAT, SECOND, TIMEFRAMES, History, WrongCandlesError, simulate
 
 import ashi_aggregate.core.symbol as symbol_module
 import ashi_aggregate.partition as state_module
 import ashi_aggregate.pipeline as pipeline_module
+import simulated_log
 from ashi_aggregate.core import aggregator as aggregator_module
 from ashi_aggregate.core.aggregator import CandleAggregator
 from ashi_aggregate.core.codec import decode_row, encode
@@ -22,6 +21,7 @@ from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.trade_ids import TradeIds
 from ashi_aggregate.core.window_state import StateRow, WindowRules
 from ashi_aggregate.pipeline import Pipeline
+from simulated_log import Crash
 
 SEEDS_WITH_ALL_RULES = 150
 SEEDS_TO_FAIL_WITHIN = 400
