@@ -205,19 +205,17 @@ class FeedSupervisor:
 
     def _on_trades(self, trades: list[Trade]) -> None:
         now_s = self._monotonic_s()
-        if len(trades) == 1 or all(trade.symbol == trades[0].symbol for trade in trades):
-            self._deliver(trades[0].symbol, trades, now_s)
-            return
-        groups: dict[str, list[Trade]] = defaultdict(list)
-        for trade in trades:
-            groups[trade.symbol].append(trade)
+        symbol = trades[0].symbol
+        if len(trades) == 1 or all(trade.symbol == symbol for trade in trades):
+            groups = {symbol: trades}
+        else:
+            groups = defaultdict(list)
+            for trade in trades:
+                groups[trade.symbol].append(trade)
         for symbol, group in groups.items():
-            self._deliver(symbol, group, now_s)
-
-    def _deliver(self, symbol: str, trades: list[Trade], now_s: float) -> None:
-        feed = self._by_symbol.get(symbol)
-        if feed is not None:  # else of a market that was refused, or that nobody subscribed to here
-            feed.on_live(trades, now_s)
+            feed = self._by_symbol.get(symbol)
+            if feed is not None:  # else of a market that was refused, or that nobody subscribed to here
+                feed.on_live(group, now_s)
 
     def _is_delivered(self, market: str) -> bool:
         return any(market in source.subscribed for source in self._sources.values())

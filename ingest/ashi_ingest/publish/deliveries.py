@@ -120,8 +120,11 @@ class Deliveries:
             raise self.failure
 
     async def _hand_over(self, send: Callable[[], Awaitable[asyncio.Future[Any]]]) -> asyncio.Future[Any]:
-        if not self._patient:
+        try:  # outside of the loop, which costs more than handing over does
             return await send()
+        except Exception as error:
+            if not (self._patient and lacks_room(error)):
+                raise
         return await retry(
             send,
             least_wait_s=lambda error: 0.0 if lacks_room(error) else None,
