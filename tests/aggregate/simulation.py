@@ -15,12 +15,11 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from simulated_log import Broker, Crash, Worker
-
 from ashi.contracts import Trade, parse_timeframes
 from ashi.runtime.kafka.clients import partition_of
 from ashi_aggregate.core.window_state import WindowRules
 from oracle import candles_of, closed, stored, timely, unique
+from simulated_log import Broker, Crash, Worker
 from strategies import START
 
 NAMES = ["1m", "3m"]
