@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ashi.contracts.feed import FeedGap
     from ashi.contracts.timeframe import Timeframe
     from ashi_audit.report import Report
-    from ashi_audit.verify_trades import VerifyOptions
+    from ashi_audit.request import VerifyOptions
     from ashi_ingest.venues.base import Kline, Klines
     from ashi_sinks.protocol import CandleReader
 
@@ -110,23 +110,25 @@ class KlineCheck:
 
     def _fields(self, candle: Candle, kline: Kline, units: Mapping[str, Decimal]) -> Iterator[Difference]:
         for name in FIELDS:
-            mine, other = getattr(candle, name), getattr(kline, name)
-            if other is None or mine == other:
+            stored, published = getattr(candle, name), getattr(kline, name)
+            if published is None or stored == published:
                 continue
             why, explained = self._reason(candle, kline), False
-            if name in PRODUCTS and abs(mine - other) <= candle.trade_count * units[name]:
+            if name in PRODUCTS and abs(stored - published) <= candle.trade_count * units[name]:
                 why, explained = "the kline is rounded, to so many digits of each trade", True
-            elif self._klines is not None and (venues_own := self._klines.explain(name, mine, other)) is not None:
+            elif self._klines is not None and (venues_own := self._klines.explain(name, stored, published)) is not None:
                 why, explained = venues_own, True
-            yield self._difference(candle.open_time, name, text_of(mine), text_of(other), why, explained=explained)
+            yield self._difference(
+                candle.open_time, name, text_of(stored), text_of(published), why, explained=explained
+            )
 
     def _reason(self, candle: Candle, kline: Kline) -> str:
-        mine, other = (candle.volume, kline.volume)
+        stored, published = (candle.volume, kline.volume)
         if kline.trade_count is not None and kline.trade_count != candle.trade_count:
-            mine, other = (candle.trade_count, kline.trade_count)  # type: ignore[assignment]
-        if mine < other:
+            stored, published = (candle.trade_count, kline.trade_count)  # type: ignore[assignment]
+        if stored < published:
             return "trades were not received, or came too late (`ashi verify --trades` tells which)"
-        if mine > other and self._klines is not None:
+        if stored > published and self._klines is not None:
             return self._klines.uncounted or ""
         return ""
 

@@ -235,7 +235,7 @@ def _show(plan: RebuildPlan, options: RebuildOptions) -> None:
     if len(plan.changes) > SHOWN:
         print(f"and {count_text(len(plan.changes) - SHOWN, 'more candle')}", file=sys.stderr)
     if plan.richer:
-        print(f"{_some(plan.richer)} more trades than were found: left as published", file=sys.stderr)
+        print(f"{_keys_have(plan.richer)} more trades than were found: left as published", file=sys.stderr)
     if plan.unreported:
         first = plan.unreported[0]
         print(
@@ -247,10 +247,10 @@ def _show(plan: RebuildPlan, options: RebuildOptions) -> None:
         print(f"windows before {format_time(options.end)} that are not final yet are left out", file=sys.stderr)
 
 
-def _some(keys: Sequence[Key]) -> str:
+def _keys_have(keys: Sequence[Key]) -> str:
     symbol, timeframe, open_time = keys[0]
-    one = f"{timeframe} of {symbol} at {format_time(open_time)}"
-    return f"1 candle, {one}, has" if len(keys) == 1 else f"{len(keys):,} candles, such as {one}, have"
+    first = f"{timeframe} of {symbol} at {format_time(open_time)}"
+    return f"1 candle, {first}, has" if len(keys) == 1 else f"{len(keys):,} candles, such as {first}, have"
 
 
 def _place(candle: Candle) -> tuple[str, int, int]:

@@ -48,16 +48,19 @@ class Difference(NamedTuple):
     explained: bool
 
 
-def same_content(one: Candle, other: Candle) -> bool:
+def same_content(candle: Candle, other: Candle) -> bool:
     """Whether two candles of one window have the same content, whatever their versions."""
-    return all(getattr(one, field) == getattr(other, field) for field in CONTENT)
+    return all(getattr(candle, field) == getattr(other, field) for field in CONTENT)
 
 
-def excused(found: list[Difference], why: str | None) -> list[Difference]:
+def excused(differences: list[Difference], why: str | None) -> list[Difference]:
     """The differences of a candle, each explained by `why`, unless it is already or that is None."""
     if why is None:
-        return found
-    return [one if one.explained else one._replace(why=why, explained=True) for one in found]
+        return differences
+    return [
+        difference if difference.explained else difference._replace(why=why, explained=True)
+        for difference in differences
+    ]
 
 
 def text_of(value: Decimal | str | int | None) -> str:
@@ -80,15 +83,15 @@ def count_text(count: int, thing: str) -> str:
 def field_differences(stored: Candle, expected: Candle, why: str, *, explained: bool) -> Iterator[Difference]:
     """A difference for each field that differs, versions aside."""
     for field in CONTENT:
-        mine, other = getattr(stored, field), getattr(expected, field)
-        if mine != other:
+        has, should_have = getattr(stored, field), getattr(expected, field)
+        if has != should_have:
             yield Difference(
                 stored.symbol,
                 stored.timeframe,
                 stored.open_time,
                 field,
-                text_of(mine),
-                text_of(other),
+                text_of(has),
+                text_of(should_have),
                 why,
                 explained=explained,
             )
@@ -109,19 +112,19 @@ class Report:
 
     def add(self, differences: Iterable[Difference]) -> None:
         """Take the differences of one candle."""
-        explained = True
-        some = False
-        for one in differences:
-            some = True
-            explained = explained and one.explained
+        all_explained = True
+        differs = False
+        for difference in differences:
+            differs = True
+            all_explained = all_explained and difference.explained
             if self._json:
-                print(json.dumps(one._asdict()))
+                print(json.dumps(difference._asdict()))
             else:
-                self._shown.append(one)
+                self._shown.append(difference)
         if len(self._shown) > 20 * SHOWN:
             self._keep_first()
-        if some:
-            self.counts["explained" if explained else "different"] += 1
+        if differs:
+            self.counts["explained" if all_explained else "different"] += 1
 
     def _keep_first(self) -> None:
         """Partitions come one after the other: only in the end is it known which rows are the first."""
@@ -160,9 +163,9 @@ def _differ(count: int) -> str:
     return f"{count:,} differs" if count == 1 else f"{count:,} differ"
 
 
-def _place(one: Difference) -> tuple[str, int, int]:
+def _place(row: Difference) -> tuple[str, int, int]:
     """Where a row stands: those of one candle, which come in the order of its fields, stay together."""
-    return one.symbol, Timeframe.parse(one.timeframe).length_us, one.open_time
+    return row.symbol, Timeframe.parse(row.timeframe).length_us, row.open_time
 
 
 def show_differences(
@@ -173,17 +176,17 @@ def show_differences(
     What may be the reason stands once for each candle, and only where there is any.
     """
     header: tuple[str, ...] = ("symbol", "timeframe", "open time (UTC)", "field", stored, expected, "why")
-    rows: list[tuple[str, ...]] = []
+    lines: list[tuple[str, ...]] = []
     before: tuple[object, ...] = ()
-    for one in differences:
-        why = f"explained: {one.why}" if one.explained else one.why
-        reason = (one.symbol, one.timeframe, one.open_time, why)
-        cells = (one.symbol, one.timeframe, format_time(one.open_time), one.field, one.stored, one.expected)
-        rows.append((*cells, "" if reason == before else why))
+    for row in differences:
+        why = f"explained: {row.why}" if row.explained else row.why
+        reason = (row.symbol, row.timeframe, row.open_time, why)
+        cells = (row.symbol, row.timeframe, format_time(row.open_time), row.field, row.stored, row.expected)
+        lines.append((*cells, "" if reason == before else why))
         before = reason
-    if not any(row[-1] for row in rows):
-        header, rows = header[:-1], [row[:-1] for row in rows]
-    widths = [max(len(row[place]) for row in (header, *rows)) for place in range(len(header))]
-    for row in (header, *rows):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        console.out(line.rstrip(), highlight=False)
+    if not any(line[-1] for line in lines):
+        header, lines = header[:-1], [line[:-1] for line in lines]
+    widths = [max(len(line[place]) for line in (header, *lines)) for place in range(len(header))]
+    for line in (header, *lines):
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        console.out(text.rstrip(), highlight=False)

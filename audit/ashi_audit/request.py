@@ -3,13 +3,44 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ashi.contracts.errors import AshiError, ContractError, UsageError
 from ashi.contracts.symbol import split_symbol
+from ashi_audit.sources.base import END_OF_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """What to compare.
+
+    Attributes:
+        storage: the store's URL.
+        symbols: only these; all if empty. `timeframes` likewise.
+        start: only windows that began then or later, µs; `end` before that.
+        json: a line for each difference, and a summary, as JSON.
+        recordings: venue and path of each recording to count, instead of topic `trades`.
+        lake: the URL of a lake to count the trades of, instead.
+
+    """
+
+    storage: str
+    symbols: Sequence[str] = ()
+    timeframes: Sequence[str] = ()
+    start: int = 0
+    end: int = END_OF_TIME
+    json: bool = False
+    recordings: Sequence[tuple[str, Path]] = ()
+    lake: str | None = None
+
+    def wants(self, symbol: str, timeframe: str) -> bool:
+        """Whether a series is to be compared."""
+        return (not self.symbols or symbol in self.symbols) and (not self.timeframes or timeframe in self.timeframes)
 
 
 class NotComparedError(AshiError):

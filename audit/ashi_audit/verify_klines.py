@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import sys
-import time
 import zipfile
 from functools import partial
 from itertools import islice
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import ContractError, UsageError, VenueError
 from ashi.contracts.timeframe import Timeframe
-from ashi.runtime.retry import Backoff
+from ashi.runtime.retry import retry
 from ashi.runtime.settings.parsers import format_duration
 from ashi_audit.kline_check import open_check
 from ashi_audit.report import Report
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ashi.runtime.settings import Settings
-    from ashi_audit.verify_trades import VerifyOptions
+    from ashi_audit.request import VerifyOptions
     from ashi_ingest.venues.base import Kline, Request
     from ashi_sinks.protocol import CandleReader
 
@@ -50,7 +48,7 @@ async def verify_klines(settings: Settings, options: VerifyOptions, source: str)
         async with open_reader(options.storage) as reader:
             stored = await reader.series()
             _check_stored(options, stored)
-            series = [one for one in stored if options.wants(*one)]
+            series = [(symbol, name) for symbol, name in stored if options.wants(symbol, name)]
             if source.lower().endswith(_FILES) or "/" in source:
                 await _verify_file(Path(source), reader, options, series, report)
             else:
@@ -63,7 +61,7 @@ async def verify_klines(settings: Settings, options: VerifyOptions, source: str)
 
 def _check_stored(options: VerifyOptions, stored: Sequence[tuple[str, str]]) -> None:
     for symbol in options.symbols:
-        if symbol not in (of for of, _ in stored):
+        if symbol not in {stored_symbol for stored_symbol, _ in stored}:
             raise UsageError(f"there are no candles of {symbol} in the store: correct --symbol")
 
 
@@ -80,10 +78,10 @@ async def _verify_file(
     check = await open_check(
         reader, _symbol_of(path, timeframe, series), timeframe, options, report, has="the file has"
     )
-    some = [first, *islice(rows, ROWS_AT_ONCE - 1)]
-    while some:
-        await check.compare(some, some[0].open_time, some[-1].open_time + 1)
-        some = list(islice(rows, ROWS_AT_ONCE))
+    batch = [first, *islice(rows, ROWS_AT_ONCE - 1)]
+    while batch:
+        await check.compare(batch, batch[0].open_time, batch[-1].open_time + 1)
+        batch = list(islice(rows, ROWS_AT_ONCE))
 
 
 def read_file(path: Path) -> Iterator[Kline]:
@@ -161,9 +159,9 @@ async def _verify_venue(
     live = VENUES[venue].live(has_key=False)
     async with RestClient(live, settings.rest_url or live.limits.rest_url, None) as rest:
         for symbol, name in series:
-            of, _, market = symbol.partition(":")
+            venue_of_symbol, _, market = symbol.partition(":")
             timeframe = Timeframe.parse(name)
-            if of != venue:
+            if venue_of_symbol != venue:
                 continue
             if not klines.covers(timeframe):
                 report.note(f"{venue} publishes no klines of the same windows as {name}")
@@ -171,31 +169,35 @@ async def _verify_venue(
             check = await open_check(reader, symbol, timeframe, options, report, has="the exchange publishes")
             for page in klines.pages(market, timeframe, check.start, check.end):
                 read = partial(klines.read, timeframe)
-                published = await _ask(rest, venue, page.request, read, settings.repair_patience_us / 1e6)
+                published = await _request(rest, venue, page.request, read, settings.repair_patience_us / 1e6)
                 within = [kline for kline in published if page.start <= kline.open_time < page.end]
                 await check.compare(within, page.start, page.end)
 
 
-async def _ask(
+async def _request(
     rest: RestClient, venue: str, request: Request, read: Callable[[bytes], list[Kline]], patience_s: float
 ) -> list[Kline]:
-    """Ask until there is an answer, for as long as a repair would."""
-    backoff = Backoff()
-    give_up_s = time.monotonic() + patience_s
-    told = False
-    while True:
+    """The klines that a request gives, made until there is an answer, for as long as a repair would.
+
+    Raises VenueError for an answer that cannot be read, RestError when there is none.
+    """
+    patience = format_duration(round(patience_s * 1e6))
+    is_announced = False
+
+    async def attempt() -> list[Kline]:
         try:
             return read((await rest.get(request)).body)
         except ContractError as error:
             raise VenueError(f"{venue}: {error}") from None
-        except RestError as error:
-            if error.retry_after_s is None:
-                raise
-            wait_s = max(error.retry_after_s, backoff.next_s())
-            if time.monotonic() + wait_s > give_up_s:
-                raise
-            if not told:
-                told = True
-                patience = format_duration(round(patience_s * 1e6))
-                print(f"{venue} does not answer ({error}), trying again for up to {patience}", file=sys.stderr)
-        await asyncio.sleep(wait_s)
+
+    def announce(error: Exception, _wait_s: float) -> None:
+        nonlocal is_announced
+        if not is_announced:
+            print(f"{venue} does not answer ({error}), trying again for up to {patience}", file=sys.stderr)
+        is_announced = True
+
+    return await retry(attempt, least_wait_s=_least_wait_s, patience_s=patience_s, on_wait=announce)
+
+
+def _least_wait_s(error: Exception) -> float | None:
+    return error.retry_after_s if isinstance(error, RestError) else None

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import UsageError
@@ -13,22 +10,22 @@ from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.kafka.topics import partition_counts, require_topics
+from ashi.runtime.retry import Backoff, retry
 from ashi_audit.part_recount import PartRecount
 from ashi_audit.report import NONE, WHOLE, Difference, Report
 from ashi_audit.request import check_request, not_compared
 from ashi_audit.rules import rules_of_epoch, rules_of_settings
 from ashi_audit.series_check import SeriesCheck
-from ashi_audit.sources.base import END_OF_TIME
 from ashi_audit.sources.choice import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
     from typing import TypeAlias
 
     from ashi.contracts.feed import FeedGap
     from ashi.runtime.settings import Settings
     from ashi_audit.recount import LateTrade, SeriesRange
+    from ashi_audit.request import VerifyOptions
     from ashi_audit.rules import CandleRules
     from ashi_audit.sources.base import TradeSource
     from ashi_sinks.protocol import CandleReader
@@ -38,34 +35,6 @@ if TYPE_CHECKING:
 SINK_PATIENCE_S: Final = 10.0
 """How long a sink that stores nothing more is waited for."""
 _LOOK_S: Final = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyOptions:
-    """What to compare.
-
-    Attributes:
-        storage: the store's URL.
-        symbols: only these; all if empty. `timeframes` likewise.
-        start: only windows that began then or later, µs; `end` before that.
-        json: a line for each difference, and a summary, as JSON.
-        recordings: venue and path of each recording to count, instead of topic `trades`.
-        lake: the URL of a lake to count the trades of, instead.
-
-    """
-
-    storage: str
-    symbols: Sequence[str] = ()
-    timeframes: Sequence[str] = ()
-    start: int = 0
-    end: int = END_OF_TIME
-    json: bool = False
-    recordings: Sequence[tuple[str, Path]] = ()
-    lake: str | None = None
-
-    def wants(self, symbol: str, timeframe: str) -> bool:
-        """Whether a series is to be compared."""
-        return (not self.symbols or symbol in self.symbols) and (not self.timeframes or timeframe in self.timeframes)
 
 
 async def verify_trades(settings: Settings, options: VerifyOptions) -> int:
@@ -133,32 +102,45 @@ def _choose(there: Sequence[Timeframe], wanted: Sequence[str]) -> list[Timeframe
     return [timeframe for timeframe in there if not wanted or str(timeframe) in wanted]
 
 
+class _NothingStoredError(Exception):
+    """The sink has stored nothing since it was looked at."""
+
+
 async def _await_sink(settings: Settings, storage: str, report: Report) -> None:
     """Let the sink store what has been published so far. What it does not store in time is noted."""
     from ashi_sinks.registry import store_name
     from ashi_sinks.worker import sink_group
 
     group = settings.sink_group or sink_group(store_name(storage))
-    wanted = {partition: end for partition, end in (await end_offsets(settings, CANDLES)).items() if end}
-    deadline = time.monotonic() + SINK_PATIENCE_S
-    before = -1
-    while True:
+    ends = await end_offsets(settings, CANDLES)
+
+    async def left() -> int:
         stored = await committed_offsets(settings, group, CANDLES)
-        left = sum(max(end - stored.get(partition, 0), 0) for partition, end in wanted.items())
-        if not stored or not left:
-            return
-        if before < 0:
-            print(
-                f"waiting for group {group}, which has {left:,} messages of topic {CANDLES} to store", file=sys.stderr
+        return sum(max(end - stored.get(partition, 0), 0) for partition, end in ends.items()) if stored else 0
+
+    async def less_than_before() -> int:
+        if (now_left := await left()) == messages:
+            raise _NothingStoredError
+        return now_left
+
+    messages = await left()
+    if messages:
+        print(
+            f"waiting for group {group}, which has {messages:,} messages of topic {CANDLES} to store", file=sys.stderr
+        )
+    while messages:
+        try:
+            messages = await retry(
+                less_than_before,
+                least_wait_s=lambda error: _LOOK_S if isinstance(error, _NothingStoredError) else None,
+                patience_s=SINK_PATIENCE_S,
+                backoff=Backoff(0.0, 0.0),
             )
-        if left != before:
-            before, deadline = left, time.monotonic() + SINK_PATIENCE_S
-        if time.monotonic() > deadline:
+        except _NothingStoredError:
             report.note(
-                f"group {group} has {left:,} messages of topic {CANDLES} still to store: is its worker running?"
+                f"group {group} has {messages:,} messages of topic {CANDLES} still to store: is its worker running?"
             )
             return
-        await asyncio.sleep(_LOOK_S)
 
 
 class Verification:

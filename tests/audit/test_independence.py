@@ -20,9 +20,10 @@ from ashi_aggregate.core.fold import Fold, fold_trades
 from ashi_aggregate.core.trade_ids import TradeIds
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_audit.report import Report
+from ashi_audit.request import VerifyOptions
 from ashi_audit.rules import CandleRules
 from ashi_audit.sources.base import SourcePart, TradeBatch
-from ashi_audit.verify_trades import Verification, VerifyOptions
+from ashi_audit.verify_trades import Verification
 from ashi_sinks.registry import open_reader
 from strategies import START
 

@@ -76,7 +76,8 @@ def verify(
     require_extras("verify --klines" if klines is not None else "verify", store=compared)
     if trades not in (None, _TOPIC):
         require_extras("verify --trades", store=trades)
-    from ashi_audit.verify_trades import VerifyOptions, verify_trades
+    from ashi_audit.request import VerifyOptions
+    from ashi_audit.verify_trades import verify_trades
 
     chosen = VerifyOptions(
         storage=compared,
