@@ -46,8 +46,9 @@ from ashi.runtime.kafka.clients import assigned_consumer
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
-from ashi_cli.onemachine.broker import HOST, Broker
+from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import pick_ports, spawn, stop_all
+from ashi_cli.onemachine.kafka_server import HOST
 
 ASHI = (sys.executable, "-m", "ashi_cli.main")
 LATENCY_RATE, LATENCY_SECONDS = 2_000, 15

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import EXIT_PARTIAL
 from ashi_cli.onemachine.children import stop_all
-from ashi_cli.onemachine.flow import Progress, StallWatch, look
+from ashi_cli.onemachine.flow import Progress, StallWatch, read_progress
 from ashi_cli.onemachine.stack import STOP_TIMEOUT_S, Stage, StageError, died, stands_still
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ashi_cli.onemachine.stack import Stack
 
 
-LOOK_EVERY_S: Final = 0.3
+POLL_INTERVAL_S: Final = 0.3
 
 
 @dataclass(slots=True)
@@ -44,7 +44,6 @@ class Driver:
         store: str,
         sink_group: str,
         summaries: Path,
-        watch: StallWatch | None = None,
     ) -> None:
         """`summaries` is the folder in which the replays report."""
         self._stack = stack
@@ -53,7 +52,7 @@ class Driver:
         self._store = store
         self._sink_group = sink_group
         self._summaries = summaries
-        self._watch = watch or StallWatch()
+        self._watch = StallWatch()
         self._replayed = Replayed()
         self._aggregate: Stage | None = None
         self._sink: Stage | None = None
@@ -88,14 +87,14 @@ class Driver:
         feeds = [
             self._stack.start(f"ingest-{venue}", ["ingest", venue, "--", *names]) for venue, names in markets.items()
         ]
-        names = ", ".join(f"{venue}:{name}" for venue, of in markets.items() for name in of)
-        self._reporter.say(f"reading {names}; Ctrl-C ends it and shows the candles")
+        symbols = ", ".join(f"{venue}:{name}" for venue, names in markets.items() for name in names)
+        self._reporter.say(f"reading {symbols}; Ctrl-C ends it and shows the candles")
         try:
             async with asyncio.timeout(seconds):
                 while True:
                     self._stack.check()
-                    self._reporter.update(str(await look(self._settings, self._sink_group)))
-                    await asyncio.sleep(LOOK_EVERY_S)
+                    self._reporter.update(str(await read_progress(self._settings, self._sink_group)))
+                    await asyncio.sleep(POLL_INTERVAL_S)
         except TimeoutError:
             pass
         except asyncio.CancelledError:
@@ -118,12 +117,12 @@ class Driver:
                 self._start_replay(*waiting.pop(0))
             self._stack.check(expected_to_end=self._ingest)
             all_published = self._ingest is None
-            progress = await look(self._settings, self._sink_group)
+            progress = await read_progress(self._settings, self._sink_group)
             self._reporter.update(str(progress))
             if all_published and progress.all_aggregated and progress.all_stored:
                 return progress
             self._check_stalls(progress)
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     def _start_stages(self, workers: int) -> None:
         for number in range(workers, 0, -1):

@@ -43,7 +43,7 @@ class Progress:
         )
 
 
-async def look(settings: Settings, sink_group: str) -> Progress:
+async def read_progress(settings: Settings, sink_group: str) -> Progress:
     """Ask Kafka. Raises BrokerError.
 
     In the order of the flow: a candle is emitted before its trades are committed. So when all trades had been

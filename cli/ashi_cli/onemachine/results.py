@@ -8,6 +8,7 @@ import shutil
 import sys
 from contextlib import aclosing
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -90,19 +91,19 @@ async def gather(settings: Settings) -> Findings:
     async with open_reader(settings.storage) as reader:
         stored = set(await reader.series())
         order = {str(timeframe): timeframe for timeframe in settings.timeframes}
-        known = sorted(stored | set(still_open), key=lambda of: (of[0], order[of[1]]))
+        known = sorted(stored | set(still_open), key=lambda key: (key[0], order[key[1]]))
         shown = known[:SERIES_SHOWN]
-        counts = {of: await reader.count(*of) if of in stored else 0 for of in shown}
+        counts = {key: await reader.count(*key) if key in stored else 0 for key in shown}
         fits = sum(counts.values()) + sum(map(len, still_open.values())) <= ROWS_SHOWN
         rows = ROWS_SHOWN if fits else max(LEAST_ROWS, ROWS_SHOWN // max(1, len(shown)))
         series = [
             Series(
-                *of,
-                stored=counts[of],
-                latest=[candle async for candle in reader.read(*of, limit=rows)] if of in stored else [],
-                still_open=still_open.get(of, []),
+                *key,
+                stored=counts[key],
+                latest=[candle async for candle in reader.read(*key, limit=rows)] if key in stored else [],
+                still_open=still_open.get(key, []),
             )
-            for of in shown
+            for key in shown
         ]
         return Findings(
             dead=dead,
@@ -121,11 +122,11 @@ async def _dead_reasons(settings: Settings) -> list[str]:
     async with aclosing(read_topic(settings, TRADES_DEAD)) as records:  # type: ignore[type-var]
         async for record in records:
             headers = _headers(record)
-            at = headers.get("ashi.failed_at", "0")
-            reasons.append((int(at), f"{headers.get('ashi.source', '?')}: {headers.get('ashi.reason', '?')}"))
+            failed_at = int(headers.get("ashi.failed_at", "0"))
+            reasons.append((failed_at, f"{headers.get('ashi.source', '?')}: {headers.get('ashi.reason', '?')}"))
             if len(reasons) == REASONS_READ:
                 break
-    return [reason for _, reason in sorted(reasons, key=lambda found: found[0])[:REASONS_SHOWN]]
+    return [reason for _, reason in sorted(reasons, key=itemgetter(0))[:REASONS_SHOWN]]
 
 
 async def _count_late(settings: Settings) -> int:
@@ -154,7 +155,7 @@ def show_series(console: Console, findings: Findings) -> None:
 def show_where(console: Console, storage: str, series: Sequence[Series]) -> None:
     """Where the candles are and how to look further."""
     console.out(f"\nStored in {redact_url(storage)}. To look further:", highlight=False)
-    example = next((of for of in series if of.stored), None)
+    example = next((shown for shown in series if shown.stored), None)
     if example is not None and redact_url(storage) == storage:
         url = shlex.quote(storage)
         console.out(f"  {our_name()} candles {example.symbol} {example.timeframe} --storage {url}", highlight=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import ContractError, UsageError
@@ -63,10 +64,10 @@ async def _check_series(reader: CandleReader, symbol: str, timeframe: str) -> No
         return
     if not series:
         raise UsageError("there are no candles in this store yet: run `ashi sink` on it while candles come")
-    timeframes = [found for of, found in series if of == symbol]
+    timeframes = [stored for name, stored in series if name == symbol]
     if timeframes:
         raise UsageError(f"there are no {timeframe} candles of {symbol}; there are {', '.join(timeframes)}")
-    symbols = [of for of, _ in groupby(series, key=lambda found: found[0])]
+    symbols = [name for name, _ in groupby(series, key=itemgetter(0))]
     raise UsageError(f"there are no candles of {symbol!r}; there are {', '.join(symbols)}")
 
 
@@ -87,8 +88,8 @@ async def _gap_marks(reader: CandleReader, candles: Sequence[Candle]) -> list[st
 
     if not candles:
         return []
-    found = await reader.gaps(candles[0].symbol, candles[0].open_time, candles[-1].close_time)
-    unrepaired = sorted((gap for gap in found if gap.state != "repaired"), key=lambda gap: gap.state != "lost")
+    gaps = await reader.gaps(candles[0].symbol, candles[0].open_time, candles[-1].close_time)
+    unrepaired = sorted((gap for gap in gaps if gap.state != "repaired"), key=lambda gap: gap.state != "lost")
     return [
         next((gap.state for gap in unrepaired if overlaps(gap, candle.open_time, candle.close_time)), "")
         for candle in candles
