@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
 from ashi_aggregate.core.codec import Marker, decode_marker, decode_row, rank_of
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import StateRow, WindowRules
+from ashi_aggregate.protocols import Acknowledge, StateTable
 
 REWRITE_AFTER_S: Final = 120.0
 """Every row is written at least this often. Less than half of the changelogs' min.compaction.lag.ms: so compaction
 cannot leave an older row, written late by a worker that was declared dead, as the only one."""
-
-Acknowledge = Callable[[], Awaitable[object]]
 
 
 class PartitionOffsets(NamedTuple):
@@ -33,18 +32,6 @@ class PartitionOffsets(NamedTuple):
     committed: int | None
     earliest: int
     end: int
-
-
-class StateTable(Protocol):
-    """What is needed of a table: its name, and the rows of a partition by key."""
-
-    name: str
-
-    def rows(self, partition: int) -> Mapping[bytes, bytes]:
-        """The rows of a partition by key."""
-
-    def put(self, partition: int, key: bytes, value: bytes) -> None:
-        """Keep a row in memory."""
 
 
 @dataclass(slots=True, eq=False)

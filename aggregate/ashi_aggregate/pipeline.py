@@ -1,57 +1,27 @@
-"""Chunks in, candles out, and the checkpoint that makes both durable. All I/O is behind two small protocols."""
+"""Chunks in, candles out, and the checkpoint that makes both durable. Its I/O is behind two small protocols."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
 
-from ashi.contracts.candle import CANDLE_SCHEMA, Candle, encode_candle
+from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
-from ashi.contracts.topics import CANDLES, TRADES, TRADES_DEAD, TRADES_LATE, changelog_topic
 from ashi.contracts.trade import MAX_AHEAD_US
-from ashi.runtime.kafka.dead_letters import Headers, dead_letter, message_headers
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
-from ashi.runtime.metrics.common import dead_letters
-from ashi.runtime.settings.parsers import format_duration
-from ashi_aggregate.chunk import Chunk, ChunkDecoder, LogRecord, RejectedRecord
+from ashi_aggregate.chunk import Chunk, ChunkDecoder, LogRecord, SymbolTrades
 from ashi_aggregate.core.codec import Marker, encode
 from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
-from ashi_aggregate.core.window_state import LateReason, WindowRules, find_complete_from
+from ashi_aggregate.core.window_state import WindowRules, find_complete_from
 from ashi_aggregate.fencing import SessionGuard
-from ashi_aggregate.partition import (
-    Acknowledge,
-    PartitionOffsets,
-    PartitionState,
-    StateTable,
-    load_partition,
-    marker_key,
-)
-
-_CANDLE_HEADERS: Final = message_headers(CANDLE_SCHEMA)
+from ashi_aggregate.output import Output
+from ashi_aggregate.partition import PartitionOffsets, PartitionState, load_partition, marker_key
+from ashi_aggregate.protocols import Acknowledge, KafkaLog, StateTable
 
 _log = get_logger(__name__)
-
-
-class KafkaLog(Protocol):
-    """What the pipeline needs of Kafka."""
-
-    async def send(
-        self, topic: str, *, key: bytes | None, value: bytes, headers: Headers, partition: int | None = None
-    ) -> Awaitable[object]:
-        """Hand a record over; what is returned completes when it has been acknowledged."""
-
-    async def rewind(self, partition: int, offset: int) -> None:
-        """Read `trades` of `partition` again from `offset`."""
-
-    def mark_durable(self, partition: int, end: int) -> None:
-        """Let offsets up to `end` (exclusive) be committed."""
-
-    def end_of(self, partition: int) -> int | None:
-        """The end of `trades` in `partition` as of the last fetch, or None when it is not known."""
 
 
 class Pipeline:
@@ -84,6 +54,7 @@ class Pipeline:
         self._tables = tables
         self._markers = markers
         self._kafka = kafka
+        self._output = Output(kafka, rules)
         self._session_guard = session_guard
         self._begin = begin or {}
         self._partitions = partitions
@@ -91,7 +62,6 @@ class Pipeline:
         self._monotonic_s = monotonic_s
         self._decoder = ChunkDecoder(partitions)
         self._states: dict[int, PartitionState] = {}
-        self._unacknowledged: list[Awaitable[object]] = []
         self._lock = asyncio.Lock()
 
     async def resume(self, partitions: Mapping[int, PartitionOffsets]) -> dict[int, int]:
@@ -120,12 +90,15 @@ class Pipeline:
                     for number, offsets in partitions.items()
                 }
             )
-            return {number: state.next for number, state in self._states.items()}
+            starts = {number: state.next for number, state in self._states.items()}
+            _log.info("resumed", partitions=starts)
+            return starts
 
     async def release(self) -> None:
         """Let go of all partitions: others have them from now on."""
         async with self._lock:
             await self._replace_states({})
+            _log.info("released all partitions")
 
     async def _replace_states(self, states: dict[int, PartitionState]) -> None:
         forgotten = [acknowledge for state in self._states.values() for acknowledge in state.chunks]
@@ -134,7 +107,6 @@ class Pipeline:
         # They will be read again: acknowledging only lets Faust forget them, a commit needs `mark_durable`.
         for acknowledge in forgotten:
             await acknowledge()
-        _log.info("resumed", partitions={number: state.next for number, state in states.items()})
 
     def _show_positions(self) -> None:
         """Of the partitions that are ours and of no others: what another worker does with them is for it to say."""
@@ -159,29 +131,35 @@ class Pipeline:
             if state is None or chunk.begin != state.next:
                 await self._refuse(chunk, acknowledge, state)
                 return
-            candles: list[Candle] = []
-            late: list[tuple[LogRecord, LateTrade]] = []
             if state.begins_at is None:
                 state.begins_at = chunk.records[0].timestamp * 1000 + MAX_AHEAD_US
-            for symbol, group in by_symbol.items():
-                aggregator = state.symbols.get(symbol)
-                if aggregator is None:
-                    complete_from = find_complete_from(self._rules, state.begins_at, group.trades[0].traded_at)
-                    aggregator = state.symbols[symbol] = SymbolAggregator(
-                        self._timeframes, self._rules, complete_from=complete_from
-                    )
-                outcome = aggregator.on_trades(group.trades, group.offsets, group.appended_at)
-                candles += outcome.candles
-                late += [(group.records[trade.place], trade) for trade in outcome.late]
-                metrics.trades_aggregated.labels(chunk.partition).inc(outcome.counted)
-                if outcome.duplicates:
-                    metrics.records_skipped.labels("duplicate").inc(outcome.duplicates)
-                state.dirty.add(symbol)
+            candles, late = self._fold(state, by_symbol, state.begins_at)
             state.next = chunk.end
             state.chunks.append(acknowledge)
-            await self._send_candles(candles, "closed")
-            await self._send_late(chunk, late)
-            await self._send_rejected(chunk, rejected)
+            await self._output.send_candles(candles, "closed")
+            await self._output.send_late(chunk, late)
+            await self._output.send_rejected(chunk, rejected)
+
+    def _fold(
+        self, state: PartitionState, by_symbol: Mapping[str, SymbolTrades], begins_at: int
+    ) -> tuple[list[Candle], list[tuple[LogRecord, LateTrade]]]:
+        """Fold the trades of a chunk; the candles they closed, and those too late with the records they came in."""
+        candles: list[Candle] = []
+        late: list[tuple[LogRecord, LateTrade]] = []
+        for symbol, group in by_symbol.items():
+            aggregator = state.symbols.get(symbol)
+            if aggregator is None:
+                complete_from = find_complete_from(self._rules, begins_at, group.trades[0].traded_at)
+                aggregator = SymbolAggregator(self._timeframes, self._rules, complete_from=complete_from)
+                state.symbols[symbol] = aggregator
+            outcome = aggregator.on_trades(group.trades, group.offsets, group.appended_at)
+            candles += outcome.candles
+            late += [(group.records[trade.place], trade) for trade in outcome.late]
+            metrics.trades_aggregated.labels(state.number).inc(outcome.counted)
+            if outcome.duplicates:
+                metrics.records_skipped.labels("duplicate").inc(outcome.duplicates)
+            state.dirty.add(symbol)
+        return candles, late
 
     async def checkpoint(self) -> None:
         """Make everything folded so far durable, in the order that lets a crash happen anywhere.
@@ -195,17 +173,17 @@ class Pipeline:
             for state in self._states.values():
                 await self._sweep(state)
                 await self._send_corrections(state)
-            await self._acknowledged()
+            await self._output.acknowledged()
             for state in self._states.values():
                 state.mark_rows_due(began)
             changed = [state for state in self._states.values() if state.chunks or state.dirty]
             for state in changed:
                 state.drop_final()
                 await self._write_rows(state)
-            await self._acknowledged()
+            await self._output.acknowledged()
             for state in changed:
                 await self._write_marker(state)
-            await self._acknowledged()
+            await self._output.acknowledged()
             for state in changed:
                 await self._acknowledge_chunks(state)
             for state in self._states.values():
@@ -239,56 +217,26 @@ class Pipeline:
             candles = aggregator.close_due(max(clock, row.stream_time))
             if candles:
                 state.dirty.add(symbol)
-                await self._send_candles(candles, "closed")
-
-    async def _send_candles(self, candles: Sequence[Candle], kind: str) -> None:
-        for candle in candles:
-            await self._send(CANDLES, candle.symbol.encode(), encode_candle(candle), _CANDLE_HEADERS)
-            metrics.candles_emitted.labels(candle.timeframe, kind).inc()
+                await self._output.send_candles(candles, "closed")
 
     async def _send_corrections(self, state: PartitionState) -> None:
         """Send the candles that late trades have changed since they were last sent."""
         corrected = [candle for symbol in state.dirty for candle in state.symbols[symbol].corrections()]
-        await self._send_candles(corrected, "corrected")
-
-    async def _send_late(self, chunk: Chunk, late: Sequence[tuple[LogRecord, LateTrade]]) -> None:
-        for record, trade in late:
-            place = {"partition": str(chunk.partition), "offset": str(record.offset)}
-            await self._send_letter(TRADES_LATE, chunk, record, explain_late(self._rules, trade), **place)
-            metrics.trades_late.labels(trade.reason.value).inc()
-
-    async def _send_rejected(self, chunk: Chunk, rejected: Sequence[RejectedRecord]) -> None:
-        if rejected:
-            first = f"{_source(chunk, rejected[0].record)}: {rejected[0].reason[:300]}"
-            _log.warning("records are no trades, sent to trades.dead", count=len(rejected), first=first)
-        for record, reason, kind in rejected:
-            await self._send_letter(TRADES_DEAD, chunk, record, reason)
-            dead_letters.labels("aggregate", kind).inc()
-
-    async def _send_letter(self, topic: str, chunk: Chunk, record: LogRecord, reason: str, **more: str) -> None:
-        letter = dead_letter(
-            topic,
-            key=record.key,
-            value=record.value or b"",
-            reason=reason,
-            source=_source(chunk, record),
-            **more,
-        )
-        await self._send(letter.topic, letter.key, letter.value, letter.headers)
+        await self._output.send_candles(corrected, "corrected")
 
     async def _write_rows(self, state: PartitionState) -> None:
         now_s = self._monotonic_s()
         for symbol in state.dirty:
             key = symbol.encode()
             for table, row in zip(self._tables, state.symbols[symbol].rows, strict=True):
-                await self._put(table, state.number, key, encode(row.row))
+                await self._output.put(table, state.number, key, encode(row.row))
                 metrics.rows_written.labels(str(row.timeframe)).inc()
             state.written[symbol] = now_s
         state.dirty.clear()
 
     async def _write_marker(self, state: PartitionState) -> None:
         marker = Marker(state.next - 1, state.begins_at, self._rules.epoch)
-        await self._put(self._markers, state.number, marker_key(state.number), encode(marker))
+        await self._output.put(self._markers, state.number, marker_key(state.number), encode(marker))
 
     async def _acknowledge_chunks(self, state: PartitionState) -> None:
         """Everything folded so far is durable: let its offsets be committed."""
@@ -299,42 +247,6 @@ class Pipeline:
         state.durable_end = state.next
         _show_position(state)
 
-    async def _put(self, table: StateTable, partition: int, key: bytes, value: bytes) -> None:
-        table.put(partition, key, value)
-        await self._send(changelog_topic(table.name), key, value, [], partition)
-
-    async def _send(
-        self, topic: str, key: bytes | None, value: bytes, headers: Headers, partition: int | None = None
-    ) -> None:
-        self._unacknowledged.append(
-            await self._kafka.send(topic, key=key, value=value, headers=headers, partition=partition)
-        )
-
-    async def _acknowledged(self) -> None:
-        """Wait until all that was sent is acknowledged. The error of a failed send ends the worker."""
-        pending, self._unacknowledged = self._unacknowledged, []
-        if pending:
-            await asyncio.gather(*pending)
-
 
 def _show_position(state: PartitionState) -> None:
     metrics.position.labels(state.number).set(state.durable_end - 1)
-
-
-def _source(chunk: Chunk, record: LogRecord) -> str:
-    return f"{TRADES}/{chunk.partition}/{record.offset}"
-
-
-def explain_late(rules: WindowRules, late: LateTrade) -> str:
-    """Why a trade is late, in words."""
-    trade = late.trade
-    if late.reason is LateReason.BEYOND_HORIZON:
-        return (
-            f"traded_at {trade.traded_at} is beyond the correction horizon of {format_duration(rules.horizon_us)}: "
-            f"trades of {trade.symbol} had already reached {late.stream_time}"
-        )
-    return (
-        f"traded_at {trade.traded_at} is in a window that was given up: {trade.symbol} has had too many scattered "
-        "trade ids within the correction horizon to tell whether this one has been counted; a shorter "
-        "ASHI_CORRECTION_HORIZON keeps fewer"
-    )

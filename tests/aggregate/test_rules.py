@@ -20,6 +20,7 @@ from ashi_aggregate.core.codec import decode_row, encode
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.trade_ids import TradeIds
 from ashi_aggregate.core.window_state import StateRow, WindowRules
+from ashi_aggregate.output import Output
 from ashi_aggregate.pipeline import Pipeline
 from simulated_log import Crash
 
@@ -44,10 +45,10 @@ def forget_in_rows(patch: Patch, **fields: Any) -> None:
 
 
 def rows_before_candles(patch: Patch) -> None:
-    async def do_not_wait(self: Pipeline) -> None:
+    async def do_not_wait(self: Output) -> None:
         return
 
-    patch.setattr(Pipeline, "_acknowledged", do_not_wait)
+    patch.setattr(Output, "acknowledged", do_not_wait)
 
 
 def marker_before_rows(patch: Patch) -> None:

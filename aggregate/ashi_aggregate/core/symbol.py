@@ -45,6 +45,10 @@ class Outcome(NamedTuple):
     duplicates: int
 
 
+_Group = tuple[list[Trade], list[int], list[int]]
+"""The trades of one finest window, their offsets, and their ids as numbers if all are."""
+
+
 class SymbolAggregator:
     """The aggregators of one symbol, finest timeframe first."""
 
@@ -115,6 +119,28 @@ class SymbolAggregator:
         `seen`: so many of the trades given, the first of them.
         """
         trades, offsets = trades[seen:], offsets[seen:]
+        groups, late, duplicates, stream_time = self._group(trades, offsets, seen)
+        partials = [
+            fold_trades(grouped, start, their_offsets[-1])
+            for start, (grouped, their_offsets, _) in sorted(groups.items())
+        ]
+        dropped_until = self.rows[0].row.dropped_until
+        candles: list[Candle] = []
+        for aggregator in self.rows:
+            for partial in partials:
+                aggregator.add(partial)
+            aggregator.advance(offsets[-1], stream_time)
+            aggregator.row.dropped_until = dropped_until
+            candles += aggregator.close_due(stream_time)
+        return Outcome(candles, late, len(trades) - len(late) - duplicates, duplicates)
+
+    def _group(
+        self, trades: Sequence[Trade], offsets: Sequence[int], seen: int
+    ) -> tuple[dict[int, _Group], list[LateTrade], int, int]:
+        """Trades by the start of their finest window (µs), counting their ids, without those that do not count.
+
+        Those are given too: the trades too late, and how many were copies. And the stream time (µs) after all.
+        """
         finest_us = self.rules.finest.length_us
         horizon_us = self.rules.horizon_us
         finest = self.rows[0]
@@ -124,21 +150,21 @@ class SymbolAggregator:
         all_new = numbers is not None and finest.ids.all_new(numbers)
         late: list[LateTrade] = []
         duplicates = 0
-        # The row's own clock stands still until the trades are in: it says which windows are due.
-        clock = row.stream_time
-        groups: dict[int, tuple[list[Trade], list[int], list[int]]] = {}
+        # The row's own stream time stands still until the trades are in: it says which windows are due.
+        stream_time = row.stream_time
+        groups: dict[int, _Group] = {}
         start = end = 0  # the finest window of the trade before: most trades fall into the same one
-        group: tuple[list[Trade], list[int], list[int]] = ([], [], [])
+        group: _Group = ([], [], [])
         for place, trade, offset, number in zip(count(seen), trades, offsets, numbers or repeat(0), strict=False):
             traded_at = trade.traded_at
-            if traded_at > clock:  # noqa: PLR1730  (`max` would be called for every trade)
-                clock = traded_at
+            if traded_at > stream_time:  # noqa: PLR1730  (`max` would be called for every trade)
+                stream_time = traded_at
             # Only a trade this far behind can be late. The rule is not asked for the others: that would cost too much.
-            may_be_late = traded_at < clock - horizon_us or traded_at < row.dropped_until
-            if may_be_late and (reason := late_reason(self.rules, clock, row.dropped_until, traded_at)):
-                late.append(LateTrade(trade, place, clock, reason))
+            may_be_late = traded_at < stream_time - horizon_us or traded_at < row.dropped_until
+            if may_be_late and (reason := late_reason(self.rules, stream_time, row.dropped_until, traded_at)):
+                late.append(LateTrade(trade, place, stream_time, reason))
                 continue
-            if not all_new and not finest.admit(trade, clock):
+            if not all_new and not finest.admit(trade, stream_time):
                 duplicates += 1
                 continue
             if not start <= traded_at < end:
@@ -151,15 +177,7 @@ class SymbolAggregator:
         if all_new:
             for start, (_, _, ids) in groups.items():
                 finest.ids.add_ascending(start, ids)
-        partials = [fold_trades(of, start, places[-1]) for start, (of, places, _) in sorted(groups.items())]
-        candles: list[Candle] = []
-        for aggregator in self.rows:
-            for partial in partials:
-                aggregator.add(partial)
-            aggregator.advance(offsets[-1], clock)
-            aggregator.row.dropped_until = row.dropped_until
-            candles += aggregator.close_due(clock)
-        return Outcome(candles, late, len(trades) - len(late) - duplicates, duplicates)
+        return groups, late, duplicates, stream_time
 
     def _fold_each(self, trades: Sequence[Trade], offsets: Sequence[int]) -> Outcome:
         """After a crash rows may have seen different ranges of the log: each takes what it has not, trade by trade.

@@ -1,0 +1,41 @@
+"""What the stage needs of whoever runs it: Faust in a worker, a log in memory in the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+from ashi.runtime.kafka.dead_letters import Headers
+
+Acknowledge = Callable[[], Awaitable[object]]
+"""Says that a chunk has been dealt with."""
+
+
+class StateTable(Protocol):
+    """What is needed of a table: its name, and the rows of a partition by key."""
+
+    name: str
+
+    def rows(self, partition: int) -> Mapping[bytes, bytes]:
+        """The rows of a partition by key."""
+
+    def put(self, partition: int, key: bytes, value: bytes) -> None:
+        """Keep a row in memory."""
+
+
+class KafkaLog(Protocol):
+    """What the pipeline needs of Kafka."""
+
+    async def send(
+        self, topic: str, *, key: bytes | None, value: bytes, headers: Headers, partition: int | None = None
+    ) -> Awaitable[object]:
+        """Hand a record over; what is returned completes when it has been acknowledged."""
+
+    async def rewind(self, partition: int, offset: int) -> None:
+        """Read `trades` of `partition` again from `offset`."""
+
+    def mark_durable(self, partition: int, end: int) -> None:
+        """Let offsets up to `end` (exclusive) be committed."""
+
+    def end_of(self, partition: int) -> int | None:
+        """The end of `trades` in `partition` as of the last fetch, or None when it is not known."""
