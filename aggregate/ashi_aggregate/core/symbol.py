@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
 
 
 _Group = tuple[list[Trade], list[int], list[int]]
-"""The trades of one finest window, their offsets, and their ids as numbers if all are."""
+"""The trades of one finest window, which of those given they are, and their ids as numbers if all are."""
 
 
 class SymbolAggregator:
@@ -118,11 +118,9 @@ class SymbolAggregator:
 
         `seen`: so many of the trades given, the first of them.
         """
-        trades, offsets = trades[seen:], offsets[seen:]
-        groups, late, duplicates, stream_time = self._group(trades, offsets, seen)
+        groups, late, duplicates, stream_time = self._group(trades, seen)
         partials = [
-            fold_trades(grouped, start, their_offsets[-1])
-            for start, (grouped, their_offsets, _) in sorted(groups.items())
+            fold_trades(grouped, start, offsets[places[-1]]) for start, (grouped, places, _) in sorted(groups.items())
         ]
         dropped_until = self.rows[0].row.dropped_until
         candles: list[Candle] = []
@@ -132,20 +130,19 @@ class SymbolAggregator:
             aggregator.advance(offsets[-1], stream_time)
             aggregator.row.dropped_until = dropped_until
             candles += aggregator.close_due(stream_time)
-        return Outcome(candles, late, len(trades) - len(late) - duplicates, duplicates)
+        return Outcome(candles, late, len(trades) - seen - len(late) - duplicates, duplicates)
 
-    def _group(
-        self, trades: Sequence[Trade], offsets: Sequence[int], seen: int
-    ) -> tuple[dict[int, _Group], list[LateTrade], int, int]:
-        """Trades by the start of their finest window (µs), counting their ids, without those that do not count.
+    def _group(self, trades: Sequence[Trade], seen: int) -> tuple[dict[int, _Group], list[LateTrade], int, int]:
+        """The trades not seen yet by the start of their finest window (µs), those that count; their ids are counted.
 
-        Those are given too: the trades too late, and how many were copies. And the stream time (µs) after all.
+        Then the trades too late, how many were copies, and the stream time (µs) after all of them.
         """
         finest_us = self.rules.finest.length_us
         horizon_us = self.rules.horizon_us
         finest = self.rows[0]
         row = finest.row
-        numbers = as_numbers([trade.trade_id for trade in trades])
+        unseen = trades[seen:]
+        numbers = as_numbers([trade.trade_id for trade in unseen])
         # Ids that only ascend need no look at each of them; this is how they nearly always come.
         all_new = numbers is not None and finest.ids.all_new(numbers)
         late: list[LateTrade] = []
@@ -155,7 +152,7 @@ class SymbolAggregator:
         groups: dict[int, _Group] = {}
         start = end = 0  # the finest window of the trade before: most trades fall into the same one
         group: _Group = ([], [], [])
-        for place, trade, offset, number in zip(count(seen), trades, offsets, numbers or repeat(0), strict=False):
+        for place, trade, number in zip(count(seen), unseen, numbers or repeat(0), strict=False):
             traded_at = trade.traded_at
             if traded_at > stream_time:  # noqa: PLR1730  (`max` would be called for every trade)
                 stream_time = traded_at
@@ -172,7 +169,7 @@ class SymbolAggregator:
                 end = start + finest_us
                 group = groups.setdefault(start, ([], [], []))
             group[0].append(trade)
-            group[1].append(offset)
+            group[1].append(place)
             group[2].append(number)
         if all_new:
             for start, (_, _, ids) in groups.items():
