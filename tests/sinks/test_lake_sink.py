@@ -318,26 +318,26 @@ def test_a_worker_killed_at_any_moment_leaves_whole_batches_only(stage):
 # Upkeep.
 
 
-async def writes(sink, batches, done):
-    for batch in batches:
-        await sink.write(batch)
-        done.append(len(batch))
-
-
 @pytest.mark.slow
 def test_compaction_and_vacuum_while_a_worker_writes_change_no_candle_and_stop_nobody(stage):
-    batches = [
-        [a_candle(minute, version) for minute in (version % 5, DAY + version % 7, 20 * DAY + version)]
-        for version in range(1, 81)
-    ]
+    batches, merged = [], 0
+
+    async def write_on(sink):
+        """At least 80 batches, and then for as long as little was merged: on a busy machine compaction comes slowly."""
+        for version in range(1, 1_001):
+            batch = [a_candle(minute, version) for minute in (version % 5, DAY + version % 7, 20 * DAY + version)]
+            await sink.write(batch)
+            batches.append(batch)
+            if version >= 80 and merged > 3:
+                return
 
     async def scenario():
+        nonlocal merged
         async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
-            done = []
-            writing = asyncio.create_task(writes(sink, batches, done))
-            rounds, merged = 0, 0
+            writing = asyncio.create_task(write_on(sink))
+            rounds = 0
             while not writing.done():
-                await until(lambda goal=10 * rounds + 1: len(done) >= goal or writing.done())
+                await until(lambda goal=10 * rounds + 1: len(batches) >= goal or writing.done())
                 merged += sum(one.partitions for one in await asyncio.to_thread(lambda: list(compact(stage.lake))))
                 await asyncio.to_thread(lambda: list(vacuum(stage.lake, HOUR_US)))
                 assert await stored(reader)
