@@ -104,11 +104,6 @@ def _make_epoch(settings: Settings, number: int, begin: dict[int, int] | None = 
     )
 
 
-def rules_of(settings: Settings) -> WindowRules:
-    """The rules of the windows of a state with these settings."""
-    return _make_epoch(settings, 0).rules()
-
-
 async def require_epoch(settings: Settings) -> Epoch:
     """The current epoch. Raises StateError when no aggregate worker has ever run on this Kafka."""
     await require_topics(settings, [META])
