@@ -118,7 +118,7 @@ async def require_epoch(settings: Settings) -> Epoch:
 
 async def last_rebuild(settings: Settings) -> int:
     """The epoch of the last rebuild; -1 if there was none."""
-    numbers = [found.rebuild for _, found in await _read_rebuilds(settings)]
+    numbers = [rebuilt.rebuild for _, rebuilt in await _read_rebuilds(settings)]
     return max(numbers, default=-1)
 
 
@@ -134,7 +134,7 @@ async def claim_rebuild(settings: Settings, epoch: Epoch, last: int, start: int,
     key = REBUILD_KEY + f"-{number}-{uuid.uuid4()}".encode()
     await _write_meta(settings, key, rebuilt)
     # Of two at once both have written by now or will find the other's: the first in the log goes on.
-    first = next(found for found, other in await _read_rebuilds(settings) if other.rebuild >= number)
+    first = next(other_key for other_key, other in await _read_rebuilds(settings) if other.rebuild >= number)
     if first != key:
         raise StateError("another `ashi rebuild` has published candles since this one began: run it again")
     if await _read_epoch(settings) != epoch:
@@ -172,10 +172,10 @@ async def agree_on_epoch(settings: Settings) -> Epoch:
         await _write_epoch(settings, _make_epoch(settings, 0))
         current = await _read_epoch(settings)  # another worker may have been first
         assert current is not None  # noqa: S101
-    mine = _make_epoch(settings, current.epoch)
-    if not current.has_settings_of(mine):
+    wanted = _make_epoch(settings, current.epoch)
+    if not current.has_settings_of(wanted):
         raise StateError(
-            f"the state on this Kafka was built with {current}; this worker has {mine}. One version of a candle would "
+            f"the state on this Kafka was built with {current}; this worker has {wanted}. One version of a candle would "
             "have two contents: start it with the settings of the state, or stop all aggregate workers and build the "
             "state anew with `ashi aggregate reconfigure`"
         )
@@ -218,7 +218,7 @@ async def reconfigure(settings: Settings, begin_at_us: int | None = None) -> tup
     await create_topics(settings, specs)
     await grow_topics(settings, specs)
     before_growth = counts.get(changelog_topic(MARKERS_TABLE), partitions)
-    begin = await _begin(settings, begin_at_us, before_growth, partitions)
+    begin = await _find_begin(settings, begin_at_us, before_growth, partitions)
     while True:
         after = _make_epoch(settings, number, begin)
         await _write_epoch(settings, after)
@@ -229,7 +229,7 @@ async def reconfigure(settings: Settings, begin_at_us: int | None = None) -> tup
         _check_left(number)
 
 
-async def _begin(
+async def _find_begin(
     settings: Settings, begin_at_us: int | None, before_growth: int, partitions: int
 ) -> dict[int, int] | None:
     """The offsets to begin at; None for where the log begins."""
@@ -247,9 +247,9 @@ async def _read_epoch(settings: Settings) -> Epoch | None:
     async for record in read_topic(settings, META):
         if record.key is not None and record.key.startswith(EPOCH_KEY) and record.value is not None:
             try:
-                found = msgspec.json.decode(record.value, type=Epoch)
-                if current is None or found.epoch > current.epoch:
-                    current = found
+                written = msgspec.json.decode(record.value, type=Epoch)
+                if current is None or written.epoch > current.epoch:
+                    current = written
             except msgspec.MsgspecError as error:
                 raise StateError(
                     f"the epoch in topic {META} cannot be read ({error}): {record.value[:200]!r}. Write it anew with "

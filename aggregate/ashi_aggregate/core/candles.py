@@ -40,10 +40,10 @@ def flat_candles(carried: Candle, begin: int, end: int, max_flat: int) -> list[C
     """
     length_us = carried.close_time - carried.open_time
     end = min(end, carried.open_time + (max_flat + 1) * length_us)
-    return [flat_candle(carried, open_time) for open_time in range(begin, end, length_us)]
+    return [_flat_candle(carried, open_time) for open_time in range(begin, end, length_us)]
 
 
-def flat_candle(carried: Candle, open_time: int) -> Candle:
+def _flat_candle(carried: Candle, open_time: int) -> Candle:
     """The candle of a window without trades, which carries the close and the version of `carried`."""
     return Candle(
         symbol=carried.symbol,
