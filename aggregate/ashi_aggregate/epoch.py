@@ -175,9 +175,9 @@ async def agree_on_epoch(settings: Settings) -> Epoch:
     wanted = _make_epoch(settings, current.epoch)
     if not current.has_settings_of(wanted):
         raise StateError(
-            f"the state on this Kafka was built with {current}; this worker has {wanted}. One version of a candle would "
-            "have two contents: start it with the settings of the state, or stop all aggregate workers and build the "
-            "state anew with `ashi aggregate reconfigure`"
+            f"the state on this Kafka was built with {current}; this worker has {wanted}. One version of a candle "
+            "would have two contents: start it with the settings of the state, or stop all aggregate workers and build "
+            "the state anew with `ashi aggregate reconfigure`"
         )
     return current
 
