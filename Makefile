@@ -48,6 +48,7 @@ lint: $(STAMP)  ## style, types and the rules of who may import whom
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/mypy --config-file tests/mypy.ini
 	.venv/bin/lint-imports
 
 bench: $(STAMP)  ## trades per second, next to the plain Faust way; candles per second into each store

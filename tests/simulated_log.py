@@ -31,7 +31,7 @@ class Record:
     key: bytes | None
     value: bytes | None
     timestamp: int
-    timestamp_type: int = 1
+    timestamp_type: int | None = 1
 
 
 @dataclass
@@ -84,7 +84,9 @@ class Broker:
         """Where the late trades stand; each letter quotes the record of its place."""
         places = set()
         for _, value, headers in self.messages("trades.late"):
-            partition, offset = trade_place(headers)
+            place = trade_place(headers)
+            assert place is not None
+            partition, offset = place
             assert self.trades[partition][offset].value == value
             places.add((partition, offset))
         return places
@@ -100,6 +102,7 @@ class SimulatedTable:
         for partition in range(broker.partitions):
             rows = self._rows[partition]
             for key, value, _ in broker.topics[changelog_topic(name), partition]:
+                assert key is not None
                 keep_newest(rows, key, value, rank_of)
 
     def rows(self, partition: int) -> dict[bytes, bytes]:

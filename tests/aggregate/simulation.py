@@ -175,7 +175,9 @@ class History:
         # A quiet window's candle may have come sooner than needed; it must be right all the same.
         ever = closed(content, [_at(trade, 2**60) for trade in counted], 0, FLAT)
         extra = {key: value for key, value in result.items() if key not in due}
-        _require(self.quiet_close or edges or not extra, f"{len(extra)} candles too many: {list(extra.items())[:1]}")
+        _require(
+            self.quiet_close or bool(edges) or not extra, f"{len(extra)} candles too many: {list(extra.items())[:1]}"
+        )
         _require(all(ever.get(key) == value for key, value in extra.items()), "a candle sent early is wrong")
         late = self.broker.late_places()
         if edges:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from decimal import Decimal
 from itertools import pairwise
+from typing import Literal
 
 import msgspec
 import pytest
@@ -25,7 +26,7 @@ ONE = ["binance:ETHUSDT"]
 
 
 def make_trade(
-    minute: float, sequence: int = 0, price: str = "100", size: str = "1", side: str | None = "buy"
+    minute: float, sequence: int = 0, price: str = "100", size: str = "1", side: Literal["buy", "sell"] | None = "buy"
 ) -> Trade:
     traded_at = START + round(minute * 60_000_000)
     return Trade(ONE[0], str(sequence), Decimal(price), Decimal(size), side, traded_at, traded_at, sequence)
@@ -135,6 +136,7 @@ def test_trades_of_one_time_and_sequence_are_ordered_by_what_they_are_and_not_by
         for trade in twins:
             aggregator.on_trade(trade)
         candle = aggregator.get_current_candle()
+        assert candle is not None
         results.add((candle.open, candle.close))
     assert results == {(Decimal(1), Decimal(3))}
 
@@ -145,7 +147,9 @@ def test_a_trade_exactly_on_the_minute_belongs_to_the_window_it_opens():
     (candle,) = aggregator.on_trade(make_trade(1, 2))
     assert (candle.open_time, candle.close_time, candle.trade_count) == (START, START + 60_000_000, 1)
     assert aggregator.get_last_closed_candle() == candle
-    assert aggregator.get_current_candle().open_time == START + 60_000_000
+    current = aggregator.get_current_candle()
+    assert current is not None
+    assert current.open_time == START + 60_000_000
 
 
 def test_a_window_stays_open_for_the_allowed_lateness():
@@ -222,7 +226,9 @@ def test_a_record_at_or_below_the_applied_offset_is_skipped():
     aggregator.on_trade(make_trade(0, 1), 5)
     aggregator.on_trade(make_trade(0, 2), 5)
     aggregator.on_trade(make_trade(0, 3), 4)
-    assert aggregator.get_current_candle().trade_count == 1
+    current = aggregator.get_current_candle()
+    assert current is not None
+    assert current.trade_count == 1
 
 
 def test_windows_that_may_lack_trades_are_never_emitted():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,8 @@ PARTITION = TP(TRADES, 2)
 class Fetching:
     """The consumer's own `getmany` and `rewind` on a log in memory. A fetch may be served while a seek is answered."""
 
-    getmany = Consumer.getmany
-    rewind = Consumer.rewind
+    getmany: Any = Consumer.getmany
+    rewind: Any = Consumer.rewind
     _may_deliver = Consumer._may_deliver
     _continue = Consumer._continue
     _is_gap = Consumer._is_gap

@@ -87,7 +87,7 @@ class FakeThread:
 
     def __init__(self, *owned: int) -> None:
         self.owned = {TP(TRADES, number) for number in owned or (0,)}
-        self.committed: dict[TP, int] = dict.fromkeys(self.owned, 0)
+        self.committed: dict[TP, int | None] = dict.fromkeys(self.owned, 0)
         self.earliest: dict[TP, int] = dict.fromkeys(self.owned, 0)
         self.end: dict[TP, int] = dict.fromkeys(self.owned, 100)
         self.fetched: dict[TP, list[Any]] = {}
@@ -97,7 +97,7 @@ class FakeThread:
     def assignment(self) -> set[TP]:
         return self.owned
 
-    async def seek_to_committed(self) -> dict[TP, int]:
+    async def seek_to_committed(self) -> dict[TP, int | None]:
         return self.committed
 
     async def seek_wait(self, partitions: dict[TP, int]) -> None:
@@ -147,7 +147,7 @@ class FakeProducer:
         return self.futures[-1]
 
 
-def consumer_of(app: Any, *owned: int) -> tuple[Any, FakeThread]:
+def consumer_of(app: Any, *owned: int) -> tuple[Any, Any]:
     """The application's consumer, with all of its bookkeeping, over a fake Kafka."""
     consumer = app.consumer
     thread = consumer._thread = FakeThread(*owned)
@@ -1122,7 +1122,7 @@ def test_faust_acknowledges_an_event_whose_processing_raised_and_ashi_does_not(w
         async def on_chunk(*_: Any) -> None:
             raise RuntimeError
 
-        app.pipeline.on_chunk = on_chunk
+        app.pipeline.on_chunk = on_chunk  # type: ignore[assignment]
         assert not (await processed_by(app, app.agents["aggregate"].fun)).acked
 
     asyncio.run(scenario())
@@ -1150,7 +1150,7 @@ def test_faust_cannot_set_a_row_outside_an_event_and_ashi_writes_rows_to_the_tra
             for key, _, _ in sent
         }
         assert markers == {(number, marker_key(number)) for number in broker.trades if broker.trades[number]}
-        assert any(partition_of(key, PARTITIONS) != partition for partition, key in markers)
+        assert any(partition_of(key or b"", PARTITIONS) != partition for partition, key in markers)
 
     asyncio.run(scenario())
 
@@ -1350,7 +1350,8 @@ def test_a_worker_that_stood_still_beyond_its_session_ends_before_it_sends_anyth
 
 def test_standing_still_is_measured_from_check_to_check_and_reported_once():
     """Trap: a process that was stopped cannot notice it but by its clock."""
-    now, losses = [0.0], Counter()
+    now = [0.0]
+    losses: Counter[str] = Counter()
     session_guard = SessionGuard(6_000_000, clock=lambda: now[0], lost=lambda: losses.update(["lost"]))
     for _ in range(10):
         now[0] += 5.0

@@ -433,7 +433,7 @@ def test_records_that_no_worker_survives_elsewhere_are_dead_letters_here():
         await worker.run_to_end()
         dead = broker.messages("trades.dead")
         assert len(dead) == 6
-        assert all(len(key) <= 1000 for key, _, _ in dead)
+        assert all(key is not None and len(key) <= 1000 for key, _, _ in dead)
 
     asyncio.run(scenario())
 

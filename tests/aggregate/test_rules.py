@@ -157,11 +157,11 @@ def resumption_at_the_end_of_the_log(patch: Patch) -> None:
 def a_chunk_closes_windows_before_all_of_it_is_in(patch: Patch) -> None:
     add, close_due = CandleAggregator.add, CandleAggregator.close_due
 
-    def add_and_close(self: CandleAggregator, partial: Any) -> None:
+    def add_and_close(self: Any, partial: Any) -> None:
         add(self, partial)
         self.early = [*getattr(self, "early", []), *close_due(self, self.row.stream_time)]
 
-    def close(self: CandleAggregator, clock: int) -> Any:
+    def close(self: Any, clock: int) -> Any:
         early, self.early = getattr(self, "early", []), []
         return early + close_due(self, clock)
 

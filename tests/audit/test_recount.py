@@ -108,11 +108,14 @@ def differences(log: list[Trade], places: list[int], kept: dict[Any, Candle]) ->
 @settings(max_examples=60)
 def test_every_trade_counts_once_in_each_window_with_the_late_ones_and_without(data, log):
     _, ranges = recounted(log, data.draw(cuts(len(log))), data.draw(st.integers(1, 4)))
-    every, in_time = {}, {}
+    every: dict[Any, Any] = {}
+    in_time: dict[Any, Any] = {}
     for windows in ranges:
         for window in windows.windows:
             assert windows.begin <= window.open_time < windows.until
-            every.update([as_fields(windows, window.everything())])
+            everything = window.everything()
+            assert everything is not None
+            every.update([as_fields(windows, everything)])
             if window.in_time is not None:
                 in_time.update([as_fields(windows, window.in_time)])
     assert every == candles_of(unique(log), NAMES)

@@ -19,9 +19,10 @@ from verifying import ETH, as_json, change, live, recorded, store
 
 from ashi.contracts import Timeframe, Trade
 from ashi.contracts.errors import ContractError
-from ashi.contracts.feed import FeedGap
+from ashi.contracts.feed import FeedGap, GapState
 from ashi_cli.main import main
 from ashi_ingest.recording.bundled import BUNDLED
+from ashi_ingest.venues.base import Klines
 from ashi_ingest.venues.registry import KLINE_FILE, VENUES
 from oracle import candles_of, seconds
 
@@ -118,7 +119,8 @@ def test_a_gap_of_the_feed_explains_what_is_missing_until_it_is_repaired(tmp_pat
     candles = live(trades)
     short = [candle for candle in candles if candle.timeframe == "1m"][4]
     path = write(tmp_path / "ETHUSDT.csv", rows_of(trades))
-    for state, status in (("lost", 0), ("open", 0), ("repaired", 1)):
+    cases: list[tuple[GapState, int]] = [("lost", 0), ("open", 0), ("repaired", 1)]
+    for state, status in cases:
         folder = tmp_path / state
         folder.mkdir()
         url = store(
@@ -303,14 +305,20 @@ def test_rest_of_gmo_turns_its_days_at_six_in_japan_and_may_count_both_sides(tmp
     assert all("GMO counts every execution twice" in row["why"] for row in rows)
 
 
+def klines_of(venue: str) -> Klines:
+    klines = VENUES[venue].klines
+    assert klines is not None
+    return klines
+
+
 def test_what_has_no_klines_is_said(tmp_path, capsys, trades):
     url = store(tmp_path, live(trades))
     assert main(["verify", url, "--klines", "bitflyer"]) == 2
     assert "bitFlyer publishes no klines" in capsys.readouterr().err
     assert main(["verify", url, "--klines", "mtgox"]) == 2
     assert "neither a file nor a venue" in capsys.readouterr().err
-    assert not VENUES["gmo"].klines.covers(Timeframe.parse("4h"))
-    assert not VENUES["binance-usdm"].klines.covers(Timeframe.parse("1s"))
+    assert not klines_of("gmo").covers(Timeframe.parse("4h"))
+    assert not klines_of("binance-usdm").covers(Timeframe.parse("1s"))
 
 
 def test_the_examples_of_the_documentation_are_read():
@@ -318,7 +326,7 @@ def test_the_examples_of_the_documentation_are_read():
         b'[[1499040000000,"0.01634790","0.80000000","0.01575800","0.01577100","148976.11427815",1499644799999,'
         b'"2434.19055334",308,"1756.87402397","28.46694368","0"]]'
     )
-    (kline,) = VENUES["binance"].klines.read(Timeframe.parse("1m"), spot)
+    (kline,) = klines_of("binance").read(Timeframe.parse("1m"), spot)
     assert (kline.open_time, kline.length_us) == (1_499_040_000_000_000, 7 * 86_400_000_000)
     assert (kline.close, kline.trade_count) == (Decimal("0.01577100"), 308)
     assert kline.taker_buy_quote_volume == Decimal("28.46694368")
@@ -326,10 +334,10 @@ def test_the_examples_of_the_documentation_are_read():
         b'{"status":0,"data":[{"openTime":"1618588800000","open":"6418255","high":"6418255","low":"6399280",'
         b'"close":"6400000","volume":"0.2"}],"responsetime":"2021-04-17T00:00:00.000Z"}'
     )
-    (kline,) = VENUES["gmo"].klines.read(Timeframe.parse("1m"), gmo)
+    (kline,) = klines_of("gmo").read(Timeframe.parse("1m"), gmo)
     assert (kline.open_time, kline.volume, kline.quote_volume) == (1_618_588_800_000_000, Decimal("0.2"), None)
     refused = b'{"status":5,"messages":[{"message_code":"ERR-5201","message_string":"MAINTENANCE."}]}'
     with pytest.raises(ContractError, match="ERR-5201 MAINTENANCE"):
-        VENUES["gmo"].klines.read(Timeframe.parse("1m"), refused)
+        klines_of("gmo").read(Timeframe.parse("1m"), refused)
     with pytest.raises(ContractError, match="12 columns"):
         KLINE_FILE.read_row(["1"])

@@ -229,7 +229,7 @@ def test_a_killed_demo_takes_its_children_with_it_and_the_next_one_reads_a_trunc
     assert status == 3, err
     assert f"read only in part: {cut}: the compressed data after line " in err
 
-    read = []
+    read: list[str] = []
     with pytest.raises(EOFError), gzip.open(cut, "rt") as file:
         read.extend(file)
     summary = json.loads(out)

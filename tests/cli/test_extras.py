@@ -41,7 +41,7 @@ def distributions(extra: str) -> set[str]:
         if included := re.match(rf"{DISTRIBUTION}\[(.*)\]", line):
             found |= {name for other in included[1].split(",") for name in distributions(other)}
         else:
-            found.add(canonical(re.match(r"[A-Za-z0-9._-]+", line)[0]))
+            found.add(canonical(re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]))
     return found
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -57,7 +57,7 @@ def candle(number: int = 0, symbol: str = ETH, timeframe: str = "1m") -> Candle:
     )
 
 
-def gap(minute: float, minutes: float | None, state: str, symbol: str = ETH) -> FeedGap:
+def gap(minute: float, minutes: float | None, state: Any, symbol: str = ETH) -> FeedGap:
     start = START + int(minute * MINUTE)
     end = None if minutes is None else start + int(minutes * MINUTE)
     return FeedGap(symbol, start, end, state, trades_recovered=0, reason="silent", updated_at=START)
@@ -513,7 +513,7 @@ def test_a_coroutine_that_no_signal_meets_gives_its_result() -> None:
 )
 def test_a_password_is_never_shown_wherever_a_storage_url_is_written_by_mistake(capsys, arguments):
     try:
-        status = main(arguments.format(url="postgresql://ashi:hun%2Fter/2@127.0.0.1:1/market").split())
+        status: Any = main(arguments.format(url="postgresql://ashi:hun%2Fter/2@127.0.0.1:1/market").split())
     except SystemExit as end:
         status = end.code
     out, err = capsys.readouterr()

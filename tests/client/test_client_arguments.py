@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from client_samples import a_candle
@@ -101,14 +102,15 @@ class TestNewest:
         for place, (name, rank) in enumerate(messages):
             if newest.is_new((name, rank)):
                 kept[name] = (rank, -place)
-        best = {}
+        best: dict[str, tuple[int, int]] = {}
         for place, (name, rank) in enumerate(messages):
             best[name] = max(best.get(name, (rank, -place)), (rank, -place))
         assert kept == best
 
     @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5)), max_size=80))
     def test_no_more_than_the_limit_is_remembered_and_nothing_new_is_kept_back(self, messages):
-        newest, greatest = self.newest(limit=5), {}
+        newest = self.newest(limit=5)
+        greatest: dict[Any, Any] = {}
         for name, rank in messages:
             is_greater = rank > greatest.get(name, -1)
             assert newest.is_new((name, rank)) or not is_greater

@@ -11,7 +11,7 @@ import time
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from aiokafka import TopicPartition
@@ -140,7 +140,7 @@ def test_a_stored_position_goes_on_with_the_next_message_and_none_is_missed(kafk
         await send(kafka_settings, *sent)
         found, text = [], ""
         for _ in range(7):
-            since = Position.from_json(text) if text else "beginning"
+            since: Position | Literal["beginning"] = Position.from_json(text) if text else "beginning"
             async with read_candles(kafka_settings, since=since, follow=False) as candles:
                 async for candle in candles:
                     found.append(candle)
@@ -213,7 +213,7 @@ def test_a_record_that_is_no_message_is_an_error_with_its_place(kafka_settings: 
 def test_unreadable_records_are_handed_over_and_counted_and_reading_goes_on(kafka_settings: Settings) -> None:
     async def main() -> None:
         _, bad, *_ = await send(kafka_settings, a_candle(0), (CANDLES, BTC, b"{}"), (CANDLES, ETH, b"?"), a_candle(1))
-        taken = []
+        taken: list[Any] = []
         candles = read_candles(kafka_settings, symbols=[BTC], follow=False, on_unreadable=taken.append)
         assert versions(await collect(candles)) == [(0, 1), (1, 1)]
         [record] = taken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from recorded import read_json
@@ -43,7 +44,7 @@ def test_messages_name_the_schemas_they_named() -> None:
 
 
 @pytest.mark.parametrize("setting", RECORDED["settings"], ids=lambda setting: setting[0])
-def test_a_setting_has_the_name_and_the_default_it_had(setting: list[str | bool | None]) -> None:
+def test_a_setting_has_the_name_and_the_default_it_had(setting: list[Any]) -> None:
     variable, default, _, secret, when_unset, _ = setting
     rows = {quoted(names)[0]: (quoted(names), shown) for names, shown, _ in table("settings.md")}
     assert rows[variable] == (

@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -32,7 +32,7 @@ from recorded import (
 )
 
 from ashi.contracts import decode_candle
-from ashi.contracts.feed import decode_feed_gap, decode_feed_status, encode_feed
+from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, encode_feed
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
@@ -315,9 +315,10 @@ def told(records: list[Recorded]) -> dict[Any, list[Any]]:
         if (
             record.wave != 1
             or record.topic not in {"feed.status", "feed.gaps"}
-            or not record.key.startswith(b"bitflyer:")
+            or not (record.key or b"").startswith(b"bitflyer:")
         ):
             continue
+        assert record.value is not None
         message = json.loads(record.value)
         told = (message["state"], message["reason"], list(message), record.headers, record.partition)
         if told not in sequences[record.topic, record.key][-1:]:
@@ -332,8 +333,11 @@ def test_a_live_worker_says_what_it_said(ingested: tuple[Deployment, Any]) -> No
 
 
 def test_recorded_messages_of_feeds_are_read_and_written_byte_for_byte() -> None:
-    read = {"feed.status": decode_feed_status, "feed.gaps": decode_feed_gap}
+    read: dict[str, Callable[[bytes], FeedStatus | FeedGap]] = {
+        "feed.status": decode_feed_status,
+        "feed.gaps": decode_feed_gap,
+    }
     messages = [record for record in INGEST if record.topic in read]
     for record in messages:
-        assert encode_feed(read[record.topic](record.value)) == record.value
+        assert encode_feed(read[record.topic](record.value or b"")) == record.value
     assert {record.topic for record in messages} == set(read)

@@ -128,7 +128,7 @@ def test_the_partner_of_a_row_need_not_follow_it_at_once() -> None:
     first, second = Execution(5, price=100), Execution(5, price=101)
     swept = [first.rows()[0], second.rows()[0], first.rows()[1], second.rows()[1]]
     rest = Rest([Execution(0)])
-    rest.shown = lambda _: [*Execution(0).rows(), *swept][::-1]  # type: ignore[method-assign]
+    rest.shown = lambda stale: [*Execution(0).rows(), *swept][::-1]
     outcome = repair(rest, live_trades([Execution(0)]), None)
     assert bare(outcome.yielded) == bare(live_trades([Execution(0), first, second]))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from email.utils import formatdate
+from typing import Any
 
 import aiohttp
 import pytest
@@ -25,6 +26,11 @@ from websockets.frames import Close
 from websockets.http11 import Response
 
 from ashi_ingest.errors import LIMITED_S, MAX_RETRY_AFTER_S, Reason, classify_error, read_retry_after
+
+
+def refused(code, headers=None):
+    request: Any = None  # what was asked says nothing
+    return aiohttp.ClientResponseError(request, (), status=code, headers=headers)
 
 
 def status(code, **headers):
@@ -61,8 +67,8 @@ def status(code, **headers):
         (aiohttp.InvalidURL("::"), Reason.UNREACHABLE, None),
         (aiohttp.ServerDisconnectedError(), Reason.UNREACHABLE, 0.0),
         (aiohttp.ClientPayloadError("half"), Reason.UNREACHABLE, 0.0),
-        (aiohttp.ClientResponseError(None, (), status=418, headers={"Retry-After": "9"}), Reason.LIMITED, 9.0),
-        (aiohttp.ClientResponseError(None, (), status=400), Reason.REJECTED, None),
+        (refused(418, {"Retry-After": "9"}), Reason.LIMITED, 9.0),
+        (refused(400), Reason.REJECTED, None),
         (ConnectionClosedOK(Close(1000, ""), Close(1000, ""), True), Reason.CLOSED, 0.0),
         (ConnectionClosedError(Close(1006 + 5, "restart"), None, None), Reason.CLOSED, 0.0),
         (ConnectionClosedError(None, None, None), Reason.LOST, 0.0),

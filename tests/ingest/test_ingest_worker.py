@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -78,8 +79,8 @@ class Bench:
     def __init__(self, monkeypatch, markets, *answers, shard=None, session=None):
         self.publisher = Publisher()
         self.service = Service("test", Settings.from_environment({}))
-        self.sessions = []
-        self.reported = {}
+        self.sessions: list[Any] = []
+        self.reported: dict[str, ReportedFeed] = {}
         self.session = session or self.wait
 
         @asynccontextmanager
@@ -103,7 +104,8 @@ class Bench:
         monkeypatch.setattr(markets_module, "Backoff", lambda: Backoff(0.001, 0.002))
         monkeypatch.setattr(live, "LOOK_INTERVAL_S", 0.005)
         self.worker = live._Worker(self.service, live.LiveOptions("bitflyer", markets, shard), None)
-        self.worker._rest = self.rest = RestClient(*answers)
+        self.rest = RestClient(*answers)
+        monkeypatch.setattr(self.worker, "_rest", self.rest)
 
     async def wait(self, stopping):
         await stopping.wait()
@@ -198,7 +200,12 @@ def test_a_worker_that_waits_for_the_list_is_alive_and_stops_at_once(bench):
     async def scenario(bench):
         beats = []
         beat = bench.service.health.beat
-        bench.service.health.beat = lambda: (beats.append(1), beat())
+
+        def count_and_beat():
+            beats.append(1)
+            beat()
+
+        bench.service.health.beat = count_and_beat
         await bench.run_until(lambda: len(beats) > 5)
         assert bench.sessions == []
 

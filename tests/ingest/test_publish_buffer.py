@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,7 @@ async def until(condition):
 
 def test_the_buffer_keeps_the_order_of_trades_and_dead_letters():
     async def main():
-        publisher = Publisher()
+        publisher: Any = Publisher()
         publish_buffer = PublishBuffer(publisher)
         async with running(publish_buffer):
             publish_buffer.put(trades(1, 2), streamed=True)
@@ -78,7 +79,7 @@ def test_the_buffer_keeps_the_order_of_trades_and_dead_letters():
 
 def test_a_dead_letter_counts_by_its_size():
     async def main():
-        publisher = Publisher()
+        publisher: Any = Publisher()
         publisher.gate.clear()
         publish_buffer = PublishBuffer(publisher)
         async with running(publish_buffer):
@@ -94,7 +95,7 @@ def test_a_dead_letter_counts_by_its_size():
 
 def test_a_buffer_that_is_stopped_while_kafka_is_away_hands_over_the_rest_in_order():
     async def main():
-        publisher = Publisher()
+        publisher: Any = Publisher()
         publisher.gate.clear()
         publish_buffer = PublishBuffer(publisher)
         async with running(publish_buffer):
@@ -110,7 +111,7 @@ def test_a_buffer_that_is_stopped_while_kafka_is_away_hands_over_the_rest_in_ord
 
 def test_what_the_publisher_fails_of_ends_the_buffer():
     async def main():
-        publisher = Publisher()
+        publisher: Any = Publisher()
         publisher.failure = ZeroDivisionError()
         publish_buffer = PublishBuffer(publisher)
         async with running(publish_buffer) as task:
@@ -123,7 +124,7 @@ def test_what_the_publisher_fails_of_ends_the_buffer():
 
 def test_room_is_waited_for():
     async def main():
-        publisher = Publisher()
+        publisher: Any = Publisher()
         publisher.gate.clear()
         publish_buffer = PublishBuffer(publisher)
         async with running(publish_buffer):

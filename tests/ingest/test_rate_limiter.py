@@ -73,9 +73,11 @@ def test_unused_time_is_not_saved_up_for_a_burst():
 def test_whoever_is_cancelled_while_waiting_uses_up_no_turn():
     async def run():
         time = Time()
-        limiter = RateLimiter(
-            1.0, clock_s=time.clock, sleep=lambda seconds: blocked.wait() if not free else time.sleep(seconds)
-        )
+
+        async def sleep(seconds):
+            await (time.sleep(seconds) if free else blocked.wait())
+
+        limiter = RateLimiter(1.0, clock_s=time.clock, sleep=sleep)
         blocked, free = asyncio.Event(), False
         await limiter.turn()
         waiting = [asyncio.create_task(limiter.turn()) for _ in range(3)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from aiohttp import web
-from toy_venue import ToyVenue, serving
+from toy_venue import ToyVenue, as_venue, serving
 
 from ashi.contracts.errors import BrokerError, ContractError
 from ashi.runtime.retry import Backoff
@@ -39,7 +40,7 @@ def repaired(plan, answer, *, patience_s=5.0, publish=None):
 
         app = web.Application()
         app.router.add_get("/{path:.*}", handle)
-        async with serving(app) as url, RestClient(ToyVenue(), url, None) as rest:
+        async with serving(app) as url, RestClient(as_venue(ToyVenue()), url, None) as rest:
             return await run_repair(rest, plan, publish or note, patience_s)
 
     return asyncio.run(run()), published
@@ -194,8 +195,9 @@ def test_cancelling_a_repair_closes_its_plan():
         app = web.Application()
         app.router.add_get("/{path:.*}", never)
         plan = Plan()
-        async with serving(app) as url, RestClient(ToyVenue(), url, None) as rest:
-            task = asyncio.create_task(run_repair(rest, plan.run(), None, 60.0))
+        async with serving(app) as url, RestClient(as_venue(ToyVenue()), url, None) as rest:
+            publish: Any = None  # is never reached
+            task = asyncio.create_task(run_repair(rest, plan.run(), publish, 60.0))
             await asyncio.wait_for(asked.wait(), 5)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 from aiohttp import web
-from toy_venue import ToyVenue, serving
+from toy_venue import ToyVenue, as_venue, serving
 
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.settings import Secret
@@ -35,7 +35,7 @@ async def asking(answer, *, key=None, **limits):
 
     app = web.Application()
     app.router.add_get("/{path:.*}", handle)
-    async with serving(app) as url, RestClient(ToyVenue(**limits), url + "/", key) as rest:
+    async with serving(app) as url, RestClient(as_venue(ToyVenue(**limits)), url + "/", key) as rest:
         yield rest, seen
 
 
@@ -183,9 +183,11 @@ def test_after_too_many_requests_no_request_of_the_process_is_sent_until_it_is_a
             assert caught.value.retry_after_s == 1.0
             with pytest.raises(RestError, match="was not asked") as caught:
                 await rest.get(Request("/v1/other", {}))
-            assert 0.0 < caught.value.retry_after_s <= 1.0
+            retry_after_s = caught.value.retry_after_s
+            assert retry_after_s is not None
+            assert 0.0 < retry_after_s <= 1.0
             assert len(seen) == 1
-            await asyncio.sleep(caught.value.retry_after_s)
+            await asyncio.sleep(retry_after_s)
             await rest.get(TRADES)
         assert seen[1][0] - seen[0][0] >= 1.0 - EARLY_S
         assert outcomes("limited") - before == 1
@@ -219,7 +221,7 @@ def test_a_venue_that_is_not_there_may_be_asked_again():
     async def run():
         async with serving(web.Application()) as url:
             pass
-        async with RestClient(ToyVenue(), url, None) as rest:
+        async with RestClient(as_venue(ToyVenue()), url, None) as rest:
             with pytest.raises(RestError) as caught:
                 await rest.get(TRADES)
         assert caught.value.retry_after_s == 0.0

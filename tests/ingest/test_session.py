@@ -153,7 +153,7 @@ def test_without_acknowledgments_a_subscription_counts_when_no_error_has_come():
 def test_a_refusal_for_now_is_tried_again_with_the_same_message():
     async def run():
         async with Server().run() as server:
-            refused = []
+            refused: list[str] = []
 
             async def answer(peer, message):
                 if message["markets"] == ["B"] and len(refused) < 3:
@@ -661,7 +661,8 @@ async def publish(server, published, ended):
 @pytest.mark.usefixtures("_short_overlap")
 def test_no_frame_is_lost_between_connections_that_are_renewed():
     async def run():
-        published, ended = [], asyncio.Event()
+        published: list[int] = []
+        ended = asyncio.Event()
         async with Server().run() as server, session(ToyVenue(lifetime_s=0.7), ["A", "B"], server) as handler:
             await until(lambda: len(handler.of("subscribed")) == 2)
             publisher = asyncio.create_task(publish(server, published, ended))
@@ -890,8 +891,8 @@ def stopped_in(prepare, *, venue=None, handshake=None, backoff=soon):
 def test_a_flooded_connection_stops_within_a_second():
     async def prepare(server, handler):
         await until(lambda: handler.of("subscribed"))
-        prepare.flood = asyncio.create_task(flood(server.peers[0], 1_000_000))
-        prepare.flood.add_done_callback(lambda task: task.cancelled() or task.exception())
+        server.flood = asyncio.create_task(flood(server.peers[0], 1_000_000))  # held, or it may be collected
+        server.flood.add_done_callback(lambda task: task.cancelled() or task.exception())
         await until(lambda: len(handler.numbers) > 1000)
 
     took_s, handler = stopped_in(prepare)
@@ -962,13 +963,13 @@ def test_a_flood_of_frames_lets_other_tasks_have_their_turn():
     async def run():
         async with Server().run() as server, session(ToyVenue(), ["A"], server) as handler:
             await until(lambda: handler.of("subscribed"))
-            turns, between = 0, [0]
+            turns, turns_seen, between = 0, 0, [0]
             one = json.dumps({"n": 1}).encode()
 
             def seen(connection, frame):
-                nonlocal turns
-                if turns != seen.turns:
-                    seen.turns = turns
+                nonlocal turns_seen
+                if turns != turns_seen:
+                    turns_seen = turns
                     between.append(0)
                 between[-1] += 1
 
@@ -978,7 +979,6 @@ def test_a_flood_of_frames_lets_other_tasks_have_their_turn():
                     turns += 1
                     await asyncio.sleep(0)
 
-            seen.turns = 0
             handler.hook = seen
             task = asyncio.create_task(other())
             await server.peers[0].raw((bytes([0x81, len(one)]) + one) * 20_000)

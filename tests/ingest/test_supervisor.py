@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -96,7 +97,7 @@ class RestClient:
     """Knows the ids that happened in each market, but for those it is told to hide, and `lag` ids at the end."""
 
     def __init__(self):
-        self.happened = {SPOT: [], SHARED: [], NEW: []}
+        self.happened: dict[str, list[int]] = {SPOT: [], SHARED: [], NEW: []}
         self.hidden = set()
         self.lag = 0
         self.asked = []
@@ -183,6 +184,7 @@ class FakeConnection:
         self.open = True
         self.dropped = None
         self.last_ns = None
+        self.subscribed: set[str]
         world.feeds.on_open(self)
 
     def drop(self, reason):
@@ -206,13 +208,21 @@ class FakeConnection:
         self.world.feeds.on_closed(self, reason, "it broke off", self.last_ns, replaced=replaced)
 
 
+def stand_in(fake: Any) -> Any:
+    """For a class of Ashi, of which it has what is used here."""
+    return fake
+
+
 class World:
     """Feeds with everything around them."""
 
     def __init__(self, resume_points, reported=None, buffer=1000):
         self.now_us = at(1000)
         self.now_s = 0.0
-        self.venue, self.rest, self.publish_buffer, self.topics = Venue(), RestClient(), KafkaBuffer(), Topics()
+        self.venue = stand_in(Venue())
+        self.rest = stand_in(RestClient())
+        self.publish_buffer = stand_in(KafkaBuffer())
+        self.topics = stand_in(Topics())
         for market, resume_point in resume_points.items():
             self.rest.happened[market] = [trade.sequence for trade in resume_point]
         reported = {f"toy:{market}": (reported or {}).get(market, ReportedFeed(None, ())) for market in resume_points}
@@ -1018,7 +1028,7 @@ class History:
         self.published = {market: trades(market, 10) for market in self.next}
         self.topics = Topics()
         self.connections: list[FakeConnection] = []
-        self.world = None
+        self.world: Any = None
 
     def start(self):
         reported = {
@@ -1114,7 +1124,7 @@ class History:
 
     def is_told_lost(self, market, traded_at):
         return any(
-            gap.from_time <= traded_at < max(gap.to_time, gap.from_time + 1)
+            gap.from_time <= traded_at < max(gap.to_time or 0, gap.from_time + 1)
             for (name, _), gap in self.topics.gaps.items()
             if name == market and gap.state == "lost"
         )

@@ -8,6 +8,7 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
+from typing import Any
 
 from aiohttp import WSMsgType, web
 
@@ -60,6 +61,11 @@ class ToyVenue:
         return Closing(said["closing"]) if "closing" in said else None
 
 
+def as_venue(toy: ToyVenue) -> Any:
+    """For what takes a Venue and reads no more of it than this one has."""
+    return toy
+
+
 @dataclass
 class Peer:
     """One connection as the server sees it."""
@@ -80,10 +86,14 @@ class Peer:
 
     async def raw(self, data):
         """Bytes on the wire as they are."""
-        self.request.transport.write(data)
+        transport = self.request.transport
+        assert transport is not None
+        transport.write(data)
 
     def abort(self):
-        self.request.transport.abort()
+        transport = self.request.transport
+        assert transport is not None
+        transport.abort()
 
 
 class Server:
@@ -100,6 +110,7 @@ class Server:
         self.answer = self.acknowledge
         self.protocol = {}
         self.url = ""
+        self.flood: asyncio.Task[None]
 
     async def acknowledge(self, peer, message):
         await peer.say(ack=message["id"])
@@ -142,7 +153,7 @@ async def serving(app, port=0):
     try:
         site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
-        yield f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -158,6 +169,8 @@ class Handler:
         self.gate = asyncio.Event()
         self.gate.set()
         self.hook = None
+        self.stopping: asyncio.Event  # of the session that it belongs to, and its task
+        self.task: asyncio.Task[None]
 
     async def may_connect(self):
         self.connects += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from venue_frame_certification import FrameCertification
 from venue_kline_certification import KlineCertification, KlineSample
@@ -37,9 +38,8 @@ def certified() -> dict[str, type[VenueCertification]]:
     return {subclass.name: subclass for subclass in _below(VenueCertification)}
 
 
-def _below(parent: type) -> Iterator[type[VenueCertification]]:
-    subclasses: list[type[VenueCertification]] = parent.__subclasses__()
-    for subclass in subclasses:
+def _below(parent: Any) -> Iterator[type[VenueCertification]]:
+    for subclass in parent.__subclasses__():
         if "name" in vars(subclass):
             yield subclass
         yield from _below(subclass)

@@ -99,7 +99,7 @@ def test_silence_keeps_the_connection_open_says_nothing_and_ends_in_a_reset(venu
             count = await came_to_rest(reader)
             sim.start_market()
             traded = sim.trades
-            waiter = await reader.ws.ping()
+            waiter: Any = await reader.ws.ping()
             await until(lambda: sim.trades > traded + 100)
             assert not waiter.done()
             assert reader.closed is None

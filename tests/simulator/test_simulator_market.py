@@ -226,7 +226,7 @@ def test_trades_outside_the_order_book_are_pushed_and_have_ids_and_exist_nowhere
             assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
             market = [event["t"] for event in events if event["X"] == "MARKET"]
             assert [each.sequence for each in sim.truth()] == market
-            rows = []
+            rows: list[Any] = []
             while len(batch := await historical(sim, "BTCUSDT", rows[-1]["id"] + 1 if rows else 0)):
                 rows += batch
             assert [row["id"] for row in rows] == market

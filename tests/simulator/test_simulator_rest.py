@@ -29,7 +29,7 @@ def test_bitflyers_executions_can_be_walked_backwards_and_are_the_truth() -> Non
             await trade(sim, 2000)
             for market in sim.markets:
                 rows: list[Any] = []
-                before: dict[str, int] = {}
+                before: dict[str, Any] = {}
                 while batch := await get(sim, "/v1/getexecutions", product_code=market, count=100, **before):
                     assert len(batch) <= 100
                     rows += batch
@@ -110,7 +110,8 @@ def test_gmos_pages_shift_while_trades_arrive() -> None:
 def test_gmo_answers_a_wrong_request_with_a_status_in_the_body() -> None:
     async def test() -> None:
         async with simulator("gmo") as sim:
-            for parameters in ({"symbol": "NO_SUCH"}, {"symbol": "BTC", "page": "x"}):
+            wrong: list[dict[str, Any]] = [{"symbol": "NO_SUCH"}, {"symbol": "BTC", "page": "x"}]
+            for parameters in wrong:
                 body = await get(sim, "/public/v1/trades", **parameters)
                 assert (body["status"], body["messages"][0]["message_code"]) == (1, "ERR-5106")
             ticker = await get(sim, "/public/v1/ticker")

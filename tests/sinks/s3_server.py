@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def on_post(self, key, query, body):
         assert "delete" in query
-        keys = [element.text for element in ElementTree.fromstring(body).iter() if element.tag.endswith("Key")]
+        keys = [element.text or "" for element in ElementTree.fromstring(body).iter() if element.tag.endswith("Key")]
         for name in keys:
             self.s3.objects.pop(name, None)
         deleted = "".join(f"<Deleted><Key>{escape(name)}</Key></Deleted>" for name in keys)

@@ -149,6 +149,7 @@ class Rows:
     gaps: dict = field(default_factory=dict)
 
     def in_order(self):
+        assert self.table is not None
         return [self.table[key] for key in sorted(self.table)]
 
     def gaps_in_order(self):

@@ -46,8 +46,11 @@ async def write_until_stored(sink, candles, gaps=()):
     """Write as the worker does; the places of the candles and of the gaps that the store refuses."""
     streams = CandleStreams(sink)
     writer = Writer(a_service(), streams.name, streams.what)
-    batches = zip(streams.streams, (candles, gaps), strict=True)
-    return [[refused.place for refused in await writer.write(batch, stream.write)] for stream, batch in batches]
+    of_candles, of_gaps = streams.streams
+    return [
+        [refused.place for refused in await writer.write(candles, of_candles.write)],
+        [refused.place for refused in await writer.write(gaps, of_gaps.write)],
+    ]
 
 
 async def work_through(log, sink, size=100):

@@ -300,8 +300,8 @@ def test_a_worker_killed_at_any_moment_leaves_whole_batches_only(stage):
     dice = random.Random(1)
     for _ in range(4):
         child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
         try:
-            assert child.stdout is not None
             acknowledged = int(child.stdout.readline())
             time.sleep(dice.uniform(0, 0.1))  # any moment: there is no condition to wait for
         finally:

@@ -39,6 +39,11 @@ def server():
     server.remove()
 
 
+def migrate(url):
+    assert STORE.migrate is not None
+    return STORE.migrate(url)
+
+
 class PostgresStage:
     """A schema of its own in one database."""
 
@@ -54,7 +59,7 @@ class PostgresStage:
 
     def sink(self):
         if not self.migrated:
-            STORE.migrate(self.url)
+            migrate(self.url)
             self.migrated = True
         return PostgresSink(self.url)
 
@@ -142,9 +147,9 @@ def test_the_tables_have_one_column_for_each_field_exact_numbers_and_times(stage
 
 
 def test_migrating_applies_each_step_once_and_says_so(stage):
-    first = STORE.migrate(stage.url)
+    first = migrate(stage.url)
     assert first[:2] == ["step 1, candles: applied", "step 2, feed_gaps: applied"]
-    [last] = STORE.migrate(stage.url)
+    [last] = migrate(stage.url)
     assert last.endswith("has schema 2")
     assert [tuple(row) for row in stage.execute("SELECT number, name FROM ashi_migrations ORDER BY 1")] == [
         (1, "candles"),
@@ -162,7 +167,7 @@ def test_migrations_that_run_at_once_do_not_race(stage):
 def test_a_migration_that_breaks_off_leaves_nothing_behind(stage):
     stage.execute("CREATE TABLE feed_gaps (mine text)")
     with pytest.raises(StorageError, match=r"has a table feed_gaps of its own: use another database, .*search_path"):
-        STORE.migrate(stage.url)
+        migrate(stage.url)
     tables = stage.execute(f"SELECT tablename FROM pg_tables WHERE schemaname = '{stage.schema}'")
     assert [row[0] for row in tables] == ["feed_gaps"]
 
@@ -184,7 +189,7 @@ def test_a_migration_that_breaks_off_leaves_nothing_behind(stage):
     ],
 )
 def test_a_schema_that_is_not_ours_stops_writer_and_reader_with_what_to_do(stage, change, message):
-    STORE.migrate(stage.url)
+    migrate(stage.url)
     stage.execute(change)
     for thing in (PostgresSink(stage.url), PostgresReader(stage.url)):
         with pytest.raises(StorageError, match=message) as caught:
@@ -213,11 +218,11 @@ def test_migrating_makes_tables_anew_that_are_gone_keeps_those_that_are_there_an
 
     asyncio.run(fill_and_drop())
     registry.store_exists(stage.url)  # raises nothing
-    lines = STORE.migrate(stage.url)
+    lines = migrate(stage.url)
     assert [line.startswith(start) for line, start in zip(lines, said, strict=False)] == [True] * len(said)
     assert len(lines) == len(said) + 1
     assert lines[-1].endswith("has schema 2")
-    assert len(STORE.migrate(stage.url)) == 1
+    assert len(migrate(stage.url)) == 1
     kept = [[] if table in dropped else rows[table] for table in rows]
     assert list(asyncio.run(_contents(stage))) == kept
 
@@ -231,23 +236,23 @@ def test_migrating_makes_tables_anew_that_are_gone_keeps_those_that_are_there_an
     ],
 )
 def test_a_table_without_a_record_that_is_not_like_ashis_is_the_users_own(stage, change):
-    STORE.migrate(stage.url)
+    migrate(stage.url)
     stage.execute("DROP TABLE ashi_migrations", "DROP TABLE feed_gaps", change)
     with pytest.raises(StorageError, match="has a table candles of its own"):
-        STORE.migrate(stage.url)
+        migrate(stage.url)
     assert stage.execute("SELECT to_regclass('feed_gaps'), to_regclass('ashi_migrations')")[0] == (None, None)
 
 
 def test_migrating_does_not_call_a_schema_good_that_no_worker_starts_on(stage):
-    STORE.migrate(stage.url)
+    migrate(stage.url)
     stage.execute("DROP TABLE feed_gaps", "ALTER TABLE candles DROP volume")
     with pytest.raises(StorageError, match=r"table candles with other columns than Ashi's \(volume\)"):
-        STORE.migrate(stage.url)
+        migrate(stage.url)
     assert stage.execute("SELECT to_regclass('feed_gaps')")[0][0] is None
 
 
 def test_columns_and_indexes_of_the_users_own_do_no_harm(stage):
-    STORE.migrate(stage.url)
+    migrate(stage.url)
     stage.execute(
         "ALTER TABLE candles ADD note text, ADD range numeric GENERATED ALWAYS AS (high - low) STORED",
         "ALTER TABLE candles ADD added_at timestamptz NOT NULL DEFAULT now()",
@@ -265,7 +270,7 @@ def test_columns_and_indexes_of_the_users_own_do_no_harm(stage):
 def test_writes_are_durable_before_the_offsets_are_committed_whatever_the_database_says(server):
     server.execute("CREATE DATABASE careless", "ALTER DATABASE careless SET synchronous_commit = off")
     url = server.url("careless")
-    STORE.migrate(url)
+    migrate(url)
 
     async def scenario():
         async with opened(PostgresSink(url)) as sink:
@@ -542,13 +547,13 @@ def test_candles_become_a_hypertable_where_timescaledb_is_installed_in_the_datab
     timescale.execute("CREATE DATABASE market")
     timescale.execute('CREATE SCHEMA "Odd"', 'CREATE EXTENSION timescaledb SCHEMA "Odd"', database="market")
     url = timescale.url("market")
-    said = STORE.migrate(url)
+    said = migrate(url)
     assert "candles is a hypertable of TimescaleDB now, with chunks of 7 days" in said
-    assert len(STORE.migrate(url)) == 1
+    assert len(migrate(url)) == 1
     made = timescale.execute('SELECT relation::text, dimension, indexes FROM "Odd".made', database="market")
     assert [tuple(row) for row in made] == [("candles", "open_time 7 days", False)]
     timescale.execute('DELETE FROM "Odd".made', "DROP TABLE candles", database="market")
-    said = STORE.migrate(url)
+    said = migrate(url)
     assert said[0].startswith("step 1, candles: applied anew")
     assert "candles is a hypertable of TimescaleDB now, with chunks of 7 days" in said
 
@@ -556,7 +561,7 @@ def test_candles_become_a_hypertable_where_timescaledb_is_installed_in_the_datab
 def test_a_person_decides_where_timescaledb_is_only_available_or_candles_are_stored_already(timescale):
     timescale.execute("CREATE DATABASE later")
     url = timescale.url("later")
-    assert any("run CREATE EXTENSION timescaledb there" in line for line in STORE.migrate(url))
+    assert any("run CREATE EXTENSION timescaledb there" in line for line in migrate(url))
 
     async def fill():
         async with opened(PostgresSink(url)) as sink:
@@ -564,7 +569,7 @@ def test_a_person_decides_where_timescaledb_is_only_available_or_candles_are_sto
 
     asyncio.run(fill())
     timescale.execute("CREATE EXTENSION timescaledb", database="later")
-    said = STORE.migrate(url)
+    said = migrate(url)
     assert any("stop the workers and run SELECT public.create_hypertable('candles', public.by_range" in s for s in said)
     assert timescale.execute("SELECT * FROM made", database="later") == []
 

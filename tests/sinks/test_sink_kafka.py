@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_gaps, until
@@ -198,7 +199,7 @@ def test_what_was_read_before_a_rebalance_is_not_committed_after_it(kafka_settin
         await publish(kafka_settings, many_candles(40))
         first, second = (KafkaSinkConsumer(kafka_settings, "a-group", [CANDLES], CANDLES_DEAD) for _ in range(2))
         await first.start()
-        old = {}
+        old: dict[Any, int] = {}
         while not old:
             for assigned, records in (await first.poll(10, 0.5)).items():
                 old[assigned] = records[-1].offset + 1
@@ -211,7 +212,7 @@ def test_what_was_read_before_a_rebalance_is_not_committed_after_it(kafka_settin
             await asyncio.sleep(0.05)
         assert await first.commit(old)
         assert not await committed_offsets(kafka_settings, "a-group", CANDLES)
-        fresh = {}
+        fresh: dict[Any, int] = {}
         while not {read.partition for read in old} <= {read.partition for read in fresh}:
             for assigned, records in (await first.poll(1_000, 0.5)).items():
                 fresh[assigned] = records[-1].offset + 1

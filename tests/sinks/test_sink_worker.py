@@ -300,7 +300,12 @@ def test_while_the_store_is_away_the_worker_beats_is_not_ready_and_goes_on_when_
         service = a_service()
         beats = []
         beat = service.health.beat
-        monkeypatch.setattr(service.health, "beat", lambda: (beats.append(service.health.ready()), beat()))
+
+        def note_and_beat():
+            beats.append(service.health.ready())
+            beat()
+
+        monkeypatch.setattr(service.health, "beat", note_and_beat)
         working = asyncio.create_task(a_worker(log, MemorySink(rows), service).run())
         await until(lambda: sum(reason == "waiting for the store: away" for _, reason in beats) >= 3)
         assert service.health.ready() == (False, "waiting for the store: away")
