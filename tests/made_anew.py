@@ -1,0 +1,23 @@
+"""A topic that is deleted and made anew, as an operator does it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from ashi.contracts.topics import topic_specs
+from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
+from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.settings import Settings
+
+
+async def make_anew(settings: Settings, *topics: str) -> None:
+    """Delete topics of a deployment with all they hold and create them again, empty."""
+    async with admin_client(settings) as client:
+        await client.delete_topics(list(topics))
+        deadline = time.monotonic() + 20
+        while set(topics) & set(await partitions_of_topics(client)):
+            assert time.monotonic() < deadline, "topics do not go away"
+            await asyncio.sleep(0.05)
+    specs = [spec for spec in topic_specs(settings.partitions, settings.timeframes) if spec.name in topics]
+    await create_topics(settings, specs)
