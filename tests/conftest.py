@@ -26,9 +26,12 @@ from ashi_cli.onemachine.children import spawn, stop_all
 settings.register_profile("ashi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ashi")
 
-# `make test &` in a script starts us with SIGINT ignored. Children would inherit that, and some tests send them SIGINT.
+# `make test &` in a script starts us with SIGINT ignored, nohup with SIGHUP. Children would inherit that, and some
+# tests send them these.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 MAY_START_PROCESSES = {"kafka", "postgres", "processes", "outside"}
 

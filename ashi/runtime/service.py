@@ -16,6 +16,7 @@ from ashi.runtime.health import Health, serve
 from ashi.runtime.kafka.errors import as_broker_error
 from ashi.runtime.logs import configure_logging, flush_logs, get_logger
 from ashi.runtime.settings.environment import Settings, unknown_variables
+from ashi.runtime.signals import stop_signals
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -43,7 +44,7 @@ class Service:
         name: of the process, as in the logs.
         settings: as read at start.
         health: to beat, and to say when it is ready.
-        stopping: set on SIGTERM and SIGINT; `main` then ends its work in hand and returns.
+        stopping: set on SIGTERM, SIGINT and SIGHUP; `main` then ends its work in hand and returns.
 
     """
 
@@ -109,8 +110,8 @@ def run_service(name: str, settings: Settings, main: Main, *, shutdown_bound_s: 
     """Run `main` to its end and give the exit status of the process.
 
     0 when it returns; that of the error when it raises an AshiError; 1, with the traceback logged, for any other.
-    After SIGTERM or SIGINT, and after `main`, everything must have ended within `shutdown_bound_s` seconds, else the
-    process exits with 70 then and there. A second SIGINT exits at once.
+    After SIGTERM, SIGINT or SIGHUP, and after `main`, everything must have ended within `shutdown_bound_s` seconds,
+    else the process exits with 70 then and there. A second SIGINT exits at once.
     """
     configure_logging(settings, name)
     for warning in unknown_variables():
@@ -153,8 +154,6 @@ def _stop_on_signals(service: Service, watchdog: threading.Timer) -> Iterator[No
 
     # Python's own handlers, not the loop's: they also run while a coroutine keeps the loop busy. They do not log,
     # because they may interrupt a log line that is being written.
-    # Also where SIGINT was ignored when we were started, as by a script's `ashi aggregate &`: who sends a worker a
-    # signal means it.
     def handle(number: int, _: FrameType | None) -> None:
         nonlocal interrupted
         if number == signal.SIGINT and interrupted:
@@ -163,7 +162,7 @@ def _stop_on_signals(service: Service, watchdog: threading.Timer) -> Iterator[No
         _start_once(watchdog)
         loop.call_soon_threadsafe(stop, number)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, handle) for number in stop_signals()}
     try:
         yield
     finally:
@@ -177,9 +176,11 @@ def _start_once(watchdog: threading.Timer) -> None:
 
 
 def _exit_hung(bound_s: float) -> None:
-    _log.error("shutdown hangs, exiting without it", bound_s=bound_s, exit_status=EXIT_HUNG)
-    flush_logs()
-    os._exit(EXIT_HUNG)
+    try:
+        _log.error("shutdown hangs, exiting without it", bound_s=bound_s, exit_status=EXIT_HUNG)
+        flush_logs()
+    finally:  # stderr may be full, or a terminal that is gone
+        os._exit(EXIT_HUNG)
 
 
 def _report(error: BaseException, settings: Settings) -> int | None:

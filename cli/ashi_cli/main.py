@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ashi import __version__
 from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError
@@ -12,11 +11,17 @@ from ashi.runtime.settings.parsers import redact_url
 from ashi_cli.commands import ASHI
 from ashi_cli.extras import require_extras
 from ashi_cli.parser import read_command_line
+from ashi_cli.standard_streams import (
+    OutputClosedError,
+    OutputError,
+    complain,
+    give_up_stdout,
+    prepare_streams,
+    settle_stderr,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-EXIT_BROKEN_PIPE: Final = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,21 +29,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises SystemExit (2) for wrong usage, as argparse does.
     """
+    prepare_streams()
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()  # also after SystemExit: help and the version
+    except OutputClosedError as error:
+        give_up_stdout()
+        return error.exit_status
+    except OutputError as error:
+        give_up_stdout()
+        complain(str(error))
+        return error.exit_status
+    finally:
+        settle_stderr()
+
+
+def _run(argv: Sequence[str] | None) -> int:
     chosen = read_command_line(ASHI, __version__, argv)
     try:
         require_extras(chosen.name)
-        status = chosen.command.call(chosen.values)
-        sys.stdout.flush()
+        return chosen.command.call(chosen.values)
+    except OutputError:
+        raise
     except AshiError as error:
-        print(f"ashi: {redact_url(str(error))}", file=sys.stderr)
+        complain(redact_url(str(error)))
         return error.exit_status
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever reads our output has had enough (`| head`). Python would complain at exit when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
-    return status
 
 
 if __name__ == "__main__":

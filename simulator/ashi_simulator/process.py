@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from ashi.runtime.signals import stop_signals
 from ashi_simulator.rules import DEFAULT_MARKETS, RULES, check_venue
 from ashi_simulator.script import random_script, read_script
 from ashi_simulator.server import Simulator
@@ -62,7 +62,7 @@ def _print(line: str) -> None:
 
 
 async def run_venue_sim(options: VenueSimOptions, on_line: Callable[[str], None] = _print) -> None:
-    """Simulate a venue until SIGTERM or SIGINT; `on_line` is told first where it is and how to use it.
+    """Simulate a venue until SIGTERM, SIGINT or SIGHUP; `on_line` is told first where it is and how to use it.
 
     Raises:
         UsageError: an option is wrong, or the port is taken.
@@ -71,7 +71,8 @@ async def run_venue_sim(options: VenueSimOptions, on_line: Callable[[str], None]
     simulator = _make(options)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    numbers = stop_signals()
+    for number in numbers:
         loop.add_signal_handler(number, stopping.set)
     try:
         async with simulator:
@@ -86,7 +87,7 @@ async def run_venue_sim(options: VenueSimOptions, on_line: Callable[[str], None]
                 simulator.start_market()
             await stopped
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             loop.remove_signal_handler(number)
 
 

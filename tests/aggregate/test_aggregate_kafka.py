@@ -251,7 +251,7 @@ def test_reconfigure_waits_for_no_worker_and_then_builds_the_state_anew(kafka_se
         refused = start_stage("aggregate", "reconfigure", **later)
         assert await asyncio.to_thread(refused.process.wait, 40) == 1
         assert "1 aggregate workers run" in refused.log.read_text()
-        worker.signal(signal.SIGTERM)
+        worker.signal(signal.SIGHUP)
         assert await asyncio.to_thread(worker.process.wait, 25) == 0
         done = start_stage("aggregate", "reconfigure", **later)
         assert await asyncio.to_thread(done.process.wait, 40) == 0, done.log.read_text()

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -66,7 +67,7 @@ def children() -> Iterator[list[Child]]:
         child.process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.processes
 def test_a_signal_stops_the_service_in_order(children: list[Child], number: signal.Signals) -> None:
     child = Child("await service.stopping.wait()")
@@ -84,11 +85,32 @@ def test_a_service_that_a_script_has_started_in_the_background_stops_on_sigint_t
 
 
 @pytest.mark.processes
+def test_what_nohup_has_started_works_on_when_its_terminal_goes(children: list[Child]) -> None:
+    body = (
+        "await asyncio.sleep(0.5); print('works', service.stopping.is_set(), flush=True); await asyncio.Event().wait()"
+    )
+    child = Child(body, 20.0, "sh", "-c", "trap '' HUP; exec \"$@\"", "sh")
+    children.append(child)
+    child.signal(signal.SIGHUP)
+    assert child.process.stdout is not None
+    assert child.process.stdout.readline() == "works False\n"
+
+
+@pytest.mark.processes
 def test_a_shutdown_that_hangs_ends_with_status_70(children: list[Child]) -> None:
     child = Child("await asyncio.Event().wait()", bound_s=0.2)
     children.append(child)
     child.signal(signal.SIGTERM)
     assert child.end() == (70, ["started", "stopping", "shutdown hangs, exiting without it"])
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_shutdown_that_hangs_ends_also_when_nothing_can_be_said(children: list[Child]) -> None:
+    child = Child("await asyncio.Event().wait()", 0.2, "sh", "-c", 'exec "$@" 2>/dev/full', "sh")
+    children.append(child)
+    child.signal(signal.SIGTERM)
+    assert child.end() == (70, [])
 
 
 @pytest.mark.processes

@@ -256,7 +256,7 @@ def urls(started: subprocess.Popen[str]) -> tuple[str, str]:
     return found["ASHI_WEBSOCKET_URL"], found["ASHI_REST_URL"]
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.processes
 def test_as_a_process_it_says_where_it_is_obeys_over_http_and_stops_on_a_signal(stop: signal.Signals) -> None:
     async def ask(websocket: str, rest: str) -> None:
