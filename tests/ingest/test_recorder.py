@@ -249,7 +249,7 @@ def test_a_disk_that_is_full_leaves_a_file_that_can_be_read_and_is_tried_again(
         self._file = Disk(self._file)
 
     monkeypatch.setattr(module._File, "__init__", init)
-    recorder = Recorder(tmp_path, "gmo", rotate_s=0.2)
+    recorder = Recorder(tmp_path, "gmo", rotate_s=60.0)
     given = [os.urandom(100).hex().encode() for _ in range(40)]
     for frame in given:
         recorder.write(NS, frame)
@@ -263,6 +263,8 @@ def test_a_disk_that_is_full_leaves_a_file_that_can_be_read_and_is_tried_again(
     assert kept == given[: len(kept)]
     assert len(kept) >= 40 - recorder.lost
     assert "free space there" in caplog.text
+    assert recorder._retry_at - time.monotonic() > 30.0
+    recorder._retry_at = 0.0  # the minute is over
     free = 1_000_000
 
     def works_again() -> bool:

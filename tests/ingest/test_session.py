@@ -18,9 +18,6 @@ from ashi_ingest.errors import Reason
 from ashi_ingest.websocket import connection as connection_module
 from ashi_ingest.websocket import session as session_module
 
-EARLY_S = 0.02
-"""How much closer than agreed two messages may reach the server: the way there is not always equally long."""
-
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch):
@@ -144,7 +141,7 @@ def test_without_acknowledgments_a_subscription_counts_when_no_error_has_come():
                 await until(lambda: len(accepted_s) == 2 and handler.of("refused"))
                 sent_s = [at_s for at_s, _ in server.peers[0].received]
         assert [markets for _, markets in accepted_s] == [("A",), ("C",)]
-        assert accepted_s[0][0] - sent_s[0] >= 0.15 - EARLY_S
+        assert accepted_s[0][0] - sent_s[0] >= 0.15 - server.early_s
         assert handler.of("refused") == [("B", "ERR-5207")]
 
     asyncio.run(run())
@@ -350,10 +347,10 @@ def test_messages_of_a_connection_keep_the_pace():
             await until(lambda: len(handler.of("subscribed")) == 10)
             took_s = time.monotonic() - started_s
         for peer in server.peers:
-            assert min(gaps([at_s for at_s, _ in peer.received])) >= 0.1 - EARLY_S
+            assert min(gaps([at_s for at_s, _ in peer.received])) >= 0.1 - server.early_s
         first, second = ([at_s for at_s, _ in peer.received] for peer in server.peers)
         assert second[0] < first[-1], "connections do not wait for each other"
-        assert took_s >= 0.4 - EARLY_S
+        assert took_s >= 0.4 - server.early_s
 
     asyncio.run(run())
 
@@ -364,7 +361,7 @@ def test_messages_from_an_address_keep_the_pace_over_all_connections():
         async with Server().run() as server, session(venue, list("ABCDEFGH"), server) as handler:
             await until(lambda: len(handler.of("subscribed")) == 8)
         assert len(server.peers) == 4
-        assert min(gaps([at_s for peer in server.peers for at_s, _ in peer.received])) >= 0.1 - EARLY_S
+        assert min(gaps([at_s for peer in server.peers for at_s, _ in peer.received])) >= 0.1 - server.early_s
 
     asyncio.run(run())
 
@@ -377,7 +374,7 @@ def test_attempts_to_connect_keep_the_pace_over_all_connections():
             async with session(venue, list("ABCD"), server) as handler:
                 await until(lambda: len(handler.of("subscribed")) == 4)
         assert len(server.attempts) == 6
-        assert min(gaps([at_s for at_s, _ in server.attempts])) >= 0.1 - EARLY_S
+        assert min(gaps([at_s for at_s, _ in server.attempts])) >= 0.1 - server.early_s
 
     asyncio.run(run())
 
@@ -585,7 +582,7 @@ def test_after_too_many_requests_nobody_connects_until_the_venue_allows_it():
             async with session(venue, ["A", "B"], server) as handler:
                 await until(lambda: len(handler.of("subscribed")) == 2)
         first_s, *others_s = [at_s for at_s, _ in server.attempts]
-        assert min(others_s) - first_s >= 1.0 - EARLY_S
+        assert min(others_s) - first_s >= 1.0 - server.early_s
         assert metrics.reconnects.labels("toy", "limited")._value.get() - before == 1
 
     asyncio.run(run())
@@ -857,7 +854,7 @@ def test_connections_of_one_age_are_not_renewed_at_once():
         renewed_s = sorted(at_s for at_s, _ in server.attempts)[12:]
         assert renewed_s[-1] - renewed_s[0] > (high - low) * 4.0 / 4
         first_s = min(at_s for at_s, _ in server.attempts)
-        assert renewed_s[0] - first_s >= low * 4.0 - EARLY_S
+        assert renewed_s[0] - first_s >= low * 4.0 - server.early_s
 
     asyncio.run(run())
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from aiokafka.admin import RecordsToDelete
@@ -24,7 +25,8 @@ from ashi.runtime.kafka.log_identity import (
 from made_anew import make_anew
 
 
-class Kept(NamedTuple):
+@dataclass
+class Kept:
     offset: int
     key: bytes | None
     value: bytes | None
@@ -35,10 +37,10 @@ def test_a_fingerprint_is_the_same_in_every_process_and_another_for_any_other_re
     record = Kept(7, b"k", b"v", 1_700_000_000_000)
     assert fingerprint_of(record) == Fingerprint(7, 1_700_000_000_000, 0xDA68A1A7)
     others = [
-        record._replace(key=b"kv", value=b""),
-        record._replace(key=None, value=b"kv"),
-        record._replace(value=b"w"),
-        record._replace(timestamp=record.timestamp + 1),
+        replace(record, key=b"kv", value=b""),
+        replace(record, key=None, value=b"kv"),
+        replace(record, value=b"w"),
+        replace(record, timestamp=record.timestamp + 1),
     ]
     assert len({fingerprint_of(each).checksum for each in [record, *others]}) == 5
 
