@@ -32,6 +32,8 @@ class Health:
         self._beat_at = clock()
         self._ready = False
         self._reason = "starting"
+        self._obstacles: dict[str, str] = {}
+        self._remarks: dict[str, str] = {}
 
     def beat(self) -> None:
         """Progress was made, or there was none to make."""
@@ -41,6 +43,14 @@ class Health:
         """Say whether work is being done, and why or why not."""
         self._ready, self._reason = ready, reason
 
+    def set_obstacle(self, about: str, reason: str | None) -> None:
+        """Say that something is in the way of the work, whoever has said that the process is ready; None: no longer."""
+        _put(self._obstacles, about, reason)
+
+    def set_remark(self, about: str, remark: str | None) -> None:
+        """Say something that is no obstacle and worth knowing, beside the reason; None: no longer."""
+        _put(self._remarks, about, remark)
+
     def live(self) -> tuple[bool, str]:
         """Whether the process lives, and a sentence about it."""
         silent_s = self._clock() - self._beat_at
@@ -49,8 +59,17 @@ class Health:
         return False, f"no progress for {silent_s:.1f} s; at most {self.live_bound_s:g} s are allowed"
 
     def ready(self) -> tuple[bool, str]:
-        """Whether the process is ready, and the reason it gave."""
-        return self._ready, self._reason
+        """Whether the process is ready and nothing is in its way, and the reason it gave."""
+        if self._ready and self._obstacles:
+            return False, "; ".join(self._obstacles.values())
+        return self._ready, "; ".join([self._reason, *(self._remarks.values() if self._ready else ())])
+
+
+def _put(sentences: dict[str, str], about: str, sentence: str | None) -> None:
+    if sentence is None:
+        sentences.pop(about, None)
+    else:
+        sentences[about] = sentence
 
 
 @asynccontextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ashi.runtime.kafka.clients import make_consumer, make_producer
 from ashi.runtime.kafka.errors import broker_errors
-from ashi.runtime.kafka.groups import NEVER_LEAVE_MS, commit, rewind, subscribe
+from ashi.runtime.kafka.groups import NEVER_LEAVE_MS, commit, places, rewind, subscribe
 from ashi.runtime.kafka.topics import require_topics
 
 if TYPE_CHECKING:
@@ -60,12 +61,22 @@ class KafkaSinkConsumer:
         self._consumer = make_consumer(settings, group_id=group, max_poll_interval_ms=NEVER_LEAVE_MS)
         self._rebalances = subscribe(self._consumer, topics)
         self._producer = make_producer(settings)
+        self._polled_s = time.monotonic()
 
     async def start(self) -> None:
         """Connect and join the group. Raises BrokerError when Kafka cannot be reached or lacks a topic."""
         await require_topics(self._settings, self._topics)
         await self._producer.start()
         await self._consumer.start()
+
+    @property
+    def polled_s(self) -> float:
+        """See `HeldPartitions.polled_s`."""
+        return self._polled_s
+
+    async def places(self) -> Mapping[Any, tuple[int, int]]:
+        """See `HeldPartitions.places`."""
+        return await places(self._settings, self._consumer)
 
     async def rewind(self) -> None:
         """Read the partitions held from their beginning, and let the group do so if this process ends meanwhile."""
@@ -76,6 +87,7 @@ class KafkaSinkConsumer:
         fetched: Mapping[Any, Sequence[Record]] = await self._consumer.getmany(
             timeout_ms=int(wait_s * 1_000), max_records=most
         )
+        self._polled_s = time.monotonic()
         return {AssignedPartition(partition, self._rebalances.count): records for partition, records in fetched.items()}
 
     async def send_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:

@@ -18,8 +18,9 @@ from ashi.runtime.kafka.dead_letters import DeadLetter, dead_letter
 from ashi.runtime.kafka.offsets import committed_offsets
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import common
-from ashi.runtime.service import StoppedError, run_service
+from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
 from ashi_sinks.consumer import KafkaSinkConsumer
+from ashi_sinks.partition_watch import PartitionWatch
 from ashi_sinks.registry import make_streams, store_name
 from ashi_sinks.writer import Writer
 
@@ -55,8 +56,8 @@ def run_sink(settings: Settings, store: str, topic: str = CANDLES, *, from_begin
 
     async def main(service: Service) -> None:
         try:
-            async with _open(service, streams, from_beginning=from_beginning) as worker:
-                await worker.run()
+            async with _open(service, streams, from_beginning=from_beginning) as (worker, watch):
+                await run_until_first_ends(worker.run(), watch.run())
         except StoppedError:
             _log.warning("stopped while the store was away; what is not stored yet is read again at the next start")
 
@@ -74,7 +75,9 @@ def check_store(settings: Settings, store: str) -> None:
 
 
 @asynccontextmanager
-async def _open(service: Service, streams: Streams, *, from_beginning: bool) -> AsyncIterator[SinkWorker]:
+async def _open(
+    service: Service, streams: Streams, *, from_beginning: bool
+) -> AsyncIterator[tuple[SinkWorker, PartitionWatch]]:
     settings = service.settings
     group = settings.sink_group or sink_group(streams.name)
     writer = Writer(service, streams.name, streams.what)
@@ -100,7 +103,7 @@ async def _open(service: Service, streams: Streams, *, from_beginning: bool) -> 
             _log.info(f"{why}, reading topics {' and '.join(topics)} from their beginning", sink=streams.name)
         service.health.set_ready(True, f"storing {streams.what}")
         _log.info(f"storing {streams.what}", sink=streams.name, group=group)
-        yield SinkWorker(
+        worker = SinkWorker(
             consumer,
             streams,
             writer,
@@ -108,6 +111,7 @@ async def _open(service: Service, streams: Streams, *, from_beginning: bool) -> 
             batch_size=settings.sink_batch_size,
             batch_interval_s=settings.sink_batch_interval_us / 1_000_000,
         )
+        yield worker, PartitionWatch(service, group, topics, consumer)
 
 
 class _StreamBatch(Generic[_Message]):

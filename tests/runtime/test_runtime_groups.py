@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import (
     CoordinatorLoadInProgressError,
     GroupAuthorizationFailedError,
@@ -66,7 +67,13 @@ def admin(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeAdmin]:
 
 
 def described(code: int, members: int) -> list[Any]:
-    return [code, "group", "Stable", "consumer", "range", [object()] * members]
+    return [code, "group", "Stable", "consumer", "range", [member(number) for number in range(members)]]
+
+
+def member(number: int) -> tuple[object, ...]:
+    """A member that has the partition of its number."""
+    assignment = ConsumerProtocol.ASSIGNMENT(0, [("trades", [number])], b"").encode()
+    return (f"member-{number}", "client", "host", b"", assignment)
 
 
 def test_a_group_is_asked_again_until_its_coordinator_answers(admin: Callable[..., FakeAdmin]) -> None:
@@ -74,6 +81,9 @@ def test_a_group_is_asked_again_until_its_coordinator_answers(admin: Callable[..
     client = admin(GroupCoordinatorNotAvailableError(), loading, described(0, 3))
     assert asyncio.run(groups.members(SETTINGS, "g")) == 3
     assert client.asked == 3
+    admin(described(0, 2))
+    view = asyncio.run(groups.view_group(SETTINGS, "g"))
+    assert view == groups.GroupView(2, frozenset({TopicPartition("trades", 0), TopicPartition("trades", 1)}))
 
     answer = {
         TopicPartition("trades", 0): SimpleNamespace(offset=7),

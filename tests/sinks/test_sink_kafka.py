@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import sqlite3
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,12 +19,13 @@ from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_g
 
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
 from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
-from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS
-from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partition_of
+from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS, topic_specs
+from ashi.runtime.kafka.clients import METADATA_AGE_MS, admin_client, make_consumer, make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.kafka.groups import commit
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.topics import create_topics
 from ashi_sinks.consumer import KafkaSinkConsumer
 from ashi_sinks.sqlite.reader import SqliteReader
 from ashi_sinks.sqlite.sink import SqliteSink
@@ -50,12 +55,19 @@ class Process:
                     "ASHI_STORAGE": f"sqlite:///{path}",
                     "ASHI_SESSION_TIMEOUT": "6s",
                     "ASHI_LOG_FORMAT": "json",
+                    "ASHI_METRICS_PORT": "0",
                     **environment,
                 },
             )
 
     def says(self, text):
         return text in self.log.read_text()
+
+    @property
+    def address(self):
+        """Where it says whether it is ready: the first line of its log that has it."""
+        lines = (json.loads(line) for line in self.log.read_text().splitlines() if '"metrics"' in line)
+        return next(lines)["metrics"].removesuffix("/metrics")
 
     def kill(self):
         self.child.kill()
@@ -401,3 +413,51 @@ def test_a_worker_that_cannot_start_says_why_and_exits_with_1(tmp_path, storage,
         assert not process.says("Traceback")
     finally:
         process.kill()
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_a_topic_made_anew_under_a_running_sink_is_stored_again_soon_and_ready_says_no_meanwhile(
+    kafka_settings, tmp_path
+):
+    path = tmp_path / "candles.db"
+
+    async def ready(process):
+        return await asyncio.to_thread(answer, f"{process.address}/ready")
+
+    async def scenario():
+        await publish(kafka_settings, [a_candle(0)])
+        with running(path, kafka_settings) as process:
+            await until(lambda: _at_least(path, 1))
+            status, said = await ready(process)
+            assert (status, said) == (200, "storing candles")
+            async with admin_client(kafka_settings) as client:
+                await client.delete_topics([CANDLES])
+
+            async def refuses(what):
+                status, said = await ready(process)
+                return status == 503 and what in said
+
+            await until(lambda: refuses("topic candles is missing: make it with `ashi topics create`"))
+            await create_topics(kafka_settings, topic_specs(kafka_settings.partitions, kafka_settings.timeframes))
+            began = time.monotonic()
+            await publish(kafka_settings, [a_candle(1)])
+            await until(lambda: _at_least(path, 2))
+            assert time.monotonic() - began < 2 * METADATA_AGE_MS / 1_000
+
+            async def is_ready():
+                return await ready(process) == (200, "storing candles")
+
+            await until(is_ready)
+            assert process.stop() == 0
+            assert process.says("all partitions are read again")
+
+    asyncio.run(scenario())
+
+
+def answer(url):
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status, response.read().decode().strip()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode().strip()

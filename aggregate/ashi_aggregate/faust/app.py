@@ -13,7 +13,7 @@ import mode
 
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import AGGREGATE_APP, MARKERS_TABLE, MAX_CHANGELOG_RECORD_BYTES, TRADES, table_name
-from ashi.runtime.kafka.clients import security_options
+from ashi.runtime.kafka.clients import METADATA_AGE_MS, security_options
 from ashi.runtime.kafka.dead_letters import Headers
 from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import Epoch, check_epoch
@@ -27,9 +27,6 @@ RECORDS_PER_CHUNK = 8_000
 FETCH_BYTES = 4 * 1024 * 1024
 CHUNKS_BUFFERED = 64
 REQUEST_TIMEOUT_S = 60.0
-METADATA_AGE_MS = 10_000
-"""A leader of the group that asked a broker too soon after its start knows of no topics and assigns none; with the
-default of five minutes nobody would work for so long."""
 
 
 class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed

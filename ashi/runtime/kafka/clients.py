@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 LINGER_MS: Final = 5
 MAX_BATCH_BYTES: Final = 128 * 1024
+METADATA_AGE_MS: Final = 10_000
+"""How old at most is what a client knows of topics and leaders. With the default of five minutes a leader of a group
+that asked too soon, or a topic that was made anew, would leave everybody without work for so long."""
 START_TIMEOUT_S: Final = 30.0
 """A client that has not connected by then never will: the address answers, but it is not a Kafka broker."""
 
@@ -125,6 +128,7 @@ def make_producer(settings: Settings, *, patient: bool = False, **options: Any) 
         partitioner=murmur2_partitioner,
         linger_ms=LINGER_MS,
         max_batch_size=MAX_BATCH_BYTES,
+        metadata_max_age_ms=METADATA_AGE_MS,
         **security_options(settings) | options,
     )
 
@@ -135,6 +139,7 @@ def make_consumer(settings: Settings, *topics: str, group_id: str | None, **opti
         "auto_offset_reset": "earliest",
         "session_timeout_ms": settings.session_timeout_us // 1_000,
         "heartbeat_interval_ms": settings.session_timeout_us // 4_000,
+        "metadata_max_age_ms": METADATA_AGE_MS,
         **security_options(settings),
     }
     return _Consumer(

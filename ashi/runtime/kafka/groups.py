@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from aiokafka import ConsumerRebalanceListener
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, for_code
 
 from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.clients import admin_client
+from ashi.runtime.kafka.errors import broker_errors
 from ashi.runtime.kafka.offsets import ask_coordinator
 from ashi.runtime.logs import get_logger
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 COMMIT_TIMEOUT_S: Final = 5.0
 """The library would try for ever; the worker has other work, and must be able to stop."""
 REBALANCE_PAUSE_S: Final = 0.1
+PLACES_TIMEOUT_S: Final = 5.0
 
 NEVER_LEAVE_MS: Final = 2**31 - 1
 """`max_poll_interval_ms` of a worker that polls when it can: whether it hangs is for `/live` to say."""
@@ -30,16 +34,40 @@ NEVER_LEAVE_MS: Final = 2**31 - 1
 _log = get_logger(__name__)
 
 
+class GroupView(NamedTuple):
+    """A group as its coordinator sees it.
+
+    Attributes:
+        members: how many consumers are in it.
+        held: the partitions that they have; none while the group rebalances.
+
+    """
+
+    members: int
+    held: frozenset[TopicPartition]
+
+
 async def members(settings: Settings, group: str) -> int:
     """How many consumers are in the group now. Raises BrokerError when Kafka cannot be reached."""
+    return (await view_group(settings, group)).members
+
+
+async def view_group(settings: Settings, group: str) -> GroupView:
+    """Who is in the group now, and what they have. Raises BrokerError when Kafka cannot be reached."""
     async with admin_client(settings) as client:
 
-        async def ask() -> int:
+        async def ask() -> GroupView:
             (response,) = await client.describe_consumer_groups([group])
             code, described_members = response.groups[0][0], response.groups[0][5]
             if code:
                 raise for_code(code)
-            return len(described_members)
+            held = {
+                partition
+                for *_, assignment in described_members
+                if assignment
+                for partition in ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions()
+            }
+            return GroupView(len(described_members), frozenset(held))
 
         try:
             return await ask_coordinator(ask)
@@ -90,6 +118,21 @@ async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[Any, int]) -> bool
         _log.warning("Kafka does not answer a commit; trying again", timeout_s=COMMIT_TIMEOUT_S)
         return False
     return True
+
+
+async def places(settings: Settings, consumer: AIOKafkaConsumer) -> dict[Any, tuple[int, int]]:
+    """Of each partition the consumer holds, the offset it reads next and the end of the log.
+
+    Raises BrokerError when Kafka does not answer.
+    """
+    held = consumer.assignment()
+    found: dict[Any, tuple[int, int]] = {}
+    with broker_errors(settings), suppress(IllegalStateError):  # which says that a rebalance has just taken it away
+        async with asyncio.timeout(PLACES_TIMEOUT_S):
+            ends = await consumer.end_offsets(held) if held else {}
+            for partition, end in ends.items():
+                found[partition] = (await consumer.position(partition), end)
+    return found
 
 
 async def rewind(consumer: AIOKafkaConsumer) -> None:
