@@ -70,6 +70,9 @@ async def topics(bootstrap: str, *, create: str | None = None) -> list[str]:
     try:
         if create is not None:
             await admin.create_topics([NewTopic(create, num_partitions=1, replication_factor=1)])
+            async with asyncio.timeout(20):
+                while create not in await admin.list_topics():  # noqa: ASYNC110 - the controller has it, the broker soon
+                    await asyncio.sleep(0.02)
         return list(await admin.list_topics())
     finally:
         await admin.close()
