@@ -6,18 +6,27 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.clients import make_consumer, make_producer
 from ashi.runtime.kafka.errors import broker_errors
 from ashi.runtime.kafka.groups import NEVER_LEAVE_MS, commit, places, rewind, subscribe
+from ashi.runtime.kafka.log_identity import LogProbe
+from ashi.runtime.kafka.offsets import committed
 from ashi.runtime.kafka.topics import require_topics
+from ashi.runtime.logs import get_logger
+from ashi_sinks.read_log import ReadLog
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from ashi.runtime.kafka.dead_letters import DeadLetter
+    from ashi.runtime.kafka.offsets import Committed
     from ashi.runtime.settings import Settings
 
 DEAD_LETTERS_TIMEOUT_S: Final = 30.0
+COMPARE_TIMEOUT_S: Final = 5.0
+
+_log = get_logger(__name__)
 
 
 class Record(Protocol):
@@ -28,6 +37,7 @@ class Record(Protocol):
     offset: int
     key: bytes | None
     value: bytes | None
+    timestamp: int
 
 
 class SinkConsumer(Protocol):
@@ -40,7 +50,10 @@ class SinkConsumer(Protocol):
         """Send them and wait until Kafka has them. Raises BrokerError."""
 
     async def commit(self, offsets: Mapping[Any, int]) -> bool:
-        """Commit the offset of the next record of each partition. False: not done, to be tried again later."""
+        """Commit the offset of the next record of each partition. False: not done, to be tried again later.
+
+        Raises StateError when what was committed before does not stand in the log any more.
+        """
 
 
 class AssignedPartition(NamedTuple):
@@ -53,9 +66,27 @@ class AssignedPartition(NamedTuple):
 class KafkaSinkConsumer:
     """The real one: a consumer in the sink's group and a producer for what cannot be stored."""
 
-    def __init__(self, settings: Settings, group: str, topics: Sequence[str], dead_topic: str) -> None:
-        """`dead_topic`: where dead letters go."""
+    def __init__(
+        self,
+        settings: Settings,
+        group: str,
+        topics: Sequence[str],
+        dead_topic: str,
+        *,
+        remedy: str = "",
+        on_made_anew: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """`dead_topic`: where dead letters go. `remedy`: what to do about a log that is not the one that was read.
+
+        `on_made_anew` is awaited before anything is read of a topic that was made anew meanwhile, and may raise.
+        """
         self._settings = settings
+        self._group = group
+        self._on_made_anew = on_made_anew
+        self._probes = {topic: LogProbe(settings, topic) for topic in topics}
+        self._log = ReadLog(group, remedy, self._probes.__getitem__)
+        self._compared = 0
+        self._held_back: dict[AssignedPartition, Sequence[Record]] = {}
         self._topics = (*topics, dead_topic)
         # While the store is away nothing is polled, for hours if need be, and the worker stays in its group.
         self._consumer = make_consumer(settings, group_id=group, max_poll_interval_ms=NEVER_LEAVE_MS)
@@ -81,14 +112,50 @@ class KafkaSinkConsumer:
     async def rewind(self) -> None:
         """Read the partitions held from their beginning, and let the group do so if this process ends meanwhile."""
         await rewind(self._consumer)
+        self._log.forget()
 
     async def poll(self, most: int, wait_s: float) -> Mapping[Any, Sequence[Record]]:
-        """See `SinkConsumer.poll`."""
+        """See `SinkConsumer.poll`. Raises StateError when the log is not the one that the group has read."""
+        fetched = self._held_back or await self._fetch(most, wait_s)
+        self._held_back = {}
+        while self._compared != self._rebalances.assigned:
+            try:
+                await self._take_over()
+            except BrokerError as error:
+                _log.warning("what the group has read cannot be looked up; trying again", reason=str(error))
+                self._held_back = fetched
+                await asyncio.sleep(wait_s)
+                return {}
+        # What was fetched before a rebalance is read again after it by whoever has the partition then.
+        now = {read: records for read, records in fetched.items() if read.rebalances == self._rebalances.count}
+        for read, records in now.items():
+            self._log.take(read.partition, records)
+        return now
+
+    async def _fetch(self, most: int, wait_s: float) -> dict[AssignedPartition, Sequence[Record]]:
         fetched: Mapping[Any, Sequence[Record]] = await self._consumer.getmany(
             timeout_ms=int(wait_s * 1_000), max_records=most
         )
         self._polled_s = time.monotonic()
         return {AssignedPartition(partition, self._rebalances.count): records for partition, records in fetched.items()}
+
+    async def _take_over(self) -> None:
+        """Compare what the group has read of the partitions held with what stands in the topics."""
+        assigned, held = self._rebalances.assigned, self._consumer.assignment()
+        found: dict[Any, Committed] = {}
+        for topic in {at.topic for at in held}:
+            by_number = await committed(self._settings, self._group, topic)
+            found |= {at: by_number[at.partition] for at in held if at.topic == topic and at.partition in by_number}
+        for topic in sorted(await self._log.take_over(held, found)):
+            _log.warning(
+                f"topic {topic} was made anew and is read from its beginning; what was not stored of the old one is "
+                "lost: look with `ashi verify`, and if trades was made anew too run `ashi aggregate "
+                "reconfigure`",
+                group=self._group,
+            )
+            if self._on_made_anew is not None:
+                await self._on_made_anew()
+        self._compared = assigned
 
     async def send_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         """See `SinkConsumer.send_dead_letters`."""
@@ -106,9 +173,24 @@ class KafkaSinkConsumer:
         # group would go back, with a lag that stays until the next message.
         now = self._rebalances.count
         fresh = {read.partition: offset for read, offset in offsets.items() if read.rebalances == now}
-        return await commit(self._consumer, fresh)
+        try:
+            async with asyncio.timeout(COMPARE_TIMEOUT_S):
+                await self._log.check(fresh)
+                noted = {at: (offset, await self._log.note(at, offset)) for at, offset in fresh.items()}
+        except (BrokerError, TimeoutError) as error:
+            _log.warning("what was committed last cannot be looked up; trying again", reason=str(error) or "no answer")
+            return False
+        if now != self._rebalances.count:
+            return True
+        done = await commit(self._consumer, noted)
+        if done:
+            for at, offset in fresh.items():
+                self._log.committed(at, offset)
+        return done
 
     async def close(self) -> None:
         """Leave the group and disconnect."""
         await self._consumer.stop()
         await self._producer.stop()
+        for probe in self._probes.values():
+            await probe.close()

@@ -59,13 +59,18 @@ class Streams(Protocol):
     def dead_topic(self) -> str:
         """The topic for what cannot be stored."""
 
+    @property
+    def remedy(self) -> str:
+        """What to do when a topic is not the log any more that was read, for people."""
+
     async def open(self) -> None:
         """Connect to the store. Raises StorageError, RetryableError; may then be called again."""
 
     async def is_empty(self, settings: Settings, /) -> bool:
         """Whether the store was new when it was opened, and is to be filled from the beginning of the topics.
 
-        Asked once the group is joined. Raises StorageError when the store is not one of these topics.
+        Asked once the group is joined, and when a topic was made anew meanwhile. Raises StorageError when the store is
+        not one of these topics.
         """
 
     async def close(self) -> None:
@@ -77,6 +82,11 @@ class CandleStreams:
 
     what = CANDLES
     dead_topic = CANDLES_DEAD
+    remedy = (
+        "Nothing wrong is stored by reading it again, as a row only yields to a greater version: start with "
+        "--from-beginning, or fill another store in a group of its own (ASHI_SINK_GROUP). Then `ashi verify` says what "
+        "differs; if topic trades was cut or made anew as well, run `ashi aggregate reconfigure` first"
+    )
 
     def __init__(self, sink: Sink) -> None:
         self.name = sink.name

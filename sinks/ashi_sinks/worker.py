@@ -86,7 +86,14 @@ async def _open(
         await writer.open(streams.open)
         service.health.set_ready(False, "joining the group")
         topics = [stream.topic for stream in streams.streams]
-        consumer = KafkaSinkConsumer(settings, group, topics, streams.dead_topic)
+        consumer = KafkaSinkConsumer(
+            settings,
+            group,
+            topics,
+            streams.dead_topic,
+            remedy=streams.remedy,
+            on_made_anew=lambda: streams.is_empty(settings),
+        )
         closing.push_async_callback(consumer.close)
         await service.unless_stopped(consumer.start())
         empty = await streams.is_empty(settings)

@@ -86,8 +86,8 @@ def test_a_group_is_asked_again_until_its_coordinator_answers(admin: Callable[..
     assert view == groups.GroupView(2, frozenset({TopicPartition("trades", 0), TopicPartition("trades", 1)}))
 
     answer = {
-        TopicPartition("trades", 0): SimpleNamespace(offset=7),
-        TopicPartition("trades", 1): SimpleNamespace(offset=-1),
+        TopicPartition("trades", 0): SimpleNamespace(offset=7, metadata="a note"),
+        TopicPartition("trades", 1): SimpleNamespace(offset=-1, metadata=""),
     }
     client = admin({}, GroupCoordinatorNotAvailableError(), answer)
     assert asyncio.run(offsets.committed_offsets(SETTINGS, "g", "trades")) == {0: 7}

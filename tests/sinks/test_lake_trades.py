@@ -8,6 +8,7 @@ import sys
 from contextlib import asynccontextmanager, contextmanager
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import delta_in_duckdb
 import pytest
@@ -25,6 +26,7 @@ from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
+from ashi_sinks.lake import trade_streams
 from ashi_sinks.lake.location import lake_of
 from ashi_sinks.lake.maintenance import HOUR_US, compact, vacuum
 from ashi_sinks.lake.tables import StoredTrade
@@ -364,6 +366,50 @@ def test_a_new_table_is_filled_from_the_beginning_whatever_the_group_has_committ
 
     asyncio.run(scenario())
     assert [row.trade for row in stored(lake)] == trades
+
+
+@pytest.mark.parametrize(
+    ("at_the_place", "begin", "refused"),
+    [
+        (a_trade(4), 0, None),
+        (a_trade(5), 0, "what is there now is another record"),
+        (a_trade(4, price=Decimal(1)), 0, "what is there now is another record"),
+        (None, 0, "what is there now is another record"),
+        (a_trade(5), 5, None),
+    ],
+    ids=["the-same", "another", "of-another-price", "nothing", "expired"],
+)
+def test_a_topic_made_anew_that_has_outgrown_the_lake_is_told_by_the_record_stored_last(
+    lake, monkeypatch, at_the_place, begin, refused
+):
+    async def begins(*_):
+        return {0: begin}
+
+    async def ends(*_):
+        return {0: 900}
+
+    async def read(_settings, _topic, _partition, offsets):
+        assert offsets == [4]
+        value = at_the_place and encode_trade(at_the_place)
+        return {} if value is None else {4: SimpleNamespace(partition=0, offset=4, value=value)}
+
+    for name, fake in (("begin_offsets", begins), ("end_offsets", ends), ("read_at", read)):
+        monkeypatch.setattr(trade_streams, name, fake)
+
+    async def scenario():
+        streams = TradeStreams(lake)
+        await streams.open()
+        await streams.streams[0].write(as_rows([a_trade(number) for number in range(5)]))
+        try:
+            return await streams.is_empty(Settings.from_environment({}))
+        finally:
+            await streams.close()
+
+    if refused is None:
+        assert asyncio.run(scenario()) is False
+    else:
+        with pytest.raises(StorageError, match=f"up to offset 4, and {refused}.*name another lake"):
+            asyncio.run(scenario())
 
 
 @pytest.mark.kafka

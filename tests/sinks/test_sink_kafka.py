@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_gaps, until
 
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
 from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS, topic_specs
+from ashi.runtime.kafka import offsets
 from ashi.runtime.kafka.clients import METADATA_AGE_MS, admin_client, make_consumer, make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.kafka.groups import commit
@@ -33,7 +35,7 @@ from ashi_sinks.worker import sink_group
 
 COMMAND = "import sys; from ashi.runtime.settings import Settings; from ashi_sinks.worker import run_sink; " + (
     "import sys; from ashi.runtime.settings import Settings; from ashi_sinks.worker import run_sink; "
-    + ("sys.exit(run_sink(Settings.from_environment(), 'sqlite'))")
+    + ("sys.exit(run_sink(Settings.from_environment(), 'sqlite', from_beginning='--from-beginning' in sys.argv))")
 )
 GROUP = sink_group("sqlite")
 ROOT = Path(__file__).parents[2]
@@ -42,11 +44,11 @@ ROOT = Path(__file__).parents[2]
 class Process:
     """A sink worker as users start it."""
 
-    def __init__(self, path, bootstrap, **environment):
+    def __init__(self, path, bootstrap, *arguments, **environment):
         self.log = path.with_suffix(".log")
         with self.log.open("ab") as log:
             self.child = subprocess.Popen(
-                [sys.executable, "-c", COMMAND],
+                [sys.executable, "-c", COMMAND, *arguments],
                 cwd=ROOT,
                 stderr=log,
                 env=os.environ
@@ -79,8 +81,8 @@ class Process:
 
 
 @contextmanager
-def running(path, settings, **environment):
-    process = Process(path, settings.kafka_bootstrap, **environment)
+def running(path, settings, *arguments, **environment):
+    process = Process(path, settings.kafka_bootstrap, *arguments, **environment)
     try:
         yield process
     except BaseException as error:
@@ -453,6 +455,61 @@ def test_a_topic_made_anew_under_a_running_sink_is_stored_again_soon_and_ready_s
             assert process.says("all partitions are read again")
 
     asyncio.run(scenario())
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_a_log_that_is_not_the_one_that_was_read_is_refused_at_every_start_until_somebody_decides(
+    kafka_settings, tmp_path
+):
+    """What a restore leaves: the group stands where it stood, and the topic, longer than before, is another one."""
+    path = tmp_path / "candles.db"
+    old, new = [a_candle(minute, version=7) for minute in range(20)], [a_candle(minute, 8) for minute in range(10, 60)]
+
+    async def restore(committed):
+        await renew(kafka_settings, CANDLES)
+        await publish(kafka_settings, new)
+        consumer = make_consumer(kafka_settings, CANDLES, group_id=GROUP)
+        await consumer.start()
+        assert await commit(consumer, {TopicPartition(CANDLES, number): each for number, each in committed.items()})
+        await consumer.stop()
+
+    async def scenario():
+        await publish(kafka_settings, old)
+        with running(path, kafka_settings) as process:
+            await until(lambda: everything_is_committed(kafka_settings))
+            assert process.stop() == 0
+        await restore(await offsets.committed(kafka_settings, GROUP, CANDLES))
+        for start in range(2):
+            with running(path, kafka_settings) as process:
+                assert process.child.wait(60) == 1
+                said = process.log.read_text()
+                assert said.count("is not the log any more that group ashi-sink-sqlite has read") == start + 1
+        for words in ("candles/", "held a record of", "and now holds one of", "--from-beginning", "`ashi verify`"):
+            assert words in said
+        assert "Traceback" not in said
+        async with rows_of(path) as rows:
+            assert rows == old
+        with running(path, kafka_settings, "--from-beginning") as process:
+            await until(lambda: _at_least(path, 60))
+            await until(lambda: everything_is_committed(kafka_settings))
+            assert process.stop() == 0
+        async with rows_of(path) as rows:
+            assert rows == oracle([*old, *new])
+
+    asyncio.run(scenario())
+
+
+async def renew(settings, topic):
+    """Delete a topic and make it anew."""
+    async with admin_client(settings) as client:
+        await client.delete_topics([topic])
+
+        async def is_gone():
+            return topic not in await client.list_topics()
+
+        await until(is_gone)
+    await create_topics(settings, topic_specs(settings.partitions, settings.timeframes))
 
 
 def answer(url):

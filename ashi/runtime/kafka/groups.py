@@ -79,17 +79,25 @@ async def view_group(settings: Settings, group: str) -> GroupView:
 
 
 class RebalanceCounter(ConsumerRebalanceListener):  # type: ignore[misc]  # the library is not typed
-    """Counts how often the group has taken a consumer's partitions away, if only to give them back."""
+    """Counts how often the group has taken a consumer's partitions away, if only to give them back.
+
+    Attributes:
+        count: so often a rebalance has begun.
+        assigned: so often one has ended.
+
+    """
 
     def __init__(self) -> None:
         self.count = 0
+        self.assigned = 0
 
     def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:  # noqa: ARG002
         """A rebalance begins: another may commit further than we have read."""
         self.count += 1
 
-    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:  # noqa: ARG002
         """A rebalance ends: reading goes on from what is committed."""
+        self.assigned += 1
 
 
 def subscribe(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> RebalanceCounter:
@@ -99,8 +107,10 @@ def subscribe(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> RebalanceCou
     return rebalances
 
 
-async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[Any, int]) -> bool:
-    """Commit `offsets` (TopicPartition to the offset of the next record). False: Kafka did not answer, try again later.
+async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[Any, int | tuple[int, str]]) -> bool:
+    """Commit `offsets` (TopicPartition to the offset of the next record, or to that and a note of up to 4,096 bytes).
+
+    False: Kafka did not answer, try again later.
 
     Partitions that the group has given to others meanwhile are left out: whoever has them goes on from what is
     committed and reads the same offsets again, so this is only safe for work that may be done twice.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
@@ -57,24 +57,46 @@ async def first_append_time(settings: Settings, topic: str, partitions: Iterable
         return min(times, default=None)
 
 
+class Committed(NamedTuple):
+    """What a group has committed of a partition.
+
+    Attributes:
+        offset: of the next record.
+        note: what was written beside it, up to 4,096 bytes; "" if nothing.
+
+    """
+
+    offset: int
+    note: str
+
+
 async def committed_offsets(settings: Settings, group: str, topic: str) -> dict[int, int]:
     """The offset that `group` goes on from in each partition; a partition it never committed is left out.
 
     Raises BrokerError when the topic is missing or the group's coordinator does not answer.
     """
+    return {number: each.offset for number, each in (await committed(settings, group, topic)).items()}
+
+
+async def committed(settings: Settings, group: str, topic: str) -> dict[int, Committed]:
+    """`committed_offsets`, with the notes."""
     async with admin_client(settings) as client:
         metadata = (await partitions_of_topics(client)).get(topic)
         if metadata is None:
             raise BrokerError(f"Kafka at {settings.kafka_bootstrap} has no topic {topic!r}: run `ashi topics create`")
         asked = [TopicPartition(topic, entry["partition"]) for entry in metadata]
 
-        async def ask() -> dict[int, int]:
+        async def ask() -> dict[int, Committed]:
             found = await client.list_consumer_group_offsets(group, partitions=asked)
             # The library drops the error that concerns the whole answer. It then holds no partition at all, while a
             # good one holds all that were asked for, with -1 where nothing was committed.
             if len(found) != len(asked):
                 raise _LoadingError
-            return {at.partition: entry.offset for at, entry in found.items() if entry.offset >= 0}
+            return {
+                at.partition: Committed(entry.offset, entry.metadata or "")
+                for at, entry in found.items()
+                if entry.offset >= 0
+            }
 
         try:
             return await ask_coordinator(ask)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ashi.contracts.errors import StorageError
+from ashi.contracts.errors import ContractError, StorageError
 from ashi.contracts.topics import TRADES, TRADES_DEAD
 from ashi.contracts.trade import decode_trade
-from ashi.runtime.kafka.offsets import end_offsets
+from ashi.runtime.kafka.offsets import begin_offsets, end_offsets
+from ashi.runtime.kafka.records import read_at
 from ashi.runtime.metrics import sink as metrics
 from ashi_sinks.lake.tables import StoredTrade
 from ashi_sinks.lake.trades import LakeTrades
@@ -27,6 +28,10 @@ class TradeStreams:
     name: Final = "lake-trades"
     what: Final = TRADES
     dead_topic: Final = TRADES_DEAD
+    remedy: Final = (
+        "A lake keeps the records of one log, by their offsets: name another lake for this one, and look at the "
+        "aggregate workers, whose state is of the log before"
+    )
 
     def __init__(self, lake: Lake) -> None:
         self.streams = (Stream(TRADES, _decode, self._write),)
@@ -38,19 +43,35 @@ class TradeStreams:
 
     async def is_empty(self, settings: Settings, /) -> bool:
         """Whether nothing of the topic is stored. Raises StorageError when what is stored is of another topic."""
-        ends = await end_offsets(settings, TRADES)
+        begins, ends = await begin_offsets(settings, TRADES), await end_offsets(settings, TRADES)
         stored = await self._table.stored(ends)
         for partition, offset in stored.items():
             if offset >= ends[partition]:
                 raise StorageError(
-                    f"the lake has partition {partition} of topic {TRADES} up to offset {offset}, and the topic ends "
-                    f"before {ends[partition]}: it was made anew, or is that of another Kafka; name another lake for it"
+                    f"the lake has partition {partition} of topic {TRADES} up to offset {offset}, and the topic "
+                    f"ends before {ends[partition]}: it was made anew, or is that of another Kafka; name another lake"
+                )
+            if offset >= begins[partition] and not await self._holds(settings, partition, offset):
+                raise StorageError(
+                    f"the lake has partition {partition} of topic {TRADES} up to offset {offset}, and what is there "
+                    "now is another record: the topic was cut or made anew, or is that of another Kafka; name another "
+                    "lake for it"
                 )
         return not stored
 
     async def close(self) -> None:
         """See `Streams.close`."""
         await self._table.close()
+
+    async def _holds(self, settings: Settings, partition: int, offset: int) -> bool:
+        """Whether the lake has the record that the topic has there."""
+        record = (await read_at(settings, TRADES, partition, [offset])).get(offset)
+        if record is None:
+            return False  # what is stored was a record
+        try:
+            return await self._table.holds(_decode(record))
+        except ContractError:
+            return False
 
     async def _write(self, trades: Sequence[StoredTrade]) -> None:
         await self._table.write(trades)

@@ -67,6 +67,12 @@ class LakeTrades:
         noted = await asyncio.to_thread(lambda: self._look_up(self._table.refresh(), partitions))
         return {partition: offset for partition, offset in noted.items() if offset is not None}
 
+    async def holds(self, row: StoredTrade) -> bool:
+        """Whether this record is stored, the same trade at the same place. Raises StorageError."""
+        time_us = row.trade.traded_at
+        found = [each async for each in self.read(row.trade.symbol, time_us, time_us + 1)]
+        return row in found
+
     async def write(self, trades: Sequence[StoredTrade]) -> int:
         """Store the records that are not stored yet, all or none, durably; how many they were.
 

@@ -1,0 +1,182 @@
+"""Which log a group has read: a note beside each offset it commits, compared with what stands in the topic.
+
+An offset says how far, and means nothing once a log was cut (an election that was not clean, a restore) or a topic made
+anew. So with it goes the fingerprint of the last record before it, which must still stand in its place when a partition
+is taken over, and before anything further is committed. As nothing is committed after a difference, every start finds
+it again until somebody has decided.
+
+Kafka forgets what was committed when a topic is deleted. Somebody has decided that: what is read then begins at the
+beginning of the new one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from ashi.contracts.errors import StateError
+from ashi.runtime.kafka.log_identity import Fingerprint, difference, fingerprint_of
+from ashi.runtime.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from ashi.runtime.kafka.log_identity import KafkaRecord, Standing
+    from ashi.runtime.kafka.offsets import Committed
+    from ashi.runtime.kafka.topic_ids import Identity
+
+_log = get_logger(__name__)
+
+
+class Partition(Protocol):
+    """A partition, as the client library names it."""
+
+    @property
+    def topic(self) -> str:
+        """The topic's name."""
+
+    @property
+    def partition(self) -> int:
+        """Its number."""
+
+
+class CommitNote(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which log was read. As JSON some 90 bytes; Kafka keeps up to 4,096 with an offset.
+
+    Attributes:
+        last: of the last record before the offset.
+        topic_id: of the topic; None where the broker knows of none.
+
+    """
+
+    last: Fingerprint
+    topic_id: str | None = None
+
+
+class Probe(Protocol):
+    """What looks into a topic: see `ashi.runtime.kafka.log_identity.LogProbe`."""
+
+    async def identity(self) -> Identity:
+        """The topic's id."""
+
+    async def standing(self, offsets: Mapping[int, Sequence[int]]) -> Mapping[int, Standing]:
+        """What stands at these offsets of partitions."""
+
+
+class ReadLog:
+    """What has been read of the partitions that are held, and whether it still stands."""
+
+    def __init__(self, group: str, remedy: str, probe: Callable[[str], Probe]) -> None:
+        """`remedy`: what to do about another log, for people. `probe`: that of a topic."""
+        self._group = group
+        self._remedy = remedy
+        self._probe = probe
+        self._next: dict[Any, int] = {}
+        self._fresh: dict[Any, dict[int, Fingerprint]] = {}
+        self._noted: dict[Any, CommitNote] = {}
+        self._topic_ids: dict[str, str | None] = {}
+        self._had: set[Any] = set()
+
+    async def take_over(self, held: Collection[Partition], committed: Mapping[Any, Committed]) -> set[str]:
+        """Begin with partitions, each where the group has come to.
+
+        Gives the topics that were made anew under this worker: something was committed, and now there is nothing.
+        Raises StateError when the log is not the one that was read, BrokerError when Kafka does not show it.
+        """
+        notes = {at: _decode(committed[at].note) for at in held if at in committed}
+        for topic, partitions in _by_topic(at for at in held if at in committed).items():
+            probe = self._probe(topic)
+            self._topic_ids[topic] = (await probe.identity()).topic_id
+            asked = {at.partition: [note.last.offset] if (note := notes[at]) else [] for at in partitions}
+            standings = await probe.standing(asked)
+            for at in partitions:
+                self._compare(at, committed[at].offset, notes[at], standings[at.partition])
+        anew = {at.topic for at in held if at not in committed and at in self._had}
+        self._had = self._had - set(held) | {at for at in held if at in committed}
+        self._next = {at: committed[at].offset for at in held if at in committed}
+        self._noted = {at: note for at, note in notes.items() if note is not None}
+        self._fresh = {}
+        return anew
+
+    def forget(self) -> None:
+        """What comes next comes from the beginning, on purpose."""
+        self._next, self._fresh, self._noted = {}, {}, {}
+
+    def take(self, at: Partition, records: Sequence[KafkaRecord]) -> None:
+        """Take note of records that were read. Raises StateError when they stand before those that came already."""
+        first, last = records[0].offset, records[-1]
+        expected = self._next.get(at)
+        if expected is not None and first < expected:
+            raise self._other_log(
+                at, f"it ended before offset {expected}, which was to be read next, and begins again at {first}"
+            )
+        if expected is not None and first > expected:
+            _log.warning("records are missing in the topic", partition=_name(at), first=expected, last=first - 1)
+        self._next[at] = last.offset + 1
+        self._fresh.setdefault(at, {})[last.offset + 1] = fingerprint_of(last)
+
+    async def check(self, partitions: Iterable[Partition]) -> None:
+        """Raise StateError unless the records that were committed last still stand; BrokerError as `take_over`."""
+        for topic, noted in _by_topic(at for at in partitions if at in self._noted).items():
+            notes = {at: self._noted[at] for at in noted}
+            standings = await self._probe(topic).standing(
+                {at.partition: [note.last.offset] for at, note in notes.items()}
+            )
+            for at, note in notes.items():
+                self._compare(at, note.last.offset + 1, note, standings[at.partition])
+
+    async def note(self, at: Partition, offset: int) -> str:
+        """What to commit beside `offset`, of a record that was taken."""
+        last = self._fresh.get(at, {}).get(offset)
+        if last is None:
+            return ""
+        if at.topic not in self._topic_ids:
+            self._topic_ids[at.topic] = (await self._probe(at.topic).identity()).topic_id
+        return msgspec.json.encode(CommitNote(last, self._topic_ids[at.topic])).decode()
+
+    def committed(self, at: Partition, offset: int) -> None:
+        """It is committed up to there."""
+        fresh = self._fresh.get(at, {})
+        self._had.add(at)
+        if offset in fresh:
+            self._noted[at] = CommitNote(fresh[offset], self._topic_ids.get(at.topic))
+            self._fresh[at] = {place: each for place, each in fresh.items() if place > offset}
+
+    def _compare(self, at: Partition, offset: int, note: CommitNote | None, standing: Standing) -> None:
+        if note is not None and (found := difference([note.last], standing)) is not None:
+            raise self._other_log(at, str(found))
+        if offset > standing.end:
+            raise self._other_log(at, f"it ends at offset {standing.end}, and {offset} was to be read next")
+        if note is not None and note.last.offset < standing.begin:
+            now = self._topic_ids.get(at.topic)
+            if note.topic_id is not None and now is not None and note.topic_id != now:
+                raise self._other_log(at, f"the topic's id was {note.topic_id} and is {now}")
+        if offset < standing.begin:
+            _log.warning(
+                "records expired before they were read", partition=_name(at), first=offset, last=standing.begin - 1
+            )
+
+    def _other_log(self, at: Partition, what: str) -> StateError:
+        return StateError(
+            f"{_name(at)} is not the log any more that group {self._group} has read: {what}. It was cut or made anew, "
+            f"so there may be records in it that are not stored. {self._remedy}"
+        )
+
+
+def _decode(note: str) -> CommitNote | None:
+    try:
+        return msgspec.json.decode(note, type=CommitNote)
+    except msgspec.MsgspecError:
+        return None  # of an earlier version, or of somebody who set the offset by hand
+
+
+def _by_topic(partitions: Iterable[Partition]) -> dict[str, list[Partition]]:
+    found: dict[str, list[Partition]] = {}
+    for at in partitions:
+        found.setdefault(at.topic, []).append(at)
+    return found
+
+
+def _name(at: Partition) -> str:
+    return f"{at.topic}/{at.partition}"

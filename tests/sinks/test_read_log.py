@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import NamedTuple
+
+import pytest
+
+from ashi.contracts.errors import StateError
+from ashi.runtime.kafka.log_identity import Standing, fingerprint_of
+from ashi.runtime.kafka.offsets import Committed
+from ashi.runtime.kafka.topic_ids import Identity
+from ashi_sinks.read_log import ReadLog
+
+
+class At(NamedTuple):
+    topic: str
+    partition: int
+
+
+AT, OTHER = At("candles", 0), At("candles", 1)
+
+
+@dataclasses.dataclass
+class Record:
+    offset: int
+    value: bytes
+    key: bytes = b"key"
+    timestamp: int = 1_789
+
+
+def records(text, first=0):
+    return [Record(first + place, letter.encode()) for place, letter in enumerate(text)]
+
+
+class Topic:
+    """Partitions whose records are letters, as a probe sees them."""
+
+    def __init__(self, *texts, begin=0, topic_id="an-id"):
+        self.logs = [records(text) for text in texts]
+        self.begin = begin
+        self.topic_id = topic_id
+
+    async def identity(self):
+        return Identity(self.topic_id, {})
+
+    async def standing(self, offsets):
+        return {
+            number: Standing(
+                self.begin,
+                len(self.logs[number]),
+                {each.offset: fingerprint_of(each) for each in self.logs[number][self.begin :] if each.offset in asked},
+            )
+            for number, asked in offsets.items()
+        }
+
+
+class Group:
+    """What outlives a worker: the topic and what the group has committed."""
+
+    def __init__(self, *texts):
+        self.topic = Topic(*texts)
+        self.committed = {}
+
+    def worker(self):
+        return ReadLog("a-group", "The way out.", lambda _: self.topic)
+
+    def take_over(self, worker, *held):
+        return asyncio.run(worker.take_over(held, self.committed))
+
+    def read(self, worker, at=AT, upto=None):
+        begin = self.committed[at].offset if at in self.committed else 0
+        worker.take(at, self.topic.logs[at.partition][begin:upto])
+
+    def commit(self, worker, offset, at=AT):
+        asyncio.run(worker.check([at]))
+        self.committed[at] = Committed(offset, asyncio.run(worker.note(at, offset)))
+        worker.committed(at, offset)
+
+
+@pytest.fixture
+def group():
+    """A group that has read, stored and committed five of the letters."""
+    group = Group("abcdefgh", "")
+    worker = group.worker()
+    group.take_over(worker, AT)
+    group.read(worker, upto=5)
+    group.commit(worker, 5)
+    return group
+
+
+def test_the_same_log_goes_on_also_when_it_has_grown_or_lost_its_beginning(group):
+    for letters, begin in (("abcde", 0), ("abcdexyz", 0), ("abcdexyz", 4), ("abcdexyz", 5), ("abcdexyz", 7)):
+        group.topic = Topic(letters, "", begin=begin)
+        assert group.take_over(group.worker(), AT, OTHER) == set()
+
+
+@pytest.mark.parametrize(
+    ("letters", "begin", "what"),
+    [
+        ("abcd", 0, "and now the log ends at offset 4"),
+        ("", 0, "and now the log ends at offset 0"),
+        ("abcdX", 0, "offset 4 held a record of 1789 ms with checksum .* and now holds one of 1789 ms with"),
+        ("ABCDEFGHIJKLM", 0, "and now holds one of 1789 ms with"),
+        ("ABCDEFGHIJKLM", 7, "the topic's id was an-id and is another"),
+    ],
+    ids=["cut", "emptied", "cut-and-grown", "made-anew-and-outgrown", "made-anew-and-expired"],
+)
+def test_another_log_is_refused_at_every_start_with_what_was_found_where_and_the_way_out(group, letters, begin, what):
+    group.topic = Topic(letters, "", begin=begin, topic_id="another")
+    for _ in range(2):
+        worker = group.worker()
+        refusal = f"candles/0 is not the log any more that group a-group has read: .*{what}.*The way out"
+        with pytest.raises(StateError, match=refusal):
+            group.take_over(worker, AT, OTHER)
+
+
+def test_a_topic_restored_record_by_record_is_the_same_log_whatever_its_id(group):
+    group.topic.topic_id = "another"
+    assert group.take_over(group.worker(), AT) == set()
+
+
+def test_an_offset_committed_by_a_version_without_notes_is_gone_on_from_unless_the_log_ends_before_it(group):
+    group.committed[AT] = Committed(5, "")
+    worker = group.worker()
+    group.take_over(worker, AT)
+    group.read(worker)
+    group.commit(worker, 8)
+    assert '"last":[7,1789,' in group.committed[AT].note
+    group.committed[AT] = Committed(9, "")
+    with pytest.raises(StateError, match="it ends at offset 8, and 9 was to be read next"):
+        group.take_over(group.worker(), AT)
+
+
+def test_records_that_come_again_below_what_was_read_are_those_of_another_log(group):
+    worker = group.worker()
+    group.take_over(worker, AT)
+    with pytest.raises(StateError, match="it ended before offset 5, which was to be read next, and begins again at 0"):
+        worker.take(AT, records("AB"))
+    worker.forget()  # told to begin anew
+    worker.take(AT, records("AB"))
+
+
+def test_a_log_cut_while_it_is_read_and_grown_beyond_is_found_before_anything_more_is_committed(group):
+    worker = group.worker()
+    group.take_over(worker, AT)
+    group.read(worker)  # up to offset 8, all of the old log
+    group.commit(worker, 8)
+    group.topic = Topic("abXYZXYZXYZXYZ", "")
+    group.read(worker)
+    for _ in range(2):
+        with pytest.raises(StateError, match="offset 7 held"):
+            group.commit(worker, 14)
+    assert group.committed[AT].offset == 8
+    with pytest.raises(StateError, match="offset 7 held"):
+        group.take_over(group.worker(), AT)
+
+
+def test_a_topic_whose_committed_offsets_went_with_it_is_read_from_its_beginning_and_named(group):
+    worker = group.worker()
+    group.take_over(worker, AT)
+    group.read(worker)
+    group.commit(worker, 8)
+    group.committed.clear()
+    group.topic = Topic("AB", "")
+    assert group.take_over(worker, AT, OTHER) == {"candles"}
+    worker.take(AT, records("AB"))
+    assert group.take_over(worker, AT, OTHER) == set(), "said once"
