@@ -27,11 +27,12 @@ class Publisher:
         self.got = []
         self.held = 0
         self.settled = asyncio.Event()
-        self.gate = asyncio.Event()
+        self.asked, self.gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
         self.failure = None
 
     async def publish(self, trades, *, streamed):
+        self.asked.set()
         await self.gate.wait()
         if self.failure is not None:
             raise self.failure
@@ -100,7 +101,7 @@ def test_a_buffer_that_is_stopped_while_kafka_is_away_hands_over_the_rest_in_ord
         publish_buffer = PublishBuffer(publisher)
         async with running(publish_buffer):
             publish_buffer.put(trades(1), streamed=True)
-            await asyncio.sleep(0.02)
+            await publisher.asked.wait()
             publish_buffer.put(trades(2), streamed=True)
         publisher.gate.set()
         await publish_buffer.empty()
