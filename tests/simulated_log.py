@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,9 @@ from ashi.contracts import Timeframe, decode_candle, encode_trade
 from ashi.contracts.topics import MARKERS_TABLE, changelog_topic, table_name
 from ashi.runtime.kafka.clients import partition_of
 from ashi.runtime.kafka.dead_letters import trade_place
+from ashi.runtime.kafka.log_identity import Standing, fingerprint_of
 from ashi.runtime.kafka.records import keep_newest
+from ashi.runtime.kafka.topic_ids import Identity
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.codec import rank_of
 from ashi_aggregate.core.window_state import WindowRules
@@ -46,6 +48,8 @@ class Broker:
     committed: dict[int, int] = field(default_factory=dict)
     now_us: int = 0
     earliest: dict[int, int] = field(default_factory=dict)
+    topic_id: str = "first"
+    leader_epochs: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     written_at: dict[tuple[str, int | None], list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def keep(self, topic: str, partition: int | None, key: bytes | None, value: bytes, headers: list) -> None:
@@ -76,6 +80,12 @@ class Broker:
     def offsets(self, partition: int) -> PartitionOffsets:
         earliest, end = self.earliest.get(partition, 0), len(self.trades[partition])
         return PartitionOffsets(self.committed.get(partition), earliest, end)
+
+    def standing(self, partition: int, offsets: Sequence[int]) -> Standing:
+        """What stands at these offsets now."""
+        _, begin, end = self.offsets(partition)
+        log = self.trades[partition]
+        return Standing(begin, end, {at: fingerprint_of(log[at]) for at in offsets if begin <= at < end})
 
     def messages(self, topic: str) -> list[tuple[bytes | None, bytes, list]]:
         return [message for (name, _), sent in self.topics.items() if name == topic for message in sent]
@@ -108,8 +118,11 @@ class SimulatedTable:
     def rows(self, partition: int) -> dict[bytes, bytes]:
         return self._rows[partition]
 
-    def put(self, partition: int, key: bytes, value: bytes) -> None:
-        self._rows[partition][key] = value
+    def put(self, partition: int, key: bytes, value: bytes | None) -> None:
+        if value is None:
+            self._rows[partition].pop(key, None)
+        else:
+            self._rows[partition][key] = value
 
 
 class Acknowledgement:
@@ -210,6 +223,12 @@ class Worker:
 
     def end_of(self, partition: int) -> int | None:
         return len(self.broker.trades[partition])
+
+    async def identity(self) -> Identity:
+        return Identity(self.broker.topic_id, dict(self.broker.leader_epochs))
+
+    async def standing(self, offsets: Mapping[int, Sequence[int]]) -> dict[int, Standing]:
+        return {number: self.broker.standing(number, asked) for number, asked in offsets.items()}
 
     def _keep(self, sent: list[tuple[str, int | None, bytes | None, bytes, list]]) -> None:
         for topic, partition, key, value, headers in sent:

@@ -64,13 +64,13 @@ class Output:
         )
         await self._send(letter.topic, letter.key, letter.value, letter.headers)
 
-    async def put(self, table: StateTable, partition: int, key: bytes, value: bytes) -> None:
-        """Keep a row or marker in its table and send it to the changelog."""
+    async def put(self, table: StateTable, partition: int, key: bytes, value: bytes | None) -> None:
+        """Keep a row or marker in its table and send it to the changelog; None takes it away from both."""
         table.put(partition, key, value)
         await self._send(changelog_topic(table.name), key, value, [], partition)
 
     async def _send(
-        self, topic: str, key: bytes | None, value: bytes, headers: Headers, partition: int | None = None
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
     ) -> None:
         self._unacknowledged.append(
             await self._kafka.send(topic, key=key, value=value, headers=headers, partition=partition)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+import msgspec
+
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.topics import changelog_topic
+from ashi.runtime.logs import get_logger
+from ashi_aggregate.census import Census, Positions, agrees, take_census
+from ashi_aggregate.chunk import LogRecord
 from ashi_aggregate.core.codec import Marker, decode_marker, decode_row, rank_of
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import StateRow, WindowRules
+from ashi_aggregate.log_check import Trail, other_log
 from ashi_aggregate.protocols import Acknowledge, StateTable
+
+_log = get_logger(__name__)
 
 REWRITE_AFTER_S: Final = 120.0
 """Every row is written at least this often. Less than half of the changelogs' min.compaction.lag.ms: so compaction
@@ -45,6 +54,12 @@ class PartitionState:
         dirty: symbols whose rows have changed since the last checkpoint.
         chunks: how to acknowledge the chunks folded since the last checkpoint.
         written: when (monotonic, s) each symbol's rows were last written.
+        trail: fingerprints of what has been read, up to the last marker.
+        last_record: the last one read since.
+        census: as in that marker.
+        positions: where each symbol stood at the last marker.
+        ahead: rows written after the marker, by position, until the log has been read up to there again.
+        is_rebuilt: the marker it had said what is not there, so that it must be taken away before anything is written.
 
     """
 
@@ -56,6 +71,29 @@ class PartitionState:
     dirty: set[str] = field(default_factory=set)
     chunks: list[Acknowledge] = field(default_factory=list)
     written: dict[str, float] = field(default_factory=dict)
+    trail: Trail = field(default_factory=Trail)
+    last_record: LogRecord | None = None
+    census: Census | None = None
+    positions: Positions = field(default_factory=lambda: Positions(-1, {}))
+    is_rebuilt: bool = False
+    ahead: dict[int, StateRow] = field(default_factory=dict)
+
+    def check_ahead(self, records: Sequence[LogRecord]) -> None:
+        """Raise StateError if rows that are ahead of the marker have not read these records, but others.
+
+        Records are read again from the marker on, and rows that are ahead skip them. No fingerprint was written of
+        what they had read by then; but the record at a row's position is its symbol's, and was appended no later than
+        all it has read.
+        """
+        for record in records:
+            row = self.ahead.pop(record.offset, None)
+            if row is not None and (record.key != row.symbol.encode() or record.timestamp * 1000 > row.appended_at):
+                raise other_log(
+                    self.number,
+                    f"the row of {row.symbol} has read a record at offset {record.offset} that was appended at "
+                    f"{row.appended_at} µs or before, and now it holds one of {(record.key or b'')[:100]!r} of "
+                    f"{record.timestamp * 1000} µs",
+                )
 
     def mark_rows_due(self, now_s: float) -> None:
         """Count the rows as changed that were last written too long before now (monotonic, s)."""
@@ -89,33 +127,105 @@ async def load_partition(
     """Take up the state of a partition from its rows, and find the offset to read on from.
 
     Reading a record again changes nothing, missing one would; so it is the smaller of the committed offset and the
-    marker. A new state begins at `begin`, or where the log does if that is None. Raises StateError when the log no
-    longer has what must be read, or is not the log of this state.
+    marker. A new state begins at `begin`, or where the log does if that is None. One that lacks rows which its marker
+    says it has is read again from there, if the log still has all of it. Raises StateError when the log no longer has
+    what must be read, or is not the log of this state.
     """
     committed, earliest, end = offsets
-    marker = _marker(markers.rows(number).get(marker_key(number)), rules.epoch)
+    marker = read_marker(markers, number, rules.epoch)
+    rows = await _read_rows(number, tables, rules.epoch)
+    first = earliest if begin is None else max(earliest, min(begin, end))
+    is_whole = first == (begin or 0)
+    is_rebuilt = False
+    if marker is not None:
+        _check_log(number, marker.durable_offset + 1, earliest, end)
+        missing = _find_missing(number, marker, tables, rows)
+        if missing is not None:
+            if not is_whole or (begin is None and marker.begins_at != 0):
+                raise _lacks_rows(missing)
+            _log.warning(
+                "state lacks rows, rebuilding it from the log", partition=number, missing=missing, offset=first
+            )
+            marker, is_rebuilt = None, True
     if marker is None:
-        start = durable = earliest if begin is None else max(earliest, min(begin, end))
+        behind = [row.symbol for each in rows.values() for row in each if row and row.applied_offset + 1 < first]
+        if behind and not is_whole:
+            raise _lacks_rows(
+                f"trades/{number} has rows and no marker, and of {len(set(behind))} symbols, as {min(behind)}, the log "
+                f"begins only at {first}, after their rows end"
+            )
+        start = durable = first
         begins_at = 0 if start == 0 and begin is None else None
     else:
         durable = marker.durable_offset + 1
-        _check_log(number, durable, earliest, end)
         start = max(earliest, durable if committed is None else min(committed, durable))
         begins_at = marker.begins_at
-    state = PartitionState(number, start, durable, begins_at)
-    keys = {key for table in tables for key in table.rows(number)}
-    for key in keys:
-        rows = [_row(table.rows(number).get(key), rules.epoch) for table in tables]
-        known = [row for row in rows if row is not None]
-        if known:
-            # A row that is missing beside others was not written before a crash; it reads what they have read.
-            state.symbols[key.decode()] = SymbolAggregator(
-                timeframes, rules, rows, max(row.complete_from for row in known)
-            )
-            # Spread over the time within which they are due: else all would be written again at once.
-            state.written[key.decode()] = now_s - REWRITE_AFTER_S * len(state.written) / len(keys)
-        await asyncio.sleep(0)  # thousands of wide rows take seconds, in which the process must not seem to stand still
+    state = PartitionState(number, start, durable, begins_at, is_rebuilt=is_rebuilt)
+    for key, of_symbol in rows.items():
+        known = [row for row in of_symbol if row is not None]
+        # A row that is missing beside others was not written before a crash; it reads what they have read.
+        aggregator = SymbolAggregator(timeframes, rules, of_symbol, max(row.complete_from for row in known))
+        aggregator.set_first_offset(_first_offset(known, durable))
+        state.symbols[key.decode()] = aggregator
+        # Spread over the time within which they are due: else all would be written again at once.
+        state.written[key.decode()] = now_s - REWRITE_AFTER_S * len(state.written) / len(rows)
+        state.ahead |= {
+            row.applied_offset: msgspec.structs.replace(row) for row in known if row.applied_offset >= start
+        }
+    if state.ahead and max(state.ahead) >= end:
+        row = state.ahead[max(state.ahead)]
+        raise other_log(number, f"it ends at offset {end}, and the row of {row.symbol} has read {row.applied_offset}")
+    known_up_to = -1 if marker is None else marker.durable_offset
+    state.positions = Positions(known_up_to, {symbol: each.state_rows() for symbol, each in state.symbols.items()})
+    if marker is not None:
+        state.trail = Trail(marker.topic_id, marker.records)
+        state.census = None if marker.census is None else Census(*marker.census)
     return state
+
+
+async def _read_rows(number: int, tables: Sequence[StateTable], epoch: int) -> dict[bytes, list[StateRow | None]]:
+    """The rows of each symbol that has any of this epoch, in the order of the tables."""
+    rows: dict[bytes, list[StateRow | None]] = {}
+    for key in {key for table in tables for key in table.rows(number)}:
+        of_symbol = [_row(table.rows(number).get(key), epoch) for table in tables]
+        if any(row is not None for row in of_symbol):
+            rows[key] = of_symbol
+        await asyncio.sleep(0)  # thousands of wide rows take seconds, in which the process must not seem to stand still
+    return rows
+
+
+def _first_offset(known: Sequence[StateRow], durable: int) -> int | None:
+    """Where a symbol began, as its rows say. Those of earlier versions do not, but it was before the marker."""
+    offsets = [row.first_offset for row in known if row.first_offset is not None]
+    if offsets:
+        return min(offsets)
+    return 0 if all(row.applied_offset < durable for row in known) else None
+
+
+def _find_missing(
+    number: int, marker: Marker, tables: Sequence[StateTable], rows: Mapping[bytes, Sequence[StateRow | None]]
+) -> str | None:
+    """What the tables lack of what the marker says, in words."""
+    if marker.census is None:
+        return None
+    wanted = Census(*marker.census)
+    for place, table in enumerate(tables):
+        found = take_census((row for each in rows.values() if (row := each[place])), marker.durable_offset)
+        if found is not None and not agrees(found, wanted):
+            return (
+                f"table {table.name} (topic {changelog_topic(table.name)}) has rows of {found.symbols} symbols in "
+                f"partition {number}, and its marker at offset {marker.durable_offset} says there are {wanted.symbols}"
+                + ("" if found.symbols != wanted.symbols else ", or some that have been read further")
+            )
+    return None
+
+
+def _lacks_rows(missing: str) -> StateError:
+    return StateError(
+        f"the state lacks what it had: {missing}. A changelog was deleted, emptied or cut, and trades no longer has "
+        "everything from where the state began, so that the rows cannot be made again: candles would lack trades. Stop "
+        "all aggregate workers and begin a new state at what is left with `ashi aggregate reconfigure`"
+    )
 
 
 def _check_log(number: int, durable: int, earliest: int, end: int) -> None:
@@ -133,7 +243,9 @@ def _check_log(number: int, durable: int, earliest: int, end: int) -> None:
         )
 
 
-def _marker(value: bytes | None, epoch: int) -> Marker | None:
+def read_marker(markers: StateTable, number: int, epoch: int) -> Marker | None:
+    """The marker of a partition, if it has one of this epoch. Raises StateError for one of a later epoch."""
+    value = markers.rows(number).get(marker_key(number))
     return decode_marker(value) if value is not None and _is_of(value, epoch) else None
 
 

@@ -6,10 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import MAX_AHEAD_US
+from ashi.runtime.kafka.log_identity import Difference, Fingerprint, fingerprint_of
+from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate.chunk import Chunk, ChunkDecoder, LogRecord, SymbolTrades
@@ -17,8 +21,9 @@ from ashi_aggregate.core.codec import Marker, encode
 from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules, find_complete_from
 from ashi_aggregate.fencing import SessionGuard
+from ashi_aggregate.log_check import check_markers, look, other_log
 from ashi_aggregate.output import Output
-from ashi_aggregate.partition import PartitionOffsets, PartitionState, load_partition, marker_key
+from ashi_aggregate.partition import PartitionOffsets, PartitionState, load_partition, marker_key, read_marker
 from ashi_aggregate.protocols import Acknowledge, KafkaLog, StateTable
 
 _log = get_logger(__name__)
@@ -63,6 +68,8 @@ class Pipeline:
         self._decoder = ChunkDecoder(partitions)
         self._states: dict[int, PartitionState] = {}
         self._lock = asyncio.Lock()
+        self._identity = Identity(None, {})
+        self._condemned: StateError | None = None
 
     async def resume(self, partitions: Mapping[int, PartitionOffsets]) -> dict[int, int]:
         """Take up the partitions given, and only those; returns the offset to read each on from.
@@ -75,6 +82,9 @@ class Pipeline:
                 "aggregate workers, then run `ashi aggregate reconfigure`"
             )
         async with self._lock:
+            markers = {number: read_marker(self._markers, number, self._rules.epoch) for number in partitions}
+            known = {number: marker for number, marker in markers.items() if marker is not None}
+            self._identity = await check_markers(self._kafka, known)
             await self._replace_states(
                 {
                     number: await load_partition(
@@ -90,9 +100,60 @@ class Pipeline:
                     for number, offsets in partitions.items()
                 }
             )
+            for state in self._states.values():
+                await self._prepare(state)
+            await self._output.acknowledged()
             starts = {number: state.next for number, state in self._states.items()}
             _log.info("resumed", partitions=starts)
             return starts
+
+    async def _prepare(self, state: PartitionState) -> None:
+        state.trail.topic_id = self._identity.topic_id or state.trail.topic_id
+        if state.is_rebuilt:
+            # It says what is not there; a marker of the state that is built now would be behind it, and lose.
+            self._session_guard.check()
+            await self._output.put(self._markers, state.number, marker_key(state.number), None)
+
+    def known_records(self, partition: int) -> list[Fingerprint]:
+        """The last record that the state of a partition has read, as it must still stand in the log."""
+        state = self._states.get(partition)
+        return [] if state is None else state.trail.records[-1:]
+
+    async def check_log(self, *, everything: bool) -> None:
+        """Look whether `trades` is still the log that was read; cheap while neither its id nor a leader changes.
+
+        `everything`: look at the last record of each partition in any case. Raises StateError when it is another log,
+        BrokerError when Kafka does not say.
+        """
+        identity = await self._kafka.identity()
+        before, states = self._identity, dict(self._states)
+        if identity.topic_id != before.topic_id:
+            chosen = set(states)
+        else:
+            epochs = before.leader_epochs
+            chosen = {number for number in states if identity.leader_epochs.get(number) != epochs.get(number)}
+        known = {number: states[number].trail.records for number in chosen}
+        if everything:
+            known |= {number: state.trail.records[-1:] for number, state in states.items() if number not in chosen}
+        for number, found in (await look(self._kafka, known)).items():
+            if self._states.get(number) is states[number]:
+                raise await self.condemn(number, found)
+        self._identity = identity
+
+    async def condemn(self, partition: int, found: Difference) -> StateError:
+        """Remember that a partition's log is not the one that was read, for every start to come; gives the error.
+
+        Nothing is folded or written from here on.
+        """
+        async with self._lock:
+            state = self._states.get(partition)
+            if state is not None and self._condemned is None:
+                self._session_guard.check()
+                state.trail.witness(found.expected)
+                await self._put_marker(state)
+                await self._output.acknowledged()
+            self._condemned = other_log(partition, str(found))
+            return self._condemned
 
     async def release(self) -> None:
         """Let go of all partitions: others have them from now on."""
@@ -127,14 +188,19 @@ class Pipeline:
         by_symbol, rejected = self._decoder.decode(chunk)
         async with self._lock:
             self._session_guard.check()
+            if self._condemned is not None:
+                return
             state = self._states.get(chunk.partition)
             if state is None or chunk.begin != state.next:
                 await self._refuse(chunk, acknowledge, state)
                 return
+            if state.ahead:
+                state.check_ahead(chunk.records)
             if state.begins_at is None:
                 state.begins_at = chunk.records[0].timestamp * 1000 + MAX_AHEAD_US
             candles, late = self._fold(state, by_symbol, state.begins_at)
             state.next = chunk.end
+            state.last_record = chunk.records[-1]
             state.chunks.append(acknowledge)
             await self._output.send_candles(candles, "closed")
             await self._output.send_late(chunk, late)
@@ -151,6 +217,7 @@ class Pipeline:
             if aggregator is None:
                 complete_from = find_complete_from(self._rules, begins_at, group.trades[0].traded_at)
                 aggregator = SymbolAggregator(self._timeframes, self._rules, complete_from=complete_from)
+                aggregator.set_first_offset(group.offsets[0])
                 state.symbols[symbol] = aggregator
             outcome = aggregator.on_trades(group.trades, group.offsets, group.appended_at)
             candles += outcome.candles
@@ -169,6 +236,8 @@ class Pipeline:
         """
         async with self._lock:
             self._session_guard.check()
+            if self._condemned is not None:
+                return
             began = self._monotonic_s()
             for state in self._states.values():
                 await self._sweep(state)
@@ -177,12 +246,13 @@ class Pipeline:
             for state in self._states.values():
                 state.mark_rows_due(began)
             changed = [state for state in self._states.values() if state.chunks or state.dirty]
+            written = {}
             for state in changed:
                 state.drop_final()
-                await self._write_rows(state)
+                written[state.number] = await self._write_rows(state)
             await self._output.acknowledged()
             for state in changed:
-                await self._write_marker(state)
+                await self._write_marker(state, written[state.number])
             await self._output.acknowledged()
             for state in changed:
                 await self._acknowledge_chunks(state)
@@ -224,18 +294,38 @@ class Pipeline:
         corrected = [candle for symbol in state.dirty for candle in state.symbols[symbol].corrections()]
         await self._output.send_candles(corrected, "corrected")
 
-    async def _write_rows(self, state: PartitionState) -> None:
+    async def _write_rows(self, state: PartitionState) -> set[str]:
+        """Write the rows that have changed; gives their symbols."""
         now_s = self._monotonic_s()
         for symbol in state.dirty:
-            key = symbol.encode()
+            key, at_marker = symbol.encode(), state.positions.at_marker(symbol)
             for table, row in zip(self._tables, state.symbols[symbol].rows, strict=True):
+                row.row.at_marker = at_marker
                 await self._output.put(table, state.number, key, encode(row.row))
                 metrics.rows_written.labels(str(row.timeframe)).inc()
             state.written[symbol] = now_s
-        state.dirty.clear()
+        written, state.dirty = state.dirty, set()
+        return written
 
-    async def _write_marker(self, state: PartitionState) -> None:
-        marker = Marker(state.next - 1, state.begins_at, self._rules.epoch)
+    async def _write_marker(self, state: PartitionState, written: set[str]) -> None:
+        """`written`: the symbols whose rows have been written since the last one."""
+        if state.last_record is not None:
+            state.trail.add(fingerprint_of(state.last_record))
+            state.last_record = None
+        changed = {symbol: state.symbols[symbol].state_rows() for symbol in written}
+        state.census = state.positions.mark(state.next - 1, changed)
+        state.durable_end = state.next
+        await self._put_marker(state)
+
+    async def _put_marker(self, state: PartitionState) -> None:
+        marker = Marker(
+            state.durable_end - 1,
+            state.begins_at,
+            self._rules.epoch,
+            state.trail.topic_id,
+            state.trail.as_written(),
+            None if state.census is None else msgspec.structs.astuple(state.census),
+        )
         await self._output.put(self._markers, state.number, marker_key(state.number), encode(marker))
 
     async def _acknowledge_chunks(self, state: PartitionState) -> None:
@@ -244,7 +334,6 @@ class Pipeline:
         for acknowledge in state.chunks:
             await acknowledge()
         state.chunks.clear()
-        state.durable_end = state.next
         _show_position(state)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from ashi.runtime.kafka.dead_letters import Headers
+from ashi.runtime.kafka.log_identity import Standing
+from ashi.runtime.kafka.topic_ids import Identity
 
 Acknowledge = Callable[[], Awaitable[object]]
 """Says that a chunk has been dealt with."""
@@ -19,15 +21,15 @@ class StateTable(Protocol):
     def rows(self, partition: int) -> Mapping[bytes, bytes]:
         """The rows of a partition by key."""
 
-    def put(self, partition: int, key: bytes, value: bytes) -> None:
-        """Keep a row in memory."""
+    def put(self, partition: int, key: bytes, value: bytes | None) -> None:
+        """Keep a row in memory; None takes it away."""
 
 
 class KafkaLog(Protocol):
     """What the pipeline needs of Kafka."""
 
     async def send(
-        self, topic: str, *, key: bytes | None, value: bytes, headers: Headers, partition: int | None = None
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
     ) -> Awaitable[object]:
         """Hand a record over; what is returned completes when it has been acknowledged."""
 
@@ -39,3 +41,9 @@ class KafkaLog(Protocol):
 
     def end_of(self, partition: int) -> int | None:
         """The end of `trades` in `partition` as of the last fetch, or None when it is not known."""
+
+    async def identity(self) -> Identity:
+        """Which topic `trades` is, and the epochs of its leaders. Raises BrokerError."""
+
+    async def standing(self, offsets: Mapping[int, Sequence[int]]) -> Mapping[int, Standing]:
+        """What stands now at these offsets of partitions of `trades`. Raises BrokerError."""

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from struct import pack
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ashi_aggregate.faust.elections import ElectionWatch
 from ashi_aggregate.faust.transport import TP, TRADES, Consumer
 
 PARTITION = TP(TRADES, 2)
@@ -19,10 +21,13 @@ class Fetching:
     _may_deliver = Consumer._may_deliver
     _continue = Consumer._continue
     _is_gap = Consumer._is_gap
+    _known_records = Consumer._known_records
     _message = Consumer._message
 
     def __init__(self, position, end):
-        self.app = SimpleNamespace(consumer_generation_id=1)
+        self.app = SimpleNamespace(consumer_generation_id=1, is_continued=self.is_continued)
+        self.elections = ElectionWatch(TRADES)
+        self._known, self._last = {}, {}
         self.scheduler = SimpleNamespace(iterate=lambda _: iter(()))
         self.should_stop, self.flow_active = False, True
         self.position, self.end = position, end
@@ -38,13 +43,19 @@ class Fetching:
         if self.after_seek:
             await self.fetch()
 
+    async def is_continued(self, partition, begin, known):
+        assert all(each.offset == begin - 1 for each in known)
+        return True
+
     async def earliest_offsets(self, *partitions):
         return dict.fromkeys(partitions, 0)
 
     async def _wait_next_records(self, _):
         offsets = range(self.position, self.end)
         self.position = self.end
-        records = [SimpleNamespace(offset=offset, timestamp=0, timestamp_type=0) for offset in offsets]
+        records = [
+            SimpleNamespace(offset=offset, timestamp=0, timestamp_type=0, key=None, value=None) for offset in offsets
+        ]
         return {PARTITION: records} if records else {}, None
 
     async def fetch(self):
@@ -63,5 +74,48 @@ def test_the_last_records_are_delivered_once_whenever_they_are_fetched_during_a_
         for _ in range(3):
             await consumer.fetch()  # no further record comes
         assert consumer.delivered == [26, 27]
+
+    asyncio.run(scenario())
+
+
+def response_of(epoch):
+    """An answer to a fetch of partition 2 whose first batch was appended in that epoch, as the client has it."""
+    batches = pack(">qiib", 20, 100, epoch, 2) + bytes(100)
+    return SimpleNamespace(API_KEY=1, topics=[(TRADES, [(2, 0, 999, 999, [], batches)]), ("other", [(2, 0, 9, b"")])])
+
+
+def test_a_fetch_that_another_leader_appended_is_suspected_from_where_it_was_asked_for():
+    async def scenario():
+        answers = []
+
+        async def send(node, request, **options):
+            return answers.pop(0)
+
+        client = SimpleNamespace(send=send)
+        elections = ElectionWatch(TRADES)
+        elections.watch(SimpleNamespace(_client=client))
+
+        async def fetch(offset, epoch):
+            answers.append(response_of(epoch))
+            return await client.send(1, SimpleNamespace(topics=[(TRADES, [(2, offset, 0)]), ("other", [(2, 0, 0)])]))
+
+        await fetch(20, 4)
+        assert elections.suspects(2, 20), "nothing is known of what came before the first fetch"
+        elections.cleared(2, 20)
+        await fetch(30, 4)
+        assert not elections.suspects(2, 30)
+        await fetch(40, 5)
+        await fetch(50, 6)
+        assert not elections.suspects(2, 39), "what was fetched before is not suspected"
+        assert elections.suspects(2, 40)
+        elections.cleared(2, 40)
+        assert elections.suspects(2, 50)
+        elections.cleared(2, 50)
+        await fetch(60, 6)
+        assert not elections.suspects(2, 60)
+        elections.forget(2)
+        await fetch(60, 6)
+        assert elections.suspects(2, 60)
+        assert not elections.suspects(3, 60)
 
     asyncio.run(scenario())

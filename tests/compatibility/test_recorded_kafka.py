@@ -29,6 +29,7 @@ from recorded import (
     read_json,
     read_lines,
     recorded_log,
+    without_added,
 )
 
 from ashi.contracts import decode_candle
@@ -131,7 +132,10 @@ def newest(records: Iterable[Recorded]) -> dict[Any, bytes]:
 def last_rows(records: Iterable[Recorded]) -> dict[Any, bytes]:
     """The last row of each key, without the time at which its trades were appended: a broker sets that."""
     rows = {(record.topic, record.partition, record.key): record.value or b"" for record in records}
-    return {key: re.sub(rb'"appended_at":\d+', b'"appended_at":0', ordered(value)) for key, value in rows.items()}
+    return {
+        key: re.sub(rb'"appended_at":\d+', b'"appended_at":0', without_added(key[0], ordered(value)))
+        for key, value in rows.items()
+    }
 
 
 def letters(records: Iterable[Recorded], topic: str) -> Counter[Any]:

@@ -19,6 +19,7 @@ from recorded import (
     ordered,
     read_json,
     recorded_log,
+    without_added,
 )
 
 from ashi.contracts import decode_candle, encode_candle, parse_timeframes
@@ -115,7 +116,7 @@ def by_topic(messages: Any) -> dict[str, Any]:
             found[topic][None].append((key, value, tuple(comparable(topic, headers))))
         else:
             place = partition if topic.endswith("-changelog") else None
-            found[topic][place, key].append((ordered(value), list(headers)))
+            found[topic][place, key].append((without_added(topic, ordered(value)), list(headers)))
     for topic in ("trades.late", "trades.dead"):
         found[topic] = Counter(found[topic][None])
     return found

@@ -20,12 +20,19 @@ class Marker(msgspec.Struct):
         durable_offset: of the last record whose effects are all acknowledged.
         begins_at: no trade before where the state begins is stamped later than this, µs; 0 if it begins with the log,
             None if nothing has been read yet. See `find_complete_from`.
+        topic_id: of the topic `trades` that was read, where the broker told it.
+        records: fingerprints of records that were read, the last one and some before: offset, append time in ms and
+            checksum, as in `ashi.runtime.kafka.log_identity`.
+        census: what each table must hold: see `ashi_aggregate.census`. None in markers of versions that kept none.
 
     """
 
     durable_offset: int = field(name="position")
     begins_at: int | None = field(default=0, name="edge")
     epoch: int = 0
+    topic_id: str | None = None
+    records: list[tuple[int, int, int]] = []
+    census: tuple[int, int, int | None] | None = None
 
 
 class _Rank(msgspec.Struct):

@@ -93,6 +93,15 @@ class SymbolAggregator:
             aggregator.row.appended_at = max(aggregator.row.appended_at, appended_at)
         return outcome
 
+    def state_rows(self) -> list[StateRow]:
+        """Its rows, in the order of the timeframes."""
+        return [aggregator.row for aggregator in self.rows]
+
+    def set_first_offset(self, offset: int | None) -> None:
+        """Note in all rows where in the log the symbol began; None when nobody knows."""
+        for aggregator in self.rows:
+            aggregator.row.first_offset = offset
+
     def close_due(self, clock: int) -> list[Candle]:
         """Close the windows that are due at `clock` (µs) in every timeframe."""
         return [candle for aggregator in self.rows for candle in aggregator.close_due(clock)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,19 @@ from typing import Any
 import faust
 import mode
 
-from ashi.contracts.errors import StateError
+from ashi.contracts.errors import AshiError, BrokerError, StateError
 from ashi.contracts.topics import AGGREGATE_APP, MARKERS_TABLE, MAX_CHANGELOG_RECORD_BYTES, TRADES, table_name
 from ashi.runtime.kafka.clients import METADATA_AGE_MS, security_options
 from ashi.runtime.kafka.dead_letters import Headers
+from ashi.runtime.kafka.log_identity import Fingerprint, LogProbe, Standing, difference
+from ashi.runtime.kafka.topic_ids import Identity
+from ashi.runtime.logs import get_logger
 from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import Epoch, check_epoch
 from ashi_aggregate.faust.table import FAUST_LOGGER, RowTable
 from ashi_aggregate.faust.transport import ChunkSchema
 from ashi_aggregate.fencing import SessionGuard
+from ashi_aggregate.log_check import ALL_EVERY_S, IDENTITY_EVERY_S, other_log
 from ashi_aggregate.partition import PartitionOffsets
 from ashi_aggregate.pipeline import Pipeline
 
@@ -29,6 +33,9 @@ CHUNKS_BUFFERED = 64
 REQUEST_TIMEOUT_S = 60.0
 
 
+_log = get_logger(__name__)
+
+
 class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
     """The application; it is also the log that the pipeline reads and writes."""
 
@@ -36,9 +43,10 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
     pipeline: Pipeline
     settings: Settings
     epoch: Epoch
+    probe: LogProbe
 
     async def send(
-        self, topic: str, *, key: bytes | None, value: bytes, headers: Headers, partition: int | None = None
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
     ) -> Awaitable[object]:
         """Hand a record to the producer; what is returned completes when it has been acknowledged."""
         future: Awaitable[object] = await self.producer.send(
@@ -64,9 +72,52 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
         try:
             await self.check_epoch()
             return await self.pipeline.resume(partitions)
-        except StateError as error:
+        except AshiError as error:
             await self.crash(error)
             raise
+
+    def known_records(self, partition: int) -> Sequence[Fingerprint]:
+        """Records that the state has read and that must stand before those read next; called by the transport."""
+        return self.pipeline.known_records(partition)
+
+    async def is_continued(self, partition: int, begin: int, known: Sequence[Fingerprint]) -> bool:
+        """Whether the log goes on at `begin`, and the records known still stand in it; called by the transport.
+
+        False also when Kafka does not say so now: then it is asked again. An error ends the worker when it does not.
+        """
+        try:
+            standing = (await self.standing({partition: [each.offset for each in known]}))[partition]
+        except BrokerError as error:
+            _log.warning("cannot see whether the log was cut, trying again", partition=partition, error=str(error))
+            return False
+        found = difference(known, standing)
+        if found is not None:
+            await self.crash(await self.pipeline.condemn(partition, found))
+        elif standing.end < begin:
+            await self.crash(other_log(partition, f"it ends at offset {standing.end}, and was read up to {begin}"))
+        return found is None and standing.end >= begin
+
+    async def identity(self) -> Identity:
+        """Which topic `trades` is, and the epochs of its leaders. Raises BrokerError."""
+        return await self.probe.identity()
+
+    async def standing(self, offsets: Mapping[int, Sequence[int]]) -> Mapping[int, Standing]:
+        """What stands now at these offsets of partitions of `trades`. Raises BrokerError."""
+        return await self.probe.standing(offsets)
+
+    async def on_stop(self) -> None:
+        """Disconnect what Faust does not know of."""
+        await super().on_stop()
+        await self.probe.close()
+
+    async def check_log(self, *, everything: bool) -> None:
+        """Look whether `trades` is still the log that was read. An error ends the worker when it is not."""
+        try:
+            await self.pipeline.check_log(everything=everything)
+        except BrokerError as error:
+            _log.warning("cannot see whether trades is still the same log, trying again", error=str(error))
+        except StateError as error:
+            await self.crash(error)
 
     async def release(self) -> None:
         """Let go of all partitions; called by the transport."""
@@ -118,7 +169,7 @@ def make_app(
         producer_threaded=False,
         logging_config=None,
     )
-    app.settings, app.epoch = settings, epoch
+    app.settings, app.epoch, app.probe = settings, epoch, LogProbe(settings, TRADES)
     tables = [
         app.Table(table_name(timeframe), partitions=partitions, key_type=bytes, value_type=bytes)
         for timeframe in settings.timeframes
@@ -149,7 +200,15 @@ def make_app(
             await asyncio.sleep(settings.checkpoint_interval_us / 1e6)
             await app.pipeline.checkpoint()
 
+    async def log_checks() -> None:
+        rounds = 0
+        while not app.should_stop:
+            await asyncio.sleep(IDENTITY_EVERY_S)
+            rounds += 1
+            await app.check_log(everything=rounds % round(ALL_EVERY_S / IDENTITY_EVERY_S) == 0)
+
     app.task(checkpoints)
+    app.task(log_checks)
     return app
 
 

@@ -34,9 +34,12 @@ class RowTable(faust.Table):  # type: ignore[misc]  # Faust is not typed
         """The rows of a partition by key."""
         return self._rows[partition]
 
-    def put(self, partition: int, key: bytes, value: bytes) -> None:
-        """Keep a row in memory. Its changelog record is sent by whoever calls."""
-        self._rows[partition][key] = value
+    def put(self, partition: int, key: bytes, value: bytes | None) -> None:
+        """Keep a row in memory, or None. Its changelog record is sent by whoever calls."""
+        if value is None:
+            self._rows[partition].pop(key, None)
+        else:
+            self._rows[partition][key] = value
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         """Take up changelog records during recovery. Raises StateError for one that cannot be ranked."""

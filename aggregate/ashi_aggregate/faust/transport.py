@@ -18,9 +18,11 @@ from faust.types.tuples import ConsumerMessage
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import murmur2_partitioner
+from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics.aggregate import chunk_holes
 from ashi_aggregate.chunk import Chunk
+from ashi_aggregate.faust.elections import ElectionWatch
 from ashi_aggregate.faust.table import FAUST_LOGGER
 from ashi_aggregate.partition import PartitionOffsets
 
@@ -54,6 +56,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.elections = ElectionWatch(TRADES)
+        self._known: dict[TP, Sequence[Fingerprint]] = {}
+        self._last: dict[TP, Any] = {}
         self._next: dict[TP, int] = {}
         self._durable: dict[TP, int] = {}
         self._gaps: dict[TP, tuple[int, int, int]] = {}
@@ -76,6 +81,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
             chunk = await self._continue(TP(tp.topic, tp.partition), fetched)
             if chunk is not None and self._may_deliver(tp, active, generation):
                 self._next[TP(tp.topic, tp.partition)] = chunk.end
+                self._last[TP(tp.topic, tp.partition)] = chunk.records[-1]
                 yield TP(tp.topic, tp.partition), self._message(tp, chunk)
         for tp, record in self.scheduler.iterate(records):
             if self._may_deliver(tp, active, generation):
@@ -123,6 +129,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         begin = self._next.get(tp)
         if begin is None:
             return None
+        # The client has gone to the head of the log because what was asked for is beyond its end; or it was cut, and
+        # the records that follow were appended by another leader. Both happen without harm too.
+        if records[0].offset < begin or self.elections.suspects(tp.partition, begin):
+            if not await self.app.is_continued(tp.partition, begin, self._known_records(tp, begin)):
+                return None
+            self.elections.cleared(tp.partition, begin)
         if records[0].offset < begin:
             records = [record for record in records if record.offset >= begin]
         if not records:
@@ -134,6 +146,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
             return None
         self._gaps.pop(tp, None)
         return Chunk(tp.partition, begin, records[-1].offset + 1, records)
+
+    def _known_records(self, tp: TP, begin: int) -> Sequence[Fingerprint]:
+        """What must stand in the log if the record at `begin` is to be the next: the one before, where it is known.
+
+        Also what the state has read beyond, when a part of the log is read again.
+        """
+        known, last = self._known.get(tp, ()), self._last.get(tp)
+        return known if last is None else [fingerprint_of(last), *(each for each in known if each.offset >= begin)]
 
     async def _is_gap(self, tp: TP, begin: int, found: int) -> bool:
         """Whether the log itself lacks the offsets from `begin` to `found`.
@@ -214,7 +234,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
                 self._durable[tp] = start
             else:
                 self._committed_offset[tp] = start or None
+            self._last.pop(tp, None)
+            self._known[tp] = self.app.known_records(tp.partition)
+            self.elections.forget(tp.partition)
             await self.rewind(tp.partition, start)
+
+    def _new_consumer_thread(self) -> Any:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def _trades_partitions(self) -> list[TP]:
         return sorted(TP(tp.topic, tp.partition) for tp in self.assignment() if tp.topic == TRADES)
@@ -279,6 +305,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         """Faust would mark the offsets inside a chunk as missing, and its commits would stall."""
         if tp.topic != TRADES:
             await super()._add_gap(tp, offset_from, offset_to)
+
+
+class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is not typed
+    """The thread of the client, whose answers are looked at before they are taken apart."""
+
+    def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
+        client = super()._create_consumer(loop)
+        self.consumer.elections.watch(client)
+        return client
 
 
 class Producer(driver.Producer):  # type: ignore[misc]  # Faust is not typed

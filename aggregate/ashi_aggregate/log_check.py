@@ -1,0 +1,93 @@
+"""Whether `trades` is still the log that the state was built from: by records that it has read, not by its length.
+
+A log is cut by an election that is not clean, or by a restore; a topic is deleted and made anew. New trades then get
+offsets that the state has read already. The state remembers fingerprints of some records: the last before its marker
+and others before it at growing distances. They are compared when a partition is taken up, when its leader has changed
+or the topic's id is another, and now and then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from ashi.contracts.errors import StateError
+from ashi.contracts.topics import TRADES
+from ashi.runtime.kafka.log_identity import Difference, Fingerprint, Standing, difference, thin_out
+from ashi.runtime.kafka.topic_ids import Identity
+from ashi.runtime.logs import get_logger
+from ashi_aggregate.core.codec import Marker
+from ashi_aggregate.protocols import KafkaLog
+
+ALL_EVERY_S: Final = 60.0
+"""So often the last record read of each partition is looked at, whatever Kafka says of leaders and ids."""
+IDENTITY_EVERY_S: Final = 5.0
+"""So often Kafka is asked for the topic's id and the leaders: one small request."""
+
+_log = get_logger(__name__)
+
+
+class Trail:
+    """Fingerprints of the records read of one partition, and the id of the topic they were read from."""
+
+    def __init__(self, topic_id: str | None = None, records: Iterable[tuple[int, int, int]] = ()) -> None:
+        self.topic_id = topic_id
+        self.records = [Fingerprint(*each) for each in records]
+
+    def add(self, fingerprint: Fingerprint) -> None:
+        """Remember one more record, and few of all before."""
+        if not self.records or fingerprint.offset > self.records[-1].offset:
+            self.records = thin_out([*self.records, fingerprint])
+
+    def witness(self, fingerprint: Fingerprint) -> None:
+        """Remember for good a record that was read and does not stand any more."""
+        if fingerprint not in self.records:
+            self.records.append(fingerprint)
+
+    def as_written(self) -> list[tuple[int, int, int]]:
+        """As the marker has them."""
+        return [(each.offset, each.append_time_ms, each.checksum) for each in self.records]
+
+
+async def look(kafka: KafkaLog, known: Mapping[int, Sequence[Fingerprint]]) -> dict[int, Difference]:
+    """The first difference of each partition between the records known and those standing now. Raises BrokerError."""
+    asked = {number: [each.offset for each in records] for number, records in known.items() if records}
+    standings: Mapping[int, Standing] = await kafka.standing(asked) if asked else {}
+    found = {number: difference(known[number], standing) for number, standing in standings.items()}
+    return {number: each for number, each in found.items() if each is not None}
+
+
+async def check_markers(kafka: KafkaLog, markers: Mapping[int, Marker]) -> Identity:
+    """Raise StateError unless `trades` is the log that these markers were written for; gives what it is now.
+
+    Markers that remember nothing, as earlier versions of Ashi wrote them, are accepted. Raises BrokerError.
+    """
+    identity = await kafka.identity()
+    known = {number: Trail(marker.topic_id, marker.records).records for number, marker in markers.items()}
+    asked = {number: [each.offset for each in records] for number, records in known.items() if records}
+    standings = await kafka.standing(asked) if asked else {}
+    for number, standing in standings.items():
+        found = difference(known[number], standing)
+        if found is not None:
+            raise other_log(number, str(found))
+    for number, marker in markers.items():
+        if None in (marker.topic_id, identity.topic_id) or marker.topic_id == identity.topic_id:
+            continue
+        if number not in standings or not standings[number].found:
+            raise other_log(
+                number,
+                f"its state was read from the topic with id {marker.topic_id}, the topic has id {identity.topic_id} "
+                "now, and of the records that were read none is there to compare",
+            )
+        _log.warning("trades was made anew with the same records", partition=number, topic_id=identity.topic_id)
+    return identity
+
+
+def other_log(number: int, found: str) -> StateError:
+    """The error for a partition whose log is not the one that was read; `found` says what was expected and found."""
+    return StateError(
+        f"{TRADES}/{number} is not the log that its state has read: {found}. The topic was made anew or restored, or "
+        "its log was cut in an election that was not clean, so that trades have the offsets of others that were read. "
+        "Stop all aggregate workers, then begin a new state at the head of the log with `ashi aggregate reconfigure`, "
+        "or with `--from` at a time since when it is whole; `ashi verify` finds what was stored meanwhile that is wrong"
+    )
