@@ -1,0 +1,206 @@
+"""Three brokers on this machine, for elections. Node 1 is also the controller: never kill it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aiokafka.admin import NewTopic
+
+from ashi.contracts.errors import BrokerError
+from ashi.contracts.topics import topic_specs
+from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
+from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.settings import Settings
+from ashi_cli.onemachine.children import spawn, stop_all
+from ashi_cli.onemachine.jars import classpath, java_executable
+
+HOST = "127.0.0.1"
+NODES = (1, 2, 3)
+READY_S = 90
+
+T = TypeVar("T")
+
+_PROPERTIES = """\
+process.roles={roles}
+node.id={node}
+controller.quorum.voters=1@{host}:{controller_port}
+listeners={listeners}
+advertised.listeners=PLAINTEXT://{host}:{port}
+inter.broker.listener.name=PLAINTEXT
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs=data
+auto.create.topics.enable=false
+default.replication.factor=3
+min.insync.replicas=1
+offsets.topic.replication.factor=3
+offsets.topic.num.partitions=2
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=2
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+replica.lag.time.max.ms=3000
+group.initial.rebalance.delay.ms=0
+num.network.threads=2
+num.io.threads=2
+background.threads=2
+log.cleaner.dedupe.buffer.size=16777216
+"""
+
+
+class Cluster:
+    """Starts and kills brokers by number. Everything is in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        ports = _free_ports(4)
+        self._controller_port, self._ports = ports[0], dict(zip(NODES, ports[1:], strict=True))
+        self._env = {**os.environ, "CLASSPATH": os.pathsep.join(map(str, classpath())), "LC_ALL": "C.UTF-8"}
+        self.bootstrap = ",".join(f"{HOST}:{self._ports[node]}" for node in NODES)
+
+    def start_all(self) -> None:
+        """Format and start all three."""
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        formats = []
+        for node in NODES:
+            (self._directory / str(node)).mkdir()
+            listeners = f"PLAINTEXT://{HOST}:{self._ports[node]}"
+            if node == 1:
+                listeners += f",CONTROLLER://{HOST}:{self._controller_port}"
+            text = _PROPERTIES.format(
+                node=node,
+                roles="broker,controller" if node == 1 else "broker",
+                listeners=listeners,
+                host=HOST,
+                port=self._ports[node],
+                controller_port=self._controller_port,
+            )
+            (self._directory / str(node) / "server.properties").write_text(text)
+            formats.append(
+                self._java(node, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config")
+            )
+        for process in formats:
+            assert process.wait(READY_S) == 0, self.log(1)
+        for node in NODES:
+            self.start(node)
+        for node in NODES:
+            self.wait_until_ready(node)
+
+    def start(self, node: int) -> None:
+        """Start a broker with what it had when it was killed."""
+        log = self._directory / str(node) / "kafka.log"
+        log.unlink(missing_ok=True)
+        self._processes[node] = self._java(node, "kafka.Kafka")
+
+    def wait_until_ready(self, node: int) -> None:
+        deadline = time.monotonic() + READY_S
+        while "Kafka Server started" not in self.log(node):
+            assert time.monotonic() < deadline, self.log(node)[-3000:]
+            assert self._processes[node].poll() is None, self.log(node)[-3000:]
+            time.sleep(0.1)
+
+    def kill(self, node: int) -> None:
+        """SIGKILL, as when a machine goes."""
+        process = self._processes.pop(node)
+        process.kill()
+        process.wait()
+
+    def stop(self) -> None:
+        stop_all(list(self._processes.values()), 0)
+
+    def log(self, node: int) -> str:
+        with contextlib.suppress(FileNotFoundError):
+            return (self._directory / str(node) / "kafka.log").read_text(errors="replace")
+        return ""
+
+    def _java(self, node: int, *arguments: str) -> subprocess.Popen[bytes]:
+        argv = [str(java_executable()), "-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        with (self._directory / str(node) / "kafka.log").open("ab") as log:
+            return spawn(
+                [*argv, *arguments, "server.properties"],
+                env=self._env,
+                stdout=log,
+                stderr=log,
+                cwd=self._directory / str(node),
+            )
+
+
+@contextlib.contextmanager
+def cluster(directory: Path) -> Iterator[Cluster]:
+    """A started cluster of three, which ends with the block."""
+    started = Cluster(directory)
+    try:
+        started.start_all()
+        yield started
+    finally:
+        started.stop()
+
+
+async def create_deployment(settings: Settings, unsafe: str, on: tuple[int, ...] = (2, 3)) -> None:
+    """The topics of a deployment on all three nodes; `unsafe` only on some, and whichever of them runs may lead it."""
+    specs = topic_specs(settings.partitions, settings.timeframes)
+    await create_topics(settings, [spec for spec in specs if spec.name != unsafe])
+    (spec,) = (spec for spec in specs if spec.name == unsafe)
+    config = spec.config | {"unclean.leader.election.enable": "true"}
+    async with admin_client(settings) as client:
+        replicas = {number: list(on) for number in range(settings.partitions)}
+        await client.create_topics([NewTopic(unsafe, -1, -1, replica_assignments=replicas, topic_configs=config)])
+    await isr_of(settings, unsafe, set(on))
+
+
+async def isr_of(settings: Settings, topic: str, wanted: set[int]) -> None:
+    """Wait until these nodes and no others are in sync in every partition of a topic."""
+    await _until(settings, topic, lambda entry: set(entry["isr"]) == wanted and entry["leader"] in wanted)
+
+
+async def leader_of(settings: Settings, topic: str, node: int) -> None:
+    """Wait until a node leads every partition of a topic."""
+    await _until(settings, topic, lambda entry: entry["leader"] == node)
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """What `ask` gives; the library may ask a broker that was killed, which says nothing about the others."""
+    deadline = time.monotonic() + READY_S
+    while True:
+        try:
+            return await ask()
+        except BrokerError:
+            assert time.monotonic() < deadline, "no broker answers"
+            await asyncio.sleep(0.2)
+
+
+async def _partitions(settings: Settings, topic: str) -> list[dict[str, Any]]:
+    async with admin_client(settings) as client:
+        return (await partitions_of_topics(client)).get(topic, [])
+
+
+async def _until(settings: Settings, topic: str, holds: Callable[[dict[str, Any]], bool]) -> None:
+    deadline = time.monotonic() + READY_S
+    while True:
+        entries = await patiently(lambda: _partitions(settings, topic))
+        if len(entries) == settings.partitions and all(map(holds, entries)):
+            return
+        assert time.monotonic() < deadline, entries
+        await asyncio.sleep(0.2)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
