@@ -11,6 +11,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from ashi.contracts.errors import UsageError
+from ashi.runtime.descriptors import lack_of_descriptors
 from ashi.runtime.metrics.declare import REGISTRY
 
 if TYPE_CHECKING:
@@ -100,6 +101,11 @@ async def serve(settings: Settings, health: Health) -> AsyncIterator[str]:
             await web.TCPSite(runner, settings.metrics_host, settings.metrics_port).start()
         except OSError as error:
             raise _no_port(settings, error) from None
+        if not runner.addresses:  # asyncio takes a socket that it cannot make for an address that is not served here
+            raise UsageError(
+                f"cannot serve metrics on {settings.metrics_host} port {settings.metrics_port}: "
+                + (lack_of_descriptors() or "no socket can be made; correct ASHI_METRICS_HOST")
+            )
         host, port = runner.addresses[0][:2]
         yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     finally:
@@ -112,6 +118,8 @@ def _no_port(settings: Settings, error: OSError) -> UsageError:
             f"port {settings.metrics_port} of {settings.metrics_host} is taken: "
             "write another into ASHI_METRICS_PORT, or 0 for a free one"
         )
+    if (lacking := lack_of_descriptors(error)) is not None:
+        return UsageError(f"cannot serve metrics on {settings.metrics_host} port {settings.metrics_port}: {lacking}")
     return UsageError(
         f"cannot serve metrics on {settings.metrics_host} port {settings.metrics_port} ({error.strerror}): "
         "correct ASHI_METRICS_HOST or ASHI_METRICS_PORT"

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
 
+from ashi.runtime.library_logs import LIBRARIES, LibraryFilter
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
     from ashi.runtime.settings import Settings
-
-LIBRARIES: Final = ("aiokafka", "faust", "mode", "aiohttp", "kafka", "asyncio", "websockets")
-"""Loggers of libraries: they log from WARNING on, unless ASHI_LOG_LEVEL is debug."""
-
 
 # Until `configure_logging`, and in commands that never call it: warnings to stderr, and nothing to stdout, where
 # structlog writes by default and commands print their results.
@@ -29,6 +29,13 @@ structlog.configure(
 
 class _Handler(logging.StreamHandler[Any]):
     """The one handler of Ashi; its type tells it apart from handlers that others have set."""
+
+    repetitions: LibraryFilter | None = None
+
+    def limit(self) -> None:
+        """Write what libraries repeat only now and then."""
+        self.repetitions = LibraryFilter(_tell_held_back)
+        self.addFilter(self.repetitions)
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
@@ -50,11 +57,16 @@ def configure_logging(settings: Settings, service: str) -> None:
     handler = _Handler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _add_held_back],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(as_text)],
         )
     )
+    if level > logging.DEBUG:
+        handler.limit()
     root = logging.getLogger()
+    for other in root.handlers:
+        if isinstance(other, _Handler) and other.repetitions is not None:
+            other.repetitions.close()
     root.handlers = [other for other in root.handlers if not isinstance(other, _Handler)] + [handler]
     root.setLevel(level)
     for library in LIBRARIES:
@@ -68,9 +80,23 @@ def configure_logging(settings: Settings, service: str) -> None:
 
 
 def flush_logs() -> None:
-    """Write out what is buffered, before a process ends without its usual end."""
-    for handler in logging.getLogger().handlers:
+    """Write out what is buffered, and how much was held back, before a process ends."""
+    for handler in list(logging.getLogger().handlers):
+        if isinstance(handler, _Handler) and handler.repetitions is not None:
+            handler.repetitions.close()
         handler.flush()
+
+
+def _tell_held_back(sentence: str, count: int, causes: Mapping[str, int]) -> None:
+    get_logger(__name__).warning(sentence, held_back=count, causes=dict(causes))
+
+
+def _add_held_back(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Of a library's record: how many like it were not written since the one before."""
+    held_back = getattr(event.get("_record"), "held_back", 0)
+    if held_back:
+        event["held_back"] = held_back
+    return event
 
 
 def _add_service(service: str) -> Processor:

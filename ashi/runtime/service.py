@@ -7,11 +7,12 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError
+from ashi.runtime.descriptors import descriptors_behind
 from ashi.runtime.health import Health, serve
 from ashi.runtime.kafka.errors import as_broker_error
 from ashi.runtime.logs import configure_logging, flush_logs, get_logger
@@ -120,8 +121,14 @@ def run_service(name: str, settings: Settings, main: Main, *, shutdown_bound_s: 
     watchdog.daemon = True
     try:
         return asyncio.run(_run(Service(name, settings), main, watchdog))
+    except OSError as error:  # an event loop needs some descriptors itself
+        if (status := _report(error, settings)) is None:
+            raise
+        return status
     finally:
         watchdog.cancel()
+        with suppress(OSError):
+            flush_logs()
 
 
 async def _run(service: Service, main: Main, watchdog: threading.Timer) -> int:
@@ -186,6 +193,9 @@ def _exit_hung(bound_s: float) -> None:
 def _report(error: BaseException, settings: Settings) -> int | None:
     """Log why `main` failed and give the exit status; None for what is not a failure of the work (SystemExit)."""
     leaves = list(_leaves(error))
+    if isinstance(error, Exception) and (lacking := next(filter(None, map(descriptors_behind, leaves)), None)):
+        _log.error(lacking, error=type(leaves[0]).__name__)
+        return max(leaf.exit_status if isinstance(leaf, AshiError) else 1 for leaf in leaves)
     expected = [leaf if isinstance(leaf, AshiError) else as_broker_error(leaf, settings) for leaf in leaves]
     if all(expected):
         for leaf in expected:

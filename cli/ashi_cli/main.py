@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from ashi import __version__
 from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError
+from ashi.runtime.descriptors import descriptors_behind
+from ashi.runtime.library_logs import limit_last_resort
 from ashi.runtime.settings.parsers import redact_url
 from ashi_cli.commands import ASHI
 from ashi_cli.extras import require_extras
@@ -30,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises SystemExit (2) for wrong usage, as argparse does.
     """
     prepare_streams()
+    repetitions = limit_last_resort(lambda sentence, count, _: complain(f"{sentence}: {count} of them are not shown"))
     try:
         try:
             return _run(argv)
@@ -43,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(str(error))
         return error.exit_status
     finally:
+        repetitions.close()
         settle_stderr()
 
 
@@ -54,8 +58,13 @@ def _run(argv: Sequence[str] | None) -> int:
     except OutputError:
         raise
     except AshiError as error:
-        complain(redact_url(str(error)))
+        complain(redact_url(descriptors_behind(error) or str(error)))
         return error.exit_status
+    except OSError as error:
+        if (lacking := descriptors_behind(error)) is None:
+            raise
+        complain(redact_url(lacking))
+        return 1
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 

@@ -18,6 +18,8 @@ from websockets.exceptions import (
     InvalidURI,
 )
 
+from ashi.runtime.descriptors import lack_of_descriptors
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -78,6 +80,7 @@ def classify_error(error: Exception) -> ErrorClass:
     The errors are those that opening or reading a websocket (library `websockets`) or a REST request (`aiohttp`) raise:
 
         no such host, refused, reset, timed out, TLS, a proxy       retryable: networks and venues come back
+        too few file descriptors                                    retryable: some may be freed; told as what it is
         HTTP 5xx                                                    retryable
         HTTP 429 and 418                                            retryable after `Retry-After`, or LIMITED_S
         HTTP 408 and 425                                            retryable
@@ -136,7 +139,7 @@ def _classify_close(error: ConnectionClosed) -> tuple[Reason, str]:
 def _in_words(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    return str(error) or type(error).__name__
+    return lack_of_descriptors(error) or str(error) or type(error).__name__
 
 
 def read_retry_after(value: str | None, now_s: Callable[[], float] = time.time) -> float | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from ashi.contracts.errors import UsageError
+from ashi.runtime.descriptors import lack_of_descriptors
 from ashi_simulator.control import control_routes
 from ashi_simulator.exchange import Exchange, Source
 from ashi_simulator.fault_injector import FaultInjector
@@ -156,6 +157,10 @@ class Simulator:
             raise UsageError(
                 f"port {self._port} of {self._host} is taken: choose another, or 0 for a free one"
             ) from None
+        if not self._runner.addresses:  # asyncio has passed over a socket that it could not make
+            raise UsageError(
+                f"cannot serve on {self._host} port {self._port}: {lack_of_descriptors() or 'no socket can be made'}"
+            )
         self._site = site
         self._port = self._runner.addresses[0][1]
 

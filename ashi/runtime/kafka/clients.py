@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.partitioner import DefaultPartitioner, murmur2
 
 from ashi.contracts.errors import BrokerError, UsageError
-from ashi.runtime.kafka.errors import broker_errors
+from ashi.runtime.kafka.errors import client_errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -82,7 +82,7 @@ class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # the library is not t
 
     async def start(self) -> None:
         """Connect. Raises BrokerError that names the address and what to do."""
-        with broker_errors(self._settings):
+        async with client_errors(self._settings, self.client):
             try:
                 async with asyncio.timeout(START_TIMEOUT_S):
                     await super().start()
@@ -102,7 +102,7 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # the library is not t
         """Connect, and join the group if there is one. Raises BrokerError that names the address and what to do."""
         # Joining a group takes as long as its other members take, so only a consumer by itself has a bound.
         bound = START_TIMEOUT_S if self._group_id is None else None
-        with broker_errors(self._settings):
+        async with client_errors(self._settings, self._client):
             try:
                 async with asyncio.timeout(bound):
                     await super().start()
@@ -156,7 +156,7 @@ def make_consumer(settings: Settings, *topics: str, group_id: str | None, **opti
 async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     """A client for administration, started, closed at the end. Raises BrokerError when Kafka cannot be reached."""
     client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, **security_options(settings))
-    with broker_errors(settings):
+    async with client_errors(settings, client._client):
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await client.start()
@@ -195,7 +195,7 @@ async def assigned_consumer(
     await consumer.start()
     try:
         consumer.assign(assigned)
-        with broker_errors(settings):
+        async with client_errors(settings, consumer._client):
             yield consumer, assigned
     finally:
         await consumer.stop()

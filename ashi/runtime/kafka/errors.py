@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+import asyncio
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Final
 
 from aiokafka.errors import (
     AuthenticationFailedError,
@@ -18,11 +19,18 @@ from aiokafka.errors import (
 )
 
 from ashi.contracts.errors import BrokerError
+from ashi.runtime.descriptors import lack_of_descriptors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from aiokafka.client import AIOKafkaClient
 
     from ashi.runtime.settings import Settings
+
+
+PROBE_TIMEOUT_S: Final = 3.0
+"""How long an address may take to accept a connection when the reason of a failure is looked for."""
 
 
 @contextmanager
@@ -37,6 +45,55 @@ def broker_errors(settings: Settings) -> Iterator[None]:
         raise broker_error from error
     except (OSError, TimeoutError) as error:
         raise _unreachable(settings, str(error) or "no answer") from error
+
+
+@asynccontextmanager
+async def client_errors(settings: Settings, client: AIOKafkaClient) -> AsyncIterator[None]:
+    """`broker_errors` around what one client of the library does, which also knows where Kafka has sent it on to.
+
+    `client`: what the library's producers, consumers and administrators connect with.
+    """
+    try:
+        with broker_errors(settings):
+            yield
+    except BrokerError as error:
+        if lack_of_descriptors(error.__cause__) is None and (advertised := await _advertised(client)):
+            raise BrokerError(advertised) from error
+        raise
+
+
+async def _advertised(client: AIOKafkaClient) -> str | None:
+    """What is wrong if an address that was given answers and one that Kafka sends us on to cannot be reached."""
+    brokers = sorted((broker.nodeId, broker.host, broker.port) for broker in client.cluster.brokers())
+    if not brokers:
+        return None  # nobody has answered
+    given = [(host, port) for host, port, _ in client.hosts]
+    addresses = list(dict.fromkeys([*given, *((host, port) for _, host, port in brokers)]))
+    failures = dict(zip(addresses, await asyncio.gather(*map(_connect, addresses)), strict=True))
+    answering = [f"{host}:{port}" for host, port in given if failures[host, port] is None]
+    lost = [(number, host, port) for number, host, port in brokers if failures[host, port] is not None]
+    if not answering or not lost:
+        return None
+    number, host, port = lost[0]
+    more = f" (so are {len(lost) - 1} more brokers)" if len(lost) > 1 else ""
+    return (
+        f"Kafka at {answering[0]} (ASHI_KAFKA_BOOTSTRAP) answers, but sends us on to {host}:{port}, its broker "
+        f"{number}, which cannot be reached from here: {failures[host, port]}{more}; start that broker if it is down, "
+        "else correct its `advertised.listeners` to an address that this machine can reach"
+    )
+
+
+async def _connect(address: tuple[str, int]) -> str | None:
+    """Why no connection to it can be made; None if it can."""
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(*address)
+    except TimeoutError:
+        return f"no answer within {PROBE_TIMEOUT_S:g} s"
+    except OSError as error:
+        return error.strerror or str(error)
+    writer.close()
+    return None
 
 
 def as_broker_error(error: BaseException, settings: Settings) -> BrokerError | None:
@@ -65,6 +122,8 @@ def _where(settings: Settings) -> str:
 
 
 def _unreachable(settings: Settings, reason: str) -> BrokerError:
+    if (lacking := lack_of_descriptors()) is not None:
+        return BrokerError(f"cannot reach {_where(settings)}: {lacking}")
     return BrokerError(
         f"cannot reach {_where(settings)}: {reason}; start one with `ashi broker start` or correct the address"
         + ("" if settings.kafka_security_protocol == "PLAINTEXT" else ", the login or ASHI_KAFKA_SECURITY_PROTOCOL")

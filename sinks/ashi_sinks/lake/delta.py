@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import msgspec
 
 from ashi.contracts.errors import StorageError
+from ashi.runtime.descriptors import lack_of_descriptors
 from ashi_sinks.lake.driver import CommitFailedError, DeltaError, TableNotFoundError, delta
 from ashi_sinks.protocol import RefusedError, RetryableError
 
@@ -100,7 +101,8 @@ class DeltaTable:
                 folder.mkdir(parents=True, exist_ok=True)
                 strangers = [path.name for path in folder.iterdir() if path.name != LOG]
             except OSError as error:
-                raise StorageError(f"folder {folder} cannot be made or read: {error.strerror}") from error
+                reason = lack_of_descriptors(error) or error.strerror
+                raise StorageError(f"folder {folder} cannot be made or read: {reason}") from error
             if strangers:
                 raise StorageError(
                     f"{folder} holds {min(strangers)} and is no Delta table: name another folder, or move that away"
@@ -258,7 +260,9 @@ class DeltaTable:
         if number is not None or isinstance(error, OSError) or _STORE_ERROR.search(words):
             no_keys = self._folder is None and _NO_KEYS.search(words) is not None
             fatal = opening and (self._folder is not None or no_keys or _DENIED.search(words) is not None)
-            remedy = _KEYS if no_keys else _REMEDIES.get(number or 0, "see that it can be reached and written")
+            remedy = lack_of_descriptors(error) or (
+                _KEYS if no_keys else _REMEDIES.get(number or 0, "see that it can be reached and written")
+            )
             kind = StorageError if fatal else RetryableError
             return kind(f"{self.where} cannot be {'opened' if opening else 'used'}: {remedy} ({words})")
         if "Invalid table version" in words:

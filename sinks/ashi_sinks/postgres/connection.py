@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from ashi.contracts.errors import StorageError, UsageError
+from ashi.runtime.descriptors import lack_of_descriptors
 from ashi_sinks.protocol import RefusedError, RetryableError
 
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ def explain(error: Exception, address: Address) -> StorageError:
     if isinstance(error, asyncpg.PostgresError):
         return _of_server(error.sqlstate or "", text, address)
     for kinds, result, meaning in _OF_CLIENT:
+        if isinstance(error, OSError) and (lacking := lack_of_descriptors(error)):
+            return RetryableError(f"{address} cannot be reached: {lacking} ({text})")
         if isinstance(error, kinds):
             return result(f"{address} {meaning} ({text})")
     # An integer beyond 64 bits, a text that is not Unicode: the driver refuses to encode it.

@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import quote
 
 from ashi.contracts.errors import StorageError, UsageError
+from ashi.runtime.descriptors import lack_of_descriptors
 from ashi_sinks.protocol import RefusedError, RetryableError
 from ashi_sinks.sqlite.tables import LAYOUTS, SCHEMA_VERSION, SqliteTable
 
@@ -90,7 +91,8 @@ def explain(error: sqlite3.Error, path: Path, *, opening: bool = False) -> Stora
         return RetryableError(f"{path} is locked by another process: end its transaction ({error})")
     if code in _UNUSABLE:
         kind = StorageError if opening else RetryableError
-        return kind(f"{path} cannot be {'opened' if opening else 'written'}: {_UNUSABLE[code]} ({error})")
+        remedy = lack_of_descriptors(error) or _UNUSABLE[code]
+        return kind(f"{path} cannot be {'opened' if opening else 'written'}: {remedy} ({error})")
     if code in _REFUSED:
         return RefusedError(f"{path} refuses the row: {error}")
     if code == sqlite3.SQLITE_NOTADB:
