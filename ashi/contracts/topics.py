@@ -22,8 +22,6 @@ META: Final = "ashi.meta"
 AGGREGATE_APP: Final = "ashi-aggregate"
 """The Faust application: the consumer group of the aggregate workers and the prefix of their changelogs."""
 
-DEFAULT_PARTITIONS: Final = 8
-
 MAX_CHANGELOG_RECORD_BYTES: Final = 4 * 1024 * 1024
 """The longest record of a changelog. Windows and ids of a row are bounded so that it stays below, whatever they are."""
 
@@ -51,7 +49,7 @@ def state_topics(timeframes: Sequence[Timeframe]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as it must be: its name, partitions (None: one) and topic settings in Kafka's own names."""
+    """A topic as it must be: its name, number of partitions and topic settings in Kafka's own names."""
 
     name: str
     partitions: int

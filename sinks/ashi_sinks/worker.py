@@ -145,7 +145,7 @@ class _PendingBatch:
         self.began_s = 0.0
 
     def __len__(self) -> int:
-        return sum(len(part.messages) for part in self.by_topic.values()) + len(self.dead_letters)
+        return sum(len(read.messages) for read in self.by_topic.values()) + len(self.dead_letters)
 
 
 class SinkWorker:
@@ -235,9 +235,9 @@ class SinkWorker:
     async def _write(self, batch: _PendingBatch) -> None:
         """Write what was read, send what cannot be written where it belongs, then commit."""
         dead_letters = batch.dead_letters
-        for part in batch.by_topic.values():
-            for place, reason in await self._writer.write(part.messages, part.stream.write):
-                dead_letters.append(self._dead_letter(part.records[place], "refused", reason))
+        for read in batch.by_topic.values():
+            for place, reason in await self._writer.write(read.messages, read.stream.write):
+                dead_letters.append(self._dead_letter(read.records[place], "refused", reason))
         if dead_letters:
             await self._consumer.send_dead_letters(dead_letters)
         self._uncommitted.update(batch.offsets)

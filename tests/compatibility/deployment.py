@@ -20,7 +20,8 @@ from aiokafka.errors import KafkaError
 from command_lines import ASHI, clean_environment, without_machine
 from recorded import PARTITIONS, SETTINGS, Recorded
 
-LIVE_S = 6
+LIVE_S = 2
+"""How long feeds are watched after they have begun: their states are told within a tenth of that."""
 
 
 class Deployment:
@@ -185,7 +186,7 @@ def events(log: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def live_run(deployment: Deployment, venue: str, markets: list[str]) -> dict[str, Any]:
-    """A live worker for some seconds; the states that its feeds went through are in the topics."""
+    """A live worker until its feeds have begun, and a moment longer; the states they went through are in the topics."""
     log = deployment.folder / f"sim-{venue}.log"
     with log.open("wb") as output:
         simulator = subprocess.Popen(
@@ -196,7 +197,10 @@ def live_run(deployment: Deployment, venue: str, markets: list[str]) -> dict[str
         wait(lambda: "ASHI_REST_URL" in log.read_text(), simulator)
         addresses = dict(re.findall(r"(ASHI_(?:WEBSOCKET|REST)_URL)=(\S+)", log.read_text()))
         env = addresses | {"ASHI_BINANCE_API_KEY": "a-key-the-simulator-takes"}
-        with deployment.stage(f"ingest-{venue}", "ingest", venue, *markets, "--record", f"recorded-{venue}", **env):
+        name = f"ingest-{venue}"
+        with deployment.stage(name, "ingest", venue, *markets, "--record", f"recorded-{venue}", **env) as worker:
+            live_log = deployment.folder / f"{name}.log"
+            wait(lambda: live_log.read_text().count('"event":"begins"') == len(markets), worker)
             time.sleep(LIVE_S)
         said = re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", log.read_text())
     finally:

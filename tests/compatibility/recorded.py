@@ -13,7 +13,6 @@ DATA = Path(__file__).parent / "recorded"
 PARTITIONS = 2
 TIMEFRAMES = "1m,5m,1h"
 FLAT_CANDLES = "30"
-HORIZON_US = 120_000_000
 LATENESS_US = 2_000_000
 
 SETTINGS = {

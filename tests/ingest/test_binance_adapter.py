@@ -79,7 +79,7 @@ class Rest:
 
 def repair(venue: Venue, rest: Rest, since: list[Trade], until: Trade | None) -> Outcome:
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("SPOT", "USDM", "USDM_LATEST"):
+        for name in ("SPOT_TRADES", "USDM_TRADES", "USDM_LATEST"):
             patch.setattr(binance_repair, name, getattr(binance_repair, name)._replace(limit=LIMIT))
         return run_plan(venue.repair("BTCUSDT", since, until), rest)
 

@@ -102,9 +102,13 @@ def test_the_wheel_holds_packages_of_our_prefix_only_each_with_its_types(wheel: 
     information = f"ashi_candles-{ashi.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == PACKAGES | {information}
     assert {name for name in names if name.endswith("py.typed")} == {f"{package}/py.typed" for package in PACKAGES}
-    tracked = run("git", "ls-files", "*.py", cwd=ROOT).split()
-    folders = ("ashi/", "ingest/", "aggregate/", "sinks/", "audit/", "simulator/", "cli/")
-    ours = {name[name.index("ashi") :] for name in tracked if name.startswith(folders)}
+    folders = ["", "ingest", "aggregate", "sinks", "audit", "simulator", "cli"]
+    ours = {
+        str(path.relative_to(ROOT / folder))
+        for folder in folders
+        for package in (ROOT / folder).glob("ashi*/")
+        for path in package.rglob("*.py")
+    }
     assert {name for name in names if name.endswith(".py")} == ours
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ashi.contracts.trade import Trade
 
 
-class TradeBatch:
+class ProducerBatch:
     """Trades of one partition in the producer's `builder`, and the times of the oldest of them, µs.
 
     `received_at` counts only trades that came over a connection, not those that were fetched.
@@ -42,8 +42,8 @@ class PartitionBatches:
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
-        self.filling: TradeBatch | None = None
-        self.waiting: deque[TradeBatch] = deque()
+        self.filling: ProducerBatch | None = None
+        self.waiting: deque[ProducerBatch] = deque()
         self.hurry = False
         self.sending: asyncio.Task[None] | None = None
 

@@ -23,7 +23,7 @@ from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.metrics.common import dead_letters
 from ashi_ingest.publish.deliveries import Deliveries
-from ashi_ingest.publish.partition_batches import PartitionBatches, TradeBatch
+from ashi_ingest.publish.partition_batches import PartitionBatches, ProducerBatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable
@@ -205,14 +205,14 @@ class Publisher:
             if batches.sending is not None:
                 batches.sending.cancel()
 
-    def _append(self, batch: TradeBatch, key: bytes, value: bytes) -> bool:
+    def _append(self, batch: ProducerBatch, key: bytes, value: bytes) -> bool:
         return batch.builder.append(timestamp=None, key=key, value=value, headers=self._headers) is not None
 
     async def _begin(self, batches: PartitionBatches) -> None:
         """Begin a batch, unless another task has done so meanwhile."""
         await self._take_slot()
         if batches.filling is None:
-            batches.filling = TradeBatch(self._producer.create_batch())
+            batches.filling = ProducerBatch(self._producer.create_batch())
         else:
             self._deliveries.give_up()
 
@@ -254,7 +254,7 @@ class Publisher:
         )
         self._deliveries.check()
 
-    def _trades_acknowledged(self, batch: TradeBatch, count: int) -> None:
+    def _trades_acknowledged(self, batch: ProducerBatch, count: int) -> None:
         self.published += count
         metrics.trades_published.labels(self._venue).inc(count)
         now_us = time.time_ns() // 1_000

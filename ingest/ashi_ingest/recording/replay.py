@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 STEP: Final = 500
 """Frames between two looks at whether to stop, and two reports of progress."""
 LOG_EVERY_S: Final = 5.0
-LOGGED_REJECTIONS: Final = 10
+REJECTIONS_LOGGED_PER_FILE: Final = 10
 """More are only counted: all of them are in `trades.dead`."""
 
 _log = get_logger(__name__)
@@ -186,7 +186,7 @@ class _Replay:
             source = f"recording:{path}:{line.number}"
             for bad in rejected:
                 self._rejections += 1
-                if self._rejections <= LOGGED_REJECTIONS:
+                if self._rejections <= REJECTIONS_LOGGED_PER_FILE:
                     _log.warning("not readable, sent to trades.dead", source=source, reason=bad.reason)
             await self._publisher.reject(rejected, source)
 

@@ -45,8 +45,8 @@ class _Endpoint(NamedTuple):
     api_key: ApiKey | None = None
 
 
-SPOT: Final = _Endpoint("/api/v3/historicalTrades", limit=1000, weight=25)
-USDM: Final = _Endpoint("/fapi/v1/historicalTrades", limit=500, weight=20, api_key=API_KEY)
+SPOT_TRADES: Final = _Endpoint("/api/v3/historicalTrades", limit=1000, weight=25)
+USDM_TRADES: Final = _Endpoint("/fapi/v1/historicalTrades", limit=500, weight=20, api_key=API_KEY)
 USDM_LATEST: Final = _Endpoint("/fapi/v1/trades", limit=1000, weight=5)
 
 
@@ -66,7 +66,7 @@ _by_id = attrgetter("sequence")
 
 def repair_spot(market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
     """Plan a repair of spot: ids have no holes, so one that REST does not list is missing, and the reason names it."""
-    return _Plan("binance", market, since, until, holes=False).by_id(SPOT)
+    return _Plan("binance", market, since, until, holes=False).by_id(SPOT_TRADES)
 
 
 def repair_usdm(market: str, since: Sequence[Trade], until: Trade | None, *, has_key: bool) -> Repair:
@@ -75,7 +75,7 @@ def repair_usdm(market: str, since: Sequence[Trade], until: Trade | None, *, has
     Without an API key there are only the latest 1,000 trades. If they do not reach back, the reason says so.
     """
     plan = _Plan("binance-usdm", market, since, until, holes=True)
-    return plan.by_id(USDM) if has_key else plan.latest(USDM_LATEST)
+    return plan.by_id(USDM_TRADES) if has_key else plan.latest(USDM_LATEST)
 
 
 class _Plan:
@@ -160,7 +160,7 @@ class _Plan:
             named = [f"{first}" if first == last else f"{first} to {last}" for first, last in self._missing[:MAX_NAMED]]
             more = len(self._missing) - MAX_NAMED
             rest = f", and of {more} more stretches" if more > 0 else ""
-            missing = f"{SPOT.path} does not list the trades of {self._market} with id {', '.join(named)}{rest}"
+            missing = f"{SPOT_TRADES.path} does not list the trades of {self._market} with id {', '.join(named)}{rest}"
         return RepairEnd("; ".join(filter(None, (self._bad, reason, missing))) or None)
 
 
