@@ -162,6 +162,12 @@ def ashi(
 
 async def renew_topics(chosen: Settings) -> None:
     """Delete every topic there is, with the groups' offsets in them, and create those of a deployment."""
+    await delete_topics(chosen)
+    await create_topics(chosen, topic_specs(chosen.partitions, chosen.timeframes))
+
+
+async def delete_topics(chosen: Settings) -> None:
+    """Delete every topic there is, with the groups' offsets in them, and wait until they are gone."""
     async with admin_client(chosen) as client:
         names = [name for name in await partitions_of_topics(client) if not name.startswith("__")]
         if names:
@@ -170,4 +176,3 @@ async def renew_topics(chosen: Settings) -> None:
             while set(names) & set(await partitions_of_topics(client)):
                 assert time.monotonic() < deadline, "topics do not go away"
                 await asyncio.sleep(0.05)
-    await create_topics(chosen, topic_specs(chosen.partitions, chosen.timeframes))

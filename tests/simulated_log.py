@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ashi.contracts import Timeframe, decode_candle, encode_trade
-from ashi.contracts.topics import MARKERS_TABLE, changelog_topic, table_name
+from ashi.contracts.topics import CANDLES, MARKERS_TABLE, changelog_topic, table_name
 from ashi.runtime.kafka.clients import partition_of
 from ashi.runtime.kafka.dead_letters import trade_place
 from ashi.runtime.kafka.log_identity import Standing, fingerprint_of
@@ -47,10 +47,19 @@ class Broker:
     )
     committed: dict[int, int] = field(default_factory=dict)
     now_us: int = 0
+    clock_ahead_us: int = 0
+    takes_append_time: bool = True
+    """Whether the topics of the state do; those made by earlier versions do not."""
+    early: list[Any] = field(default_factory=list)
+    """Candles sent before they opened."""
     earliest: dict[int, int] = field(default_factory=dict)
     topic_id: str = "first"
     leader_epochs: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     written_at: dict[tuple[str, int | None], list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def append_time_ms(self) -> int:
+        """What the broker's clock says, which may be ahead of the time (`now_us`)."""
+        return (self.now_us + self.clock_ahead_us) // 1000
 
     def keep(self, topic: str, partition: int | None, key: bytes | None, value: bytes, headers: list) -> None:
         self.topics[topic, partition].append((key, value, headers))
@@ -130,10 +139,12 @@ class Acknowledgement:
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
+        self.timestamp = worker.broker.append_time_ms()
+        self.timestamp_type = 1 if worker.broker.takes_append_time else 0
 
-    def __await__(self) -> Generator[None]:
+    def __await__(self) -> Generator[None, None, Acknowledgement]:
         self.worker.flush()
-        return
+        return self
         yield
 
 
@@ -151,14 +162,18 @@ class Worker:
         quiet_close: bool = False,
         now_us: int | None = None,
         begin: dict[int, int] | None = None,
+        clock_ahead_us: int = 0,
     ) -> None:
+        """`clock_ahead_us`: how far the machine's wall clock is ahead; it may be changed at any time."""
         self.broker = broker
+        self.clock_ahead_us = clock_ahead_us
         self.random = random.Random(seed)
         self.crash_after = crash_after
         if now_us is not None:
             broker.now_us = now_us
         self.in_flight: list[tuple[str, int | None, bytes | None, bytes, list]] = []
         self.next: dict[int, int] = {}
+        self.fetched_end: dict[int, int] = {}
         self.rewound: list[tuple[int, int]] = []
         self.pipeline = Pipeline(
             timeframes=timeframes,
@@ -170,7 +185,7 @@ class Worker:
             kafka=self,
             session_guard=SessionGuard(10**12),
             begin=begin,
-            now_us=lambda: broker.now_us,
+            now_us=lambda: broker.now_us + self.clock_ahead_us,
             monotonic_s=lambda: broker.now_us / 1e6,
         )
 
@@ -205,6 +220,8 @@ class Worker:
             if self.crash_after < 0:
                 self._lose_some()
                 raise Crash
+        if topic == CANDLES and (candle := decode_candle(value)).open_time > self.broker.now_us:
+            self.broker.early.append(candle)
         self.in_flight.append((topic, partition, key, value, headers))
 
         return Acknowledgement(self)
@@ -222,7 +239,11 @@ class Worker:
             self.broker.committed[partition] = end
 
     def end_of(self, partition: int) -> int | None:
-        return len(self.broker.trades[partition])
+        """As of the last fetch; `fetched_end` says which one, for a worker that has stood still since."""
+        return self.fetched_end.get(partition, len(self.broker.trades[partition]))
+
+    async def ask_ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        return {partition: len(self.broker.trades[partition]) for partition in partitions}
 
     async def identity(self) -> Identity:
         return Identity(self.broker.topic_id, dict(self.broker.leader_epochs))

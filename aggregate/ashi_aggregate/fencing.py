@@ -15,7 +15,7 @@ EXIT_SESSION_LOST: Final = 75
 _log = get_logger(__name__)
 
 
-def _since_boot() -> float:
+def since_boot_s() -> float:
     """Seconds that go on while the machine is suspended, where the system has such a clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
@@ -35,7 +35,7 @@ class SessionGuard:
     def __init__(
         self,
         session_timeout_us: int,
-        clock: Callable[[], float] = _since_boot,
+        clock: Callable[[], float] = since_boot_s,
         lost: Callable[[], None] = _exit,
     ) -> None:
         self._bound_s = session_timeout_us / 1e6

@@ -16,7 +16,7 @@ from ashi.runtime.settings.parsers import format_duration
 from ashi_aggregate.chunk import Chunk, LogRecord, RejectedRecord
 from ashi_aggregate.core.symbol import LateTrade
 from ashi_aggregate.core.window_state import LateReason, WindowRules
-from ashi_aggregate.protocols import KafkaLog, StateTable
+from ashi_aggregate.protocols import Acknowledged, KafkaLog, StateTable
 
 _CANDLE_HEADERS: Final = message_headers(CANDLE_SCHEMA)
 
@@ -29,7 +29,7 @@ class Output:
     def __init__(self, kafka: KafkaLog, rules: WindowRules) -> None:
         self._kafka = kafka
         self._rules = rules
-        self._unacknowledged: list[Awaitable[object]] = []
+        self._unacknowledged: list[Awaitable[Acknowledged]] = []
 
     async def send_candles(self, candles: Sequence[Candle], kind: str) -> None:
         """Send candles to topic `candles`; `kind` is closed or corrected, for the metric."""
@@ -76,11 +76,13 @@ class Output:
             await self._kafka.send(topic, key=key, value=value, headers=headers, partition=partition)
         )
 
-    async def acknowledged(self) -> None:
-        """Wait until all that was sent is acknowledged. The error of a failed send ends the worker."""
+    async def acknowledged(self) -> Sequence[Acknowledged]:
+        """Wait until all that was sent is acknowledged, and give what Kafka says of it, in order.
+
+        The error of a failed send ends the worker.
+        """
         pending, self._unacknowledged = self._unacknowledged, []
-        if pending:
-            await asyncio.gather(*pending)
+        return await asyncio.gather(*pending) if pending else ()
 
 
 def _source(chunk: Chunk, record: LogRecord) -> str:

@@ -15,6 +15,7 @@ from ashi.contracts.topics import changelog_topic
 from ashi.runtime.logs import get_logger
 from ashi_aggregate.census import Census, Positions, agrees, take_census
 from ashi_aggregate.chunk import LogRecord
+from ashi_aggregate.clocks import BrokerClock
 from ashi_aggregate.core.codec import Marker, decode_marker, decode_row, rank_of
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import StateRow, WindowRules
@@ -26,6 +27,8 @@ _log = get_logger(__name__)
 REWRITE_AFTER_S: Final = 120.0
 """Every row is written at least this often. Less than half of the changelogs' min.compaction.lag.ms: so compaction
 cannot leave an older row, written late by a worker that was declared dead, as the only one."""
+ASK_CLOCK_AFTER_S: Final = 60.0
+"""A partition whose markers have told the broker's time this long ago gets another one, and with it the time."""
 
 
 class PartitionOffsets(NamedTuple):
@@ -60,6 +63,9 @@ class PartitionState:
         positions: where each symbol stood at the last marker.
         ahead: rows written after the marker, by position, until the log has been read up to there again.
         is_rebuilt: the marker it had said what is not there, so that it must be taken away before anything is written.
+        clock: that of the partition's broker.
+        live_from: records from this offset on have been appended since the partition was taken up.
+        marked_at: when (monotonic, s) a marker was last acknowledged; None before the first since it was taken up.
 
     """
 
@@ -77,6 +83,9 @@ class PartitionState:
     positions: Positions = field(default_factory=lambda: Positions(-1, {}))
     is_rebuilt: bool = False
     ahead: dict[int, StateRow] = field(default_factory=dict)
+    clock: BrokerClock = field(default_factory=BrokerClock)
+    live_from: int = 0
+    marked_at: float | None = None
 
     def check_ahead(self, records: Sequence[LogRecord]) -> None:
         """Raise StateError if rows that are ahead of the marker have not read these records, but others.
@@ -98,6 +107,10 @@ class PartitionState:
     def mark_rows_due(self, now_s: float) -> None:
         """Count the rows as changed that were last written too long before now (monotonic, s)."""
         self.dirty |= {symbol for symbol, at in self.written.items() if now_s - at > REWRITE_AFTER_S}
+
+    def must_ask_clock(self, now_s: float) -> bool:
+        """Whether a marker is due (monotonic, s) for the sake of its append time, which tells the broker's clock."""
+        return bool(self.symbols) and (self.marked_at is None or now_s - self.marked_at > ASK_CLOCK_AFTER_S)
 
     def drop_final(self) -> None:
         """Forget what nothing can change any more, of the symbols whose rows are about to be written.
@@ -160,7 +173,7 @@ async def load_partition(
         durable = marker.durable_offset + 1
         start = max(earliest, durable if committed is None else min(committed, durable))
         begins_at = marker.begins_at
-    state = PartitionState(number, start, durable, begins_at, is_rebuilt=is_rebuilt)
+    state = PartitionState(number, start, durable, begins_at, is_rebuilt=is_rebuilt, live_from=end)
     for key, of_symbol in rows.items():
         known = [row for row in of_symbol if row is not None]
         # A row that is missing beside others was not written before a crash; it reads what they have read.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from ashi.runtime.kafka.dead_letters import Headers
@@ -11,6 +11,19 @@ from ashi.runtime.kafka.topic_ids import Identity
 
 Acknowledge = Callable[[], Awaitable[object]]
 """Says that a chunk has been dealt with."""
+
+
+class Acknowledged(Protocol):
+    """What Kafka says of a record it has taken.
+
+    Attributes:
+        timestamp: the record's, ms since the epoch.
+        timestamp_type: 1 where it is the broker's append time, 0 where it is that of whoever sent it.
+
+    """
+
+    timestamp: int
+    timestamp_type: int
 
 
 class StateTable(Protocol):
@@ -30,7 +43,7 @@ class KafkaLog(Protocol):
 
     async def send(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
-    ) -> Awaitable[object]:
+    ) -> Awaitable[Acknowledged]:
         """Hand a record over; what is returned completes when it has been acknowledged."""
 
     async def rewind(self, partition: int, offset: int) -> None:
@@ -47,3 +60,6 @@ class KafkaLog(Protocol):
 
     async def standing(self, offsets: Mapping[int, Sequence[int]]) -> Mapping[int, Standing]:
         """What stands now at these offsets of partitions of `trades`. Raises BrokerError."""
+
+    async def ask_ends(self, partitions: Iterable[int]) -> Mapping[int, int]:
+        """The ends of `trades` in `partitions`, asked for now; without those that nobody tells soon."""

@@ -58,13 +58,16 @@ class TopicSpec:
 
 def topic_specs(partitions: int, timeframes: Sequence[Timeframe]) -> tuple[TopicSpec, ...]:
     """All topics of a deployment; those that are joined by key have the same number of partitions."""
+    # Records have the time at which the broker appended them: the time of whoever writes may be wrong, and retention,
+    # compaction and readers go by it. A broker refuses records from more than an hour ahead, but for these topics.
+    by_the_broker = {"message.timestamp.type": "LogAppendTime"}
 
-    def delete(days: int, **more: str) -> dict[str, str]:
-        config = {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}
-        return config | {name.replace("_", "."): value for name, value in more.items()}
+    def delete(days: int) -> dict[str, str]:
+        return {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS), **by_the_broker}
 
     changelog = {
         "cleanup.policy": "compact",
+        **by_the_broker,
         # Small segments and an eager cleaner bound what a recovery has to read; the lag keeps a row that a dead
         # worker wrote late from being the only one left.
         "segment.ms": "600000",
@@ -74,14 +77,14 @@ def topic_specs(partitions: int, timeframes: Sequence[Timeframe]) -> tuple[Topic
         "max.message.bytes": str(MAX_CHANGELOG_RECORD_BYTES),
     }
     return (
-        TopicSpec(TRADES, partitions, delete(7, message_timestamp_type="LogAppendTime")),
+        TopicSpec(TRADES, partitions, delete(7)),
         TopicSpec(CANDLES, partitions, delete(90)),
-        TopicSpec(CANDLES_LIVE, partitions, {"cleanup.policy": "compact,delete", "retention.ms": str(_DAY_MS)}),
+        TopicSpec(CANDLES_LIVE, partitions, {**delete(1), "cleanup.policy": "compact,delete"}),
         TopicSpec(TRADES_LATE, partitions, delete(30)),
         TopicSpec(TRADES_DEAD, partitions, delete(30)),
         TopicSpec(CANDLES_DEAD, partitions, delete(30)),
-        TopicSpec(FEED_STATUS, partitions, {"cleanup.policy": "compact"}),
+        TopicSpec(FEED_STATUS, partitions, {"cleanup.policy": "compact", **by_the_broker}),
         TopicSpec(FEED_GAPS, partitions, delete(90)),
-        TopicSpec(META, 1, {"cleanup.policy": "compact"}),
+        TopicSpec(META, 1, {"cleanup.policy": "compact", **by_the_broker}),
         *(TopicSpec(topic, partitions, changelog) for topic in state_topics(timeframes)),
     )

@@ -6,15 +6,19 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError
+from ashi.contracts.topics import TRADES
 from ashi.runtime.descriptors import descriptors_behind
 from ashi.runtime.health import Health, serve
-from ashi.runtime.kafka.errors import as_broker_error
+from ashi.runtime.kafka.errors import as_broker_error, is_refused_for_its_time
+from ashi.runtime.kafka.offsets import last_append_time
 from ashi.runtime.logs import configure_logging, flush_logs, get_logger
 from ashi.runtime.settings.environment import Settings, unknown_variables
 from ashi.runtime.signals import stop_signals
@@ -27,6 +31,8 @@ BEAT_S: Final = 0.1
 SHUTDOWN_BOUND_S: Final = 20.0
 """How long the work in hand may take to end; Kubernetes kills after 30 s by default."""
 EXIT_HUNG: Final = 70
+CLOCK_BOUND_S: Final = 5.0
+"""How long a worker whose records were refused for their time asks Kafka what its time is, seconds."""
 
 _log = get_logger(__name__)
 
@@ -138,7 +144,7 @@ async def _run(service: Service, main: Main, watchdog: threading.Timer) -> int:
                 _log.info("started", metrics=f"{address}/metrics")
                 await main(service)
         except BaseException as error:
-            status = _report(error, service.settings)
+            status = _report(error, service.settings, await _explain_clock(error, service.settings))
             if status is None:
                 raise
             return status
@@ -190,7 +196,26 @@ def _exit_hung(bound_s: float) -> None:
         os._exit(EXIT_HUNG)
 
 
-def _report(error: BaseException, settings: Settings) -> int | None:
+async def _explain_clock(error: BaseException, settings: Settings) -> str:
+    """Whose clock says what, where Kafka refused records for their time; else nothing."""
+    if not any(is_refused_for_its_time(leaf) for leaf in _leaves(error)):
+        return ""
+    try:
+        async with asyncio.timeout(CLOCK_BOUND_S):
+            appended_ms = await last_append_time(settings, TRADES)
+    except Exception as reason:  # what Kafka refused must be told whatever fails here
+        return f" (what Kafka's clock says cannot be found out: {reason!r})"
+    if appended_ms is None:
+        return ""
+    ahead = timedelta(seconds=round(time.time() - appended_ms / 1000))
+    distance = f"at most {ahead} (h:mm:ss) ahead" if ahead > timedelta() else f"{-ahead} (h:mm:ss) behind"
+    return (
+        f". Kafka's clock said {datetime.fromtimestamp(appended_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC when the newest "
+        f"trade came: this machine's is {distance}"
+    )
+
+
+def _report(error: BaseException, settings: Settings, remark: str = "") -> int | None:
     """Log why `main` failed and give the exit status; None for what is not a failure of the work (SystemExit)."""
     leaves = list(_leaves(error))
     if isinstance(error, Exception) and (lacking := next(filter(None, map(descriptors_behind, leaves)), None)):
@@ -200,7 +225,7 @@ def _report(error: BaseException, settings: Settings) -> int | None:
     if all(expected):
         for leaf in expected:
             assert leaf is not None  # noqa: S101
-            _log.error(str(leaf), error=type(leaf).__name__)
+            _log.error(str(leaf) + remark, error=type(leaf).__name__)
         return max(leaf.exit_status for leaf in expected if leaf is not None)
     if not isinstance(error, (Exception, asyncio.CancelledError)):
         return None

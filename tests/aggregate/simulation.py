@@ -29,6 +29,10 @@ COMPACTION_LAG = 300 * SECOND
 """`min.compaction.lag.ms` of the changelogs."""
 FLAT = 8
 """The greatest number of flat candles in a row here, so that a history comes to it."""
+MOST_SENT = 5
+"""So many records of a candle at most, on average: a false time must not make each trade correct hundreds."""
+SENT_AGAIN = 40
+"""And so many more, as some histories are hardly more than crashes, after each of which some are sent again."""
 
 
 class WrongCandlesError(AssertionError):
@@ -54,6 +58,9 @@ class History:
         self.log: list[Trade] = []
         self.appended: dict[str, int] = {}
         self.sequence = 0
+        # Drawn by itself, so that a seed's trades and crashes do not depend on what clocks do.
+        self.clocks = random.Random(-1 - seed)
+        self.wrong_clock = self.clocks.choice(["none", "machines", "broker"])
 
     def expire(self) -> None:
         """Before any worker starts, the log loses its beginning; sometimes what follows is no trade."""
@@ -103,8 +110,18 @@ class History:
 
     def _append(self, trade: Trade) -> None:
         self.log.append(trade)
-        self.broker.publish([trade], self.broker.now_us // 1000)
-        self.appended[trade.symbol] = self.broker.now_us // 1000 * 1000
+        self.broker.publish([trade], self.broker.append_time_ms())
+        self.appended[trade.symbol] = max(self.appended.get(trade.symbol, 0), self.broker.append_time_ms() * 1000)
+
+    def set_clocks(self, worker: Worker) -> None:
+        """Now and then somebody sets a clock: that of a worker's machine to either side, or the broker's ahead."""
+        if self.clocks.random() < 0.7:
+            return
+        step = self.clocks.choice([0, 0, 50, 3600, -50, -3600]) * SECOND
+        if self.wrong_clock == "machines":
+            worker.clock_ahead_us = step
+        elif self.wrong_clock == "broker":
+            self.broker.clock_ahead_us = max(step, 0)
 
     def worker(self, crash_after: int | None) -> Worker:
         """A worker that crashes at its so-many-th send."""
@@ -115,6 +132,7 @@ class History:
             seed=self.random.random().__hash__(),
             crash_after=crash_after,
             quiet_close=self.quiet_close,
+            clock_ahead_us=self.clocks.choice([0, 3600 * SECOND]) if self.wrong_clock == "machines" else 0,
         )
 
     async def live(self) -> None:
@@ -131,6 +149,7 @@ class History:
                     self.broker.now_us += rng.choice([0, SECOND, 10 * SECOND, 70 * SECOND])
                     if rng.random() < 0.8:
                         self.publish()
+                    self.set_clocks(worker)
                     await self._step(worker)
                     for zombie in undead:
                         await self._step(zombie)
@@ -145,6 +164,7 @@ class History:
         last = self.worker(None)
         await last.start()
         await last.run_to_end()
+        self.set_clocks(last)
         self.broker.now_us += self.random.choice([0, 10 * SECOND, 1000 * SECOND])
         await last.pipeline.checkpoint()
 
@@ -164,6 +184,12 @@ class History:
             result = stored(candles)
         except AssertionError as error:
             raise WrongCandlesError(str(error)) from error
+        early = self.broker.early
+        _require(not early, f"{len(early)} candles left before they opened: {early[:1]}")
+        _require(
+            len(candles) <= MOST_SENT * len(result) + SENT_AGAIN,
+            f"{len(candles)} records were sent for {len(result)} candles",
+        )
         due = closed(content, self._clocks(), self.rules.lateness_us, FLAT)
         edges = self._edges()
         if edges:

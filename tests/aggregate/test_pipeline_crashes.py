@@ -170,7 +170,7 @@ def test_the_sweep_closes_windows_of_a_quiet_symbol_and_a_trade_that_comes_after
         appended_ms = (START + 5_000_000) // 1000
         first = Trade("binance:A", "1", Decimal(5), Decimal(1), "buy", START + 5_000_000, START + 5_000_000, 1)
         broker.publish([first], appended_ms)
-        worker = Worker(broker, TIMEFRAMES, RULES, quiet_close=True, now_us=START + 61_999_999)
+        worker = Worker(broker, TIMEFRAMES, RULES, quiet_close=True, now_us=START + 61_999_000)
         await worker.start()
         await worker.run_to_end()
         assert broker.candles() == []
@@ -207,6 +207,30 @@ def test_the_sweep_waits_while_anything_is_unread():
         await worker.read(0, 1)
         await worker.pipeline.checkpoint()
         assert {candle.trade_count for candle in broker.candles()} == {3, 0}
+
+    asyncio.run(scenario())
+
+
+def test_where_topics_of_the_state_take_no_append_time_the_trades_that_come_tell_the_brokers_clock():
+    async def scenario() -> None:
+        broker = Broker(partitions=1, takes_append_time=False)
+        broker.publish([Trade("binance:A", "1", Decimal(5), Decimal(1), "buy", START, START, 1)], START // 1000)
+        worker = Worker(broker, TIMEFRAMES, RULES, quiet_close=True, now_us=START)
+        await worker.start()
+        await worker.run_to_end()
+        broker.now_us = START + 62_000_000
+        await worker.pipeline.checkpoint()
+        assert len(broker.candles()) == 2  # by the wall clock, as there is no other
+        broker.publish(
+            [Trade("binance:A", "2", Decimal(5), Decimal(1), "buy", broker.now_us, broker.now_us, 2)],
+            broker.append_time_ms(),
+        )
+        worker.clock_ahead_us = 3_600 * 10**6
+        await worker.run_to_end()
+        broker.now_us += 62_000_000
+        await worker.pipeline.checkpoint()
+        assert broker.candles()[-1].trade_count == 1
+        assert not broker.early
 
     asyncio.run(scenario())
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import bisect
 from collections.abc import Callable
+from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ import ashi_aggregate.core.symbol as symbol_module
 import ashi_aggregate.partition as state_module
 import ashi_aggregate.pipeline as pipeline_module
 import simulated_log
+from ashi.contracts import Trade
+from ashi_aggregate.clocks import BrokerClock, SteadyClock
 from ashi_aggregate.core import aggregator as aggregator_module
 from ashi_aggregate.core.aggregator import CandleAggregator
 from ashi_aggregate.core.codec import decode_row, encode
@@ -22,7 +26,8 @@ from ashi_aggregate.core.trade_ids import TradeIds
 from ashi_aggregate.core.window_state import StateRow, WindowRules
 from ashi_aggregate.output import Output
 from ashi_aggregate.pipeline import Pipeline
-from simulated_log import Crash
+from simulated_log import Broker, Crash, Worker
+from strategies import START
 
 SEEDS_WITH_ALL_RULES = 150
 SEEDS_TO_FAIL_WITHIN = 400
@@ -45,8 +50,9 @@ def forget_in_rows(patch: Patch, **fields: Any) -> None:
 
 
 def rows_before_candles(patch: Patch) -> None:
-    async def do_not_wait(self: Output) -> None:
-        return
+    async def do_not_wait(self: Output) -> Any:
+        sent, self._unacknowledged = self._unacknowledged, []
+        return sent
 
     patch.setattr(Output, "acknowledged", do_not_wait)
 
@@ -54,6 +60,7 @@ def rows_before_candles(patch: Patch) -> None:
 def marker_before_rows(patch: Patch) -> None:
     nothing_counts_the_rows(patch)
     write_rows, write_marker = Pipeline._write_rows, Pipeline._write_marker
+    hear = Pipeline._hear_clocks
 
     async def marker_first(self: Pipeline, state: Any) -> set[str]:
         await write_marker(self, state, set(state.dirty))
@@ -62,8 +69,13 @@ def marker_before_rows(patch: Patch) -> None:
     async def rows_then(self: Pipeline, state: Any, _: set[str]) -> None:
         await write_rows(self, state)
 
+    def hear_all(self: Pipeline, marked: Any, acknowledged: Any) -> None:  # what was acknowledged last are rows here
+        now = SimpleNamespace(timestamp=self._kafka.broker.append_time_ms(), timestamp_type=1)
+        hear(self, marked, [now] * len(marked))
+
     patch.setattr(Pipeline, "_write_rows", marker_first)
     patch.setattr(Pipeline, "_write_marker", rows_then)
+    patch.setattr(Pipeline, "_hear_clocks", hear_all)
 
 
 def windows_dropped_before_the_checkpoint(patch: Patch) -> None:
@@ -228,6 +240,22 @@ def readers_keep_the_last_candle(patch: Patch) -> None:
     patch.setattr("simulation.stored", last)
 
 
+def quiet_windows_close_by_the_wall_clock_alone(patch: Patch) -> None:
+    patch.setattr(BrokerClock, "now_us", lambda *_: None)
+
+
+def quiet_windows_close_before_the_brokers_clock_is_known(patch: Patch) -> None:
+    patch.setattr(state_module.PartitionState, "marked_at", property(lambda _: 0.0, lambda *_: None), raising=False)
+
+
+def quiet_windows_close_by_the_brokers_clock_alone(patch: Patch) -> None:
+    patch.setattr(SteadyClock, "now_us", lambda _: 2**60)
+
+
+def the_wall_clock_may_step_back(patch: Patch) -> None:
+    patch.setattr(SteadyClock, "now_us", SteadyClock.wall_us)
+
+
 RULES: list[Callable[[Patch], None]] = [
     rows_before_candles,
     marker_before_rows,
@@ -250,6 +278,10 @@ RULES: list[Callable[[Patch], None]] = [
     ids_are_kept_for_the_horizon_only,
     settings_change_without_a_new_epoch,
     readers_keep_the_last_candle,
+    quiet_windows_close_by_the_wall_clock_alone,
+    quiet_windows_close_before_the_brokers_clock_is_known,
+    quiet_windows_close_by_the_brokers_clock_alone,
+    the_wall_clock_may_step_back,
 ]
 
 
@@ -328,6 +360,39 @@ def test_rows_are_written_again_in_time_for_compaction_not_to_leave_only_the_lat
     assert not asyncio.run(late_row_of_a_dead_worker(0, 0))
     monkeypatch.setattr(state_module, "REWRITE_AFTER_S", 2**40)
     assert not asyncio.run(late_row_of_a_dead_worker(COMPACTION_LAG, 8))
+
+
+async def frozen_worker() -> list[Any]:
+    """The candles that a worker sends when it goes on after it stood still, and what it had not read has expired.
+
+    All but the first of the five trades of a minute have expired. No candle of that minute may leave the worker.
+    """
+    broker = Broker(partitions=1)
+    broker.now_us = START
+    trades = [
+        Trade("binance:A", str(n), Decimal(5), Decimal(1), None, START + n * SECOND, START + n * SECOND, n)
+        for n in range(5)
+    ]
+    broker.publish(trades[:1], broker.append_time_ms())
+    worker = Worker(broker, TIMEFRAMES, WindowRules(TIMEFRAMES[0]), quiet_close=True)
+    await worker.start()
+    await worker.run_to_end()
+    worker.fetched_end = {0: 1}
+    broker.now_us += 100 * SECOND
+    broker.publish(trades[1:], broker.append_time_ms())
+    broker.earliest[0] = 5
+    await worker.pipeline.checkpoint()
+    return broker.candles()
+
+
+def test_a_worker_that_stood_still_closes_nothing_by_an_end_of_the_log_from_before(monkeypatch):
+    assert not asyncio.run(frozen_worker())
+
+    async def as_of_the_last_fetch(self: Worker, partitions: Any) -> dict[int, int]:
+        return self.fetched_end
+
+    monkeypatch.setattr(Worker, "ask_ends", as_of_the_last_fetch)
+    assert asyncio.run(frozen_worker())[0].trade_count == 1
 
 
 @pytest.mark.parametrize("without", RULES, ids=lambda rule: rule.__name__)

@@ -33,9 +33,18 @@ def quoted(text: str) -> list[str]:
 
 
 def test_topics_have_the_names_partitions_and_settings_they_had() -> None:
-    """Changelogs too: the state of a running deployment stands in them."""
+    """Changelogs too: the state of a running deployment stands in them.
+
+    One setting has been added to all: records have the time of the broker, as those of `trades` always had. Topics that
+    were made without it go on as they are, and `ashi topics check` says how to set it.
+    """
     specs = topics.topic_specs(2, parse_timeframes("1s,1m,1d"))
-    assert [[spec.name, spec.partitions, spec.config] for spec in specs] == RECORDED["topics"]
+    assert all(spec.config["message.timestamp.type"] == "LogAppendTime" for spec in specs)
+    recorded = [
+        [name, partitions, {"message.timestamp.type": "LogAppendTime", **config}]
+        for name, partitions, config in RECORDED["topics"]
+    ]
+    assert [[spec.name, spec.partitions, spec.config] for spec in specs] == recorded
     assert RECORDED["application"] == topics.AGGREGATE_APP
 
 

@@ -8,7 +8,12 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiokafka.errors import AuthenticationFailedError, IllegalStateError, UnknownTopicOrPartitionError
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    IllegalStateError,
+    InvalidTimestampError,
+    UnknownTopicOrPartitionError,
+)
 from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +21,7 @@ from hypothesis import strategies as st
 from ashi.contracts.errors import BrokerError, UsageError
 from ashi.contracts.topics import TopicSpec
 from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partition_of, security_options
-from ashi.runtime.kafka.errors import as_broker_error, broker_errors
+from ashi.runtime.kafka.errors import as_broker_error, broker_errors, is_refused_for_its_time
 from ashi.runtime.kafka.records import keep_newest, read_topic
 from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
@@ -168,6 +173,17 @@ def test_a_refused_login_names_the_user_but_not_the_password() -> None:
 
 def test_a_missing_topic_names_the_command_that_creates_it(settings: Settings) -> None:
     assert "`ashi topics create`" in str(as_broker_error(UnknownTopicOrPartitionError(), settings))
+
+
+def test_a_refusal_for_the_time_of_records_names_the_clocks_and_is_found_behind_others(
+    settings: Settings,
+) -> None:
+    refused = InvalidTimestampError()
+    assert "message.timestamp.after.max.ms" in str(as_broker_error(refused, settings))
+    behind = BrokerError("did not take messages")
+    assert not is_refused_for_its_time(behind)
+    behind.__cause__ = refused
+    assert is_refused_for_its_time(behind)
 
 
 async def _records(settings: Settings, topic: str) -> list[Any]:

@@ -121,13 +121,17 @@ class CandleAggregator:
         row.applied_offset = max(row.applied_offset, offset)
         row.stream_time = max(row.stream_time, traded_at)
 
+    def is_due(self, clock: int) -> bool:
+        """Whether `close_due` would close anything at `clock` (µs)."""
+        return clock >= self._next_close
+
     def close_due(self, clock: int) -> list[Candle]:
         """Close the windows that are due at `clock` (µs) and return their candles, oldest first.
 
         The stream time when trades come; a later time in a quiet market. A window closed early is corrected if
         its trades do come.
         """
-        if clock < self._next_close:
+        if not self.is_due(clock):
             return []
         row = self.row
         until = self.timeframe.open_time(clock - self.rules.lateness_us)

@@ -102,6 +102,10 @@ class SymbolAggregator:
         for aggregator in self.rows:
             aggregator.row.first_offset = offset
 
+    def is_due(self, clock: int) -> bool:
+        """Whether `close_due` would close anything at `clock` (µs)."""
+        return any(aggregator.is_due(clock) for aggregator in self.rows)
+
     def close_due(self, clock: int) -> list[Candle]:
         """Close the windows that are due at `clock` (µs) in every timeframe."""
         return [candle for aggregator in self.rows for candle in aggregator.close_due(clock)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.log_check import ALL_EVERY_S, IDENTITY_EVERY_S, other_log
 from ashi_aggregate.partition import PartitionOffsets
 from ashi_aggregate.pipeline import Pipeline
+from ashi_aggregate.protocols import Acknowledged
 
 RECORDS_PER_CHUNK = 8_000
 FETCH_BYTES = 4 * 1024 * 1024
@@ -47,9 +48,9 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
 
     async def send(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
-    ) -> Awaitable[object]:
+    ) -> Awaitable[Acknowledged]:
         """Hand a record to the producer; what is returned completes when it has been acknowledged."""
-        future: Awaitable[object] = await self.producer.send(
+        future: Awaitable[Acknowledged] = await self.producer.send(
             topic, key=key, value=value, partition=partition, timestamp=None, headers=headers
         )
         return future
@@ -66,6 +67,11 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
         """The end of `trades` in `partition` as of the last fetch, or None when it is not known."""
         end: int | None = self.consumer.end_of(partition)
         return end
+
+    async def ask_ends(self, partitions: Iterable[int]) -> Mapping[int, int]:
+        """The ends of `trades` in `partitions`, asked for now; without those that nobody tells soon."""
+        ends: Mapping[int, int] = await self.consumer.ask_ends(partitions)
+        return ends
 
     async def resume(self, partitions: Mapping[int, PartitionOffsets]) -> dict[int, int]:
         """Where to read each partition on from; called by the transport. An error ends the worker."""

@@ -7,7 +7,7 @@ Faust's; what is overridden, and why, is below. The traps this works around are 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import faust
@@ -30,6 +30,9 @@ _log = get_logger(__name__)
 
 GAP_RETRIES: Final = 3
 """A hole that is still there after so many fetches is not a race but an offset that the log does not have."""
+
+ASK_END_TIMEOUT_S: Final = 2.0
+"""Longest wait for the end of a log. A checkpoint waits meanwhile; whatever needs the end waits for the next one."""
 
 
 class ChunkSchema(faust.Schema):  # type: ignore[misc]  # Faust is not typed
@@ -287,6 +290,25 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         except AssertionError:  # aiokafka's answer for a partition that a rebalance has just taken away
             return None
         return end
+
+    async def ask_ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        """The ends of `trades` in `partitions`, asked for now; none where Kafka does not tell soon.
+
+        That of the last fetch may be from before this process stood still.
+        """
+        asked = [TP(TRADES, partition) for partition in partitions]
+        try:
+            ends = await self._thread.call_thread(self._ask_ends, asked)
+        except (driver.KafkaError, TimeoutError) as error:
+            _log.warning("Kafka does not say where topic trades ends, quiet windows wait", error=repr(error))
+            return {}
+        return {tp.partition: end for tp, end in ends.items()}
+
+    async def _ask_ends(self, asked: Sequence[TP]) -> Mapping[TP, int]:
+        """In the consumer's thread, where the bound must be too: it has few workers, which fetch as well."""
+        async with asyncio.timeout(ASK_END_TIMEOUT_S):
+            ends: Mapping[TP, int] = await self._thread._ensure_consumer().end_offsets(asked)
+        return ends
 
     def _new_offset(self, tp: TP) -> int | None:
         """What to commit: what a checkpoint has made durable.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from aiokafka.errors import (
     AuthenticationFailedError,
+    InvalidTimestampError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
@@ -108,6 +110,13 @@ def as_broker_error(error: BaseException, settings: Settings) -> BrokerError | N
         return BrokerError(
             f"{where} lacks a topic that is needed: run `ashi topics create`, then start again ({error})"
         )
+    if isinstance(error, InvalidTimestampError):
+        return BrokerError(
+            f"{where} refuses records from this machine, whose clock says {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: "
+            "further from Kafka's own than it allows (message.timestamp.after.max.ms, an hour by default). Correct the "
+            "clock that is wrong, then start again; `ashi topics check` says how to let topics take Kafka's own time, "
+            "of which nothing is refused"
+        )
     if isinstance(error, KafkaConnectionError) and "bootstrap" in str(error):
         # The library has logged why, and says no more in its error, not even that a login was refused.
         protocol = settings.kafka_security_protocol
@@ -115,6 +124,11 @@ def as_broker_error(error: BaseException, settings: Settings) -> BrokerError | N
     if isinstance(error, (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)):
         return _unreachable(settings, str(error))
     return None
+
+
+def is_refused_for_its_time(error: BaseException | None) -> bool:
+    """Whether this, or what caused it, is a broker's refusal of a record from too far in its future or past."""
+    return error is not None and (isinstance(error, InvalidTimestampError) or is_refused_for_its_time(error.__cause__))
 
 
 def _where(settings: Settings) -> str:

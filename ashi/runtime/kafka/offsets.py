@@ -70,6 +70,19 @@ class Committed(NamedTuple):
     note: str
 
 
+async def last_append_time(settings: Settings, topic: str) -> int | None:
+    """When the last record of the topic was appended, ms since the epoch; None if there is none."""
+    async with assigned_consumer(settings, topic) as (consumer, assigned):
+        ends = await consumer.end_offsets(assigned)
+        begins = await consumer.beginning_offsets(assigned)
+        times = []
+        for at in assigned:
+            if begins[at] < ends[at]:
+                consumer.seek(at, ends[at] - 1)
+                times.append((await consumer.getone(at)).timestamp)
+        return max(times, default=None)
+
+
 async def committed_offsets(settings: Settings, group: str, topic: str) -> dict[int, int]:
     """The offset that `group` goes on from in each partition; a partition it never committed is left out.
 

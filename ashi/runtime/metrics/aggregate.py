@@ -20,6 +20,12 @@ checkpoint_seconds = histogram(
 checkpoint_timestamp_seconds = gauge(
     "aggregate", "checkpoint_timestamp_seconds", "Time of the last checkpoint, since the epoch.", "partition"
 )
+clock_offset_seconds = gauge(
+    "aggregate",
+    "clock_offset_seconds",
+    "How far this machine's clock is ahead of that of the partition's broker, by the append times of the state.",
+    "partition",
+)
 position = gauge(
     "aggregate", "position", "Offset of the last record of topic trades whose effects are durable.", "partition"
 )
