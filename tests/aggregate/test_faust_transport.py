@@ -6,7 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 
+from ashi_aggregate.faust import transport
 from ashi_aggregate.faust.elections import ElectionWatch
 from ashi_aggregate.faust.transport import TP, TRADES, Consumer
 
@@ -119,3 +121,33 @@ def test_a_fetch_that_another_leader_appended_is_suspected_from_where_it_was_ask
         assert not elections.suspects(3, 60)
 
     asyncio.run(scenario())
+
+
+class Asking:
+    """The consumer's own `ask_ends` of a Kafka that tells, fails or says nothing."""
+
+    ask_ends = Consumer.ask_ends
+    _ask_ends = Consumer._ask_ends
+
+    def __init__(self, failure=None, wait_s=0):
+        self.failure, self.wait_s = failure, wait_s
+        self._thread = self
+
+    def _ensure_consumer(self):
+        return self
+
+    async def call_thread(self, method, *arguments):
+        return await method(*arguments)
+
+    async def end_offsets(self, asked):
+        await asyncio.sleep(self.wait_s)
+        if self.failure is not None:
+            raise self.failure
+        return {tp: 7 + tp.partition for tp in asked}
+
+
+def test_the_end_of_the_log_is_what_kafka_tells_now_and_not_known_when_it_does_not_tell_soon(monkeypatch):
+    monkeypatch.setattr(transport, "ASK_END_TIMEOUT_S", 0.05)
+    assert asyncio.run(Asking().ask_ends([0, 2])) == {0: 7, 2: 9}
+    assert asyncio.run(Asking(wait_s=60).ask_ends([0])) == {}
+    assert asyncio.run(Asking(failure=KafkaTimeoutError()).ask_ends([0])) == {}
