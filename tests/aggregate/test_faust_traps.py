@@ -280,7 +280,7 @@ class HeldWorker(Worker):
         waiting, self.waiting = self.waiting, []
         sent, self.sent = self.sent, []
         for each in waiting:
-            each.set_result(None)
+            each.set_result(SimpleNamespace(timestamp=0, timestamp_type=1))
         return set(sent)
 
 
