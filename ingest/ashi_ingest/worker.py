@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
 from ashi_ingest.feed.resume import read_resume_points
 from ashi_ingest.feed.status import FeedReporter, read_feed
 from ashi_ingest.feed.supervisor import FeedSupervisor
+from ashi_ingest.feed.symbol_feed import CLOCK_TOLERANCE_US
 from ashi_ingest.markets import choose_markets
 from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.publish.buffer import PublishBuffer
@@ -172,7 +174,7 @@ class _Worker:
             feeds.begin(symbol, start.reported[symbol].status)
         finish = partial(self._finish, feeds, publish_buffer, reporter, publisher)
         try:
-            await self._until_stopped(list(start.resume_points), feeds, publish_buffer, reporter)
+            await self._until_stopped(list(start.resume_points), feeds, publish_buffer, reporter, publisher)
         except VenueError as error:  # nothing is wrong with Kafka: say what happened
             await finish(f"the worker has ended: {error}")
             raise
@@ -199,7 +201,12 @@ class _Worker:
             ) from None
 
     async def _until_stopped(
-        self, markets: Sequence[str], feeds: FeedSupervisor, publish_buffer: PublishBuffer, reporter: FeedReporter
+        self,
+        markets: Sequence[str],
+        feeds: FeedSupervisor,
+        publish_buffer: PublishBuffer,
+        reporter: FeedReporter,
+        publisher: Publisher,
     ) -> None:
         """Run everything until the service stops; raise what any part of it fails of."""
         settings, limits = self._service.settings, self._venue.limits
@@ -213,7 +220,11 @@ class _Worker:
             stopping=stopping,
         )
         await run_until_first_ends(
-            self._end_of(sessions, markets), publish_buffer.run(), self._look(feeds, len(markets)), _report(reporter)
+            self._end_of(sessions, markets),
+            publish_buffer.run(),
+            self._look(feeds, len(markets)),
+            _report(reporter),
+            self._look_for_losses(markets, reporter, publisher),
         )
 
     async def _end_of(self, sessions: Coroutine[None, None, None], markets: Sequence[str]) -> None:
@@ -224,6 +235,19 @@ class _Worker:
     def _nothing_left(self, markets: Sequence[str]) -> VenueError:
         named = ", ".join(markets[:NAMED]) + (f" and {len(markets) - NAMED} more" if len(markets) > NAMED else "")
         return VenueError(f"{self._venue.name} has none of the markets {named}: correct their names")
+
+    async def _look_for_losses(self, markets: Sequence[str], reporter: FeedReporter, publisher: Publisher) -> None:
+        """What Kafka had acknowledged and has no more is a gap like any other; which trades it was nobody knows."""
+        symbols = [make_symbol(self._venue.name, market) for market in markets]
+        while True:
+            for lost in publisher.take_losses():
+                now_us = time.time_ns() // 1_000
+                for symbol in symbols:
+                    if publisher.shares(symbol, lost):
+                        reason = f"topic trades was cut or made anew at offset {lost.begin} of {lost.end}"
+                        until_us = now_us + CLOCK_TOLERANCE_US
+                        reporter.end_gap(symbol, until_us, "lost", 0, reason, from_time=lost.from_time)
+            await asyncio.sleep(LOOK_INTERVAL_S)
 
     async def _look(self, feeds: FeedSupervisor, symbols: int) -> None:
         while True:

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaTimeoutError, NotLeaderForPartitionError
+from msgspec.structs import replace
 
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TopicSpec, topic_specs
@@ -29,6 +31,7 @@ from ashi_cli.onemachine.broker import Broker
 from ashi_ingest.publish import buffer as buffer_module
 from ashi_ingest.publish import deliveries as deliveries_module
 from ashi_ingest.publish import publisher as module
+from ashi_ingest.publish.acknowledged import MOST_STRETCHES, AcknowledgedOffsets, LostTrades
 from ashi_ingest.publish.publisher import Publisher, open_publisher
 from ashi_ingest.venues.parsing import Rejected
 
@@ -65,37 +68,38 @@ class Producer:
     def __init__(self) -> None:
         self.sent: list[tuple[int, BatchBuilder]] = []
         self.letters: list[dict[str, Any]] = []
-        self.held: list[asyncio.Future[None]] = []
+        self.held: list[asyncio.Future[Any]] = []
         self.hold = False
         self.refusal: Exception | None = None
         self.room = asyncio.Event()  # while it is not set, no batch is taken
         self.room.set()
         self.refused = 0
+        self.offsets: list[int] | None = None  # of the next batches, where a test says so
 
     def create_batch(self) -> BatchBuilder:
         return BatchBuilder()
 
-    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[None]:
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Any]:
         assert topic == "trades"
         assert batch.closed, "the producer lingers with a batch that is open"
         await self.room.wait()
         self.sent.append((partition, batch))
         return self._future()
 
-    async def send(self, topic: str, value: bytes, **more: Any) -> asyncio.Future[None]:
+    async def send(self, topic: str, value: bytes, **more: Any) -> asyncio.Future[Any]:
         assert topic != "trades"
         self.letters.append({"topic": topic, "value": value, **more})
         return self._future()
 
-    def _future(self) -> asyncio.Future[None]:
+    def _future(self) -> asyncio.Future[Any]:
         if self.refusal is not None:
             self.refused += 1
             raise self.refusal
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self.hold:
             self.held.append(future)
         else:
-            future.set_result(None)
+            future.set_result(SimpleNamespace(offset=self.offsets.pop(0)) if self.offsets else None)
         return future
 
 
@@ -434,11 +438,11 @@ def test_a_live_publisher_waits_for_as_long_as_it_takes(monkeypatch: pytest.Monk
         assert publisher.published == 1
 
     # A real producer waits before it says that it has no room; the one here must let others go on.
-    async def send_batch(batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[None]:
+    async def send_batch(batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Any]:
         await asyncio.sleep(0)
         return await Producer.send_batch(producer, batch, topic, partition=partition)
 
-    async def send(topic: str, value: bytes, **more: Any) -> asyncio.Future[None]:
+    async def send(topic: str, value: bytes, **more: Any) -> asyncio.Future[Any]:
         await asyncio.sleep(0)
         return await Producer.send(producer, topic, value, **more)
 
@@ -488,7 +492,7 @@ def test_a_message_whose_sender_is_cancelled_takes_no_place_and_stops_nothing(mo
     producer = Producer()
     producer.refusal = KafkaTimeoutError()
 
-    async def send(topic: str, value: bytes, **more: Any) -> asyncio.Future[None]:
+    async def send(topic: str, value: bytes, **more: Any) -> asyncio.Future[Any]:
         await asyncio.sleep(0)
         return await Producer.send(producer, topic, value, **more)
 
@@ -678,3 +682,53 @@ def test_a_live_publisher_outlasts_a_kafka_that_is_away_for_longer_than_a_reques
         asyncio.run(main())
     finally:
         broker.stop()
+
+
+def published_at(offsets: list[int], *, live: bool) -> Publisher:
+    """A publisher that has published a trade a batch, a second after the other, acknowledged at these offsets."""
+    producer = Producer()
+    producer.offsets = offsets
+    publisher = make(producer, live=live, partitions=1)
+
+    async def scenario() -> None:
+        for number in range(len(offsets)):
+            await publisher.publish([replace(trade(number), traded_at=number * 1_000_000)])
+            await publisher.flush()
+
+    asyncio.run(scenario())
+    return publisher
+
+
+@pytest.mark.parametrize(
+    ("offsets", "lost"),
+    [
+        ([7, 8, 20, 21], []),
+        ([7, 8, 20, 21, 20], [LostTrades(0, 2_000_000, 20, 22)]),
+        ([7, 8, 20, 21, 21], [LostTrades(0, 3_000_000, 21, 22)]),
+        ([7, 8, 20, 21, 0, 1, 1], [LostTrades(0, 0, 0, 22), LostTrades(0, 5_000_000, 1, 2)]),
+        ([7, 8, -1, 9], []),
+    ],
+    ids=["grows", "cut", "cut-by-one", "made-anew-and-cut", "a-retry-without-a-place"],
+)
+def test_an_offset_acknowledged_below_an_earlier_one_says_which_trades_are_gone(
+    offsets: list[int], lost: list[LostTrades]
+) -> None:
+    publisher = published_at(offsets, live=True)
+    assert publisher.take_losses() == lost
+    assert publisher.take_losses() == []
+    assert publisher.shares("binance:ETHUSDT", LostTrades(0, 0, 0, 0))
+
+
+def test_a_replay_into_a_log_that_is_cut_fails_and_says_to_do_it_again() -> None:
+    with pytest.raises(BrokerError, match=r"acknowledged up to offset 9 and now goes on at 3.*do it again"):
+        published_at([7, 8, 3], live=False)
+
+
+def test_what_was_acknowledged_long_ago_is_remembered_in_bounded_memory() -> None:
+    acknowledged = AcknowledgedOffsets(3)
+    for number in range(100_000):
+        assert acknowledged.add(number * 2, 2, number) is None
+    assert len(acknowledged._stretches) <= MOST_STRETCHES
+    lost = acknowledged.add(50_000, 2, 100_000)
+    assert lost is not None
+    assert 24_900 < lost.from_time <= 25_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +17,7 @@ from ashi.runtime.settings import Settings
 from ashi_ingest import markets as markets_module
 from ashi_ingest import worker as live
 from ashi_ingest.feed.status import ReportedFeed
+from ashi_ingest.publish.acknowledged import LostTrades
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.shard import Shard, shard_of
 from ashi_ingest.venues.base import Answer
@@ -35,6 +37,14 @@ class Publisher:
         self.flushed = False
         self.gate = asyncio.Event()
         self.gate.set()
+        self.losses = []
+
+    def take_losses(self):
+        losses, self.losses = self.losses, []
+        return losses
+
+    def shares(self, symbol, lost):
+        return symbol == "bitflyer:BTC_JPY" and lost.partition == 3
 
     async def announce(self, topic, key, value, schema):
         self.flushed = False
@@ -272,3 +282,15 @@ def test_a_stop_while_kafka_is_away_ends_in_time_and_says_so(bench, monkeypatch)
             await bench.run_until(lambda: bench.sessions)
 
     bench(scenario, ["BTC_JPY"], LISTED)
+
+
+def test_trades_that_are_gone_from_the_log_are_a_lost_gap_of_the_symbols_of_their_partition(bench):
+    async def scenario(bench):
+        bench.publisher.losses.append(LostTrades(3, 1_723_161_254_340_863, 20, 22))
+        await bench.run_until(lambda: any(gap.state == "lost" for gap in bench.publisher.gaps))
+        [lost] = [gap for gap in bench.publisher.gaps if gap.state == "lost"]
+        assert (lost.symbol, lost.from_time) == ("bitflyer:BTC_JPY", 1_723_161_254_340_863)
+        assert lost.reason == "topic trades was cut or made anew at offset 20 of 22"
+        assert lost.to_time > time.time_ns() // 1_000 - 60_000_000
+
+    bench(scenario, ["BTC_JPY", "ETH_JPY"], LISTED)

@@ -70,11 +70,12 @@ class Deliveries:
         self.settled.set()
 
     async def deliver(
-        self, topic: str, send: Callable[[], Awaitable[asyncio.Future[Any]]], on_acknowledged: Callable[[], None]
+        self, topic: str, send: Callable[[], Awaitable[asyncio.Future[Any]]], on_acknowledged: Callable[[Any], None]
     ) -> None:
         """Hand one to the producer, and see to it that its acknowledgment is counted or its failure kept.
 
-        Returns when the producer has taken it. `send` gives the future of its acknowledgment.
+        Returns when the producer has taken it. `send` gives the future of its acknowledgment, `on_acknowledged` gets
+        what that says.
         """
         try:
             future = await self._hand_over(send)
@@ -91,7 +92,7 @@ class Deliveries:
             elif (error := future.exception()) is not None:
                 self.fail(topic, error)
             else:
-                on_acknowledged()
+                on_acknowledged(future.result())
             self.give_up()
 
         future.add_done_callback(settle)

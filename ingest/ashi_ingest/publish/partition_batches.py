@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ashi_ingest.publish.acknowledged import AcknowledgedOffsets
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -35,13 +37,15 @@ class ProducerBatch:
 class PartitionBatches:
     """The batches of one partition: the one being filled, and those that wait for the producer, in order.
 
-    `sending` is the task that hands them over; `hurry`: what is being filled shall go out as soon as nothing waits.
+    `acknowledged` is where those before stand; `sending` is the task that hands them over; `hurry`: what is being
+    filled shall go out as soon as nothing waits.
     """
 
-    __slots__ = ("filling", "hurry", "partition", "sending", "waiting")
+    __slots__ = ("acknowledged", "filling", "hurry", "partition", "sending", "waiting")
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
+        self.acknowledged = AcknowledgedOffsets(partition)
         self.filling: ProducerBatch | None = None
         self.waiting: deque[ProducerBatch] = deque()
         self.hurry = False

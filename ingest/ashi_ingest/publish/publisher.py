@@ -20,6 +20,7 @@ from ashi.contracts.trade import TRADE_SCHEMA, Trade, encode_trade
 from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import dead_letter, message_headers
 from ashi.runtime.kafka.topics import require_topics
+from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.metrics.common import dead_letters
 from ashi_ingest.publish.deliveries import Deliveries
@@ -29,12 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable
 
     from ashi.runtime.settings import Settings
+    from ashi_ingest.publish.acknowledged import LostTrades
     from ashi_ingest.venues.parsing import Rejected
 
 CLOSE_TIMEOUT_S: Final = 8.0
 """Longest wait of a live publisher at its end. What Kafka has not taken by then, the next start repairs."""
 STOP_TIMEOUT_S: Final = 5.0
 """For a producer that may still hold what Kafka does not take. One that was flushed stops at once."""
+
+_log = get_logger(__name__)
 
 
 @asynccontextmanager
@@ -87,6 +91,7 @@ class Publisher:
         self._headers = message_headers(TRADE_SCHEMA)
         self._partitions = [PartitionBatches(partition) for partition in range(partitions)]
         self._deliveries = Deliveries(settings, patient=live)
+        self._losses: list[LostTrades] = []
 
     @property
     def held(self) -> int:
@@ -235,7 +240,7 @@ class Publisher:
             await self._deliveries.deliver(
                 TRADES,
                 partial(self._producer.send_batch, batch.builder, TRADES, partition=batches.partition),
-                partial(self._trades_acknowledged, batch, batch.builder.record_count()),
+                partial(self._trades_acknowledged, batches, batch, batch.builder.record_count()),
             )
             if batches.hurry and not batches.waiting:
                 batches.seal()
@@ -250,12 +255,15 @@ class Publisher:
         await self._deliveries.deliver(
             topic,
             partial(self._producer.send, topic, value, key=key, headers=headers),
-            self._letter_acknowledged if topic == TRADES_DEAD else lambda: None,
+            self._letter_acknowledged if topic == TRADES_DEAD else lambda _: None,
         )
         self._deliveries.check()
 
-    def _trades_acknowledged(self, batch: ProducerBatch, count: int) -> None:
+    def _trades_acknowledged(self, batches: PartitionBatches, batch: ProducerBatch, count: int, place: Any) -> None:
         self.published += count
+        # Without a place: the producer had sent it before, and the broker does not know any more where that is.
+        if place is not None and place.offset >= 0:
+            self._look_for_loss(batches, place.offset, count, batch.traded_at or 0)
         metrics.trades_published.labels(self._venue).inc(count)
         now_us = time.time_ns() // 1_000
         if batch.traded_at is not None:
@@ -263,6 +271,29 @@ class Publisher:
         if batch.received_at is not None:
             metrics.frame_to_ack_seconds.labels(self._venue).observe(max(now_us - batch.received_at, 0) / 1e6)
 
-    def _letter_acknowledged(self) -> None:
+    def _look_for_loss(self, batches: PartitionBatches, offset: int, count: int, traded_at: int) -> None:
+        lost = batches.acknowledged.add(offset, count, traded_at)
+        if lost is None:
+            return
+        what = (
+            f"{TRADES}/{lost.partition} was acknowledged up to offset {lost.end} and now goes on at {lost.begin}: it "
+            "was cut or made anew, and trades that were in it are gone"
+        )
+        _log.error(what, venue=self._venue)
+        if self._live:
+            self._losses.append(lost)
+        else:
+            self._deliveries.fail(TRADES, BrokerError(what))
+
+    def take_losses(self) -> list[LostTrades]:
+        """What a live publisher has seen to be gone from `trades` since the last call, though it was acknowledged."""
+        losses, self._losses = self._losses, []
+        return losses
+
+    def shares(self, symbol: str, lost: LostTrades) -> bool:
+        """Whether the trades of a symbol are in the partition that has lost some."""
+        return partition_of(symbol.encode(), len(self._partitions)) == lost.partition
+
+    def _letter_acknowledged(self, _: Any) -> None:
         self.dead += 1
         dead_letters.labels("ingest", "unreadable").inc()
