@@ -14,13 +14,11 @@ from typing import Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ashi.contracts.topics import topic_specs
-from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
-from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
 from ashi_cli.main import main
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import spawn, stop_all
+from fresh_topics import renew_topics
 
 # Timing belongs to the benchmarks: on a shared machine a deadline only makes tests flaky.
 settings.register_profile("ashi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -158,21 +156,3 @@ def ashi(
         return status, *capsys.readouterr()
 
     return run
-
-
-async def renew_topics(chosen: Settings) -> None:
-    """Delete every topic there is, with the groups' offsets in them, and create those of a deployment."""
-    await delete_topics(chosen)
-    await create_topics(chosen, topic_specs(chosen.partitions, chosen.timeframes))
-
-
-async def delete_topics(chosen: Settings) -> None:
-    """Delete every topic there is, with the groups' offsets in them, and wait until they are gone."""
-    async with admin_client(chosen) as client:
-        names = [name for name in await partitions_of_topics(client) if not name.startswith("__")]
-        if names:
-            await client.delete_topics(names)
-            deadline = time.monotonic() + 20
-            while set(names) & set(await partitions_of_topics(client)):
-                assert time.monotonic() < deadline, "topics do not go away"
-                await asyncio.sleep(0.05)

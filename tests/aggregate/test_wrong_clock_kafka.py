@@ -21,7 +21,7 @@ from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
-from conftest import delete_topics, renew_topics
+from fresh_topics import delete_topics, renew_topics
 from oracle import candles_of, stored
 
 pytestmark = [
