@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
+from ashi.runtime import logs
 from ashi.runtime.settings import Settings
 from ashi_cli.main import main
 from ashi_cli.onemachine.broker import Broker
@@ -71,6 +74,17 @@ def no_settings_from_outside() -> None:
     for name in list(os.environ):
         if name.startswith("ASHI_") and name not in {"ASHI_JAVA", "ASHI_CACHE_DIR"}:
             del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def logs_of_its_own() -> Iterator[None]:
+    """What a test configures writes to that test's captured stderr, which is closed afterwards."""
+    root, configured = logging.getLogger(), structlog.get_config()
+    level = root.level
+    yield
+    structlog.configure(**configured)
+    root.setLevel(level)
+    root.handlers = [handler for handler in root.handlers if not isinstance(handler, logs._Handler)]
 
 
 @pytest.fixture(scope="session")

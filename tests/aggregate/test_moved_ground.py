@@ -214,6 +214,7 @@ def test_a_log_that_was_cut_or_replaced_is_noticed_at_every_start_however_long_i
     assert sum(outcomes) > len(SEEDS) // 2
 
 
+@pytest.mark.slow
 def test_lost_rows_are_made_again_from_a_whole_log():
     assert not any(run(seed, cut=False) for seed in SEEDS)
 

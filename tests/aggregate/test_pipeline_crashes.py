@@ -389,6 +389,7 @@ def make_plain(number: int, traded_at: int) -> Trade:
     return Trade("binance:A", str(number), Decimal(number + 1), Decimal(1), "buy", traded_at, traded_at, number)
 
 
+@pytest.mark.slow
 def test_where_a_state_begins_does_not_depend_on_chunks_nor_on_garbage_nor_on_other_symbols():
     async def begin(size: int, *, restart: bool) -> dict:
         log = [make_plain(number, START + number * 10**6) for number in range(1200)]

@@ -299,6 +299,7 @@ def first_failure(seeds: int, begin: int = 0) -> int | None:
     return None
 
 
+@pytest.mark.slow
 def test_with_all_rules_no_history_goes_wrong():
     assert first_failure(SEEDS_WITH_ALL_RULES) is None
 
@@ -396,6 +397,7 @@ def test_a_worker_that_stood_still_closes_nothing_by_an_end_of_the_log_from_befo
 
 
 @pytest.mark.parametrize("without", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.slow
 def test_without_any_one_rule_some_history_goes_wrong(without, monkeypatch):
     without(monkeypatch)
     assert first_failure(SEEDS_TO_FAIL_WITHIN, RARE.get(without, 0)) is not None

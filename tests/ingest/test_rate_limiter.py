@@ -22,7 +22,7 @@ class Time:
 
     async def sleep(self, seconds):
         await asyncio.sleep(0)
-        self.now_s += max(seconds - self.short, 1e-6)
+        self.now_s += max(seconds - self.short, seconds / 2, 1e-6)
 
 
 def test_turns_come_in_the_order_of_asking_and_never_closer_than_the_interval():

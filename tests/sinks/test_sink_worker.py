@@ -403,6 +403,7 @@ _messages = st.lists(
     size=st.integers(1, 8),
     crashes=st.lists(st.integers(0, 6), max_size=5),
 )
+@pytest.mark.slow
 def test_whatever_comes_and_wherever_it_crashes_the_rows_are_the_oracles_and_the_rest_is_buried(
     partitions, gaps, size, crashes
 ):
