@@ -42,7 +42,7 @@ class Broker:
 
     partitions: int
     trades: dict[int, list[Record]] = field(default_factory=lambda: defaultdict(list))
-    topics: dict[tuple[str, int | None], list[tuple[bytes | None, bytes, list]]] = field(
+    topics: dict[tuple[str, int | None], list[tuple[bytes | None, Any, list]]] = field(
         default_factory=lambda: defaultdict(list)
     )
     committed: dict[int, int] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Broker:
         """What the broker's clock says, which may be ahead of the time (`now_us`)."""
         return (self.now_us + self.clock_ahead_us) // 1000
 
-    def keep(self, topic: str, partition: int | None, key: bytes | None, value: bytes, headers: list) -> None:
+    def keep(self, topic: str, partition: int | None, key: bytes | None, value: bytes | None, headers: list) -> None:
         self.topics[topic, partition].append((key, value, headers))
         self.written_at[topic, partition].append(self.now_us)
 
@@ -96,7 +96,7 @@ class Broker:
         log = self.trades[partition]
         return Standing(begin, end, {at: fingerprint_of(log[at]) for at in offsets if begin <= at < end})
 
-    def messages(self, topic: str) -> list[tuple[bytes | None, bytes, list]]:
+    def messages(self, topic: str) -> list[tuple[bytes | None, Any, list]]:
         return [message for (name, _), sent in self.topics.items() if name == topic for message in sent]
 
     def late_places(self) -> set[tuple[int, int]]:
@@ -171,7 +171,7 @@ class Worker:
         self.crash_after = crash_after
         if now_us is not None:
             broker.now_us = now_us
-        self.in_flight: list[tuple[str, int | None, bytes | None, bytes, list]] = []
+        self.in_flight: list[tuple[str, int | None, bytes | None, bytes | None, list]] = []
         self.next: dict[int, int] = {}
         self.fetched_end: dict[int, int] = {}
         self.rewound: list[tuple[int, int]] = []
@@ -213,7 +213,7 @@ class Worker:
         await self.pipeline.checkpoint()
 
     async def send(
-        self, topic: str, *, key: bytes | None, value: bytes, headers: list, partition: int | None = None
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: list, partition: int | None = None
     ) -> Awaitable[None]:
         if self.crash_after is not None:
             self.crash_after -= 1
@@ -251,7 +251,7 @@ class Worker:
     async def standing(self, offsets: Mapping[int, Sequence[int]]) -> dict[int, Standing]:
         return {number: self.broker.standing(number, asked) for number, asked in offsets.items()}
 
-    def _keep(self, sent: list[tuple[str, int | None, bytes | None, bytes, list]]) -> None:
+    def _keep(self, sent: list[tuple[str, int | None, bytes | None, bytes | None, list]]) -> None:
         for topic, partition, key, value, headers in sent:
             self.broker.keep(topic, partition, key, value, headers)
 

@@ -88,7 +88,7 @@ def response_of(epoch):
 
 def test_a_fetch_that_another_leader_appended_is_suspected_from_where_it_was_asked_for():
     async def scenario():
-        answers = []
+        answers: list[Any] = []
 
         async def send(node, request, **options):
             return answers.pop(0)

@@ -67,7 +67,7 @@ def our_app(session_guard: SessionGuard | None = None) -> AggregateApp:
     epoch = Epoch(0, [str(timeframe) for timeframe in TIMEFRAMES], RULES.lateness_us, RULES.horizon_us, 1440)
     app = make_app(SETTINGS, epoch, PARTITIONS, session_guard or SessionGuard(10**12), Path("not-made"))
     app.check_epoch = ticks  # there is no Kafka to ask
-    app.probe = UnchangedLog()
+    app.probe = UnchangedLog()  # type: ignore[assignment]
     return opened(app)
 
 
@@ -258,7 +258,7 @@ class HeldWorker(Worker):
         self.acknowledged = 0
 
     async def send(
-        self, topic: str, *, key: bytes | None, value: bytes, headers: list, partition: int | None = None
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: list, partition: int | None = None
     ) -> Awaitable[None]:
         self.sent.append(topic)
         self.places.append((topic, key, partition))

@@ -282,9 +282,11 @@ def test_a_log_cut_above_the_marker_is_remembered_once_it_was_noticed():
         ground, worker = await cut_under_a_worker(keep_more=5)
         partition = partition_of(b"binance:S0", 2)
         state = worker.pipeline._states[partition]
+        assert state.last_record is not None
         last = fingerprint_of(state.last_record)
         await worker.pipeline.check_log(everything=True)  # what the marker knows still stands
         found = difference([last], ground.broker.standing(partition, [last.offset]))
+        assert found is not None
         error = await worker.pipeline.condemn(partition, found)
         assert "offset 39 held a record" in str(error)
         before = len(ground.broker.messages("candles"))
