@@ -214,13 +214,13 @@ class Worker:
 
     async def send(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: list, partition: int | None = None
-    ) -> Awaitable[None]:
+    ) -> Awaitable[Any]:
         if self.crash_after is not None:
             self.crash_after -= 1
             if self.crash_after < 0:
                 self._lose_some()
                 raise Crash
-        if topic == CANDLES and (candle := decode_candle(value)).open_time > self.broker.now_us:
+        if topic == CANDLES and (candle := decode_candle(value or b"")).open_time > self.broker.now_us:
             self.broker.early.append(candle)
         self.in_flight.append((topic, partition, key, value, headers))
 

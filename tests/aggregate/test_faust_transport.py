@@ -126,7 +126,7 @@ def test_a_fetch_that_another_leader_appended_is_suspected_from_where_it_was_ask
 class Asking:
     """The consumer's own `ask_ends` of a Kafka that tells, fails or says nothing."""
 
-    ask_ends = Consumer.ask_ends
+    ask_ends: Any = Consumer.ask_ends
     _ask_ends = Consumer._ask_ends
 
     def __init__(self, failure=None, wait_s=0):

@@ -253,13 +253,13 @@ class HeldWorker(Worker):
         super().__init__(*args, **kwargs)
         self.sent: list[str] = []
         self.places: list[tuple[str, bytes | None, int | None]] = []
-        self.waiting: list[asyncio.Future[None]] = []
+        self.waiting: list[asyncio.Future[Any]] = []
         self.durable: dict[int, int] = {}
         self.acknowledged = 0
 
     async def send(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: list, partition: int | None = None
-    ) -> Awaitable[None]:
+    ) -> Awaitable[Any]:
         self.sent.append(topic)
         self.places.append((topic, key, partition))
         self.waiting.append(asyncio.get_running_loop().create_future())

@@ -69,7 +69,7 @@ def marker_before_rows(patch: Patch) -> None:
     async def rows_then(self: Pipeline, state: Any, _: set[str]) -> None:
         await write_rows(self, state)
 
-    def hear_all(self: Pipeline, marked: Any, acknowledged: Any) -> None:  # what was acknowledged last are rows here
+    def hear_all(self: Any, marked: Any, acknowledged: Any) -> None:  # what was acknowledged last are rows here
         now = SimpleNamespace(timestamp=self._kafka.broker.append_time_ms(), timestamp_type=1)
         hear(self, marked, [now] * len(marked))
 

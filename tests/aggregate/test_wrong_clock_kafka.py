@@ -29,7 +29,9 @@ pytestmark = [
     pytest.mark.skipif((platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="libfaketime's library"),
 ]
 
-LIBRARY = Path(str(importlib.util.find_spec("libfaketime").origin)).parent / "vendor/libfaketime/src/libfaketime.so.1"
+FOUND = importlib.util.find_spec("libfaketime")
+assert FOUND is not None
+LIBRARY = Path(str(FOUND.origin)).parent / "vendor/libfaketime/src/libfaketime.so.1"
 SYMBOLS = [f"binance:S{number}USDT" for number in range(4)]
 NAMES = ["1s", "1m"]
 
