@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ashi.contracts.topics import MARKERS_TABLE, changelog_topic, table_name
+from ashi.contracts.topics import MARKERS_TABLE, TRADES, changelog_topic, table_name
+from ashi.runtime.kafka.log_identity import log_probe
 from ashi.runtime.kafka.records import newest_records
 from ashi_aggregate.core.aggregator import CandleAggregator
 from ashi_aggregate.core.codec import decode_marker, decode_row, rank_of
+from ashi_aggregate.log_check import check_markers
 from ashi_aggregate.partition import marker_key
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ async def durable_ends(settings: Settings, epoch: int) -> dict[int, int]:
 
     What the workers have committed does not tell it: after `ashi aggregate reconfigure` that is still of the epoch
     before. A marker is written when all candles up to it are acknowledged. A partition without one is left out.
-    Raises BrokerError when Kafka cannot be reached, StateError when a marker cannot be read.
+    Raises BrokerError when Kafka cannot be reached, StateError when a marker cannot be read, or is of another log than
+    the one that stands in `trades` now: its offset says nothing there.
     """
 
     def is_of_epoch(record: Any) -> bool:
@@ -45,5 +48,9 @@ async def durable_ends(settings: Settings, epoch: int) -> dict[int, int]:
             return False
         return decode_marker(record.value).epoch == epoch
 
-    markers = await newest_records(settings, changelog_topic(MARKERS_TABLE), rank_of, is_of_epoch)
-    return {int(key): decode_marker(value).durable_offset + 1 for key, value in markers.items()}
+    newest = await newest_records(settings, changelog_topic(MARKERS_TABLE), rank_of, is_of_epoch)
+    markers = {int(key): decode_marker(value) for key, value in newest.items()}
+    if markers:
+        async with log_probe(settings, TRADES) as probe:
+            await check_markers(probe, markers)
+    return {number: marker.durable_offset + 1 for number, marker in markers.items()}

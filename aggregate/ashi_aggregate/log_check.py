@@ -17,7 +17,7 @@ from ashi.runtime.kafka.log_identity import Difference, Fingerprint, Standing, d
 from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.logs import get_logger
 from ashi_aggregate.core.codec import Marker
-from ashi_aggregate.protocols import KafkaLog
+from ashi_aggregate.protocols import KafkaLog, ObservedLog
 
 ALL_EVERY_S: Final = 60.0
 """So often the last record read of each partition is looked at, whatever Kafka says of leaders and ids."""
@@ -57,7 +57,7 @@ async def look(kafka: KafkaLog, known: Mapping[int, Sequence[Fingerprint]]) -> d
     return {number: each for number, each in found.items() if each is not None}
 
 
-async def check_markers(kafka: KafkaLog, markers: Mapping[int, Marker]) -> Identity:
+async def check_markers(kafka: ObservedLog, markers: Mapping[int, Marker]) -> Identity:
     """Raise StateError unless `trades` is the log that these markers were written for; gives what it is now.
 
     Markers that remember nothing, as earlier versions of Ashi wrote them, are accepted. Raises BrokerError.

@@ -38,7 +38,17 @@ class StateTable(Protocol):
         """Keep a row in memory; None takes it away."""
 
 
-class KafkaLog(Protocol):
+class ObservedLog(Protocol):
+    """What can be asked of topic `trades` as it stands now."""
+
+    async def identity(self) -> Identity:
+        """Which topic `trades` is, and the epochs of its leaders. Raises BrokerError."""
+
+    async def standing(self, offsets: Mapping[int, Sequence[int]]) -> Mapping[int, Standing]:
+        """What stands now at these offsets of partitions of `trades`. Raises BrokerError."""
+
+
+class KafkaLog(ObservedLog, Protocol):
     """What the pipeline needs of Kafka."""
 
     async def send(
@@ -54,12 +64,6 @@ class KafkaLog(Protocol):
 
     def end_of(self, partition: int) -> int | None:
         """The end of `trades` in `partition` as of the last fetch, or None when it is not known."""
-
-    async def identity(self) -> Identity:
-        """Which topic `trades` is, and the epochs of its leaders. Raises BrokerError."""
-
-    async def standing(self, offsets: Mapping[int, Sequence[int]]) -> Mapping[int, Standing]:
-        """What stands now at these offsets of partitions of `trades`. Raises BrokerError."""
 
     async def ask_ends(self, partitions: Iterable[int]) -> Mapping[int, int]:
         """The ends of `trades` in `partitions`, asked for now; without those that nobody tells soon."""

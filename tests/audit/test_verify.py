@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,10 +29,14 @@ from verifying import (
     store,
 )
 
+from ashi.contracts.errors import StateError
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
 from ashi.runtime.kafka import records as reading
+from ashi.runtime.kafka.log_identity import Fingerprint, Standing
+from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.settings import Settings
+from ashi_aggregate import inspect as inspecting
 from ashi_aggregate.core.codec import Marker, encode
 from ashi_aggregate.inspect import durable_ends
 from ashi_cli.main import main
@@ -267,7 +272,46 @@ def test_how_far_the_state_has_come_is_told_by_the_newest_marker_of_its_epoch(mo
         yield record(2, b"2", None)
 
     monkeypatch.setattr(reading, "read_topic", records)
+    monkeypatch.setattr(inspecting, "log_probe", lambda *_: nullcontext(StandingLog({0: Standing(0, 60, {})})))
     assert asyncio.run(durable_ends(Settings.from_environment({}), 2)) == {0: 51, 2: 0}
+
+
+class StandingLog:
+    """What stands in `trades`, as a probe sees it."""
+
+    def __init__(self, standings: dict[int, Standing]) -> None:
+        self.standings = standings
+
+    async def identity(self) -> Identity:
+        return Identity("an-id", {})
+
+    async def standing(self, offsets: Mapping[int, Sequence[int]]) -> dict[int, Standing]:
+        return {partition: self.standings[partition] for partition in offsets}
+
+
+@pytest.mark.parametrize(
+    ("standing", "found"),
+    [
+        (Standing(0, 60, {50: Fingerprint(50, 1_789, 7)}), None),
+        (Standing(55, 60, {}), None),
+        (Standing(0, 60, {50: Fingerprint(50, 1_789, 8)}), "and now holds one of 1789 ms"),
+        (Standing(0, 40, {}), "and now the log ends at offset 40"),
+    ],
+    ids=["the-same", "expired", "made-anew-and-outgrown", "cut"],
+)
+def test_a_state_of_another_log_is_no_ground_to_compare_on(monkeypatch, standing, found):
+    async def records(*_: object) -> AsyncIterator[SimpleNamespace]:
+        marker = Marker(50, epoch=2, topic_id="an-id", records=[(50, 1_789, 7)])
+        yield SimpleNamespace(partition=0, key=b"0", value=encode(marker))
+
+    monkeypatch.setattr(reading, "read_topic", records)
+    monkeypatch.setattr(inspecting, "log_probe", lambda *_: nullcontext(StandingLog({0: standing})))
+    ends = durable_ends(Settings.from_environment({}), 2)
+    if found is None:
+        assert asyncio.run(ends) == {0: 51}
+    else:
+        with pytest.raises(StateError, match=f"trades/0 is not the log that its state has read: .*{found}"):
+            asyncio.run(ends)
 
 
 def test_a_store_that_is_not_there_and_a_kafka_out_of_reach_are_no_difference(tmp_path, capsys, monkeypatch):
