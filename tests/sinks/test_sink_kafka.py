@@ -19,6 +19,7 @@ from aiokafka import TopicPartition
 from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_gaps, until
 
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
+from ashi.contracts.errors import StateError
 from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS, topic_specs
 from ashi.runtime.kafka import offsets
@@ -496,6 +497,41 @@ def test_a_log_that_is_not_the_one_that_was_read_is_refused_at_every_start_until
             assert process.stop() == 0
         async with rows_of(path) as rows:
             assert rows == oracle([*old, *new])
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.kafka
+def test_nothing_more_is_committed_once_what_was_committed_last_does_not_stand_any_more(kafka_settings, monkeypatch):
+    """As after an election that was not clean: the log goes on, and its records below are others."""
+
+    async def scenario():
+        await publish(kafka_settings, [a_candle(minute) for minute in range(20)])
+        consumer = KafkaSinkConsumer(kafka_settings, "a-group", [CANDLES], CANDLES_DEAD)
+        await consumer.start()
+
+        async def read(most):
+            while not (fetched := await consumer.poll(most, 0.5)):
+                pass
+            return {assigned: records[-1].offset + 1 for assigned, records in fetched.items()}
+
+        assert await consumer.commit(await read(10))
+        before = await offsets.committed(kafka_settings, "a-group", CANDLES)
+        standing = consumer._probes[CANDLES].standing
+
+        async def other_records(asked):
+            return {
+                number: now._replace(found={at: each.__class__(at, 1, 1) for at, each in now.found.items()})
+                for number, now in (await standing(asked)).items()
+            }
+
+        monkeypatch.setattr(consumer._probes[CANDLES], "standing", other_records)
+        more = await read(5)
+        for _ in range(2):
+            with pytest.raises(StateError, match=r"offset 9 held a record of .* and now holds one of 1 ms"):
+                await consumer.commit(more)
+        assert await offsets.committed(kafka_settings, "a-group", CANDLES) == before
+        await consumer.close()
 
     asyncio.run(scenario())
 
