@@ -284,6 +284,7 @@ def gmo_answer(trades: list[Trade], *, doubled: bool = False) -> Any:
     return answer
 
 
+@pytest.mark.slow
 def test_rest_of_gmo_turns_its_days_at_six_in_japan_and_may_count_both_sides(tmp_path, capsys, monkeypatch, trades):
     shift = -3 * 60 * MINUTE  # so that the recording's midnight is GMO's
     moved = [

@@ -506,6 +506,7 @@ def test_silence_is_told_at_half_time_and_ends_the_connection_at_full_time():
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_feed_that_speaks_is_never_silent():
     async def run():
         async with Server().run() as server, session(ToyVenue(silence_s=2.0), ["A"], server) as handler:
@@ -656,6 +657,7 @@ async def publish(server, published, ended):
 
 
 @pytest.mark.usefixtures("_short_overlap")
+@pytest.mark.slow
 def test_no_frame_is_lost_between_connections_that_are_renewed():
     async def run():
         published: list[int] = []
@@ -797,6 +799,7 @@ def test_an_old_connection_that_ends_before_the_next_one_delivers_is_not_replace
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_announcements_that_do_not_end_do_not_bring_ever_faster_connections():
     async def run():
         waits = []
@@ -843,6 +846,7 @@ def test_a_market_refused_at_the_renewal_only_ends_the_session_and_both_connecti
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_connections_of_one_age_are_not_renewed_at_once():
     low, high = connection_module.RENEW_BETWEEN
 

@@ -120,6 +120,7 @@ def test_a_random_script_is_the_same_for_a_seed_and_holds_every_fault(venue: str
 
 
 @EVERY_VENUE
+@pytest.mark.slow
 def test_under_fifty_random_faults_the_market_goes_on(venue: str) -> None:
     async def test() -> None:
         script = random_script(1, 50, venue, MARKETS[venue], every_s=0.04)

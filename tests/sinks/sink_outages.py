@@ -115,6 +115,7 @@ class OutageCertification:
         """A hook: a function that makes a stage whose data is in the given folder."""
         pytest.skip("this store has no folder")
 
+    @pytest.mark.slow
     def test_a_worker_waits_for_a_store_that_is_away_and_stores_all_when_it_is_back(self, stage):
         candles, gaps = [a_candle(minute) for minute in range(50)], [a_gap(0), a_gap(1)]
 
