@@ -8,16 +8,15 @@ or the topic's id is another, and now and then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.log_identity import Difference, Fingerprint, Standing, difference, thin_out
+from ashi.runtime.kafka.log_identity import Fingerprint, ObservedLog, differences, observe, thin_out
 from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.logs import get_logger
 from ashi_aggregate.core.codec import Marker
-from ashi_aggregate.protocols import KafkaLog, ObservedLog
 
 ALL_EVERY_S: Final = 60.0
 """So often the last record read of each partition is looked at, whatever Kafka says of leaders and ids."""
@@ -49,14 +48,6 @@ class Trail:
         return [(each.offset, each.append_time_ms, each.checksum) for each in self.records]
 
 
-async def look(kafka: KafkaLog, known: Mapping[int, Sequence[Fingerprint]]) -> dict[int, Difference]:
-    """The first difference of each partition between the records known and those standing now. Raises BrokerError."""
-    asked = {number: [each.offset for each in records] for number, records in known.items() if records}
-    standings: Mapping[int, Standing] = await kafka.standing(asked) if asked else {}
-    found = {number: difference(known[number], standing) for number, standing in standings.items()}
-    return {number: each for number, each in found.items() if each is not None}
-
-
 async def check_markers(kafka: ObservedLog, markers: Mapping[int, Marker]) -> Identity:
     """Raise StateError unless `trades` is the log that these markers were written for; gives what it is now.
 
@@ -64,12 +55,9 @@ async def check_markers(kafka: ObservedLog, markers: Mapping[int, Marker]) -> Id
     """
     identity = await kafka.identity()
     known = {number: Trail(marker.topic_id, marker.records).records for number, marker in markers.items()}
-    asked = {number: [each.offset for each in records] for number, records in known.items() if records}
-    standings = await kafka.standing(asked) if asked else {}
-    for number, standing in standings.items():
-        found = difference(known[number], standing)
-        if found is not None:
-            raise other_log(number, str(found))
+    standings = await observe(kafka, known)
+    for number, found in differences(known, standings).items():
+        raise other_log(number, str(found))
     for number, marker in markers.items():
         if None in (marker.topic_id, identity.topic_id) or marker.topic_id == identity.topic_id:
             continue

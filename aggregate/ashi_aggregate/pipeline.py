@@ -13,7 +13,7 @@ from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import MAX_AHEAD_US
-from ashi.runtime.kafka.log_identity import Difference, Fingerprint, fingerprint_of
+from ashi.runtime.kafka.log_identity import Difference, Fingerprint, differences, fingerprint_of, observe
 from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
@@ -23,7 +23,7 @@ from ashi_aggregate.core.codec import Marker, encode
 from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules, find_complete_from
 from ashi_aggregate.fencing import SessionGuard, since_boot_s
-from ashi_aggregate.log_check import check_markers, look, other_log
+from ashi_aggregate.log_check import check_markers, other_log
 from ashi_aggregate.output import Output
 from ashi_aggregate.partition import PartitionOffsets, PartitionState, load_partition, marker_key, read_marker
 from ashi_aggregate.protocols import Acknowledge, Acknowledged, KafkaLog, StateTable
@@ -142,7 +142,7 @@ class Pipeline:
         known = {number: states[number].trail.records for number in chosen}
         if everything:
             known |= {number: state.trail.records[-1:] for number, state in states.items() if number not in chosen}
-        for number, found in (await look(self._kafka, known)).items():
+        for number, found in differences(known, await observe(self._kafka, known)).items():
             if self._states.get(number) is states[number]:
                 raise await self.condemn(number, found)
         self._identity = identity

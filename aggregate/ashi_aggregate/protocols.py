@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
 
 from ashi.runtime.kafka.dead_letters import Headers
-from ashi.runtime.kafka.log_identity import Standing
-from ashi.runtime.kafka.topic_ids import Identity
+from ashi.runtime.kafka.log_identity import ObservedLog
 
 Acknowledge = Callable[[], Awaitable[object]]
 """Says that a chunk has been dealt with."""
@@ -38,18 +37,8 @@ class StateTable(Protocol):
         """Keep a row in memory; None takes it away."""
 
 
-class ObservedLog(Protocol):
-    """What can be asked of topic `trades` as it stands now."""
-
-    async def identity(self) -> Identity:
-        """Which topic `trades` is, and the epochs of its leaders. Raises BrokerError."""
-
-    async def standing(self, offsets: Mapping[int, Sequence[int]]) -> Mapping[int, Standing]:
-        """What stands now at these offsets of partitions of `trades`. Raises BrokerError."""
-
-
 class KafkaLog(ObservedLog, Protocol):
-    """What the pipeline needs of Kafka."""
+    """What the pipeline needs of Kafka; what it can ask of topic `trades` as it stands now is `ObservedLog`'s."""
 
     async def send(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None

@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from ashi.contracts.errors import StateError
-from ashi.runtime.kafka.log_identity import Fingerprint, difference, fingerprint_of
+from ashi.runtime.kafka.log_identity import Fingerprint, difference, fingerprint_of, observe
 from ashi.runtime.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from ashi.runtime.kafka.log_identity import KafkaRecord, Standing
+    from ashi.runtime.kafka.log_identity import KafkaRecord, ObservedLog, Standing
     from ashi.runtime.kafka.offsets import Committed
-    from ashi.runtime.kafka.topic_ids import Identity
 
 _log = get_logger(__name__)
 
@@ -54,20 +53,10 @@ class CommitNote(msgspec.Struct, frozen=True, omit_defaults=True):
     topic_id: str | None = None
 
 
-class Probe(Protocol):
-    """What looks into a topic: see `ashi.runtime.kafka.log_identity.LogProbe`."""
-
-    async def identity(self) -> Identity:
-        """The topic's id."""
-
-    async def standing(self, offsets: Mapping[int, Sequence[int]]) -> Mapping[int, Standing]:
-        """What stands at these offsets of partitions."""
-
-
 class ReadLog:
     """What has been read of the partitions that are held, and whether it still stands."""
 
-    def __init__(self, group: str, remedy: str, probe: Callable[[str], Probe]) -> None:
+    def __init__(self, group: str, remedy: str, probe: Callable[[str], ObservedLog]) -> None:
         """`remedy`: what to do about another log, for people. `probe`: that of a topic."""
         self._group = group
         self._remedy = remedy
@@ -120,9 +109,7 @@ class ReadLog:
         """Raise StateError unless the records that were committed last still stand; BrokerError as `take_over`."""
         for topic, noted in _by_topic(at for at in partitions if at in self._noted).items():
             notes = {at: self._noted[at] for at in noted}
-            standings = await self._probe(topic).standing(
-                {at.partition: [note.last.offset] for at, note in notes.items()}
-            )
+            standings = await observe(self._probe(topic), {at.partition: [note.last] for at, note in notes.items()})
             for at, note in notes.items():
                 self._compare(at, note.last.offset + 1, note, standings[at.partition])
 

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from simulation import SECOND, TIMEFRAMES
 
-import ashi_aggregate.log_check as log_check
+import ashi.runtime.kafka.log_identity as log_identity
 import ashi_aggregate.partition as partition_module
 from ashi.contracts import Trade
 from ashi.contracts.errors import StateError
@@ -225,7 +225,7 @@ def test_lost_rows_are_noticed_at_every_start_where_the_log_has_lost_its_head():
 
 
 def no_fingerprints(patch: Patch) -> None:
-    patch.setattr(log_check, "difference", lambda *_: None)
+    patch.setattr(log_identity, "difference", lambda *_: None)
 
 
 def no_look_at_rows_ahead_of_the_marker(patch: Patch) -> None:

@@ -17,9 +17,10 @@ from ashi.runtime.kafka.log_identity import (
     Fingerprint,
     Standing,
     difference,
+    differences,
     fingerprint_of,
     log_probe,
-    look_at,
+    observe,
     thin_out,
 )
 from made_anew import make_anew
@@ -77,6 +78,10 @@ def test_the_records_that_were_read_are_told_from_those_of_a_topic_made_anew(kaf
         await producer.stop()
         return sent
 
+    async def look(known: dict[int, list[Fingerprint]]) -> dict[int, Difference]:
+        async with log_probe(kafka_settings, TRADES) as probe:
+            return differences(known, await observe(probe, known))
+
     async def scenario() -> None:
         await publish(60)
         async with log_probe(kafka_settings, TRADES) as probe:
@@ -89,20 +94,20 @@ def test_the_records_that_were_read_are_told_from_those_of_a_topic_made_anew(kaf
             assert identity == await probe.identity()
         assert identity.topic_id is not None
         assert identity.leader_epochs.keys() == set(range(8))
-        assert await look_at(kafka_settings, TRADES, known) == {}
+        assert await look(known) == {}
         async with admin_client(kafka_settings) as client:
             await client.delete_records({TopicPartition(TRADES, 0): RecordsToDelete(32)})
-        assert await look_at(kafka_settings, TRADES, known) == {}
+        assert await look(known) == {}
         await make_anew(kafka_settings, TRADES)
         await publish(59)
         async with log_probe(kafka_settings, TRADES) as probe:
             assert (await probe.identity()).topic_id != identity.topic_id
-        found = await look_at(kafka_settings, TRADES, known)
+        found = await look(known)
         assert {partition: (each.expected.offset, each.end) for partition, each in found.items()} == {
             0: (0, 59),
             1: (5, 59),
         }
         last = before[0].found[59]
-        assert await look_at(kafka_settings, TRADES, {0: [last]}) == {0: Difference(last, None, 59)}
+        assert await look({0: [last]}) == {0: Difference(last, None, 59)}
 
     asyncio.run(scenario())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from zlib import crc32
 
 import msgspec
@@ -106,6 +106,31 @@ def difference(known: Sequence[Fingerprint], standing: Standing) -> Difference |
         if expected.offset >= standing.begin and standing.found.get(expected.offset) != expected:
             return Difference(expected, standing.found.get(expected.offset), standing.end)
     return None
+
+
+class ObservedLog(Protocol):
+    """What can be asked of a topic as it stands now. `LogProbe` is the real one."""
+
+    async def identity(self) -> Identity:
+        """Which topic it is, and the epochs of its leaders. Raises BrokerError."""
+
+    async def standing(self, offsets: Mapping[int, Sequence[int]]) -> Mapping[int, Standing]:
+        """What stands now at these offsets of partitions. Raises BrokerError."""
+
+
+async def observe(log: ObservedLog, known: Mapping[int, Sequence[Fingerprint]]) -> Mapping[int, Standing]:
+    """What stands now where the records known were read; partitions of which none is known are not asked for.
+
+    Raises BrokerError.
+    """
+    asked = {partition: [each.offset for each in records] for partition, records in known.items() if records}
+    return await log.standing(asked) if asked else {}
+
+
+def differences(known: Mapping[int, Sequence[Fingerprint]], standings: Mapping[int, Standing]) -> dict[int, Difference]:
+    """`difference` of each partition that was observed and has one."""
+    found = {partition: difference(known[partition], standing) for partition, standing in standings.items()}
+    return {partition: each for partition, each in found.items() if each is not None}
 
 
 def thin_out(known: Sequence[Fingerprint]) -> list[Fingerprint]:
@@ -218,15 +243,3 @@ async def log_probe(settings: Settings, topic: str) -> AsyncIterator[LogProbe]:
         yield probe
     finally:
         await probe.close()
-
-
-async def look_at(settings: Settings, topic: str, known: Mapping[int, Sequence[Fingerprint]]) -> dict[int, Difference]:
-    """The first difference of each partition between the records known and those standing now; no entry: none.
-
-    Raises BrokerError when Kafka does not show them in time.
-    """
-    asked: dict[int, list[Any]] = {partition: [each.offset for each in points] for partition, points in known.items()}
-    async with log_probe(settings, topic) as probe:
-        standings = await probe.standing(asked)
-    found = {partition: difference(points, standings[partition]) for partition, points in known.items()}
-    return {partition: each for partition, each in found.items() if each is not None}
