@@ -133,11 +133,11 @@ async def load_partition(
     timeframes: Sequence[Timeframe],
     rules: WindowRules,
     tables: Sequence[StateTable],
-    markers: StateTable,
+    marker: Marker | None,
     begin: int | None,
     now_s: float,
 ) -> PartitionState:
-    """Take up the state of a partition from its rows, and find the offset to read on from.
+    """Take up the state of a partition from its rows and marker, and find the offset to read on from.
 
     Reading a record again changes nothing, missing one would; so it is the smaller of the committed offset and the
     marker. A new state begins at `begin`, or where the log does if that is None. One that lacks rows which its marker
@@ -145,7 +145,6 @@ async def load_partition(
     what must be read, or is not the log of this state.
     """
     committed, earliest, end = offsets
-    marker = read_marker(markers, number, rules.epoch)
     rows = await _read_rows(number, tables, rules.epoch)
     first = earliest if begin is None else max(earliest, min(begin, end))
     is_whole = first == (begin or 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 import msgspec
 
@@ -18,7 +17,6 @@ from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate.chunk import Chunk, ChunkDecoder, LogRecord, SymbolTrades
-from ashi_aggregate.clocks import ClockReport, SteadyClock
 from ashi_aggregate.core.codec import Marker, encode
 from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules, find_complete_from
@@ -26,10 +24,8 @@ from ashi_aggregate.fencing import SessionGuard, since_boot_s
 from ashi_aggregate.log_check import check_markers, other_log
 from ashi_aggregate.output import Output
 from ashi_aggregate.partition import PartitionOffsets, PartitionState, load_partition, marker_key, read_marker
-from ashi_aggregate.protocols import Acknowledge, Acknowledged, KafkaLog, StateTable
-
-APPEND_TIME: Final = 1
-"""The timestamp type of a record that has the time at which the broker appended it."""
+from ashi_aggregate.protocols import Acknowledge, KafkaLog, StateTable
+from ashi_aggregate.quiet import QuietClose
 
 _log = get_logger(__name__)
 
@@ -60,17 +56,14 @@ class Pipeline:
         """How many have been completed: the sign of life of a worker, busy or idle."""
         self._timeframes = timeframes
         self._rules = rules
-        self._quiet_close = quiet_close
         self._tables = tables
         self._markers = markers
         self._kafka = kafka
         self._output = Output(kafka, rules)
+        self._quiet = QuietClose(kafka, self._output, enabled=quiet_close, now_us=now_us, since_boot_s=monotonic_s)
         self._session_guard = session_guard
         self._begin = begin or {}
         self._partitions = partitions
-        self._clock = SteadyClock(now_us, monotonic_s)
-        self._clock_report = ClockReport()
-        self._said_no_append_time = False
         self._monotonic_s = monotonic_s
         self._decoder = ChunkDecoder(partitions)
         self._states: dict[int, PartitionState] = {}
@@ -100,7 +93,7 @@ class Pipeline:
                         timeframes=self._timeframes,
                         rules=self._rules,
                         tables=self._tables,
-                        markers=self._markers,
+                        marker=markers[number],
                         begin=self._begin.get(number),
                         now_s=self._monotonic_s(),
                     )
@@ -208,9 +201,8 @@ class Pipeline:
                 state.begins_at = chunk.records[0].timestamp * 1000 + MAX_AHEAD_US
             candles, late = self._fold(state, by_symbol, state.begins_at)
             state.next = chunk.end
-            last = state.last_record = chunk.records[-1]
-            if last.offset >= state.live_from and last.timestamp_type == APPEND_TIME:
-                state.clock.saw(last.timestamp * 1000, self._clock.since_boot_us())
+            state.last_record = chunk.records[-1]
+            self._quiet.saw(state, chunk.records[-1])
             state.chunks.append(acknowledge)
             await self._output.send_candles(candles, "closed")
             await self._output.send_late(chunk, late)
@@ -249,7 +241,7 @@ class Pipeline:
             if self._condemned is not None:
                 return
             began = self._monotonic_s()
-            await self._sweep()
+            await self._quiet.close_due(self._states.values())
             for state in self._states.values():
                 await self._send_corrections(state)
             await self._output.acknowledged()
@@ -266,7 +258,7 @@ class Pipeline:
             asked = [state for state in self._states.values() if state not in changed and self._must_ask(state, began)]
             for state in asked:
                 await self._put_marker(state)
-            self._hear_clocks(changed + asked, await self._output.acknowledged())
+            self._quiet.hear(changed + asked, await self._output.acknowledged())
             for state in changed:
                 await self._acknowledge_chunks(state)
             for state in self._states.values():
@@ -286,42 +278,6 @@ class Pipeline:
                 expected=state.next,
             )
             await self._kafka.rewind(chunk.partition, state.next)
-
-    async def _sweep(self) -> None:
-        """Close the windows of quiet symbols by the clock, while nothing is unread that could still belong to them."""
-        if not self._quiet_close:
-            return
-        now = self._clock.now_us()
-        due = {state.number: symbols for state in self._states.values() if (symbols := self._find_due(state, now))}
-        # What the last fetch said may be from before this process stood still, when much was unread that is gone now.
-        ends = await self._kafka.ask_ends(due) if due else {}
-        for number, symbols in due.items():
-            state = self._states[number]
-            if number not in ends or state.next < ends[number]:
-                continue
-            for symbol, clock in symbols:
-                state.dirty.add(symbol)
-                await self._output.send_candles(state.symbols[symbol].close_due(clock), "closed")
-
-    def _find_due(self, state: PartitionState, now: int) -> list[tuple[str, int]]:
-        """The quiet symbols of a partition that have windows to close, each with the time (µs) that they close by.
-
-        `now` (µs) counts as far as the broker's clock agrees, which is not known before a marker has been written.
-        """
-        end = self._kafka.end_of(state.number)
-        if end is None or state.next < end or state.marked_at is None:
-            return []
-        broker_now = state.clock.now_us(self._clock.since_boot_us())
-        # Where the state's topics do not take the append time, and nothing has come yet, there is no other clock.
-        now = self._clock.wall_us() if broker_now is None else min(now, broker_now)
-        due = []
-        for symbol, aggregator in state.symbols.items():
-            row = aggregator.rows[0].row
-            # Never beyond now: an append time that is wrong must not close windows of the future.
-            clock = max(min(row.stream_time + now - row.appended_at, now), row.stream_time)
-            if aggregator.is_due(clock):
-                due.append((symbol, clock))
-        return due
 
     async def _send_corrections(self, state: PartitionState) -> None:
         """Send the candles that late trades have changed since they were last sent."""
@@ -364,25 +320,9 @@ class Pipeline:
 
     def _must_ask(self, state: PartitionState, now_s: float) -> bool:
         """Whether the last marker is due to be repeated, for the sake of its append time."""
-        if not self._quiet_close or not state.must_ask_clock(now_s):
+        if not self._quiet.must_ask(state, now_s):
             return False
         return read_marker(self._markers, state.number, self._rules.epoch) is not None
-
-    def _hear_clocks(self, marked: Sequence[PartitionState], acknowledged: Sequence[Acknowledged]) -> None:
-        """The append times of markers tell the brokers' clocks."""
-        boot = self._clock.since_boot_us()
-        for state, marker in zip(marked, acknowledged, strict=True):
-            state.marked_at = self._monotonic_s()
-            if marker.timestamp_type == APPEND_TIME:
-                state.clock.saw(marker.timestamp * 1000, boot)
-            elif self._quiet_close and not self._said_no_append_time:
-                self._said_no_append_time = True
-                _log.warning(
-                    "topics of the state do not take Kafka's time, so a wrong clock of this machine is noticed only by "
-                    "the trades that come: `ashi topics check` says how to set it"
-                )
-            if (broker_now := state.clock.now_us(boot)) is not None:
-                self._clock_report.report(state.number, self._clock.wall_us() - broker_now)
 
     async def _acknowledge_chunks(self, state: PartitionState) -> None:
         """Everything folded so far is durable: let its offsets be committed."""

@@ -26,6 +26,7 @@ from ashi_aggregate.core.trade_ids import TradeIds
 from ashi_aggregate.core.window_state import StateRow, WindowRules
 from ashi_aggregate.output import Output
 from ashi_aggregate.pipeline import Pipeline
+from ashi_aggregate.quiet import QuietClose
 from simulated_log import Broker, Crash, Worker
 from strategies import START
 
@@ -60,7 +61,7 @@ def rows_before_candles(patch: Patch) -> None:
 def marker_before_rows(patch: Patch) -> None:
     nothing_counts_the_rows(patch)
     write_rows, write_marker = Pipeline._write_rows, Pipeline._write_marker
-    hear = Pipeline._hear_clocks
+    hear = QuietClose.hear
 
     async def marker_first(self: Pipeline, state: Any) -> set[str]:
         await write_marker(self, state, set(state.dirty))
@@ -75,7 +76,7 @@ def marker_before_rows(patch: Patch) -> None:
 
     patch.setattr(Pipeline, "_write_rows", marker_first)
     patch.setattr(Pipeline, "_write_marker", rows_then)
-    patch.setattr(Pipeline, "_hear_clocks", hear_all)
+    patch.setattr(QuietClose, "hear", hear_all)
 
 
 def windows_dropped_before_the_checkpoint(patch: Patch) -> None:
