@@ -12,7 +12,9 @@ from ashi.runtime.kafka.clients import admin_client, assigned_consumer, partitio
 from ashi.runtime.retry import Backoff, retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    from aiokafka import AIOKafkaConsumer
 
     from ashi.runtime.settings import Settings
 
@@ -45,16 +47,31 @@ async def offsets_at(settings: Settings, topic: str, time_ms: int) -> dict[int, 
 
 async def first_append_time(settings: Settings, topic: str, partitions: Iterable[int]) -> int | None:
     """When the first record that is still in any of the partitions was appended, ms; None if they have none."""
+    wanted = set(partitions)
     async with assigned_consumer(settings, topic) as (consumer, assigned):
-        wanted = [at for at in assigned if at.partition in set(partitions)]
-        ends = await consumer.end_offsets(wanted)
-        begins = await consumer.beginning_offsets(wanted)
-        times = []
-        for at in wanted:
-            if begins[at] < ends[at]:
-                consumer.seek(at, begins[at])
-                times.append((await consumer.getone(at)).timestamp)
-        return min(times, default=None)
+        begins = await consumer.beginning_offsets([at for at in assigned if at.partition in wanted])
+        return min(await _append_times(consumer, begins, await consumer.end_offsets(list(begins))), default=None)
+
+
+async def last_append_time(settings: Settings, topic: str) -> int | None:
+    """When the last record of the topic was appended, ms since the epoch; None if there is none."""
+    async with assigned_consumer(settings, topic) as (consumer, assigned):
+        ends = await consumer.end_offsets(assigned)
+        begins = await consumer.beginning_offsets(assigned)
+        last = {at: max(end - 1, begins[at]) for at, end in ends.items()}
+        return max(await _append_times(consumer, last, ends), default=None)
+
+
+async def _append_times(
+    consumer: AIOKafkaConsumer, places: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+) -> list[int]:
+    """The timestamps of the first records at or after these offsets, ms; of partitions that have one."""
+    times = []
+    for at, offset in places.items():
+        if offset < ends[at]:
+            consumer.seek(at, offset)
+            times.append((await consumer.getone(at)).timestamp)
+    return times
 
 
 class Committed(NamedTuple):
@@ -68,19 +85,6 @@ class Committed(NamedTuple):
 
     offset: int
     note: str
-
-
-async def last_append_time(settings: Settings, topic: str) -> int | None:
-    """When the last record of the topic was appended, ms since the epoch; None if there is none."""
-    async with assigned_consumer(settings, topic) as (consumer, assigned):
-        ends = await consumer.end_offsets(assigned)
-        begins = await consumer.beginning_offsets(assigned)
-        times = []
-        for at in assigned:
-            if begins[at] < ends[at]:
-                consumer.seek(at, ends[at] - 1)
-                times.append((await consumer.getone(at)).timestamp)
-        return max(times, default=None)
 
 
 async def committed_offsets(settings: Settings, group: str, topic: str) -> dict[int, int]:
