@@ -5,9 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+from ashi.contracts.feed import overlaps
 from ashi_audit.report import NONE, WHOLE, Difference, excused, text_of, trades_text
 from ashi_ingest.venues.registry import VENUES
-from ashi_sinks.protocol import overlaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

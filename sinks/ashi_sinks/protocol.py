@@ -88,8 +88,8 @@ class CandleReader(Protocol):
     async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
         """The symbol's gaps, in whatever state, that overlap the time from `start` to `end`, by `from_time`.
 
-        `start` (inclusive) and `end` (exclusive) are µs; None is without bound. See `overlaps`. A store made before
-        there were gaps has none.
+        `start` (inclusive) and `end` (exclusive) are µs; None is without bound. See
+        `ashi.contracts.feed.overlaps`. A store made before there were gaps has none.
         """
 
     async def close(self) -> None:
@@ -108,15 +108,6 @@ def newest(candles: Iterable[Candle]) -> list[Candle]:
 def newest_gaps(gaps: Iterable[FeedGap]) -> list[FeedGap]:
     """One gap of each (symbol, from_time): that with the greatest `updated_at`, the first of equals."""
     return _greatest(gaps, key=lambda gap: (gap.symbol, gap.from_time), rank=lambda gap: gap.updated_at)
-
-
-def overlaps(gap: FeedGap, start: int, end: int) -> bool:
-    """Whether trades of the time from `start` (inclusive) to `end` (exclusive), µs, may be missing for the gap.
-
-    A gap without `to_time` goes on for ever, and each gap covers at least its `from_time`: one between two trades of
-    the same microsecond is no longer than that and has lost trades all the same.
-    """
-    return gap.from_time < end and (gap.to_time is None or max(gap.to_time, gap.from_time + 1) > start)
 
 
 def _greatest(

@@ -316,6 +316,10 @@ def test_a_live_feed_tells_of_itself_in_the_same_messages(ingested: tuple[Deploy
     assert told(ingested[0].records) == told(INGEST)
 
 
+ADDED = {"complete_until", "workers"}
+"""Fields of `feed.status` that version 0.1.0 did not know."""
+
+
 def told(records: list[Recorded]) -> dict[Any, list[Any]]:
     """What was told of each symbol, in order. How often a state is repeated depends on when its last trade changes."""
     sequences: dict[Any, list[Any]] = defaultdict(list)
@@ -328,7 +332,8 @@ def told(records: list[Recorded]) -> dict[Any, list[Any]]:
             continue
         assert record.value is not None
         message = json.loads(record.value)
-        told = (message["state"], message["reason"], list(message), record.headers, record.partition)
+        fields = [name for name in message if name not in ADDED]
+        told = (message["state"], message["reason"], fields, record.headers, record.partition)
         if told not in sequences[record.topic, record.key][-1:]:
             sequences[record.topic, record.key].append(told)
     return sequences
@@ -347,5 +352,8 @@ def test_recorded_messages_of_feeds_are_read_and_written_byte_for_byte() -> None
     }
     messages = [record for record in INGEST if record.topic in read]
     for record in messages:
-        assert encode_feed(read[record.topic](record.value or b"")) == record.value
+        assert record.value is not None
+        written = json.loads(encode_feed(read[record.topic](record.value)))
+        kept = {name: value for name, value in written.items() if name not in ADDED}
+        assert json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode() == record.value
     assert {record.topic for record in messages} == set(read)

@@ -10,13 +10,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts import ContractError
-from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, encode_feed
+from ashi.contracts.feed import (
+    STALE_AFTER_US,
+    FeedGap,
+    FeedStatus,
+    FeedWorker,
+    decode_feed_gap,
+    decode_feed_status,
+    encode_feed,
+    is_complete,
+    is_stale,
+    overlaps,
+)
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES, topic_specs
 from ashi.contracts.trade import EARLIEST_US, LATEST_US
 from strategies import START, SYMBOLS
 
-STATUS = FeedStatus("bitflyer:BTC_JPY", "down", START, "closed by the venue", "7", START - 5, START + 9)
+WORKER = FeedWorker("host-1/7f3a", "down", START + 8, redundant=True)
+STATUS = FeedStatus(
+    "bitflyer:BTC_JPY", "down", START, "closed by the venue", "7", START - 5, START + 9, START - 60, (WORKER,)
+)
 GAP = FeedGap("bitflyer:BTC_JPY", START, START + 60, "repaired", 12, "closed by the venue", START + 99)
+
+STATUS_0_1_0 = ("symbol", "state", "since", "reason", "last_trade_id", "last_traded_at", "updated_at")
 
 times = st.integers(EARLIEST_US, LATEST_US)
 statuses = st.builds(
@@ -28,6 +44,17 @@ statuses = st.builds(
     last_trade_id=st.none() | st.text(),
     last_traded_at=st.none() | times,
     updated_at=times,
+    complete_until=st.none() | times,
+    workers=st.lists(
+        st.builds(
+            FeedWorker,
+            id=st.text(),
+            state=st.sampled_from(["connected", "silent", "repairing", "down"]),
+            heartbeat=times,
+            redundant=st.booleans(),
+        ),
+        max_size=3,
+    ).map(tuple),
 )
 
 
@@ -54,6 +81,8 @@ def test_the_messages_are_exactly_these():
         ("last_trade_id", "7"),
         ("last_traded_at", START - 5),
         ("updated_at", START + 9),
+        ("complete_until", START - 60),
+        ("workers", [{"id": "host-1/7f3a", "state": "down", "heartbeat": START + 8, "redundant": True}]),
     ]
     assert list(json.loads(encode_feed(GAP)).items()) == [
         ("symbol", "bitflyer:BTC_JPY"),
@@ -67,11 +96,12 @@ def test_the_messages_are_exactly_these():
 
 
 def test_what_is_unknown_is_null_and_not_left_out():
-    status = msgspec.structs.replace(STATUS, reason=None, last_trade_id=None, last_traded_at=None)
+    status = msgspec.structs.replace(STATUS, reason=None, last_trade_id=None, last_traded_at=None, complete_until=None)
     assert [name for name, value in json.loads(encode_feed(status)).items() if value is None] == [
         "reason",
         "last_trade_id",
         "last_traded_at",
+        "complete_until",
     ]
     assert json.loads(encode_feed(msgspec.structs.replace(GAP, to_time=None)))["to_time"] is None
 
@@ -91,6 +121,45 @@ def test_a_field_of_a_later_version_is_passed_over():
     assert decode_feed_gap(later) == GAP
 
 
+def test_a_status_of_version_0_1_0_is_read():
+    status = {name: value for name, value in json.loads(encode_feed(STATUS)).items() if name in STATUS_0_1_0}
+    read = decode_feed_status(json.dumps(status).encode())
+    assert read == msgspec.structs.replace(STATUS, complete_until=None, workers=())
+
+
+WINDOW = (START, START + 60)
+
+
+@pytest.mark.parametrize(("complete_until", "complete"), [(None, False), (START + 59, False), (START + 60, True)])
+def test_a_window_is_complete_once_everything_up_to_its_end_was_checked(complete_until, complete):
+    assert is_complete(*WINDOW, complete_until, []) is complete
+
+
+@pytest.mark.parametrize("state", ["open", "repaired", "lost"])
+@pytest.mark.parametrize(
+    ("from_time", "to_time", "touches"),
+    [
+        (START - 9, START, False),
+        (START - 9, START + 1, True),
+        (START + 59, START + 99, True),
+        (START + 60, START + 99, False),
+        (START - 9, None, True),
+        (START + 60, None, False),
+        (START, START, True),
+        (START - 1, START - 1, False),
+    ],
+)
+def test_a_gap_that_is_not_repaired_makes_the_windows_incomplete_that_it_overlaps(state, from_time, to_time, touches):
+    gap = FeedGap("bitflyer:BTC_JPY", from_time, to_time, state, 0, "a reason", START + 99)
+    assert overlaps(gap, *WINDOW) is touches
+    assert is_complete(*WINDOW, START + 60, [gap]) is (state == "repaired" or not touches)
+
+
+def test_a_status_without_a_fresh_heartbeat_does_not_tell_how_the_feed_is():
+    assert not is_stale(STATUS, STATUS.updated_at + STALE_AFTER_US)
+    assert is_stale(STATUS, STATUS.updated_at + STALE_AFTER_US + 1)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -100,6 +169,9 @@ def test_a_field_of_a_later_version_is_passed_over():
         ({"since": None}, "not a feed status: .*since"),
         ({"updated_at": START * 1_000}, "updated_at"),
         ({"last_trade_id": 7}, "not a feed status: .*last_trade_id"),
+        ({"complete_until": START * 1_000}, "complete_until"),
+        ({"workers": [{"id": "a", "state": "down", "heartbeat": 0}]}, "heartbeat"),
+        ({"workers": [{"id": "a", "state": "up", "heartbeat": START}]}, "not a feed status: Invalid enum value 'up'"),
     ],
 )
 def test_a_wrong_status_is_refused_with_its_field(change, message):

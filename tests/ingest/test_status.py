@@ -184,6 +184,24 @@ def test_a_change_of_state_is_sent_at_once_with_the_last_trade() -> None:
     assert kafka.statuses[1] == FeedStatus(S, "silent", T + 1, "nothing has come", "1", T + 1, T + 1)
 
 
+def test_what_is_complete_is_kept_over_restarts_and_never_goes_back() -> None:
+    async def scenario() -> Kafka:
+        kafka = Kafka()
+        reporter = kafka.reporter()
+        reporter.set_state(S, "connected", None)
+        await reporter.flush()
+        reporter.set_complete_until(S, T + 9)
+        reporter.set_complete_until(S, T + 8)
+        kafka.now_us += 10_000_000
+        await reporter.flush()
+        restarted = kafka.reporter({S: ReportedFeed(kafka.statuses[-1], ())})
+        restarted.set_state(S, "down", "the worker has been started")
+        await restarted.flush()
+        return kafka
+
+    assert [status.complete_until for status in asyncio.run(scenario()).statuses] == [None, T + 9, T + 9]
+
+
 def test_nothing_is_said_of_a_symbol_before_it_has_a_state() -> None:
     kafka = Kafka()
     reporter = kafka.reporter({S: ReportedFeed(None, ())})

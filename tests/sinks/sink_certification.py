@@ -26,7 +26,8 @@ from sink_samples import (
 
 from ashi.contracts.candle import make_version
 from ashi.contracts.errors import StorageError
-from ashi_sinks.protocol import RefusedError, RetryableError, newest, newest_gaps, overlaps
+from ashi.contracts.feed import overlaps
+from ashi_sinks.protocol import RefusedError, RetryableError, newest, newest_gaps
 
 __all__ = [
     "FIRST_US",

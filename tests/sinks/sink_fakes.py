@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from sink_samples import a_candle, a_gap
 
 from ashi.contracts.errors import StorageError
-from ashi_sinks.protocol import RefusedError, RetryableError, newest, newest_gaps, overlaps
+from ashi.contracts.feed import overlaps
+from ashi_sinks.protocol import RefusedError, RetryableError, newest, newest_gaps
 
 TOO_MANY = 2**63
 """A number of trades that a message may have and a store of 64-bit integers refuses."""

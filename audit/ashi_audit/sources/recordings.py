@@ -6,11 +6,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import RecordingError, UsageError
+from ashi.contracts.feed import overlaps
 from ashi_audit.report import count_text
 from ashi_audit.sources.base import SourcePart, TradeBatch
 from ashi_ingest.recording.format import Line, preflight, read_recording
 from ashi_ingest.venues.registry import VENUES
-from ashi_sinks.protocol import overlaps
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence

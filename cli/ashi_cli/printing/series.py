@@ -84,7 +84,7 @@ async def _write_csv(reader: CandleReader, symbol: str, timeframe: str, limit: i
 
 async def _gap_marks(reader: CandleReader, candles: Sequence[Candle]) -> list[str]:
     """The state of the unrepaired gap that each candle of a series overlaps; of several a lost one counts."""
-    from ashi_sinks.protocol import overlaps
+    from ashi.contracts.feed import overlaps
 
     if not candles:
         return []

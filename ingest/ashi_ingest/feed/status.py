@@ -100,6 +100,7 @@ class _Report:
     reason: str | None = None
     trade_id: str | None = None
     traded_at: int | None = None
+    complete_until: int | None = None
     sent: FeedStatus | None = None
     gaps: dict[int, FeedGap] = field(default_factory=dict)
     gaps_updated_at: int = 0
@@ -109,6 +110,7 @@ class _Report:
         status, gaps = reported
         if status is not None:
             self.trade_id, self.traded_at = status.last_trade_id, status.last_traded_at
+            self.complete_until = status.complete_until
             self.gaps_updated_at = status.updated_at
         for gap in gaps:
             self.gaps[gap.from_time] = gap
@@ -158,6 +160,13 @@ class FeedReporter:
         report = self._report(symbol)
         report.trade_id, report.traded_at = trade.trade_id, trade.traded_at
         self._changed.add(symbol)
+
+    def set_complete_until(self, symbol: str, until_us: int) -> None:
+        """All trades of a symbol before this time have been published, but for those in gaps. It never goes back."""
+        report = self._report(symbol)
+        if report.complete_until is None or report.complete_until < until_us:
+            report.complete_until = until_us
+            self._changed.add(symbol)
 
     def open_gap(self, symbol: str, from_time: int, reason: str) -> None:
         """From this time on (µs) trades may be missing. Part of a gap that is open already if that began before."""
@@ -224,12 +233,23 @@ class FeedReporter:
         if report.state is None:
             return None
         return FeedStatus(
-            symbol, report.state, report.since, report.reason, report.trade_id, report.traded_at, self._now_us()
+            symbol,
+            report.state,
+            report.since,
+            report.reason,
+            report.trade_id,
+            report.traded_at,
+            self._now_us(),
+            report.complete_until,
         )
 
 
 def _same(status: FeedStatus, sent: FeedStatus | None) -> bool:
-    return _same_state(status, sent) and sent is not None and status.last_trade_id == sent.last_trade_id
+    return (
+        sent is not None
+        and _same_state(status, sent)
+        and (status.last_trade_id, status.complete_until) == (sent.last_trade_id, sent.complete_until)
+    )
 
 
 def _same_state(status: FeedStatus, sent: FeedStatus | None) -> bool:

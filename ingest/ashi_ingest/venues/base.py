@@ -118,9 +118,17 @@ class Answer(NamedTuple):
 
 
 class RepairEnd(NamedTuple):
-    """How a repair ended: `reason` is None when nothing is missing any more, else why something is."""
+    """How a repair ended.
+
+    Attributes:
+        reason: None when nothing is missing any more, else why something is.
+        shown_until: REST has shown everything that happened before this time, µs: it knows a trade of then, or the
+            venue says so itself. An answer without anything new shows nothing. None: it has shown nothing.
+
+    """
 
     reason: str | None = None
+    shown_until: int | None = None
 
 
 Repair: TypeAlias = "Generator[Request | list[Trade], Answer | None, RepairEnd]"

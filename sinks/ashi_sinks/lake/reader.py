@@ -91,7 +91,7 @@ class LakeReader:
         conditions = [f"symbol = {text_literal(symbol)}"]
         if end is not None:
             conditions.append(f"CAST(from_time AS BIGINT) < {end}")
-        if start is not None:  # as `ashi_sinks.protocol.overlaps`
+        if start is not None:  # as `ashi.contracts.feed.overlaps`
             least = "greatest(CAST(to_time AS BIGINT), CAST(from_time AS BIGINT) + 1)"
             conditions.append(f"(to_time IS NULL OR {least} > {start})")
         query = f"SELECT {_GAP} FROM feed_gaps WHERE {' AND '.join(conditions)} ORDER BY 2"  # noqa: S608

@@ -41,7 +41,7 @@ WITH RECURSIVE series AS (
     ORDER BY symbol, timeframe LIMIT 1) AS next
 )
 SELECT symbol, timeframe FROM series"""
-# As `ashi_sinks.protocol.overlaps`.
+# As `ashi.contracts.feed.overlaps`.
 _GAPS: Final = (
     f"SELECT {', '.join(FEED_GAPS.fields)} FROM feed_gaps WHERE symbol = $1 AND from_time < $3 "  # noqa: S608
     "AND (to_time IS NULL OR greatest(to_time, from_time + interval '1 microsecond') > $2) ORDER BY from_time"

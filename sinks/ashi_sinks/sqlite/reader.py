@@ -39,7 +39,7 @@ WITH RECURSIVE series(symbol, timeframe) AS (
 )
 SELECT symbol, timeframe FROM series"""
 
-# As `ashi_sinks.protocol.overlaps`.
+# As `ashi.contracts.feed.overlaps`.
 _GAPS: Final = (
     f"SELECT {', '.join(FEED_GAPS.fields)} FROM feed_gaps WHERE symbol = ? AND from_time < ? "  # noqa: S608
     "AND (to_time IS NULL OR max(to_time, from_time + 1) > ?) ORDER BY from_time"
