@@ -71,7 +71,10 @@ class Deployment:
         self.logs[name] = [json.loads(line) for line in log.read_text().splitlines()]
 
     async def dump(self, wave: int) -> None:
-        """Read what has been written since the last time, and how far the groups are."""
+        """Read what has been written since the last time, and how far the groups are that have committed in it.
+
+        Others may have been on the broker before: what they committed went with their topics, their names may stay.
+        """
         admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
         await admin.start()
         topics = [topic for topic in await admin.describe_topics() if not topic["topic"].startswith("__")]
@@ -79,10 +82,11 @@ class Deployment:
         groups = [group for group, *_ in await admin.list_consumer_groups()]
         committed = {group: await admin.list_consumer_group_offsets(group) for group in sorted(groups)}
         await admin.close()
-        self.offsets[str(wave)] = {
-            group: {f"{where.topic}/{where.partition}": entry.offset for where, entry in sorted(found.items())}
+        places = {
+            group: {f"{where.topic}/{where.partition}": found[where].offset for where in sorted(set(at) & set(found))}
             for group, found in committed.items()
         }
+        self.offsets[str(wave)] = {group: found for group, found in places.items() if found}
         consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
         await consumer.start()
         consumer.assign(at)
