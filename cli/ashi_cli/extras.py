@@ -58,7 +58,7 @@ def require_extras(command: str, *, store: str | None = None) -> None:
     """
     extras = list(_needed(command))
     if store is not None:
-        extras.append(STORES.get(store.partition(":")[0], "worker"))  # of a wrong one the store's code tells
+        extras.append(_extra_of(store))
     missing = [extra for extra in dict.fromkeys(extras) if not _is_installed(extra)]
     if not missing:
         return
@@ -67,6 +67,20 @@ def require_extras(command: str, *, store: str | None = None) -> None:
         f"the command {command!r} needs the extra{'s' * (len(missing) > 1)} {names}: "
         f"pip install '{DISTRIBUTION}[{','.join(missing)}]'"
     )
+
+
+def _extra_of(store: str) -> str:
+    """The extra of a store. Of one that there is not, its code tells in more words, if any store's is installed."""
+    scheme, colon, _ = store.partition(":")
+    if (extra := STORES.get(scheme)) is not None:
+        return extra
+    if not _is_installed("worker"):
+        named = f"store {scheme[:40]!r}" if colon else "such store"  # without a colon it may be all of a URL
+        raise UsageError(
+            f"there is no {named}: write one of {', '.join(dict.fromkeys(STORES.values()))}, each of which needs the "
+            f"extra of its name, such as pip install '{DISTRIBUTION}[sqlite]'"
+        )
+    return "worker"
 
 
 def _needed(command: str) -> Sequence[str]:

@@ -126,6 +126,26 @@ def test_a_command_whose_extra_is_missing_names_it(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("candles a:B 1m --storage nosuch://user:secret@host/db", "store 'nosuch'"),
+        ("verify --trades --storage nosuch://user:secret@host/db", "store 'nosuch'"),
+        ("sink nosuch", "such store"),
+    ],
+)
+@pytest.mark.processes
+def test_a_store_that_there_is_not_is_told_from_one_that_is_not_installed(
+    arguments: str, named: str, tmp_path: Path
+) -> None:
+    done = without(ALL_MODULES, arguments, tmp_path)
+    assert done.stderr == (
+        f"ashi: there is no {named}: write one of sqlite, postgres, lake, each of which needs the extra of its name, "
+        "such as pip install 'ashi-candles[sqlite]'\n"
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 @pytest.mark.parametrize("arguments", ["--version", "--help", "aggregate --help", "demo --help", "venue-sim --help"])
 @pytest.mark.processes
 def test_help_and_version_need_no_extra(arguments: str, tmp_path: Path) -> None:
