@@ -13,11 +13,16 @@ from ashi.runtime.settings import Settings
 
 async def make_anew(settings: Settings, *topics: str) -> None:
     """Delete topics of a deployment with all they hold and create them again, empty."""
+    await delete(settings, *topics)
+    specs = [spec for spec in topic_specs(settings.partitions, settings.timeframes) if spec.name in topics]
+    await create_topics(settings, specs)
+
+
+async def delete(settings: Settings, *topics: str) -> None:
+    """Delete topics with all they hold, and wait until they are gone."""
     async with admin_client(settings) as client:
         await client.delete_topics(list(topics))
         deadline = time.monotonic() + 20
         while set(topics) & set(await partitions_of_topics(client)):
             assert time.monotonic() < deadline, "topics do not go away"
             await asyncio.sleep(0.05)
-    specs = [spec for spec in topic_specs(settings.partitions, settings.timeframes) if spec.name in topics]
-    await create_topics(settings, specs)

@@ -8,25 +8,32 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import msgspec
 
 from ashi.contracts.errors import ContractError, UsageError
+from ashi.runtime.kafka.follow import ReadTo
+from ashi.runtime.kafka.log_identity import Fingerprint
 
 if TYPE_CHECKING:
     from ashi.runtime.kafka.follow import Start
 
 
-class Position(msgspec.Struct, frozen=True):
-    """How far a topic has been read.
+class Position(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a topic has been read, and which topic that was.
 
     Attributes:
         topic: its name.
         offsets: the offset of the next record of each partition.
+        last_read: the record before it, as far as one is known: its offset, time of append (ms) and CRC-32. It must
+            still stand there when reading goes on; a position of an earlier version has none and is taken as it is.
+        topic_id: the topic's id; None where the broker knows of none.
 
     """
 
     topic: str
     offsets: dict[int, int]
+    last_read: dict[int, Fingerprint] = {}
+    topic_id: str | None = None
 
     def to_json(self) -> str:
-        """As text, to be stored: `{"topic":"candles","offsets":{"0":1789}}`."""
+        """As text, to be stored: `{"topic":"candles","offsets":{"0":1789},"last_read":{"0":[1788,…]},"topic_id":…}`."""
         return msgspec.json.encode(self).decode()
 
     @classmethod
@@ -57,7 +64,7 @@ def start_of(since: Since, topic: str) -> Start:
         case Position():
             if since.topic != topic:
                 raise UsageError(f"since is a position in topic {since.topic}, but {topic} is to be read")
-            return since.offsets
+            return ReadTo(since.offsets, since.last_read, since.topic_id)
         case int():
             return since // 1_000
         case _:

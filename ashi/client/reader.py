@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 from ashi.client.position import Position
 from ashi.contracts.errors import ContractError, UsageError
 from ashi.runtime.kafka.follow import TopicFollower
+from ashi.runtime.kafka.log_identity import fingerprint_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from types import TracebackType
 
     from ashi.runtime.kafka.follow import Start
+    from ashi.runtime.kafka.log_identity import Fingerprint
     from ashi.runtime.settings import Settings
 
 _POLL_S: Final = 1.0
@@ -51,6 +53,7 @@ class Source(Generic[_Message]):
         decode: the message in a record's value. Raises ContractError.
         keys: of the records that are looked at; None for all.
         wanted: whether a message is to be handed out; is asked once of each, in the topic's order.
+        compacted: whether records may go while those around them stay.
 
     """
 
@@ -58,6 +61,7 @@ class Source(Generic[_Message]):
     decode: Callable[[bytes], _Message]
     keys: Collection[bytes] | None
     wanted: Callable[[_Message], bool]
+    compacted: bool = False
 
 
 class Reader(Generic[_Message]):
@@ -67,7 +71,8 @@ class Reader(Generic[_Message]):
     of the topic, an error or `aclose` disconnects it. To stop waiting for a message (`asyncio.timeout`) loses none.
 
     Raises BrokerError when Kafka cannot be reached at the start, has no such topic or refuses the login; StateError
-    when records that were still to be read are not in the log any more; ContractError for a record that holds no
+    when records that were still to be read are not in the log any more, or those that were read before are others now
+    (the log was cut or the topic made anew, so some may be missing); ContractError for a record that holds no
     message, unless `on_unreadable` takes it. While a broker restarts or a partition moves, it waits.
     """
 
@@ -89,6 +94,9 @@ class Reader(Generic[_Message]):
         self._ends: dict[int, int] = {}
         self._records: deque[Any] = deque()
         self._offsets: dict[int, int] = {}
+        self._last: dict[int, Any] = {}
+        self._before: dict[int, Fingerprint] = {}
+        self._topic_id: str | None = None
         self._unreadable = 0
         self._closed = False
 
@@ -101,7 +109,8 @@ class Reader(Generic[_Message]):
         """
         if not self._offsets:
             raise UsageError(f"the reader of topic {self._source.topic} has not begun: ask it for a message first")
-        return Position(self._source.topic, dict(self._offsets))
+        last_read = self._before | {number: fingerprint_of(record) for number, record in self._last.items()}
+        return Position(self._source.topic, dict(self._offsets), last_read, self._topic_id)
 
     @property
     def unreadable(self) -> int:
@@ -153,14 +162,15 @@ class Reader(Generic[_Message]):
             self._records.extend(await self._follower.poll(_POLL_S))
 
     async def _open(self) -> None:
-        follower = TopicFollower(self._settings, self._source.topic)
+        follower = TopicFollower(self._settings, self._source.topic, compacted=self._source.compacted)
         try:
             await follower.open(self._start)
             self._ends = {} if self._follow else await follower.ends()
         except BaseException:
             await follower.close()
             raise
-        self._offsets = dict(follower.positions)
+        self._offsets, self._before = dict(follower.positions), dict(follower.last_read)
+        self._topic_id = follower.topic_id
         self._follower = follower
 
     def _take(self, record: Any) -> _Message | None:
@@ -171,6 +181,7 @@ class Reader(Generic[_Message]):
         if self._source.keys is None or record.key in self._source.keys:
             message = self._decode(record)
         self._offsets[record.partition] = record.offset + 1
+        self._last[record.partition] = record
         return message if message is not None and self._source.wanted(message) else None
 
     def _decode(self, record: Any) -> _Message | None:

@@ -153,7 +153,7 @@ def read_feed_status(
     """
     return Reader(
         _settings(kafka),
-        Source(FEED_STATUS, decode_feed_status, _keys(symbols), lambda _: True),
+        Source(FEED_STATUS, decode_feed_status, _keys(symbols), lambda _: True, compacted=True),
         start=start_of(since, FEED_STATUS),
         follow=follow,
         on_unreadable=on_unreadable,

@@ -16,6 +16,7 @@ from ashi.client import Position, kafka_settings, read_candles, read_feed_gaps, 
 from ashi.client.newest import Newest
 from ashi.client.position import start_of
 from ashi.contracts import BrokerError, ContractError, UsageError
+from ashi.runtime.kafka.log_identity import Fingerprint
 
 
 @pytest.mark.parametrize(
@@ -75,10 +76,23 @@ def test_a_position_is_known_only_once_the_reader_has_begun():
         _ = read_candles("127.0.0.1:1").position
 
 
-@given(st.dictionaries(st.integers(0, 9_999), st.integers(0, 2**63 - 1)))
-def test_a_position_comes_back_from_its_text(offsets):
-    position = Position("candles", offsets)
+_offsets = st.integers(0, 2**63 - 1)
+
+
+@given(
+    st.dictionaries(st.integers(0, 9_999), _offsets),
+    st.dictionaries(st.integers(0, 9_999), st.builds(Fingerprint, _offsets, st.integers(-1, 2**63 - 1), _offsets)),
+    st.none() | st.uuids().map(str),
+)
+def test_a_position_comes_back_from_its_text(offsets, last_read, topic_id):
+    position = Position("candles", offsets, last_read, topic_id)
     assert Position.from_json(position.to_json()) == position
+
+
+def test_a_position_of_an_earlier_version_is_read_and_one_without_more_is_written_as_it_was():
+    text = '{"topic":"candles","offsets":{"0":1789}}'
+    assert Position.from_json(text) == Position("candles", {0: 1789})
+    assert Position("candles", {0: 1789}).to_json() == text
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"topic":"candles","offsets":{"a":1}}', '{"topic":"candles"}', "\udcff"])
