@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ashi.contracts.trade import Trade
-from ashi_ingest.venues.base import Answer, Repair, Request
+from ashi_ingest.venues.base import Answer, Repair, RepairEnd, Request
 
 NOW = 1_800_000_000_000_000
 """When the first answer is received, µs; each later one comes half a second after the one before."""
@@ -15,8 +15,12 @@ MOST_REQUESTS = 3000
 
 class Outcome(NamedTuple):
     yielded: list[Trade]
-    reason: str | None
+    end: RepairEnd
     requests: list[Request]
+
+    @property
+    def reason(self) -> str | None:
+        return self.end.reason
 
 
 def run_plan(plan: Repair, answer: Callable[[Request], bytes]) -> Outcome:
@@ -27,7 +31,7 @@ def run_plan(plan: Repair, answer: Callable[[Request], bytes]) -> Outcome:
         try:
             step = plan.send(to_send)
         except StopIteration as end:
-            return Outcome(yielded, end.value.reason, requests)
+            return Outcome(yielded, end.value, requests)
         if isinstance(step, Request):
             assert len(requests) < MOST_REQUESTS, "the plan does not end"
             to_send = Answer(answer(step), NOW + 500_000 * len(requests))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
 from ashi_ingest.venues.answers import MAX_TRIES
-from ashi_ingest.venues.base import Acknowledged, Closing, Refused, Request, Venue
+from ashi_ingest.venues.base import Acknowledged, Closing, Refused, RepairEnd, Request, Venue
 from ashi_ingest.venues.binance import backfill as binance_repair
 from ashi_ingest.venues.registry import VENUES
 from repairs import NOW, Outcome, bare, new_ones, run_plan
@@ -169,6 +169,8 @@ def test_usdm_without_a_key_says_how_far_back_it_got_and_publishes_that() -> Non
     assert numbers(outcome.yielded) == [96, 97, 98, 99, 100]
     assert outcome.reason is not None
     assert "reach back to id 96 and not to 91: set ASHI_BINANCE_API_KEY" in outcome.reason
+    assert outcome.end.beyond_reach
+    assert not outcome.end.final
 
 
 def test_only_the_old_trades_of_usdm_need_the_key() -> None:
@@ -205,7 +207,7 @@ def test_spot_pages_forwards_from_the_id_after_the_last_known() -> None:
 
 
 def test_nothing_is_asked_when_nothing_is_missing() -> None:
-    assert repair(SPOT, Rest([], visible=0), [trade(4)], trade(5)) == Outcome([], None, [])
+    assert repair(SPOT, Rest([], visible=0), [trade(4)], trade(5)) == Outcome([], RepairEnd(), [])
 
 
 def test_ids_that_spot_does_not_list_are_named() -> None:
@@ -214,6 +216,14 @@ def test_ids_that_spot_does_not_list_are_named() -> None:
     assert numbers(outcome.yielded) == ids[1:]
     assert outcome.reason is not None
     assert "id 4, 7 to 8, 12, and of 2 more stretches" in outcome.reason
+    assert outcome.end.final, "it lists those before and after: that is its word"
+
+
+def test_ids_that_spot_does_not_list_are_not_final_while_something_else_is_wrong() -> None:
+    rest = Rest([1, 2, 4, 5], visible=4)
+    assert not repair(SPOT, rest, [trade(1)], trade(9)).end.final, "it lags"
+    rest.replaced[5] = row(5) | {"price": "NaN"}
+    assert not repair(SPOT, rest, [trade(1)], trade(5)).end.final, "a row could not be read"
 
 
 def test_what_is_missing_beyond_the_first_live_trade_is_no_loss_the_websocket_delivers_it() -> None:

@@ -308,6 +308,7 @@ def test_no_more_than_the_documented_pages_are_read_and_what_is_there_is_publish
     assert len(outcome.requests) == 3
     assert outcome.reason is not None
     assert "more than 3 pages are not read" in outcome.reason
+    assert outcome.end.beyond_reach
     assert "known up to 2025-04-30T13:09:09.000+00:00" in outcome.reason
     assert len(outcome.yielded) > 100
     assert bare(outcome.yielded) == bare(truth[-len(outcome.yielded) :])
@@ -320,6 +321,7 @@ def test_a_history_that_does_not_reach_back_is_no_repair() -> None:
     assert bare(outcome.yielded) == bare(truth[20:])
     assert outcome.reason is not None
     assert "was read back to 2025-04-30T13:09:20.000+00:00 only" in outcome.reason
+    assert outcome.end.beyond_reach
 
 
 def test_an_empty_history_is_no_repair() -> None:
@@ -327,6 +329,7 @@ def test_an_empty_history_is_no_repair() -> None:
     assert outcome.yielded == []
     assert outcome.reason is not None
     assert "/public/v1/trades lists no trade of BTC_JPY" in outcome.reason
+    assert not outcome.end.beyond_reach
 
 
 def test_a_rest_interface_that_lags_is_asked_again_until_it_shows_the_first_live_trade() -> None:

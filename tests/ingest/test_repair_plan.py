@@ -129,6 +129,8 @@ def test_a_venue_that_sends_us_away_for_longer_than_the_patience_ends_the_repair
     started_s = time.monotonic()
     end, _ = repaired(plan.run(), lambda n: web.Response(status=418, headers={"Retry-After": "600"}), patience_s=60.0)
     assert "HTTP 418" in end.reason
+    assert end.retry_after_s == 600
+    assert not end.final
     assert time.monotonic() - started_s < 10
     assert plan.closed
 
@@ -154,6 +156,7 @@ def test_a_request_that_can_never_succeed_ends_the_repair_after_one_attempt():
     plan = Plan()
     end, _ = repaired(plan.run(), wrong)
     assert "Invalid symbol." in end.reason
+    assert not end.final, "a later plan may succeed"
     assert asked == [1]
     assert plan.closed
 
@@ -165,6 +168,7 @@ def test_an_answer_that_cannot_be_read_ends_the_repair_with_the_reason():
 
     end, _ = repaired(plan(), number_answer)
     assert "field price is missing in b'1'" in end.reason
+    assert not end.final
 
 
 def test_what_publishing_raises_is_raised_and_the_plan_is_closed():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import time
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -193,6 +194,31 @@ def test_after_too_many_requests_no_request_of_the_process_is_sent_until_it_is_a
         assert outcomes("limited") - before == 1
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("status", [403, 418, 429])
+def test_a_ban_whose_end_stands_in_the_body_only_is_kept_to(status):
+    async def run():
+        text = '{"code":-1003,"msg":"Way too much request weight used; IP banned until %d. Please use the websocket."}'
+        until_ms = int((time.time() + 600) * 1000)
+        answer = answering(status, text=text % until_ms)
+        async with asking(answer, banned_until=re.compile("banned until ([0-9]{13})")) as (rest, seen):
+            with pytest.raises(RestError) as caught:
+                await rest.get(TRADES)
+            assert 590 < (caught.value.retry_after_s or 0) <= 600
+            with pytest.raises(RestError, match="was not asked"):
+                await rest.get(TRADES)
+            assert len(seen) == 1
+
+    asyncio.run(run())
+
+
+def test_a_ban_that_is_over_or_of_a_far_future_is_no_ban_for_ever():
+    for until_ms, least_s, most_s in ((1_500_000_000_000, 10.0, 10.0), (9_999_999_999_999, 86_400.0, 86_400.0)):
+        error = failure(
+            answering(418, text=f"banned until {until_ms}"), banned_until=re.compile("banned until ([0-9]{13})")
+        )
+        assert least_s <= (error.retry_after_s or 0) <= most_s
 
 
 def test_no_answer_in_time_may_be_asked_again(monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,9 +11,10 @@ from venue_connection_certification import UNREADABLE, ConnectionCertification
 from venue_samples import Execution, Rest, certifying, histories, one_a_second
 
 from ashi.contracts.errors import ContractError
+from ashi.contracts.trade import Trade
 from ashi_ingest.venues.answers import MAX_TRIES
 from ashi_ingest.venues.base import Request
-from repairs import NOW, bare, new_ones
+from repairs import NOW, Outcome, bare, new_ones
 
 
 class RepairCertification(ConnectionCertification):
@@ -46,6 +49,42 @@ class RepairCertification(ConnectionCertification):
             assert len(recovered) >= missed.index(until)
         for request in outcome.requests:
             self.check_request(request)
+        self.check_shown(outcome, truth, since, until)
+
+    def check_shown(
+        self, outcome: Outcome, truth: Sequence[Trade], since: Sequence[Trade], until: Trade | None
+    ) -> None:
+        """What REST is said to have shown has been yielded or was known, and it is as much as can be said."""
+        shown_us = outcome.end.shown_until
+        known = {trade.trade_id for trade in (*since, *outcome.yielded)}
+        if shown_us is None:
+            assert not new_ones(outcome.yielded, since)
+            return
+        assert {trade.trade_id for trade in truth if trade.traded_at < shown_us} <= known
+        newest_us = max(trade.traded_at for trade in (*since, *outcome.yielded))
+        disorder_us = round(self.venue.limits.disorder_s * 1e6)
+        if until is not None or new_ones(outcome.yielded, since):
+            assert shown_us >= newest_us - disorder_us
+        assert shown_us <= newest_us - disorder_us, (
+            "REST may lack all that is as new as its newest trade, or out of order"
+        )
+
+    def test_nothing_new_shows_no_more_than_what_was_known(self) -> None:
+        truth = self.trades(one_a_second(20))
+        outcome = self.repair(Rest(self, one_a_second(20), [12]), truth[:12], None)
+        assert outcome.end.reason is None
+        assert (outcome.end.shown_until or 0) <= truth[11].traded_at
+
+    def test_a_reason_is_final_only_where_the_venue_itself_says_that_there_is_nothing(self) -> None:
+        """It lists nothing, it lags, it lists a row that cannot be read: none of that says what does not exist."""
+        executions = one_a_second(20)
+        truth = self.trades(executions)
+        weather = [Rest(self, []), Rest(self, executions[:15]), Rest(self, executions, bad={9, 10})]
+        for rest in weather:
+            outcome = self.repair(rest, truth[:5], truth[19])
+            assert outcome.reason is not None
+            assert not outcome.end.final
+            assert not outcome.end.beyond_reach
 
     def test_an_outage_of_many_pages_is_repaired_in_order_and_from_few_requests(self) -> None:
         executions = one_a_second(2300)

@@ -30,8 +30,9 @@ async def run_repair(
 
     A request that fails is made again, until `patience_s` has passed since the first of several failures in a row, or
     would have passed at the next attempt; then the repair has ended, and says why. Waiting for its turn does not
-    count: many symbols are repaired at once after an outage. It also ends when a request can never succeed, and when
-    an answer cannot be read.
+    count: many symbols are repaired at once after an outage. It also ends when the venue refuses a request (HTTP 4xx),
+    and when an answer cannot be read (a page of maintenance, say). None of that is final: it is weather, and a plan
+    made anew later may succeed.
     """
     try:
         answer: Answer | None = None
@@ -50,7 +51,7 @@ async def run_repair(
             try:
                 answer = await _ask(rest, wanted, patience_s)
             except RestError as error:
-                return RepairEnd(str(error))
+                return RepairEnd(str(error), retry_after_s=error.retry_after_s or 0.0)
     finally:
         plan.close()
 

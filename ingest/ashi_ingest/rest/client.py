@@ -9,7 +9,7 @@ import aiohttp
 
 from ashi.contracts.errors import VenueError
 from ashi.runtime.metrics import ingest as metrics
-from ashi_ingest.errors import Reason, classify_error
+from ashi_ingest.errors import MAX_RETRY_AFTER_S, Reason, classify_error
 from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.venues.base import Answer
 
@@ -134,16 +134,28 @@ class RestClient:
         return bytes(body)
 
     def _failure(self, request: Request, error: Exception) -> RestError:
+        answer = getattr(error, "message", "")
         error_class = classify_error(error)
+        banned_s = self._banned_s(answer)
+        if banned_s is not None:
+            after_s = max(banned_s, error_class.retry_after_s or 0.0)
+            error_class = error_class._replace(reason=Reason.LIMITED, retry_after_s=after_s)
         limited = error_class.reason is Reason.LIMITED
         metrics.rest_requests.labels(self._venue.name, "limited" if limited else "failed").inc()
-        answer = getattr(error, "message", "")
         message = f"{self._name(request)} failed: {error_class.detail}" + (f", {answer}" if answer else "")
         if error_class.retry_after_s is None:
             message += ". Correct ASHI_REST_URL if it is set; else look at what the venue says of this request"
         elif limited:
             self._paused_until_s = max(self._paused_until_s, time.monotonic() + error_class.retry_after_s)
         return RestError(message, error_class.retry_after_s)
+
+    def _banned_s(self, answer: str) -> float | None:
+        """For how long this address is still banned, seconds, if the answer says that it is."""
+        pattern = self._venue.limits.banned_until
+        found = None if pattern is None else pattern.search(answer)
+        if found is None:
+            return None
+        return min(max(int(found[1]) / 1000 - time.time(), 0.0), MAX_RETRY_AFTER_S)
 
     def _name(self, request: Request) -> str:
         return f"{self._venue.name}: GET {self._url}{request.path}"

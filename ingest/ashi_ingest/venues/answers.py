@@ -17,12 +17,22 @@ from ashi_ingest.venues.parsing import BAD_FRAME, explain
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-MAX_TRIES: Final = 10
-"""How often in a row a plan asks again for what the REST interface does not show yet: it lags behind the websocket.
-Requests are paced, so this is seconds at least."""
+    from ashi.contracts.trade import Trade
+
+MAX_TRIES: Final = 4
+"""How often in a row a plan asks for what the REST interface does not show yet: it lags behind the websocket. Whoever
+runs the plan makes another one later, at growing distances: asking is not free of charge."""
 _SHOWN: Final = 120
 
 T = TypeVar("T")
+
+
+def latest(shown_until: int | None, trades: Iterable[Trade], disorder_us: int) -> int | None:
+    """Until when REST has shown everything, µs, when it also lists `trades`; see `RepairEnd.shown_until`."""
+    newest = max((trade.traded_at for trade in trades), default=None)
+    if newest is None:
+        return shown_until
+    return max(newest - disorder_us, shown_until or 0)
 
 
 class Rows(NamedTuple, Generic[T]):

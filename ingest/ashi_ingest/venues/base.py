@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Generator, Iterator, Sequence
     from decimal import Decimal
 
@@ -38,6 +39,10 @@ class Limits:
         ping_interval_s: how often we ping; None for never. (What the venue pings is answered always.)
         lifetime_s: the venue closes a connection at this age; it is renewed before. None for no limit.
         request_interval_s: least time between two REST requests of weight 1; one of weight n waits n times as long.
+        disorder_s: what comes later, or stands later in an answer, may have happened so much earlier: times do not
+            quite grow with the order. By so much less than its newest trade does an answer show.
+        banned_until: finds in the body of a refusal until when (ms since 1970, group 1) this address is banned, where
+            the venue says it there and perhaps nowhere else.
 
     """
 
@@ -53,6 +58,8 @@ class Limits:
     ping_interval_s: float | None
     lifetime_s: float | None
     request_interval_s: float
+    disorder_s: float = 0.0
+    banned_until: re.Pattern[str] | None = None
 
 
 class Subscription(NamedTuple):
@@ -120,15 +127,26 @@ class Answer(NamedTuple):
 class RepairEnd(NamedTuple):
     """How a repair ended.
 
+    A reason is not final, and asking again later may help, unless one of the last two says otherwise. Without a
+    reason all up to `until` has been yielded; or, where the plan was made without one, all that REST shows: then
+    `shown_until` tells how far that goes, as REST lags.
+
     Attributes:
         reason: None when nothing is missing any more, else why something is.
-        shown_until: REST has shown everything that happened before this time, µs: it knows a trade of then, or the
-            venue says so itself. An answer without anything new shows nothing. None: it has shown nothing.
+        shown_until: REST has shown everything that happened before this time, µs, but for what `reason` tells: it lists
+            a trade of then, or the venue says so itself. It is earlier than the newest trade listed by
+            `Limits.disorder_s`. None: it has shown nothing.
+        final: it is the venue's own word that what is missing does not exist: it lists what came before and after.
+        beyond_reach: the venue does not go so far back, or not without an API key.
+        retry_after_s: the least time after which to ask again, seconds.
 
     """
 
     reason: str | None = None
     shown_until: int | None = None
+    final: bool = False
+    beyond_reach: bool = False
+    retry_after_s: float = 0.0
 
 
 Repair: TypeAlias = "Generator[Request | list[Trade], Answer | None, RepairEnd]"

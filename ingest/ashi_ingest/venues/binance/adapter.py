@@ -13,6 +13,7 @@ An unknown stream is accepted without a word, so markets have to be checked agai
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -20,7 +21,7 @@ import msgspec
 
 from ashi_ingest.venues.answers import decode_answer, usable_markets
 from ashi_ingest.venues.base import Acknowledged, Closing, Control, Limits, Refused, Request, Subscription
-from ashi_ingest.venues.binance.backfill import repair_spot, repair_usdm
+from ashi_ingest.venues.binance.backfill import DISORDER_US, repair_spot, repair_usdm
 from ashi_ingest.venues.binance.messages import TRADE_STREAM, BinanceParser
 from ashi_ingest.venues.parsing import BAD_FRAME
 
@@ -47,6 +48,10 @@ SPOT_LIMITS: Final = Limits(
     ping_interval_s=20.0,
     lifetime_s=24 * 3600.0,
     request_interval_s=0.02,  # half of the weight of 6,000 a minute
+    disorder_s=DISORDER_US / 1e6,
+    # 418 lasts from 2 minutes to 3 days: {"code":-1003,"msg":"Way too much request weight used; IP banned until
+    # 1659084000000. Please use WebSocket Streams…"}, not always with a Retry-After.
+    banned_until=re.compile(r"banned until ([0-9]{13})\b"),
 )
 USDM_LIMITS: Final = replace(
     SPOT_LIMITS,

@@ -20,7 +20,7 @@ import msgspec
 
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.trade import MAX_SEQUENCE, Trade, check_trade
-from ashi_ingest.venues.answers import MAX_TRIES, Rows, read_list
+from ashi_ingest.venues.answers import MAX_TRIES, Rows, latest, read_list
 from ashi_ingest.venues.base import ApiKey, RepairEnd, Request
 from ashi_ingest.venues.binance.messages import parse_time, taker_side
 from ashi_ingest.venues.parsing import symbol_of
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 API_KEY: Final = ApiKey("ASHI_BINANCE_API_KEY", "X-MBX-APIKEY")
 """`Request Security`: `historicalTrades` of USD-M wants the key in this header, and no signature."""
+DISORDER_US: Final = 1_000_000
+"""Times grow with the ids as far as anybody has seen; this is to be on the safe side, µs."""
 MAX_NAMED: Final = 3
 """Ranges of missing ids that a reason names; of more it gives the number."""
 
@@ -65,7 +67,10 @@ _by_id = attrgetter("sequence")
 
 
 def repair_spot(market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
-    """Plan a repair of spot: ids have no holes, so one that REST does not list is missing, and the reason names it."""
+    """Plan a repair of spot: ids have no holes, so one that REST does not list is missing, and the reason names it.
+
+    It is final when nothing else is wrong: REST lists the ids before and after, so there is no such trade to be had.
+    """
     return _Plan("binance", market, since, until, holes=False).by_id(SPOT_TRADES)
 
 
@@ -89,6 +94,7 @@ class _Plan:
         self._next = max(map(_by_id, since)) + 1
         self._missing: list[tuple[int, int]] = []
         self._bad: str | None = None
+        self._shown: int | None = None
 
     def by_id(self, endpoint: _Endpoint) -> Repair:
         """Page by id until `until` is reached, or, without one, until an answer is not full."""
@@ -121,8 +127,8 @@ class _Plan:
                 break
             tries = 0 if new else tries + 1
             if tries == MAX_TRIES:
-                return self._end(lost or self._lagging(endpoint))
-        return self._end(lost)
+                return self._end(lost or self._lagging(endpoint), beyond_reach=lost is not None)
+        return self._end(lost, beyond_reach=lost is not None)
 
     def _get(self, endpoint: _Endpoint, parameters: dict[str, str]) -> Generator[Request, Answer | None, Rows[Trade]]:
         parameters = {"symbol": self._market, "limit": str(endpoint.limit), **parameters}
@@ -135,6 +141,7 @@ class _Plan:
     def _take(self, rows: Rows[Trade]) -> list[Trade]:
         """The rows that are new. Ids that are left out before one of them are noted."""
         self._bad = self._bad or rows.bad
+        self._shown = latest(self._shown, rows.good, DISORDER_US)
         new = [trade for trade in rows.good if trade.sequence >= self._next]
         for trade in new:
             self._note_missing(trade.sequence - 1)
@@ -154,14 +161,19 @@ class _Plan:
         came = "" if self._until is None else f", but {self._until.trade_id} came over the websocket"
         return f"{endpoint.path} lists no readable trade of {self._market} from id {self._next} on{came}"
 
-    def _end(self, reason: str | None) -> RepairEnd:
+    def _end(self, reason: str | None, *, beyond_reach: bool = False) -> RepairEnd:
         missing = None
         if self._missing:
             named = [f"{first}" if first == last else f"{first} to {last}" for first, last in self._missing[:MAX_NAMED]]
             more = len(self._missing) - MAX_NAMED
             rest = f", and of {more} more stretches" if more > 0 else ""
             missing = f"{SPOT_TRADES.path} does not list the trades of {self._market} with id {', '.join(named)}{rest}"
-        return RepairEnd("; ".join(filter(None, (self._bad, reason, missing))) or None)
+        return RepairEnd(
+            "; ".join(filter(None, (self._bad, reason, missing))) or None,
+            self._shown,
+            final=missing is not None and self._bad is None and reason is None,
+            beyond_reach=beyond_reach,
+        )
 
 
 def _read_row(symbol: str, raw: msgspec.Raw, received_at: int) -> Trade:

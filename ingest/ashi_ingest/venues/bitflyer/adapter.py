@@ -15,7 +15,7 @@ import msgspec
 
 from ashi_ingest.venues.answers import decode_answer, usable_markets
 from ashi_ingest.venues.base import Acknowledged, Control, Limits, Refused, Request, Subscription
-from ashi_ingest.venues.bitflyer.backfill import repair
+from ashi_ingest.venues.bitflyer.backfill import DISORDER_US, repair
 from ashi_ingest.venues.bitflyer.messages import EXECUTIONS, BitFlyerParser
 from ashi_ingest.venues.parsing import BAD_FRAME
 
@@ -40,6 +40,7 @@ LIMITS: Final = Limits(
     ping_interval_s=20.0,
     lifetime_s=None,
     request_interval_s=0.62,  # 484 in 5 minutes of the 500 allowed
+    disorder_s=DISORDER_US / 1e6,
 )
 CONTIGUOUS: Final = "FX_BTC_JPY"
 """Has ids of its own, with a few jumps of thousands. The spot products share one sequence."""

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.symbol import make_symbol
-from ashi_ingest.venues.answers import MAX_TRIES, Rows, read_list
+from ashi_ingest.venues.answers import MAX_TRIES, Rows, latest, read_list
 from ashi_ingest.venues.base import RepairEnd, Request
 from ashi_ingest.venues.bitflyer.messages import read_execution
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 COUNT: Final = 500
 """Rows of an answer, the most there are."""
 EXECUTIONS_PATH: Final = "/v1/getexecutions"
+DISORDER_US: Final = 5_000_000
+"""`exec_date` does not grow with the ids: thousands of times a day it steps back, µs at most."""
 
 
 def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
@@ -36,10 +38,12 @@ def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None)
     """
     after = _begin(since)
     bad: str | None = None
+    shown: int | None = None
     tries = 0
     while tries < MAX_TRIES:
         newest = yield from _get(venue, market, after, None)
         bad = bad or newest.bad
+        shown = latest(shown, newest.good, DISORDER_US)
         if newest.good:
             if newest.total >= COUNT:
                 bad = (yield from _fetch_windows(venue, market, after, newest.good[0].sequence)) or bad
@@ -47,10 +51,10 @@ def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None)
             after = newest.good[-1].sequence
         complete = newest.total < COUNT or not newest.good
         if complete if until is None else after >= until.sequence:
-            return RepairEnd(bad)
+            return RepairEnd(bad, shown)
         tries = 0 if newest.good else tries + 1
     wanted = "" if until is None else f"trade {until.trade_id}, which came over the websocket"
-    return RepairEnd(bad or f"{EXECUTIONS_PATH} does not list {wanted}; its newest of {market} is {after}")
+    return RepairEnd(bad or f"{EXECUTIONS_PATH} does not list {wanted}; its newest of {market} is {after}", shown)
 
 
 def _begin(since: Sequence[Trade]) -> int:

@@ -17,7 +17,7 @@ import msgspec
 
 from ashi_ingest.venues.answers import decode_answer, usable_markets
 from ashi_ingest.venues.base import Control, Limits, Refused, Request, Subscription
-from ashi_ingest.venues.gmo.backfill import repair
+from ashi_ingest.venues.gmo.backfill import LATE_US, repair
 from ashi_ingest.venues.gmo.messages import TRADES, GmoParser
 from ashi_ingest.venues.gmo.status import Message, check_status
 from ashi_ingest.venues.parsing import BAD_FRAME
@@ -42,6 +42,7 @@ LIMITS: Final = Limits(
     ping_interval_s=20.0,
     lifetime_s=None,
     request_interval_s=0.5,  # nothing is documented; answers are cached for about a second
+    disorder_s=LATE_US / 1e6,
 )
 TICKER_PATH: Final = "/public/v1/ticker"
 

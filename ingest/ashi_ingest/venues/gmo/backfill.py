@@ -42,8 +42,10 @@ if TYPE_CHECKING:
 TRADES_PATH: Final = "/public/v1/trades"
 MAX_PAGES: Final = 400
 """Pages of one repair: 40,000 rows, 20,000 executions. They are in memory at once, some 10 MB."""
+JOIN_TRIES: Final = 10
+"""How often in a row a page is asked for that cannot be joined to those before."""
 LATE_US: Final = 1_000_000
-"""Trades of a millisecond may come so much later than those of a later one, µs."""
+"""Trades of a millisecond may come so much later than those of a later one, µs: `Limits.disorder_s` of this venue."""
 
 
 class _Page(msgspec.Struct):
@@ -74,7 +76,8 @@ def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None)
     short = yield from plan.read_back()
     if trades := plan.trades():
         yield trades
-    return RepairEnd("; ".join(filter(None, (plan.bad, late, short))) or None)
+    reason = "; ".join(filter(None, (plan.bad, late, short))) or None
+    return RepairEnd(reason, plan.shown_until, beyond_reach=plan.is_beyond_reach)
 
 
 class _Plan:
@@ -121,8 +124,8 @@ class _Plan:
         while self._rows and not self._is_all and not self._is_whole():
             if self._pages >= MAX_PAGES:
                 return f"{self._read_to()}: more than {MAX_PAGES} pages are not read"
-            if tries == MAX_TRIES:
-                return f"{self._read_to()}: what is older could not be joined to it in {MAX_TRIES} tries"
+            if tries == JOIN_TRIES:
+                return f"{self._read_to()}: what is older could not be joined to it in {JOIN_TRIES} tries"
             known = len(self._rows) + shift
             window = wide_window(known, min(tries * OVERLAP, LEAST_NEW)) if tries else next_window(known)
             page = yield from self._read(window)
@@ -135,6 +138,16 @@ class _Plan:
                     continue
             tries += 1
         return None if self._is_whole() else self._read_to()
+
+    @property
+    def shown_until(self) -> int | None:
+        """Until when the newest page shows everything, µs: see `RepairEnd`."""
+        return self._rows[0].content.at - LATE_US if self._rows else None
+
+    @property
+    def is_beyond_reach(self) -> bool:
+        """Whether no more pages are to be had, and those there are do not go back to what is known."""
+        return bool(self._rows) and not self._is_whole() and (self._is_all or self._pages >= MAX_PAGES)
 
     def trades(self) -> list[Trade]:
         """The trades of all milliseconds that are whole, oldest first."""
