@@ -47,6 +47,7 @@ class TestBinance(VenueCertification, KlineCertification):
         b'{"stream":"btcusdt@depth5","data":{"lastUpdateId":160,"bids":[],"asks":[]}}',
     )
     subscription = '{"method":"SUBSCRIBE","params":["btcusdt@trade"],"id":7}'
+    unsubscription = '{"method":"UNSUBSCRIBE","params":["btcusdt@trade"],"id":7}'
     refusals = (
         Refusal(b'{"error":{"code":2,"msg":"Invalid request: missing field"},"id":7}', 7, retryable=True),
         Refusal(b'{"code":3,"msg":"Invalid JSON: expected value"}', None, retryable=True),

@@ -37,6 +37,9 @@ class TestBitFlyer(VenueCertification):
     subscription = (
         '{"jsonrpc":"2.0","method":"subscribe","params":{"channel":"lightning_executions_FX_BTC_JPY"},"id":7}'
     )
+    unsubscription = (
+        '{"jsonrpc":"2.0","method":"unsubscribe","params":{"channel":"lightning_executions_FX_BTC_JPY"},"id":7}'
+    )
     refusals = (
         Refusal(b'{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"Invalid params"}}', 7, retryable=False),
         Refusal(b'{"jsonrpc":"2.0","id":7,"error":{"code":-32603,"message":"Internal error"}}', 7, retryable=True),

@@ -38,6 +38,7 @@ class TestGmo(VenueCertification, KlineCertification):
         b'{"channel":"orderbooks","asks":[],"bids":[],"symbol":"BTC","timestamp":"2018-03-30T12:34:56.789Z"}',
     )
     subscription = '{"command":"subscribe","channel":"trades","symbol":"BTC_JPY","option":"TAKER_ONLY"}'
+    unsubscription = '{"command":"unsubscribe","channel":"trades","symbol":"BTC_JPY"}'
     refusals = (
         Refusal(b'{"error":"ERR-5003 Request too many."}', None, retryable=True),
         Refusal(b'{"error":"ERR-5106 Invalid request parameter. symbol"}', None, retryable=False),

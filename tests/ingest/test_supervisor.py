@@ -183,12 +183,16 @@ class FakeConnection:
         self.world = world
         self.open = True
         self.dropped = None
+        self.traded = []
         self.last_ns = None
         self.subscribed: set[str]
         world.feeds.on_open(self)
 
     def drop(self, reason):
         self.dropped = reason
+
+    def has_traded(self, market):
+        self.traded.append(market)
 
     def subscribe(self, *markets):
         self.world.feeds.on_subscribed(self, markets or self.markets)
@@ -532,6 +536,66 @@ def test_a_market_whose_acceptance_was_taken_back_for_a_while_is_repaired():
         assert world.gaps(SHARED)[-1].from_time == at(999)
 
     play(scenario, {SHARED: trades(SHARED, 10)})
+
+
+# Markets that the venue does not accept for now.
+
+
+def test_a_deferred_market_is_down_says_why_and_the_others_go_on():
+    async def scenario(world):
+        connection = FakeConnection(world, SPOT, SHARED)
+        connection.subscribe(SPOT)
+        world.feeds.on_deferred(connection, SHARED, "no answer in 10 s to subscribing")
+        await world.settle()
+        assert (world.state(SPOT), world.state(SHARED)) == ("connected", "down")
+        assert world.topics.statuses[SHARED].reason == "no answer in 10 s to subscribing"
+        assert [gap.state for gap in world.gaps(SHARED)] == ["open"]
+        assert connection.traded == []
+        world.happen(SHARED, 11)
+        connection.deliver(SHARED, 11)
+        assert connection.traded == [SHARED], "the connection is told that it trades all the same"
+        connection.deliver(SPOT, 11)
+        assert connection.traded == [SHARED]
+        connection.subscribe(SHARED)
+        await world.settle()
+        assert world.state(SHARED) == "connected"
+        assert world.outcomes(SHARED) == [("repaired", 0)]
+
+    play(scenario, {SPOT: trades(SPOT, 10), SHARED: trades(SHARED, 10)})
+
+
+def test_a_market_that_is_deferred_after_it_seemed_accepted_is_down_since_then():
+    async def scenario(world):
+        connection = await live_connection(world, SPOT, SHARED)
+        world.later(10)
+        world.feeds.on_deferred(connection, SHARED, "GMO Coin answered ERR-5003")
+        await world.settle()
+        assert (world.state(SPOT), world.state(SHARED)) == ("connected", "down")
+        (_, gap) = world.gaps(SHARED)
+        assert (gap.state, gap.from_time) == ("open", at(999))
+        assert "ERR-5003" in gap.reason
+        connection.subscribe(SHARED)
+        await world.settle()
+        assert world.outcomes(SHARED)[-1] == ("repaired", 0)
+
+    play(scenario, {SPOT: trades(SPOT, 10), SHARED: trades(SHARED, 10)})
+
+
+def test_a_market_that_is_deferred_at_a_renewal_goes_on_until_the_old_connection_ends():
+    async def scenario(world):
+        old = await live_connection(world, SPOT, SHARED)
+        new = FakeConnection(world, SPOT, SHARED)
+        new.subscribe(SPOT)
+        world.feeds.on_deferred(new, SHARED, "no answer in 10 s to subscribing")
+        await world.settle()
+        assert (world.state(SPOT), world.state(SHARED)) == ("connected", "connected")
+        old.close(Reason.LOST, replaced=True)
+        await world.settle()
+        assert (world.state(SPOT), world.state(SHARED)) == ("connected", "down")
+        assert [gap.state for gap in world.gaps(SPOT)] == ["repaired"]
+        assert [gap.state for gap in world.gaps(SHARED)] == ["repaired", "open"]
+
+    play(scenario, {SPOT: trades(SPOT, 10), SHARED: trades(SHARED, 10)})
 
 
 # Refused markets.

@@ -34,13 +34,17 @@ LIMITS = Limits(
 
 
 class ToyVenue:
-    """Subscribes with `{"id": 1, "markets": ["A"]}`; is told `{"ack": 1}`, `{"refused": …}` or `{"closing": …}`."""
+    """Subscribes with `{"id": 1, "markets": ["A"]}`, unsubscribes with `{"id": 2, "unsubscribe": "A"}`.
+
+    It is told `{"ack": 1}`, `{"refused": …}` or `{"closing": …}`.
+    """
 
     name = "toy"
 
-    def __init__(self, *, per_message=1, **limits):
+    def __init__(self, *, per_message=1, unsubscribes=True, **limits):
         self.limits = replace(LIMITS, **limits)
         self.per_message = per_message
+        self.unsubscribes = unsubscribes
         self.asked_control = []
 
     def subscriptions(self, markets, first_id):
@@ -50,6 +54,9 @@ class ToyVenue:
             Subscription(number, group, json.dumps({"id": number, "markets": group}))
             for number, group in enumerate(groups, first_id)
         ]
+
+    def unsubscription(self, market, request_id):
+        return json.dumps({"id": request_id, "unsubscribe": market}) if self.unsubscribes else None
 
     def control(self, frame):
         self.asked_control.append(frame)
@@ -79,7 +86,7 @@ class Peer:
 
     @property
     def markets(self):
-        return [market for _, message in self.received for market in message["markets"]]
+        return [market for _, message in self.received for market in message.get("markets", [])]
 
     async def say(self, **message):
         await self.socket.send_str(json.dumps(message))
@@ -201,6 +208,9 @@ class Handler:
 
     def on_subscribed(self, connection, markets):
         self.events.append(("subscribed", connection, tuple(markets)))
+
+    def on_deferred(self, connection, market, reason):
+        self.events.append(("deferred", connection, market, reason))
 
     def on_refused(self, market, reason):
         self.events.append(("refused", market, reason))

@@ -105,6 +105,11 @@ class ConnectionCertification(VenueSamples):
         (subscription,) = self.venue.subscriptions([self.market], 7)
         assert json.loads(subscription.message) == json.loads(self.subscription)
 
+    def test_unsubscribing_is_the_documented_message(self) -> None:
+        message = self.venue.unsubscription(self.market, 7)
+        assert message is not None
+        assert json.loads(message) == json.loads(self.unsubscription)
+
     def test_an_acknowledgment_is_told_by_its_id(self) -> None:
         frame = self.acknowledgment(7)
         assert self.venue.limits.acknowledges == (frame is not None)

@@ -86,6 +86,8 @@ class VenueSamples(ABC):
     """Without trades and in order: order books, tickers."""
     subscription: ClassVar[str]
     """The message that subscribes to `market`, with id 7 if it has one, as the venue documents it."""
+    unsubscription: ClassVar[str]
+    """Likewise the message that ends that subscription."""
     refusals: ClassVar[Sequence[Refusal]]
     closings: ClassVar[Sequence[bytes]] = ()
     """Frames that announce that the venue will close the connection."""

@@ -148,6 +148,17 @@ class FeedSupervisor:
             if feed.is_down:  # else it is a renewal, and the connection before still delivers
                 self._regain(feed)
 
+    def on_deferred(self, connection: Connection, market: str, reason: str) -> None:
+        """The venue does not accept this one for now: what is down stays down, for this reason."""
+        before_us = self._sources[connection.number].subscribed.pop(market, None)
+        if self._is_delivered(market):
+            return
+        feed = self._feeds[market]
+        if before_us is None:
+            feed.explain_down(reason)
+        else:
+            self._lose(feed, before_us - CLOCK_TOLERANCE_US, f"the subscription that seemed accepted failed: {reason}")
+
     def on_refused(self, market: str, reason: str) -> None:
         """There is no such market; the others go on. Its gap stays open, as the feed does not come back."""
         _log.error("the venue refuses a market, it is left out", venue=self._venue.name, market=market, reason=reason)
@@ -165,7 +176,7 @@ class FeedSupervisor:
         parsed = source.parser.parse(frame, received_ns // 1000)
         if parsed.trades:
             source.last_traded_at = parsed.trades[-1].traded_at
-            self._on_trades(parsed.trades)
+            self._on_trades(parsed.trades, source)
         if parsed.rejected:
             self._count_rejected(parsed.rejected[0].reason)
             self._publish_buffer.reject(parsed.rejected, f"feed:{self._venue.name}/{connection.number}/{received_ns}")
@@ -182,20 +193,23 @@ class FeedSupervisor:
     def on_closed(
         self, connection: Connection, reason: Reason, detail: str, last_frame_ns: int | None, *, replaced: bool
     ) -> None:
-        """A connection is gone. Unless another one has taken over, its symbols are down and a gap begins."""
+        """A connection is gone. Unless another one has taken over, its symbols are down and a gap begins.
+
+        The other one may not have all of them, see `on_deferred`.
+        """
         source = self._sources.pop(connection.number)
         self._count_frames(source)
         metrics.feed_connections.labels(self._venue.name).dec()
         metrics.reconnects.labels(self._venue.name, reason).inc()
-        if replaced:
-            self._update_silence(connection.markets)
-            return
         text = f"{reason}: {detail}" if detail else str(reason)
         since_us = (last_frame_ns // 1000 if last_frame_ns is not None else self._now_us()) - CLOCK_TOLERANCE_US
         if source.last_traded_at is not None:
             since_us = min(since_us, source.last_traded_at)
         for market in connection.markets:
             feed = self._feeds[market]
+            if replaced and (self._is_delivered(market) or market not in source.subscribed):
+                feed.set_silent(self._is_silent(market))
+                continue
             self._lose(feed, since_us, text)
             if self._is_delivered(market):  # by the next one, which has not all of its markets yet
                 feed.set_silent(self._is_silent(market))
@@ -203,7 +217,7 @@ class FeedSupervisor:
 
     # What follows.
 
-    def _on_trades(self, trades: list[Trade]) -> None:
+    def _on_trades(self, trades: list[Trade], source: _Source) -> None:
         now_s = self._monotonic_s()
         symbol = trades[0].symbol
         if len(trades) == 1 or all(trade.symbol == symbol for trade in trades):
@@ -216,6 +230,8 @@ class FeedSupervisor:
             feed = self._by_symbol.get(symbol)
             if feed is not None:  # else of a market that was refused, or that nobody subscribed to here
                 feed.on_live(group, now_s)
+                if feed.is_down:
+                    source.connection.has_traded(feed.market)
 
     def _is_delivered(self, market: str) -> bool:
         return any(market in source.subscribed for source in self._sources.values())

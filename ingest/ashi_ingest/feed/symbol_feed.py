@@ -149,6 +149,12 @@ class SymbolFeed:
         self._reporter.set_state(self.symbol, "down", reason)
         self._reporter.open_gap(self.symbol, since_us, reason)
 
+    def explain_down(self, reason: str) -> None:
+        """It stays down, for this reason. The gap has begun before."""
+        if self.is_down:
+            self._down_reason = reason
+            self._reporter.set_state(self.symbol, "down", reason)
+
     def report_stopped(self, reason: str) -> None:
         """The process ends. The gap has begun with the end of the connection."""
         self.may_discard = False

@@ -179,6 +179,9 @@ class Venue(Protocol):
     def subscriptions(self, markets: Sequence[str], first_id: int) -> list[Subscription]:
         """The messages that subscribe to `markets`, with ids counted from `first_id`."""
 
+    def unsubscription(self, market: str, request_id: int) -> str | None:
+        """The message that ends a subscription to a market; None where the venue has none."""
+
     def control(self, frame: bytes) -> Control | None:
         """What a frame without trades says about the connection; None for one that says nothing. Never raises."""
 

@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from websockets.exceptions import ConnectionClosed
 
 from ashi.runtime.logs import get_logger
-from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.errors import Reason, classify_error
 from ashi_ingest.venues.base import Acknowledged, Closing, Refused
+from ashi_ingest.websocket.subscriber import Subscriber
 from ashi_ingest.websocket.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from websockets.asyncio.client import ClientConnection
 
     from ashi.runtime.retry import Backoff
     from ashi_ingest.rate_limiter import RateLimiter
-    from ashi_ingest.venues.base import Control, Subscription, Venue
+    from ashi_ingest.venues.base import Control, Venue
     from ashi_ingest.websocket.handler import SessionHandler
+    from ashi_ingest.websocket.subscriptions import Suspicions
 
 CLOSE_BOUND_S: Final = 0.5
 """How long the closing handshake may take of a connection whose frames are not wanted any more."""
@@ -54,7 +55,8 @@ class VenueConnection:
 
     Attributes:
         number: counts from 1 in the process.
-        subscribed: done when every market is subscribed, or refused for good.
+        subscribed: done when every market is subscribed, refused for good, or deferred: asked for alone, and not
+            accepted for now.
         due: done when the next connection is to be opened; its age then, seconds.
         closed: done when it has ended, after `on_closed`; how long it lived, seconds, and 0 if it delivered nothing.
 
@@ -68,13 +70,16 @@ class VenueConnection:
         *,
         socket: ClientConnection,
         limiter: RateLimiter,
-        backoff: Backoff,
+        new_backoff: Callable[[], Backoff],
+        suspicions: Suspicions,
         on_refused: Callable[[str, str], None],
+        on_accepted: Callable[[], None],
         is_replaced: Callable[[VenueConnection], bool],
     ) -> None:
-        """`limiter`: of the messages to the venue. `backoff`: of subscriptions that the venue refuses for now.
+        """`limiter`: of the messages to the venue. `new_backoff`: of subscriptions that it does not accept for now.
 
-        `on_refused` is told of a market that the venue does not have, and why. `is_replaced`: asked when it ends.
+        `suspicions`: what the connections of these markets have learned of them. `on_refused` is told of a market that
+        the venue does not have, and why; `on_accepted` when it has accepted some. `is_replaced`: asked when it ends.
         """
         loop = asyncio.get_running_loop()
         self.number = next(_numbers)
@@ -83,12 +88,13 @@ class VenueConnection:
         self.closed: asyncio.Future[float] = loop.create_future()
         self._venue = venue
         self._limits = venue.limits
-        self._subscriptions = Subscriptions(venue, markets)
+        self._books = Subscriptions(venue, markets, suspicions)
+        self._subscriber = Subscriber(venue, self._books, self, limiter=limiter, new_backoff=new_backoff)
+        self._suspicions = suspicions
         self._handler = handler
         self._socket = socket
-        self._limiter = limiter
-        self._backoff = backoff
         self._on_refused = on_refused
+        self._on_accepted = on_accepted
         self._is_replaced = is_replaced
         self._over: asyncio.Future[_End] = loop.create_future()
         self._open = True
@@ -97,18 +103,43 @@ class VenueConnection:
         self._delivered = False
         self._opened_s = self._heard_s = time.monotonic()
         self._last_frame_ns: int | None = None
-        self._answers: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def markets(self) -> tuple[str, ...]:
         """The markets it is for, without those that the venue has refused."""
-        return self._subscriptions.markets
+        return self._books.markets
+
+    @property
+    def accepted(self) -> set[str]:
+        """Those of them that the venue has accepted."""
+        return self._books.accepted
 
     @property
     def delivers(self) -> bool:
-        """It is open, and all of its markets are subscribed."""
+        """It is open, and all of its markets are subscribed but for those that the venue does not accept for now."""
         return self._open and self.subscribed.done()
+
+    def resubscribe(self, market: str) -> None:
+        """Unsubscribe from a market and subscribe again, see `Connection`."""
+        if self._open:
+            self._subscriber.resubscribe(market)
+
+    def has_traded(self, market: str) -> None:
+        """A trade of this market has come, see `Connection`."""
+        if self._open:
+            self._subscriber.on_traded(market)
+
+    def add(self, markets: Iterable[str]) -> None:
+        """Subscribe to these as well."""
+        if self._open:
+            self._subscriber.add(markets)
+
+    def remove(self, market: str) -> None:
+        """The market is not wanted any more."""
+        if self._open:
+            self._subscriber.remove(market)
+            self._check_subscribed()
 
     def drop(self, reason: Reason) -> None:
         """Close it on purpose; the session opens another one afterwards. No frame of it is handed over any more."""
@@ -118,7 +149,7 @@ class VenueConnection:
         """Close it because the next one delivers; what the venue has sent until then is still handed over."""
         if not self._retired:
             self._retired = True
-            self._start(self._socket.close())
+            self.start(self._socket.close())
 
     async def run(self) -> None:
         """Deliver until it ends. Whatever the handler raises is raised; cancelled, it closes as for a stop."""
@@ -130,8 +161,8 @@ class VenueConnection:
             if self._limits.lifetime_s is not None:
                 age_s = self._limits.lifetime_s * random.uniform(*RENEW_BETWEEN)  # noqa: S311
                 renewal = asyncio.get_running_loop().call_later(age_s, self._fall_due)
-            self._start(self._read())
-            self._start(self._subscribe())
+            self.start(self._read())
+            self.start(self._subscribe())
             end = await self._over
         finally:
             self._open = False
@@ -149,7 +180,8 @@ class VenueConnection:
                 async with asyncio.timeout(CLOSE_BOUND_S):
                     await self._socket.close()
 
-    def _start(self, part: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def start(self, part: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run something until the connection ends; what it raises ends the connection."""
         task = asyncio.get_running_loop().create_task(part)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -205,16 +237,18 @@ class VenueConnection:
     def _on_control(self, message: Control) -> None:
         match message:
             case Acknowledged(request_id):
-                if request_id in self._answers:
-                    self._accept(self._subscriptions.sent(request_id))
+                self._subscriber.on_acknowledged(request_id)
             case Refused():
-                self._refused(message)
+                self._subscriber.on_refused(message)
             case Closing(reason):
                 _log.info("the venue will close a connection", link=self.number, reason=reason)
                 self._fall_due()
 
     async def _watch(self) -> None:
-        """Tell of silence, and end the connection when it lasts. Silence begins with the last frame or message."""
+        """Tell of silence, and end the connection when it lasts.
+
+        Silence begins with the last frame, or with the last message that asked for a market for the first time.
+        """
         silence_s = self._limits.silence_s
         while True:
             quiet_s = time.monotonic() - self._heard_s
@@ -229,76 +263,44 @@ class VenueConnection:
     # Subscribing
 
     async def _subscribe(self) -> None:
-        for number, subscription in enumerate(self._subscriptions.messages(self.markets)):
-            await self._send(subscription)
+        for number, subscription in enumerate(self._books.first_messages()):
+            await self._subscriber.send(subscription)
+            self._heard_s = time.monotonic()
             if number == 0:  # not before: the venue has nothing to say, and our first turn may be long to come
-                self._start(self._watch())
+                self.start(self._watch())
 
-    async def _send(self, subscription: Subscription, after_s: float = 0.0) -> None:
-        await asyncio.sleep(after_s)
-        await self._limiter.turn()
-        self._subscriptions.on_sent(subscription)
-        self._heard_s = time.monotonic()
-        self._answers[subscription.request_id] = self._start(self._await_answer(subscription))
+    async def send(self, message: str) -> None:
+        """Send a message now. Nothing is raised when the connection has ended."""
         with suppress(ConnectionClosed):  # the reader tells
-            await self._socket.send(subscription.message)
+            await self._socket.send(message)
 
-    async def _send_one_by_one(self, markets: Sequence[str]) -> None:
-        for market in markets:
-            for subscription in self._subscriptions.messages([market]):
-                await self._send(subscription)
+    def on_accepted(self, markets: Sequence[str]) -> None:
+        """The venue has accepted these."""
+        self._suspicions.deaf = False
+        self._handler.on_subscribed(self, markets)
+        self._check_subscribed()
+        self._on_accepted()
 
-    async def _await_answer(self, subscription: Subscription) -> None:
-        await asyncio.sleep(self._limits.refusal_s)
-        del self._answers[subscription.request_id]
-        if not self._limits.acknowledges:
-            self._accept(subscription)
-            return
-        self._count("unanswered")
-        names = ", ".join(subscription.markets)
-        self._finish(_End(Reason.UNANSWERED, f"no answer in {self._limits.refusal_s:g} s to subscribing {names}"))
-
-    def _answered(self, subscription: Subscription) -> None:
-        if (answer := self._answers.pop(subscription.request_id, None)) is not None:
-            answer.cancel()
-
-    def _accept(self, subscription: Subscription) -> None:
-        self._answered(subscription)
-        self._count("accepted")
-        self._backoff.reset()
-        accepted = self._subscriptions.accept(subscription)
-        if accepted:
-            self._handler.on_subscribed(self, accepted)
+    def on_deferred(self, market: str, reason: str) -> None:
+        """The venue does not accept this one for now."""
+        self._handler.on_deferred(self, market, reason)
         self._check_subscribed()
 
-    def _refused(self, refused: Refused) -> None:
-        subscription = self._subscriptions.find(refused)
-        if subscription is None:
-            _log.warning("the venue refuses what was not asked for", link=self.number, reason=refused.reason)
-            return
-        self._answered(subscription)
-        self._count("refused")
-        markets, culprit = self._subscriptions.refuse(subscription, refused.market)
-        if refused.retryable:
-            wait_s = self._backoff.next_s()
-            _log.warning("subscription refused, trying again", link=self.number, reason=refused.reason, wait_s=wait_s)
-            self._start(self._send(subscription, wait_s))
-            return
-        if culprit is not None:
-            self._give_up(culprit, refused.reason)
-            markets.remove(culprit)
-        self._start(self._send_one_by_one(markets))
-
-    def _give_up(self, market: str, reason: str) -> None:
-        self._subscriptions.give_up(market)
+    def on_given_up(self, market: str, reason: str) -> None:
+        """There is no such market."""
         self._on_refused(market, reason)
         if not self.markets:
             self._finish(_End(Reason.REFUSED, reason))
         self._check_subscribed()
 
-    def _check_subscribed(self) -> None:
-        if self._subscriptions.complete and not self.subscribed.done():
-            self.subscribed.set_result(None)
+    def on_unanswered(self, detail: str) -> bool:
+        """Give the connection up if nothing at all has come over it; but not when the one before was like that."""
+        if self._last_frame_ns is not None or self._suspicions.deaf:
+            return False
+        self._suspicions.deaf = True
+        self._finish(_End(Reason.UNANSWERED, detail))
+        return True
 
-    def _count(self, outcome: str) -> None:
-        metrics.subscriptions.labels(self._venue.name, outcome).inc()
+    def _check_subscribed(self) -> None:
+        if self._books.settled and not self.subscribed.done():
+            self.subscribed.set_result(None)

@@ -24,6 +24,16 @@ class Connection(Protocol):
     def drop(self, reason: Reason) -> None:
         """Close it on purpose; the session opens another one afterwards. No frame of it is handed over any more."""
 
+    def resubscribe(self, market: str) -> None:
+        """Unsubscribe from a market (where the venue has a message for that) and subscribe again, at the venue's pace.
+
+        Nothing changes for its neighbours. `on_subscribed` is called again for it when the venue has accepted it,
+        `on_deferred` or `on_refused` when it does not. Nothing happens while it is being subscribed to anyway.
+        """
+
+    def has_traded(self, market: str) -> None:
+        """A trade of this market has come, so it is subscribed: the venue may only not have said so. Else nothing."""
+
 
 class SessionHandler(Protocol):
     """Whoever wants the frames. Only `may_connect` may wait; what another method raises ends the session."""
@@ -37,7 +47,15 @@ class SessionHandler(Protocol):
     def on_subscribed(self, connection: Connection, markets: Sequence[str]) -> None:
         """The venue has accepted these: their trades come over this connection from now on.
 
-        Called again for a market when the venue refuses for now what seemed accepted, and then accepts it.
+        Called again for a market after `resubscribe`, and when the venue refuses for now what seemed accepted, and then
+        accepts it.
+        """
+
+    def on_deferred(self, connection: Connection, market: str, reason: str) -> None:
+        """The venue does not accept this one for now: it refuses it for a reason that passes, or does not answer.
+
+        It is asked for again after waits that grow, and the others go on. Called each time. A connection that is being
+        replaced may still deliver it.
         """
 
     def on_refused(self, market: str, reason: str) -> None:
@@ -55,4 +73,7 @@ class SessionHandler(Protocol):
     def on_closed(
         self, connection: Connection, reason: Reason, detail: str, last_frame_ns: int | None, *, replaced: bool
     ) -> None:
-        """Called last for each connection. `replaced`: another one is open and delivers all of its markets."""
+        """Called last for each connection.
+
+        `replaced`: another one is open and delivers its markets, but for those that are deferred there.
+        """

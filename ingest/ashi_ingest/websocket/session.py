@@ -25,6 +25,7 @@ from ashi.runtime.service import StoppedError
 from ashi_ingest.errors import Reason, classify_error
 from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.websocket.connection import DRAIN_BOUND_S, VenueConnection
+from ashi_ingest.websocket.subscriptions import Suspicions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -133,6 +134,8 @@ class _Chain:
         self._new_backoff = backoff
         self._backoff = backoff()
         self._group = group
+        self._suspicions = Suspicions()
+        self._retiring: asyncio.TimerHandle | None = None
         self._connections: set[VenueConnection] = set()
 
     async def run(self) -> None:
@@ -140,11 +143,7 @@ class _Chain:
         while self._markets:
             connection = await self._open()
             await _first(connection.closed, connection.subscribed)
-            if self._is_replaced(connection) and not connection.closed.done():
-                await asyncio.wait([connection.closed], timeout=OVERLAP_S)
             if not connection.closed.done():
-                for old in self._connections - {connection}:
-                    old.retire()
                 await _first(connection.closed, connection.due)
             lived = connection.closed if connection.closed.done() else connection.due
             self._backoff.lived(lived.result())
@@ -210,8 +209,10 @@ class _Chain:
             self._handler,
             socket=socket,
             limiter=self._messages or RateLimiter(self._venue.limits.message_interval_s),
-            backoff=self._new_backoff(),
+            new_backoff=self._new_backoff,
+            suspicions=self._suspicions,
             on_refused=self._refused,
+            on_accepted=self._on_accepted,
             is_replaced=self._is_replaced,
         )
         self._connections.add(connection)
@@ -225,6 +226,19 @@ class _Chain:
 
     def _is_replaced(self, connection: VenueConnection) -> bool:
         return any(other.delivers for other in self._connections if other is not connection)
+
+    def _on_accepted(self) -> None:
+        """So long after the last acceptance an old connection may bring nothing that a newer one does not."""
+        if self._retiring is not None:
+            self._retiring.cancel()
+        if len(self._connections) > 1:
+            self._retiring = asyncio.get_running_loop().call_later(OVERLAP_S, self._retire_old)
+
+    def _retire_old(self) -> None:
+        for old in self._connections:
+            newer = (other for other in self._connections if other.number > old.number and other.delivers)
+            if any(old.accepted <= other.accepted for other in newer):
+                old.retire()
 
     def _refused(self, market: str, reason: str) -> None:
         if market in self._markets:  # else another connection of this chain was told before

@@ -124,9 +124,13 @@ class BinanceVenue:
         """One message for up to 200 markets."""
         chunks = [markets[at : at + STREAMS_PER_MESSAGE] for at in range(0, len(markets), STREAMS_PER_MESSAGE)]
         return [
-            Subscription(request_id, tuple(chunk), _subscribe(chunk, request_id))
+            Subscription(request_id, tuple(chunk), _message("SUBSCRIBE", chunk, request_id))
             for request_id, chunk in enumerate(chunks, first_id)
         ]
+
+    def unsubscription(self, market: str, request_id: int) -> str:
+        """`UNSUBSCRIBE`, which is answered as a subscription is."""
+        return _message("UNSUBSCRIBE", [market], request_id)
 
     def control(self, frame: bytes) -> Control | None:
         """The answer to a subscription, or the announcement that the server goes down in 10 minutes.
@@ -166,6 +170,6 @@ class BinanceVenue:
         return repair_usdm(market, since, until, has_key=self._has_key)
 
 
-def _subscribe(markets: Sequence[str], request_id: int) -> str:
+def _message(method: str, markets: Sequence[str], request_id: int) -> str:
     streams = [market.lower() + TRADE_STREAM for market in markets]
-    return msgspec.json.encode({"method": "SUBSCRIBE", "params": streams, "id": request_id}).decode()
+    return msgspec.json.encode({"method": method, "params": streams, "id": request_id}).decode()

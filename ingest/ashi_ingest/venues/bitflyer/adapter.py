@@ -91,9 +91,13 @@ class BitFlyerVenue:
     def subscriptions(self, markets: Sequence[str], first_id: int) -> list[Subscription]:
         """One message for each market."""
         return [
-            Subscription(request_id, (market,), _subscribe(market, request_id))
+            Subscription(request_id, (market,), _message("subscribe", market, request_id))
             for request_id, market in enumerate(markets, first_id)
         ]
+
+    def unsubscription(self, market: str, request_id: int) -> str:
+        """`unsubscribe`, which is answered as a subscription is."""
+        return _message("unsubscribe", market, request_id)
 
     def control(self, frame: bytes) -> Control | None:
         """The answer to a subscription.
@@ -132,7 +136,7 @@ class BitFlyerVenue:
         return repair(self.name, market, since, until)
 
 
-def _subscribe(market: str, request_id: int) -> str:
+def _message(method: str, market: str, request_id: int) -> str:
     params = {"channel": EXECUTIONS + market}
-    message = {"jsonrpc": "2.0", "method": "subscribe", "params": params, "id": request_id}
+    message = {"jsonrpc": "2.0", "method": method, "params": params, "id": request_id}
     return msgspec.json.encode(message).decode()

@@ -89,9 +89,15 @@ class GmoVenue:
     def subscriptions(self, markets: Sequence[str], first_id: int) -> list[Subscription]:
         """One message for each market. The ids are ours: the venue has none."""
         return [
-            Subscription(request_id, (market,), _subscribe(market))
+            Subscription(
+                request_id, (market,), _message({"command": "subscribe", "symbol": market, "option": "TAKER_ONLY"})
+            )
             for request_id, market in enumerate(markets, first_id)
         ]
+
+    def unsubscription(self, market: str, request_id: int) -> str:  # noqa: ARG002
+        """`unsubscribe`, which is not answered."""
+        return _message({"command": "unsubscribe", "symbol": market})
 
     def control(self, frame: bytes) -> Control | None:
         """A refusal of the subscription sent last. Fatal is what says that the market does not exist: see FATAL."""
@@ -119,6 +125,5 @@ class GmoVenue:
         return repair(self.name, market, since, until)
 
 
-def _subscribe(market: str) -> str:
-    message = {"command": "subscribe", "channel": TRADES, "symbol": market, "option": "TAKER_ONLY"}
-    return msgspec.json.encode(message).decode()
+def _message(fields: dict[str, str]) -> str:
+    return msgspec.json.encode({"channel": TRADES, **fields}).decode()
