@@ -8,6 +8,7 @@ Plain asyncio: no consumer group, nothing is committed, no other part of Ashi ha
 described in docs/messages.md, this package in docs/client.md.
 """
 
+from ashi.client.completeness import Completeness
 from ashi.client.position import Position, Since
 from ashi.client.reader import Reader, UnreadableRecord
 from ashi.client.topics import kafka_settings, read_candles, read_feed_gaps, read_feed_status
@@ -17,6 +18,7 @@ from ashi.runtime.settings import Settings
 
 __all__ = [
     "Candle",
+    "Completeness",
     "FeedGap",
     "FeedStatus",
     "Position",

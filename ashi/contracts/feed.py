@@ -88,10 +88,11 @@ class FeedGap(msgspec.Struct, frozen=True, gc=False):
             same, the one with the greater `updated_at` counts.
         to_time: until when, µs, exclusive; None while the feed has not come back.
         state: `open`: not repaired yet. `repaired`: what was missed has been published. `lost`: some or all of it
-            could not be got.
+            could not be got so far; it is asked for again as long as the venue may have it, unless `final`.
         trades_recovered: how many trades were published for it.
         reason: what broke the feed, or why it could not be repaired.
         updated_at: when this message was made, µs.
+        final: `lost` for good: the venue itself has said that it does not have these trades.
 
     """
 
@@ -102,6 +103,7 @@ class FeedGap(msgspec.Struct, frozen=True, gc=False):
     trades_recovered: int
     reason: str
     updated_at: int
+    final: bool = False
 
 
 _Message = TypeVar("_Message", FeedStatus, FeedGap)
@@ -137,6 +139,8 @@ def decode_feed_gap(message: bytes) -> FeedGap:
             raise ContractError(f"to_time {gap.to_time} is before from_time {gap.from_time}")
     if gap.trades_recovered < 0:
         raise ContractError(f"trades_recovered {gap.trades_recovered} is negative")
+    if gap.final and gap.state != "lost":
+        raise ContractError(f"final is said of a gap that is {gap.state}, not lost")
     return gap
 
 

@@ -46,8 +46,17 @@ async def open_check(
     start, end = max(options.start, first.open_time), min(options.end, last[-1].open_time + 1)
     gaps = await reader.gaps(symbol, start, end + timeframe.length_us)
     unrepaired = [gap for gap in gaps if gap.state != "repaired"]
+    status = await reader.status(symbol)
     return KlineCheck(
-        reader, symbol, timeframe, report, has=has, first=first.open_time, bounds=(start, end), gaps=unrepaired
+        reader,
+        symbol,
+        timeframe,
+        report,
+        has=has,
+        first=first.open_time,
+        bounds=(start, end),
+        gaps=unrepaired,
+        complete_until=None if status is None else status.complete_until,
     )
 
 
@@ -65,10 +74,11 @@ class KlineCheck:
         first: int,
         bounds: tuple[int, int],
         gaps: Sequence[FeedGap],
+        complete_until: int | None,
     ) -> None:
         """`has`: who has klines, for `… none of this time`. `first`: open time of the first candle stored at all, µs.
 
-        `gaps`: of the symbol's feed, not repaired.
+        `gaps`: of the symbol's feed, not repaired. `complete_until`: as the feed's last status says, µs.
         """
         self._has = has
         self._reader = reader
@@ -80,6 +90,7 @@ class KlineCheck:
         self._first = first
         self.start, self.end = bounds
         self._gaps = gaps
+        self._complete_until = complete_until
 
     async def compare(self, klines: Sequence[Kline], start: int, end: int) -> None:
         """Compare the klines of a time, all there are of it, with the candles stored of it."""
@@ -139,6 +150,8 @@ class KlineCheck:
             why = "the first candle of the store: its trades are there only from some time in it on"
         elif any(overlaps(gap, open_time, close_time) for gap in self._gaps):
             why = "the feed was interrupted, and what was missed was not got"
+        elif self._complete_until is not None and close_time > self._complete_until:
+            why = "the feed has not been checked up to the end of this candle yet"
         return excused(found, why)
 
     def _difference(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 
     from ashi.contracts.candle import Candle
-    from ashi.contracts.feed import FeedGap
+    from ashi.contracts.feed import FeedGap, FeedStatus
 
 _Message = TypeVar("_Message")
 
@@ -61,6 +61,13 @@ class Sink(Protocol):
         if its `updated_at` is greater.
         """
 
+    async def write_statuses(self, statuses: Sequence[FeedStatus]) -> int:
+        """Store how feeds are, as `write` does candles; a batch of its own, written after candles and gaps.
+
+        `statuses` holds at most one of each symbol, see `newest_statuses`. It replaces the stored one only if its
+        `updated_at` is greater. `workers` is not stored: who reads a symbol is of the moment, `complete_until` stays.
+        """
+
     async def close(self) -> None:
         """Let go of the store. May be called at any time, and again."""
 
@@ -92,6 +99,13 @@ class CandleReader(Protocol):
         `ashi.contracts.feed.overlaps`. A store made before there were gaps has none.
         """
 
+    async def status(self, symbol: str) -> FeedStatus | None:
+        """How the symbol's feed was when it was said last, without `workers`; None when nothing was said of it.
+
+        Its `complete_until` and the gaps tell which candles are complete: `ashi.contracts.feed.is_complete`. A store
+        made before statuses were kept has none.
+        """
+
     async def close(self) -> None:
         """Let go of the store. May be called at any time, and again."""
 
@@ -108,6 +122,11 @@ def newest(candles: Iterable[Candle]) -> list[Candle]:
 def newest_gaps(gaps: Iterable[FeedGap]) -> list[FeedGap]:
     """One gap of each (symbol, from_time): that with the greatest `updated_at`, the first of equals."""
     return _greatest(gaps, key=lambda gap: (gap.symbol, gap.from_time), rank=lambda gap: gap.updated_at)
+
+
+def newest_statuses(statuses: Iterable[FeedStatus]) -> list[FeedStatus]:
+    """One status of each symbol: that with the greatest `updated_at`, the first of equals."""
+    return _greatest(statuses, key=lambda status: status.symbol, rank=lambda status: status.updated_at)
 
 
 def _greatest(

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ashi.contracts.candle import decode_candle
-from ashi.contracts.feed import decode_feed_gap
-from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS
+from ashi.contracts.feed import decode_feed_gap, decode_feed_status
+from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS, FEED_STATUS
 from ashi.runtime.metrics import sink as metrics
-from ashi_sinks.protocol import newest, newest_gaps
+from ashi_sinks.protocol import newest, newest_gaps, newest_statuses
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from ashi.contracts.candle import Candle
-    from ashi.contracts.feed import FeedGap
+    from ashi.contracts.feed import FeedGap, FeedStatus
     from ashi.runtime.settings import Settings
     from ashi_sinks.consumer import Record
     from ashi_sinks.protocol import Sink
@@ -78,7 +78,11 @@ class Streams(Protocol):
 
 
 class CandleStreams:
-    """Topics `candles` and `feed.gaps` into any store."""
+    """Topics `candles`, `feed.gaps` and `feed.status` into any store.
+
+    In this order, so that a status does not say of a batch's candles that they are complete before those that correct
+    them, and the gaps in them, are stored.
+    """
 
     what = CANDLES
     dead_topic = CANDLES_DEAD
@@ -93,6 +97,7 @@ class CandleStreams:
         self.streams = (
             Stream(CANDLES, self._decode_candle, self._write_candles),
             Stream(FEED_GAPS, lambda record: decode_feed_gap(record.value or b""), self._write_gaps),
+            Stream(FEED_STATUS, lambda record: decode_feed_status(record.value or b""), self._write_statuses),
         )
         self._sink = sink
         self._empty = False
@@ -122,3 +127,6 @@ class CandleStreams:
 
     async def _write_gaps(self, gaps: Sequence[FeedGap]) -> None:
         await self._sink.write_gaps(newest_gaps(gaps))
+
+    async def _write_statuses(self, statuses: Sequence[FeedStatus]) -> None:
+        await self._sink.write_statuses(newest_statuses(statuses))

@@ -107,7 +107,9 @@ async def _open(
             # A new store under a group that has read the topics before would lack all of that for good.
             await service.unless_stopped(consumer.rewind())
             why = "the store is empty" if empty else "told to begin anew"
-            _log.info(f"{why}, reading topics {' and '.join(topics)} from their beginning", sink=streams.name)
+            *others, last = topics
+            named = f"topics {', '.join(others)} and {last} from their" if others else f"topic {last} from its"
+            _log.info(f"{why}, reading {named} beginning", sink=streams.name)
         service.health.set_ready(True, f"storing {streams.what}")
         _log.info(f"storing {streams.what}", sink=streams.name, group=group)
         worker = SinkWorker(

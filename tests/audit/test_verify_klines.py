@@ -132,6 +132,20 @@ def test_a_gap_of_the_feed_explains_what_is_missing_until_it_is_repaired(tmp_pat
         assert [("interrupted" in row["why"], row["explained"]) for row in rows] == [(not status, not status)]
 
 
+@pytest.mark.parametrize("checked", [False, True])
+def test_what_the_feed_was_not_checked_up_to_yet_explains_what_is_missing(tmp_path, capsys, trades, checked):
+    candles = live(trades)
+    short = [candle for candle in candles if candle.timeframe == "1m"][4]
+    url = store(tmp_path, candles)
+    change(url, f"UPDATE candles SET volume = '1' WHERE open_time = {short.open_time}")
+    until = short.close_time - (not checked)
+    change(url, f"INSERT INTO feed_status VALUES ('{ETH}', 'connected', 1, NULL, NULL, NULL, {until}, {until})")
+    path = write(tmp_path / "ETHUSDT.csv", rows_of(trades))
+    assert main(["verify", url, "--klines", str(path), "--json"]) == int(checked)
+    rows, _ = as_json(capsys.readouterr().out)
+    assert [("has not been checked" in row["why"], row["explained"]) for row in rows] == [(not checked, not checked)]
+
+
 def test_the_first_candle_of_the_store_may_lack_trades_from_before_the_feed(tmp_path, capsys, trades):
     url = store(tmp_path, live(trades[300:]))
     path = write(tmp_path / "ETHUSDT.csv", rows_of(trades))

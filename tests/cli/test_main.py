@@ -19,7 +19,7 @@ from rich.console import Console
 from ashi import __version__
 from ashi.contracts.candle import Candle, candle_fields
 from ashi.contracts.errors import UsageError
-from ashi.contracts.feed import FeedGap
+from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi_cli.main import main
 from ashi_cli.onemachine.flow import Progress, StallWatch
 from ashi_cli.onemachine.interrupts import Interrupted, Interrupts
@@ -290,6 +290,46 @@ def test_a_table_whose_gaps_are_repaired_or_elsewhere_has_no_marks(
         "open time (UTC)     open   high         low  close  volume  trades",
         "2024-08-09 04:53  2683.8  10000  0.00000001   2682    12.5   1,234",
     ]
+
+
+def test_candles_after_what_the_feed_was_checked_up_to_are_marked_unless_a_gap_says_more(
+    storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checked = START + 298 * MINUTE
+    status = FeedStatus(ETH, "connected", START, None, "7", checked, checked, complete_until=checked)
+
+    async def fill() -> None:
+        sink = make_sink(storage)
+        await sink.open()
+        await sink.write_gaps([gap(296, 1, "lost"), gap(299.5, None, "open")])
+        await sink.write_statuses([status])
+        await sink.close()
+
+    asyncio.run(fill())
+    assert main(["candles", ETH, "1m", "--storage", storage, "--limit", "4"]) == 0
+    assert [line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines()[1:5]] == [
+        "lost",
+        "1,234",
+        "unchecked",
+        "open",
+    ]
+    assert main(["candles", ETH, "1m", "--storage", storage, "--csv", "--limit", "3"]) == 0
+    rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert [row["feed_gap"] for row in rows] == ["", "unchecked", "open"]
+
+
+def test_without_anything_checked_no_candle_of_a_feed_counts_as_complete(
+    storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fill() -> None:
+        sink = make_sink(storage)
+        await sink.open()
+        await sink.write_statuses([FeedStatus(ETH, "connected", START, None, None, None, START)])
+        await sink.close()
+
+    asyncio.run(fill())
+    assert main(["candles", ETH, "1m", "--storage", storage, "--limit", "1"]) == 0
+    assert "gap unchecked: the feed has not been checked up to the candle's end yet" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("terminal", [False, True])

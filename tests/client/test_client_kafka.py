@@ -286,6 +286,9 @@ def test_partitions_that_are_added_are_read_from_their_beginning(kafka_settings:
             seen = [(record.partition, record.value) for record in await follower.poll(BOUND_S)]
             async with admin_client(kafka_settings) as client:
                 await client.create_partitions({CANDLES: NewPartitions(40)})
+                # Who asks too soon is told of the old ones, and would send to no other.
+                while len((await client.describe_topics([CANDLES]))[0]["partitions"]) < 40:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
             symbols = [f"venue:M{number}" for number in range(60)]
             await send(kafka_settings, *(a_candle(1, 1, symbol) for symbol in symbols))
             deadline = time.monotonic() + BOUND_S

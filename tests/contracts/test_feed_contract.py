@@ -61,14 +61,16 @@ statuses = st.builds(
 @st.composite
 def gaps(draw):
     from_time = draw(times)
+    state = draw(st.sampled_from(["open", "repaired", "lost"]))
     return FeedGap(
         symbol=draw(st.sampled_from(SYMBOLS)),
         from_time=from_time,
         to_time=draw(st.none() | st.integers(from_time, LATEST_US)),
-        state=draw(st.sampled_from(["open", "repaired", "lost"])),
+        state=state,
         trades_recovered=draw(st.integers(0, 2**63 - 1)),
         reason=draw(st.text()),
         updated_at=draw(times),
+        final=state == "lost" and draw(st.booleans()),
     )
 
 
@@ -92,6 +94,7 @@ def test_the_messages_are_exactly_these():
         ("trades_recovered", 12),
         ("reason", "closed by the venue"),
         ("updated_at", START + 99),
+        ("final", False),
     ]
 
 
@@ -121,10 +124,12 @@ def test_a_field_of_a_later_version_is_passed_over():
     assert decode_feed_gap(later) == GAP
 
 
-def test_a_status_of_version_0_1_0_is_read():
+def test_messages_of_version_0_1_0_are_read():
     status = {name: value for name, value in json.loads(encode_feed(STATUS)).items() if name in STATUS_0_1_0}
     read = decode_feed_status(json.dumps(status).encode())
     assert read == msgspec.structs.replace(STATUS, complete_until=None, workers=())
+    gap = {name: value for name, value in json.loads(encode_feed(GAP)).items() if name != "final"}
+    assert decode_feed_gap(json.dumps(gap).encode()) == GAP
 
 
 WINDOW = (START, START + 60)
@@ -190,6 +195,7 @@ def test_a_wrong_status_is_refused_with_its_field(change, message):
         ({"to_time": START - 1}, f"to_time {START - 1} is before from_time {START}"),
         ({"trades_recovered": -1}, "trades_recovered -1 is negative"),
         ({"reason": None}, "not a feed gap: .*reason"),
+        ({"final": True}, "final is said of a gap that is repaired, not lost"),
         ({"updated_at": 0}, "updated_at"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from sink_samples import (
     Stage,
     a_candle,
     a_gap,
+    a_status,
     gap_oracle,
     opened,
     oracle,
@@ -37,6 +39,7 @@ __all__ = [
     "Stage",
     "a_candle",
     "a_gap",
+    "a_status",
     "gap_messages",
     "gap_oracle",
     "opened",
@@ -315,10 +318,11 @@ class SinkCertification(OutageCertification):
             a_gap(minutes=0),
             a_gap(state="repaired", trades_recovered=2**53),
             a_gap(state="lost", reason=""),
+            a_gap(state="lost", final=True),
             a_gap(symbol="bitflyer:BTC_JPY", reason="取引-'\";--\t\u2028"),
             a_gap(to_time=2**53 - 1, updated_at=2**53 - 1),
         ],
-        ids=["not-ended", "no-length", "repaired", "no-reason", "odd-reason", "latest-times"],
+        ids=["not-ended", "no-length", "repaired", "no-reason", "final", "odd-reason", "latest-times"],
     )
     def test_a_gap_comes_back_as_it_went_in_and_outlives_the_sink(self, stage, gap):
         async def scenario():
@@ -430,6 +434,59 @@ class SinkCertification(OutageCertification):
                 assert await found(None, 4) == [0, 1]
 
         asyncio.run(scenario())
+
+    @pytest.mark.parametrize(
+        "status",
+        [
+            a_status(),
+            a_status(state="down", reason="closed by the venue", complete_until=None),
+            a_status(last_trade_id=None, last_traded_at=None),
+            a_status(symbol="bitflyer:BTC_JPY", reason="取引-'\";--\t\u2028"),
+            a_status(complete_until=2**53 - 1, updated_at=2**53 - 1),
+        ],
+        ids=["connected", "down", "no-trade", "odd-reason", "latest-times"],
+    )
+    def test_a_status_comes_back_without_its_workers_and_outlives_the_sink(self, stage, status):
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                before = await reader.status(status.symbol)
+                await sink.write_statuses([status])
+                here = await reader.status(status.symbol)
+            async with opened(stage.reader()) as reader:
+                return before, here, await reader.status(status.symbol), await reader.status("gmo:BTC")
+
+        kept = msgspec.structs.replace(status, workers=())
+        assert asyncio.run(scenario()) == (None, kept, kept, None)
+
+    def test_a_newer_status_replaces_the_whole_row_and_an_older_or_equal_one_changes_nothing(self, stage):
+        first, newer = a_status(5, reason="a clock is off"), a_status(6, state="silent", complete_until=None)
+
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                changed = [
+                    await sink.write_statuses(statuses)
+                    for statuses in (
+                        [first],
+                        [a_status(4)],
+                        [a_status(5)],
+                        [newer, a_status(1, "gmo:BTC")],
+                        [first],
+                        [],
+                    )
+                ]
+                return changed, await reader.status(first.symbol)
+
+        assert asyncio.run(scenario()) == ([1, 0, 0, 2, 0, 0], msgspec.structs.replace(newer, workers=()))
+
+    def test_a_status_for_a_store_that_is_away_is_a_retryable_error_and_is_stored_when_it_is_back(self, stage):
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                with stage.unavailable(), pytest.raises(RetryableError):
+                    await sink.write_statuses([a_status()])
+                await sink.write_statuses([a_status()])
+                return await reader.status(a_status().symbol)
+
+        assert asyncio.run(scenario()) == a_status(workers=())
 
     @settings(
         max_examples=60,

@@ -6,11 +6,12 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+import msgspec
 from sink_samples import a_candle, a_gap
 
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import overlaps
-from ashi_sinks.protocol import RefusedError, RetryableError, newest, newest_gaps
+from ashi_sinks.protocol import RefusedError, RetryableError, newest, newest_gaps, newest_statuses
 
 TOO_MANY = 2**63
 """A number of trades that a message may have and a store of 64-bit integers refuses."""
@@ -35,13 +36,14 @@ class Message:
 class MemoryLog:
     """Topics in memory that outlive the worker: records, committed offsets, dead letters.
 
-    The partitions of `feed.gaps` come after those of `candles`; what names one to the worker is its place.
+    The partitions of `feed.gaps`, then of `feed.status`, come after those of `candles`; what names one to the worker is
+    its place.
     """
 
-    def __init__(self, *partitions, topic="candles", gaps=()):
+    def __init__(self, *partitions, topic="candles", gaps=(), statuses=()):
         self.partitions = [
             [Message(name, number, offset, b"key", value) for offset, value in enumerate(values)]
-            for name, parts in ((topic, partitions), ("feed.gaps", gaps))
+            for name, parts in ((topic, partitions), ("feed.gaps", gaps), ("feed.status", statuses))
             for number, values in enumerate(parts)
         ]
         self.committed = defaultdict(int)
@@ -139,6 +141,18 @@ class MemorySink:
                 changed += 1
         return changed
 
+    async def write_statuses(self, statuses):
+        assert len(newest_statuses(statuses)) == len(statuses)
+        if self.rows.away:
+            raise RetryableError("away")
+        changed = 0
+        for status in statuses:
+            before = self.rows.statuses.get(status.symbol)
+            if before is None or before.updated_at < status.updated_at:
+                self.rows.statuses[status.symbol] = msgspec.structs.replace(status, workers=())
+                changed += 1
+        return changed
+
     async def close(self):
         pass
 
@@ -148,6 +162,7 @@ class Rows:
     table: dict | None = None
     away: bool = False
     gaps: dict = field(default_factory=dict)
+    statuses: dict = field(default_factory=dict)
 
     def in_order(self):
         assert self.table is not None
@@ -218,6 +233,9 @@ class MemoryReader:
     async def gaps(self, symbol, start=None, end=None):
         start, end = -FOREVER if start is None else start, FOREVER if end is None else end
         return [gap for gap in self.rows.gaps_in_order() if gap.symbol == symbol and overlaps(gap, start, end)]
+
+    async def status(self, symbol):
+        return self.rows.statuses.get(symbol)
 
     async def close(self):
         pass

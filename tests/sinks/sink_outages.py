@@ -46,7 +46,7 @@ async def write_until_stored(sink, candles, gaps=()):
     """Write as the worker does; the places of the candles and of the gaps that the store refuses."""
     streams = CandleStreams(sink)
     writer = Writer(a_service(), streams.name, streams.what)
-    of_candles, of_gaps = streams.streams
+    of_candles, of_gaps, _ = streams.streams
     return [
         [refused.place for refused in await writer.write(candles, of_candles.write)],
         [refused.place for refused in await writer.write(gaps, of_gaps.write)],

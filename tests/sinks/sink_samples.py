@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from ashi.contracts.candle import Candle
-from ashi.contracts.feed import FeedGap
+from ashi.contracts.feed import FeedGap, FeedStatus, FeedWorker
 from ashi_sinks.protocol import CandleReader, Sink
 
 if TYPE_CHECKING:
@@ -65,6 +65,22 @@ def a_gap(
         updated_at=FIRST_US + updated,
     )
     return msgspec.structs.replace(gap, **more)
+
+
+def a_status(updated: int = 1, symbol: str = "binance:ETHUSDT", **more: object):
+    """What is said of a feed that is well; what tells two of one symbol apart is the last trade."""
+    status = FeedStatus(
+        symbol=symbol,
+        state="connected",
+        since=FIRST_US,
+        reason=None,
+        last_trade_id=str(updated),
+        last_traded_at=FIRST_US - 1,
+        updated_at=FIRST_US + updated,
+        complete_until=FIRST_US - 2,
+        workers=(FeedWorker("a worker", "connected", FIRST_US),),
+    )
+    return msgspec.structs.replace(status, **more)
 
 
 def oracle(candles: Iterable[Candle]) -> list[Candle]:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from s3_server import serving
-from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_gaps
+from sink_certification import a_candle, a_gap, a_status, opened, oracle, stored, stored_gaps
 from sink_outages import a_service
 
 from ashi.contracts.errors import StorageError
@@ -47,7 +47,8 @@ def test_a_lake_on_s3_holds_what_was_written_and_is_compacted_and_vacuumed(s3):
                 await sink.write(batch)
             await sink.write([a_candle(9)])
             await sink.write_gaps([a_gap()])
-        done, _ = await asyncio.to_thread(lambda: list(compact(lake)))
+            await sink.write_statuses([a_status()])
+        done, *_ = await asyncio.to_thread(lambda: list(compact(lake)))
         assert (done.partitions, done.after) == (1, 1)
         await asyncio.to_thread(lambda: list(vacuum(lake, HOUR_US)))
         async with opened(LakeReader(lake)) as reader:
@@ -57,7 +58,7 @@ def test_a_lake_on_s3_holds_what_was_written_and_is_compacted_and_vacuumed(s3):
     assert asyncio.run(scenario()) == (oracle([*batches[2], a_candle(9)]), [a_gap()])
     assert store_exists(URL)
     objects = s3.tell("state")["objects"]
-    assert all(key.startswith(("market/one/candles/", "market/one/feed_gaps/")) for key in objects)
+    assert {key.split("/")[2] for key in objects} == {"candles", "feed_gaps", "feed_status"}
     with pytest.raises(StorageError, match="with a tool for S3"):
         remove_store(URL)
 

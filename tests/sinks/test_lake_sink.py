@@ -5,11 +5,13 @@ import datetime
 import itertools
 import os
 import random
+import shutil
 import subprocess
 import sys
 import textwrap
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,11 @@ from sink_certification import (
     SinkCertification,
     a_candle,
     a_gap,
+    a_status,
     opened,
     oracle,
     stored,
+    stored_gaps,
     until,
 )
 from test_sink_kafka import many_candles, publish
@@ -36,7 +40,7 @@ from ashi.contracts.errors import StorageError, UsageError
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.topics import CANDLES, FEED_GAPS
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
-from ashi_sinks.lake import delta
+from ashi_sinks.lake import delta, tables
 from ashi_sinks.lake.location import lake_of
 from ashi_sinks.lake.maintenance import HOUR_US, compact, vacuum
 from ashi_sinks.lake.reader import DAYS_AT_ONCE, LakeReader
@@ -347,9 +351,12 @@ def test_compaction_and_vacuum_while_a_worker_writes_change_no_candle_and_stop_n
             return await stored(reader)
 
     assert asyncio.run(scenario()) == oracle(candle for batch in batches for candle in batch)
-    [done, gaps] = compact(stage.lake)
+    [done, gaps, statuses] = compact(stage.lake)
     assert (done.table, done.after, done.busy) == ("candles", 3, 0)
-    assert (gaps.table, gaps.partitions, gaps.before) == ("feed_gaps", 0, 0)
+    assert [(each.table, each.partitions, each.before) for each in (gaps, statuses)] == [
+        ("feed_gaps", 0, 0),
+        ("feed_status", 0, 0),
+    ]
 
 
 def test_vacuum_removes_what_is_out_of_use_and_what_killed_writers_left_and_keeps_what_is_young(stage):
@@ -365,7 +372,7 @@ def test_vacuum_removes_what_is_out_of_use_and_what_killed_writers_left_and_keep
     for path in folder.glob("*.parquet"):
         if path != young:
             os.utime(path, (two_hours_ago, two_hours_ago))
-    first, _ = vacuum(stage.lake, 3 * HOUR_US)
+    first, *_ = vacuum(stage.lake, 3 * HOUR_US)
     assert first.files == 0
     list(vacuum(stage.lake, HOUR_US))
     assert {used, young} <= set(folder.glob("*.parquet"))
@@ -383,6 +390,30 @@ def test_upkeep_of_no_lake_says_so(stage):
         with pytest.raises(StorageError, match="does not exist"):
             list(work)
     assert not stage.folder.exists()
+
+
+def test_a_lake_of_the_version_without_statuses_is_read_and_gets_what_it_lacks(stage):
+    lost = a_gap(1, state="lost", final=True)
+    write(stage, [a_candle()])
+    shutil.rmtree(stage.folder / "feed_gaps")
+    shutil.rmtree(stage.folder / "feed_status")
+    kinds = {name: kind for name, kind in tables.FEED_GAPS.kinds.items() if name != "final"}
+    before = delta.DeltaTable(stage.lake, replace(tables.FEED_GAPS, kinds=kinds, added=frozenset()))
+    before.open_or_make()
+    before.merge({name: [getattr(a_gap(), name)] for name in kinds})
+
+    async def scenario():
+        async with opened(stage.reader()) as reader:
+            found = await stored_gaps(reader), await reader.status(a_status().symbol)
+        async with opened(stage.sink()) as sink, opened(stage.sink()) as other:
+            await sink.write_gaps([lost])
+            await other.write_statuses([a_status()])
+        async with opened(stage.reader()) as reader:
+            return found, await stored(reader), await stored_gaps(reader), await reader.status(a_status().symbol)
+
+    found, candles, gaps, status = asyncio.run(scenario())
+    assert found == ([a_gap()], None)
+    assert (candles, gaps, status) == ([a_candle()], [a_gap(), lost], a_status(workers=()))
 
 
 # Trouble.

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import asyncpg
 import pytest
-from sink_certification import SinkCertification, a_candle, a_gap, opened, oracle, stored, stored_gaps, until
+from sink_certification import SinkCertification, a_candle, a_gap, a_status, opened, oracle, stored, stored_gaps, until
 from test_sink_kafka import many_candles, publish
 
 from ashi.contracts.errors import StorageError, UsageError
@@ -135,7 +135,8 @@ def test_the_tables_have_one_column_for_each_field_exact_numbers_and_times(stage
         for row in stage.execute(f"SELECT * FROM information_schema.columns WHERE table_schema = '{stage.schema}'")
     }
     assert len([1 for table, _ in kinds if table == "candles"]) == 16
-    assert len([1 for table, _ in kinds if table == "feed_gaps"]) == 7
+    assert len([1 for table, _ in kinds if table == "feed_gaps"]) == 8
+    assert len([1 for table, _ in kinds if table == "feed_status"]) == 8
     assert kinds["candles", "open_time"] == kinds["feed_gaps", "to_time"] == "timestamp with time zone"
     assert kinds["candles", "quote_volume"] == "numeric"
     assert kinds["candles", "version"] == "bigint"
@@ -148,12 +149,19 @@ def test_the_tables_have_one_column_for_each_field_exact_numbers_and_times(stage
 
 def test_migrating_applies_each_step_once_and_says_so(stage):
     first = migrate(stage.url)
-    assert first[:2] == ["step 1, candles: applied", "step 2, feed_gaps: applied"]
+    assert first[:-1] == [
+        "step 1, candles: applied",
+        "step 2, feed_gaps: applied",
+        "step 3, feed_gaps.final: applied",
+        "step 4, feed_status: applied",
+    ]
     [last] = migrate(stage.url)
-    assert last.endswith("has schema 2")
+    assert last.endswith("has schema 4")
     assert [tuple(row) for row in stage.execute("SELECT number, name FROM ashi_migrations ORDER BY 1")] == [
         (1, "candles"),
         (2, "feed_gaps"),
+        (3, "feed_gaps.final"),
+        (4, "feed_status"),
     ]
 
 
@@ -161,7 +169,7 @@ def test_migrations_that_run_at_once_do_not_race(stage):
     async def scenario():
         return await asyncio.gather(*(schema.migrate(stage.url) for _ in range(5)))
 
-    assert sorted(len(said) for said in asyncio.run(scenario())) == [1, 1, 1, 1, 3]
+    assert sorted(len(said) for said in asyncio.run(scenario())) == [1, 1, 1, 1, 5]
 
 
 def test_a_migration_that_breaks_off_leaves_nothing_behind(stage):
@@ -176,8 +184,8 @@ def test_a_migration_that_breaks_off_leaves_nothing_behind(stage):
     ("change", "message"),
     [
         ("DROP TABLE ashi_migrations", "does not exist there: run `ashi sink postgres --migrate` to make its tables"),
-        ("DELETE FROM ashi_migrations WHERE number = 2", "schema 1 and this .* needs 2: run `ashi sink postgres --mig"),
-        ("INSERT INTO ashi_migrations VALUES (3, 'x')", "schema 3 and this version of Ashi knows 2: a newer one has"),
+        ("DELETE FROM ashi_migrations WHERE number > 1", "schema 1 and this .* needs 4: run `ashi sink postgres --mig"),
+        ("INSERT INTO ashi_migrations VALUES (5, 'x')", "schema 5 and this version of Ashi knows 4: a newer one has"),
         ("ALTER TABLE candles ALTER close TYPE numeric(20, 2)", r"table candles with other columns than .* \(close\)"),
         ("ALTER TABLE candles DROP volume", r"\(volume\): undo the change"),
         ("ALTER TABLE feed_gaps ADD note text NOT NULL", r"table feed_gaps with other columns than .* \(note\)"),
@@ -185,6 +193,8 @@ def test_a_migration_that_breaks_off_leaves_nothing_behind(stage):
             "DROP TABLE candles",
             "has no table candles any more: run `ashi sink postgres --migrate`, which makes it anew",
         ),
+        ("ALTER TABLE feed_gaps DROP final", r"table feed_gaps with other columns than .* \(final\)"),
+        ("DROP TABLE feed_status", "has no table feed_status any more: run `ashi sink postgres --migrate`"),
         ("DROP TABLE feed_gaps", "has no table feed_gaps any more: run `ashi sink postgres --migrate`"),
     ],
 )
@@ -201,10 +211,31 @@ def test_a_schema_that_is_not_ours_stops_writer_and_reader_with_what_to_do(stage
     ("dropped", "said"),
     [
         ("candles", ["step 1, candles: applied anew, as its table was gone; `ashi sink postgres --from-beginning` f"]),
-        ("feed_gaps", ["step 2, feed_gaps: applied anew, as its table was gone"]),
-        ("candles, feed_gaps", ["step 1, candles: applied anew", "step 2, feed_gaps: applied anew"]),
-        ("ashi_migrations", ["step 1, candles: its table was there already, with", "step 2, feed_gaps: its table was"]),
-        ("candles, ashi_migrations", ["step 1, candles: applied", "step 2, feed_gaps: its table was there already"]),
+        (
+            "feed_gaps",
+            ["step 2, feed_gaps: applied anew, as its table was gone", "step 3, feed_gaps.final: app"],
+        ),
+        (
+            "candles, feed_gaps",
+            [
+                "step 1, candles: applied anew",
+                "step 2, feed_gaps: applied anew",
+                "step 3, feed_gaps.final: app",
+            ],
+        ),
+        (
+            "ashi_migrations",
+            [
+                "step 1, candles: its table was there already, with",
+                "step 2, feed_gaps: its table was there already, with",
+                "step 3, feed_gaps.final: its column was there already",
+                "step 4, feed_status: its table was there already, with",
+            ],
+        ),
+        (
+            "candles, ashi_migrations",
+            ["step 1, candles: applied", "step 2, feed_gaps: its table was there already", "step 3", "step 4"],
+        ),
     ],
 )
 def test_migrating_makes_tables_anew_that_are_gone_keeps_those_that_are_there_and_says_so(stage, dropped, said):
@@ -221,7 +252,7 @@ def test_migrating_makes_tables_anew_that_are_gone_keeps_those_that_are_there_an
     lines = migrate(stage.url)
     assert [line.startswith(start) for line, start in zip(lines, said, strict=False)] == [True] * len(said)
     assert len(lines) == len(said) + 1
-    assert lines[-1].endswith("has schema 2")
+    assert lines[-1].endswith("has schema 4")
     assert len(migrate(stage.url)) == 1
     kept = [[] if table in dropped else rows[table] for table in rows]
     assert list(asyncio.run(_contents(stage))) == kept
@@ -375,7 +406,7 @@ def test_a_role_with_the_rights_to_read_that_the_message_names_can_read_and_is_t
     stage.execute(
         f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'",
         f"GRANT USAGE ON SCHEMA {stage.schema} TO {user}",
-        f"GRANT SELECT ON candles, feed_gaps, ashi_migrations TO {user}",
+        f"GRANT SELECT ON candles, feed_gaps, feed_status, ashi_migrations TO {user}",
     )
 
     async def scenario():
@@ -384,7 +415,9 @@ def test_a_role_with_the_rights_to_read_that_the_message_names_can_read_and_is_t
         async with opened(PostgresSink(url)) as sink:
             await sink.write([a_candle()])
 
-    with pytest.raises(StorageError, match="to write as a worker, INSERT, UPDATE ON candles, feed_gaps and TEMPORARY"):
+    with pytest.raises(
+        StorageError, match="to write as a worker, INSERT, UPDATE ON candles, feed_gaps, feed_status and"
+    ):
         asyncio.run(scenario())
 
 
@@ -725,6 +758,28 @@ async def _everything_is_committed(settings):
     return True
 
 
+def test_migrating_a_store_of_the_version_without_statuses_keeps_its_gaps(stage):
+    lost = a_gap(1, state="lost", final=True)
+
+    async def scenario():
+        async with opened(stage.sink()) as sink:
+            await sink.write_gaps([a_gap()])
+        stage.execute(
+            "DROP TABLE feed_status",
+            "ALTER TABLE feed_gaps DROP final",
+            "DELETE FROM ashi_migrations WHERE number > 2",
+        )
+        lines = await schema.migrate(stage.url)
+        async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+            await sink.write_gaps([lost])
+            await sink.write_statuses([a_status()])
+            return lines, await stored_gaps(reader), await reader.status(a_status().symbol)
+
+    lines, gaps, status = asyncio.run(scenario())
+    assert lines[:2] == ["step 3, feed_gaps.final: applied", "step 4, feed_status: applied"]
+    assert (gaps, status) == ([a_gap(), lost], a_status(workers=()))
+
+
 async def _contents(stage):
     async with opened(stage.reader()) as reader:
         return await stored(reader), await stored_gaps(reader)
@@ -774,7 +829,10 @@ def test_a_store_is_filled_from_the_beginning_when_told_to(kafka_settings, start
             await until(lambda: _everything_is_committed(kafka_settings))
             worker.process.terminate()
             assert await asyncio.to_thread(worker.process.wait, 30) == 0
-        assert "told to begin anew, reading topics candles and feed.gaps from their beginning" in worker.log.read_text()
+        assert (
+            "told to begin anew, reading topics candles, feed.gaps and feed.status from their beginning"
+            in worker.log.read_text()
+        )
         return await _contents(stage)
 
     assert asyncio.run(scenario()) == (candles, gaps)

@@ -285,7 +285,7 @@ def test_sigterm_while_the_store_is_locked_ends_the_worker_and_the_next_one_stor
 
     async def scenario():
         with running(path, kafka_settings) as process:
-            await until(lambda: process.says("reading topics candles and feed.gaps from their beginning"))
+            await until(lambda: process.says("reading topics candles, feed.gaps and feed.status from their beginning"))
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
                 await publish(kafka_settings, candles)
@@ -359,7 +359,7 @@ def test_after_an_upgrade_candles_go_on_from_what_was_committed_and_gaps_begin_a
         async with opened(SqliteSink(path)) as sink:
             await sink.write([a_candle(0), a_candle(1)])
         with closing(sqlite3.connect(path)) as db:
-            db.executescript("DROP TABLE feed_gaps; PRAGMA user_version = 1")
+            db.executescript("DROP TABLE feed_gaps; DROP TABLE feed_status; PRAGMA user_version = 1")
         await publish(kafka_settings, [*before, a_gap(0)])
         consumer = make_consumer(kafka_settings, CANDLES, group_id=GROUP)
         await consumer.start()

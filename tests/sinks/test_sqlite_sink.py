@@ -7,8 +7,9 @@ import sqlite3
 from contextlib import closing, contextmanager
 from decimal import Decimal
 
+import msgspec
 import pytest
-from sink_certification import SinkCertification, a_candle, a_gap, opened, stored, stored_gaps
+from sink_certification import SinkCertification, a_candle, a_gap, a_status, opened, stored, stored_gaps
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StorageError
@@ -158,7 +159,7 @@ def test_a_database_of_something_else_is_refused_and_left_as_it_is(path):
         ("DROP TABLE candles", "there are: none"),
         ("ALTER TABLE feed_gaps ADD COLUMN note TEXT", "a table feed_gaps with other columns than Ashi's"),
         ("DROP TABLE feed_gaps", "a table feed_gaps with other columns than Ashi's .there are: none"),
-        ("PRAGMA user_version = 99", "has layout 99 and this version of Ashi knows 2: use the version that made it"),
+        ("PRAGMA user_version = 99", "has layout 99 and this version of Ashi knows 3: use the version that made it"),
     ],
 )
 def test_another_layout_is_refused_by_writer_and_reader_with_what_to_do(store, change, message):
@@ -187,10 +188,11 @@ def test_the_table_of_gaps_has_one_column_for_each_field(path):
         ("trades_recovered", "INTEGER", 1, 0),
         ("reason", "TEXT", 1, 0),
         ("updated_at", "INTEGER", 1, 0),
+        ("final", "INTEGER", 1, 0),
     ]
     assert [name for name, *_ in columns] == list(FeedGap.__struct_fields__)
     from_time = 1_640_995_200_000_000
-    assert row == ("binance:ETHUSDT", from_time, None, "open", 0, "silent for 30 s", from_time + 1)
+    assert row == ("binance:ETHUSDT", from_time, None, "open", 0, "silent for 30 s", from_time + 1, 0)
 
 
 OLD_TABLE = """CREATE TABLE candles (
@@ -232,7 +234,7 @@ def test_a_store_of_the_version_without_gaps_is_upgraded_in_place_and_keeps_its_
             return await stored(reader), await stored_gaps(reader)
 
     assert asyncio.run(scenario()) == ([a_candle(0), a_candle(1)], [a_gap()])
-    assert layout_of(old_store) == (2, {"candles", "feed_gaps"})
+    assert layout_of(old_store) == (3, {"candles", "feed_gaps", "feed_status"})
     assert open_and_close(old_store) is False  # and again
 
 
@@ -246,6 +248,41 @@ def test_a_reader_of_a_store_without_gaps_finds_none_and_sees_those_that_come_wh
             return before, still, await stored_gaps(reader)
 
     assert asyncio.run(scenario()) == (([a_candle()], []), (1, {"candles"}), [a_gap()])
+
+
+OLD_GAPS = """CREATE TABLE feed_gaps (
+  symbol TEXT NOT NULL, from_time INTEGER NOT NULL, to_time INTEGER, state TEXT NOT NULL,
+  trades_recovered INTEGER NOT NULL, reason TEXT NOT NULL, updated_at INTEGER NOT NULL,
+  PRIMARY KEY (symbol, from_time)
+) STRICT, WITHOUT ROWID"""
+
+
+@pytest.fixture
+def second_store(old_store):
+    """A store as the version before statuses made it, with a candle and a gap in it."""
+    with closing(sqlite3.connect(old_store)) as db, db:
+        db.execute(OLD_GAPS)
+        db.execute("PRAGMA user_version = 2")
+        db.execute("INSERT INTO feed_gaps VALUES (?, ?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(a_gap())[:7])
+    return old_store
+
+
+def test_a_store_of_the_version_without_statuses_is_read_and_upgraded_in_place(second_store):
+    lost = a_gap(1, state="lost", final=True)
+
+    async def scenario():
+        async with opened(SqliteReader(second_store)) as reader:
+            before = await stored_gaps(reader), await reader.status("binance:ETHUSDT"), layout_of(second_store)[0]
+            async with opened(SqliteSink(second_store)) as sink:
+                await sink.write_gaps([lost])
+                await sink.write_statuses([a_status()])
+            return before, await stored(reader), await stored_gaps(reader), await reader.status("binance:ETHUSDT")
+
+    before, candles, gaps, status = asyncio.run(scenario())
+    assert before == ([a_gap()], None, 2)
+    assert (candles, gaps, status) == ([a_candle()], [a_gap(), lost], a_status(workers=()))
+    assert layout_of(second_store)[0] == 3
+    assert open_and_close(second_store) is False
 
 
 def test_an_upgrade_that_finds_a_table_of_the_users_own_in_its_way_changes_nothing(old_store):

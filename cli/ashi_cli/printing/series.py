@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import ContractError, UsageError
 from ashi.contracts.timeframe import Timeframe
-from ashi_cli.printing.tables import show_candles, write_csv_header, write_csv_rows
+from ashi_cli.printing.tables import UNCHECKED, show_candles, write_csv_header, write_csv_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ async def _candles(storage: str, symbol: str, timeframe: str, *, as_csv: bool, l
             return 0
         rows = limit or TABLE_ROWS
         candles = [candle async for candle in reader.read(symbol, timeframe, limit=rows)]
-        marks = await _gap_marks(reader, candles)
+        marks = await _marks(reader, candles)
         stored = await reader.count(symbol, timeframe)
     show_candles(Console(), candles, marks=marks)
     if limit is None and stored > len(candles):
@@ -77,20 +77,29 @@ async def _write_csv(reader: CandleReader, symbol: str, timeframe: str, limit: i
     async for candle in reader.read(symbol, timeframe, limit=limit):
         chunk.append(candle)
         if len(chunk) == _CSV_CHUNK:
-            write_csv_rows(sys.stdout, chunk, await _gap_marks(reader, chunk))
+            write_csv_rows(sys.stdout, chunk, await _marks(reader, chunk))
             chunk.clear()
-    write_csv_rows(sys.stdout, chunk, await _gap_marks(reader, chunk))
+    write_csv_rows(sys.stdout, chunk, await _marks(reader, chunk))
 
 
-async def _gap_marks(reader: CandleReader, candles: Sequence[Candle]) -> list[str]:
-    """The state of the unrepaired gap that each candle of a series overlaps; of several a lost one counts."""
-    from ashi.contracts.feed import overlaps
+async def _marks(reader: CandleReader, candles: Sequence[Candle]) -> list[str]:
+    """Why each candle of a series may lack trades: the state of an unrepaired gap, of several the lost one; unchecked.
+
+    Where nothing was ever said of the feed, as after a replay of recordings, nothing is said here either.
+    """
+    from ashi.contracts.feed import is_complete, overlaps
 
     if not candles:
         return []
     gaps = await reader.gaps(candles[0].symbol, candles[0].open_time, candles[-1].close_time)
     unrepaired = sorted((gap for gap in gaps if gap.state != "repaired"), key=lambda gap: gap.state != "lost")
-    return [
-        next((gap.state for gap in unrepaired if overlaps(gap, candle.open_time, candle.close_time)), "")
-        for candle in candles
-    ]
+    status = await reader.status(candles[0].symbol)
+
+    def mark(candle: Candle) -> str:
+        window = candle.open_time, candle.close_time
+        if status is not None and is_complete(*window, status.complete_until, unrepaired):
+            return ""
+        in_gap = next((gap.state for gap in unrepaired if overlaps(gap, *window)), None)
+        return in_gap or ("" if status is None else UNCHECKED)
+
+    return [mark(candle) for candle in candles]

@@ -1,6 +1,7 @@
 """Candles for people and for spreadsheets: tables with times in UTC, and CSV with the fields of the message.
 
-A mark says that trades may be missing from a candle: the state of the feed gap that it overlaps, empty without one.
+A mark says that trades may be missing from a candle: the state of the feed gap that it overlaps, or that the feed has
+not been checked up to its end. It is empty when the candle is complete, or when nothing is known of the feed.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 COLUMNS: Final = ("open time (UTC)", "open", "high", "low", "close", "volume", "trades")
 OPEN_MARK: Final = "open"
 GAP_COLUMN: Final = "gap"
+UNCHECKED: Final = "unchecked"
 GAP_MEANINGS: Final = {
     "open": "the feed was interrupted and what was missed is not fetched yet; the candle may still change",
     "lost": "the feed was interrupted and what was missed could not be fetched; trades may be missing for good",
+    UNCHECKED: "the feed has not been checked up to the candle's end yet; the candle may still change",
 }
 """The marks, and what each says of its candle."""
 CSV_GAP_COLUMN: Final = "feed_gap"

@@ -89,10 +89,26 @@ class DeltaTable:
         self._check()
 
     def open_or_make(self) -> None:
-        """Open the table, or make it where there is nothing. Raises StorageError; RetryableError when S3 is away."""
+        """Open the table, or make it where there is nothing; one of an older version gets the columns that it lacks.
+
+        Raises StorageError; RetryableError when S3 is away.
+        """
         if not self.exists():
             self._make()
         self.open()
+        if self.lacking:
+            self.commit(self._add_columns)
+
+    @property
+    def lacking(self) -> frozenset[str]:
+        """The columns that the table lacks because an older version made it."""
+        return self.table.added - {column.name for column in self.now.schema().fields}
+
+    def _add_columns(self, table: delta.DeltaTable) -> None:
+        missing = self.lacking  # none when another worker was faster
+        if missing:
+            ours = delta.Schema.from_arrow(self.table.schema).fields
+            table.alter.add_columns([column for column in ours if column.name in missing])
 
     def _make(self) -> None:
         folder = self._folder
@@ -125,7 +141,9 @@ class DeltaTable:
     def _check(self) -> None:
         found = self.now
         columns, partitions = found.schema(), found.metadata().partition_columns
-        if columns != delta.Schema.from_arrow(self.table.schema) or tuple(partitions) != self.table.partitions:
+        ours = delta.Schema.from_arrow(self.table.schema).fields
+        needed = [column for column in ours if column.name not in self.lacking]
+        if columns.fields != needed or tuple(partitions) != self.table.partitions:
             names = ", ".join(field.name for field in columns.fields)
             self.close()
             raise StorageError(

@@ -1,20 +1,29 @@
-"""Reads candles and feed gaps from a lake, while workers write. What writes them is in `ashi_sinks.lake.sink`."""
+"""Reads candles and what is said of feeds from a lake, while workers write. What writes them is in `sink`."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError, StorageError
-from ashi.contracts.feed import FeedGap
+from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.timeframe import Timeframe
 from ashi_sinks.lake.delta import DeltaTable
 from ashi_sinks.lake.query import Snapshot
-from ashi_sinks.lake.tables import CANDLES, DAY_US, FEED_GAPS, day_literal, text_literal, venue_of
+from ashi_sinks.lake.tables import (
+    CANDLES,
+    DAY_US,
+    FEED_GAPS,
+    FEED_STATUS,
+    STATUS_FIELDS,
+    day_literal,
+    text_literal,
+    venue_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -22,7 +31,9 @@ if TYPE_CHECKING:
     from ashi_sinks.lake.location import Lake
 
 _CANDLE: Final = CANDLES.select(Candle.__struct_fields__)
-_GAP: Final = FEED_GAPS.select(FeedGap.__struct_fields__)
+_STATUS: Final = FEED_STATUS.select(STATUS_FIELDS)
+
+_Message = TypeVar("_Message", FeedGap, FeedStatus)
 
 DAYS_AT_ONCE: Final = 32
 """A long series is read so many days after another, so that it need not fit into memory."""
@@ -34,11 +45,21 @@ class LakeReader:
     def __init__(self, lake: Lake) -> None:
         self._candles = DeltaTable(lake, CANDLES)
         self._gaps = DeltaTable(lake, FEED_GAPS)
+        self._statuses = DeltaTable(lake, FEED_STATUS)
+        self._has_statuses = False
 
     async def open(self) -> None:
         """Open the tables. See `CandleReader.open`."""
         await asyncio.to_thread(self._candles.open)
         await asyncio.to_thread(self._gaps.open)
+        self._has_statuses = await asyncio.to_thread(self._open_statuses)
+
+    def _open_statuses(self) -> bool:
+        """Whether there are statuses; a lake made before they were kept gets them from the next worker."""
+        if not self._statuses.exists():
+            return False
+        self._statuses.open()
+        return True
 
     async def read(
         self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
@@ -94,14 +115,29 @@ class LakeReader:
         if start is not None:  # as `ashi.contracts.feed.overlaps`
             least = "greatest(CAST(to_time AS BIGINT), CAST(from_time AS BIGINT) + 1)"
             conditions.append(f"(to_time IS NULL OR {least} > {start})")
-        query = f"SELECT {_GAP} FROM feed_gaps WHERE {' AND '.join(conditions)} ORDER BY 2"  # noqa: S608
+        fields = [name for name in FeedGap.__struct_fields__ if name not in self._gaps.lacking]
+        columns = FEED_GAPS.select(fields)
+        query = f"SELECT {columns} FROM feed_gaps WHERE {' AND '.join(conditions)} ORDER BY 2"  # noqa: S608
         rows = await asyncio.to_thread(lambda: Snapshot(self._gaps).rows(query))
-        return [self._gap(row) for row in rows]
+        found = [dict(zip(fields, row, strict=True)) for row in rows]
+        # NULL in rows of a version that did not have it.
+        return [self._message(self._gaps, row | {"final": bool(row.get("final"))}, FeedGap) for row in found]
+
+    async def status(self, symbol: str) -> FeedStatus | None:
+        """How the feed was when it was said last; see `CandleReader.status`. Raises StorageError."""
+        if not self._has_statuses:
+            return None
+        query = f"SELECT {_STATUS} FROM feed_status WHERE symbol = {text_literal(symbol)}"  # noqa: S608
+        rows = await asyncio.to_thread(lambda: Snapshot(self._statuses).rows(query))
+        if not rows:
+            return None
+        return self._message(self._statuses, dict(zip(STATUS_FIELDS, rows[0], strict=True)), FeedStatus)
 
     async def close(self) -> None:
         """Let go of the tables. See `CandleReader.close`."""
         self._candles.close()
         self._gaps.close()
+        self._statuses.close()
 
     def _candle(self, row: tuple[Any, ...]) -> Candle:
         fields = dict(zip(Candle.__struct_fields__, row, strict=True))
@@ -112,11 +148,11 @@ class LakeReader:
             raise _changed_by_hand(self._candles, row[:3], error) from error
         return Candle(**fields)
 
-    def _gap(self, row: tuple[Any, ...]) -> FeedGap:
+    def _message(self, table: DeltaTable, row: dict[str, Any], message: type[_Message]) -> _Message:
         try:
-            return msgspec.convert(dict(zip(FeedGap.__struct_fields__, row, strict=True)), FeedGap)
+            return msgspec.convert(row, message)
         except msgspec.ValidationError as error:
-            raise _changed_by_hand(self._gaps, row[:2], error) from error
+            raise _changed_by_hand(table, [row[name] for name in table.table.key], error) from error
 
 
 def _latest(snapshot: Snapshot, select: str, days: Sequence[int], limit: int) -> list[tuple[Any, ...]]:

@@ -11,24 +11,25 @@ from typing import TYPE_CHECKING, Final
 
 from ashi_sinks.lake.delta import DeltaTable
 from ashi_sinks.lake.location import NAME
-from ashi_sinks.lake.tables import CANDLES, FEED_GAPS, candle_columns, gap_columns
+from ashi_sinks.lake.tables import CANDLES, FEED_GAPS, FEED_STATUS, candle_columns, gap_columns, status_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ashi.contracts.candle import Candle
-    from ashi.contracts.feed import FeedGap
+    from ashi.contracts.feed import FeedGap, FeedStatus
     from ashi_sinks.lake.location import Lake
 
 
 class LakeSink:
-    """Writes candles and feed gaps to a lake; see `ashi_sinks.protocol.Sink`."""
+    """Writes candles and what is said of feeds to a lake; see `ashi_sinks.protocol.Sink`."""
 
     name: Final = NAME
 
     def __init__(self, lake: Lake) -> None:
         self._candles = DeltaTable(lake, CANDLES)
         self._gaps = DeltaTable(lake, FEED_GAPS)
+        self._statuses = DeltaTable(lake, FEED_STATUS)
 
     async def open(self) -> bool:
         """Open the tables, or make them. See `Sink.open`."""
@@ -36,6 +37,7 @@ class LakeSink:
 
     def _open(self) -> bool:
         self._gaps.open_or_make()
+        self._statuses.open_or_make()
         self._candles.open_or_make()
         return not self._candles.now.file_uris()
 
@@ -53,7 +55,15 @@ class LakeSink:
     def _write_gaps(self, gaps: Sequence[FeedGap]) -> int:
         return self._gaps.merge(gap_columns(gaps)) if gaps else 0
 
+    async def write_statuses(self, statuses: Sequence[FeedStatus]) -> int:
+        """Merge the batch in one commit. See `Sink.write_statuses`."""
+        return await asyncio.to_thread(self._write_statuses, statuses)
+
+    def _write_statuses(self, statuses: Sequence[FeedStatus]) -> int:
+        return self._statuses.merge(status_columns(statuses)) if statuses else 0
+
     async def close(self) -> None:
         """Let go of the tables. See `Sink.close`."""
+        self._statuses.close()
         self._candles.close()
         self._gaps.close()

@@ -7,13 +7,13 @@ docs/decisions/0004-decimals-in-the-lake.md; times are timestamps in µs, UTC.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.decimals import format_decimal
-from ashi.contracts.feed import FeedGap
+from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT
 from ashi.contracts.trade import Trade
 from ashi_sinks.lake.driver import arrow
@@ -21,7 +21,7 @@ from ashi_sinks.lake.driver import arrow
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Kind: TypeAlias = Literal["text", "integer", "time", "day"]
+Kind: TypeAlias = Literal["text", "integer", "time", "day", "truth"]
 Columns: TypeAlias = "Mapping[str, Sequence[Any]]"
 
 DAY_US: Final = MICROSECONDS_PER_UNIT["d"]
@@ -32,6 +32,7 @@ _TYPES: Final[dict[Kind, arrow.DataType]] = {
     "integer": arrow.DataType.int64(),
     "time": arrow.DataType.timestamp("us", tz="UTC"),
     "day": arrow.DataType.date32(),
+    "truth": arrow.DataType.bool(),
 }
 _INTEGERS_OF: Final[dict[Kind, arrow.DataType]] = {"time": arrow.DataType.int64(), "day": arrow.DataType.int32()}
 
@@ -48,6 +49,7 @@ class LakeTable:
         key: what names a row, apart from the partition columns.
         guard: of two rows of one name the one with the greater value stays; None where rows are only added.
         statistics: the columns whose least and greatest value the log has for each file.
+        added: the columns that tables of older versions lack; NULL in the rows that were there before.
 
     """
 
@@ -58,6 +60,7 @@ class LakeTable:
     key: tuple[str, ...]
     guard: str | None
     statistics: tuple[str, ...]
+    added: frozenset[str] = field(default_factory=frozenset)
 
     @property
     def schema(self) -> arrow.Schema:
@@ -128,6 +131,9 @@ def _kinds(message: type[Any], texts: set[str], times: set[str]) -> dict[str, Ki
     return kinds
 
 
+STATUS_FIELDS: Final = tuple(name for name in FeedStatus.__struct_fields__ if name != "workers")
+
+
 CANDLES: Final = LakeTable(
     name="candles",
     kinds={
@@ -147,12 +153,27 @@ CANDLES: Final = LakeTable(
 )
 FEED_GAPS: Final = LakeTable(
     name="feed_gaps",
-    kinds=_kinds(FeedGap, {"symbol", "state", "reason"}, {"from_time", "to_time", "updated_at"}),
-    nullable=frozenset({"to_time"}),
+    kinds={
+        **_kinds(FeedGap, {"symbol", "state", "reason"}, {"from_time", "to_time", "updated_at"}),
+        "final": "truth",
+    },
+    nullable=frozenset({"to_time", "final"}),
     partitions=(),
     key=("symbol", "from_time"),
     guard="updated_at",
     # No times: the log keeps them in whole milliseconds, and a row must be found by its microsecond.
+    statistics=("symbol",),
+    added=frozenset({"final"}),
+)
+FEED_STATUS: Final = LakeTable(
+    name="feed_status",
+    kinds={
+        name: "text" if name in {"symbol", "state", "reason", "last_trade_id"} else "time" for name in STATUS_FIELDS
+    },
+    nullable=frozenset({"reason", "last_trade_id", "last_traded_at", "complete_until"}),
+    partitions=(),
+    key=("symbol",),
+    guard="updated_at",
     statistics=("symbol",),
 )
 TRADES: Final = LakeTable(
@@ -190,6 +211,11 @@ def gap_columns(gaps: Sequence[FeedGap]) -> Columns:
     return {name: [getattr(gap, name) for gap in gaps] for name in FeedGap.__struct_fields__}
 
 
+def status_columns(statuses: Sequence[FeedStatus]) -> Columns:
+    """The columns of `feed_status`."""
+    return {name: [getattr(status, name) for status in statuses] for name in STATUS_FIELDS}
+
+
 def trade_columns(stored: Sequence[StoredTrade]) -> Columns:
     """The columns of `trades`, in the order of symbols and times."""
     stored = sorted(stored, key=lambda row: (row.trade.symbol, row.trade.traded_at, row.trade.sequence, row.offset))
@@ -212,5 +238,5 @@ def venue_of(symbol: str) -> str:
     return symbol.partition(":")[0]
 
 
-TABLES: Final = (CANDLES, FEED_GAPS, TRADES)
+TABLES: Final = (CANDLES, FEED_GAPS, FEED_STATUS, TRADES)
 """All tables that a lake may have."""

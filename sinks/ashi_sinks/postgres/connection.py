@@ -58,9 +58,9 @@ _UNUSABLE: Final = {
     "28": "it does not let this user in: look at user and password in ASHI_STORAGE, and at the server's pg_hba.conf",
     "3D000": "there is no such database: make it with `createdb`, or name another",
     "3F000": f"there is no such schema: make it with CREATE SCHEMA, then run `{MIGRATE}`",
-    "42501": "a right is missing: to read, GRANT SELECT ON candles, feed_gaps, ashi_migrations; to write as a worker, "
-    "INSERT, UPDATE ON candles, feed_gaps and TEMPORARY ON the database too; to --migrate, be the owner of the tables "
-    "and have CREATE ON the schema",
+    "42501": "a right is missing: to read, GRANT SELECT ON candles, feed_gaps, feed_status, ashi_migrations; to write "
+    "as a worker, INSERT, UPDATE ON candles, feed_gaps, feed_status and TEMPORARY ON the database too; to --migrate, "
+    "be the owner of the tables and have CREATE ON the schema",
     "42704": "an option of its URL is wrong",
     "42P01": f"a table is missing: run `{MIGRATE}`",
     "42703": "a column is missing: undo the change of the table, or fill a new database from the topic",

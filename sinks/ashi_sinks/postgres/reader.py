@@ -1,16 +1,16 @@
-"""Reads candles and feed gaps from PostgreSQL, while workers write. What writes them is in `sink`."""
+"""Reads candles and what is said of feeds from PostgreSQL, while workers write. What writes them is in `sink`."""
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
 import msgspec
 
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.errors import StorageError
-from ashi.contracts.feed import FeedGap
+from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.timeframe import Timeframe
 from ashi_sinks.postgres.connection import (
     COMMAND_TIMEOUT_S,
@@ -20,7 +20,7 @@ from ashi_sinks.postgres.connection import (
     with_times_as_integers,
 )
 from ashi_sinks.postgres.schema import check_schema
-from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS
+from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, PostgresTable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -46,6 +46,10 @@ _GAPS: Final = (
     f"SELECT {', '.join(FEED_GAPS.fields)} FROM feed_gaps WHERE symbol = $1 AND from_time < $3 "  # noqa: S608
     "AND (to_time IS NULL OR greatest(to_time, from_time + interval '1 microsecond') > $2) ORDER BY from_time"
 )
+
+_STATUS: Final = f"SELECT {', '.join(FEED_STATUS.fields)} FROM feed_status WHERE symbol = $1"  # noqa: S608
+
+_Message = TypeVar("_Message", FeedGap, FeedStatus)
 
 _FETCH_ROWS: Final = 1_000
 _CONNECTIONS: Final = 4
@@ -106,7 +110,13 @@ class PostgresReader:
 
     async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
         """The gaps that overlap a time; see `CandleReader.gaps`. Raises StorageError."""
-        return [_gap(row, self._address) for row in await self._all(_GAPS, symbol, *_bounds(start, end))]
+        rows = await self._all(_GAPS, symbol, *_bounds(start, end))
+        return [_message(FEED_GAPS, row, FeedGap, self._address) for row in rows]
+
+    async def status(self, symbol: str) -> FeedStatus | None:
+        """How the feed was when it was said last; see `CandleReader.status`. Raises StorageError."""
+        rows = await self._all(_STATUS, symbol)
+        return _message(FEED_STATUS, rows[0], FeedStatus, self._address) if rows else None
 
     async def _all(self, statement: str, *parameters: object) -> Sequence[Any]:
         with store_errors(self._address):
@@ -136,9 +146,9 @@ def _candle(row: Any, address: Address) -> Candle:
     return candle
 
 
-def _gap(row: Any, address: Address) -> FeedGap:
+def _message(table: PostgresTable, row: Any, message: type[_Message], address: Address) -> _Message:
     try:
-        return msgspec.convert(dict(row), FeedGap)
+        return msgspec.convert(dict(row), message)
     except msgspec.ValidationError as error:
-        key = f"{row['symbol']}/{row['from_time']}"
-        raise StorageError(f"{address}: the row {key} of feed_gaps was changed by hand: {error}") from error
+        key = "/".join(str(row[name]) for name in table.key)
+        raise StorageError(f"{address}: the row {key} of {table.name} was changed by hand: {error}") from error

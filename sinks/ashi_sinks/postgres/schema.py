@@ -6,12 +6,12 @@ The worker itself never makes or changes a table: it may run without the right t
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ashi.contracts.errors import StorageError
 from ashi_sinks.postgres.connection import FILL, MIGRATE, Address, connect, store_errors
-from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, PostgresTable
+from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, TABLES, PostgresTable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,18 +19,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change of the schema: it makes a table, whose name is its own.
+    """One change of the schema: it makes a table, or adds a column to one.
 
     A step that has been released is never changed; a new one is added after it.
+
+    Attributes:
+        table: as it is after the step, but for columns that later ones add.
+        statement: what the step runs.
+        column: the column that it adds; None when it makes the table.
+
     """
 
     table: PostgresTable
     statement: str
+    column: str | None = None
 
     @property
     def name(self) -> str:
         """What it is recorded under."""
-        return self.table.name
+        return self.table.name if self.column is None else f"{self.table.name}.{self.column}"
 
 
 STEPS: Final = (
@@ -58,7 +65,7 @@ CREATE TABLE candles (
 )""",
     ),
     Step(
-        FEED_GAPS,
+        replace(FEED_GAPS, kinds={name: kind for name, kind in FEED_GAPS.kinds.items() if name != "final"}),
         """
 CREATE TABLE feed_gaps (
   symbol text COLLATE "C" NOT NULL,
@@ -69,6 +76,21 @@ CREATE TABLE feed_gaps (
   reason text NOT NULL,
   updated_at timestamptz NOT NULL,
   PRIMARY KEY (symbol, from_time)
+)""",
+    ),
+    Step(FEED_GAPS, "ALTER TABLE feed_gaps ADD final boolean NOT NULL DEFAULT false", column="final"),
+    Step(
+        FEED_STATUS,
+        """
+CREATE TABLE feed_status (
+  symbol text COLLATE "C" NOT NULL PRIMARY KEY,
+  state text NOT NULL,
+  since timestamptz NOT NULL,
+  reason text,
+  last_trade_id text,
+  last_traded_at timestamptz,
+  updated_at timestamptz NOT NULL,
+  complete_until timestamptz
 )""",
     ),
 )
@@ -115,7 +137,7 @@ async def _connected(address: Address) -> AsyncIterator[Any]:
 
 
 async def migrate(url: str) -> list[str]:
-    """Apply the steps that are missing or whose table is gone, all or none; sentences that say what was done.
+    """Apply the steps that are missing or whose table or column is gone, all or none; sentences that say what was done.
 
     Raises UsageError for a wrong URL, StorageError (also RetryableError) when it cannot be done.
     """
@@ -136,7 +158,12 @@ async def migrate(url: str) -> list[str]:
 
 
 async def _apply(connection: Any, step: Step, address: Address, *, recorded: bool) -> str:
-    """Make the table of a step where it is missing; what was done, if anything."""
+    """Make the table or column of a step where it is missing; what was done, if anything."""
+    if step.column is not None:
+        if step.column in await _columns(connection, step.table):
+            return "" if recorded else "its column was there already, and is kept"
+        await connection.execute(step.statement)
+        return "applied anew, as its column was gone" if recorded else "applied"
     if await table_number(connection, step.name) is None:
         await connection.execute(step.statement)
         if recorded:
@@ -195,7 +222,7 @@ async def check_schema(connection: Any, address: Address) -> Identity:
     if version > SCHEMA_VERSION:
         raise StorageError(_newer(address, version))
     numbers = {}
-    for table in (CANDLES, FEED_GAPS):
+    for table in TABLES:
         number = await table_number(connection, table.name)
         if number is None:
             raise StorageError(f"{address} has no table {table.name} any more: run `{MIGRATE}`, which makes it anew")
@@ -217,15 +244,20 @@ async def table_number(connection: Any, name: str) -> int | None:
 
 async def _changed(connection: Any, table: PostgresTable) -> list[str]:
     """The columns that are not as the worker needs them."""
+    columns = await _columns(connection, table)
+    # A NUMERIC with a scale would round, and a column of the user's that must be given would refuse every row.
+    changed = [name for name, kind in table.types.items() if name not in columns or columns[name]["kind"] != kind]
+    return changed + [name for name, column in columns.items() if column["needed"] and name not in table.fields]
+
+
+async def _columns(connection: Any, table: PostgresTable) -> dict[str, Any]:
+    """The columns that the server has, by name: the `kind` of each, and whether a row that leaves it out is refused."""
     columns = await connection.fetch(
         "SELECT attname, format_type(atttypid, atttypmod) AS kind, attnotnull AND NOT atthasdef AND attidentity = '' "
         "AS needed FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
         table.name,
     )
-    kinds = {column["attname"]: column["kind"] for column in columns}
-    # A NUMERIC with a scale would round, and a column of the user's that must be given would refuse every row.
-    changed = [name for name, kind in table.types.items() if kinds.get(name) != kind]
-    return changed + [row["attname"] for row in columns if row["needed"] and row["attname"] not in table.fields]
+    return {column["attname"]: column for column in columns}
 
 
 async def _version(connection: Any) -> int:
@@ -243,12 +275,12 @@ async def _tables(connection: Any) -> list[str]:
     """Ashi's tables that are there; none where they are not Ashi's."""
     if await table_number(connection, "ashi_migrations") is None:
         return []
-    recorded = [step.name for step in STEPS[: await _version(connection)]]
+    recorded = [step.name for step in STEPS[: await _version(connection)] if step.column is None]
     return [name for name in recorded if await table_number(connection, name) is not None]
 
 
 async def holds_rows(url: str) -> bool:
-    """Whether there is a candle or a gap. Raises UsageError and StorageError."""
+    """Whether there is a candle, a gap or a status. Raises UsageError and StorageError."""
     async with _connected(Address(url)) as connection:
         for table in await _tables(connection):
             if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {table})"):  # noqa: S608
@@ -257,7 +289,7 @@ async def holds_rows(url: str) -> bool:
 
 
 async def empty_tables(url: str) -> None:
-    """Remove all candles and gaps; the tables stay. Raises UsageError and StorageError."""
+    """Remove all rows; the tables stay. Raises UsageError and StorageError."""
     async with _connected(Address(url)) as connection:
         if tables := await _tables(connection):
             await connection.execute(f"TRUNCATE {', '.join(tables)}")

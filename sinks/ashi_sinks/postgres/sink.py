@@ -16,14 +16,14 @@ import asyncpg
 from ashi.contracts.errors import StorageError
 from ashi_sinks.postgres.connection import COMMAND_TIMEOUT_S, Address, connect, store_errors
 from ashi_sinks.postgres.schema import Identity, check_schema, table_number
-from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, NAME, PostgresTable
+from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, NAME, TABLES, PostgresTable
 from ashi_sinks.protocol import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ashi.contracts.candle import Candle
-    from ashi.contracts.feed import FeedGap
+    from ashi.contracts.feed import FeedGap, FeedStatus
 
 # `local` and stricter ones are left as the server has them.
 _DURABLE: Final = (
@@ -32,10 +32,11 @@ _DURABLE: Final = (
 
 _candle_row: Final = attrgetter(*CANDLES.fields)
 _gap_row: Final = attrgetter(*FEED_GAPS.fields)
+_status_row: Final = attrgetter(*FEED_STATUS.fields)
 
 
 class PostgresSink:
-    """Writes candles and feed gaps to one database; see `ashi_sinks.protocol.Sink`.
+    """Writes candles and what is said of feeds to one database; see `ashi_sinks.protocol.Sink`.
 
     It has one connection. After any failure but a refused row that is thrown away and the next write makes a new one:
     what state a server or network in trouble has left it in is not worth asking.
@@ -70,7 +71,7 @@ class PostgresSink:
         if self._store not in (None, store):
             raise self._replaced()
         await connection.execute(_DURABLE)
-        for table in (CANDLES, FEED_GAPS):
+        for table in TABLES:
             await connection.execute(table.create_staging)
         self._store = store
         return connection
@@ -87,6 +88,10 @@ class PostgresSink:
     async def write_gaps(self, gaps: Sequence[FeedGap]) -> int:
         """Upsert the batch in one transaction. See `Sink.write_gaps`."""
         return await self._write(FEED_GAPS, [_gap_row(gap) for gap in gaps])
+
+    async def write_statuses(self, statuses: Sequence[FeedStatus]) -> int:
+        """Upsert the batch in one transaction. See `Sink.write_statuses`."""
+        return await self._write(FEED_STATUS, [_status_row(status) for status in statuses])
 
     async def _write(self, table: PostgresTable, rows: Sequence[tuple[Any, ...]]) -> int:
         if not rows:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
-from ashi.contracts.feed import FeedGap
+from ashi.contracts.feed import FeedGap, FeedStatus
 
 NAME: Final = "postgres"
 
@@ -83,5 +83,16 @@ FEED_GAPS: Final = PostgresTable(
     key=("symbol", "from_time"),
     guard="updated_at",
     kinds={"symbol": 'text COLLATE "C"', "state": "text", "reason": "text", "trades_recovered": "bigint"}
-    | dict.fromkeys(("from_time", "to_time", "updated_at"), "timestamptz"),
+    | dict.fromkeys(("from_time", "to_time", "updated_at"), "timestamptz")
+    | {"final": "boolean"},
 )
+FEED_STATUS: Final = PostgresTable(
+    "feed_status",
+    tuple(name for name in FeedStatus.__struct_fields__ if name != "workers"),
+    key=("symbol",),
+    guard="updated_at",
+    kinds={"symbol": 'text COLLATE "C"'}
+    | dict.fromkeys(("state", "reason", "last_trade_id"), "text")
+    | dict.fromkeys(("since", "last_traded_at", "updated_at", "complete_until"), "timestamptz"),
+)
+TABLES: Final = (CANDLES, FEED_GAPS, FEED_STATUS)

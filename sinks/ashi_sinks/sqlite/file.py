@@ -172,17 +172,21 @@ class SqliteFile:
                 "undo the change, or name another file and fill it from the topic"
             )
 
-    def missing_tables(self) -> list[SqliteTable]:
-        """What an older layout lacks. Raises StorageError when a table of the user's own has such a name."""
-        present = LAYOUTS[self.layout]
-        missing = [table for table in LAYOUTS[SCHEMA_VERSION] if table not in present]
-        for table in missing:
+    def upgrade_statements(self) -> list[str]:
+        """What makes the latest layout of this one. Raises StorageError when a table of the user's has such a name."""
+        present = {table.name: table for table in LAYOUTS[self.layout]}
+        statements = []
+        for table in LAYOUTS[SCHEMA_VERSION]:
+            if table.name in present:
+                statements += table.additions(present[table.name])
+                continue
             if self._columns(table):
                 raise StorageError(
                     f"{self.path} has a table {table.name} of its own, a name that this version of Ashi needs: "
                     "rename that table, then start again"
                 )
-        return missing
+            statements.append(table.create)
+        return statements
 
     def _columns(self, table: SqliteTable) -> list[tuple[str, str, int, int]]:
         statement = 'SELECT name, type, "notnull", pk FROM pragma_table_info(?)'

@@ -1,4 +1,4 @@
-"""Reads candles and feed gaps from an SQLite file, while workers write. What writes them is in `sink`."""
+"""Reads candles and what is said of feeds from an SQLite file, while workers write. What writes them is in `sink`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import msgspec
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError, StorageError
-from ashi.contracts.feed import FeedGap
+from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.timeframe import Timeframe
 from ashi_sinks.sqlite.file import SqliteFile, explain
-from ashi_sinks.sqlite.tables import CANDLES, FEED_GAPS, LAYOUTS, SCHEMA_VERSION, SqliteTable
+from ashi_sinks.sqlite.tables import CANDLES, FEED_GAPS, FEED_STATUS, LAYOUTS, SCHEMA_VERSION, SqliteTable
 from ashi_sinks.sqlite.thread import OneThread
 
 if TYPE_CHECKING:
@@ -39,11 +39,12 @@ WITH RECURSIVE series(symbol, timeframe) AS (
 )
 SELECT symbol, timeframe FROM series"""
 
-# As `ashi.contracts.feed.overlaps`.
+# As `ashi.contracts.feed.overlaps`. All columns: an older layout has fewer.
 _GAPS: Final = (
-    f"SELECT {', '.join(FEED_GAPS.fields)} FROM feed_gaps WHERE symbol = ? AND from_time < ? "  # noqa: S608
+    "SELECT * FROM feed_gaps WHERE symbol = ? AND from_time < ? "
     "AND (to_time IS NULL OR max(to_time, from_time + 1) > ?) ORDER BY from_time"
 )
+_STATUS: Final = f"SELECT {', '.join(FEED_STATUS.fields)} FROM feed_status WHERE symbol = ?"  # noqa: S608
 
 _FETCH_ROWS: Final = 1_000
 _LARGEST: Final = 2**63 - 1
@@ -100,16 +101,21 @@ class SqliteReader:
     async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
         """The gaps that overlap a time; see `CandleReader.gaps`. Raises StorageError."""
         parameters = (symbol, _LARGEST if end is None else end, -_LARGEST if start is None else start)
-        rows = await self._thread.run(self._gaps, parameters)
+        rows = await self._thread.run(self._rows_of, FEED_GAPS, _GAPS, parameters)
         return [_gap(row, self._file.path) for row in rows]
 
-    def _gaps(self, parameters: tuple[object, ...]) -> list[Any]:
+    async def status(self, symbol: str) -> FeedStatus | None:
+        """How the feed was when it was said last; see `CandleReader.status`. Raises StorageError."""
+        rows = await self._thread.run(self._rows_of, FEED_STATUS, _STATUS, (symbol,))
+        return _status(rows[0], self._file.path) if rows else None
+
+    def _rows_of(self, table: SqliteTable, statement: str, parameters: tuple[object, ...]) -> list[Any]:
         try:
             # Asked each time: a worker may have upgraded the file since it was opened, even to a layout after ours.
             tables = LAYOUTS.get(self._file.layout, LAYOUTS[SCHEMA_VERSION])
         except sqlite3.Error as error:
             raise explain(error, self._file.path) from error
-        return self._all(_GAPS, parameters) if FEED_GAPS in tables else []
+        return self._all(statement, parameters) if table.name in {known.name for known in tables} else []
 
     def _query(self, statement: str, parameters: tuple[object, ...]) -> sqlite3.Cursor:
         try:
@@ -146,10 +152,18 @@ def _candle(row: Sequence[Any], path: Path) -> Candle:
 
 
 def _gap(row: Sequence[Any], path: Path) -> FeedGap:
+    fields = dict(zip(FEED_GAPS.fields, row, strict=False))
     try:
-        return msgspec.convert(dict(zip(FEED_GAPS.fields, row, strict=True)), FeedGap)
+        return msgspec.convert(fields | {"final": bool(fields.get("final"))}, FeedGap)
     except msgspec.ValidationError as error:
         raise _changed_by_hand(FEED_GAPS, row, path, error) from error
+
+
+def _status(row: Sequence[Any], path: Path) -> FeedStatus:
+    try:
+        return msgspec.convert(dict(zip(FEED_STATUS.fields, row, strict=True)), FeedStatus)
+    except msgspec.ValidationError as error:
+        raise _changed_by_hand(FEED_STATUS, row, path, error) from error
 
 
 def _changed_by_hand(table: SqliteTable, row: Sequence[Any], path: Path, error: Exception) -> StorageError:

@@ -1,21 +1,27 @@
 """The tables of the SQLite file: their columns, what makes them, and which of two rows of one key stays.
 
 A table has one column for each field of its message under the same name. Decimals are TEXT in plain notation (exact;
-SQLite's own numbers are floats beyond 15 digits), times INTEGER µs.
+SQLite's own numbers are floats beyond 15 digits), times INTEGER µs, truths INTEGER 0 or 1.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.candle import Candle
-from ashi.contracts.feed import FeedGap
+from ashi.contracts.feed import FeedGap, FeedStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
 class SqliteTable:
-    """One table: which fields make its primary key, are integers, may be NULL; the greater `guard` replaces a row."""
+    """One table: which fields make its primary key, are integers, may be NULL; the greater `guard` replaces a row.
+
+    `added`: what rows of an older layout get in the columns that it lacked.
+    """
 
     name: str
     fields: tuple[str, ...]
@@ -23,6 +29,7 @@ class SqliteTable:
     guard: str
     integers: frozenset[str]
     nullable: frozenset[str]
+    added: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[tuple[str, str, int, int]]:
@@ -42,6 +49,15 @@ class SqliteTable:
         """The statement that makes the table."""
         columns = "".join(f"  {name} {kind}{' NOT NULL' * solid},\n" for name, kind, solid, _ in self.columns)
         return f"CREATE TABLE {self.name} (\n{columns}  PRIMARY KEY ({', '.join(self.key)})\n) STRICT, WITHOUT ROWID"
+
+    def additions(self, before: SqliteTable) -> list[str]:
+        """The statements that make this table of that of an older layout."""
+        kinds = {name: kind for name, kind, _, _ in self.columns}
+        return [
+            f"ALTER TABLE {self.name} ADD COLUMN {name} {kinds[name]} NOT NULL DEFAULT {value}"
+            for name, value in self.added.items()
+            if name not in before.fields
+        ]
 
     @property
     def upsert(self) -> str:
@@ -67,10 +83,24 @@ FEED_GAPS: Final = SqliteTable(
     FeedGap.__struct_fields__,
     key=("symbol", "from_time"),
     guard="updated_at",
-    integers=frozenset({"from_time", "to_time", "trades_recovered", "updated_at"}),
+    integers=frozenset({"from_time", "to_time", "trades_recovered", "updated_at", "final"}),
     nullable=frozenset({"to_time"}),
+    added={"final": 0},
 )
+FEED_STATUS: Final = SqliteTable(
+    "feed_status",
+    tuple(name for name in FeedStatus.__struct_fields__ if name != "workers"),
+    key=("symbol",),
+    guard="updated_at",
+    integers=frozenset({"since", "last_traded_at", "updated_at", "complete_until"}),
+    nullable=frozenset({"reason", "last_trade_id", "last_traded_at", "complete_until"}),
+)
+_FEED_GAPS_2: Final = replace(FEED_GAPS, fields=tuple(name for name in FEED_GAPS.fields if name != "final"))
 
-LAYOUTS: Final[dict[int, tuple[SqliteTable, ...]]] = {1: (CANDLES,), 2: (CANDLES, FEED_GAPS)}
+LAYOUTS: Final[dict[int, tuple[SqliteTable, ...]]] = {
+    1: (CANDLES,),
+    2: (CANDLES, _FEED_GAPS_2),
+    3: (CANDLES, FEED_GAPS, FEED_STATUS),
+}
 """The tables of each layout there has been, by `PRAGMA user_version`. The last one is ours; older ones are upgraded."""
 SCHEMA_VERSION: Final = max(LAYOUTS)

@@ -1,0 +1,50 @@
+"""Which candles are complete, by what the feeds have said so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ashi.contracts.feed import FeedGap, FeedStatus, is_complete
+
+if TYPE_CHECKING:
+    from ashi.contracts.candle import Candle
+
+
+class Completeness:
+    """What `feed.status` and `feed.gaps` have said, joined: give it every message of both, in any order.
+
+    It keeps the last message of each symbol and of each gap, as many as the topics hold.
+    """
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, FeedStatus] = {}
+        self._gaps: dict[str, dict[int, FeedGap]] = {}
+
+    def update(self, message: FeedStatus | FeedGap) -> None:
+        """Take a message into account; one that is older than what is known changes nothing."""
+        if isinstance(message, FeedStatus):
+            status = self._statuses.get(message.symbol)
+            if status is None or message.updated_at > status.updated_at:
+                self._statuses[message.symbol] = message
+            return
+        gaps = self._gaps.setdefault(message.symbol, {})
+        gap = gaps.get(message.from_time)
+        if gap is None or message.updated_at > gap.updated_at:
+            gaps[message.from_time] = message
+
+    def complete_until(self, symbol: str) -> int | None:
+        """Up to when, µs, all trades of a symbol were published, but for those in gaps; None: nothing is known."""
+        status = self._statuses.get(symbol)
+        return None if status is None else status.complete_until
+
+    def is_complete(self, candle: Candle) -> bool:
+        """Whether no trade is missing from a candle: see `ashi.contracts.feed.is_complete`.
+
+        What was repaired late comes as a candle of a greater version, which may be a moment behind this answer.
+        """
+        return is_complete(
+            candle.open_time,
+            candle.close_time,
+            self.complete_until(candle.symbol),
+            self._gaps.get(candle.symbol, {}).values(),
+        )
