@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from ashi_simulator.executions import ExecutionBatch, TradeHistory, TrueTrade
+from ashi_simulator.executions import PER_MS, ExecutionBatch, TradeHistory, TrueTrade
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ashi_simulator.fault_injector import FaultInjector
+    from ashi_simulator.markets.listings import Listings
     from ashi_simulator.script import Step
     from ashi_simulator.subscriptions import Subscriptions
     from ashi_simulator.venue_server import VenueServer
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 TICK_S: Final = 0.004
 """Executions happen in steps of this; their times lie between the steps."""
 NS_PER_TICK: Final = 100
+
+
+Inject: TypeAlias = "Callable[[str, dict[str, Any]], None]"
+"""Performs a fault, by its name and arguments."""
 
 
 class Source(Protocol):
@@ -31,28 +35,35 @@ class Source(Protocol):
     def due(self, now: int) -> Iterable[ExecutionBatch]:
         """What happened since the last call, up to `now`."""
 
+    def open(self, markets: Sequence[str]) -> None:
+        """From now on these trade, and no other."""
+
 
 class Exchange:
     """The markets of a venue, trading or not.
 
     Attributes:
-        histories: all executions of each market.
+        histories: all executions of each market that was ever listed.
         trades: how many executions happened in all.
+        offset: how far what the venue says of the time is off, in 100 ns; positive is ahead.
 
     """
 
     def __init__(
         self,
         venue: str,
-        markets: Sequence[str],
+        listings: Listings,
         *,
         source: Source,
         subscriptions: Subscriptions,
         venue_server: VenueServer,
         script: Sequence[Step],
     ) -> None:
-        self.histories = {market: TradeHistory(venue, market) for market in markets}
+        self.histories = {market: TradeHistory(venue, market) for market in listings}
         self.trades = 0
+        self.offset = 0
+        self._venue = venue
+        self._listings = listings
         self._source = source
         self._subscriptions = subscriptions
         self._venue_server = venue_server
@@ -65,8 +76,23 @@ class Exchange:
         self._base_ns = time.time_ns() - time.monotonic_ns()
 
     def now(self) -> int:
-        """The exchange's clock: 100 ns since the epoch. It never goes back."""
+        """When it is: 100 ns since the epoch. It never goes back."""
         return (self._base_ns + time.monotonic_ns()) // NS_PER_TICK
+
+    def told_time(self) -> int:
+        """What the venue's clock shows, as clients are told: 100 ns since the epoch."""
+        return self.now() + self.offset
+
+    def set_clock(self, offset_s: float) -> None:
+        """Have the venue's clock off by so much, to the ms, so that the digits below it keep their form."""
+        self.offset = round(offset_s * 1000) * PER_MS
+
+    def relist(self) -> None:
+        """Let those markets trade that are listed as trading, new ones too."""
+        for market in self._listings:
+            if market not in self.histories:
+                self.histories[market] = TradeHistory(self._venue, market)
+        self._source.open(self._listings.trading())
 
     @property
     def trading(self) -> bool:
@@ -78,11 +104,11 @@ class Exchange:
         """Whether every fault of the script has been performed."""
         return not self._timed and not self._counted
 
-    def start(self, fault_injector: FaultInjector) -> None:
+    def start(self, inject: Inject) -> None:
         """Let the market trade; does nothing if it does."""
         if not self.trading:
             self._source.start(self.now())
-            self._task = asyncio.get_running_loop().create_task(self._trade(fault_injector))
+            self._task = asyncio.get_running_loop().create_task(self._trade(inject))
 
     async def stop(self) -> None:
         """Let nothing happen any more; what has happened is sent. Raises what ended the market, if something did."""
@@ -93,7 +119,7 @@ class Exchange:
                 await task
         self._subscriptions.release_all()
 
-    async def _trade(self, fault_injector: FaultInjector) -> None:
+    async def _trade(self, inject: Inject) -> None:
         loop = asyncio.get_running_loop()
         last = loop.time()
         while True:
@@ -101,25 +127,33 @@ class Exchange:
             now = loop.time()
             self._traded_s += now - last
             last = now
-            self._inject_faults(fault_injector)
+            self._inject_faults(inject)
             await asyncio.sleep(TICK_S)
 
     def _step(self) -> None:
-        for batch in self._source.due(self.now()):
+        now = self.now()
+        for batch in self._source.due(now):
             history = self.histories.get(batch.market)
             if history is not None:
-                history.executions.extend(batch.executions)
-                self.trades += len(batch.executions)
-                self._subscriptions.publish(batch.market, self._venue_server.frames(batch))
+                told = self._by_its_clock(batch)
+                history.add(told.executions, now)
+                self.trades += len(told.executions)
+                self._subscriptions.publish(told.market, self._venue_server.frames(told))
         self._subscriptions.flush()
 
-    def _inject_faults(self, fault_injector: FaultInjector) -> None:
+    def _by_its_clock(self, batch: ExecutionBatch) -> ExecutionBatch:
+        if not self.offset:
+            return batch
+        executions = [execution._replace(at=execution.at + self.offset) for execution in batch.executions]
+        return ExecutionBatch(batch.market, executions)
+
+    def _inject_faults(self, inject: Inject) -> None:
         while self._timed and (self._timed[0].at_s or 0.0) <= self._traded_s:
             step = self._timed.pop(0)
-            fault_injector.perform(step.fault, step.args)
+            inject(step.fault, step.args)
         while self._counted and (self._counted[0].after_trades or 0) <= self.trades:
             step = self._counted.pop(0)
-            fault_injector.perform(step.fault, step.args)
+            inject(step.fault, step.args)
 
     def truth(self, since_us: int, markets: Iterable[str] | None) -> Iterator[TrueTrade]:
         """Market by market, in the order of each, what must be published; from `since_us` on."""

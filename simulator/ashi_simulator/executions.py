@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from decimal import Decimal
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
@@ -57,18 +58,25 @@ _SIDES: Final[dict[str, Literal["buy", "sell"] | None]] = {"BUY": "buy", "SELL":
 
 
 class TradeHistory:
-    """All executions of one market, in the order of their numbers."""
+    """All executions of one market, in the order of their numbers, with the times at which they happened.
+
+    What a venue says of their times (`at`) is another matter: its clock may be off, and bitFlyer's are in disorder.
+    """
 
     def __init__(self, venue: str, market: str) -> None:
         self._venue = venue
         self.symbol = f"{venue}:{market}"
         self.executions: list[Execution] = []
+        self._happened: list[int] = []
+
+    def add(self, executions: Sequence[Execution], happened: int) -> None:
+        """Remember what has happened at a time (100 ns, never before that of an earlier call)."""
+        self.executions.extend(executions)
+        self._happened.extend([happened] * len(executions))
 
     def known(self, until: int) -> Sequence[Execution]:
         """What the venue's REST interface knows when it has seen only what happened by `until` (100 ns)."""
-        end = len(self.executions)
-        while end and self.executions[end - 1].at > until:
-            end -= 1
+        end = bisect_right(self._happened, until)
         return self.executions if end == len(self.executions) else self.executions[:end]
 
     def truth(self, since_us: int) -> Iterator[TrueTrade]:
@@ -93,17 +101,14 @@ class TradeHistory:
 
     def _gmo_names(self) -> Iterator[tuple[Execution, str, int]]:
         """GMO has no ids: the n-th of equal trades of a millisecond, the s-th of all trades of a millisecond."""
-        current = -1
-        sequence = 0
-        equals: dict[str, int] = {}
+        sequences: defaultdict[int, int] = defaultdict(int)  # of all of them: a clock that is set back passes ms again
+        equals: defaultdict[str, int] = defaultdict(int)
         for execution in self.executions:
             ms = execution.at // PER_MS
-            if ms != current:
-                current, sequence, equals = ms, 0, {}
             content = f"{ms}-{execution.price}-{execution.size}-{execution.taker}"
-            ordinal = equals[content] = equals.get(content, -1) + 1
-            yield execution, f"{content}-{ordinal}", sequence
-            sequence += 1
+            yield execution, f"{content}-{equals[content]}", sequences[ms]
+            sequences[ms] += 1
+            equals[content] += 1
 
 
 def place_of(executions: Sequence[Execution], number: int) -> int:

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ashi_simulator.faults import ONE, check_fault
 from ashi_simulator.rules import contiguous
+from ashi_simulator.subscriptions import Welcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from random import Random
 
     from ashi_simulator.connection import Connection
-    from ashi_simulator.rest_endpoint import RestEndpoint
+    from ashi_simulator.exchange import Exchange
+    from ashi_simulator.rest_faults import RestFaults
     from ashi_simulator.subscriptions import Subscriptions
     from ashi_simulator.venue_server import VenueServer
+    from ashi_simulator.websocket_endpoint import WebsocketEndpoint
 
 HALF_FRAME_S: Final = 0.05
 """So long the half may travel before the connection is broken, which would destroy what is on its way."""
-LIFETIME_CODE: Final = 1001
 
 
 class FaultInjector:
@@ -33,18 +35,21 @@ class FaultInjector:
     def __init__(
         self,
         venue: str,
-        markets: Sequence[str],
         *,
         subscriptions: Subscriptions,
-        rest: RestEndpoint,
+        exchange: Exchange,
+        rest: RestFaults,
+        websocket: WebsocketEndpoint,
         venue_server: VenueServer,
         random: Random,
         refuse: Callable[[float], Coroutine[Any, Any, None]],
     ) -> None:
         self._venue = venue
-        self._markets = tuple(markets)
+        self._listings = subscriptions.listings
         self._subscriptions = subscriptions
+        self._exchange = exchange
         self._rest = rest
+        self._websocket = websocket
         self._venue_server = venue_server
         self._random = random
         self._refuse_for = refuse
@@ -53,7 +58,7 @@ class FaultInjector:
 
     def perform(self, name: str, arguments: dict[str, Any]) -> None:
         """Begin a fault; what takes time goes on by itself. Raises UsageError as `check_fault` does."""
-        chosen = check_fault(name, arguments, self._venue, self._markets)
+        chosen = check_fault(name, arguments, self._venue, tuple(self._exchange.histories))
         self.done.append((name, chosen))
         getattr(self, f"_{name}")(**chosen)
 
@@ -71,6 +76,12 @@ class FaultInjector:
     def _chosen(self, connections: str) -> list[Connection]:
         opened = list(self._subscriptions.connections)
         return [self._random.choice(opened)] if connections == ONE and opened else opened
+
+    def _one_of_those_read(self, market: str) -> str:
+        return market or self._random.choice(self._subscriptions.subscribed() or list(self._listings))
+
+    def _until(self, seconds: float) -> float:
+        return asyncio.get_running_loop().time() + seconds
 
     def _drop(self, connections: str) -> None:
         for connection in self._chosen(connections):
@@ -102,7 +113,7 @@ class FaultInjector:
 
     def _garbage(self) -> None:
         for connection in list(self._subscriptions.connections):
-            for payload in self._venue_server.garbage(next(iter(connection.subscriptions), self._markets[0])):
+            for payload in self._venue_server.garbage(next(iter(connection.subscriptions), next(iter(self._listings)))):
                 connection.send(payload)
 
     def _error_frame(self, text: str) -> None:
@@ -113,28 +124,18 @@ class FaultInjector:
         self._subscriptions.repeat(frames)
 
     def _reorder(self, market: str, frames: int) -> None:
-        self._subscriptions.reorder(
-            market or self._random.choice(self._subscriptions.subscribed() or self._markets), frames
-        )
+        self._subscriptions.reorder(self._one_of_those_read(market), frames)
 
     def _skip(self, market: str, frames: int) -> None:
         possible = [
-            market for market in self._subscriptions.subscribed() or self._markets if contiguous(self._venue, market)
+            market for market in self._subscriptions.subscribed() or self._listings if contiguous(self._venue, market)
         ]
         if market or possible:
             self._subscriptions.skip(market or self._random.choice(possible), frames)
 
     def _lifetime(self, connections: str, notice_s: float) -> None:
         for connection in self._chosen(connections):
-            self._go_on(self.end_of_life(connection, notice_s))
-
-    async def end_of_life(self, connection: Connection, notice_s: float) -> None:
-        """Announce the end where the venue does, and close."""
-        notice = self._venue_server.notice()
-        if notice is not None:
-            connection.send(notice)
-            await asyncio.sleep(notice_s)
-        await connection.close(LIFETIME_CODE, "the time of this connection is over")
+            self._go_on(self._websocket.end_of_life(connection, notice_s))
 
     def _rest_429(self, requests: int, retry_after_s: int) -> None:
         self._rest.refusals += requests
@@ -149,7 +150,13 @@ class FaultInjector:
         self._rest.failure_status = status
 
     def _rest_lag(self, milliseconds: int, seconds: float) -> None:
-        self._rest.lag_behind(milliseconds, seconds)
+        self._rest.lag_behind(milliseconds, self._until(seconds))
+
+    def _rest_refuse(self, status: int, seconds: float, retry_after_s: int, banned: bool) -> None:
+        self._rest.refuse(status, self._until(seconds), retry_after_s, banned=banned)
+
+    def _rest_garbled(self, shape: str, seconds: float) -> None:
+        self._rest.garble(shape, self._until(seconds))
 
     def _refuse(self, seconds: float, drop: bool) -> None:
         self._go_on(self._refuse_for(seconds))
@@ -166,3 +173,57 @@ class FaultInjector:
         await asyncio.sleep(seconds)
         for connection in connections:
             connection.delay_s = 0.0
+
+    def _handshake_refused(self, status: int, seconds: float, drop: bool) -> None:
+        self._websocket.refuse(status, seconds)
+        if drop:
+            self._drop("all")
+
+    def _lose(self, market: str, frames: int) -> None:
+        self._subscriptions.skip(self._one_of_those_read(market), frames)
+
+    def _mute(self, market: str, seconds: float, resubscriptions: int) -> None:
+        self._subscriptions.mute(self._one_of_those_read(market), seconds, resubscriptions)
+
+    def _subscribe_late(self, seconds: float, delay_s: float) -> None:
+        self._subscriptions.late_s = delay_s
+        self._go_on(self._be_prompt_after(seconds))
+
+    async def _be_prompt_after(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._subscriptions.late_s = 0.0
+
+    def _subscribe_unanswered(self, market: str, seconds: float) -> None:
+        self._subscriptions.be_unwelcome(self._one_of_those_read(market), Welcome.IGNORED, seconds)
+
+    def _subscribe_refused(self, market: str, seconds: float) -> None:
+        self._subscriptions.be_unwelcome(self._one_of_those_read(market), Welcome.REFUSED, seconds)
+
+    def _halt(self, market: str, seconds: float) -> None:
+        self._go_on(self._halt_for(self._one_of_those_read(market), seconds))
+
+    async def _halt_for(self, market: str, seconds: float) -> None:
+        self._set_trading(market, trading=False)
+        await asyncio.sleep(seconds)
+        self._set_trading(market, trading=True)
+
+    def _set_trading(self, market: str, *, trading: bool) -> None:
+        self._listings.set_trading(market, trading)
+        self._exchange.relist()
+
+    def _list_market(self, market: str) -> None:
+        self._listings.add(market)
+        self._exchange.relist()
+
+    def _delist_market(self, market: str) -> None:
+        if len(self._listings) > 1:
+            self._listings.remove(market or self._random.choice(list(self._listings)))
+            self._exchange.relist()
+
+    def _clock(self, offset_s: float, seconds: float) -> None:
+        self._exchange.set_clock(offset_s)
+        self._go_on(self._correct_clock_after(seconds))
+
+    async def _correct_clock_after(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._exchange.set_clock(0.0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -11,12 +11,23 @@ from ashi.contracts.errors import UsageError
 from ashi_simulator.rules import contiguous
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 Arguments: TypeAlias = dict[str, Any]
 
 ALL: Final = "all"
 ONE: Final = "one"
+
+HTML: Final = "html"
+NULL: Final = "null"
+OTHER_SHAPE: Final = "other"
+CUT: Final = "cut"
+MAINTENANCE: Final = "maintenance"
+SHAPES: Final = (HTML, NULL, OTHER_SHAPE, CUT, MAINTENANCE)
+"""What a garbled answer of REST may be."""
+
+REFUSALS: Final = (403, 404, 418, 429, 451, 500, 502, 503, 504)
+LARGEST: Final = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +41,10 @@ class Fault:
         needs_ids: equal content is no proof that two trades are one, so a venue without ids cannot send a trade twice
             or in another order without telling another story: not for `gmo`.
         needs_contiguous_ids: nobody could notice the loss otherwise: only for markets with contiguous ids.
+        partial: only a part fails (one market, REST, a clock), while everything seems to be well.
+        may_be_negative: the arguments that may.
+        choices: of an argument, if it is one of a few.
+        new_market: its market is one that is not simulated yet.
 
     """
 
@@ -38,10 +53,18 @@ class Fault:
     draw: Callable[[Random], Arguments]
     needs_ids: bool = False
     needs_contiguous_ids: bool = False
+    partial: bool = False
+    may_be_negative: frozenset[str] = frozenset()
+    choices: Mapping[str, tuple[Any, ...]] = field(default_factory=lambda: {"connections": (ALL, ONE)})
+    new_market: bool = False
 
 
 def _whose(random: Random) -> Arguments:
     return {"connections": random.choice((ALL, ALL, ONE))}
+
+
+def _while(random: Random) -> Arguments:
+    return {"seconds": round(random.uniform(0.5, 3.0), 2)}
 
 
 FAULTS: Final[Mapping[str, Fault]] = {
@@ -116,16 +139,98 @@ FAULTS: Final[Mapping[str, Fault]] = {
         lambda random: {"frames": random.randint(1, 5)},
         needs_contiguous_ids=True,
     ),
+    "lose": Fault(
+        "as `skip`, and in a market of any kind: where ids are not contiguous nothing shows the loss",
+        {"market": "", "frames": 1},
+        lambda _: {},
+        partial=True,
+    ),
+    "mute": Fault(
+        "a market's subscriptions stay and nothing comes of them, for `seconds` (0: for ever) or until the market has "
+        "been subscribed to anew so many times; its neighbours trade on",
+        {"market": "", "seconds": 0.0, "resubscriptions": 1},
+        lambda random: {"seconds": random.choice((0.0, round(random.uniform(0.5, 5.0), 2)))},
+        partial=True,
+    ),
+    "rest_refuse": Fault(
+        "for `seconds`, REST answers every request with this status; `retry_after_s`: with Retry-After; `banned`: with "
+        "the time until which the address is banned, as Binance writes it",
+        {"status": 403, "seconds": 5.0, "retry_after_s": 0, "banned": False},
+        lambda random: _while(random) | {"status": random.choice(REFUSALS), "retry_after_s": random.choice((0, 0, 2))},
+        partial=True,
+        choices={"status": REFUSALS},
+    ),
+    "rest_garbled": Fault(
+        "for `seconds`, REST answers 200 with a page of HTML, null, JSON of another shape, half an answer, or the "
+        "venue's word for maintenance",
+        {"shape": HTML, "seconds": 5.0},
+        lambda random: _while(random) | {"shape": random.choice(SHAPES)},
+        partial=True,
+        choices={"shape": SHAPES},
+    ),
+    "handshake_refused": Fault(
+        "for `seconds`, whoever opens a websocket is answered with this status; `drop`: open ones are broken before",
+        {"status": 403, "seconds": 5.0, "drop": True},
+        lambda random: _while(random) | {"status": random.choice(REFUSALS)},
+        partial=True,
+        choices={"status": REFUSALS},
+    ),
+    "halt": Fault(
+        "a market stops trading, listed as in a halt where the venue has a word for it, and trades again after "
+        "`seconds`",
+        {"market": "", "seconds": 5.0},
+        _while,
+        partial=True,
+    ),
+    "list_market": Fault(
+        "a new market (a made-up one when none is named) is listed and trades",
+        {"market": ""},
+        lambda _: {},
+        partial=True,
+        new_market=True,
+    ),
+    "delist_market": Fault(
+        "a market is listed no more and never trades again; the last one stays",
+        {"market": ""},
+        lambda _: {},
+        partial=True,
+    ),
+    "clock": Fault(
+        "for `seconds`, the venue's clock is off by `offset_s` (positive: ahead), over websocket and REST",
+        {"offset_s": 80.0, "seconds": 5.0},
+        lambda random: _while(random) | {"offset_s": random.choice((-90.0, -5.0, 3.0, 80.0))},
+        partial=True,
+        may_be_negative=frozenset({"offset_s"}),
+    ),
+    "subscribe_late": Fault(
+        "for `seconds`, what clients send is taken note of, and answered, `delay_s` late",
+        {"seconds": 5.0, "delay_s": 1.0},
+        lambda random: _while(random) | {"delay_s": round(random.uniform(0.3, 3.0), 2)},
+        partial=True,
+    ),
+    "subscribe_unanswered": Fault(
+        "for `seconds`, a message that subscribes to the market, with others or alone, is ignored as a whole",
+        {"market": "", "seconds": 5.0},
+        _while,
+        partial=True,
+    ),
+    "subscribe_refused": Fault(
+        "for `seconds`, a message that subscribes to the market, with others or alone, is refused as a whole",
+        {"market": "", "seconds": 5.0},
+        _while,
+        partial=True,
+    ),
 }
 """Every fault by its name."""
 
 
-def possible_faults(venue: str, markets: Sequence[str]) -> list[str]:
-    """The faults that make sense for these markets of the venue."""
+def possible_faults(venue: str, markets: Sequence[str], *, partial: bool = True) -> list[str]:
+    """The faults that make sense for these markets of the venue; without `partial`, those that break everything."""
     return [
         name
         for name, fault in FAULTS.items()
-        if not (fault.needs_ids and venue == "gmo")
+        if (partial or not fault.partial)
+        and not (fault.needs_ids and venue == "gmo")
         and not (fault.needs_contiguous_ids and not any(contiguous(venue, market) for market in markets))
     ]
 
@@ -153,12 +258,15 @@ def check_fault(name: str, arguments: Mapping[str, Any], venue: str, markets: Se
             wanted is int and isinstance(value, bool)
         ):
             raise UsageError(f"fault {name!r}: {argument} must be of type {wanted.__name__}, not {value!r}")
-        if wanted in {int, float} and not 0 <= value <= 1e9:
+        least = -LARGEST if argument in fault.may_be_negative else 0
+        if wanted in {int, float} and not least <= value <= LARGEST:
             raise UsageError(f"fault {name!r}: {argument} must not be negative, and not {value!r}")
     chosen = {**fault.arguments, **arguments}
-    if chosen.get("connections", ALL) not in {ALL, ONE}:
-        raise UsageError(f"fault {name!r}: connections must be 'all' or 'one', not {chosen['connections']!r}")
-    if chosen.get("market") and chosen["market"] not in markets:
+    for argument, choices in fault.choices.items():
+        if argument in chosen and chosen[argument] not in choices:
+            possible = " or ".join(map(repr, choices))
+            raise UsageError(f"fault {name!r}: {argument} must be {possible}, not {chosen[argument]!r}")
+    if chosen.get("market") and chosen["market"] not in markets and not fault.new_market:
         raise UsageError(
             f"fault {name!r}: market {chosen['market']!r} is not simulated; there are {', '.join(markets)}"
         )

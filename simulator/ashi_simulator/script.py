@@ -62,19 +62,30 @@ def _step(line: str) -> Step:
 
 def check_script(script: Sequence[Step], venue: str, markets: Sequence[str]) -> None:
     """Refuse a script with a fault that does not exist or makes no sense here. Raises UsageError."""
+    known = list(markets)
     for step in script:
-        check_fault(step.fault, step.args, venue, markets)
+        chosen = check_fault(step.fault, step.args, venue, known)
+        if FAULTS[step.fault].new_market:
+            known.append(chosen["market"])
 
 
 def random_script(
-    seed: int, count: int, venue: str, markets: Sequence[str] | None = None, *, every_s: float = 1.0
+    seed: int,
+    count: int,
+    venue: str,
+    markets: Sequence[str] | None = None,
+    *,
+    every_s: float = 1.0,
+    faults: Sequence[str] | None = None,
 ) -> list[Step]:
     """A script of `count` faults, on average one every `every_s` seconds, the first after one such time.
 
-    Every fault that makes sense for the markets comes as often as the others do. The same arguments give the same
-    script.
+    Every fault that makes sense for the markets comes as often as the others do; of those named in `faults`, if some
+    are. The same arguments give the same script.
     """
     possible = possible_faults(check_venue(venue), DEFAULT_MARKETS[venue] if markets is None else markets)
+    if faults is not None:
+        possible = [name for name in possible if name in faults]
     random = Random(f"{venue} {seed}")  # noqa: S311  (a script, not a secret)
     names = [name for _ in range(-(-count // len(possible))) for name in random.sample(possible, len(possible))]
     at_s = 0.0

@@ -15,6 +15,7 @@ from ashi_simulator.control import control_routes
 from ashi_simulator.exchange import Exchange, Source
 from ashi_simulator.fault_injector import FaultInjector
 from ashi_simulator.limit_usage import LimitUsage, SubscribeUsage, WeightUsage
+from ashi_simulator.markets.listings import Listings
 from ashi_simulator.markets.recorded import RecordedMarket
 from ashi_simulator.markets.synthetic import SyntheticMarket
 from ashi_simulator.rest_endpoint import RestEndpoint
@@ -78,7 +79,8 @@ class Simulator:
         check_script(script, venue, self.markets)
         self._host = host
         self._port = port
-        self._subscriptions = Subscriptions()
+        self._listings = Listings(venue, self.markets)
+        self._subscriptions = Subscriptions(self._listings)
         self._venue_server = self._make_venue_server()
         self._usage = LimitUsage(
             SubscribeUsage(self.rules.subscribe_interval_s),
@@ -87,24 +89,23 @@ class Simulator:
         )
         self._exchange = Exchange(
             venue,
-            self.markets,
+            self._listings,
             source=source,
             subscriptions=self._subscriptions,
             venue_server=self._venue_server,
             script=script,
         )
-        rest = RestEndpoint(self._venue_server, self._exchange.histories, self._usage, self._exchange.now)
+        rest = RestEndpoint(self._venue_server, self._exchange, self._usage)
+        websocket = WebsocketEndpoint(self.rules, self._subscriptions, self._venue_server, self._usage)
         self._fault_injector = FaultInjector(
             venue,
-            self.markets,
             subscriptions=self._subscriptions,
-            rest=rest,
+            exchange=self._exchange,
+            rest=rest.faults,
+            websocket=websocket,
             venue_server=self._venue_server,
             random=Random(f"{venue} {seed}"),  # noqa: S311  (faults, not secrets)
             refuse=self._refuse,
-        )
-        websocket = WebsocketEndpoint(
-            self.rules, self._subscriptions, self._venue_server, self._usage, self._fault_injector.end_of_life
         )
         self._runner = web.AppRunner(self._application(websocket, rest), access_log=None, shutdown_timeout=SHUTDOWN_S)
         self._site: web.TCPSite | None = None
@@ -112,11 +113,11 @@ class Simulator:
     def _make_venue_server(self) -> VenueServer:
         match self.venue:
             case "bitflyer":
-                return BitFlyerServer(self._subscriptions, self.markets)
+                return BitFlyerServer(self._subscriptions)
             case "gmo":
-                return GmoServer(self._subscriptions, self.markets)
+                return GmoServer(self._subscriptions)
             case _:
-                return BinanceServer(self._subscriptions, self.markets, self.rules, usdm=self.venue == "binance-usdm")
+                return BinanceServer(self._subscriptions, self.rules, usdm=self.venue == "binance-usdm")
 
     def _application(self, websocket: WebsocketEndpoint, rest: RestEndpoint) -> web.Application:
         application = web.Application()
@@ -184,6 +185,11 @@ class Simulator:
         return f"http://{self._host}:{self._port}"
 
     @property
+    def listed(self) -> list[str]:
+        """The markets that are listed at the moment, those in a halt among them."""
+        return list(self._listings)
+
+    @property
     def trading(self) -> bool:
         """Whether executions happen."""
         return self._exchange.trading
@@ -210,7 +216,7 @@ class Simulator:
 
     def start_market(self) -> None:
         """Let the market trade. Faults of a script count their seconds while it does."""
-        self._exchange.start(self._fault_injector)
+        self._exchange.start(self._fault_injector.perform)
 
     async def stop_market(self) -> None:
         """Let nothing happen any more; connections and REST stay. Raises what broke the market, if something did."""

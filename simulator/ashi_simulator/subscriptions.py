@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ashi_simulator.connection import Connection, Style
+    from ashi_simulator.markets.listings import Listings
 
 REMEMBERED: Final = 100
 """Messages that can be sent a second time."""
@@ -27,14 +30,40 @@ class _Held:
     payloads: list[bytes] = field(default_factory=list)
 
 
-class Subscriptions:
-    """All open connections."""
+@dataclass(slots=True)
+class _Mute:
+    """Connections over which nothing of a market comes, and how many subscriptions it takes to end that for one."""
 
-    def __init__(self) -> None:
+    connections: set[Connection]
+    until: float
+    resubscriptions: int
+
+
+class Welcome(Enum):
+    """What becomes of a message that subscribes."""
+
+    ACCEPTED = "accepted"
+    IGNORED = "ignored"
+    REFUSED = "refused"
+
+
+class Subscriptions:
+    """All open connections.
+
+    Attributes:
+        late_s: what clients send is taken note of so late.
+
+    """
+
+    def __init__(self, listings: Listings) -> None:
+        self.listings = listings
+        self.late_s = 0.0
         self.connections: list[Connection] = []
         self.recent: deque[tuple[str, bytes]] = deque(maxlen=REMEMBERED)
         self._subscribers: dict[str, list[Connection]] = {}
         self._skips: dict[str, int] = {}
+        self._mutes: dict[str, _Mute] = {}
+        self._unwelcome: dict[str, tuple[Welcome, float]] = {}
         self._held: dict[str, _Held] = {}
         self._changed = asyncio.Event()
 
@@ -52,6 +81,7 @@ class Subscriptions:
         """From now on the connection gets the messages of the market. A second subscription changes the style only."""
         if market not in connection.subscriptions:
             self._subscribers.setdefault(market, []).append(connection)
+            self._end_mute(connection, market)
         connection.subscriptions[market] = style
         self._notify()
 
@@ -60,6 +90,42 @@ class Subscriptions:
         del connection.subscriptions[market]
         self._subscribers[market].remove(connection)
         self._notify()
+
+    def welcome(self, markets: Iterable[str]) -> Welcome:
+        """What becomes of a message that subscribes to these."""
+        now = asyncio.get_running_loop().time()
+        for market in markets:
+            what, until = self._unwelcome.get(market, (Welcome.ACCEPTED, 0.0))
+            if now < until:
+                return what
+        return Welcome.ACCEPTED
+
+    def be_unwelcome(self, market: str, what: Welcome, seconds: float) -> None:
+        """For so long, have messages that subscribe to the market ignored or refused."""
+        self._unwelcome[market] = what, asyncio.get_running_loop().time() + seconds
+
+    def mute(self, market: str, seconds: float, resubscriptions: int) -> None:
+        """Send nothing of the market to those who have subscribed to it, for so long (0: for ever).
+
+        It ends before for a connection that has subscribed anew so often, or for the so manieth new one.
+        """
+        until = asyncio.get_running_loop().time() + seconds if seconds else math.inf
+        self._mutes[market] = _Mute(set(self._subscribers.get(market, ())), until, resubscriptions)
+
+    def _end_mute(self, connection: Connection, market: str) -> None:
+        """A new subscription, on whatever connection, ends a mute for itself, unless it takes more than one."""
+        mute = self._mutes.get(market)
+        if mute is None:
+            return
+        mute.resubscriptions -= 1
+        (mute.connections.add if mute.resubscriptions > 0 else mute.connections.discard)(connection)
+
+    def _is_muted(self, connection: Connection, market: str) -> bool:
+        mute = self._mutes[market]
+        if asyncio.get_running_loop().time() >= mute.until:
+            del self._mutes[market]
+            return False
+        return connection in mute.connections
 
     def subscribed(self) -> list[str]:
         """The markets that somebody has subscribed to."""
@@ -89,7 +155,8 @@ class Subscriptions:
     def _deliver(self, market: str, payloads: Sequence[bytes]) -> None:
         self.recent.extend((market, payload) for payload in payloads)
         for connection in self._subscribers.get(market, ()):
-            connection.push(market, payloads)
+            if market not in self._mutes or not self._is_muted(connection, market):
+                connection.push(market, payloads)
 
     def flush(self) -> None:
         """Send what was published."""
@@ -133,7 +200,8 @@ class Subscriptions:
         """Send the last messages once more."""
         for market, payload in list(self.recent)[-frames:]:
             for connection in self._subscribers.get(market, ()):
-                connection.push(market, [payload])
+                if market not in self._mutes or not self._is_muted(connection, market):
+                    connection.push(market, [payload])
         self.flush()
 
     def last_of(self, connection: Connection) -> bytes | None:

@@ -31,11 +31,15 @@ class RestAnswer(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A path of the REST interface. `weight`: as the venue counts it."""
+    """A path of the REST interface. `weight`: as the venue counts it, of a request with these parameters."""
 
     path: str
-    weight: int
+    weight: int | Callable[[Mapping[str, str]], int]
     answer: Callable[[RestRequest], RestAnswer]
+
+    def weight_of(self, parameters: Mapping[str, str]) -> int:
+        """What a request with these parameters takes of the limit."""
+        return self.weight if isinstance(self.weight, int) else self.weight(parameters)
 
 
 class VenueServer(Protocol):
@@ -72,13 +76,16 @@ class VenueServer(Protocol):
     def received(self, connection: Connection, text: str) -> None:
         """A client has sent a message."""
 
-    def too_many_requests(self) -> bytes:
-        """The body of the answer 429."""
+    def too_many_requests(self, banned_until_ms: int | None) -> bytes:
+        """The body of the answers 429 and 418. A venue that bans an address says until when, in ms."""
+
+    def maintenance(self) -> RestAnswer:
+        """What it answers to everything while it is being worked on."""
 
 
 def dump(value: Any) -> bytes:
-    """Compact JSON."""
-    return json.dumps(value, separators=(",", ":")).encode()
+    """Compact JSON, in UTF-8."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def load(text: str) -> dict[str, Any] | None:

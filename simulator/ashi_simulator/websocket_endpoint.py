@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import WSMsgType, web
 
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 POLICY_VIOLATION: Final = 1008
 MAX_MESSAGE: Final = 1024 * 1024
 
-EndOfLife: TypeAlias = Callable[[Connection, float], Awaitable[None]]
-"""Closes a connection whose time is over, announcing it so many seconds before."""
+LIFETIME_CODE: Final = 1001
 
 
 class WebsocketEndpoint:
@@ -33,19 +31,26 @@ class WebsocketEndpoint:
         subscriptions: Subscriptions,
         venue_server: VenueServer,
         usage: LimitUsage,
-        end_of_life: EndOfLife,
     ) -> None:
         self._rules = rules
         self._subscriptions = subscriptions
         self._venue_server = venue_server
         self._usage = usage
-        self._end_of_life = end_of_life
+        self._refused_until = 0.0
+        self._refusal_status = 403
+
+    def refuse(self, status: int, seconds: float) -> None:
+        """For so long, answer whoever opens a websocket with a status."""
+        self._refusal_status = status
+        self._refused_until = asyncio.get_running_loop().time() + seconds
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """What aiohttp calls for a client that opens a websocket; it returns when the connection has ended."""
         wait_s = self._usage.attempts.take(request.remote or "", 1, asyncio.get_running_loop().time())
         if wait_s is not None:
             return web.Response(status=429, headers={"Retry-After": str(int(wait_s) + 1)})
+        if asyncio.get_running_loop().time() < self._refused_until:
+            return web.Response(status=self._refusal_status, text="no websocket for you now")
         ws = web.WebSocketResponse(autoping=False, compress=False, max_msg_size=MAX_MESSAGE)
         await ws.prepare(request)
         self._usage.connections += 1
@@ -96,7 +101,18 @@ class WebsocketEndpoint:
     def _on_text(self, connection: Connection, text: str) -> None:
         by_address = self._rules.subscribe_interval_s is not None
         who = connection.address if by_address else connection.number
-        connection.too_soon = not self._usage.subscribe.take(who, asyncio.get_running_loop().time())
+        too_soon = not self._usage.subscribe.take(who, asyncio.get_running_loop().time())
+        if self._subscriptions.late_s:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._subscriptions.late_s, self._take_note, connection, text, too_soon)
+        else:
+            self._take_note(connection, text, too_soon)
+
+    def _take_note(self, connection: Connection, text: str, too_soon: bool) -> None:
+        """Let the venue answer, if the client is still there."""
+        if connection not in self._subscriptions.connections:
+            return
+        connection.too_soon = too_soon
         self._venue_server.received(connection, text)
         streams = len(connection.subscriptions) + len(connection.unknown_streams)
         self._usage.most_streams = max(self._usage.most_streams, streams)
@@ -119,4 +135,12 @@ class WebsocketEndpoint:
             return
         notice_s = min(self._rules.notice_s or 0.0, self._rules.lifetime_s)
         await asyncio.sleep(self._rules.lifetime_s - notice_s)
-        await self._end_of_life(connection, notice_s)
+        await self.end_of_life(connection, notice_s)
+
+    async def end_of_life(self, connection: Connection, notice_s: float) -> None:
+        """Close a connection whose time is over; where the venue announces that, so many seconds before."""
+        notice = self._venue_server.notice()
+        if notice is not None:
+            connection.send(notice)
+            await asyncio.sleep(notice_s)
+        await connection.close(LIFETIME_CODE, "the time of this connection is over")

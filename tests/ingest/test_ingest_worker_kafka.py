@@ -22,7 +22,7 @@ from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_ingest.recording.format import BadLine, Line, read_recording
 from ashi_ingest.venues.registry import VENUES
-from ashi_simulator import Simulator, TrueTrade, random_script
+from ashi_simulator import Simulator, TrueTrade, possible_faults, random_script
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
@@ -76,8 +76,10 @@ def test_under_fifty_faults_every_trade_of_every_venue_is_published_once(kafka_s
 
     async def run(venue: str) -> list[TrueTrade]:
         markets = MARKETS[venue]
+        faults = possible_faults(venue, markets, partial=False)
         # A market that nothing was published of yet has nothing to go on from; so faults begin a little later.
-        script = [replace(step, at_s=(step.at_s or 0) + 4) for step in random_script(seed, 50, venue, markets)]
+        drawn = random_script(seed, 50, venue, markets, faults=faults)
+        script = [replace(step, at_s=(step.at_s or 0) + 4) for step in drawn]
         async with Simulator(venue, markets, seed=seed, rate=RATE[venue], bursts=True, script=script) as simulator:
             worker = start_stage("ingest", venue, *markets, **addresses(simulator), **KEY)
             await simulator.wait_subscribed(markets)

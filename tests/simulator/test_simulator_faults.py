@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections import Counter
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from ashi_simulator.executions import TradeHistory
 
 
 def test_every_fault_is_tested_here() -> None:
-    text = Path(__file__).read_text()
+    text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_simulator_*faults.py"))
     assert [name for name in FAULTS if f'.fault("{name}"' not in text] == []
 
 
@@ -333,17 +334,13 @@ def test_rest_lag_hides_what_has_just_happened_for_a_while() -> None:
 
 def test_what_rest_knows_while_it_lags_is_a_beginning_that_only_grows() -> None:
     history = TradeHistory("bitflyer", "BTC_JPY")
-    history.executions = [
-        execution for _, batch in executions_of("bitflyer", ("BTC_JPY",), 2000) for execution in batch
-    ]
-    times = sorted(execution.at for execution in history.executions)
-    known = [len(history.known(time)) for time in range(times[0] - 1, times[-1] + 1, 100_000)]
-    assert known == sorted(known)
-    assert known[0] == 0
-    assert len(history.known(times[-1])) == len(history.executions)
-    middle = times[1000]
-    assert history.known(middle) == history.executions[: len(history.known(middle))]
-    assert all(execution.at > middle for execution in history.executions[len(history.known(middle)) :])
+    batches = [batch for _, batch in executions_of("bitflyer", ("BTC_JPY",), 2000)]
+    for happened, batch in enumerate(batches):
+        history.add(batch, happened)
+    known = [len(history.known(time)) for time in range(-1, len(batches))]
+    assert known == list(accumulate(map(len, batches), initial=0))
+    middle = len(batches) // 2
+    assert history.known(middle) == [execution for batch in batches[: middle + 1] for execution in batch]
 
 
 def test_refuse_refuses_connections_for_a_while_and_breaks_those_there_are() -> None:

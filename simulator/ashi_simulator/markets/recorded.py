@@ -11,7 +11,7 @@ from ashi_simulator.executions import PER_MS, Execution, ExecutionBatch
 from ashi_simulator.notation import venue_price, venue_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ashi.contracts.trade import Trade
 
@@ -48,6 +48,8 @@ class RecordedMarket:
         self._next = 0
         self._began: int | None = None
         self._paused: int | None = None
+        self._open = set(self.markets)
+        self._left_out: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
         self._latest: dict[str, int] = {}
 
@@ -58,6 +60,10 @@ class RecordedMarket:
         elif self._paused is not None:
             self._began += now - self._paused
 
+    def open(self, markets: Sequence[str]) -> None:
+        """From now on these trade, and no other. What was recorded of another's time is left out, its ids too."""
+        self._open = set(markets)
+
     def due(self, now: int) -> Iterator[ExecutionBatch]:
         """What happened since the last call, up to `now`."""
         assert self._began is not None  # noqa: S101  (started)
@@ -67,13 +73,20 @@ class RecordedMarket:
             if self._began + int(moment.after / self._speed) > now:
                 return
             self._next += 1
+            if moment.market not in self._open:
+                self._left_out[moment.market] = self._left_out.get(moment.market, 0) + len(moment.trades)
+                continue
             executions = [execution for trade in moment.trades if (execution := self._again(moment.market, trade))]
             if executions:
                 yield ExecutionBatch(moment.market, executions)
 
     def _again(self, market: str, trade: Trade) -> Execution | None:
         assert self._began is not None  # noqa: S101
-        number = self._numbers.get(market, -1) + 1 if self._venue == "gmo" else trade.sequence
+        number = (
+            self._numbers.get(market, -1) + 1
+            if self._venue == "gmo"
+            else trade.sequence - self._left_out.get(market, 0)
+        )
         if number <= self._numbers.get(market, -1):
             return None
         self._numbers[market] = number

@@ -49,17 +49,28 @@ class SyntheticMarket:
         self._burst_until = 0
         self._credit = 0.0
         self._last = 0
-        self._walks = [_Walk(venue, market, self._random) for market in markets]
+        self._walks = {market: _Walk(venue, market, self._random) for market in markets}
+        self._open = list(self._walks.values())
         self._shared_number = 2_284_000_000 + self._random.randrange(1_000_000)
 
     def start(self, now: int) -> None:
         """Trade from `now` on (100 ns since the epoch)."""
         self._last = max(now, self._last)
 
+    def open(self, markets: Sequence[str]) -> None:
+        """From now on these trade, and no other; one that never did begins."""
+        for market in markets:
+            if market not in self._walks:
+                self._walks[market] = _Walk(self._venue, market, self._random)
+        self._open = [self._walks[market] for market in markets]
+
     def due(self, now: int) -> Iterator[ExecutionBatch]:
         """What happened since the last call, up to `now`."""
         span = now - self._last
         if span <= 0:
+            return
+        if not self._open:
+            self._last = now
             return
         self._credit += self._rate * self._factor(now, span) * span / PER_S
         amount = int(self._credit)
@@ -81,7 +92,7 @@ class SyntheticMarket:
     def _sweep(self, amount: int, at: int) -> ExecutionBatch:
         """What one order of a taker makes of a market: `amount` executions."""
         random = self._random.random
-        walk = self._walks[int(random() * len(self._walks))]
+        walk = self._open[int(random() * len(self._open))]
         bitflyer = self._venue == "bitflyer"
         taker = "BUY" if random() < 0.5 else "SELL"
         if bitflyer:

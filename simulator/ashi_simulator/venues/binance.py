@@ -11,10 +11,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi_simulator.executions import MARKET, PER_MS, Execution, place_of
+from ashi_simulator.markets.listings import Listing
+from ashi_simulator.subscriptions import Welcome
 from ashi_simulator.venue_server import BROKEN, RestAnswer, Route, dump, load, number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from aiohttp import web
 
@@ -38,10 +40,9 @@ class BinanceServer:
     websocket_paths: Final = ("/stream", "/public/stream", "/ws", "/ws/{streams:.+}")
     error_frame: Final = '{"error":{"code":1,"msg":"Internal error"}}'
 
-    def __init__(self, subscriptions: Subscriptions, markets: Sequence[str], rules: Rules, *, usdm: bool) -> None:
+    def __init__(self, subscriptions: Subscriptions, rules: Rules, *, usdm: bool) -> None:
         self._subscriptions = subscriptions
-        self._markets = tuple(markets)
-        self._streams = {market.lower() + TRADE: market for market in markets}
+        self._markets = subscriptions.listings
         self._rules = rules
         self._usdm = usdm
         base = "/fapi/v1" if usdm else "/api/v3"
@@ -49,6 +50,7 @@ class BinanceServer:
             Route(f"{base}/historicalTrades", 20 if usdm else 25, self._historical),
             Route(f"{base}/trades", 5 if usdm else 25, self._recent),
             Route(f"{base}/exchangeInfo", 1 if usdm else 20, self._info),
+            Route(f"{base}/ticker/24hr", self._ticker_weight, self._ticker),
         )
 
     def notice(self) -> bytes | None:
@@ -98,11 +100,11 @@ class BinanceServer:
         result: Any = None
         match message.get("method"):
             case "SUBSCRIBE":
-                if not self._subscribe(connection, streams):
-                    return connection.send(_error(number, 4, "Too many subscriptions"))
+                return self._answer_subscribe(connection, number, streams)
             case "UNSUBSCRIBE":
-                for market in [self._streams[stream] for stream in streams if stream in self._streams]:
-                    if market in connection.subscriptions:
+                for stream in streams:
+                    connection.unknown_streams.discard(stream)
+                    if (market := self._market_of(stream)) in connection.subscriptions:
                         self._subscriptions.unsubscribe(connection, market)
             case "LIST_SUBSCRIPTIONS":
                 result = [market.lower() + TRADE for market in connection.subscriptions]
@@ -110,22 +112,44 @@ class BinanceServer:
                 return connection.send(_error(number, 2, "Invalid request: unknown method"))
         return connection.send(dump({"result": result, "id": number}))
 
+    def _answer_subscribe(self, connection: Connection, number: Any, streams: Sequence[str]) -> None:
+        welcome = self._subscriptions.welcome(filter(None, map(self._market_of, streams)))
+        if welcome is Welcome.REFUSED:
+            connection.send(_error(number, 2, "Invalid request: request params are invalid"))
+        elif welcome is Welcome.ACCEPTED:
+            accepted = self._subscribe(connection, streams)
+            answer = {"result": None, "id": number}
+            connection.send(dump(answer) if accepted else _error(number, 4, "Too many subscriptions"))
+
     def _subscribe(self, connection: Connection, streams: Sequence[str]) -> bool:
         """False: they would be more than a connection may have; then none of them is added."""
-        wanted = {stream for stream in streams if self._streams.get(stream) not in connection.subscriptions}
+        wanted = {stream for stream in streams if self._market_of(stream) not in connection.subscriptions}
         streams_then = len(connection.subscriptions) + len(connection.unknown_streams | wanted)
         if self._rules.streams is not None and streams_then > self._rules.streams:
             return False
         for stream in streams:
-            if (market := self._streams.get(stream)) is None:
+            if (market := self._market_of(stream)) is None:
                 connection.unknown_streams.add(stream)
             else:
                 self._subscriptions.subscribe(connection, market, _Combined(market) if connection.combined else None)
         return True
 
-    def too_many_requests(self) -> bytes:
+    def _market_of(self, stream: str) -> str | None:
+        return self._markets.spelled_like(stream.removesuffix(TRADE)) if stream.endswith(TRADE) else None
+
+    def too_many_requests(self, banned_until_ms: int | None) -> bytes:
         """As for every error of its REST interface."""
+        if banned_until_ms is not None:
+            return _code(
+                -1003,
+                f"Way too much request weight used; IP banned until {banned_until_ms}. Please use WebSocket Streams "
+                "for live updates to avoid bans.",
+            )
         return _code(-1003, "Too many requests; please use the websocket for live updates.")
+
+    def maintenance(self) -> RestAnswer:
+        """As for every error of its REST interface."""
+        return RestAnswer(_code(-1016, "This service is no longer available."))
 
     def _historical(self, request: RestRequest) -> RestAnswer:
         if self._rules.needs_key and not request.headers.get("X-MBX-APIKEY"):
@@ -160,11 +184,43 @@ class BinanceServer:
         return row if self._usdm else row | {"isBestMatch": True}
 
     def _info(self, request: RestRequest) -> RestAnswer:
-        symbols = [_listing(market, "TRADING", usdm=self._usdm) for market in self._markets]
-        symbols.append(_listing(HALTED, "SETTLING" if self._usdm else "BREAK", usdm=self._usdm))
+        halted = "SETTLING" if self._usdm else "BREAK"
+        listings = [self._markets[market] for market in self._markets]
+        symbols = [_symbol(listing, "TRADING" if listing.trading else halted, usdm=self._usdm) for listing in listings]
+        symbols.append(_symbol(Listing(HALTED, HALTED.removesuffix("USDT"), "USDT", "0.01"), halted, usdm=self._usdm))
         return RestAnswer(
             dump({"timezone": "UTC", "serverTime": request.now // PER_MS, "rateLimits": [], "symbols": symbols})
         )
+
+    def _ticker_weight(self, parameters: Mapping[str, str]) -> int:
+        if "symbol" in parameters:
+            return 1 if self._usdm else 2
+        return 40 if self._usdm else 80
+
+    def _ticker(self, request: RestRequest) -> RestAnswer:
+        """Of one market, or of all of them."""
+        market = request.parameters.get("symbol")
+        if market is None:
+            return RestAnswer(dump([self._tick(request, market) for market in self._markets]))
+        if market not in self._markets:
+            return RestAnswer(_code(-1121, "Invalid symbol."), 400)
+        return RestAnswer(dump(self._tick(request, market)))
+
+    def _tick(self, request: RestRequest, market: str) -> dict[str, Any]:
+        """Of its numbers the ids are true; -1 where nothing was traded."""
+        executions = request.executions(market)
+        last = executions[-1] if executions else None
+        prices = ("openPrice", "highPrice", "lowPrice", "lastPrice", "weightedAvgPrice")
+        return {
+            "symbol": market,
+            **dict.fromkeys(prices, last.price if last else "0"),
+            "lastQty": last.size if last else "0",
+            "openTime": request.now // PER_MS - 86_400_000,
+            "closeTime": request.now // PER_MS,
+            "firstId": executions[0].number if executions else -1,
+            "lastId": last.number if last else -1,
+            "count": len(executions),
+        }
 
 
 class _Combined:
@@ -199,10 +255,19 @@ def _last(executions: Sequence[Execution], limit: int) -> list[Execution]:
     return found[::-1]
 
 
-def _listing(market: str, status: str, *, usdm: bool) -> dict[str, Any]:
-    quote = next((quote for quote in ("USDT", "USDC", "BTC", "JPY") if market.endswith(quote)), "USDT")
-    listing = {"symbol": market, "status": status, "baseAsset": market.removesuffix(quote), "quoteAsset": quote}
-    return listing | ({"pair": market, "contractType": "PERPETUAL"} if usdm else {"isSpotTradingAllowed": True})
+def _symbol(listing: Listing, status: str, *, usdm: bool) -> dict[str, Any]:
+    symbol = {
+        "symbol": listing.market,
+        "status": status,
+        "baseAsset": listing.base,
+        "quoteAsset": listing.quote,
+        "filters": [
+            {"filterType": "PRICE_FILTER", "minPrice": listing.tick, "tickSize": listing.tick},
+            {"filterType": "LOT_SIZE", "minQty": listing.lot, "stepSize": listing.lot},
+        ],
+    }
+    more = {"pair": listing.market, "contractType": "PERPETUAL"} if usdm else {"isSpotTradingAllowed": True}
+    return symbol | more
 
 
 def _code(code: int, message: str) -> bytes:

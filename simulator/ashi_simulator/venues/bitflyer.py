@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ashi_simulator.executions import PER_S, place_of
 from ashi_simulator.notation import pushed_date, rest_date, scientific, second_text
+from ashi_simulator.subscriptions import Welcome
 from ashi_simulator.venue_server import BROKEN, RestAnswer, Route, dump, load, number_of
 
 if TYPE_CHECKING:
@@ -35,10 +36,14 @@ class BitFlyerServer:
     websocket_paths: Final = ("/json-rpc",)
     error_frame: Final = '{"jsonrpc":"2.0","error":{"code":-32603,"message":"Internal error"},"id":null}'
 
-    def __init__(self, subscriptions: Subscriptions, markets: Sequence[str]) -> None:
+    def __init__(self, subscriptions: Subscriptions) -> None:
         self._subscriptions = subscriptions
-        self._markets = tuple(markets)
-        self.routes: Final = (Route("/v1/getexecutions", 1, self._executions), Route("/v1/getmarkets", 1, self._list))
+        self._markets = subscriptions.listings
+        self.routes: Final = (
+            Route("/v1/getexecutions", 1, self._executions),
+            Route("/v1/getmarkets", 1, self._list),
+            Route("/v1/getboardstate", 1, self._state),
+        )
 
     def notice(self) -> bytes | None:
         """It announces nothing."""
@@ -77,6 +82,11 @@ class BitFlyerServer:
         number = message.get("id")
         match message.get("method"):
             case "subscribe" if channel == CHANNEL + market and market in self._markets:
+                match self._subscriptions.welcome([market]):
+                    case Welcome.IGNORED:
+                        return None
+                    case Welcome.REFUSED:
+                        return connection.send(_error(number, -32602, "Invalid params"))
                 self._subscriptions.subscribe(connection, market, None)
             case "unsubscribe" if market in connection.subscriptions:
                 self._subscriptions.unsubscribe(connection, market)
@@ -88,9 +98,13 @@ class BitFlyerServer:
             connection.send(dump({"jsonrpc": "2.0", "id": number, "result": True}))
         return None
 
-    def too_many_requests(self) -> bytes:
+    def too_many_requests(self, banned_until_ms: int | None) -> bytes:  # noqa: ARG002  (it does not say)
         """As for every error of its REST interface."""
         return dump({"status": -1, "error_message": "Over API limit per period, per IP address", "data": None})
+
+    def maintenance(self) -> RestAnswer:
+        """As for every error of its REST interface."""
+        return RestAnswer(dump({"status": -1, "error_message": "Service is temporarily unavailable", "data": None}))
 
     def _executions(self, request: RestRequest) -> RestAnswer:
         product = request.parameters.get("product_code", "BTC_JPY")
@@ -118,6 +132,14 @@ class BitFlyerServer:
                 ]
             )
         )
+
+    def _state(self, request: RestRequest) -> RestAnswer:
+        """A halt stands here and nowhere else: the list of markets has no word for it."""
+        product = request.parameters.get("product_code", "BTC_JPY")
+        if product not in self._markets:
+            return _refusal("Invalid product")
+        state = "RUNNING" if self._markets[product].trading else "CLOSED"
+        return RestAnswer(dump({"health": "NORMAL", "state": state}))
 
 
 def _row(execution: Execution, size: str, date: Any) -> str:

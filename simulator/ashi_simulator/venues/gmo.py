@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi_simulator.notation import ms_date
+from ashi_simulator.subscriptions import Welcome
 from ashi_simulator.venue_server import BROKEN, RestAnswer, Route, dump, load, number_of
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from ashi_simulator.connection import Connection
     from ashi_simulator.executions import ExecutionBatch
+    from ashi_simulator.markets.listings import Listing
     from ashi_simulator.subscriptions import Subscriptions
     from ashi_simulator.venue_server import RestRequest
 
@@ -33,10 +35,15 @@ class GmoServer:
     websocket_paths: Final = ("/ws/public/v1",)
     error_frame: Final = TOO_MANY
 
-    def __init__(self, subscriptions: Subscriptions, markets: Sequence[str]) -> None:
+    def __init__(self, subscriptions: Subscriptions) -> None:
         self._subscriptions = subscriptions
-        self._markets = tuple(markets)
-        self.routes: Final = (Route("/public/v1/trades", 1, self._trades), Route("/public/v1/ticker", 1, self._ticker))
+        self._markets = subscriptions.listings
+        self.routes: Final = (
+            Route("/public/v1/trades", 1, self._trades),
+            Route("/public/v1/ticker", 1, self._ticker),
+            Route("/public/v1/symbols", 1, self._symbols),
+            Route("/public/v1/status", 1, self._status),
+        )
 
     def notice(self) -> bytes | None:
         """It announces nothing."""
@@ -70,10 +77,15 @@ class GmoServer:
             return connection.send(TOO_MANY.encode())
         message = load(text) or {}
         market = message.get("symbol")
-        if message.get("channel") != "trades" or market not in self._markets:
+        if message.get("channel") != "trades" or not isinstance(market, str) or market not in self._markets:
             return connection.send(INVALID)
         match message.get("command"):
             case "subscribe":
+                match self._subscriptions.welcome([market]):
+                    case Welcome.IGNORED:
+                        return None
+                    case Welcome.REFUSED:
+                        return connection.send(INVALID)
                 taker_only = message.get("option") == "TAKER_ONLY"
                 self._subscriptions.subscribe(connection, market, None if taker_only else _both_rows)
             case "unsubscribe" if market in connection.subscriptions:
@@ -82,9 +94,14 @@ class GmoServer:
                 connection.send(INVALID)
         return None
 
-    def too_many_requests(self) -> bytes:
+    def too_many_requests(self, banned_until_ms: int | None) -> bytes:  # noqa: ARG002  (it does not say)
         """As for every error of its REST interface."""
         return dump({"status": 1, "messages": [{"message_code": "ERR-5003", "message_string": "Request too many."}]})
+
+    def maintenance(self) -> RestAnswer:
+        """While the whole exchange is being worked on."""
+        message = {"message_code": "ERR-5201", "message_string": "MAINTENANCE. Please wait for a while"}
+        return RestAnswer(dump({"status": 5, "messages": [message]}))
 
     def _trades(self, request: RestRequest) -> RestAnswer:
         market = request.parameters.get("symbol")
@@ -93,7 +110,7 @@ class GmoServer:
             count = min(number_of(request.parameters, "count", MOST_ROWS) or MOST_ROWS, MOST_ROWS)
         except ValueError:
             return _refusal(request)
-        if market not in self._markets:
+        if market is None or market not in self._markets:
             return _refusal(request)
         executions = request.executions(market)
         first = (page - 1) * count
@@ -114,6 +131,26 @@ class GmoServer:
         return _answer(
             request, [_tick(request, market) for market in self._markets if wanted is None or market == wanted]
         )
+
+    def _symbols(self, request: RestRequest) -> RestAnswer:
+        """The rules of every market. A halt is not among them."""
+        return _answer(request, [_rules(self._markets[market]) for market in self._markets])
+
+    def _status(self, request: RestRequest) -> RestAnswer:
+        """Of the exchange as a whole."""
+        return _answer(request, {"status": "OPEN"})
+
+
+def _rules(listing: Listing) -> dict[str, str]:
+    return {
+        "symbol": listing.market,
+        "minOrderSize": listing.lot,
+        "maxOrderSize": "1000",
+        "sizeStep": listing.lot,
+        "tickSize": listing.tick,
+        "takerFee": "0.0005",
+        "makerFee": "-0.0001",
+    }
 
 
 _swaps: Final = ((b'"side":"BUY"', b'"side":"SELL"'), (b'"side":"SELL"', b'"side":"BUY"'))
