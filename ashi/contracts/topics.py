@@ -83,7 +83,18 @@ def topic_specs(partitions: int, timeframes: Sequence[Timeframe]) -> tuple[Topic
         TopicSpec(TRADES_LATE, partitions, delete(30)),
         TopicSpec(TRADES_DEAD, partitions, delete(30)),
         TopicSpec(CANDLES_DEAD, partitions, delete(30)),
-        TopicSpec(FEED_STATUS, partitions, {"cleanup.policy": "compact", **by_the_broker}),
+        # Each symbol comes every ten seconds, and whoever starts reads the topic whole: without short segments, which
+        # alone are compacted, that would be a week of heartbeats, gigabytes.
+        TopicSpec(
+            FEED_STATUS,
+            partitions,
+            {
+                "cleanup.policy": "compact",
+                **by_the_broker,
+                "segment.ms": "600000",
+                "min.cleanable.dirty.ratio": "0.1",
+            },
+        ),
         TopicSpec(FEED_GAPS, partitions, delete(90)),
         TopicSpec(META, 1, {"cleanup.policy": "compact", **by_the_broker}),
         *(TopicSpec(topic, partitions, changelog) for topic in state_topics(timeframes)),

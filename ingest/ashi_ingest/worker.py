@@ -125,7 +125,7 @@ class _Worker:
                 await self._work(start, reporter, publisher)
             elif start.absent:
                 with suppress(StoppedError):
-                    await self._service.unless_stopped(_announce(reporter, publisher))
+                    await self._service.unless_stopped(reporter.close())
                 raise self._nothing_left(start.absent)
             else:
                 await self._idle()
@@ -172,7 +172,7 @@ class _Worker:
         for market in start.resume_points:
             symbol = make_symbol(self._venue.name, market)
             feeds.begin(symbol, start.reported[symbol].status)
-        finish = partial(self._finish, feeds, publish_buffer, reporter, publisher)
+        finish = partial(self._finish, feeds, publish_buffer, reporter)
         try:
             await self._until_stopped(list(start.resume_points), feeds, publish_buffer, reporter, publisher)
         except VenueError as error:  # nothing is wrong with Kafka: say what happened
@@ -185,15 +185,13 @@ class _Worker:
         feeds: FeedSupervisor,
         publish_buffer: PublishBuffer,
         reporter: FeedReporter,
-        publisher: Publisher,
         reason: str,
     ) -> None:
         try:
             async with asyncio.timeout(FLUSH_BOUND_S):
                 await feeds.stop(reason)
                 await publish_buffer.empty()
-                await reporter.flush()
-                await publisher.flush()
+                await reporter.close()
         except TimeoutError:
             raise BrokerError(
                 f"Kafka at {self._service.settings.kafka_bootstrap} has not taken the last {publish_buffer.held} "
@@ -256,11 +254,6 @@ class _Worker:
             live = feeds.live
             self._service.health.set_ready(live > 0, f"{live} of {symbols} symbols are live")
             await asyncio.sleep(LOOK_INTERVAL_S)
-
-
-async def _announce(reporter: FeedReporter, publisher: Publisher) -> None:
-    await reporter.flush()
-    await publisher.flush()
 
 
 async def _report(reporter: FeedReporter) -> None:

@@ -35,13 +35,15 @@ def quoted(text: str) -> list[str]:
 def test_topics_have_the_names_partitions_and_settings_they_had() -> None:
     """Changelogs too: the state of a running deployment stands in them.
 
-    One setting has been added to all: records have the time of the broker, as those of `trades` always had. Topics that
-    were made without it go on as they are, and `ashi topics check` says how to set it.
+    One setting has been added to all: records have the time of the broker, as those of `trades` always had. And
+    `feed.status`, which has heartbeats now, is compacted sooner. Topics that were made without these go on as they are,
+    and `ashi topics check` says how to set them.
     """
+    added = {"feed.status": {"segment.ms": "600000", "min.cleanable.dirty.ratio": "0.1"}}
     specs = topics.topic_specs(2, parse_timeframes("1s,1m,1d"))
     assert all(spec.config["message.timestamp.type"] == "LogAppendTime" for spec in specs)
     recorded = [
-        [name, partitions, {"message.timestamp.type": "LogAppendTime", **config}]
+        [name, partitions, {"message.timestamp.type": "LogAppendTime", **config, **added.get(name, {})}]
         for name, partitions, config in RECORDED["topics"]
     ]
     assert [[spec.name, spec.partitions, spec.config] for spec in specs] == recorded

@@ -25,11 +25,14 @@ class Publisher:
 
     def __init__(self):
         self.got = []
-        self.held = 0
+        self.held = self.expected = 0
         self.settled = asyncio.Event()
         self.asked, self.gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
         self.failure = None
+
+    def expect(self, count):
+        self.expected += count
 
     async def publish(self, trades, *, streamed):
         self.asked.set()

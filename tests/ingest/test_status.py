@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, encode_feed
+from ashi.contracts.feed import HEARTBEAT_US, FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, encode_feed
 from ashi.contracts.trade import Trade
 from ashi.runtime.kafka.clients import make_producer
 from ashi.runtime.metrics.declare import REGISTRY
-from ashi_ingest.feed.status import FeedReporter, ReportedFeed, read_feed
+from ashi_ingest.feed.status import BEAT_US, FeedReporter, ReportedFeed, read_feed
 from ashi_ingest.publish.publisher import open_publisher
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ashi.runtime.settings import Settings
 
@@ -43,10 +44,19 @@ class Kafka:
         self.gate.set()
         self.cancel_at: str | None = None
 
-    async def announce(self, topic: str, key: str, value: bytes, schema: str) -> None:
+    async def announce(
+        self,
+        topic: str,
+        key: str,
+        value: bytes,
+        schema: str,
+        on_acknowledged: Callable[[], None] | None = None,
+    ) -> None:
         await self.gate.wait()
         if topic == self.cancel_at:
             raise asyncio.CancelledError
+        if on_acknowledged is not None:
+            on_acknowledged()
         self.schemas.add((topic, schema))
         message: Any
         if topic == "feed.status":
@@ -56,6 +66,14 @@ class Kafka:
             message = decode_feed_gap(value)
             self.gaps.append(message)
         assert key == message.symbol
+
+    mark = 0
+
+    def is_acknowledged(self, symbol: str, mark: int) -> bool:
+        return True
+
+    async def flush(self) -> None:
+        pass
 
     def reporter(self, reported: dict[str, ReportedFeed] | None = None, venue: str = "bitflyer") -> FeedReporter:
         return FeedReporter(self, venue, reported, now_us=lambda: self.now_us)  # type: ignore[arg-type]
@@ -112,7 +130,7 @@ def test_a_state_keeps_its_beginning_while_its_reason_changes() -> None:
     ]
 
 
-def test_a_status_of_which_only_the_last_trade_changes_is_sent_every_10_s() -> None:
+def test_a_status_that_stays_is_sent_within_ten_seconds_with_the_last_trade_and_without_one() -> None:
     kafka = Kafka()
     reporter = kafka.reporter()
 
@@ -123,34 +141,18 @@ def test_a_status_of_which_only_the_last_trade_changes_is_sent_every_10_s() -> N
             kafka.now_us += 100_000
             reporter.on_trade(S, trade(number))
             await reporter.flush()
-        kafka.now_us += 60_000_000
-        await reporter.flush()
+        for _ in range(300):  # 30 s more, without a trade
+            kafka.now_us += 100_000
+            await reporter.flush()
 
     asyncio.run(main())
-    assert [(each.last_trade_id, each.updated_at - T) for each in kafka.statuses] == [
-        (None, 0),
-        ("100", 10_000_000),
-        ("200", 20_000_000),
-        ("300", 30_000_000),
-    ]
-
-
-def test_the_last_trade_is_sent_after_10_s_even_when_no_other_follows() -> None:
-    kafka = Kafka()
-    reporter = kafka.reporter()
-
-    async def main() -> None:
-        reporter.set_state(S, "connected", None)
-        await reporter.flush()
-        reporter.on_trade(S, trade(1))
-        kafka.now_us += 9_999_999
-        await reporter.flush()
-        assert len(kafka.statuses) == 1
-        kafka.now_us += 1
-        await reporter.flush()
-        assert [each.last_trade_id for each in kafka.statuses] == [None, "1"]
-
-    asyncio.run(main())
+    times = [each.updated_at for each in kafka.statuses]
+    assert times[0] == T
+    assert kafka.now_us - times[-1] <= HEARTBEAT_US
+    assert [later - earlier for earlier, later in pairwise(times[1:])] == [BEAT_US] * (len(times) - 2)
+    assert times[1] - times[0] <= BEAT_US
+    for each in kafka.statuses:
+        assert each.last_trade_id == (str(min((each.updated_at - T) // 100_000, 300)) if each.updated_at > T else None)
 
 
 def test_a_clock_that_is_set_back_does_not_silence_a_symbol() -> None:

@@ -161,8 +161,14 @@ class Topics:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def announce(self, topic, key, value, schema):
+    mark = 0
+
+    def is_acknowledged(self, symbol, mark):
+        return True
+
+    async def announce(self, topic, key, value, schema, on_acknowledged=lambda: None):
         await self.gate.wait()
+        on_acknowledged()
         if topic == "feed.status":
             status = decode_feed_status(value)
             self.statuses[status.symbol.partition(":")[2]] = status
@@ -276,10 +282,12 @@ class World:
         return self.topics.statuses[market].state
 
 
-def status_of(market, state="connected", *, last=None, since=None, updated_at=None):
+def status_of(market, state="connected", *, last=None, since=None, updated_at=None, complete_until=None):
     last_us = None if last is None else at(last)
     name = None if last is None else str(last)
-    return FeedStatus(f"toy:{market}", state, since or at(10), None, name, last_us, updated_at or at(20))
+    return FeedStatus(
+        f"toy:{market}", state, since or at(10), None, name, last_us, updated_at or at(20), complete_until
+    )
 
 
 def play(scenario, *args, **kwargs):
@@ -359,6 +367,11 @@ def test_after_a_restart_what_was_missed_comes_before_what_came_live_each_once()
         (status_of(SPOT, "silent", last=10, since=at(15)), at(10)),
         (status_of(SPOT, last=12, updated_at=at(20)), at(10)),
         (status_of(SPOT, last=10, updated_at=at(5000)), at(1000)),
+        (status_of(SPOT, "silent", last=10, since=at(15), complete_until=at(13)), at(13)),
+        (status_of(SPOT, "repairing", last=10, since=at(15), complete_until=at(13)), at(13)),
+        (status_of(SPOT, last=12, updated_at=at(20), complete_until=at(13)), at(13)),
+        (status_of(SPOT, last=10, updated_at=at(20), complete_until=at(13)), at(19)),
+        (status_of(SPOT, last=10, updated_at=at(20), complete_until=at(5000)), at(1000)),
     ],
     ids=[
         "nobody said",
@@ -369,6 +382,11 @@ def test_after_a_restart_what_was_missed_comes_before_what_came_live_each_once()
         "silent",
         "said more than Kafka has",
         "a clock set back",
+        "silent, known until later",
+        "in a repair, known until later",
+        "said more than Kafka has, known until later",
+        "connected since what is known",
+        "known until later than now, as a clock was set back",
     ],
 )
 def test_the_gap_of_a_restart_begins_where_kafka_may_lack_trades(status, since):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from ashi.contracts.errors import ContractError
 from ashi.contracts.feed import (
     FEED_GAP_SCHEMA,
     FEED_STATUS_SCHEMA,
+    HEARTBEAT_US,
     FeedGap,
     FeedStatus,
     decode_feed_gap,
@@ -21,6 +24,7 @@ from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
+from ashi_ingest.feed.claims import CompleteUntil, GapMessages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -30,8 +34,9 @@ if TYPE_CHECKING:
     from ashi.runtime.settings import Settings
     from ashi_ingest.publish.publisher import Publisher
 
-SAME_STATE_US: Final = 10_000_000
-"""While the state of a symbol stays, its status is sent again at most so often, µs."""
+BEAT_US: Final = HEARTBEAT_US * 9 // 10
+"""So often a status is sent while nothing changes, µs: sooner than it is promised, as sending takes its time. Each
+symbol has its own moment within that time, so that the heartbeats of a thousand symbols do not come at once."""
 
 _Message = TypeVar("_Message", FeedStatus, FeedGap)
 
@@ -95,14 +100,16 @@ async def _read(settings: Settings, topic: str, decode: Callable[[bytes], _Messa
 class _Report:
     """How the feed of a symbol is, the status that was sent last, and its open gaps by their `from_time`."""
 
+    phase_us: int
     state: FeedState | None = None
     since: int = 0
     reason: str | None = None
     trade_id: str | None = None
     traded_at: int | None = None
-    complete_until: int | None = None
+    complete: CompleteUntil = field(default_factory=CompleteUntil)
     sent: FeedStatus | None = None
     gaps: dict[int, FeedGap] = field(default_factory=dict)
+    gap_messages: GapMessages = field(default_factory=GapMessages)
     gaps_updated_at: int = 0
 
     def go_on_from(self, reported: ReportedFeed) -> None:
@@ -110,11 +117,20 @@ class _Report:
         status, gaps = reported
         if status is not None:
             self.trade_id, self.traded_at = status.last_trade_id, status.last_traded_at
-            self.complete_until = status.complete_until
+            self.complete = CompleteUntil(status.complete_until)
             self.gaps_updated_at = status.updated_at
         for gap in gaps:
             self.gaps[gap.from_time] = gap
             self.gaps_updated_at = max(self.gaps_updated_at, gap.updated_at)
+
+    def is_due(self, now_us: int) -> bool:
+        """Whether its status is to be sent: it has changed, or its moment has come, also after a clock was set back."""
+        sent = self.sent
+        return (
+            sent is None
+            or (self.state, self.since, self.reason) != (sent.state, sent.since, sent.reason)
+            or (now_us + self.phase_us) // BEAT_US != (sent.updated_at + self.phase_us) // BEAT_US
+        )
 
     def update_gap(self, now_us: int) -> int:
         """The time of a message about a gap: now, but after all before it, also when our clock was set back."""
@@ -123,7 +139,11 @@ class _Report:
 
 
 class FeedReporter:
-    """Reports what changes, when `flush` is called: of many changes between two calls, what they come to."""
+    """Reports how feeds are, when `flush` is called: of many changes between two calls, what they come to.
+
+    A status goes out when its state changes, and at least every `HEARTBEAT_US`. What may be said when: see
+    `ashi_ingest.feed.claims`.
+    """
 
     def __init__(
         self,
@@ -138,8 +158,8 @@ class FeedReporter:
         self._venue = venue
         self._now_us = now_us
         self._reports: dict[str, _Report] = {}
-        self._changed: set[str] = set()
-        self._gaps: dict[tuple[str, int], FeedGap] = {}  # not sent yet
+        self._claimed: set[str] = set()
+        self._with_gaps: dict[str, None] = {}
         self._flushing = asyncio.Lock()
         for symbol, before in (reported or {}).items():
             self._report(symbol).go_on_from(before)
@@ -153,27 +173,24 @@ class FeedReporter:
             metrics.feed_symbols.labels(self._venue, state).inc()
             report.state, report.since = state, self._now_us()
         report.reason = reason
-        self._changed.add(symbol)
 
     def on_trade(self, symbol: str, trade: Trade) -> None:
         """A trade has been handed to the publisher. Of several at once, the last is enough."""
         report = self._report(symbol)
         report.trade_id, report.traded_at = trade.trade_id, trade.traded_at
-        self._changed.add(symbol)
 
     def set_complete_until(self, symbol: str, until_us: int) -> None:
         """All trades of a symbol before this time have been published, but for those in gaps. It never goes back."""
-        report = self._report(symbol)
-        if report.complete_until is None or report.complete_until < until_us:
-            report.complete_until = until_us
-            self._changed.add(symbol)
+        if self._report(symbol).complete.claim(until_us, self._publisher.mark):
+            self._claimed.add(symbol)
 
     def open_gap(self, symbol: str, from_time: int, reason: str) -> None:
         """From this time on (µs) trades may be missing. Part of a gap that is open already if that began before."""
         report = self._report(symbol)
         if all(begun > from_time for begun in report.gaps):
             gap = FeedGap(symbol, from_time, None, "open", 0, reason, report.update_gap(self._now_us()))
-            report.gaps[from_time] = self._gaps[symbol, from_time] = gap
+            report.gaps[from_time] = gap
+            self._put(symbol, report, gap)
 
     def end_gap(
         self,
@@ -197,11 +214,11 @@ class FeedReporter:
             report.gaps.pop(begun, None)
             # Times of trades are the venue's, so a gap may seem to end before it began.
             until, updated_at = max(to_time, begun), report.update_gap(self._now_us())
-            self._gaps[symbol, begun] = FeedGap(symbol, begun, until, state, recovered, reason, updated_at)
+            self._put(symbol, report, FeedGap(symbol, begun, until, state, recovered, reason, updated_at))
             recovered = 0
 
     async def flush(self) -> None:
-        """Send what has changed. A status of which only the last trade has changed waits until it is 10 s old.
+        """Send what has changed and may be said, and the heartbeats that are due.
 
         Does not wait for acknowledgments. What it had not sent when it was cancelled, the next call sends.
 
@@ -210,29 +227,58 @@ class FeedReporter:
 
         """
         async with self._flushing:
-            for key, gap in list(self._gaps.items()):
-                await self._publisher.announce(FEED_GAPS, gap.symbol, encode_feed(gap), FEED_GAP_SCHEMA)
-                if self._gaps.get(key) is gap:
-                    del self._gaps[key]
-            for symbol in list(self._changed):
-                report = self._reports[symbol]
-                status = self._status(symbol, report)
-                if status is None or _same(status, report.sent):
-                    self._changed.discard(symbol)
-                elif _due(status, report.sent):
-                    await self._publisher.announce(FEED_STATUS, symbol, encode_feed(status), FEED_STATUS_SCHEMA)
-                    report.sent = status  # the next call sees whether it has changed meanwhile
+            await self._send_gaps()
+            self._settle_claims()
+            now_us = self._now_us()
+            for symbol, report in list(self._reports.items()):
+                if report.state is not None and report.is_due(now_us):
+                    await self._send_status(symbol, report)
 
-    def _report(self, symbol: str) -> _Report:
-        report = self._reports.get(symbol)
-        if report is None:
-            report = self._reports[symbol] = _Report()
-        return report
+    async def close(self) -> None:
+        """Send all there is to say, when nothing more will happen, and wait for the acknowledgments it takes.
 
-    def _status(self, symbol: str, report: _Report) -> FeedStatus | None:
-        if report.state is None:
-            return None
-        return FeedStatus(
+        Raises:
+            BrokerError: Kafka did not take a message.
+
+        """
+        await self._publisher.flush()
+        await self.flush()
+        await self._publisher.flush()
+        async with self._flushing:
+            self._settle_claims()
+            for symbol, report in list(self._reports.items()):
+                if report.sent is not None and report.sent.complete_until != report.complete.until:
+                    await self._send_status(symbol, report)
+        await self._publisher.flush()
+
+    async def _send_gaps(self) -> None:
+        for symbol in list(self._with_gaps):
+            messages = self._reports[symbol].gap_messages
+            for gap in messages.sendable(partial(self._publisher.is_acknowledged, symbol)):
+                messages.sending()
+                try:
+                    await self._publisher.announce(
+                        FEED_GAPS, symbol, encode_feed(gap), FEED_GAP_SCHEMA, messages.acknowledged
+                    )
+                except asyncio.CancelledError:
+                    messages.acknowledged()
+                    raise
+                messages.sent(gap)
+            if messages.is_empty:
+                del self._with_gaps[symbol]
+
+    def _settle_claims(self) -> None:
+        """Look which claims may be said now: no gap of the symbol may be unknown to readers."""
+        for symbol in list(self._claimed):
+            report = self._reports[symbol]
+            if report.gap_messages.are_acknowledged:
+                report.complete.settle(partial(self._publisher.is_acknowledged, symbol))
+                if report.complete.is_settled:
+                    self._claimed.discard(symbol)
+
+    async def _send_status(self, symbol: str, report: _Report) -> None:
+        assert report.state is not None  # noqa: S101
+        status = FeedStatus(
             symbol,
             report.state,
             report.since,
@@ -240,22 +286,17 @@ class FeedReporter:
             report.trade_id,
             report.traded_at,
             self._now_us(),
-            report.complete_until,
+            report.complete.until,
         )
+        await self._publisher.announce(FEED_STATUS, symbol, encode_feed(status), FEED_STATUS_SCHEMA)
+        report.sent = status  # the next call sees whether it has changed meanwhile
 
+    def _put(self, symbol: str, report: _Report, gap: FeedGap) -> None:
+        report.gap_messages.put(gap, self._publisher.mark)
+        self._with_gaps[symbol] = None
 
-def _same(status: FeedStatus, sent: FeedStatus | None) -> bool:
-    return (
-        sent is not None
-        and _same_state(status, sent)
-        and (status.last_trade_id, status.complete_until) == (sent.last_trade_id, sent.complete_until)
-    )
-
-
-def _same_state(status: FeedStatus, sent: FeedStatus | None) -> bool:
-    return sent is not None and (status.state, status.since, status.reason) == (sent.state, sent.since, sent.reason)
-
-
-def _due(status: FeedStatus, sent: FeedStatus | None) -> bool:
-    # Either way, because the clock may have been set back.
-    return sent is None or not _same_state(status, sent) or abs(status.updated_at - sent.updated_at) >= SAME_STATE_US
+    def _report(self, symbol: str) -> _Report:
+        report = self._reports.get(symbol)
+        if report is None:
+            report = self._reports[symbol] = _Report(zlib.crc32(symbol.encode()) % BEAT_US)
+        return report

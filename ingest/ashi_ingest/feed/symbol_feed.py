@@ -275,7 +275,17 @@ class SymbolFeed:
 
 
 def _missed_since(last: Trade | None, status: FeedStatus | None, now_us: int) -> int:
-    """Since when Kafka may lack trades, µs: by the last one it has, and by what was said last before this start."""
+    """Since when Kafka may lack trades, µs: by the last one it has, and by what was said last before this start.
+
+    What was said of an earlier time still holds: `connected`, up to that heartbeat; `down`, up to when that began; in
+    any state, up to `complete_until`.
+    """
+    since_us = _unknown_since(last, status, now_us)
+    known_until_us = None if status is None else status.complete_until
+    return since_us if known_until_us is None else max(since_us, min(known_until_us, now_us))
+
+
+def _unknown_since(last: Trade | None, status: FeedStatus | None, now_us: int) -> int:
     reported_us = now_us
     if status is not None:
         reported_us = status.updated_at if status.state == "connected" else status.since

@@ -47,6 +47,7 @@ class PublishBuffer:
     def put(self, trades: Sequence[Trade], *, streamed: bool) -> None:
         """Publish trades after all that was put before. `streamed`: over a connection, so their way is measured."""
         if trades:
+            self._publisher.expect(len(trades))
             self._add(_Trades(trades, streamed), len(trades))
 
     def reject(self, rejected: Sequence[Rejected], source: str) -> None:

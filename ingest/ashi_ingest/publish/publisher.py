@@ -27,7 +27,7 @@ from ashi_ingest.publish.deliveries import Deliveries
 from ashi_ingest.publish.partition_batches import PartitionBatches, ProducerBatch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable
 
     from ashi.runtime.settings import Settings
     from ashi_ingest.publish.acknowledged import LostTrades
@@ -84,6 +84,8 @@ class Publisher:
         self.published = 0
         self.dead = 0
         self._accepted = 0
+        self._expected = 0
+        self._batched = 0
         self._settings = settings
         self._producer = producer
         self._venue = venue
@@ -102,6 +104,25 @@ class Publisher:
     def settled(self) -> asyncio.Event:
         """Set whenever Kafka has acknowledged something. Whoever waits for that clears it first."""
         return self._deliveries.settled
+
+    @property
+    def mark(self) -> int:
+        """A place in the sequence of all trades that were announced by `expect`, for `is_acknowledged`."""
+        return self._expected
+
+    def expect(self, count: int) -> None:
+        """So many further trades of a live feed will be published, after all that were expected before."""
+        self._expected += count
+
+    def is_acknowledged(self, symbol: str, mark: int) -> bool:
+        """Whether Kafka has acknowledged all trades of a symbol that were expected up to `mark`, or has none of them.
+
+        It may say so later than it is: it looks at the batches of the symbol's partition, which have others too.
+        """
+        if self._batched < mark:
+            return False
+        batches = self._partitions[partition_of(symbol.encode(), len(self._partitions))]
+        return not batches.unacknowledged or batches.unacknowledged[0].first >= mark
 
     async def publish(self, trades: Collection[Trade], *, streamed: bool = False) -> None:
         """Publish trades, those of a symbol in the order given; one call at a time for a symbol.
@@ -132,6 +153,7 @@ class Publisher:
                         )
                 if self._live:
                     batch.note(trade, streamed)
+                    self._batched += 1
         except asyncio.CancelledError as error:
             # What was not put in is a hole, which later trades would hide from the next start.
             self._deliveries.fail(TRADES, error)
@@ -166,16 +188,25 @@ class Publisher:
             letter = dead_letter(
                 TRADES_DEAD, key=key, value=bad.value, reason=bad.reason, source=source, venue=self._venue
             )
-            await self._single(letter.topic, letter.key, letter.value, letter.headers)
+            await self._single(letter.topic, letter.key, letter.value, letter.headers, self._letter_acknowledged)
 
-    async def announce(self, topic: str, key: str, value: bytes, schema: str) -> None:
+    async def announce(
+        self,
+        topic: str,
+        key: str,
+        value: bytes,
+        schema: str,
+        on_acknowledged: Callable[[], None] | None = None,
+    ) -> None:
         """Send one message of the contract `schema`, such as `ashi.feed-status.v1`, after those sent before it.
+
+        `on_acknowledged` is called when Kafka has it.
 
         Raises:
             BrokerError: Kafka did not take it, or an earlier message.
 
         """
-        await self._single(topic, key.encode(), value, message_headers(schema))
+        await self._single(topic, key.encode(), value, message_headers(schema), on_acknowledged)
 
     async def flush(self) -> None:
         """Send what is left and wait until Kafka has acknowledged everything.
@@ -217,7 +248,7 @@ class Publisher:
         """Begin a batch, unless another task has done so meanwhile."""
         await self._take_slot()
         if batches.filling is None:
-            batches.filling = ProducerBatch(self._producer.create_batch())
+            batches.begin(ProducerBatch(self._producer.create_batch(), self._batched))
         else:
             self._deliveries.give_up()
 
@@ -250,17 +281,25 @@ class Publisher:
             self._deliveries.give_up()
         batches.sending = None
 
-    async def _single(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+    async def _single(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes,
+        headers: list[tuple[str, bytes]],
+        on_acknowledged: Callable[[], None] | None,
+    ) -> None:
         await self._take_slot()
         await self._deliveries.deliver(
             topic,
             partial(self._producer.send, topic, value, key=key, headers=headers),
-            self._letter_acknowledged if topic == TRADES_DEAD else lambda _: None,
+            lambda _: on_acknowledged() if on_acknowledged is not None else None,
         )
         self._deliveries.check()
 
     def _trades_acknowledged(self, batches: PartitionBatches, batch: ProducerBatch, count: int, place: Any) -> None:
         self.published += count
+        batches.unacknowledged.remove(batch)
         # Without a place: the producer had sent it before, and the broker does not know any more where that is.
         if place is not None and place.offset >= 0:
             self._look_for_loss(batches, place.offset, count, batch.traded_at or 0)
@@ -294,6 +333,6 @@ class Publisher:
         """Whether the trades of a symbol are in the partition that has lost some."""
         return partition_of(symbol.encode(), len(self._partitions)) == lost.partition
 
-    def _letter_acknowledged(self, _: Any) -> None:
+    def _letter_acknowledged(self) -> None:
         self.dead += 1
         dead_letters.labels("ingest", "unreadable").inc()
