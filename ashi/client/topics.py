@@ -12,7 +12,7 @@ from ashi.contracts.errors import UsageError
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import Timeframe
-from ashi.contracts.topics import CANDLES, FEED_GAPS, FEED_STATUS
+from ashi.contracts.topics import CANDLES, COMPACTED, FEED_GAPS, FEED_STATUS
 from ashi.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def read_feed_status(
     """
     return Reader(
         _settings(kafka),
-        Source(FEED_STATUS, decode_feed_status, _keys(symbols), lambda _: True, compacted=True),
+        Source(FEED_STATUS, decode_feed_status, _keys(symbols), lambda _: True, compacted=FEED_STATUS in COMPACTED),
         start=start_of(since, FEED_STATUS),
         follow=follow,
         on_unreadable=on_unreadable,

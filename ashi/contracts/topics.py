@@ -19,6 +19,9 @@ FEED_STATUS: Final = "feed.status"
 FEED_GAPS: Final = "feed.gaps"
 META: Final = "ashi.meta"
 
+COMPACTED: Final = frozenset({FEED_STATUS, META})
+"""Of these only the last record of each key is kept: one before it may go while those around it stay."""
+
 AGGREGATE_APP: Final = "ashi-aggregate"
 """The Faust application: the consumer group of the aggregate workers and the prefix of their changelogs."""
 

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from ashi.contracts.errors import StateError
+from ashi.contracts.topics import COMPACTED
 from ashi.runtime.kafka.log_identity import Fingerprint, difference, fingerprint_of, observe
 from ashi.runtime.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from ashi.runtime.kafka.log_identity import KafkaRecord, ObservedLog, Standing
+    from ashi.runtime.kafka.log_identity import Difference, KafkaRecord, ObservedLog, Standing
     from ashi.runtime.kafka.offsets import Committed
 
 _log = get_logger(__name__)
@@ -100,7 +101,7 @@ class ReadLog:
             raise self._other_log(
                 at, f"it ended before offset {expected}, which was to be read next, and begins again at {first}"
             )
-        if expected is not None and first > expected:
+        if expected is not None and first > expected and at.topic not in COMPACTED:
             _log.warning("records are missing in the topic", partition=_name(at), first=expected, last=first - 1)
         self._next[at] = last.offset + 1
         self._fresh.setdefault(at, {})[last.offset + 1] = fingerprint_of(last)
@@ -131,11 +132,11 @@ class ReadLog:
             self._fresh[at] = {place: each for place, each in fresh.items() if place > offset}
 
     def _compare(self, at: Partition, offset: int, note: CommitNote | None, standing: Standing) -> None:
-        if note is not None and (found := difference([note.last], standing)) is not None:
+        if note is not None and (found := self._difference(at, note, standing)) is not None:
             raise self._other_log(at, str(found))
         if offset > standing.end:
             raise self._other_log(at, f"it ends at offset {standing.end}, and {offset} was to be read next")
-        if note is not None and note.last.offset < standing.begin:
+        if note is not None and note.last.offset not in standing.found:  # it has expired, or a newer one replaced it
             now = self._topic_ids.get(at.topic)
             if note.topic_id is not None and now is not None and note.topic_id != now:
                 raise self._other_log(at, f"the topic's id was {note.topic_id} and is {now}")
@@ -143,6 +144,9 @@ class ReadLog:
             _log.warning(
                 "records expired before they were read", partition=_name(at), first=offset, last=standing.begin - 1
             )
+
+    def _difference(self, at: Partition, note: CommitNote, standing: Standing) -> Difference | None:
+        return difference([note.last], standing, compacted=at.topic in COMPACTED)
 
     def _other_log(self, at: Partition, what: str) -> StateError:
         return StateError(

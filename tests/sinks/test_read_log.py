@@ -115,6 +115,45 @@ def test_another_log_is_refused_at_every_start_with_what_was_found_where_and_the
             group.take_over(worker, AT, OTHER)
 
 
+STATUS = At("feed.status", 0)
+
+
+def compacted(letters, gone, topic_id="an-id"):
+    """A topic with these records, of which some are gone because newer ones of their keys replaced them."""
+    topic = Topic(letters, topic_id=topic_id)
+    standing = topic.standing
+
+    async def without_gone(offsets):
+        found = await standing(offsets)
+        left = {place: each for place, each in found[0].found.items() if place not in gone}
+        return {0: found[0]._replace(found=left)}
+
+    topic.standing = without_gone
+    return topic
+
+
+def test_of_a_compacted_topic_the_record_read_last_may_be_gone_but_not_be_another_nor_the_log_end_before_it(caplog):
+    group = Group("abcdefgh")
+    worker = group.worker()
+    group.take_over(worker, STATUS)
+    group.read(worker, STATUS, upto=5)
+    group.commit(worker, 5, STATUS)
+    group.topic = compacted("abcdefghij", gone={4, 5})
+    worker = group.worker()
+    group.take_over(worker, STATUS)
+    worker.take(STATUS, group.topic.logs[0][6:])
+    asyncio.run(worker.check([STATUS]))
+    assert not caplog.records
+    for topic in (
+        compacted("abcdXfgh", gone=()),
+        compacted("abc", gone={4}),
+        compacted("abcdefgh", gone={4}, topic_id="another"),
+    ):
+        group.topic = topic
+        with pytest.raises(StateError, match=r"feed\.status/0 is not the log any more"):
+            group.take_over(group.worker(), STATUS)
+
+
 def test_a_topic_restored_record_by_record_is_the_same_log_whatever_its_id(group):
     group.topic.topic_id = "another"
     assert group.take_over(group.worker(), AT) == set()

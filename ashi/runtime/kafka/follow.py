@@ -208,14 +208,7 @@ class TopicFollower:
 
     def _judge(self, known: Mapping[int, Collection[Fingerprint]], standings: Mapping[int, Standing]) -> None:
         for number, records in known.items():
-            standing = standings[number]
-            # Of a compacted topic a record that is gone says nothing, unless the log ends before it.
-            told = [
-                each
-                for each in records
-                if not self._compacted or each.offset in standing.found or each.offset >= standing.end
-            ]
-            if (found := difference(told, standing)) is not None:
+            if (found := difference(records, standings[number], compacted=self._compacted)) is not None:
                 raise self._lost(number, f"{found}; the log was cut or the topic made anew")
 
     def _check(self, start: ReadTo, first: Mapping[int, int], end: Mapping[int, int]) -> None:

@@ -23,7 +23,7 @@ from ashi.runtime.kafka.errors import broker_errors
 from ashi.runtime.kafka.topic_ids import Identity, identify
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from aiokafka import AIOKafkaConsumer
 
@@ -97,14 +97,19 @@ class Difference(NamedTuple):
         return f"{was}, and now holds none"
 
 
-def difference(known: Sequence[Fingerprint], standing: Standing) -> Difference | None:
+def difference(known: Iterable[Fingerprint], standing: Standing, *, compacted: bool = False) -> Difference | None:
     """The first of the records known that is not in the log any more; None when all are, or have expired.
 
-    `standing` must have been asked for all their offsets.
+    `standing` must have been asked for all their offsets. Of a `compacted` topic a record that is gone says nothing,
+    unless the log ends before it.
     """
     for expected in sorted(known, key=lambda each: each.offset):
-        if expected.offset >= standing.begin and standing.found.get(expected.offset) != expected:
-            return Difference(expected, standing.found.get(expected.offset), standing.end)
+        found = standing.found.get(expected.offset)
+        if expected.offset < standing.begin or found == expected:
+            continue
+        if found is None and compacted and expected.offset < standing.end:
+            continue
+        return Difference(expected, found, standing.end)
     return None
 
 
