@@ -12,13 +12,14 @@ from ashi.contracts import Timeframe, decode_candle, encode_trade
 from ashi.contracts.topics import CANDLES, MARKERS_TABLE, changelog_topic, table_name
 from ashi.runtime.kafka.clients import partition_of
 from ashi.runtime.kafka.dead_letters import trade_place
-from ashi.runtime.kafka.log_identity import Standing, fingerprint_of
+from ashi.runtime.kafka.log_identity import Fingerprint, Standing, fingerprint_of
 from ashi.runtime.kafka.records import keep_newest
 from ashi.runtime.kafka.topic_ids import Identity
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.codec import rank_of
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.fencing import SessionGuard
+from ashi_aggregate.log_check import expired_unread
 from ashi_aggregate.partition import PartitionOffsets
 from ashi_aggregate.pipeline import Pipeline
 
@@ -34,6 +35,7 @@ class Record:
     value: bytes | None
     timestamp: int
     timestamp_type: int | None = 1
+    leader_epoch: int = 0
 
 
 @dataclass
@@ -55,6 +57,8 @@ class Broker:
     earliest: dict[int, int] = field(default_factory=dict)
     topic_id: str = "first"
     leader_epochs: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    read_up_to: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    """The end of what any worker has ever read of a partition."""
     written_at: dict[tuple[str, int | None], list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def append_time_ms(self) -> int:
@@ -84,7 +88,20 @@ class Broker:
 
     def append(self, partition: int, key: bytes | None, value: bytes | None, timestamp_ms: int = 0) -> None:
         log = self.trades[partition]
-        log.append(Record(len(log), key, value, timestamp_ms))
+        log.append(Record(len(log), key, value, timestamp_ms, leader_epoch=self.leader_epochs[partition]))
+
+    def cut(self, partition: int, keep: int) -> None:
+        """An election that is not clean: the new leader has only so many records, and others get the offsets after."""
+        del self.trades[partition][keep:]
+        self.leader_epochs[partition] += 1
+
+    def make_anew(self, topic_id: str) -> None:
+        """Topic `trades` is deleted and made again, empty."""
+        self.topic_id = topic_id
+        for partition in self.trades:
+            self.trades[partition].clear()
+        self.leader_epochs.clear()
+        self.earliest.clear()
 
     def offsets(self, partition: int) -> PartitionOffsets:
         earliest, end = self.earliest.get(partition, 0), len(self.trades[partition])
@@ -175,6 +192,8 @@ class Worker:
         self.next: dict[int, int] = {}
         self.fetched_end: dict[int, int] = {}
         self.rewound: list[tuple[int, int]] = []
+        self.last_read: dict[int, Record] = {}
+        self.known: dict[int, list[Fingerprint]] = {}
         self.pipeline = Pipeline(
             timeframes=timeframes,
             rules=rules,
@@ -192,20 +211,41 @@ class Worker:
     async def start(self, partitions: list[int] | None = None) -> None:
         owned = list(range(self.broker.partitions)) if partitions is None else partitions
         self.next = await self.pipeline.resume({number: self.broker.offsets(number) for number in owned})
+        self.last_read = {}
+        self.known = {number: self.pipeline.known_records(number) for number in owned}
 
     async def read(self, partition: int, count: int) -> bool:
         """Fold the next records of a partition; False when there are none."""
         begin = self.next[partition]
         records = self.broker.trades[partition][begin : begin + count]
+        await self.look_before(partition, records)
         if not records:
             return False
+        self.last_read[partition] = records[-1]
         self.next[partition] = records[-1].offset + 1
+        self.broker.read_up_to[partition] = max(self.broker.read_up_to[partition], self.next[partition])
 
         async def acknowledge() -> None:
             return None
 
         await self.pipeline.on_chunk(Chunk(partition, begin, self.next[partition], records), acknowledge)
         return True
+
+    async def look_before(self, partition: int, records: Sequence[Record]) -> None:
+        """What the transport looks at before it hands over a fetch: whether it goes on where the last one ended.
+
+        Raises StateError when it does not, or when what should come has expired.
+        """
+        begin, last = self.next[partition], self.last_read.get(partition)
+        _, earliest, end = self.broker.offsets(partition)
+        if earliest > begin:
+            raise expired_unread(partition, begin, earliest)
+        elected = bool(records) and (last is None or records[0].leader_epoch != last.leader_epoch)
+        if elected or begin > end:
+            known = self.known.get(partition, [])
+            if last is not None:
+                known = [fingerprint_of(last), *(each for each in known if each.offset >= begin)]
+            await self.pipeline.check_continued(partition, begin, known)
 
     async def run_to_end(self) -> None:
         while any([await self.read(partition, 7) for partition in self.next]):
@@ -232,6 +272,7 @@ class Worker:
 
     async def rewind(self, partition: int, offset: int) -> None:
         self.rewound.append((partition, offset))
+        self.last_read.pop(partition, None)
         self.next[partition] = offset
 
     def mark_durable(self, partition: int, end: int) -> None:

@@ -10,7 +10,7 @@ from ashi.runtime.kafka.records import newest_records
 from ashi_aggregate.core.aggregator import CandleAggregator
 from ashi_aggregate.core.codec import decode_marker, decode_row, rank_of
 from ashi_aggregate.log_check import check_markers
-from ashi_aggregate.partition import marker_key
+from ashi_aggregate.partition import marker_key, witness_key
 
 if TYPE_CHECKING:
     from ashi.contracts.candle import Candle
@@ -38,19 +38,22 @@ async def durable_ends(settings: Settings, epoch: int) -> dict[int, int]:
     """The offset after the last record of each partition of `trades` that the state of `epoch` has made durable.
 
     What the workers have committed does not tell it: after `ashi aggregate reconfigure` that is still of the epoch
-    before. A marker is written when all candles up to it are acknowledged. A partition without one is left out.
+    before. A marker is written when all candles up to it are acknowledged. A partition without one is left out, also
+    one whose rows are being made again: its marker is taken away before.
     Raises BrokerError when Kafka cannot be reached, StateError when a marker cannot be read, or is of another log than
     the one that stands in `trades` now: its offset says nothing there.
     """
 
     def is_of_epoch(record: Any) -> bool:
-        if record.value is None or record.key != marker_key(record.partition):
+        if record.key not in (marker_key(record.partition), witness_key(record.partition)):
             return False
-        return decode_marker(record.value).epoch == epoch
+        return record.value is None or decode_marker(record.value).epoch == epoch
 
     newest = await newest_records(settings, changelog_topic(MARKERS_TABLE), rank_of, is_of_epoch)
-    markers = {int(key): decode_marker(value) for key, value in newest.items()}
+    known = {key: decode_marker(value) for key, value in newest.items()}
+    markers = {int(key): marker for key, marker in known.items() if key.isdigit()}
+    witnesses = {number: known[key] for number in markers if (key := witness_key(number)) in known}
     if markers:
         async with log_probe(settings, TRADES) as probe:
-            await check_markers(probe, markers)
+            await check_markers(probe, markers, witnesses)
     return {number: marker.durable_offset + 1 for number, marker in markers.items()}

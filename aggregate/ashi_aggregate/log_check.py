@@ -9,7 +9,10 @@ or the topic's id is another, and now and then.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Final
+
+from msgspec.structs import astuple
 
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import TRADES
@@ -38,27 +41,29 @@ class Trail:
         if not self.records or fingerprint.offset > self.records[-1].offset:
             self.records = thin_out([*self.records, fingerprint])
 
-    def witness(self, fingerprint: Fingerprint) -> None:
-        """Remember for good a record that was read and does not stand any more."""
-        if fingerprint not in self.records:
-            self.records.append(fingerprint)
-
     def as_written(self) -> list[tuple[int, int, int]]:
         """As the marker has them."""
         return [(each.offset, each.append_time_ms, each.checksum) for each in self.records]
 
 
-async def check_markers(kafka: ObservedLog, markers: Mapping[int, Marker]) -> Identity:
-    """Raise StateError unless `trades` is the log that these markers were written for; gives what it is now.
+def witness_of(expected: Fingerprint, epoch: int, topic_id: str | None) -> Marker:
+    """What to write down of a record that was read and does not stand any more."""
+    return Marker(expected.offset, None, epoch, topic_id, [astuple(expected)])
+
+
+async def check_markers(kafka: ObservedLog, *told: Mapping[int, Marker]) -> Identity:
+    """Raise StateError unless `trades` is the log that these markers and witnesses tell of; gives what it is now.
 
     Markers that remember nothing, as earlier versions of Ashi wrote them, are accepted. Raises BrokerError.
     """
     identity = await kafka.identity()
-    known = {number: Trail(marker.topic_id, marker.records).records for number, marker in markers.items()}
+    known: dict[int, list[Fingerprint]] = {}
+    for number, marker in chain.from_iterable(each.items() for each in told):
+        known.setdefault(number, []).extend(Trail(marker.topic_id, marker.records).records)
     standings = await observe(kafka, known)
     for number, found in differences(known, standings).items():
         raise other_log(number, str(found))
-    for number, marker in markers.items():
+    for number, marker in chain.from_iterable(each.items() for each in told):
         if None in (marker.topic_id, identity.topic_id) or marker.topic_id == identity.topic_id:
             continue
         if number not in standings or not standings[number].found:
@@ -69,6 +74,15 @@ async def check_markers(kafka: ObservedLog, markers: Mapping[int, Marker]) -> Id
             )
         _log.warning("trades was made anew with the same records", partition=number, topic_id=identity.topic_id)
     return identity
+
+
+def expired_unread(number: int, begin: int, earliest: int) -> StateError:
+    """The error for a partition whose log has lost what was to be read from `begin` on."""
+    return StateError(
+        f"records {begin} to {earliest - 1} of {TRADES}/{number} expired before they were aggregated: candles of that "
+        "time would be wrong. Lengthen the topic's retention.ms, stop all aggregate workers and begin a new state at "
+        "what is left with `ashi aggregate reconfigure`"
+    )
 
 
 def other_log(number: int, found: str) -> StateError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -11,15 +11,15 @@ import msgspec
 
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
-from ashi.contracts.topics import changelog_topic
+from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
 from ashi.runtime.logs import get_logger
-from ashi_aggregate.census import Census, Positions, agrees, take_census
+from ashi_aggregate.census import Rows, find_missing, list_positions, position_of
 from ashi_aggregate.chunk import LogRecord
 from ashi_aggregate.clocks import BrokerClock
 from ashi_aggregate.core.codec import Marker, decode_marker, decode_row, rank_of
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import StateRow, WindowRules
-from ashi_aggregate.log_check import Trail, other_log
+from ashi_aggregate.log_check import Trail, expired_unread, other_log
 from ashi_aggregate.protocols import Acknowledge, StateTable
 
 _log = get_logger(__name__)
@@ -59,8 +59,7 @@ class PartitionState:
         written: when (monotonic, s) each symbol's rows were last written.
         trail: fingerprints of what has been read, up to the last marker.
         last_record: the last one read since.
-        census: as in that marker.
-        positions: where each symbol stood at the last marker.
+        positions: how far the rows of each symbol have come, as the last marker lists it; see `ashi_aggregate.census`.
         ahead: rows written after the marker, by position, until the log has been read up to there again.
         is_rebuilt: the marker it had said what is not there, so that it must be taken away before anything is written.
         clock: that of the partition's broker.
@@ -79,13 +78,17 @@ class PartitionState:
     written: dict[str, float] = field(default_factory=dict)
     trail: Trail = field(default_factory=Trail)
     last_record: LogRecord | None = None
-    census: Census | None = None
-    positions: Positions = field(default_factory=lambda: Positions(-1, {}))
+    positions: dict[str, int] = field(default_factory=dict)
     is_rebuilt: bool = False
     ahead: dict[int, StateRow] = field(default_factory=dict)
     clock: BrokerClock = field(default_factory=BrokerClock)
     live_from: int = 0
     marked_at: float | None = None
+
+    def records_read(self) -> list[Fingerprint]:
+        """Some of the records that have been read, the last one last, as they must still stand in the log."""
+        last = [] if self.last_record is None else [fingerprint_of(self.last_record)]
+        return self.trail.records + last
 
     def check_ahead(self, records: Sequence[LogRecord]) -> None:
         """Raise StateError if rows that are ahead of the marker have not read these records, but others.
@@ -111,6 +114,13 @@ class PartitionState:
     def must_ask_clock(self, now_s: float) -> bool:
         """Whether a marker is due (monotonic, s) for the sake of its append time, which tells the broker's clock."""
         return bool(self.symbols) and (self.marked_at is None or now_s - self.marked_at > ASK_CLOCK_AFTER_S)
+
+    def note_written(self, symbols: Collection[str]) -> None:
+        """The rows of these symbols stand in the changelogs as they are now."""
+        for symbol in symbols:
+            position = position_of(self.symbols[symbol].state_rows())
+            if position is not None:
+                self.positions[symbol] = position
 
     def drop_final(self) -> None:
         """Forget what nothing can change any more, of the symbols whose rows are about to be written.
@@ -151,7 +161,7 @@ async def load_partition(
     is_rebuilt = False
     if marker is not None:
         _check_log(number, marker.durable_offset + 1, earliest, end)
-        missing = _find_missing(number, marker, tables, rows)
+        missing = find_missing(number, marker, tables, rows)
         if missing is not None:
             if not is_whole or (begin is None and marker.begins_at != 0):
                 raise _lacks_rows(missing)
@@ -160,12 +170,8 @@ async def load_partition(
             )
             marker, is_rebuilt = None, True
     if marker is None:
-        behind = [row.symbol for each in rows.values() for row in each if row and row.applied_offset + 1 < first]
-        if behind and not is_whole:
-            raise _lacks_rows(
-                f"trades/{number} has rows and no marker, and of {len(set(behind))} symbols, as {min(behind)}, the log "
-                f"begins only at {first}, after their rows end"
-            )
+        if not is_whole:
+            rows = _without_unfinished(number, rows, first)
         start = durable = first
         begins_at = 0 if start == 0 and begin is None else None
     else:
@@ -173,12 +179,12 @@ async def load_partition(
         start = max(earliest, durable if committed is None else min(committed, durable))
         begins_at = marker.begins_at
     state = PartitionState(number, start, durable, begins_at, is_rebuilt=is_rebuilt, live_from=end)
+    state.positions = list_positions(rows)
     for key, of_symbol in rows.items():
         known = [row for row in of_symbol if row is not None]
         # A row that is missing beside others was not written before a crash; it reads what they have read.
-        aggregator = SymbolAggregator(timeframes, rules, of_symbol, max(row.complete_from for row in known))
-        aggregator.set_first_offset(_first_offset(known, durable))
-        state.symbols[key.decode()] = aggregator
+        complete_from = max(row.complete_from for row in known)
+        state.symbols[key.decode()] = SymbolAggregator(timeframes, rules, of_symbol, complete_from)
         # Spread over the time within which they are due: else all would be written again at once.
         state.written[key.decode()] = now_s - REWRITE_AFTER_S * len(state.written) / len(rows)
         state.ahead |= {
@@ -187,18 +193,15 @@ async def load_partition(
     if state.ahead and max(state.ahead) >= end:
         row = state.ahead[max(state.ahead)]
         raise other_log(number, f"it ends at offset {end}, and the row of {row.symbol} has read {row.applied_offset}")
-    known_up_to = -1 if marker is None else marker.durable_offset
-    state.positions = Positions(known_up_to, {symbol: each.state_rows() for symbol, each in state.symbols.items()})
     if marker is not None:
         state.trail = Trail(marker.topic_id, marker.records)
-        state.census = None if marker.census is None else Census(*marker.census)
     return state
 
 
-async def _read_rows(number: int, tables: Sequence[StateTable], epoch: int) -> dict[bytes, list[StateRow | None]]:
+async def _read_rows(number: int, tables: Sequence[StateTable], epoch: int) -> Rows:
     """The rows of each symbol that has any of this epoch, in the order of the tables."""
     rows: dict[bytes, list[StateRow | None]] = {}
-    for key in {key for table in tables for key in table.rows(number)}:
+    for key in dict.fromkeys(key for table in tables for key in table.rows(number)):
         of_symbol = [_row(table.rows(number).get(key), epoch) for table in tables]
         if any(row is not None for row in of_symbol):
             rows[key] = of_symbol
@@ -206,30 +209,27 @@ async def _read_rows(number: int, tables: Sequence[StateTable], epoch: int) -> d
     return rows
 
 
-def _first_offset(known: Sequence[StateRow], durable: int) -> int | None:
-    """Where a symbol began, as its rows say. Those of earlier versions do not, but it was before the marker."""
-    offsets = [row.first_offset for row in known if row.first_offset is not None]
-    if offsets:
-        return min(offsets)
-    return 0 if all(row.applied_offset < durable for row in known) else None
+def _without_unfinished(number: int, rows: Rows, first: int) -> Rows:
+    """What can be gone on from without a marker where the log has no more than what follows from offset `first` on.
 
-
-def _find_missing(
-    number: int, marker: Marker, tables: Sequence[StateTable], rows: Mapping[bytes, Sequence[StateRow | None]]
-) -> str | None:
-    """What the tables lack of what the marker says, in words."""
-    if marker.census is None:
-        return None
-    wanted = Census(*marker.census)
-    for place, table in enumerate(tables):
-        found = take_census((row for each in rows.values() if (row := each[place])), marker.durable_offset)
-        if found is not None and not agrees(found, wanted):
-            return (
-                f"table {table.name} (topic {changelog_topic(table.name)}) has rows of {found.symbols} symbols in "
-                f"partition {number}, and its marker at offset {marker.durable_offset} says there are {wanted.symbols}"
-                + ("" if found.symbols != wanted.symbols else ", or some that have been read further")
-            )
-    return None
+    A symbol that lacks a row begins anew: it was killed in its first checkpoint, after it had begun in the middle of
+    the log as well. If it had not, or a row is of before, there were trades in between. Raises StateError.
+    """
+    kept = {}
+    behind = []
+    for key, of_symbol in rows.items():
+        known = [row for row in of_symbol if row is not None]
+        is_torn = len(known) < len(of_symbol)
+        if any(row.applied_offset + 1 < first for row in known) or (is_torn and not known[0].complete_from):
+            behind.append(key.decode())
+        elif not is_torn:
+            kept[key] = of_symbol
+    if behind:
+        raise _lacks_rows(
+            f"trades/{number} has rows and no marker, and of {len(behind)} symbols, as {min(behind)}, the log begins "
+            f"only at {first}, after a row of theirs ends"
+        )
+    return kept
 
 
 def _lacks_rows(missing: str) -> StateError:
@@ -248,11 +248,21 @@ def _check_log(number: int, durable: int, earliest: int, end: int) -> None:
             "mirrored. Stop all aggregate workers and begin a new state with `ashi aggregate reconfigure`"
         )
     if durable < earliest:
-        raise StateError(
-            f"records {durable} to {earliest - 1} of trades/{number} expired before they were aggregated: candles of "
-            "that time would be wrong. Lengthen the topic's retention.ms, stop all aggregate workers and begin a new "
-            "state at what is left with `ashi aggregate reconfigure`"
-        )
+        raise expired_unread(number, durable, earliest)
+
+
+def witness_key(partition: int) -> bytes:
+    """The key, in the same table, of a record that was read and was then found not to stand in the log any more.
+
+    Apart from the marker: one that is written later by a worker which has not noticed must not hide it.
+    """
+    return f"{partition}-witness".encode()
+
+
+def read_witness(markers: StateTable, number: int, epoch: int) -> Marker | None:
+    """What was written under `witness_key` in this epoch."""
+    value = markers.rows(number).get(witness_key(number))
+    return decode_marker(value) if value is not None and _is_of(value, epoch) else None
 
 
 def read_marker(markers: StateTable, number: int, epoch: int) -> Marker | None:

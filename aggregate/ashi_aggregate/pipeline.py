@@ -6,13 +6,19 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
-
 from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import MAX_AHEAD_US
-from ashi.runtime.kafka.log_identity import Difference, Fingerprint, differences, fingerprint_of, observe
+from ashi.runtime.kafka.log_identity import (
+    Difference,
+    Fingerprint,
+    Standing,
+    difference,
+    differences,
+    fingerprint_of,
+    observe,
+)
 from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
@@ -21,9 +27,17 @@ from ashi_aggregate.core.codec import Marker, encode
 from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules, find_complete_from
 from ashi_aggregate.fencing import SessionGuard, since_boot_s
-from ashi_aggregate.log_check import check_markers, other_log
+from ashi_aggregate.log_check import check_markers, expired_unread, other_log, witness_of
 from ashi_aggregate.output import Output
-from ashi_aggregate.partition import PartitionOffsets, PartitionState, load_partition, marker_key, read_marker
+from ashi_aggregate.partition import (
+    PartitionOffsets,
+    PartitionState,
+    load_partition,
+    marker_key,
+    read_marker,
+    read_witness,
+    witness_key,
+)
 from ashi_aggregate.protocols import Acknowledge, KafkaLog, StateTable
 from ashi_aggregate.quiet import QuietClose
 
@@ -70,6 +84,7 @@ class Pipeline:
         self._lock = asyncio.Lock()
         self._identity = Identity(None, {})
         self._condemned: StateError | None = None
+        self._next_before: dict[int, int] = {}
 
     async def resume(self, partitions: Mapping[int, PartitionOffsets]) -> dict[int, int]:
         """Take up the partitions given, and only those; returns the offset to read each on from.
@@ -82,9 +97,11 @@ class Pipeline:
                 "aggregate workers, then run `ashi aggregate reconfigure`"
             )
         async with self._lock:
-            markers = {number: read_marker(self._markers, number, self._rules.epoch) for number in partitions}
-            known = {number: marker for number, marker in markers.items() if marker is not None}
-            self._identity = await check_markers(self._kafka, known)
+            markers, witnesses = (
+                {number: found for number in partitions if (found := read(self._markers, number, self._rules.epoch))}
+                for read in (read_marker, read_witness)
+            )
+            self._identity = await check_markers(self._kafka, markers, witnesses)
             await self._replace_states(
                 {
                     number: await load_partition(
@@ -93,7 +110,7 @@ class Pipeline:
                         timeframes=self._timeframes,
                         rules=self._rules,
                         tables=self._tables,
-                        marker=markers[number],
+                        marker=markers.get(number),
                         begin=self._begin.get(number),
                         now_s=self._monotonic_s(),
                     )
@@ -119,6 +136,18 @@ class Pipeline:
         state = self._states.get(partition)
         return [] if state is None else state.trail.records[-1:]
 
+    async def check_continued(self, partition: int, begin: int, known: Sequence[Fingerprint]) -> None:
+        """Look whether the log goes on at `begin`, and the records known still stand in it.
+
+        Raises StateError when it is another log, BrokerError when Kafka does not say.
+        """
+        standing = (await self._kafka.standing({partition: [each.offset for each in known]}))[partition]
+        found = difference(known, standing)
+        if found is not None:
+            raise await self.condemn(partition, found)
+        if standing.end < begin:
+            raise other_log(partition, f"it ends at offset {standing.end}, and was read up to {begin}")
+
     async def check_log(self, *, everything: bool) -> None:
         """Look whether `trades` is still the log that was read; cheap while neither its id nor a leader changes.
 
@@ -132,13 +161,27 @@ class Pipeline:
         else:
             epochs = before.leader_epochs
             chosen = {number for number in states if identity.leader_epochs.get(number) != epochs.get(number)}
-        known = {number: states[number].trail.records for number in chosen}
+        known = {number: states[number].records_read() for number in chosen}
         if everything:
-            known |= {number: state.trail.records[-1:] for number, state in states.items() if number not in chosen}
-        for number, found in differences(known, await observe(self._kafka, known)).items():
+            known |= {number: state.records_read()[-1:] for number, state in states.items() if number not in chosen}
+        standings = await observe(self._kafka, known)
+        for number, found in differences(known, standings).items():
             if self._states.get(number) is states[number]:
                 raise await self.condemn(number, found)
         self._identity = identity
+        if everything:
+            self._check_unread(standings)
+
+    def _check_unread(self, standings: Mapping[int, Standing]) -> None:
+        """Raise StateError where the log has lost what is to be read next. The next record would tell, if one comes.
+
+        Unless something was folded since the last look: then it may be on its way already.
+        """
+        before, self._next_before = self._next_before, {number: state.next for number, state in self._states.items()}
+        for number, standing in standings.items():
+            following = self._next_before.get(number)
+            if following is not None and following == before.get(number) and following < standing.begin:
+                raise expired_unread(number, following, standing.begin)
 
     async def condemn(self, partition: int, found: Difference) -> StateError:
         """Remember that a partition's log is not the one that was read, for every start to come; gives the error.
@@ -149,8 +192,8 @@ class Pipeline:
             state = self._states.get(partition)
             if state is not None and self._condemned is None:
                 self._session_guard.check()
-                state.trail.witness(found.expected)
-                await self._put_marker(state)
+                witness = witness_of(found.expected, self._rules.epoch, self._identity.topic_id)
+                await self._output.put(self._markers, partition, witness_key(partition), encode(witness))
                 await self._output.acknowledged()
             self._condemned = other_log(partition, str(found))
             return self._condemned
@@ -219,7 +262,6 @@ class Pipeline:
             if aggregator is None:
                 complete_from = find_complete_from(self._rules, begins_at, group.trades[0].traded_at)
                 aggregator = SymbolAggregator(self._timeframes, self._rules, complete_from=complete_from)
-                aggregator.set_first_offset(group.offsets[0])
                 state.symbols[symbol] = aggregator
             outcome = aggregator.on_trades(group.trades, group.offsets, group.appended_at)
             candles += outcome.candles
@@ -281,17 +323,15 @@ class Pipeline:
 
     async def _send_corrections(self, state: PartitionState) -> None:
         """Send the candles that late trades have changed since they were last sent."""
-        corrected = [candle for symbol in state.dirty for candle in state.symbols[symbol].corrections()]
+        corrected = [candle for symbol in sorted(state.dirty) for candle in state.symbols[symbol].corrections()]
         await self._output.send_candles(corrected, "corrected")
 
     async def _write_rows(self, state: PartitionState) -> set[str]:
         """Write the rows that have changed; gives their symbols."""
         now_s = self._monotonic_s()
-        for symbol in state.dirty:
-            key, at_marker = symbol.encode(), state.positions.at_marker(symbol)
+        for symbol in sorted(state.dirty):
             for table, row in zip(self._tables, state.symbols[symbol].rows, strict=True):
-                row.row.at_marker = at_marker
-                await self._output.put(table, state.number, key, encode(row.row))
+                await self._output.put(table, state.number, symbol.encode(), encode(row.row))
                 metrics.rows_written.labels(str(row.timeframe)).inc()
             state.written[symbol] = now_s
         written, state.dirty = state.dirty, set()
@@ -302,8 +342,7 @@ class Pipeline:
         if state.last_record is not None:
             state.trail.add(fingerprint_of(state.last_record))
             state.last_record = None
-        changed = {symbol: state.symbols[symbol].state_rows() for symbol in written}
-        state.census = state.positions.mark(state.next - 1, changed)
+        state.note_written(written)
         state.durable_end = state.next
         await self._put_marker(state)
 
@@ -314,7 +353,7 @@ class Pipeline:
             self._rules.epoch,
             state.trail.topic_id,
             state.trail.as_written(),
-            None if state.census is None else msgspec.structs.astuple(state.census),
+            state.positions,
         )
         await self._output.put(self._markers, state.number, marker_key(state.number), encode(marker))
 

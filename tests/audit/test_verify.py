@@ -269,7 +269,8 @@ def test_how_far_the_state_has_come_is_told_by_the_newest_marker_of_its_epoch(mo
         yield record(0, b"0", Marker(50, epoch=2))
         yield record(0, b"0", Marker(40, epoch=2))  # of a worker that was declared dead
         yield record(2, b"2", Marker(-1, epoch=2))
-        yield record(2, b"2", None)
+        yield record(3, b"3", Marker(70, epoch=2))
+        yield record(3, b"3", None)  # its rows are being made again
 
     monkeypatch.setattr(reading, "read_topic", records)
     monkeypatch.setattr(inspecting, "log_probe", lambda *_: nullcontext(StandingLog({0: Standing(0, 60, {})})))

@@ -101,19 +101,18 @@ def ordered(value: bytes) -> bytes:
     return _TEXTS.sub(lambda found: b'"texts":[' + b",".join(sorted(found[1].split(b","))) + b"]", value)
 
 
-_ADDED = {"row": ("first", "at_marker"), "marker": ("topic_id", "records", "census")}
-"""Fields that rows and markers have had since."""
+_ADDED = ("topic_id", "records", "positions")
+"""Fields that markers have had since. Rows have the same."""
 
 
 def without_added(topic: str, value: bytes) -> bytes:
-    """A row or marker without the fields that later versions add; other messages as they are.
+    """A marker without the fields that later versions add; other messages as they are.
 
     A worker that goes on from what the version before wrote brings them with its next write, and needs none of them.
     """
-    if not topic.endswith("-changelog"):
+    if not topic.endswith("-markers-changelog"):
         return value
-    added = _ADDED["marker" if "-markers-" in topic else "row"]
-    fields = {name: field for name, field in json.loads(value).items() if name not in added}
+    fields = {name: field for name, field in json.loads(value).items() if name not in _ADDED}
     return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
 
 

@@ -23,7 +23,8 @@ class Marker(msgspec.Struct):
         topic_id: of the topic `trades` that was read, where the broker told it.
         records: fingerprints of records that were read, the last one and some before: offset, append time in ms and
             checksum, as in `ashi.runtime.kafka.log_identity`.
-        census: what each table must hold: see `ashi_aggregate.census`. None in markers of versions that kept none.
+        positions: of each symbol the offset that its rows have come to in every table, or beyond: see
+            `ashi_aggregate.census`. None in markers of versions that listed none.
 
     """
 
@@ -32,7 +33,7 @@ class Marker(msgspec.Struct):
     epoch: int = 0
     topic_id: str | None = None
     records: list[tuple[int, int, int]] = []
-    census: tuple[int, int, int | None] | None = None
+    positions: dict[str, int] | None = None
 
 
 class _Rank(msgspec.Struct):

@@ -82,25 +82,23 @@ class SymbolAggregator:
             appended_at: when the last of them was appended to the log, µs.
 
         """
+        # A row that has seen them all stays as it is: its append time must go on to say what it has read.
+        behind = [aggregator.row for aggregator in self.rows if aggregator.row.applied_offset < offsets[-1]]
         applied_offsets = {aggregator.row.applied_offset for aggregator in self.rows}
+        if not behind:
+            return Outcome([], [], 0, 0)
         if len(applied_offsets) == 1:
-            seen = bisect_right(offsets, applied_offsets.pop())
-            outcome = self._fold_once(trades, offsets, seen) if seen < len(offsets) else Outcome([], [], 0, 0)
+            outcome = self._fold_once(trades, offsets, bisect_right(offsets, applied_offsets.pop()))
         else:
             outcome = self._fold_each(trades, offsets)
             self._share_ids()
-        for aggregator in self.rows:
-            aggregator.row.appended_at = max(aggregator.row.appended_at, appended_at)
+        for row in behind:
+            row.appended_at = max(row.appended_at, appended_at)
         return outcome
 
     def state_rows(self) -> list[StateRow]:
         """Its rows, in the order of the timeframes."""
         return [aggregator.row for aggregator in self.rows]
-
-    def set_first_offset(self, offset: int | None) -> None:
-        """Note in all rows where in the log the symbol began; None when nobody knows."""
-        for aggregator in self.rows:
-            aggregator.row.first_offset = offset
 
     def is_due(self, clock: int) -> bool:
         """Whether `close_due` would close anything at `clock` (µs)."""

@@ -72,9 +72,6 @@ class StateRow(msgspec.Struct):
         windows: by open time, µs.
         ids: of the trades within the horizon, by the start of their finest window, µs.
         dropped: the newest candle of trades that has no window any more: flat candles may still carry its close.
-        first_offset: of the symbol's first record in this state; None in rows of versions that did not know it.
-        at_marker: the position of the last marker before this row was written, and the symbol's as of then; -1 for what
-            is not known. See `ashi_aggregate.census`.
 
     """
 
@@ -90,8 +87,6 @@ class StateRow(msgspec.Struct):
     ids: dict[int, WindowIds] = {}
     dropped: Candle | None = None
     format: int = ROW_FORMAT
-    first_offset: int | None = field(default=None, name="first")
-    at_marker: tuple[int, int] = (-1, -1)
 
 
 def find_complete_from(rules: WindowRules, begins_at: int, first_traded_at: int) -> int:

@@ -15,7 +15,7 @@ from ashi.contracts.errors import AshiError, BrokerError, StateError
 from ashi.contracts.topics import AGGREGATE_APP, MARKERS_TABLE, MAX_CHANGELOG_RECORD_BYTES, TRADES, table_name
 from ashi.runtime.kafka.clients import METADATA_AGE_MS, security_options
 from ashi.runtime.kafka.dead_letters import Headers
-from ashi.runtime.kafka.log_identity import Fingerprint, LogProbe, Standing, difference
+from ashi.runtime.kafka.log_identity import Fingerprint, LogProbe, Standing
 from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.logs import get_logger
 from ashi.runtime.settings import Settings
@@ -23,7 +23,7 @@ from ashi_aggregate.epoch import Epoch, check_epoch
 from ashi_aggregate.faust.table import FAUST_LOGGER, RowTable
 from ashi_aggregate.faust.transport import ChunkSchema
 from ashi_aggregate.fencing import SessionGuard
-from ashi_aggregate.log_check import ALL_EVERY_S, IDENTITY_EVERY_S, other_log
+from ashi_aggregate.log_check import ALL_EVERY_S, IDENTITY_EVERY_S
 from ashi_aggregate.partition import PartitionOffsets
 from ashi_aggregate.pipeline import Pipeline
 from ashi_aggregate.protocols import Acknowledged
@@ -92,16 +92,14 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
         False also when Kafka does not say so now: then it is asked again. An error ends the worker when it does not.
         """
         try:
-            standing = (await self.standing({partition: [each.offset for each in known]}))[partition]
+            await self.pipeline.check_continued(partition, begin, known)
         except BrokerError as error:
             _log.warning("cannot see whether the log was cut, trying again", partition=partition, error=str(error))
             return False
-        found = difference(known, standing)
-        if found is not None:
-            await self.crash(await self.pipeline.condemn(partition, found))
-        elif standing.end < begin:
-            await self.crash(other_log(partition, f"it ends at offset {standing.end}, and was read up to {begin}"))
-        return found is None and standing.end >= begin
+        except StateError as error:
+            await self.crash(error)
+            return False
+        return True
 
     async def identity(self) -> Identity:
         """Which topic `trades` is, and the epochs of its leaders. Raises BrokerError."""

@@ -15,7 +15,6 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from ashi.contracts.errors import StateError
 from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import murmur2_partitioner
 from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
@@ -24,6 +23,7 @@ from ashi.runtime.metrics.aggregate import chunk_holes
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.faust.elections import ElectionWatch
 from ashi_aggregate.faust.table import FAUST_LOGGER
+from ashi_aggregate.log_check import expired_unread
 from ashi_aggregate.partition import PartitionOffsets
 
 _log = get_logger(__name__)
@@ -166,10 +166,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         """
         earliest = (await self.earliest_offsets(tp))[tp]
         if earliest > begin:
-            raise StateError(
-                f"records {begin} to {earliest - 1} of {tp.topic}/{tp.partition} expired before they were aggregated: "
-                "candles of that time would be wrong. Lengthen the topic's retention.ms; then begin a new state"
-            )
+            raise expired_unread(tp.partition, begin, earliest)
         seen_begin, seen_found, times = self._gaps.get(tp, (begin, found, 0))
         times = times + 1 if (seen_begin, seen_found) == (begin, found) else 1
         self._gaps[tp] = (begin, found, times)
