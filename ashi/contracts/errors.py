@@ -6,6 +6,7 @@ Every message says what was wrong, where, and what to do.
     ├── UsageError            2: the command or a setting is wrong; nothing was started
     ├── ContractError         a trade, candle, symbol or timeframe breaks the contract
     ├── BrokerError           Kafka cannot be started, reached, or lacks a topic
+    │   └── BrokerUnreachableError   nobody answers there, or nobody that lets us in
     ├── RecordingError        a recording cannot be read
     ├── VenueError            an exchange cannot be reached, or has no such market
     ├── StorageError          a store refuses to be opened or written
@@ -40,6 +41,10 @@ class ContractError(AshiError, ValueError):
 
 class BrokerError(AshiError):
     """Kafka cannot be started, cannot be reached, or lacks what is needed."""
+
+
+class BrokerUnreachableError(BrokerError):
+    """Kafka cannot be reached now; that may pass by itself."""
 
 
 class RecordingError(AshiError):

@@ -55,6 +55,8 @@ class Reason(StrEnum):
     """A subscription was neither acknowledged nor refused."""
     REFUSED = "refused"
     """The venue refused every market of it for good; there is no next one."""
+    UNUSED = "unused"
+    """None of its markets is wanted any more."""
     RENEWED = "renewed"
     """The next one had taken over before the venue would have closed it."""
     BUFFER_FULL = "buffer_full"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ashi.contracts.errors import BrokerError, UsageError, VenueError
+from ashi.contracts.errors import BrokerError, BrokerUnreachableError, UsageError, VenueError
 from ashi.contracts.symbol import make_symbol
+from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.logs import get_logger
+from ashi.runtime.retry import Backoff, retry
 from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
 from ashi_ingest.feed.resume import read_resume_points
 from ashi_ingest.feed.status import FeedReporter, read_feed
@@ -20,12 +23,12 @@ from ashi_ingest.feed.symbol_feed import CLOCK_TOLERANCE_US
 from ashi_ingest.markets import choose_markets
 from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.publish.buffer import PublishBuffer
-from ashi_ingest.publish.publisher import open_publisher
+from ashi_ingest.publish.publisher import LIVE_TOPICS, open_publisher
 from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.recording.recorder import Recorder
 from ashi_ingest.rest.client import RestClient
 from ashi_ingest.venues.registry import VENUES
-from ashi_ingest.websocket.session import run_session
+from ashi_ingest.websocket.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from ashi_ingest.shard import Shard
     from ashi_ingest.venues.base import Venue
 
+TELL_INTERVAL_S: Final = 60.0
+"""While Kafka is waited for, the log says so so often."""
 LOOK_INTERVAL_S: Final = 0.1
 NAMED: Final = 20
 """Of more markets than this an error names only the first."""
@@ -108,17 +113,49 @@ class _Worker:
         self._service = service
         self._options = options
         self._recorder = recorder
+        self._has_begun = False
+        self._told_s = -math.inf
         description = VENUES[options.venue]
         key = None if description.api_key is None else settings.secret(description.api_key.setting)
         self._venue: Venue = description.live(has_key=key is not None)
         self._rest = RestClient(self._venue, settings.rest_url or self._venue.limits.rest_url, key)
 
     async def run(self) -> None:
-        async with self._rest, open_publisher(self._service.settings, self._venue.name, live=True) as publisher:
+        """Work until the service stops. While Kafka cannot be reached at the start, it is waited for."""
+        async with self._rest:
+            while not self._service.stopping.is_set():
+                try:
+                    await self._service.unless_stopped(self._wait_for_kafka())
+                    return await self._run()
+                except StoppedError:
+                    return None
+                except BrokerUnreachableError:
+                    if self._has_begun:
+                        raise
+        return None
+
+    async def _wait_for_kafka(self) -> None:
+        """Return when Kafka can be reached. Raises BrokerError when it is there and lacks a topic that is needed."""
+        await retry(
+            lambda: require_topics(self._service.settings, LIVE_TOPICS),
+            least_wait_s=lambda error: 0.0 if isinstance(error, BrokerUnreachableError) else None,
+            backoff=Backoff(),
+            on_wait=self._on_wait,
+        )
+
+    def _on_wait(self, error: Exception, wait_s: float) -> None:  # noqa: ARG002
+        self._service.health.set_ready(False, f"waits for Kafka: {error}")
+        if time.monotonic() - self._told_s >= TELL_INTERVAL_S:
+            self._told_s = time.monotonic()
+            _log.warning("waiting for Kafka", reason=str(error))
+
+    async def _run(self) -> None:
+        async with open_publisher(self._service.settings, self._venue.name, live=True) as publisher:
             try:
                 start = await self._service.unless_stopped(self._read_start())
             except StoppedError:
                 return
+            self._has_begun = True
             reporter = FeedReporter(publisher, self._venue.name, start.reported)
             self._leave_out(start, reporter)
             if start.resume_points:
@@ -209,16 +246,15 @@ class _Worker:
         """Run everything until the service stops; raise what any part of it fails of."""
         settings, limits = self._service.settings, self._venue.limits
         stopping = self._service.stopping
-        sessions = run_session(
+        session = Session(
             self._venue,
             markets,
             feeds,
             url=settings.websocket_url or limits.websocket_url,
             limiter=RateLimiter(limits.message_interval_s),
-            stopping=stopping,
         )
         await run_until_first_ends(
-            self._end_of(sessions, markets),
+            self._end_of(session.run(stopping), markets),
             publish_buffer.run(),
             self._look(feeds, len(markets)),
             _report(reporter),

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
 import time
+import urllib.error
+import urllib.request
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from ashi.contracts.errors import BrokerError, VenueError
+from ashi.contracts.errors import BrokerError, BrokerUnreachableError, VenueError
 from ashi.contracts.feed import decode_feed_gap, decode_feed_status
 from ashi.runtime.retry import Backoff
 from ashi.runtime.service import Service
@@ -95,12 +102,16 @@ class RestClient:
 class Bench:
     """A worker of bitFlyer with everything around it made up, and what became of it."""
 
+    handler: Any
+
     def __init__(self, monkeypatch, markets, *answers, shard=None, session=None):
         self.publisher = Publisher()
         self.service = Service("test", Settings.from_environment({}))
         self.sessions: list[Any] = []
         self.reported: dict[str, ReportedFeed] = {}
         self.session = session or self.wait
+        self.asked_kafka = 0
+        self.kafka_is_away = lambda asked: False
 
         @asynccontextmanager
         async def open_publisher(*_, **__):
@@ -112,15 +123,28 @@ class Bench:
         async def read_resume_points(settings, symbols, reported):
             return {symbol: [] for symbol in symbols}
 
-        async def run_session(venue, markets, handler, *, stopping, **_):
-            self.sessions.append(list(markets))
-            self.handler = handler
-            await self.session(stopping)
+        async def require_topics(settings, names):
+            self.asked_kafka += 1
+            if self.kafka_is_away(self.asked_kafka):
+                raise BrokerUnreachableError("cannot reach Kafka")
+
+        this = self
+
+        class Session:
+            """Runs what the bench is told to run."""
+
+            def __init__(self, venue, markets, handler, **_):
+                this.sessions.append(list(markets))
+                this.handler = handler
+
+            async def run(self, stopping):
+                await this.session(stopping)
 
         for name, fake in locals().items():
             if callable(fake) and hasattr(live, name):
                 monkeypatch.setattr(live, name, fake)
         monkeypatch.setattr(markets_module, "Backoff", lambda: Backoff(0.001, 0.002))
+        monkeypatch.setattr(live, "Backoff", lambda: Backoff(0.001, 0.002))
         monkeypatch.setattr(live, "LOOK_INTERVAL_S", 0.005)
         self.worker = live._Worker(self.service, live.LiveOptions("bitflyer", markets, shard), None)
         self.rest = RestClient(*answers)
@@ -128,6 +152,10 @@ class Bench:
 
     async def wait(self, stopping):
         await stopping.wait()
+
+    def away_until(self, asked):
+        """Kafka cannot be reached before it was asked so often."""
+        self.kafka_is_away = lambda now: now < asked
 
     async def run_until(self, condition):
         """Run until something is so, then stop."""
@@ -303,3 +331,86 @@ def test_trades_that_are_gone_from_the_log_are_a_lost_gap_of_the_symbols_of_thei
         assert lost.to_time > time.time_ns() // 1_000 - 60_000_000
 
     bench(scenario, ["BTC_JPY", "ETH_JPY"], LISTED)
+
+
+def test_a_worker_that_starts_while_kafka_is_away_waits_for_it_and_says_so_once(bench, caplog):
+    async def scenario(bench):
+        bench.away_until(20)
+        said = []
+
+        def note_and_see():
+            said.append(bench.service.health.ready())
+            return bench.sessions
+
+        await bench.run_until(note_and_see)
+        assert (False, "waits for Kafka: cannot reach Kafka") in said
+        assert bench.sessions == [["BTC_JPY"]]
+        assert sum("waiting for Kafka" in record.getMessage() for record in caplog.records) == 1
+
+    bench(scenario, ["BTC_JPY"], LISTED)
+
+
+def test_kafka_that_goes_away_again_while_the_worker_begins_is_waited_for_as_well(bench, monkeypatch):
+    async def scenario(bench):
+        reads = []
+        read_feed = live.read_feed
+
+        async def fail_once(settings, symbols):
+            reads.append(symbols)
+            if len(reads) == 1:
+                raise BrokerUnreachableError("it went away again")
+            return await read_feed(settings, symbols)
+
+        monkeypatch.setattr(live, "read_feed", fail_once)
+        await bench.run_until(lambda: bench.sessions)
+        assert bench.sessions == [["BTC_JPY"]]
+        assert bench.asked_kafka == 2
+
+    bench(scenario, ["BTC_JPY"], LISTED)
+
+
+def test_kafka_that_is_lost_to_a_worker_that_works_is_not_the_start_any_more(bench):
+    async def scenario(bench):
+        async def fail(stopping):
+            raise BrokerUnreachableError("what was handed over is gone")
+
+        bench.session = fail
+        with pytest.raises(BrokerUnreachableError):
+            await bench.run_until(lambda: False)
+        assert bench.asked_kafka == 1
+
+    bench(scenario, ["BTC_JPY"], LISTED)
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+def test_a_worker_without_kafka_waits_unready_says_so_once_and_stops_at_once(tmp_path):
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "ashi_cli.main", "ingest", "bitflyer", "BTC_JPY"],
+            # The discard port: nothing listens there.
+            env=os.environ | {"ASHI_KAFKA_BOOTSTRAP": "127.0.0.1:9", "ASHI_METRICS_PORT": "0"},
+            stderr=output,
+        )
+    try:
+        deadline_s = time.monotonic() + 30
+        while "waiting for Kafka" not in log.read_text():
+            assert worker.poll() is None, log.read_text()
+            assert time.monotonic() < deadline_s, log.read_text()
+            time.sleep(0.05)
+        time.sleep(2.0)  # several attempts
+        address = json.loads(log.read_text().splitlines()[0])["metrics"].removesuffix("/metrics")
+        with pytest.raises(urllib.error.HTTPError) as unready:
+            urllib.request.urlopen(address + "/ready", timeout=5)
+        assert unready.value.code == 503
+        assert b"cannot reach Kafka at 127.0.0.1:9" in unready.value.read()
+        assert worker.poll() is None
+        stopped_s = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == 0
+        assert time.monotonic() - stopped_s < 2.0
+        assert log.read_text().count("waiting for Kafka") == 1
+    finally:
+        worker.kill()
+        worker.wait(10)

@@ -292,6 +292,26 @@ def test_one_market_is_subscribed_again_and_its_neighbours_do_not_notice(unsubsc
     asyncio.run(run())
 
 
+def test_an_answer_to_what_was_asked_before_says_nothing_of_a_market_that_is_subscribed_again():
+    async def run():
+        async with Server().run() as server, session(ToyVenue(per_message=2), list("AB"), server) as handler:
+            connection = await opened(handler)
+
+            async def answer(peer, message):
+                await peer.say(ack=1)  # once more
+
+            server.answer = answer
+            connection.resubscribe("B")
+            await until(lambda: asked(server) == [["A", "B"], ["B"]])
+            await server.peers[0].say(n=1)
+            await until(lambda: handler.numbers == [1])
+            assert len(handler.of("subscribed")) == 1
+            await server.peers[0].say(ack=3)
+            await until(lambda: len(handler.of("subscribed")) == 2)
+
+    asyncio.run(run())
+
+
 def test_a_market_that_is_not_accepted_when_it_is_subscribed_again_waits_by_itself():
     async def run():
         async with Server().run() as server, session(ToyVenue(refusal_s=0.05), list("AB"), server) as handler:
@@ -886,7 +906,7 @@ def test_a_wrong_url_ends_the_session_and_all_of_its_connections_with_advice():
     async def run():
         venue = ToyVenue(markets_per_connection=1)
         async with Server().run() as server:
-            server.handshake = lambda number: None if number < 3 else status(404)
+            server.handshake = lambda number: status(503 if number < 3 else 404)
             async with session(venue, ["A", "B", "C"], server) as handler:
                 with pytest.raises(VenueError, match=r"HTTP 404.*ASHI_WEBSOCKET_URL"):
                     await asyncio.wait_for(handler.task, 10)
@@ -900,6 +920,121 @@ def test_a_url_that_is_none_ends_the_session():
         async with session(ToyVenue(), ["A"], None, url="ws://") as handler:
             with pytest.raises(VenueError, match="ASHI_WEBSOCKET_URL"):
                 await asyncio.wait_for(handler.task, 10)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("code", [401, 403, 404, 451])
+def test_a_venue_that_has_let_us_in_once_and_now_does_not_is_tried_again_slowly(code, monkeypatch):
+    monkeypatch.setattr(session_module, "SENT_AWAY_S", 0.3)
+
+    async def run():
+        venue = ToyVenue(markets_per_connection=1)
+        async with Server().run() as server:
+            server.handshake = lambda number: status(code) if 2 < number < 6 else None
+            async with session(venue, ["A", "B"], server) as handler:
+                await until(lambda: len(handler.of("subscribed")) == 2)
+                lost_s = time.monotonic()
+                server.peers[0].abort()
+                await until(lambda: len(handler.of("subscribed")) == 3)
+                assert not handler.task.done()
+                assert len(handler.closed) == 1, "the other one has nothing to do with it"
+        (told, *_) = handler.of("cannot connect")
+        assert told[0] == handler.connections[0].markets
+        assert told[1] is Reason.REJECTED
+        assert f"HTTP {code}" in told[2]
+        tries_s = [at_s for at_s, _ in server.attempts if at_s > lost_s]
+        assert len(tries_s) == 4
+        assert min(gaps(tries_s)) >= 0.3 - server.early_s
+
+    asyncio.run(run())
+
+
+def test_those_who_are_told_when_to_come_back_do_not_come_back_together():
+    error = session_module._CannotConnectError(Reason.LIMITED, "HTTP 429", 100.0)
+    waits_s = [session_module._least_wait_s(error) or 0.0 for _ in range(50)]
+    assert min(waits_s) >= 100.0
+    assert 5.0 < max(waits_s) - min(waits_s) <= 10.0
+
+
+# Markets that come and go
+
+
+def test_markets_are_added_where_there_is_room_and_then_on_another_connection():
+    async def run():
+        venue = ToyVenue(markets_per_connection=3)
+        async with Server().run() as server, session(venue, ["A", "B"], server) as handler:
+            await until(lambda: len(handler.of("subscribed")) == 2)
+            handler.session.add(["A", "C", "D", "E", "C"])
+            await until(lambda: len(handler.of("subscribed")) == 5)
+            assert sorted(handler.session.markets) == list("ABCDE")
+            assert [connection.markets for connection in handler.connections] == [("A", "B", "C"), ("D", "E")]
+            assert [peer.markets for peer in server.peers] == [["A", "B", "C"], ["D", "E"]]
+            handler.session.add(["F"])
+            await until(lambda: len(handler.of("subscribed")) == 6)
+            server.peers[0].abort()
+            await until(lambda: len(handler.of("subscribed")) == 9)
+            assert server.peers[2].markets == ["A", "B", "C"], "those that were added are kept"
+        assert [end.reason for end in handler.closed] == [Reason.LOST] + [Reason.STOPPED] * 2
+
+    asyncio.run(run())
+
+
+def test_markets_that_are_added_keep_the_pace():
+    async def run():
+        venue = ToyVenue(message_interval_s=0.1)
+        async with Server().run() as server, session(venue, ["A"], server) as handler:
+            await until(lambda: handler.of("subscribed"))
+            handler.session.add(["B", "C", "D"])
+            await until(lambda: len(handler.of("subscribed")) == 4)
+            assert min(gaps([at_s for at_s, _ in server.peers[0].received])) >= 0.1 - server.early_s
+
+    asyncio.run(run())
+
+
+def test_a_market_is_removed_and_its_neighbours_do_not_notice():
+    async def run():
+        async with Server().run() as server, session(ToyVenue(), ["A", "B", "C"], server) as handler:
+            await until(lambda: len(handler.of("subscribed")) == 3)
+            handler.session.remove("B")
+            handler.session.remove("Z")
+            await until(lambda: {"id": 4, "unsubscribe": "B"} in [message for _, message in server.peers[0].received])
+            assert handler.connections[0].markets == ("A", "C")
+            server.peers[0].abort()
+            await until(lambda: len(handler.of("subscribed")) == 5)
+            assert server.peers[1].markets == ["A", "C"]
+            handler.session.add(["B"])
+            await until(lambda: server.peers[1].markets == ["A", "C", "B"])
+
+    asyncio.run(run())
+
+
+def test_a_session_whose_last_market_is_removed_ends_and_can_be_run_again():
+    async def run():
+        async with Server().run() as server, session(ToyVenue(), ["A"], server) as handler:
+            await until(lambda: handler.of("subscribed"))
+            handler.session.remove("A")
+            await asyncio.wait_for(handler.task, 10)
+            assert [end.reason for end in handler.closed] == [Reason.UNUSED]
+            assert handler.session.markets == []
+            handler.session.add(["B"])
+            assert len(server.attempts) == 1
+            handler.task = asyncio.create_task(handler.session.run(handler.stopping))
+            await until(lambda: len(handler.of("subscribed")) == 2)
+            assert server.peers[1].markets == ["B"]
+
+    asyncio.run(run())
+
+
+def test_a_session_whose_last_market_is_removed_while_it_cannot_connect_ends():
+    async def run():
+        async with Server().run() as server:
+            server.handshake = lambda number: status(503)
+            async with session(ToyVenue(), ["A"], server) as handler:
+                await until(lambda: len(server.attempts) > 2)
+                handler.session.remove("A")
+                await asyncio.wait_for(handler.task, 10)
+        assert handler.connections == []
 
     asyncio.run(run())
 
@@ -1112,12 +1247,31 @@ def test_a_market_refused_at_the_renewal_only_ends_the_session_and_both_connecti
 
 
 @pytest.mark.usefixtures("_short_overlap")
+def test_a_market_that_neither_connection_gets_does_not_keep_the_old_one_open():
+    async def run():
+        async with Server().run() as server:
+
+            async def answer(peer, message):
+                if message["markets"] == ["A"]:
+                    await server.acknowledge(peer, message)
+
+            server.answer = answer
+            async with session(ToyVenue(refusal_s=0.2), ["A", "B"], server) as handler:
+                await until(lambda: handler.of("deferred"))
+                await server.peers[0].say(closing="serverShutdown")
+                await until(lambda: handler.closed)
+        assert (handler.closed[0].reason, handler.closed[0].replaced) == (Reason.RENEWED, True)
+
+    asyncio.run(run())
+
+
+@pytest.mark.usefixtures("_short_overlap")
 def test_a_market_that_the_next_connection_does_not_get_keeps_the_old_one_open_until_it_does():
     async def run():
         async with Server().run() as server:
 
             async def answer(peer, message):
-                if peer.number == 1 or message["markets"] == ["A"]:
+                if peer.number == 1 or message.get("markets") == ["A"]:
                     await server.acknowledge(peer, message)
 
             server.answer = answer
@@ -1125,6 +1279,8 @@ def test_a_market_that_the_next_connection_does_not_get_keeps_the_old_one_open_u
                 await until(lambda: len(handler.of("subscribed")) == 2)
                 await server.peers[0].say(closing="serverShutdown")
                 await until(lambda: len(handler.of("deferred")) >= 2)
+                handler.connections[1].resubscribe("A")
+                await until(lambda: len(handler.of("subscribed")) == 4)
                 await asyncio.sleep(0.2)  # longer than both deliver otherwise
                 assert handler.closed == []
                 server.answer = server.acknowledge

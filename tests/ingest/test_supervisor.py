@@ -582,6 +582,22 @@ def test_a_deferred_market_is_down_says_why_and_the_others_go_on():
     play(scenario, {SPOT: trades(SPOT, 10), SHARED: trades(SHARED, 10)})
 
 
+def test_what_is_down_says_why_no_connection_can_be_made_and_its_gap_why_it_began():
+    async def scenario(world):
+        old = await live_connection(world, SPOT)
+        other = await live_connection(world, SHARED)
+        old.close()
+        world.feeds.on_cannot_connect([SPOT, SHARED], Reason.REJECTED, "HTTP 403 Forbidden")
+        await world.settle()
+        assert (world.state(SPOT), world.state(SHARED)) == ("down", "connected")
+        assert world.topics.statuses[SPOT].reason == "rejected: HTTP 403 Forbidden"
+        await live_connection(world, SPOT)
+        assert world.gaps(SPOT)[-1].reason == "lost: it broke off"
+        assert other.open
+
+    play(scenario, {SPOT: trades(SPOT, 10), SHARED: trades(SHARED, 10)})
+
+
 def test_a_market_that_is_deferred_after_it_seemed_accepted_is_down_since_then():
     async def scenario(world):
         connection = await live_connection(world, SPOT, SHARED)

@@ -15,7 +15,7 @@ from aiohttp import WSMsgType, web
 from ashi.runtime.retry import Backoff
 from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.venues.base import Acknowledged, Closing, Limits, Refused, Subscription
-from ashi_ingest.websocket.session import run_session
+from ashi_ingest.websocket.session import Session
 
 LIMITS = Limits(
     websocket_url="",
@@ -197,10 +197,14 @@ class Handler:
         self.hook = None
         self.stopping: asyncio.Event  # of the session that it belongs to, and its task
         self.task: asyncio.Task[None]
+        self.session: Session
 
     async def may_connect(self):
         self.connects += 1
         await self.gate.wait()
+
+    def on_cannot_connect(self, markets, reason, detail):
+        self.events.append(("cannot connect", tuple(markets), reason, detail))
 
     def on_open(self, connection):
         self.connections.append(connection)
@@ -257,24 +261,21 @@ async def session(venue, markets, server, *, backoff=soon, url=None, handler=Non
     """A session that runs meanwhile, and has stopped, as by a signal, afterwards; gives its handler and its task."""
     handler = handler or Handler()
     stopping = asyncio.Event()
-    task = asyncio.create_task(
-        run_session(
-            venue,
-            markets,
-            handler,
-            url=url or server.url,
-            limiter=RateLimiter(venue.limits.message_interval_s),
-            stopping=stopping,
-            backoff=backoff,
-        )
+    handler.session = Session(
+        venue,
+        markets,
+        handler,
+        url=url or server.url,
+        limiter=RateLimiter(venue.limits.message_interval_s),
+        backoff=backoff,
     )
-    handler.task, handler.stopping = task, stopping
+    handler.task, handler.stopping = asyncio.create_task(handler.session.run(stopping)), stopping
     try:
         yield handler
     finally:
         stopping.set()
         async with asyncio.timeout(10):
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.gather(handler.task, return_exceptions=True)
 
 
 async def until(condition, timeout_s=20.0):

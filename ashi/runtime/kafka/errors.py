@@ -20,7 +20,7 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
-from ashi.contracts.errors import BrokerError
+from ashi.contracts.errors import BrokerError, BrokerUnreachableError
 from ashi.runtime.descriptors import lack_of_descriptors
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ async def client_errors(settings: Settings, client: AIOKafkaClient) -> AsyncIter
             yield
     except BrokerError as error:
         if lack_of_descriptors(error.__cause__) is None and (advertised := await _advertised(client)):
-            raise BrokerError(advertised) from error
+            raise BrokerUnreachableError(advertised) from error
         raise
 
 
@@ -138,7 +138,7 @@ def _where(settings: Settings) -> str:
 def _unreachable(settings: Settings, reason: str) -> BrokerError:
     if (lacking := lack_of_descriptors()) is not None:
         return BrokerError(f"cannot reach {_where(settings)}: {lacking}")
-    return BrokerError(
+    return BrokerUnreachableError(
         f"cannot reach {_where(settings)}: {reason}; start one with `ashi broker start` or correct the address"
         + ("" if settings.kafka_security_protocol == "PLAINTEXT" else ", the login or ASHI_KAFKA_SECURITY_PROTOCOL")
     )

@@ -126,6 +126,11 @@ class FeedSupervisor:
         """Wait until there is room for what a connection will bring."""
         await self._backpressure.room_to_connect()
 
+    def on_cannot_connect(self, markets: Sequence[str], reason: Reason, detail: str) -> None:
+        """What is down stays down, for this reason."""
+        for market in markets:
+            self._feeds[market].explain_down(f"{reason}: {detail}")
+
     def on_open(self, connection: Connection) -> None:
         """A connection is open; each has a parser of its own."""
         self._sources[connection.number] = _Source(connection, self._venue.parser())

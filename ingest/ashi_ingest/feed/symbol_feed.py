@@ -150,9 +150,8 @@ class SymbolFeed:
         self._reporter.open_gap(self.symbol, since_us, reason)
 
     def explain_down(self, reason: str) -> None:
-        """It stays down, for this reason. The gap has begun before."""
+        """If it is down, it stays so for this reason. The gap has begun before, for a reason of its own."""
         if self.is_down:
-            self._down_reason = reason
             self._reporter.set_state(self.symbol, "down", reason)
 
     def report_stopped(self, reason: str) -> None:

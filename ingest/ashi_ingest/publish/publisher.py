@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from ashi_ingest.publish.acknowledged import LostTrades
     from ashi_ingest.venues.parsing import Rejected
 
+REPLAY_TOPICS: Final = (TRADES, TRADES_DEAD)
+LIVE_TOPICS: Final = (*REPLAY_TOPICS, FEED_STATUS, FEED_GAPS)
 CLOSE_TIMEOUT_S: Final = 8.0
 """Longest wait of a live publisher at its end. What Kafka has not taken by then, the next start repairs."""
 STOP_TIMEOUT_S: Final = 5.0
@@ -51,7 +53,7 @@ async def open_publisher(settings: Settings, venue: str, *, live: bool = False) 
         BrokerError: Kafka cannot be reached, lacks a topic, or did not take a message.
 
     """
-    await require_topics(settings, [TRADES, TRADES_DEAD, *([FEED_STATUS, FEED_GAPS] if live else [])])
+    await require_topics(settings, LIVE_TOPICS if live else REPLAY_TOPICS)
     producer = make_producer(settings, patient=live)
     await producer.start()
     try:

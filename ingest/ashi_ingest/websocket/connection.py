@@ -73,13 +73,14 @@ class VenueConnection:
         new_backoff: Callable[[], Backoff],
         suspicions: Suspicions,
         on_refused: Callable[[str, str], None],
-        on_accepted: Callable[[], None],
+        on_settling: Callable[[], None],
         is_replaced: Callable[[VenueConnection], bool],
     ) -> None:
         """`limiter`: of the messages to the venue. `new_backoff`: of subscriptions that it does not accept for now.
 
         `suspicions`: what the connections of these markets have learned of them. `on_refused` is told of a market that
-        the venue does not have, and why; `on_accepted` when it has accepted some. `is_replaced`: asked when it ends.
+        the venue does not have, and why; `on_settling` when one was accepted or deferred. `is_replaced`: asked when it
+        ends.
         """
         loop = asyncio.get_running_loop()
         self.number = next(_numbers)
@@ -94,7 +95,7 @@ class VenueConnection:
         self._handler = handler
         self._socket = socket
         self._on_refused = on_refused
-        self._on_accepted = on_accepted
+        self._on_settling = on_settling
         self._is_replaced = is_replaced
         self._over: asyncio.Future[_End] = loop.create_future()
         self._open = True
@@ -139,6 +140,8 @@ class VenueConnection:
         """The market is not wanted any more."""
         if self._open:
             self._subscriber.remove(market)
+            if not self.markets:
+                self._finish(_End(Reason.UNUSED, "none of its markets is wanted any more"))
             self._check_subscribed()
 
     def drop(self, reason: Reason) -> None:
@@ -263,6 +266,8 @@ class VenueConnection:
     # Subscribing
 
     async def _subscribe(self) -> None:
+        if not self.markets:
+            self._finish(_End(Reason.UNUSED, "none of its markets is wanted any more"))
         for number, subscription in enumerate(self._books.first_messages()):
             await self._subscriber.send(subscription)
             self._heard_s = time.monotonic()
@@ -279,12 +284,13 @@ class VenueConnection:
         self._suspicions.deaf = False
         self._handler.on_subscribed(self, markets)
         self._check_subscribed()
-        self._on_accepted()
+        self._on_settling()
 
     def on_deferred(self, market: str, reason: str) -> None:
         """The venue does not accept this one for now."""
         self._handler.on_deferred(self, market, reason)
         self._check_subscribed()
+        self._on_settling()
 
     def on_given_up(self, market: str, reason: str) -> None:
         """There is no such market."""

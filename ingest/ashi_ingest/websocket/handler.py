@@ -41,6 +41,9 @@ class SessionHandler(Protocol):
     async def may_connect(self) -> None:
         """Called before each attempt to connect, which waits for it."""
 
+    def on_cannot_connect(self, markets: Sequence[str], reason: Reason, detail: str) -> None:
+        """No connection could be made for these; it is tried again. One that is to be replaced may still deliver."""
+
     def on_open(self, connection: Connection) -> None:
         """Called first for each connection."""
 

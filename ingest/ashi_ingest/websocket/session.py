@@ -11,6 +11,8 @@ Nothing here knows a trade: frames go to a `SessionHandler` as bytes. What diffe
 from __future__ import annotations
 
 import asyncio
+import random
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +30,7 @@ from ashi_ingest.websocket.connection import DRAIN_BOUND_S, VenueConnection
 from ashi_ingest.websocket.subscriptions import Suspicions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from websockets.asyncio.client import ClientConnection
 
@@ -41,63 +43,107 @@ MAX_FRAME: Final = 4 * 1024 * 1024
 OVERLAP_S: Final = 1.0
 """How long two connections deliver the same markets at a renewal, from the last acknowledgment on: a venue may
 acknowledge a subscription before each of its servers knows it."""
+SENT_AWAY_S: Final = 60.0
+"""How long to stay away when a venue that has let us in before says 401, 403, 404, 451 or the like."""
+SPREAD: Final = 0.1
+"""By how much longer, drawn evenly, than the least time is waited before the next attempt, as a share of it."""
 
 _log = get_logger(__name__)
 
 
-async def run_session(
-    venue: Venue,
-    markets: Sequence[str],
-    handler: SessionHandler,
-    *,
-    url: str,
-    limiter: RateLimiter,
-    stopping: asyncio.Event,
-    backoff: Callable[[], Backoff] = Backoff,
-) -> None:
-    """Keep all `markets` subscribed until `stopping` is set, or until the venue has refused all of them.
+class Session:
+    """The connections of one venue in this process, and the markets that they deliver, which may change meanwhile."""
 
-    `limiter`: of messages to a venue that counts them by address; one for the process. `backoff` makes one for
-    whatever is tried again.
+    def __init__(
+        self,
+        venue: Venue,
+        markets: Sequence[str],
+        handler: SessionHandler,
+        *,
+        url: str,
+        limiter: RateLimiter,
+        backoff: Callable[[], Backoff] = Backoff,
+    ) -> None:
+        """`limiter`: of messages to a venue that counts them by address; one for the process.
 
-    Raises:
-        VenueError: connecting can never succeed, see `ashi_ingest.errors.classify_error`.
+        `backoff` makes one for whatever is tried again.
+        """
+        self._size = venue.limits.markets_per_connection
+        self._chains: dict[_Chain, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._waiting = list(markets)  # for `run`
+        common = _Common(
+            venue,
+            handler,
+            url=url,
+            connecting=RateLimiter(venue.limits.connect_interval_s),
+            messages=limiter if venue.limits.paced_by == "address" else None,
+            new_backoff=backoff,
+        )
+        self._new_chain = partial(_Chain, common)
 
-    """
-    size = venue.limits.markets_per_connection
-    connecting = RateLimiter(venue.limits.connect_interval_s)
+    @property
+    def markets(self) -> list[str]:
+        """Its markets, without those that the venue has refused."""
+        return [*self._waiting, *(market for chain in self._chains for market in chain.markets)]
 
-    async def stop() -> None:
-        await stopping.wait()
-        raise StoppedError
+    def add(self, markets: Iterable[str]) -> None:
+        """Subscribe to these as well: over open connections while they have room, then over another one."""
+        known = set(self.markets)
+        self._waiting += [market for market in dict.fromkeys(markets) if market not in known]
+        if self._group is not None:
+            self._begin(self._group)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            stopper = group.create_task(stop())
-            chains = [
-                group.create_task(
-                    _Chain(
-                        venue,
-                        markets[first : first + size],
-                        handler,
-                        url=url,
-                        connecting=connecting,
-                        messages=limiter if venue.limits.paced_by == "address" else None,
-                        backoff=backoff,
-                        group=group,
-                    ).run()
-                )
-                for first in range(0, len(markets), size)
-            ]
-            if chains:
-                await asyncio.wait(chains)
-            stopper.cancel()
-    except BaseExceptionGroup as errors:
-        failures = [error for error in errors.exceptions if not isinstance(error, StoppedError)]
-        if len(failures) == 1:
-            raise failures[0] from None
-        if failures:
-            raise
+    def remove(self, market: str) -> None:
+        """Do not deliver a market any more. Nothing if it is none of the session. The handler is not told of it."""
+        if market in self._waiting:
+            self._waiting.remove(market)
+        for chain in self._chains:
+            chain.remove(market)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Keep all markets subscribed until `stopping` is set, or until none is left. It can be run again then.
+
+        Raises:
+            VenueError: connecting can never succeed, see `ashi_ingest.errors.classify_error`. Only before the first
+                connection: what has been possible once is tried again for ever.
+
+        """
+
+        async def stop() -> None:
+            await stopping.wait()
+            raise StoppedError
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                stopper = group.create_task(stop())
+                self._group = group
+                self._begin(group)
+                while self._chains:
+                    await asyncio.wait(self._chains.values(), return_when=asyncio.FIRST_COMPLETED)
+                    self._chains = {chain: task for chain, task in self._chains.items() if not task.done()}
+                self._group = None
+                stopper.cancel()
+        except BaseExceptionGroup as errors:
+            failures = [error for error in errors.exceptions if not isinstance(error, StoppedError)]
+            if len(failures) == 1:
+                raise failures[0] from None
+            if failures:
+                raise
+        finally:
+            self._group = None
+
+    def _begin(self, group: asyncio.TaskGroup) -> None:
+        """Give what waits to the connections that have room, then to new ones."""
+        for chain in self._chains:
+            room = 0 if chain.ended else self._size - len(chain.markets)
+            if room > 0 and self._waiting:
+                chain.add(self._waiting[:room])
+                del self._waiting[:room]
+        while self._waiting:
+            chain = self._new_chain(self._waiting[: self._size], group)
+            del self._waiting[: self._size]
+            self._chains[chain] = group.create_task(chain.run())
 
 
 class _CannotConnectError(Exception):
@@ -110,38 +156,82 @@ class _CannotConnectError(Exception):
         self.retry_after_s = retry_after_s
 
 
-class _Chain:
-    """The markets of one connection, and the connections that follow each other to deliver them."""
+class _NoMarketsError(Exception):
+    """No connection is needed any more."""
 
-    def __init__(
-        self,
-        venue: Venue,
-        markets: Sequence[str],
-        handler: SessionHandler,
-        *,
-        url: str,
-        connecting: RateLimiter,
-        messages: RateLimiter | None,
-        backoff: Callable[[], Backoff],
-        group: asyncio.TaskGroup,
-    ) -> None:
-        self._venue = venue
+
+@dataclass(slots=True)
+class _Common:
+    """What all connections of a session share.
+
+    Attributes:
+        messages: the pace of messages where the venue counts them by address; else each connection has its own.
+        has_connected: a connection could be made once, so the URL is right and what fails now will pass.
+
+    """
+
+    venue: Venue
+    handler: SessionHandler
+    url: str
+    connecting: RateLimiter
+    messages: RateLimiter | None
+    new_backoff: Callable[[], Backoff]
+    has_connected: bool = False
+
+
+class _Chain:
+    """The markets of one connection, and the connections that follow each other to deliver them.
+
+    Attributes:
+        ended: it takes no more markets.
+
+    """
+
+    def __init__(self, common: _Common, markets: Sequence[str], group: asyncio.TaskGroup) -> None:
+        self.ended = False
+        self._common = common
+        self._venue = common.venue
+        self._handler = common.handler
         self._markets = list(markets)
-        self._handler = handler
-        self._url = url
-        self._connecting = connecting
-        self._messages = messages
-        self._new_backoff = backoff
-        self._backoff = backoff()
+        self._backoff = common.new_backoff()
         self._group = group
         self._suspicions = Suspicions()
         self._retiring: asyncio.TimerHandle | None = None
         self._connections: set[VenueConnection] = set()
 
+    @property
+    def markets(self) -> tuple[str, ...]:
+        """Its markets, without those that the venue has refused."""
+        return tuple(self._markets)
+
+    def add(self, markets: Sequence[str]) -> None:
+        """Deliver these as well."""
+        self._markets += markets
+        for connection in self._connections:
+            connection.add(markets)
+
+    def remove(self, market: str) -> None:
+        """Do not deliver a market any more."""
+        if market in self._markets:
+            self._markets.remove(market)
+            for connection in self._connections:
+                connection.remove(market)
+
     async def run(self) -> None:
         """Open one after another. One that was due and could not be replaced stays until it ends by itself."""
+        try:
+            await self._follow()
+        finally:
+            self.ended = True
+        for connection in self._connections:  # the venue refuses what it had once accepted
+            connection.drop(Reason.REFUSED)
+
+    async def _follow(self) -> None:
         while self._markets:
-            connection = await self._open()
+            try:
+                connection = await self._open()
+            except _NoMarketsError:
+                return
             await _first(connection.closed, connection.subscribed)
             if not connection.closed.done():
                 await _first(connection.closed, connection.due)
@@ -149,14 +239,12 @@ class _Chain:
             self._backoff.lived(lived.result())
             if self._markets:
                 await asyncio.sleep(self._backoff.next_s())
-        for connection in self._connections:  # that the venue refuses what it had once accepted
-            connection.drop(Reason.REFUSED)
 
     async def _open(self) -> VenueConnection:
         """Make a connection, in as many attempts as it takes. Raises VenueError when none can succeed."""
         socket = await retry(
             self._attempt,
-            least_wait_s=lambda error: error.retry_after_s if isinstance(error, _CannotConnectError) else None,
+            least_wait_s=_least_wait_s,
             backoff=self._backoff,
             on_wait=self._on_wait,
         )
@@ -164,24 +252,33 @@ class _Chain:
 
     async def _attempt(self) -> ClientConnection:
         await self._handler.may_connect()
-        await self._connecting.turn()
+        await self._common.connecting.turn()
+        if not self._markets:
+            raise _NoMarketsError
         try:
-            return await self._connect()
+            socket = await self._connect()
         except (WebSocketException, OSError) as error:
             error_class = classify_error(error)
+        else:
+            self._common.has_connected = True
+            return socket
         metrics.reconnects.labels(self._venue.name, error_class.reason).inc()
-        if error_class.retry_after_s is None:
-            raise VenueError(
-                f"{self._venue.name}: no websocket connection can be made to {self._url} ({error_class.detail}). "
-                "Correct ASHI_WEBSOCKET_URL if it is set; else look whether the venue serves this address"
-            )
-        self._connecting.pause(error_class.retry_after_s)
-        raise _CannotConnectError(error_class.reason, error_class.detail, error_class.retry_after_s)
+        after_s = error_class.retry_after_s
+        if after_s is None:
+            if not self._common.has_connected:
+                raise VenueError(
+                    f"{self._venue.name}: no websocket connection can be made to {self._common.url} "
+                    f"({error_class.detail}). Correct ASHI_WEBSOCKET_URL if it is set; else look whether the venue "
+                    "serves this address"
+                )
+            after_s = SENT_AWAY_S
+        self._common.connecting.pause(after_s)
+        raise _CannotConnectError(error_class.reason, error_class.detail, after_s)
 
     async def _connect(self) -> ClientConnection:
         ping_s = self._venue.limits.ping_interval_s
         return await connect(
-            self._url,
+            self._common.url,
             compression=None,
             max_size=MAX_FRAME,
             open_timeout=OPEN_TIMEOUT_S,
@@ -196,11 +293,12 @@ class _Chain:
         _log.warning(
             "cannot connect, trying again",
             venue=self._venue.name,
-            url=self._url,
+            url=self._common.url,
             reason=str(error.reason),
             detail=error.detail,
             wait_s=round(wait_s, 3),
         )
+        self._handler.on_cannot_connect(self.markets, error.reason, error.detail)
 
     def _begin(self, socket: ClientConnection) -> VenueConnection:
         connection = VenueConnection(
@@ -208,11 +306,11 @@ class _Chain:
             self._markets,
             self._handler,
             socket=socket,
-            limiter=self._messages or RateLimiter(self._venue.limits.message_interval_s),
-            new_backoff=self._new_backoff,
+            limiter=self._common.messages or RateLimiter(self._venue.limits.message_interval_s),
+            new_backoff=self._common.new_backoff,
             suspicions=self._suspicions,
             on_refused=self._refused,
-            on_accepted=self._on_accepted,
+            on_settling=self._on_settling,
             is_replaced=self._is_replaced,
         )
         self._connections.add(connection)
@@ -227,8 +325,8 @@ class _Chain:
     def _is_replaced(self, connection: VenueConnection) -> bool:
         return any(other.delivers for other in self._connections if other is not connection)
 
-    def _on_accepted(self) -> None:
-        """So long after the last acceptance an old connection may bring nothing that a newer one does not."""
+    def _on_settling(self) -> None:
+        """So long after the last change an old connection may bring nothing that a newer one does not."""
         if self._retiring is not None:
             self._retiring.cancel()
         if len(self._connections) > 1:
@@ -244,6 +342,13 @@ class _Chain:
         if market in self._markets:  # else another connection of this chain was told before
             self._markets.remove(market)
             self._handler.on_refused(market, reason)
+
+
+def _least_wait_s(error: Exception) -> float | None:
+    """Spread, besides the backoff, because many connections of many processes may have been told the same time."""
+    if not isinstance(error, _CannotConnectError):
+        return None
+    return error.retry_after_s * random.uniform(1.0, 1.0 + SPREAD)  # noqa: S311
 
 
 async def _first(*futures: asyncio.Future[None] | asyncio.Future[float]) -> None:
