@@ -31,6 +31,7 @@ class Message:
     offset: int
     key: bytes | None
     value: bytes | None
+    timestamp: int = 0
 
 
 class MemoryLog:
