@@ -106,6 +106,14 @@ class Cluster:
         log.unlink(missing_ok=True)
         self._processes[node] = self._java(node, "kafka.Kafka")
 
+    def start_those_killed(self) -> None:
+        """All three run again."""
+        killed = [node for node in NODES if node not in self._processes]
+        for node in killed:
+            self.start(node)
+        for node in killed:
+            self.wait_until_ready(node)
+
     def wait_until_ready(self, node: int) -> None:
         deadline = time.monotonic() + READY_S
         while "Kafka Server started" not in self.log(node):
@@ -150,16 +158,19 @@ def cluster(directory: Path) -> Iterator[Cluster]:
         started.stop()
 
 
-async def create_deployment(settings: Settings, unsafe: str, on: tuple[int, ...] = (2, 3)) -> None:
+async def create_deployment(settings: Settings, *unsafe: str, on: tuple[int, ...] = (2, 3)) -> None:
     """The topics of a deployment on all three nodes; `unsafe` only on some, and whichever of them runs may lead it."""
     specs = topic_specs(settings.partitions, settings.timeframes)
-    await create_topics(settings, [spec for spec in specs if spec.name != unsafe])
-    (spec,) = (spec for spec in specs if spec.name == unsafe)
-    config = spec.config | {"unclean.leader.election.enable": "true"}
+    await create_topics(settings, [spec for spec in specs if spec.name not in unsafe])
+    replicas = {number: list(on) for number in range(settings.partitions)}
     async with admin_client(settings) as client:
-        replicas = {number: list(on) for number in range(settings.partitions)}
-        await client.create_topics([NewTopic(unsafe, -1, -1, replica_assignments=replicas, topic_configs=config)])
-    await isr_of(settings, unsafe, set(on))
+        for spec in specs:
+            if spec.name in unsafe:
+                config = spec.config | {"unclean.leader.election.enable": "true"}
+                new = NewTopic(spec.name, -1, -1, replica_assignments=replicas, topic_configs=config)
+                await client.create_topics([new])
+    for topic in unsafe:
+        await isr_of(settings, topic, set(on))
 
 
 async def isr_of(settings: Settings, topic: str, wanted: set[int]) -> None:

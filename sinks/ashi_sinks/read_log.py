@@ -2,8 +2,10 @@
 
 An offset says how far, and means nothing once a log was cut (an election that was not clean, a restore) or a topic made
 anew. So with it goes the fingerprint of the last record before it, which must still stand in its place when a partition
-is taken over, and before anything further is committed. As nothing is committed after a difference, every start finds
-it again until somebody has decided.
+is taken over, and before anything further is committed. While records come that is looked up once a second for each
+partition; elections, restores and a process that is frozen take longer, so when none came for a second the last one
+that was read must stand too, committed or not. As nothing is committed after a difference, every start finds it again
+until somebody has decided.
 
 Kafka forgets what was committed when a topic is deleted. Somebody has decided that: what is read then begins at the
 beginning of the new one.
@@ -11,7 +13,8 @@ beginning of the new one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
     from ashi.runtime.kafka.log_identity import Difference, KafkaRecord, ObservedLog, Standing
     from ashi.runtime.kafka.offsets import Committed
+
+LOOK_EVERY_S: Final = 1.0
+"""So long what was read of a partition is trusted to stand after a look; each look is a fetch, some 10 ms."""
 
 _log = get_logger(__name__)
 
@@ -57,7 +63,13 @@ class CommitNote(msgspec.Struct, frozen=True, omit_defaults=True):
 class ReadLog:
     """What has been read of the partitions that are held, and whether it still stands."""
 
-    def __init__(self, group: str, remedy: str, probe: Callable[[str], ObservedLog]) -> None:
+    def __init__(
+        self,
+        group: str,
+        remedy: str,
+        probe: Callable[[str], ObservedLog],
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`remedy`: what to do about another log, for people. `probe`: that of a topic."""
         self._group = group
         self._remedy = remedy
@@ -67,6 +79,10 @@ class ReadLog:
         self._noted: dict[Any, CommitNote] = {}
         self._topic_ids: dict[str, str | None] = {}
         self._had: set[Any] = set()
+        self._last: dict[Any, tuple[float, Fingerprint]] = {}
+        self._suspected: dict[Any, Fingerprint] = {}
+        self._looked_s: dict[Any, float] = {}
+        self._monotonic_s = monotonic_s
 
     async def take_over(self, held: Collection[Partition], committed: Mapping[Any, Committed]) -> set[str]:
         """Begin with partitions, each where the group has come to.
@@ -74,6 +90,7 @@ class ReadLog:
         Gives the topics that were made anew under this worker: something was committed, and now there is nothing.
         Raises StateError when the log is not the one that was read, BrokerError when Kafka does not show it.
         """
+        now_s = self._monotonic_s()
         notes = {at: _decode(committed[at].note) for at in held if at in committed}
         for topic, partitions in _by_topic(at for at in held if at in committed).items():
             probe = self._probe(topic)
@@ -87,11 +104,12 @@ class ReadLog:
         self._next = {at: committed[at].offset for at in held if at in committed}
         self._noted = {at: note for at, note in notes.items() if note is not None}
         self._fresh = {}
+        self._last, self._suspected, self._looked_s = {}, {}, dict.fromkeys(held, now_s)
         return anew
 
     def forget(self) -> None:
         """What comes next comes from the beginning, on purpose."""
-        self._next, self._fresh, self._noted = {}, {}, {}
+        self._next, self._fresh, self._noted, self._last, self._suspected = {}, {}, {}, {}, {}
 
     def take(self, at: Partition, records: Sequence[KafkaRecord]) -> None:
         """Take note of records that were read. Raises StateError when they stand before those that came already."""
@@ -103,16 +121,33 @@ class ReadLog:
             )
         if expected is not None and first > expected and at.topic not in COMPACTED:
             _log.warning("records are missing in the topic", partition=_name(at), first=expected, last=first - 1)
+        now_s = self._monotonic_s()
+        if at in self._last and now_s - self._last[at][0] >= LOOK_EVERY_S:
+            self._suspected.setdefault(at, self._last[at][1])
         self._next[at] = last.offset + 1
-        self._fresh.setdefault(at, {})[last.offset + 1] = fingerprint_of(last)
+        self._last[at] = now_s, fingerprint_of(last)
+        self._fresh.setdefault(at, {})[last.offset + 1] = self._last[at][1]
 
     async def check(self, partitions: Iterable[Partition]) -> None:
-        """Raise StateError unless the records that were committed last still stand; BrokerError as `take_over`."""
-        for topic, noted in _by_topic(at for at in partitions if at in self._noted).items():
-            notes = {at: self._noted[at] for at in noted}
-            standings = await observe(self._probe(topic), {at.partition: [note.last] for at, note in notes.items()})
-            for at, note in notes.items():
-                self._compare(at, note.last.offset + 1, note, standings[at.partition])
+        """Raise StateError unless the records that were read or committed last still stand; BrokerError as `take_over`.
+
+        Within a second after a look nothing is looked at, unless nothing was read for a second before.
+        """
+        now_s = self._monotonic_s()
+        known: dict[Any, list[Fingerprint]] = {}
+        for at in partitions:
+            if at in self._suspected or now_s - self._looked_s.get(at, 0.0) >= LOOK_EVERY_S:
+                noted = [self._noted[at].last] if at in self._noted else []
+                known[at] = [*noted, *([self._suspected[at]] if at in self._suspected else [])]
+        for topic, looked_at in _by_topic(at for at, records in known.items() if records).items():
+            standings = await observe(self._probe(topic), {at.partition: known[at] for at in looked_at})
+            for at in looked_at:
+                if (note := self._noted.get(at)) is not None:
+                    self._compare(at, note.last.offset + 1, note, standings[at.partition])
+                if (found := difference(known[at], standings[at.partition])) is not None:
+                    raise self._other_log(at, str(found))
+                self._suspected.pop(at, None)
+                self._looked_s[at] = now_s
 
     async def note(self, at: Partition, offset: int) -> str:
         """What to commit beside `offset`, of a record that was taken."""

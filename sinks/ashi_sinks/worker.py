@@ -97,7 +97,16 @@ async def _open(
         closing.push_async_callback(consumer.close)
         await service.unless_stopped(consumer.start())
         empty = await streams.is_empty(settings)
-        if empty and await committed_offsets(settings, group, topics[0]):
+        has_read = bool(await committed_offsets(settings, group, topics[0]))
+        if not empty and not has_read:
+            _log.warning(
+                "the store has something and its group has read nothing: the group is new, or the topics were made "
+                "anew and its offsets went with them. They are read from their beginning, and a row only yields to a "
+                "greater version; if trades and ashi.meta were made anew too, versions begin below those stored: look "
+                "with `ashi verify`, and see docs/sinks.md",
+                group=group,
+            )
+        if empty and has_read:
             _log.warning(
                 "the store is empty and its group has read before: if it fills another store of this kind, each gets "
                 "only a part of all; give this one a group of its own by ASHI_SINK_GROUP",

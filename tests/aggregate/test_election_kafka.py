@@ -1,20 +1,36 @@
-"""An election that is not clean, on three real brokers: the log ends before what a worker has read, and grows again."""
+"""An election that is not clean, on three real brokers: the log ends before what a worker has read, and grows again.
+
+Sinks, feeds and readers are here too, and not where their code is, because the brokers take longer than the tests.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from decimal import Decimal
+from typing import Any
 
 import pytest
-from test_aggregate_kafka import aggregated, at, publish, steady_trades
+from test_aggregate_kafka import aggregated, at, messages, publish, steady_trades
 from test_moved_ground_kafka import candles, ended
 
 import kafka_cluster
-from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.offsets import end_offsets
+from ashi.client import read_candles
+from ashi.contracts import Candle, StateError, decode_trade
+from ashi.contracts.candle import encode_candle
+from ashi.contracts.feed import decode_feed_gap
+from ashi.contracts.topics import CANDLES, FEED_GAPS, TRADES
+from ashi.runtime.kafka.clients import make_producer
+from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
+from ashi_simulator import Simulator, TrueTrade
+from fresh_topics import delete_topics
 from kafka_cluster import patiently
 
+START_US = 1_700_000_040_000_000
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 
@@ -25,10 +41,18 @@ def brokers(tmp_path_factory):
 
 
 @pytest.fixture
-def kafka_settings(brokers):
+def unsafe():
+    """The topics that are cut by the election."""
+    return (TRADES,)
+
+
+@pytest.fixture
+def kafka_settings(brokers, unsafe):
     """Settings of the cluster, so that stages are started against it."""
     settings = Settings.from_environment({"ASHI_KAFKA_BOOTSTRAP": brokers.bootstrap, "ASHI_PARTITIONS": "4"})
-    asyncio.run(kafka_cluster.create_deployment(settings, unsafe=TRADES))
+    brokers.start_those_killed()
+    asyncio.run(delete_topics(settings))
+    asyncio.run(kafka_cluster.create_deployment(settings, *unsafe))
     return settings
 
 
@@ -67,3 +91,135 @@ def test_a_log_that_is_cut_under_a_worker_and_outgrows_what_it_has_read_stops_it
         assert after == before, "something was folded on top of another log"
 
     asyncio.run(scenario())
+
+
+def some_candles(first: int, count: int) -> list[Candle]:
+    """One-minute candles of eight symbols, so many of each; their volume tells those of one minute apart."""
+    return [
+        Candle(
+            symbol=f"binance:S{number}",
+            timeframe="1m",
+            open_time=START_US + minute * 60_000_000,
+            close_time=START_US + (minute + 1) * 60_000_000,
+            **dict.fromkeys(("open", "high", "low", "close", "quote_volume", "taker_buy_quote_volume"), Decimal(1)),
+            volume=Decimal(first + 1),
+            taker_buy_volume=Decimal(0),
+            trade_count=1,
+            first_trade_id="7",
+            last_trade_id="7",
+            version=minute,
+        )
+        for minute in range(first, first + count)
+        for number in range(8)
+    ]
+
+
+async def publish_candles(settings: Settings, candles: list[Candle]) -> None:
+    producer = make_producer(settings)
+    await producer.start()
+    await asyncio.gather(
+        *[await producer.send(CANDLES, encode_candle(candle), candle.symbol.encode()) for candle in candles]
+    )
+    await producer.stop()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not await patiently(condition):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+
+
+async def grown(settings: Settings, topic: str) -> dict[int, int]:
+    return await patiently(lambda: end_offsets(settings, topic))
+
+
+async def refused_again(start: Callable[[], Any], words: str) -> None:
+    """Each start ends with these words; it may have asked the broker that was killed first."""
+    for _ in range(5):
+        text = await ended(start())
+        if "cannot reach Kafka" not in text:
+            break
+    assert words in text, text[-3000:]
+
+
+@pytest.mark.parametrize("unsafe", [(TRADES, CANDLES)], ids=["trades-and-candles"])
+def test_a_log_that_is_cut_under_a_sink_a_reader_and_a_feed_and_outgrows_what_they_know_is_noticed_by_each(
+    brokers, kafka_settings, start_stage, tmp_path
+):
+    group, market = "ashi-sink-sqlite", "BTCUSDT"
+    elsewhere = {"ASHI_SESSION_TIMEOUT": "60s", "ASHI_STORAGE": f"sqlite:///{tmp_path}/candles.db"}
+
+    async def stored_all() -> bool:
+        # An empty store commits the beginning of all partitions.
+        return await committed_offsets(kafka_settings, group, CANDLES) == await end_offsets(kafka_settings, CANDLES)
+
+    async def is_published(trades: Iterable[TrueTrade]) -> bool:
+        found = {decode_trade(record.value).trade_id async for record in read_topic(kafka_settings, TRADES)}
+        return {trade.trade_id for trade in trades} <= found
+
+    async def scenario(simulator: Simulator) -> None:
+        def start_feed() -> Any:
+            return start_stage(
+                "ingest",
+                "binance",
+                market,
+                ASHI_WEBSOCKET_URL=simulator.websocket_url,
+                ASHI_REST_URL=simulator.rest_url,
+                ASHI_BINANCE_API_KEY="a-key-the-simulator-takes",
+            )
+
+        sink, feed, reader = start_stage("sink", "sqlite", **elsewhere), start_feed(), read_candles(kafka_settings)
+        await publish_candles(kafka_settings, some_candles(0, 10))
+        assert len([await anext(reader) for _ in range(80)]) == 80
+        await simulator.wait_subscribed([market])
+        simulator.start_market()
+        await until(stored_all)
+        await until(lambda: is_published(simulator.truth()[:50]))
+        brokers.kill(3)
+        for topic in (TRADES, CANDLES):
+            await kafka_cluster.isr_of(kafka_settings, topic, {2})
+        await publish_candles(kafka_settings, some_candles(10, 5))
+        assert len([await anext(reader) for _ in range(40)]) == 40
+        await until(stored_all)
+        position, cut_off = reader.position, simulator.truth()
+        await until(lambda: is_published(cut_off))
+        known = await grown(kafka_settings, CANDLES)
+        sink.signal(signal.SIGSTOP)  # and the reader: so that their next fetch comes when the log is longer than it was
+        assert reader._follower is not None
+        consumer = reader._follower._consumer
+        consumer.pause(*consumer.assignment())
+        brokers.kill(2)
+        brokers.start(3)
+        await asyncio.to_thread(brokers.wait_until_ready, 3)
+        for topic in (TRADES, CANDLES):
+            await kafka_cluster.leader_of(kafka_settings, topic, 3)
+        assert sum((await grown(kafka_settings, CANDLES)).values()) == 80
+        await publish_candles(kafka_settings, some_candles(20, 20))
+        assert all(end > known[number] for number, end in (await grown(kafka_settings, CANDLES)).items() if end)
+
+        sink.signal(signal.SIGCONT)
+        assert f"is not the log any more that group {group} has read: offset" in await ended(sink)
+        await refused_again(lambda: start_stage("sink", "sqlite", **elsewhere), "held a record of")
+
+        consumer.resume(*consumer.assignment())
+        for reading in (reader, read_candles(kafka_settings, since=position)):
+            with pytest.raises(StateError, match=r"offset \d+ held a record of .* was cut or the topic made anew"):
+                await asyncio.wait_for(anext(reading), 60)
+        assert reader.position == position
+
+        assert "has lost records that it had acknowledged" in await ended(feed)
+        feed = start_feed()
+        await asyncio.to_thread(feed.wait_for, '"event":"repaired"')
+        await simulator.stop_market()
+        await until(lambda: is_published(simulator.truth()))
+        gaps = [decode_feed_gap(record.value) for record in await messages(kafka_settings, FEED_GAPS)]
+        assert gaps[-1].state == "repaired"
+        since = next(trade.traded_at for trade in cut_off if trade.traded_at >= gaps[-1].from_time)
+        assert gaps[-1].trades_recovered >= sum(trade.traded_at > since for trade in cut_off) > 0
+
+    async def main() -> None:
+        async with Simulator("binance", [market], rate=100) as simulator:
+            await scenario(simulator)
+
+    asyncio.run(main())

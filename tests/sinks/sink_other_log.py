@@ -7,6 +7,7 @@ looks like on real brokers is tested in `test_sink_election_kafka.py` and `test_
 from __future__ import annotations
 
 import asyncio
+from itertools import count
 from typing import NamedTuple
 
 import pytest
@@ -46,14 +47,14 @@ class IdentifiedLog(MemoryLog):
     def __init__(self, candles):
         self.topic_id = "the-first"
         self.notes = {}
-        self.dice = iter(range(1_000))
+        self.clock = count(1_700_000_000)
         super().__init__([])
         self.append(candles)
 
     def append(self, candles):
         for candle in candles:
             message = MemoryLog([encode_candle(candle)]).partitions[0][0]
-            message.offset, message.timestamp = len(self.partitions[0]), next(self.dice)
+            message.offset, message.timestamp = len(self.partitions[0]), next(self.clock)
             self.partitions[0].append(message)
 
     def cut(self, offset):
@@ -62,7 +63,7 @@ class IdentifiedLog(MemoryLog):
 
     def restart(self, crash_in=None, crash_at=None):
         super().restart(crash_in, crash_at)
-        self.read_log = ReadLog("a-group", CandleStreams.remedy, lambda _: self)
+        self.read_log = ReadLog("a-group", CandleStreams.remedy, lambda _: self, lambda: next(self.clock))
         self.taken_over = False
 
     def rewind(self):

@@ -61,9 +61,10 @@ class Group:
     def __init__(self, *texts):
         self.topic = Topic(*texts)
         self.committed = {}
+        self.now_s = 1_000.0
 
     def worker(self):
-        return ReadLog("a-group", "The way out.", lambda _: self.topic)
+        return ReadLog("a-group", "The way out.", lambda _: self.topic, lambda: self.now_s)
 
     def take_over(self, worker, *held):
         return asyncio.run(worker.take_over(held, self.committed))
@@ -187,12 +188,81 @@ def test_a_log_cut_while_it_is_read_and_grown_beyond_is_found_before_anything_mo
     group.commit(worker, 8)
     group.topic = Topic("abXYZXYZXYZXYZ", "")
     group.read(worker)
+    group.now_s += 1
     for _ in range(2):
         with pytest.raises(StateError, match="offset 7 held"):
             group.commit(worker, 14)
     assert group.committed[AT].offset == 8
     with pytest.raises(StateError, match="offset 7 held"):
         group.take_over(group.worker(), AT)
+
+
+@pytest.fixture
+def looks(group):
+    """When which offsets of which partitions were looked at."""
+    looks, standing = [], group.topic.standing
+
+    async def noting(offsets):
+        looks.append((group.now_s, {number: sorted(asked) for number, asked in offsets.items()}))
+        return await standing(offsets)
+
+    group.topic.standing = noting
+    return looks
+
+
+def test_while_records_come_what_was_committed_of_a_partition_is_looked_at_once_a_second(group, looks):
+    worker = group.worker()
+    group.take_over(worker, AT, OTHER)
+    looks.clear()
+    for offset, now_s in ((6, 1_000.5), (7, 1_000.9), (8, 1_001.0)):
+        group.now_s = now_s
+        group.read(worker, upto=offset)
+        group.commit(worker, offset)
+    assert looks == [(1_001.0, {0: [6]})]
+    group.topic.logs = [records("abcdefghi"), records("xyz")]
+    group.now_s = 1_001.5  # the first commit of a partition has nothing to look at
+    group.read(worker, OTHER, 2)
+    group.commit(worker, 2, OTHER)
+    group.read(worker)
+    group.commit(worker, 9)
+    assert len(looks) == 1
+    group.now_s = 1_002.4
+    group.read(worker, OTHER)
+    group.commit(worker, 3, OTHER)
+    assert looks[1:] == [(1_002.4, {1: [1]})]
+
+
+def test_what_was_read_before_a_pause_must_stand_before_what_came_after_it_is_committed(group, looks):
+    """Also what is not committed yet: a store may be away while the log is cut."""
+    worker = group.worker()
+    group.take_over(worker, AT)
+    group.read(worker, upto=7)
+    group.now_s += 0.9
+    worker.take(AT, records("h", 7))
+    looks.clear()
+    group.now_s += 1
+    group.topic = Topic("abcdefgXYZ", "")  # cut above what is committed
+    worker.take(AT, records("YZ", 8))
+    for _ in range(2):
+        with pytest.raises(StateError, match="offset 7 held a record"):
+            group.commit(worker, 10)
+    assert group.committed[AT].offset == 5
+
+
+def test_a_look_just_before_does_not_excuse_what_comes_after_a_pause(group, looks):
+    worker = group.worker()
+    group.take_over(worker, AT)
+    group.read(worker, upto=8)
+    group.now_s += 1.5
+    group.commit(worker, 8)
+    group.topic.logs[0] += records("i", 8)
+    group.read(worker)
+    group.commit(worker, 9)
+    group.now_s += 0.5
+    group.topic.logs[0] += records("j", 9)
+    group.read(worker)
+    group.commit(worker, 10)
+    assert looks[1:] == [(1_001.5, {0: [4]}), (1_001.5, {0: [7, 7]})]
 
 
 def test_a_topic_whose_committed_offsets_went_with_it_is_read_from_its_beginning_and_named(group):

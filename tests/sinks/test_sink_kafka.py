@@ -29,6 +29,7 @@ from ashi.runtime.kafka.groups import commit
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.kafka.topics import create_topics
+from ashi_sinks import read_log
 from ashi_sinks.consumer import KafkaSinkConsumer
 from ashi_sinks.sqlite.reader import SqliteReader
 from ashi_sinks.sqlite.sink import SqliteSink
@@ -337,8 +338,13 @@ def test_a_second_store_of_a_kind_is_warned_about_and_has_all_with_a_group_of_it
             with running(second, kafka_settings, ASHI_SINK_GROUP="another") as other:
                 await until(lambda: _at_least(second, len(candles)))
                 assert not other.says("a group of its own")
+                assert not other.says("its group has read nothing")
                 assert other.stop() == 0
+            with running(second, kafka_settings, ASHI_SINK_GROUP="a-third") as forgotten:
+                await until(lambda: forgotten.says("the store has something and its group has read nothing"))
+                assert forgotten.stop() == 0
             assert process.stop() == 0
+            assert not process.says("its group has read nothing")
         for path in (first, second):
             async with rows_of(path) as rows:
                 assert rows == candles
@@ -526,6 +532,7 @@ def test_nothing_more_is_committed_once_what_was_committed_last_does_not_stand_a
             }
 
         monkeypatch.setattr(consumer._probes[CANDLES], "standing", other_records)
+        monkeypatch.setattr(read_log, "LOOK_EVERY_S", 0.0)
         more = await read(5)
         for _ in range(2):
             with pytest.raises(StateError, match=r"offset 9 held a record of .* and now holds one of 1 ms"):

@@ -14,6 +14,7 @@ from aiokafka.errors import (
     KafkaError,
     KafkaTimeoutError,
     NodeNotReadyError,
+    OutOfOrderSequenceNumber,
     RequestTimedOutError,
     SaslAuthenticationFailed,
     UnknownTopicOrPartitionError,
@@ -98,7 +99,7 @@ async def _connect(address: tuple[str, int]) -> str | None:
     return None
 
 
-def as_broker_error(error: BaseException, settings: Settings) -> BrokerError | None:
+def as_broker_error(error: BaseException, settings: Settings) -> BrokerError | None:  # noqa: PLR0911 - one a cause
     """The BrokerError for an error of the client library; None when it is not about reaching or entering Kafka."""
     where = _where(settings)
     if isinstance(error, (AuthenticationFailedError, SaslAuthenticationFailed, UnsupportedSaslMechanismError)):
@@ -116,6 +117,13 @@ def as_broker_error(error: BaseException, settings: Settings) -> BrokerError | N
             "further from Kafka's own than it allows (message.timestamp.after.max.ms, an hour by default). Correct the "
             "clock that is wrong, then start again; `ashi topics check` says how to let topics take Kafka's own time, "
             "of which nothing is refused"
+        )
+    if isinstance(error, OutOfOrderSequenceNumber):
+        return BrokerError(
+            f"{where} has lost records that it had acknowledged to this process ({error}): the log of a partition was "
+            "cut, by an election that was not clean or by a restore, and nothing more is sent on top of it. Start "
+            "again, which goes on from what stands there; `unclean.leader.election.enable=false` and "
+            "`min.insync.replicas` of 2 or more keep Kafka from losing records"
         )
     if isinstance(error, KafkaConnectionError) and "bootstrap" in str(error):
         # The library has logged why, and says no more in its error, not even that a login was refused.
