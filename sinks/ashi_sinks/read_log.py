@@ -26,7 +26,7 @@ from ashi.runtime.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from ashi.runtime.kafka.log_identity import Difference, KafkaRecord, ObservedLog, Standing
+    from ashi.runtime.kafka.log_identity import KafkaRecord, ObservedLog, Standing
     from ashi.runtime.kafka.offsets import Committed
 
 LOOK_EVERY_S: Final = 1.0
@@ -144,8 +144,7 @@ class ReadLog:
             for at in looked_at:
                 if (note := self._noted.get(at)) is not None:
                     self._compare(at, note.last.offset + 1, note, standings[at.partition])
-                if (found := difference(known[at], standings[at.partition])) is not None:
-                    raise self._other_log(at, str(found))
+                self._compare_records(at, known[at], standings[at.partition])
                 self._suspected.pop(at, None)
                 self._looked_s[at] = now_s
 
@@ -167,8 +166,7 @@ class ReadLog:
             self._fresh[at] = {place: each for place, each in fresh.items() if place > offset}
 
     def _compare(self, at: Partition, offset: int, note: CommitNote | None, standing: Standing) -> None:
-        if note is not None and (found := self._difference(at, note, standing)) is not None:
-            raise self._other_log(at, str(found))
+        self._compare_records(at, [] if note is None else [note.last], standing)
         if offset > standing.end:
             raise self._other_log(at, f"it ends at offset {standing.end}, and {offset} was to be read next")
         if note is not None and note.last.offset not in standing.found:  # it has expired, or a newer one replaced it
@@ -180,8 +178,9 @@ class ReadLog:
                 "records expired before they were read", partition=_name(at), first=offset, last=standing.begin - 1
             )
 
-    def _difference(self, at: Partition, note: CommitNote, standing: Standing) -> Difference | None:
-        return difference([note.last], standing, compacted=at.topic in COMPACTED)
+    def _compare_records(self, at: Partition, known: Iterable[Fingerprint], standing: Standing) -> None:
+        if (found := difference(known, standing, compacted=at.topic in COMPACTED)) is not None:
+            raise self._other_log(at, str(found))
 
     def _other_log(self, at: Partition, what: str) -> StateError:
         return StateError(

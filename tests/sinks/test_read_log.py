@@ -142,7 +142,10 @@ def test_of_a_compacted_topic_the_record_read_last_may_be_gone_but_not_be_anothe
     group.topic = compacted("abcdefghij", gone={4, 5})
     worker = group.worker()
     group.take_over(worker, STATUS)
-    worker.take(STATUS, group.topic.logs[0][6:])
+    worker.take(STATUS, group.topic.logs[0][6:8])
+    group.now_s += 1
+    worker.take(STATUS, group.topic.logs[0][8:])
+    group.topic = compacted("abcdefghij", gone={4, 5, 7})
     asyncio.run(worker.check([STATUS]))
     assert not caplog.records
     for topic in (
