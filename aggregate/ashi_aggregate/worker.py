@@ -121,6 +121,7 @@ def _raise_failure(app: AggregateApp, starting: asyncio.Task[None]) -> None:
         raise _failure(starting.exception())
     if app.crashed:
         raise _failure(app._crash_reason)
+    app.raise_if_dead()
     if app.should_stop:
         raise BrokerError("the aggregate application stopped by itself; see the log above for why, and start it again")
 

@@ -10,6 +10,7 @@ Every message says what was wrong, where, and what to do.
     ├── RecordingError        a recording cannot be read
     ├── VenueError            an exchange cannot be reached, or has no such market
     ├── StorageError          a store refuses to be opened or written
+    ├── ResourceError         this process may not have what it needs, such as file descriptors
     └── StateError            continuing would lose or spoil candles
 """
 
@@ -57,6 +58,10 @@ class VenueError(AshiError):
 
 class StorageError(AshiError):
     """A store cannot be opened or refuses what is written to it."""
+
+
+class ResourceError(AshiError):
+    """The process may not have what it needs of the machine, such as file descriptors."""
 
 
 class StateError(AshiError):

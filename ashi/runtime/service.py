@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError
+from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError, ResourceError
 from ashi.contracts.topics import TRADES
-from ashi.runtime.descriptors import descriptors_behind
+from ashi.runtime.descriptors import FEWEST, descriptors_behind, prepare_descriptors, require_descriptors
 from ashi.runtime.health import Health, serve
 from ashi.runtime.kafka.errors import as_broker_error, is_refused_for_its_time
 from ashi.runtime.kafka.offsets import last_append_time
@@ -33,6 +33,8 @@ SHUTDOWN_BOUND_S: Final = 20.0
 EXIT_HUNG: Final = 70
 CLOCK_BOUND_S: Final = 5.0
 """How long a worker whose records were refused for their time asks Kafka what its time is, seconds."""
+DESCRIPTORS_INTERVAL_S: Final = 5.0
+"""How often it is looked whether file descriptors are left, seconds. Two looks in a row tell a moment from a state."""
 
 _log = get_logger(__name__)
 
@@ -126,8 +128,9 @@ def run_service(name: str, settings: Settings, main: Main, *, shutdown_bound_s: 
     watchdog = threading.Timer(shutdown_bound_s, _exit_hung, [shutdown_bound_s])
     watchdog.daemon = True
     try:
+        prepare_descriptors()
         return asyncio.run(_run(Service(name, settings), main, watchdog))
-    except OSError as error:  # an event loop needs some descriptors itself
+    except (OSError, ResourceError) as error:  # an event loop needs some descriptors itself
         if (status := _report(error, settings)) is None:
             raise
         return status
@@ -142,7 +145,7 @@ async def _run(service: Service, main: Main, watchdog: threading.Timer) -> int:
         try:
             async with serve(service.settings, service.health) as address:
                 _log.info("started", metrics=f"{address}/metrics")
-                await main(service)
+                await _run_while_descriptors_last(service, main, watchdog)
         except BaseException as error:
             status = _report(error, service.settings, await _explain_clock(error, service.settings))
             if status is None:
@@ -153,6 +156,42 @@ async def _run(service: Service, main: Main, watchdog: threading.Timer) -> int:
             service.health.set_ready(False, "stopped")
         _log.info("stopped")
         return 0
+
+
+async def _run_while_descriptors_last(service: Service, main: Main, watchdog: threading.Timer) -> None:
+    """Run `main`, and stop it as a signal would when nothing more can be opened. Raises ResourceError then.
+
+    What its libraries do when they cannot connect is not always an error: some of their parts end, and nobody hears
+    of it.
+    """
+    lacking: ResourceError | None = None
+
+    async def watch() -> None:
+        nonlocal lacking
+        seen = False
+        while True:
+            await asyncio.sleep(DESCRIPTORS_INTERVAL_S)
+            try:
+                require_descriptors(FEWEST)
+                seen = False
+            except ResourceError as error:
+                if not seen:
+                    seen = True
+                    continue
+                lacking = error
+                break
+        _log.warning("stopping, file descriptors have run out")
+        service.health.set_ready(False, str(lacking))
+        _start_once(watchdog)
+        service.stopping.set()
+
+    watching = asyncio.create_task(watch())
+    try:
+        await main(service)
+    finally:
+        watching.cancel()
+    if lacking is not None:
+        raise lacking
 
 
 @contextmanager

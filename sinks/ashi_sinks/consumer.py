@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ashi.contracts.errors import BrokerError
+from ashi.runtime.kafka.background import raise_if_dead
 from ashi.runtime.kafka.clients import make_consumer, make_producer
 from ashi.runtime.kafka.errors import broker_errors
 from ashi.runtime.kafka.groups import NEVER_LEAVE_MS, commit, places, rewind, subscribe
@@ -136,6 +137,7 @@ class KafkaSinkConsumer:
         fetched: Mapping[Any, Sequence[Record]] = await self._consumer.getmany(
             timeout_ms=int(wait_s * 1_000), max_records=most
         )
+        raise_if_dead(self._consumer)
         self._polled_s = time.monotonic()
         return {AssignedPartition(partition, self._rebalances.count): records for partition, records in fetched.items()}
 

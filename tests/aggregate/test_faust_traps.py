@@ -1432,13 +1432,37 @@ def test_a_worker_whose_recovery_stands_still_does_not_count_as_alive():
     assert _progress(app) != before
 
 
+UNFIT_MEMBER = """
+import sys
+from faust.assignor.partition_assignor import PartitionAssignor
+from ashi_aggregate.worker import run_aggregate
+from ashi.runtime.settings import Settings
+
+def metadata(self, topics):
+    raise RuntimeError("this member cannot describe itself")
+
+PartitionAssignor.metadata = metadata
+sys.exit(run_aggregate(Settings.from_environment()))
+"""
+
+
 @pytest.mark.kafka
-def test_an_agent_that_fails_ends_the_worker_with_an_error_that_names_the_reason(kafka_settings, tmp_path):
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        (FAILING_WORKER, "this chunk cannot be folded"),
+        # Before there is anything to read nobody asks the client how its membership goes.
+        (UNFIT_MEMBER, "this member cannot describe itself"),
+    ],
+)
+def test_an_agent_or_a_part_of_the_client_that_fails_ends_the_worker_with_the_reason(
+    kafka_settings, tmp_path, program, reason
+):
     """Trap: an agent that dies leaves a worker that looks alive; a broken shutdown leaves one that hangs."""
     log = tmp_path / "worker.log"
     with log.open("wb") as output:
         worker = spawn(
-            [sys.executable, "-c", FAILING_WORKER],
+            [sys.executable, "-c", program],
             env=os.environ
             | {
                 "ASHI_KAFKA_BOOTSTRAP": kafka_settings.kafka_bootstrap,
@@ -1464,4 +1488,4 @@ def test_an_agent_that_fails_ends_the_worker_with_an_error_that_names_the_reason
         stop_all([worker], 10)
     text = log.read_text()
     assert status == 1, text[-3000:]
-    assert "this chunk cannot be folded" in text
+    assert reason in text

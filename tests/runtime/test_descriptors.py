@@ -14,7 +14,12 @@ import aiohttp
 import pytest
 
 from ashi.contracts.errors import BrokerError, UsageError
-from ashi.runtime.descriptors import descriptors_behind, lack_of_descriptors
+from ashi.runtime.descriptors import (
+    FEWEST_AT_START,
+    descriptors_behind,
+    lack_of_descriptors,
+    prepare_descriptors,
+)
 from ashi_ingest.errors import classify_error
 from ashi_sinks.sqlite.file import SqliteFile, explain
 
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ashi_cli.onemachine.broker import Broker
+    from conftest import StartStage
 
 SAID = "too few file descriptors: this process may have"
 
@@ -88,28 +94,72 @@ def test_a_store_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
     assert SAID in str(explain(caught.value, store.path, opening=True))
 
 
+def run_with(most: int, command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command that may have so many."""
+    return subprocess.run(
+        ["bash", "-c", f"ulimit -n {most}; exec {sys.executable} -m ashi_cli.main {command}"],
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 @pytest.mark.kafka
-@pytest.mark.parametrize(
-    ("command", "most"), [("topics check", (6, 7)), ("sink sqlite", (6, 8, 11)), ("aggregate", (8,))]
-)
-def test_a_command_that_has_too_few_names_them(
-    kafka: Broker, command: str, most: tuple[int, ...], tmp_path: Path
+def test_a_command_that_has_too_few_names_them(kafka: Broker) -> None:
+    """More than Python itself needs, and fewer than the command."""
+    for most in (6, 7):
+        done = run_with(most, "topics check", {"ASHI_KAFKA_BOOTSTRAP": kafka.bootstrap})
+        assert done.returncode == 1
+        assert f"{SAID} {most} (`ulimit -n`)" in done.stderr, done.stderr
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["aggregate", "sink sqlite", "ingest gmo BTC_JPY"])
+def test_a_worker_that_may_have_too_few_says_so_before_it_begins(command: str, tmp_path: Path) -> None:
+    """With 12 or 13 parts of its libraries died, and it waited for ever; with 24 it would, in a cluster of three."""
+    env = {"ASHI_METRICS_PORT": "0", "ASHI_STORAGE": f"sqlite:///{tmp_path}/candles.db"}
+    for most in (6, 13, 24):
+        done = run_with(most, command, env)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert f"{SAID} {most} (`ulimit -n`)" in line
+        assert f"needs {FEWEST_AT_START} more; raise that to 1024 or more" in line
+
+
+def test_a_limit_that_may_be_raised_is_raised_and_not_an_error() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2 * FEWEST_AT_START:
+        pytest.skip("the tests themselves may have too few")
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FEWEST_AT_START, hard))
+        prepare_descriptors()
+        raised, kept = resource.getrlimit(resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert raised >= 2 * FEWEST_AT_START
+    assert kept == hard
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux changes the limits of another process")
+@pytest.mark.slow
+def test_a_worker_that_runs_out_of_them_stops_in_good_order_and_says_so(
+    start_stage: StartStage, tmp_path: Path
 ) -> None:
-    """More than Python itself needs, and fewer than the command: what fails first differs."""
-    for number in most:
-        done = subprocess.run(
-            ["bash", "-c", f"ulimit -n {number}; exec {sys.executable} -m ashi_cli.main {command}"],
-            env=os.environ
-            | {
-                "ASHI_KAFKA_BOOTSTRAP": kafka.bootstrap,
-                "ASHI_METRICS_PORT": "0",
-                "ASHI_STORAGE": f"sqlite:///{tmp_path}/candles.db",
-            },
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode in (1, 2)
-        assert f"{SAID} {number} (`ulimit -n`)" in done.stderr, done.stderr
-        assert "please report" not in done.stderr
+    storage = f"sqlite:///{tmp_path}/candles.db"
+    workers = {
+        "aggregating": start_stage("aggregate"),
+        "storing candles": start_stage("sink", "sqlite", ASHI_STORAGE=storage),
+        "started": start_stage("ingest", "gmo", "BTC_JPY", ASHI_WEBSOCKET_URL="ws://127.0.0.1:9"),
+    }
+    for text, worker in workers.items():
+        worker.wait_for("ready" if text == "aggregating" else text)
+        resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, (16, 16))
+    for worker in workers.values():
+        assert worker.process.wait(40) == 1
+        said = worker.log.read_text()
+        assert "stopping, file descriptors have run out" in said
+        assert f"{SAID} 16 (`ulimit -n`)" in said.splitlines()[-1] + said.splitlines()[-2], said
+        assert "please report" not in said

@@ -10,12 +10,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.errors import KafkaError
 from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_gaps, until
 
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
@@ -539,6 +541,28 @@ def test_nothing_more_is_committed_once_what_was_committed_last_does_not_stand_a
                 await consumer.commit(more)
         assert await offsets.committed(kafka_settings, "a-group", CANDLES) == before
         await consumer.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.kafka
+def test_a_consumer_whose_fetches_have_died_is_an_error_and_not_a_topic_without_messages(kafka_settings, monkeypatch):
+    def die(*_):
+        raise ValueError("nothing can be fetched")
+
+    async def scenario():
+        consumer = KafkaSinkConsumer(kafka_settings, "a-group", [CANDLES], CANDLES_DEAD)
+        await consumer.start()
+        monkeypatch.setattr(Fetcher, "_get_actions_per_node", die)
+
+        async def poll():
+            for _ in range(20):
+                await consumer.poll(10, 0.5)
+
+        with pytest.raises(KafkaError, match="data retrieval"):
+            await poll()
+        with suppress(KafkaError):
+            await consumer.close()
 
     asyncio.run(scenario())
 

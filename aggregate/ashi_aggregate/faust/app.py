@@ -13,6 +13,7 @@ import mode
 
 from ashi.contracts.errors import AshiError, BrokerError, StateError
 from ashi.contracts.topics import AGGREGATE_APP, MARKERS_TABLE, MAX_CHANGELOG_RECORD_BYTES, TRADES, table_name
+from ashi.runtime.kafka.background import raise_if_dead
 from ashi.runtime.kafka.clients import METADATA_AGE_MS, security_options
 from ashi.runtime.kafka.dead_letters import Headers
 from ashi.runtime.kafka.log_identity import Fingerprint, LogProbe, Standing
@@ -108,6 +109,11 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
     async def standing(self, offsets: Mapping[int, Sequence[int]]) -> Mapping[int, Standing]:
         """What stands now at these offsets of partitions of `trades`. Raises BrokerError."""
         return await self.probe.standing(offsets)
+
+    def raise_if_dead(self) -> None:
+        """Raise what a part of the clients has died of, which Faust does not notice, or only when it reads."""
+        raise_if_dead(self.consumer.client)
+        raise_if_dead(self.producer._producer)
 
     async def on_stop(self) -> None:
         """Disconnect what Faust does not know of."""

@@ -256,6 +256,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         self._next.clear()
         await super().on_partitions_assigned(assigned, generation_id)
 
+    @property
+    def client(self) -> Any:
+        """The client that its thread has, or None while it has not been made."""
+        return self._thread._consumer
+
     def close(self) -> None:
         """Leave closing to the consumer's thread, which does it when it ends.
 
