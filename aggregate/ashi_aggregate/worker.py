@@ -11,7 +11,14 @@ from typing import Final
 
 from ashi.contracts.errors import AshiError, BrokerError, StateError
 from ashi.contracts.topics import META, TRADES, state_topics, topic_specs
-from ashi.runtime.kafka.topics import partition_counts, require_topics, topic_setting
+from ashi.runtime.kafka.topics import (
+    APPEND_TIME,
+    TIMESTAMP_TYPE,
+    partition_counts,
+    require_topics,
+    topic_setting,
+    warn_of_writers_time,
+)
 from ashi.runtime.logs import get_logger
 from ashi.runtime.service import Service, run_service
 from ashi.runtime.settings import Settings
@@ -60,12 +67,13 @@ async def _check_topics(settings: Settings, counts: Mapping[str, int]) -> None:
     partitions = counts[TRADES]
     specs = topic_specs(partitions, settings.timeframes)
     await require_topics(settings, [spec.name for spec in specs])
-    if settings.quiet_close and await topic_setting(settings, TRADES, "message.timestamp.type") != "LogAppendTime":
+    if settings.quiet_close and await topic_setting(settings, TRADES, TIMESTAMP_TYPE) != APPEND_TIME:
         raise StateError(
             f"topic {TRADES} does not have message.timestamp.type=LogAppendTime, so the windows of quiet markets would "
             "close by the clocks of whoever publishes: `ashi topics check` says how to set it; or set "
             "ASHI_QUIET_CLOSE=off"
         )
+    await warn_of_writers_time(settings, [spec.name for spec in specs])
     for topic in state_topics(settings.timeframes):
         if counts.get(topic) != partitions:
             raise StateError(

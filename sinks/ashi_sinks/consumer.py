@@ -13,7 +13,7 @@ from ashi.runtime.kafka.errors import broker_errors
 from ashi.runtime.kafka.groups import NEVER_LEAVE_MS, commit, places, rewind, subscribe
 from ashi.runtime.kafka.log_identity import LogProbe
 from ashi.runtime.kafka.offsets import committed
-from ashi.runtime.kafka.topics import require_topics
+from ashi.runtime.kafka.topics import require_topics, warn_of_writers_time
 from ashi.runtime.logs import get_logger
 from ashi_sinks.read_log import ReadLog
 
@@ -98,6 +98,7 @@ class KafkaSinkConsumer:
     async def start(self) -> None:
         """Connect and join the group. Raises BrokerError when Kafka cannot be reached or lacks a topic."""
         await require_topics(self._settings, self._topics)
+        await warn_of_writers_time(self._settings, self._topics)
         await self._producer.start()
         await self._consumer.start()
 

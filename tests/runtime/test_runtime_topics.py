@@ -2,21 +2,25 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from ashi.contracts.errors import BrokerError
-from ashi.contracts.topics import TopicSpec, topic_specs
+from ashi.contracts.topics import CANDLES_DEAD, TRADES_DEAD, TopicSpec, topic_specs
 from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partitions_of_topics
 from ashi.runtime.kafka.offsets import begin_offsets, committed_offsets, end_offsets
 from ashi.runtime.kafka.topics import check_topics, create_topics, require_topics
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from ashi.runtime.settings import Settings
+    from conftest import StartStage
 
 pytestmark = pytest.mark.kafka
 
@@ -93,6 +97,44 @@ def test_a_topic_that_the_broker_refuses_is_an_error_with_its_name(kafka_setting
 def test_more_copies_than_brokers_are_refused_with_the_setting(kafka_settings: Settings) -> None:
     with pytest.raises(BrokerError, match="lower ASHI_REPLICATION"):
         asyncio.run(create_topics(dataclasses.replace(kafka_settings, replication=3), unique([TopicSpec("x", 1)])))
+
+
+@pytest.mark.slow
+def test_topics_of_a_version_before_that_take_the_writers_time_are_named_once_by_each_worker_and_by_topics_create(
+    kafka_settings: Settings, start_stage: StartStage, ashi: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    def set_time(kind: str, *names: str) -> None:
+        async def scenario() -> None:
+            async with admin_client(kafka_settings) as client:
+                config = {"message.timestamp.type": kind}
+                topics = [ConfigResource(ConfigResourceType.TOPIC, name, configs=config) for name in names]
+                await client.alter_configs(topics)
+
+        asyncio.run(scenario())
+
+    set_time("CreateTime", CANDLES_DEAD, TRADES_DEAD)
+    storage = f"sqlite:///{tmp_path}/candles.db"
+    markets = ("gmo", "BTC_JPY")
+    started = {
+        (CANDLES_DEAD,): (start_stage("sink", "sqlite", ASHI_STORAGE=storage), "storing candles"),
+        (TRADES_DEAD,): (start_stage("ingest", *markets, ASHI_WEBSOCKET_URL="ws://127.0.0.1:9"), "cannot connect"),
+        (TRADES_DEAD, CANDLES_DEAD): (start_stage("aggregate"), '"event":"ready"'),
+    }
+    for names, (stage, begun) in started.items():
+        stage.wait_for(begun)
+        (line,) = (line for line in stage.log.read_text().splitlines() if "message.timestamp.type" in line)
+        assert json.loads(line)["topics"] == list(names)
+        assert "`ashi topics check` prints the command" in line
+
+    status, _, said = ashi("topics", "create")
+    assert status == 0
+    assert "2 of those that were there do not take Kafka's time (message.timestamp.type is not LogAppendTime): " in said
+    assert f"{TRADES_DEAD}, {CANDLES_DEAD}." in said
+    status, printed, _ = ashi("topics", "check")
+    assert status == 1
+    assert f"--entity-name {CANDLES_DEAD} --add-config 'message.timestamp.type=LogAppendTime'" in printed
+    set_time("LogAppendTime", CANDLES_DEAD, TRADES_DEAD)
+    assert ashi("topics", "create")[2] == ""
 
 
 def test_missing_topics_are_named_before_anything_is_sent(kafka_settings: Settings) -> None:

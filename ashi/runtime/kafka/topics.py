@@ -12,6 +12,7 @@ from aiokafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsErr
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
+from ashi.runtime.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,9 +20,18 @@ if TYPE_CHECKING:
     from ashi.contracts.topics import TopicSpec
     from ashi.runtime.settings import Settings
 
+TIMESTAMP_TYPE: Final = "message.timestamp.type"
+APPEND_TIME: Final = "LogAppendTime"
 READY_TIMEOUT_S: Final = 30.0
 BROKERS_OWN: Final = -1
 """Kafka's number for "as the broker is configured", of a topic's replication."""
+
+
+_log = get_logger(__name__)
+
+
+class PermissionDeniedError(BrokerError):
+    """Kafka does not show this user the settings of a topic."""
 
 
 async def create_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[str]:
@@ -116,6 +126,35 @@ async def require_topics(settings: Settings, names: Iterable[str]) -> None:
         )
 
 
+async def topics_of_writers_time(settings: Settings, names: Sequence[str]) -> list[str]:
+    """Those of these topics, all of which exist, whose records have the time of whoever writes and not Kafka's.
+
+    Raises BrokerError when Kafka cannot be reached, or does not show their settings.
+    """
+    async with admin_client(settings) as client:
+        configs = await _configs(client, list(names)) if names else {}
+    return [name for name in names if configs[name].get(TIMESTAMP_TYPE) != APPEND_TIME]
+
+
+async def warn_of_writers_time(settings: Settings, names: Sequence[str]) -> None:
+    """One line in the log of a worker that starts about the topics among these that were made by an earlier version.
+
+    Raises BrokerError when Kafka cannot be reached.
+    """
+    try:
+        found = await topics_of_writers_time(settings, names)
+    except PermissionDeniedError as error:
+        _log.info("cannot see whether the topics take Kafka's time", reason=str(error))
+        return
+    if found:
+        _log.warning(
+            f"{TIMESTAMP_TYPE} is not {APPEND_TIME} for these topics: Kafka refuses records of a machine whose clock "
+            "is more than an hour ahead, and keeps them by the clocks of the writers; `ashi topics check` prints the "
+            "command that sets it",
+            topics=found,
+        )
+
+
 async def partition_counts(settings: Settings) -> dict[str, int]:
     """How many partitions each topic there is has."""
     async with admin_client(settings) as client:
@@ -150,7 +189,7 @@ async def _configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, d
     for response in responses:
         for code, message, _, name, entries in response.resources:
             if code:
-                raise BrokerError(
+                raise PermissionDeniedError(
                     f"the settings of topic {name!r} cannot be read: {message or for_code(code).__name__}; "
                     "the user needs DescribeConfigs on the topics"
                 )

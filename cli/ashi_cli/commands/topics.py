@@ -11,9 +11,10 @@ from ashi_cli.declaration import Command
 def create() -> int:
     """`ashi topics create`."""
     import asyncio
+    from contextlib import suppress
 
     from ashi.contracts.topics import TRADES, topic_specs
-    from ashi.runtime.kafka.topics import create_topics, partition_counts
+    from ashi.runtime.kafka.topics import PermissionDeniedError, create_topics, partition_counts, topics_of_writers_time
     from ashi.runtime.settings import Settings
 
     settings = Settings.from_environment()
@@ -29,6 +30,16 @@ def create() -> int:
     for name in created:
         print(f"created {name}")
     print(f"{len(created)} topics created, {len(specs) - len(created)} were there")
+    old: list[str] = []
+    with suppress(PermissionDeniedError):  # who may create and not look has done what could be done
+        old = asyncio.run(topics_of_writers_time(settings, [spec.name for spec in specs if spec.name not in created]))
+    if old:
+        print(
+            f"{len(old)} of those that were there do not take Kafka's time (message.timestamp.type is not "
+            f"LogAppendTime): {', '.join(old)}. They go on as they are; `ashi topics check` prints the commands that "
+            "set it",
+            file=sys.stderr,
+        )
     return 0
 
 

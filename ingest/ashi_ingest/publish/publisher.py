@@ -19,7 +19,7 @@ from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES, TRADES_DEAD
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, encode_trade
 from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import dead_letter, message_headers
-from ashi.runtime.kafka.topics import require_topics
+from ashi.runtime.kafka.topics import require_topics, warn_of_writers_time
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.metrics.common import dead_letters
@@ -53,7 +53,9 @@ async def open_publisher(settings: Settings, venue: str, *, live: bool = False) 
         BrokerError: Kafka cannot be reached, lacks a topic, or did not take a message.
 
     """
-    await require_topics(settings, LIVE_TOPICS if live else REPLAY_TOPICS)
+    topics = LIVE_TOPICS if live else REPLAY_TOPICS
+    await require_topics(settings, topics)
+    await warn_of_writers_time(settings, topics)
     producer = make_producer(settings, patient=live)
     await producer.start()
     try:
