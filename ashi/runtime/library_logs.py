@@ -50,7 +50,8 @@ class _Cause:
         last_s: when it came last.
         written_s: when it was written last; None: never.
         held: how often it was not written since then.
-        held_of_outage: how often it was not written in all of the outage.
+        held_of_outage: how often it was not written since its end was told last.
+        begun: whether it was written since then: who reads of an end has read of its beginning.
 
     """
 
@@ -59,6 +60,7 @@ class _Cause:
     written_s: float | None = None
     held: int = 0
     held_of_outage: int = 0
+    begun: bool = False
 
 
 class LibraryFilter(logging.Filter):
@@ -95,7 +97,7 @@ class LibraryFilter(logging.Filter):
                 cause.held_of_outage += 1
                 self._wake_later()
                 return False
-            cause.written_s = now_s
+            cause.written_s, cause.begun = now_s, True
             if cause.held:
                 record.held_back, cause.held = cause.held, 0
             return True
@@ -108,7 +110,8 @@ class LibraryFilter(logging.Filter):
             if any(now_s - cause.last_s < QUIET_S for cause in held.values()):
                 self._wake_later()  # one line for all that an outage has caused
                 return
-        self._tell(f"the libraries' repeated warnings have ended, none for {QUIET_S:g} s")
+        # An outage that came again within the minute has no line of its own: it counts with the next that has.
+        self._tell(f"the libraries' repeated warnings have ended, none for {QUIET_S:g} s", only_begun=True)
 
     def close(self) -> None:
         """Tell of what was held back and not told of yet, for the end of a process."""
@@ -119,12 +122,13 @@ class LibraryFilter(logging.Filter):
                 self._timer = None
         self._tell("libraries have repeated warnings")
 
-    def _tell(self, sentence: str) -> None:
+    def _tell(self, sentence: str, *, only_begun: bool = False) -> None:
         with self._lock:
-            causes = {": ".join(key): cause.held_of_outage for key, cause in self._causes.items()}
-            for cause in self._causes.values():
+            told = {key: cause for key, cause in self._causes.items() if cause.begun or not only_begun}
+            held = {": ".join(key): cause.held_of_outage for key, cause in told.items() if cause.held_of_outage}
+            for cause in told.values():
                 cause.held = cause.held_of_outage = 0
-        held = {key: count for key, count in causes.items() if count}
+                cause.begun = False
         if held:
             self._say(sentence, sum(held.values()), held)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiokafka.errors import GroupCoordinatorNotAvailableError, NotLeaderForPartitionError
 
-from ashi.runtime.library_logs import GRACE_S, INTERVAL_S, QUIET_S, LibraryFilter
+from ashi.runtime.library_logs import GRACE_S, QUIET_S, LibraryFilter
 from ashi.runtime.logs import configure_logging, flush_logs, get_logger
 
 if TYPE_CHECKING:
@@ -89,8 +89,23 @@ def test_an_outage_that_comes_again_soon_is_still_one_line_a_minute(outage: Outa
     for _ in range(3):
         outage.for_seconds(1, "one %s", 1)
         outage.later(QUIET_S + 1)
-    assert len(outage.said) == 3  # the end of each
-    assert outage.written == ["one 1"] + ["one 1"] * (3 * (QUIET_S + 2) > 2 * INTERVAL_S)
+    assert [count for _, count, _ in outage.said] == [7]  # no end without a beginning
+    outage.for_seconds(1, "one %s", 1)  # the minute is over
+    outage.later(QUIET_S + 1)
+    assert outage.written == ["one 1", "one 1 (+16)"]
+    assert [count for _, count, _ in outage.said] == [7, 23]
+
+
+def test_the_end_of_one_cause_is_no_end_of_another_that_was_not_told_of_again(outage: Outage) -> None:
+    outage.for_seconds(1, "one %s", 1)
+    outage.later(QUIET_S + 1)
+    for _ in range(8):
+        outage.for_seconds(0.125, "one %s", 1)
+        outage.for_seconds(0.125, "two %s", 2)
+    outage.later(QUIET_S + 1)
+    assert [causes for _, _, causes in outage.said] == [{"aiokafka.client: one %s": 7}, {"aiokafka.client: two %s": 7}]
+    outage.close()
+    assert outage.said[-1][1:] == (8, {"aiokafka.client: one %s": 8})
 
 
 def test_what_ashi_says_is_never_held_back_nor_what_is_no_warning(outage: Outage) -> None:
