@@ -257,6 +257,7 @@ class _Worker:
             self._end_of(session.run(stopping), markets),
             publish_buffer.run(),
             self._look(feeds, len(markets)),
+            feeds.compare(),
             _report(reporter),
             self._look_for_losses(markets, reporter, publisher),
         )

@@ -320,3 +320,15 @@ def test_the_limits_are_the_documented_ones() -> None:
         assert venue.ordered_ids
     assert SPOT.limits.websocket_url.startswith("wss://stream.binance.com:9443/")
     assert USDM.limits.websocket_url.startswith("wss://fstream.binance.com/")
+
+
+def test_the_last_ids_of_all_markets_are_stated_in_one_answer() -> None:
+    """As documented, a market without trades in 24 hours has none."""
+    body = b'[{"symbol":"BTCUSDT","firstId":100,"lastId":200,"count":101},{"symbol":"QUIET","firstId":-1,"lastId":-1}]'
+    for name, path, weight in (("binance", "/api/v3/ticker/24hr", 80), ("binance-usdm", "/fapi/v1/ticker/24hr", 40)):
+        statement = VENUES[name].live(has_key=False).statement
+        assert statement is not None
+        assert (statement.request.path, statement.request.weight) == (path, weight)
+        assert statement.read(body) == {"BTCUSDT": 200, "QUIET": -1}
+        with pytest.raises(ContractError, match=path):
+            statement.read(b'{"code":-1003}')

@@ -193,3 +193,19 @@ def test_any_connections_losses_repeats_and_repairs_publish_each_trade_once_and_
     assert len(got) == len(set(got))
     # Whoever has published nothing begins with what comes first; in disorder, what is older comes after it.
     assert [number for number in got if number >= got[0]] == [number for number in truth if number >= got[0]]
+
+
+def test_where_ids_are_not_contiguous_those_not_compared_yet_are_kept_however_many():
+    sequencer = live_sequencer(1, contiguous=False)
+    sequencer.compared(trades(1))
+    for number in range(2, 5 * REMEMBERED_IDS):
+        sequencer.on_live(trades(number), 0.0)
+    assert sequencer.remembered == 5 * REMEMBERED_IDS - 1
+    unknown = Trade(SYMBOL, "other", Decimal(1), Decimal(1), "buy", 0, 0, 2)
+    assert not sequencer.knows(unknown), "it would be a trade that is missing"
+    sequencer.compared(trades(4 * REMEMBERED_IDS))
+    for number in range(5 * REMEMBERED_IDS, 6 * REMEMBERED_IDS + 10):
+        sequencer.on_live(trades(number), 0.0)
+    assert sequencer.remembered < 3 * REMEMBERED_IDS + 10
+    assert sequencer.knows(unknown), "it is older than what was compared"
+    assert sequencer.knows(trade(4 * REMEMBERED_IDS + 1))

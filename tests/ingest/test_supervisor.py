@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_venue import LIMITS
 
 from ashi.contracts import Trade
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
@@ -69,7 +70,9 @@ class Venue:
     """The plan of a repair asks for all after the greatest reported id, until it has the one that came live."""
 
     name = "toy"
+    limits = LIMITS
     ordered_ids = True
+    statement = None
 
     def __init__(self):
         self.same_millisecond = False

@@ -30,6 +30,14 @@ feed_holes = counter(
     "venue",
     "outcome",
 )
+comparisons = counter(
+    "ingest",
+    "comparisons",
+    "Markets compared with REST by outcome: same, missing (it lists trades that had not come) or failed. Those that a "
+    "venue states in one answer for all markets are not counted.",
+    "venue",
+    "outcome",
+)
 trades_recovered = counter("ingest", "trades_recovered", "Trades fetched over REST and published.", "venue")
 rest_requests = counter("ingest", "rest_requests", "REST requests: ok, limited, failed.", "venue", "outcome")
 trades_held = gauge(

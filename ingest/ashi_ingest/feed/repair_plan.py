@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ashi.contracts.trade import Trade
-    from ashi_ingest.rest.client import RestClient
+    from ashi_ingest.rest.client import Asks
     from ashi_ingest.venues.base import Repair
 
 CAP_S: Final = 5.0
@@ -24,7 +24,7 @@ _log = get_logger(__name__)
 
 
 async def run_repair(
-    rest: RestClient, plan: Repair, publish: Callable[[list[Trade]], Awaitable[None]], patience_s: float
+    rest: Asks, plan: Repair, publish: Callable[[list[Trade]], Awaitable[None]], patience_s: float
 ) -> RepairEnd:
     """Carry out `plan` and tell how it ended. What `publish` raises is raised; the plan is closed in any case.
 
@@ -56,7 +56,7 @@ async def run_repair(
         plan.close()
 
 
-async def _ask(rest: RestClient, request: Request, patience_s: float) -> Answer:
+async def _ask(rest: Asks, request: Request, patience_s: float) -> Answer:
     """Ask until there is an answer. Raises the last RestError when it is fatal or patience has ended."""
     return await retry(
         lambda: rest.get(request),

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 RESUME_TRADES: Final = 200
 """Trades published last that are kept whole, the resume point: a repair begins after them."""
 REMEMBERED_IDS: Final = 2_000
-"""At least, and up to twice as many. What is older than all of them counts as known. So a copy is told however late it
-comes, and the ids of all markets of a venue (Binance spot has some 1,500) fit into 1 GB."""
+"""At least, and up to twice as many; and, where ids are not contiguous, all that REST has not been compared with yet.
+What is older than all of them counts as known. So a copy is told however late it comes, and the ids of all markets of a
+venue (Binance spot has some 1,500) fit into 1 GB."""
 
 
 class Mode(StrEnum):
@@ -73,13 +74,15 @@ class TradeSequencer:
         self._published: deque[Trade] = deque(maxlen=RESUME_TRADES)
         self._known: dict[str, int] = {}
         self._known_until = -1
+        self._forget_until = -1  # where ids are not contiguous: younger ids are kept, as they have to be compared
+        self._forget_at = 2 * REMEMBERED_IDS
         self._last = -1
         self._held: dict[str, Trade] = {}
         self._held_sequences: dict[int, Trade] = {}
         for trade in resume_point:
             self._learn(trade)
         if resume_point:
-            self._known_until = min(map(self._age, resume_point)) - (1 if ordered_ids else 0)
+            self._known_until = min(map(self.age, resume_point)) - (1 if ordered_ids else 0)
 
     @property
     def held(self) -> int:
@@ -91,6 +94,33 @@ class TradeSequencer:
         """The trades published last, at most 200, oldest first: what is missing comes after them."""
         return list(self._published)
 
+    @property
+    def last_published(self) -> Trade | None:
+        """The trade published last; None before the first."""
+        return self._published[-1] if self._published else None
+
+    @property
+    def last_sequence(self) -> int:
+        """The greatest `sequence` published, -1 before the first. Where ids are contiguous, all before are known."""
+        return self._last
+
+    @property
+    def remembered(self) -> int:
+        """How many ids are in memory."""
+        return len(self._known)
+
+    def age(self, trade: Trade) -> int:
+        """What grows from trade to trade: the venue's id, or, where there are none, the time of trade."""
+        return trade.sequence if self._ordered_ids else trade.traded_at
+
+    def knows(self, trade: Trade) -> bool:
+        """Whether it has been published, or has come and waits to be."""
+        return self._is_known(trade) or trade.trade_id in self._held
+
+    def compared(self, trades: Iterable[Trade]) -> None:
+        """REST has been compared up to these: ids that are older than all of them need not be kept any longer."""
+        self._forget_until = max(self._forget_until, min(map(self.age, trades)) - 1)
+
     def first_held(self) -> Trade | None:
         """The live trade up to which a repair has to reach; None when none has come yet."""
         if self.contiguous:  # one that comes late, from before the last published, is no end of what is missing
@@ -100,7 +130,7 @@ class TradeSequencer:
 
     def came_by(self, trade: Trade, until: Trade | None) -> bool:
         """Whether it came over the connection, or will: it is held, or newer than `until`, the first that is held."""
-        return trade.trade_id in self._held or (until is not None and self._age(trade) > self._age(until))
+        return trade.trade_id in self._held or (until is not None and self.age(trade) > self.age(until))
 
     def begin_repair(self) -> list[Trade]:
         """From now on live trades are held. Gives the resume point."""
@@ -199,22 +229,22 @@ class TradeSequencer:
         elif self.hole is None or self.hole.first != self._last + 1:
             self.hole = Hole(self._last + 1, min(self._held_sequences) - 1, now_s)
 
-    def _age(self, trade: Trade) -> int:
-        return trade.sequence if self._ordered_ids else trade.traded_at
-
     def _is_known(self, trade: Trade) -> bool:
-        return trade.trade_id in self._known or self._age(trade) <= self._known_until
+        return trade.trade_id in self._known or self.age(trade) <= self._known_until
 
     def _learn(self, trade: Trade) -> None:
-        self._known[trade.trade_id] = self._age(trade)
+        self._known[trade.trade_id] = self.age(trade)
         self._published.append(trade)
         self._last = max(self._last, trade.sequence)
-        if len(self._known) >= 2 * REMEMBERED_IDS:
+        if len(self._known) >= self._forget_at:
             self._forget()
 
     def _forget(self) -> None:
-        """Half of the ids, those published first: one pass for many trades."""
+        """All but so many ids, those published first, if they have been compared: one pass for many trades."""
         oldest = list(islice(self._known.items(), len(self._known) - REMEMBERED_IDS))
-        self._known_until = max(self._known_until, *(age for _, age in oldest))
+        if not self.contiguous:
+            oldest = [(trade_id, age) for trade_id, age in oldest if age <= self._forget_until]
+        self._known_until = max(self._known_until, *(age for _, age in oldest), -1)
         for trade_id, _ in oldest:
             del self._known[trade_id]
+        self._forget_at = len(self._known) + REMEMBERED_IDS

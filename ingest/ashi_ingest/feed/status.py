@@ -184,6 +184,10 @@ class FeedReporter:
         if self._report(symbol).complete.claim(until_us, self._publisher.mark):
             self._claimed.add(symbol)
 
+    def open_since(self, symbol: str) -> int | None:
+        """Since when a gap of a symbol is open, µs; None without one."""
+        return min(self._report(symbol).gaps, default=None)
+
     def open_gap(self, symbol: str, from_time: int, reason: str) -> None:
         """From this time on (µs) trades may be missing. Part of a gap that is open already if that began before."""
         report = self._report(symbol)

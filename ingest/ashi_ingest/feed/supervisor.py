@@ -16,6 +16,8 @@ from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.errors import Reason
 from ashi_ingest.feed.backfill import Backfill
+from ashi_ingest.feed.comparison import Comparison, Times
+from ashi_ingest.feed.completeness import VenueClock
 from ashi_ingest.feed.sequencer import TradeSequencer
 from ashi_ingest.feed.symbol_feed import CLOCK_TOLERANCE_US, SymbolFeed
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
+    from ashi_ingest.feed.missing import Missing
     from ashi_ingest.feed.status import FeedReporter
     from ashi_ingest.publish.backpressure import Backpressure
     from ashi_ingest.publish.buffer import PublishBuffer
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from ashi_ingest.venues.parsing import FrameParser
     from ashi_ingest.websocket.handler import Connection
 
+CHECK_INTERVAL_S: Final = 1.0
+"""How often one looks what is known of each symbol: what comes live costs nothing for it."""
 LOGGED_REJECTIONS: Final = 20
 """More are only counted: all of them are in `trades.dead`."""
 
@@ -43,13 +48,13 @@ _log = get_logger(__name__)
 class _Source:
     """What the process keeps of one connection: its own parser, and since when (µs) it delivers which markets.
 
-    `last_traded_at`: of the trade that came last, in the venue's time.
+    `last`: the trade that came last.
     """
 
     connection: Connection
     parser: FrameParser
     subscribed: dict[str, int] = field(default_factory=dict)
-    last_traded_at: int | None = None
+    last: Trade | None = None
     silent: bool = False
     frames: Counter[str] = field(default_factory=Counter)
 
@@ -70,6 +75,7 @@ class FeedSupervisor:
         patience_s: float,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         monotonic_s: Callable[[], float] = time.monotonic,
+        comparison_times: Times | None = None,
     ) -> None:
         """`resume_points`: of each market the trades published last. `patience_s`: of repairs, see `run_repair`."""
         self._venue = venue
@@ -89,6 +95,7 @@ class FeedSupervisor:
                 ),
                 publish_buffer=publish_buffer,
                 reporter=reporter,
+                disorder_us=round(venue.limits.disorder_s * 1e6),
                 now_us=now_us,
                 monotonic_s=monotonic_s,
             )
@@ -104,6 +111,18 @@ class FeedSupervisor:
             backpressure=backpressure,
             patience_s=patience_s,
             monotonic_s=monotonic_s,
+        )
+        self._clock = VenueClock()
+        self._looked_s = monotonic_s()
+        self._comparison = Comparison(
+            venue,
+            self._feeds,
+            rest=rest,
+            clock=self._clock,
+            on_missing=self._mend,
+            now_us=now_us,
+            monotonic_s=monotonic_s,
+            times=comparison_times or Times(),
         )
 
     @property
@@ -180,7 +199,7 @@ class FeedSupervisor:
             self._recorder.write(received_ns, frame)
         parsed = source.parser.parse(frame, received_ns // 1000)
         if parsed.trades:
-            source.last_traded_at = parsed.trades[-1].traded_at
+            source.last = parsed.trades[-1]
             self._on_trades(parsed.trades, source)
         if parsed.rejected:
             self._count_rejected(parsed.rejected[0].reason)
@@ -208,8 +227,8 @@ class FeedSupervisor:
         metrics.reconnects.labels(self._venue.name, reason).inc()
         text = f"{reason}: {detail}" if detail else str(reason)
         since_us = (last_frame_ns // 1000 if last_frame_ns is not None else self._now_us()) - CLOCK_TOLERANCE_US
-        if source.last_traded_at is not None:
-            since_us = min(since_us, source.last_traded_at)
+        if source.last is not None:
+            since_us = min(since_us, source.last.traded_at)
         for market in connection.markets:
             feed = self._feeds[market]
             if replaced and (self._is_delivered(market) or market not in source.subscribed):
@@ -260,6 +279,17 @@ class FeedSupervisor:
         feed.on_subscribed()
         self._backfill.repair_interruption(feed)
 
+    def _mend(self, feed: SymbolFeed, missing: Missing) -> None:
+        """REST lists trades of a market that its connection has not brought: publish them and subscribe to it anew."""
+        reason = f"{len(missing.trades)} trades that REST lists had not come"
+        _log.warning("a market has lost trades, subscribing to it anew", symbol=feed.symbol, reason=reason)
+        feed.publish_missing(missing, reason)
+        is_mute = missing.until_us is None
+        self._lose(feed, missing.since_us if is_mute else self._now_us() - CLOCK_TOLERANCE_US, reason)
+        for source in list(self._sources.values()):
+            if source.subscribed.pop(feed.market, None) is not None:
+                source.connection.resubscribe(feed.market)
+
     def _count_rejected(self, reason: str) -> None:
         self._rejections += 1
         if self._rejections <= LOGGED_REJECTIONS:
@@ -272,6 +302,10 @@ class FeedSupervisor:
 
     # What time brings.
 
+    async def compare(self) -> None:
+        """Compare all markets with REST, for ever. Raises what fails by a mistake of ours."""
+        await self._comparison.run()
+
     def look(self) -> None:
         """To be called every tenth of a second: holes that stay, too much in memory, metrics.
 
@@ -281,6 +315,10 @@ class FeedSupervisor:
         for feed in self._feeds.values():
             if feed.has_lasting_hole:
                 self._backfill.repair_hole(feed)
+        now_s = self._monotonic_s()
+        if now_s - self._looked_s >= CHECK_INTERVAL_S:
+            self._looked_s = now_s
+            self._look_what_is_known(now_s)
         if self._backpressure.is_exceeded(self.held):
             self._make_room()
         metrics.trades_held.labels(self._venue.name).set(self.held)
@@ -289,6 +327,13 @@ class FeedSupervisor:
         duplicates = sum(feed.duplicates for feed in self._feeds.values())
         metrics.duplicates_removed.labels(self._venue.name).inc(duplicates - self._duplicates)
         self._duplicates = duplicates
+
+    def _look_what_is_known(self, now_s: float) -> None:
+        for source in self._sources.values():
+            if source.last is not None:
+                self._clock.on_trade(source.last.traded_at, source.last.received_at)
+        for feed in self._feeds.values():
+            feed.look(now_s)
 
     def _make_room(self) -> None:
         """Discard first what repairs bring again, because then no other symbol suffers."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.runtime.logs import get_logger
+from ashi_ingest.feed.checked import CheckedSymbol
 from ashi_ingest.feed.sequencer import Mode
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
+    from ashi_ingest.feed.missing import Missing
     from ashi_ingest.feed.sequencer import TradeSequencer
     from ashi_ingest.feed.status import FeedReporter
     from ashi_ingest.publish.buffer import PublishBuffer
@@ -47,6 +49,8 @@ class SymbolFeed:
     Attributes:
         market: by the venue's own name.
         symbol: `venue:MARKET`.
+        checked: what of it has been checked, and until when everything is known.
+        interruptions: how often it has gone down.
         recovered: trades that the repair which is going on, or was the last, has published and no connection brought.
         may_discard: a repair is on its way that would bring again what is held.
         has_discarded: since the venue's last answer, trades that came were discarded, so the repair has to bring them.
@@ -60,11 +64,15 @@ class SymbolFeed:
         *,
         publish_buffer: PublishBuffer,
         reporter: FeedReporter,
+        disorder_us: int,
         now_us: Callable[[], int],
         monotonic_s: Callable[[], float],
     ) -> None:
+        """`disorder_us`: see `Limits.disorder_s`."""
         self.market = market
         self.symbol = sequencer.symbol
+        self.checked = CheckedSymbol(sequencer, reporter, disorder_us=disorder_us, now_s=monotonic_s())
+        self.interruptions = 0
         self.recovered = 0
         self.may_discard = False
         self.has_discarded = False
@@ -76,6 +84,7 @@ class SymbolFeed:
         self._silent = False
         self._down_reason = ""
         self._missed_until_us = 0  # trades after this came over the connection and were kept, so a gap ends here
+        self._missing_recovered = 0  # trades that a comparison has brought, and the gap after it will tell of
         self._hole_from_us = 0  # where the gap of the last hole begins
 
     @property
@@ -118,6 +127,7 @@ class SymbolFeed:
             self._reporter.on_trade(self.symbol, last)  # what was said last may be of a trade that Kafka never had
         self._reporter.set_state(self.symbol, "down", self._down_reason)
         self._reporter.open_gap(self.symbol, _missed_since(last, status, self._now_us()), self._down_reason)
+        self.checked.begin(status)
 
     def on_subscribed(self) -> None:
         """Trades come from now on. Those before have to be fetched."""
@@ -145,6 +155,7 @@ class SymbolFeed:
         elif self._sequencer.held or self._sequencer.mode is Mode.REPAIRING:  # there is a hole, from before the end
             since_us = min(since_us, resume_point[-1].traded_at)
         self._sequencer.disconnected()
+        self.interruptions += 1
         self._down_reason = reason
         self._reporter.set_state(self.symbol, "down", reason)
         self._reporter.open_gap(self.symbol, since_us, reason)
@@ -166,11 +177,34 @@ class SymbolFeed:
         self.has_discarded = True
         self._missed_until_us = max(self._missed_until_us, self._now_us() + CLOCK_TOLERANCE_US)
 
+    # What is checked.
+
+    def knows(self, trade: Trade) -> bool:
+        """Whether it has been published, or has come and waits to be."""
+        return self._sequencer.knows(trade)
+
+    def look(self, now_s: float) -> None:
+        """To be called every second: see `CheckedSymbol.look`."""
+        self.checked.look(now_s, self._missed_until_us)
+
+    def publish_missing(self, missing: Missing, reason: str) -> None:
+        """Publish what REST lists and no connection has brought. The market has to be subscribed to anew after that.
+
+        Where trades have come since, the gap is told here. Else it is that of the interruption which follows.
+        """
+        new = self._sequencer.on_repaired(missing.trades)
+        self._publish(new, streamed=False)
+        if missing.until_us is None:
+            self._missing_recovered = len(new)
+        else:
+            from_us = self._name_gap(missing.since_us)
+            self._reporter.end_gap(self.symbol, missing.until_us, "repaired", len(new), reason, from_time=from_us)
+
     # What a repair does.
 
     def begin_repair(self) -> bool:
         """After an interruption: hold what comes live. False when nothing has been published to go on from."""
-        self.recovered = 0
+        self.recovered, self._missing_recovered = self._missing_recovered, 0
         known = bool(self._sequencer.begin_repair())
         if known:
             self._reporter.set_state(self.symbol, "repairing", self._down_reason)
@@ -232,10 +266,7 @@ class SymbolFeed:
 
     def report_hole(self, missing: MissingIds, failure: str | None) -> None:
         """What was missing has been fetched; or some of it is lost, by this failure."""
-        from_us = missing.since_us
-        if self._hole_from_us <= from_us < self._hole_from_us + 1000:
-            from_us = self._hole_from_us + 1  # a gap is named by its beginning, and that one has it
-        self._hole_from_us = from_us
+        from_us = self._name_gap(missing.since_us)
         self._reporter.end_gap(
             self.symbol,
             self._missed_until_us,
@@ -244,6 +275,13 @@ class SymbolFeed:
             failure or f"{missing.number} trade ids were missing",
             from_time=from_us,
         )
+
+    def _name_gap(self, from_us: int) -> int:
+        """Where a gap that is told whole begins: it is named by that, so no two of them may begin alike."""
+        if self._hole_from_us <= from_us < self._hole_from_us + 1000:
+            from_us = self._hole_from_us + 1
+        self._hole_from_us = from_us
+        return from_us
 
     async def go_live(self, *, lost: bool) -> None:
         """The repair has ended: publish what is held, then let trades pass as they come.

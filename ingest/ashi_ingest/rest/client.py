@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import aiohttp
 
@@ -40,6 +40,13 @@ class RestError(VenueError):
     def __init__(self, message: str, retry_after_s: float | None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class Asks(Protocol):
+    """Whoever makes requests to a venue."""
+
+    async def get(self, request: Request) -> Answer:
+        """Ask when it is this request's turn. Raises RestError when there is no answer that can be used."""
 
 
 class RestClient:

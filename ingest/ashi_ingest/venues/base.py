@@ -149,6 +149,19 @@ class RepairEnd(NamedTuple):
     retry_after_s: float = 0.0
 
 
+class Statement(NamedTuple):
+    """One request by which a venue states the last trade of all its markets at once.
+
+    Attributes:
+        read: reads the answer: by market the id of its last trade, -1 where it knows of none. Only markets whose ids
+            are contiguous. Raises ContractError.
+
+    """
+
+    request: Request
+    read: Callable[[bytes], dict[str, int]]
+
+
 Repair: TypeAlias = "Generator[Request | list[Trade], Answer | None, RepairEnd]"
 """A plan of a repair. It yields either a request, and is sent the answer, or trades in the venue's order, and is sent
 None; it returns how it ended. It raises ContractError when an answer cannot be read. Trades are yielded as soon as
@@ -169,6 +182,10 @@ class Venue(Protocol):
     @property
     def ordered_ids(self) -> bool:
         """Whether `sequence` is an id of the venue that grows with each trade; else it counts within a millisecond."""
+
+    @property
+    def statement(self) -> Statement | None:
+        """How the venue states the last trade of all its markets; None where it does not."""
 
     def parser(self) -> FrameParser:
         """A parser for one connection. Made anew for each, because a venue without ids has to count as it reads."""

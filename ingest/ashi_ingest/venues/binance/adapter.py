@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 from ashi_ingest.venues.answers import decode_answer, usable_markets
-from ashi_ingest.venues.base import Acknowledged, Closing, Control, Limits, Refused, Request, Subscription
+from ashi_ingest.venues.base import Acknowledged, Closing, Control, Limits, Refused, Request, Statement, Subscription
 from ashi_ingest.venues.binance.backfill import DISORDER_US, repair_spot, repair_usdm
 from ashi_ingest.venues.binance.messages import TRADE_STREAM, BinanceParser
 from ashi_ingest.venues.parsing import BAD_FRAME
@@ -68,6 +69,13 @@ MARKETS: Final = {
 }
 
 
+STATEMENTS: Final = {
+    "binance": Request("/api/v3/ticker/24hr", {"type": "MINI"}, weight=80),
+    "binance-usdm": Request("/fapi/v1/ticker/24hr", {}, weight=40),
+}
+"""`24hr Ticker Price Change Statistics` of all markets: `lastId` is the last trade's, -1 without one in 24 hours."""
+
+
 class _Error(msgspec.Struct):
     code: int = 0
     msg: str = ""
@@ -96,9 +104,15 @@ class _Markets(msgspec.Struct):
     symbols: list[_Market]
 
 
+class _Statistics(msgspec.Struct):
+    symbol: str
+    lastId: int  # noqa: N815  (the venue's name)
+
+
 _response = msgspec.json.Decoder(_Response)
 _event = msgspec.json.Decoder(_Event)
 _markets = msgspec.json.Decoder(_Markets)
+_statistics = msgspec.json.Decoder(list[_Statistics])
 
 
 class BinanceVenue:
@@ -110,6 +124,7 @@ class BinanceVenue:
         """`has_key`: there is an API key, so that USD-M gives trades older than the latest thousand."""
         self.name: Final[str] = name
         self.limits: Final = LIMITS[name]
+        self.statement: Final = Statement(STATEMENTS[name], partial(_read_statement, STATEMENTS[name].path))
         self._has_key = has_key
 
     def parser(self) -> FrameParser:
@@ -168,6 +183,11 @@ class BinanceVenue:
         if self.name == "binance":
             return repair_spot(market, since, until)
         return repair_usdm(market, since, until, has_key=self._has_key)
+
+
+def _read_statement(path: str, body: bytes) -> dict[str, int]:
+    """`[{"symbol":"BTCUSDT",…,"firstId":100,"lastId":200,"count":101},…]`. Raises ContractError."""
+    return {market.symbol: market.lastId for market in decode_answer(_statistics, body, path)}
 
 
 def _message(method: str, markets: Sequence[str], request_id: int) -> str:

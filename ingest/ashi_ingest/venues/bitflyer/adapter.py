@@ -76,6 +76,7 @@ class BitFlyerVenue:
     name: Final = "bitflyer"
     limits: Final = LIMITS
     ordered_ids: Final = True
+    statement: Final = None
 
     def __init__(self, *, has_key: bool) -> None:
         """`has_key` is for venues that give more to whoever has a key; bitFlyer does not."""

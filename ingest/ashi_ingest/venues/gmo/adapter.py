@@ -74,6 +74,7 @@ class GmoVenue:
     name: Final = "gmo"
     limits: Final = LIMITS
     ordered_ids: Final = False
+    statement: Final = None
 
     def __init__(self, *, has_key: bool) -> None:
         """`has_key` is for venues that give more to whoever has a key; the public interface of GMO Coin does not."""

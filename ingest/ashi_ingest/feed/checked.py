@@ -1,0 +1,192 @@
+"""What of one symbol has been checked: until when everything is known, and from where the next comparison begins.
+
+Where ids are contiguous, what came live proves itself, and a comparison with REST only tells whether more has happened
+since. Elsewhere every trade has to be compared: what lies between the *compared trades* and now is not known to be
+whole, so the sequencer keeps the ids of all of it, up to MAX_UNCOMPARED of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from ashi.runtime.logs import get_logger
+from ashi_ingest.feed.completeness import Completeness
+from ashi_ingest.feed.sequencer import RESUME_TRADES, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ashi.contracts.feed import FeedStatus
+    from ashi.contracts.trade import Trade
+    from ashi_ingest.feed.sequencer import TradeSequencer
+    from ashi_ingest.feed.status import FeedReporter
+
+MAX_UNCOMPARED: Final = 20_000
+"""Trades of a symbol that wait to be compared with REST: as many as a repair of GMO Coin can read back, some 3 MB. When
+there are more, because REST does not answer for long or the market trades faster than it can be asked, the oldest of
+them are given up: nobody can tell any more whether one is missing there, so the time is reported as a lost gap."""
+
+_log = get_logger(__name__)
+
+
+class CheckedSymbol:
+    """What of one symbol has been checked.
+
+    Attributes:
+        compared_s: when it was compared with REST last, by the monotonic clock; before that, when it began.
+        listed_until: the id up to which REST says that there may be trades, and has been asked and had none.
+
+    """
+
+    def __init__(self, sequencer: TradeSequencer, reporter: FeedReporter, *, disorder_us: int, now_s: float) -> None:
+        """`disorder_us`: see `Limits.disorder_s`. `now_s`: by the monotonic clock."""
+        self.compared_s = now_s
+        self.listed_until = -1
+        self._sequencer = sequencer
+        self._reporter = reporter
+        self._disorder_us = disorder_us
+        self._completeness = Completeness(disorder_us)
+        self._compared: deque[Trade] = deque(maxlen=RESUME_TRADES)
+        self._last_seen: Trade | None = None
+        self._last_seen_s = now_s
+
+    def begin(self, status: FeedStatus | None) -> None:
+        """Go on from what an earlier process has said. What it published and had not compared can be now.
+
+        But only what is in the resume point: of what it published before that, the ids are not known here.
+        """
+        until_us = None if status is None else status.complete_until
+        self._completeness = Completeness(self._disorder_us, until_us)
+        resume_point = self._sequencer.resume_point
+        if self._sequencer.contiguous or not resume_point:
+            return
+        if until_us is None:
+            self._begin_at(resume_point[:1])
+            return
+        # Every trade that happened later than `until_us` has a greater id than these.
+        compared = [trade for trade in resume_point if trade.traded_at < until_us - self._disorder_us]
+        if not compared and len(resume_point) == RESUME_TRADES:  # else it is all that was ever published
+            first = min(trade.traded_at for trade in resume_point)
+            self._give_up(until_us, first, "the worker had ended before it was compared with REST")
+        self._begin_at(compared or resume_point[:1])
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether it can be compared now: it is live, no hole is waited for, and there is where to begin."""
+        sequencer = self._sequencer
+        has_begun = sequencer.last_published is not None if sequencer.contiguous else bool(self._compared)
+        return has_begun and sequencer.mode is Mode.LIVE and sequencer.hole is None
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the ids of its trades follow each other."""
+        return self._sequencer.contiguous
+
+    @property
+    def last_sequence(self) -> int:
+        """The greatest `sequence` published, -1 before the first."""
+        return self._sequencer.last_sequence
+
+    @property
+    def recent(self) -> list[Trade]:
+        """The trades published last."""
+        return self._sequencer.resume_point
+
+    def age(self, trade: Trade) -> int:
+        """What grows from trade to trade: the venue's id, or, where there are none, the time of trade."""
+        return self._sequencer.age(trade)
+
+    @property
+    def since(self) -> list[Trade]:
+        """The trades after which a comparison has to begin, the last of them; [] when there are none yet."""
+        return self._sequencer.resume_point if self._sequencer.contiguous else list(self._compared)
+
+    def quiet_s(self, now_s: float) -> float:
+        """For how long no trade has come, to the second."""
+        return now_s - self._last_seen_s
+
+    def lag_us(self, newest: int, asked_us: int) -> int:
+        """By how much REST lags, µs, that was asked then and lists nothing of a greater age than `newest`."""
+        since_us = asked_us
+        for trade in reversed(self._sequencer.resume_point):
+            if self._sequencer.age(trade) <= newest:
+                break
+            since_us = min(since_us, trade.received_at)
+        return asked_us - since_us
+
+    def look(self, now_s: float, begun_us: int) -> None:
+        """To be called every second: what came live is evidence, or is to be compared.
+
+        `begun_us`: where nothing had been published before, since when trades come.
+        """
+        sequencer = self._sequencer
+        last = sequencer.last_published
+        if last is not None and sequencer.mode is Mode.LIVE:
+            if last is not self._last_seen:
+                self._last_seen, self._last_seen_s = last, now_s
+            if sequencer.contiguous:
+                self._completeness.on_unbroken(last.traded_at)
+            elif not self._compared:
+                self._begin_with_the_first(begun_us)
+            elif sequencer.remembered > MAX_UNCOMPARED:
+                self._give_up_the_oldest()
+        self._report()
+
+    def on_compared(self, listed: Sequence[Trade], shown_until: int | None) -> None:
+        """REST has listed these since `since`, the newest last, and all of them are known.
+
+        `shown_until`: it has shown everything before this time, µs.
+        """
+        if not self._sequencer.contiguous and listed:
+            have = {trade.trade_id for trade in self._compared}
+            self._compared.extend(trade for trade in listed if trade.trade_id not in have)
+            self._sequencer.compared(self._compared)
+        if shown_until is not None:
+            self._completeness.on_shown(shown_until)
+        self._report()
+
+    def on_nothing_unknown(self, asked_us: int, allowance_us: int) -> None:
+        """REST, asked at this time by the venue's clock, knows of no trade that is not known here."""
+        self._completeness.on_nothing_unknown(asked_us, allowance_us)
+        self._report()
+
+    def on_out_of_reach(self, listed: Sequence[Trade], reason: str) -> None:
+        """REST does not go back to `since`: it cannot be told any more what is missing before what it lists."""
+        if self._sequencer.contiguous or not listed:
+            return
+        self._give_up(max(trade.traded_at for trade in self._compared), listed[0].traded_at, reason)
+        self._begin_at(listed)
+
+    def _begin_at(self, trades: Sequence[Trade]) -> None:
+        self._compared.clear()
+        self._compared.extend(trades)
+        self._sequencer.compared(self._compared)
+
+    def _begin_with_the_first(self, begun_us: int) -> None:
+        """From the first start on everything is to be compared that came after a trade that came since `begun_us`.
+
+        Or after the last one before that, if there is one: then nothing between them is left out.
+        """
+        published = self._sequencer.resume_point
+        before = [trade for trade in published if trade.traded_at < begun_us]
+        if not before:
+            self._give_up(begun_us, published[0].traded_at, "nothing had come before that REST could be asked after")
+        self._begin_at(before[-1:] or published[:1])
+
+    def _give_up_the_oldest(self) -> None:
+        since_us = max(trade.traded_at for trade in self._compared)
+        published = self._sequencer.resume_point
+        until_us = min(trade.traded_at for trade in published)
+        self._give_up(since_us, until_us, f"more than {MAX_UNCOMPARED} trades came before REST could be compared")
+        self._begin_at(published)
+
+    def _give_up(self, since_us: int, until_us: int, reason: str) -> None:
+        if until_us > since_us:
+            _log.warning("a time cannot be compared with REST any more", symbol=self._sequencer.symbol, reason=reason)
+            self._reporter.end_gap(self._sequencer.symbol, until_us, "lost", 0, reason, from_time=since_us)
+
+    def _report(self) -> None:
+        until_us = self._completeness.until(self._reporter.open_since(self._sequencer.symbol))
+        if until_us is not None:
+            self._reporter.set_complete_until(self._sequencer.symbol, until_us)

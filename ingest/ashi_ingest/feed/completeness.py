@@ -1,0 +1,112 @@
+"""Until when everything of one symbol is known: `FeedStatus.complete_until`, and the evidence that moves it.
+
+Pure: no I/O and no clock. Only two things are evidence that no trade is missing, see the methods of `Completeness`:
+
+- ids that follow each other without a hole: a trade that has not come has a greater id than the last that has, so it
+  did not happen earlier than that one, but for the venue's disorder;
+- the venue's REST interface, all of whose trades are known here: a trade that it does not list is newer than its newest
+  one, but for the disorder; or it is so young that REST may not know it yet. How long that may take is the one thing
+  that is assumed and cannot be checked: see `lag_allowance_us`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+REST_LAG_ALLOWANCE_US: Final = 60_000_000
+"""What REST does not list so long after it happened, µs, did not happen. Lags of 20 s have been seen, under load."""
+LAG_FACTOR: Final = 3
+"""But a venue that lags a lot now may lag more yet: so many times the worst lag seen lately is allowed."""
+
+
+class Completeness:
+    """Until when everything of one symbol is known. Times in µs, the venue's; it never goes back."""
+
+    def __init__(self, disorder_us: int, until_us: int | None = None) -> None:
+        """`disorder_us`: by how much a trade may have happened before one of a smaller id (`Limits.disorder_s`).
+
+        `until_us`: what was known before, by an earlier process.
+        """
+        self._disorder_us = disorder_us
+        self._until_us = until_us
+
+    def on_unbroken(self, traded_at: int) -> None:
+        """All ids up to that of a trade of this time are known, or known to be of no trade."""
+        self._advance(traded_at - self._disorder_us)
+
+    def on_shown(self, shown_until_us: int) -> None:
+        """REST has shown everything before this time (`RepairEnd.shown_until`), and all of it is known."""
+        self._advance(shown_until_us)
+
+    def on_nothing_unknown(self, asked_us: int, allowance_us: int) -> None:
+        """REST, asked at this time by the venue's clock, has listed nothing that is not known."""
+        self._advance(asked_us - allowance_us)
+
+    def until(self, open_since_us: int | None) -> int | None:
+        """Until when everything is known, but for gaps that are lost. None: nothing was checked yet.
+
+        `open_since_us`: since when a gap is open. What is missing there is being asked for, so nobody knows yet.
+        """
+        if self._until_us is None or open_since_us is None:
+            return self._until_us
+        return min(self._until_us, open_since_us)
+
+    def _advance(self, until_us: int) -> None:
+        if self._until_us is None or until_us > self._until_us:
+            self._until_us = until_us
+
+
+def lag_allowance_us(worst_lag_us: int) -> int:
+    """How young a trade may be that REST does not list though it has happened, µs.
+
+    `worst_lag_us`: the worst lag of this venue seen lately, on trades that came over a connection first.
+    """
+    return max(REST_LAG_ALLOWANCE_US, LAG_FACTOR * worst_lag_us)
+
+
+class VenueClock:
+    """How far our clock may be ahead of the venue's, µs: by the trades that came in the least time.
+
+    A trade is on its way for some time, so it seems to come later than it happened by at least as much as our clock is
+    ahead. What is kept is the least of the last one to two periods; where nothing comes, what was known last.
+    """
+
+    def __init__(self, period_us: int = 300_000_000) -> None:
+        self._period_us = period_us
+        self._begun_us: int | None = None
+        self._least: int | None = None
+        self._least_before: int | None = None
+
+    def on_trade(self, traded_at: int, received_at: int) -> None:
+        """A trade came over a connection: its time, and when by our clock."""
+        delay_us = received_at - traded_at
+        if self._begun_us is None or abs(received_at - self._begun_us) > self._period_us:
+            self._begun_us, self._least_before, self._least = received_at, self._least, delay_us
+        elif self._least is None or delay_us < self._least:
+            self._least = delay_us
+
+    def venue_us(self, our_us: int) -> int:
+        """The time by the venue's clock, or earlier, when it is `our_us` by ours."""
+        leasts = [least for least in (self._least, self._least_before) if least is not None]
+        return our_us - max(min(leasts, default=0), 0)
+
+
+class WorstLag:
+    """The worst lag of REST behind the connections, µs, in the last one to two periods."""
+
+    def __init__(self, period_us: int = 1_800_000_000) -> None:
+        self._period_us = period_us
+        self._begun_us = 0
+        self._worst = 0
+        self._worst_before = 0
+
+    def on_lag(self, lag_us: int, now_us: int) -> None:
+        """REST does not list what came over a connection so long before it was asked."""
+        if abs(now_us - self._begun_us) > self._period_us:
+            self._begun_us, self._worst_before, self._worst = now_us, self._worst, 0
+        self._worst = max(self._worst, lag_us)
+
+    @property
+    def worst_us(self) -> int:
+        """The worst of late, µs; 0 when none was seen."""
+        return max(self._worst, self._worst_before)

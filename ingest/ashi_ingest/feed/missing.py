@@ -1,0 +1,41 @@
+"""What REST lists of a market and no connection has brought, and where it lies between what has come. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ashi.contracts.trade import Trade
+    from ashi_ingest.feed.checked import CheckedSymbol
+
+
+class Missing(NamedTuple):
+    """Trades of a market that REST lists and no connection has brought.
+
+    Attributes:
+        trades: in the venue's order, at least one.
+        since_us: when the last one before them that had come happened, or the first of them: a gap begins here, µs.
+        until_us: when the first one after them that has come happened, or the last of them, if that is later; None:
+            none has come since.
+
+    """
+
+    trades: list[Trade]
+    since_us: int
+    until_us: int | None
+
+
+def find_missing(listed: Sequence[Trade], unknown: Sequence[Trade], checked: CheckedSymbol) -> Missing:
+    """Where what is missing lies. `listed`: by REST, in the venue's order; `unknown`: those that are missing."""
+    ids = {trade.trade_id for trade in unknown}
+    first = next(index for index, trade in enumerate(listed) if trade.trade_id in ids)
+    before = listed[first - 1] if first else checked.since[-1]
+    since_us = min(before.traded_at, *(trade.traded_at for trade in unknown))
+    newest = max(map(checked.age, unknown))
+    after = [trade for trade in (*listed, *checked.recent) if checked.age(trade) > newest]
+    if not after:
+        return Missing(list(unknown), since_us, None)
+    until_us = max(min(after, key=checked.age).traded_at, *(trade.traded_at + 1 for trade in unknown))
+    return Missing(list(unknown), since_us, until_us)

@@ -1,0 +1,275 @@
+"""The feeds of one venue in virtual time: its market, its websocket, its REST interface, and what readers are told.
+
+Everything of Ashi is real but Kafka and the network. The truth is what `World.trade` was called for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import Any, Literal
+
+from venue_certification import VenueCertification
+from venue_samples import FIRST_MS, Execution, Listed
+from virtual_time import run_virtually
+
+from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, overlaps
+from ashi.contracts.trade import Trade
+from ashi_ingest.errors import Reason
+from ashi_ingest.feed.comparison import Times
+from ashi_ingest.feed.status import FeedReporter, ReportedFeed
+from ashi_ingest.feed.supervisor import FeedSupervisor
+from ashi_ingest.publish.backpressure import Backpressure
+from ashi_ingest.rest.client import RestError
+from ashi_ingest.venues.base import Answer, Request
+
+Fate = Literal["comes", "late", "lost"]
+
+
+class Kafka:
+    """What was published, in its order."""
+
+    def __init__(self) -> None:
+        self.trades: list[Trade] = []
+        self.held = 0
+
+    def put(self, trades: Sequence[Trade], *, streamed: bool) -> None:
+        self.trades += trades
+
+    def reject(self, rejected: Sequence[Any], source: str) -> None:
+        raise AssertionError(f"refused: {rejected}")
+
+    async def room(self, most: int) -> None:
+        pass
+
+
+class Topics:
+    """What readers of `feed.status` and `feed.gaps` know. All is acknowledged at once."""
+
+    mark = 0
+
+    def is_acknowledged(self, symbol: str, mark: int) -> bool:
+        return True
+
+    def __init__(self) -> None:
+        self.status: FeedStatus | None = None
+        self.gaps: dict[int, FeedGap] = {}
+
+    async def announce(
+        self, topic: str, key: str, value: bytes, schema: str, on_acknowledged: Callable[[], None] = lambda: None
+    ) -> None:
+        on_acknowledged()
+        if topic == "feed.status":
+            self.status = decode_feed_status(value)
+        else:
+            gap = decode_feed_gap(value)
+            self.gaps[gap.from_time] = gap
+
+
+class Socket:
+    """The connection that is open, as the supervisor sees it. Mute, nothing comes of it until it is subscribed anew."""
+
+    number = 0
+
+    def __init__(self, world: World) -> None:
+        Socket.number += 1
+        self.number = Socket.number
+        self.markets = (world.market,)
+        self.open = True
+        self.mute = False
+        self.resubscribed: list[float] = []
+        self._world = world
+        world.feeds.on_open(self)
+
+    def drop(self, reason: Reason) -> None:
+        raise AssertionError(f"dropped: {reason}")
+
+    def has_traded(self, market: str) -> None:
+        pass
+
+    def resubscribe(self, market: str) -> None:
+        assert market == self._world.market
+        self.resubscribed.append(self._world.now_s())
+        self._world.after(0.2, self._resubscribed)
+
+    def _resubscribed(self) -> None:
+        if self.open:
+            self.mute = False
+            self._world.feeds.on_subscribed(self, self.markets)
+
+
+class Rest:
+    """REST, which lags by `lag_s`, and does not answer while it `fails`.
+
+    What it states of all markets has a last id that is greater by `stated_beyond`, and fails unless it `states`.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.lag_s = 0.0
+        self.fails = False
+        self.states = True
+        self.stated_beyond = 0
+        self.requests: list[Request] = []
+        self._world = world
+
+    async def get(self, request: Request) -> Answer:
+        self.requests.append(request)
+        await asyncio.sleep(0.05)
+        if self.fails or (not self.states and "ticker" in request.path):
+            raise RestError("REST does not answer", 0.0)
+        world = self._world
+        listed = [
+            Listed(each, world.samples.rows(each))
+            for each, happened_s in zip(world.happened, world.happened_s, strict=True)
+            if happened_s + self.lag_s <= world.now_s()
+        ]
+        if "ticker/24hr" in request.path:
+            last = listed[-1].execution.number + self.stated_beyond if listed else -1
+            body = json.dumps([{"symbol": world.market, "lastId": last}, {"symbol": "OTHER", "lastId": 7}])
+        else:
+            body = world.samples.answer(request, listed)
+        return Answer(body.encode(), world.now_us())
+
+
+class World:
+    """One market of a venue, read by a supervisor. Trades in it have numbers from 1 on."""
+
+    def __init__(
+        self,
+        samples: VenueCertification,
+        *,
+        market: str | None = None,
+        times: Times | None = None,
+        published: Sequence[Execution] = (),
+        lost: Collection[int] = (),
+        status: FeedStatus | None = None,
+    ) -> None:
+        """`published` before it begins, but for the numbers in `lost`, and what had been said last of it."""
+        self.samples = samples
+        self.market = market or samples.market
+        self.happened = list(published)
+        self.happened_s = [float("-inf")] * len(published)
+        self.kafka = Kafka()
+        self.topics = Topics()
+        self.rest = Rest(self)
+        self._parser = samples.parser()
+        self.truth: list[Trade] = []
+        self._unpublished: dict[str, Trade] = {}
+        self._seen = 0
+        for execution in published:
+            self._tell_truth(execution)
+        resume_point = [trade for trade, each in zip(self.truth, published, strict=True) if each.number not in lost]
+        self.kafka.trades += resume_point
+        symbol = f"{samples.name}:{self.market}"
+        stand_in: Callable[[Any], Any] = lambda fake: fake  # noqa: E731
+        self.reporter = FeedReporter(
+            stand_in(self.topics), samples.name, {symbol: ReportedFeed(status, ())}, now_us=self.now_us
+        )
+        self.feeds = FeedSupervisor(
+            samples.venue,
+            {self.market: resume_point[-200:]},
+            publish_buffer=stand_in(self.kafka),
+            reporter=self.reporter,
+            rest=stand_in(self.rest),
+            recorder=None,
+            backpressure=Backpressure(stand_in(self.kafka), 100_000),
+            patience_s=10.0,
+            now_us=self.now_us,
+            monotonic_s=self.now_s,
+            comparison_times=times,
+        )
+        self.feeds.begin(symbol, status)
+        self.socket = Socket(self)
+        self.feeds.on_subscribed(self.socket, self.socket.markets)
+
+    # Time.
+
+    def now_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def now_us(self) -> int:
+        return FIRST_MS * 1000 + round(self.now_s() * 1e6)
+
+    def after(self, seconds: float, do: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(seconds, do)
+
+    async def pass_time(self, seconds: float) -> None:
+        """So long the worker does what it does, and readers look all the time."""
+        until_s = self.now_s() + seconds
+        while self.now_s() < until_s:
+            await asyncio.sleep(min(0.1, until_s - self.now_s()))
+            self.feeds.look()
+            await self.reporter.flush()
+            self.check()
+
+    # What happens.
+
+    def trade(self, fate: Fate = "comes", *, early_ms: int = 0, late_s: float = 0.5) -> None:
+        """A trade happens now; its time says `early_ms` before. It comes over the connection, late, or not at all."""
+        number = self.happened[-1].number + 1 if self.happened else 1
+        at_ms = self.now_us() // 1000 - early_ms
+        execution = Execution(number, at_ms, str(5_860_000 + number % 7), taker=("buy", "sell")[number % 2])  # type: ignore[arg-type]
+        self.happened.append(execution)
+        self.happened_s.append(self.now_s())
+        self._tell_truth(execution)
+        frame = self.samples.frames(self.market, [execution])[0]
+        socket = self.socket
+        if fate != "lost":
+            self.after(0.01 if fate == "comes" else late_s, lambda: self._deliver(socket, frame))
+
+    def _deliver(self, socket: Socket, frame: bytes) -> None:
+        if socket.open and not socket.mute:
+            self.feeds.on_frame(socket, frame, self.now_us() * 1000)
+
+    def break_off(self, reason: Reason = Reason.LOST) -> None:
+        self.socket.open = False
+        self.feeds.on_closed(self.socket, reason, "it broke off", self.now_us() * 1000, replaced=False)
+
+    def reconnect(self) -> None:
+        self.socket = Socket(self)
+        self.feeds.on_subscribed(self.socket, self.socket.markets)
+
+    def _tell_truth(self, execution: Execution) -> None:
+        for frame in self.samples.frames(self.market, [execution]):
+            (trade,) = self._parser.parse(frame, self.now_us()).trades
+            self.truth.append(trade)
+            self._unpublished[trade.trade_id] = trade
+
+    # What is known.
+
+    @property
+    def complete_until(self) -> int | None:
+        return None if self.topics.status is None else self.topics.status.complete_until
+
+    def missing(self) -> list[Trade]:
+        for trade in self.kafka.trades[self._seen :]:
+            self._unpublished.pop(trade.trade_id, None)
+        self._seen = len(self.kafka.trades)
+        return list(self._unpublished.values())
+
+    def check(self) -> None:
+        """What a reader finds complete by the rule lacks nothing."""
+        until = self.complete_until or 0
+        doubtful = [gap for gap in self.topics.gaps.values() if gap.state != "repaired"]
+        for trade in self.missing():
+            if trade.traded_at < until:
+                told = any(overlaps(gap, trade.traded_at, trade.traded_at + 1) for gap in doubtful)
+                assert told, f"{trade.trade_id} is missing, complete_until is {until - trade.traded_at} µs later"
+
+
+def run(world: Callable[[], World], play: Callable[[World], Coroutine[Any, Any, None]]) -> World:
+    """Make a world and let `play` be played in it, while it compares."""
+
+    async def main() -> World:
+        made = world()
+        comparing = asyncio.create_task(made.feeds.compare())
+        try:
+            await play(made)
+        finally:
+            comparing.cancel()
+            await asyncio.gather(comparing, return_exceptions=True)
+            await made.feeds.stop("the test ends")
+        return made
+
+    return run_virtually(main())

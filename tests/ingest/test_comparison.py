@@ -1,0 +1,333 @@
+"""Comparison with REST, for each venue: what no connection shows is found, and nothing is claimed that is not known."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from checked_world import World, run
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from venue_certification import certified
+from venue_samples import FIRST_MS, Execution
+
+from ashi.contracts.feed import FeedStatus
+from ashi_ingest.feed import backfill as backfill_module
+from ashi_ingest.feed import checked as checked_module
+from ashi_ingest.feed.comparison import Times
+
+VENUES = certified()
+MARKETS = [
+    ("bitflyer", "BTC_JPY"),
+    ("bitflyer", "FX_BTC_JPY"),
+    ("gmo", "BTC_JPY"),
+    ("binance", "BTCUSDT"),
+    ("binance-usdm", "BTCUSDT"),
+]
+each_market = pytest.mark.parametrize(("venue", "market"), MARKETS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_settling():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backfill_module, "SETTLE_S", 0.0)
+        yield
+
+
+def world_of(venue: str, market: str, **arguments):
+    return lambda: World(VENUES[venue](), market=market, **arguments)
+
+
+async def trade_for(world: World, seconds: float, every_s: float = 1.0) -> None:
+    for _ in range(round(seconds / every_s)):
+        world.trade()
+        await world.pass_time(every_s)
+
+
+def ids(world: World) -> list[str]:
+    return [trade.trade_id for trade in world.kafka.trades]
+
+
+def all_once(world: World) -> bool:
+    return sorted(ids(world)) == sorted(trade.trade_id for trade in world.truth)
+
+
+@each_market
+def test_a_market_that_goes_mute_is_found_within_sixty_seconds_subscribed_anew_alone_and_whole(venue, market):
+    async def play(world: World) -> None:
+        await trade_for(world, 30)
+        world.socket.mute = True
+        mute_s = world.now_s()
+        for _ in range(60):
+            world.trade()
+            await world.pass_time(1.0)
+            if world.socket.resubscribed:
+                break
+        (found_s,) = world.socket.resubscribed
+        assert found_s - mute_s <= 60
+        await trade_for(world, 30)
+        assert len(world.socket.resubscribed) == 1
+        assert all_once(world)
+        (gap,) = [gap for gap in world.topics.gaps.values() if "REST lists" in gap.reason]
+        assert gap.state == "repaired"
+        assert gap.from_time <= mute_s * 1e6 + world.truth[0].traded_at
+        assert gap.trades_recovered >= found_s - mute_s - 1
+
+    run(world_of(venue, market), play)
+
+
+@pytest.mark.slow
+@each_market
+def test_nothing_is_found_and_nothing_is_subscribed_anew_in_a_faultless_time(venue, market):
+    """Also of a market that trades once in some minutes, while REST lags by up to ten seconds."""
+
+    async def play(world: World) -> None:
+        await trade_for(world, 60)
+        gaps = dict(world.topics.gaps)
+        for turn in range(18):
+            world.rest.lag_s = turn * 3 % 11
+            await trade_for(world, 5, every_s=0.2)
+            await world.pass_time(4 + turn * 8)
+        assert world.now_s() > 1300
+        assert world.topics.gaps == gaps
+        assert world.socket.resubscribed == []
+        assert all_once(world)
+
+    run(world_of(venue, market), play)
+
+
+@each_market
+def test_what_is_known_follows_a_quiet_market_by_no_more_than_the_allowance_and_one_round(venue, market):
+    async def play(world: World) -> None:
+        await trade_for(world, 30)
+        for _ in range(10):
+            await world.pass_time(60)
+            assert world.complete_until is not None
+            assert world.now_us() - world.complete_until <= 100_000_000
+
+    run(world_of(venue, market), play)
+
+
+@pytest.mark.parametrize(("venue", "market"), [("bitflyer", "BTC_JPY"), ("gmo", "BTC_JPY")])
+def test_one_lost_frame_of_a_market_without_contiguous_ids_is_found_and_its_gap_is_exact(venue, market):
+    async def play(world: World) -> None:
+        await trade_for(world, 60)
+        world.trade("lost")
+        lost = world.truth[-1]
+        await world.pass_time(1)
+        await trade_for(world, 60)
+        assert all_once(world)
+        (gap,) = [gap for gap in world.topics.gaps.values() if gap.trades_recovered]
+        assert gap.state == "repaired"
+        assert (gap.from_time, gap.to_time) == (lost.traded_at - 1_000_000, lost.traded_at + 1_000_000)
+        assert len(world.socket.resubscribed) == 1
+
+    run(world_of(venue, market), play)
+
+
+@each_market
+def test_a_trade_that_rest_lists_before_it_comes_is_not_missing(venue, market):
+    async def play(world: World) -> None:
+        await trade_for(world, 60)
+        gaps = dict(world.topics.gaps)
+        for _ in range(40):
+            world.trade("late", late_s=0.9 if venue == "gmo" else 4.0)
+            await world.pass_time(1.3)
+        await world.pass_time(10)
+        assert world.topics.gaps == gaps
+        assert world.socket.resubscribed == []
+        assert all_once(world)
+
+    run(world_of(venue, market), play)
+
+
+NEVER = 1e9
+
+
+@each_market
+def test_a_market_is_suspected_by_its_own_rhythm_when_nobody_asks_in_turn(venue, market):
+    """One trade in 20 s: after eight of these intervals it is asked after, or when the venue states more."""
+
+    async def play(world: World) -> None:
+        await trade_for(world, 400, every_s=20)
+        asked = len(world.rest.requests)
+        world.socket.mute = True
+        mute_s = world.now_s()
+        while not world.socket.resubscribed:
+            world.trade()
+            await world.pass_time(20)
+        assert world.socket.resubscribed[0] - mute_s <= 10 * 20
+        assert len(world.rest.requests) - asked <= 16
+        await trade_for(world, 60, every_s=20)
+        assert all_once(world)
+
+    run(world_of(venue, market, times=Times(interval_s=NEVER, quiet_s=NEVER)), play)
+
+
+@pytest.mark.parametrize(("venue", "market"), [("binance", "BTCUSDT"), ("binance-usdm", "BTCUSDT")])
+def test_what_a_venue_states_is_enough_to_suspect_a_market(venue, market):
+    async def play(world: World) -> None:
+        await trade_for(world, 30)
+        world.socket.mute = True
+        world.trade()
+        await world.pass_time(40)
+        assert all_once(world)
+        assert len(world.socket.resubscribed) == 1
+
+    run(world_of(venue, market, times=Times(interval_s=NEVER, quiet_s=NEVER, suspicion_s=NEVER)), play)
+
+
+@pytest.mark.parametrize(("venue", "market"), [("binance", "BTCUSDT"), ("binance-usdm", "BTCUSDT")])
+def test_an_id_that_is_stated_and_of_no_trade_is_asked_for_once(venue, market):
+    """The insurance fund's trades of USD-M have ids and are none of the market."""
+
+    async def play(world: World) -> None:
+        await trade_for(world, 30)
+        world.rest.stated_beyond = 2
+        await world.pass_time(200)
+        by_id = [request for request in world.rest.requests if "ticker" not in request.path]
+        assert len(by_id) == 1
+        assert world.socket.resubscribed == []
+        assert world.now_us() - (world.complete_until or 0) < 100_000_000
+
+    run(world_of(venue, market), play)
+
+
+def test_while_a_venue_states_nothing_its_markets_are_compared_one_by_one():
+    async def play(world: World) -> None:
+        await trade_for(world, 30)
+        world.rest.states = False
+        world.socket.mute = True
+        world.trade()
+        await world.pass_time(150)
+        assert all_once(world)
+
+    run(world_of("binance", "BTCUSDT"), play)
+
+
+without_ids = pytest.mark.parametrize(("venue", "market"), [("bitflyer", "BTC_JPY"), ("gmo", "BTC_JPY")])
+
+
+def history(count: int, every_ms: int = 1000) -> list[Execution]:
+    """Executions of before the worker began."""
+    first_ms = FIRST_MS - count * every_ms
+    return [
+        Execution(1 + n, first_ms + n * every_ms, str(5_860_000 + n % 7), taker="buy" if n % 2 else "sell")
+        for n in range(count)
+    ]
+
+
+def status_of(venue: str, market: str, complete_until: int | None) -> FeedStatus:
+    now_us = FIRST_MS * 1000
+    return FeedStatus(f"{venue}:{market}", "down", now_us, "stopped", "1", now_us, now_us, complete_until)
+
+
+@without_ids
+def test_what_an_earlier_process_had_not_compared_is_compared_after_a_restart(venue, market):
+    """A frame was lost 20 s before it ended, and nobody had found it yet."""
+    before = history(100)
+    lost = before[80]
+
+    async def play(world: World) -> None:
+        assert len(world.missing()) == 1
+        await world.pass_time(30)
+        assert world.missing() == []
+        assert all(gap.state == "repaired" for gap in world.topics.gaps.values())
+
+    known_until = before[70].at_ms * 1000
+    run(
+        world_of(venue, market, published=before, lost={lost.number}, status=status_of(venue, market, known_until)),
+        play,
+    )
+
+
+@without_ids
+def test_what_it_had_not_compared_and_is_too_long_ago_to_be_is_told_as_lost(venue, market):
+    before = history(500)
+    known_until = before[100].at_ms * 1000
+
+    async def play(world: World) -> None:
+        await trade_for(world, 30)
+        lost = [gap for gap in world.topics.gaps.values() if gap.state == "lost"]
+        assert [(gap.from_time, gap.to_time) for gap in lost] == [(known_until, before[300].at_ms * 1000)]
+        assert (world.complete_until or 0) > before[-1].at_ms * 1000
+
+    status = status_of(venue, market, known_until)
+    run(world_of(venue, market, published=before, lost={150}, status=status), play)
+
+
+@without_ids
+def test_what_cannot_be_compared_for_too_long_is_told_as_lost_and_then_it_goes_on(venue, market, monkeypatch):
+    monkeypatch.setattr(checked_module, "MAX_UNCOMPARED", 4500)
+
+    async def play(world: World) -> None:
+        await trade_for(world, 20)
+        until = world.complete_until
+        assert until is not None
+        world.rest.fails = True
+        world.trade("lost")
+        for _ in range(60):
+            for _ in range(80):
+                world.trade()
+                await asyncio.sleep(0.012)
+            await world.pass_time(0.1)
+        (lost,) = [gap for gap in world.topics.gaps.values() if "came before" in gap.reason]
+        assert lost.state == "lost"
+        assert lost.from_time <= world.missing()[0].traded_at < (lost.to_time or 0)
+        assert world.complete_until == until, "while nothing can be compared"
+        world.rest.fails = False
+        await world.pass_time(60)
+        assert (world.complete_until or 0) > (lost.to_time or 0)
+        assert world.socket.resubscribed == []
+
+    run(world_of(venue, market), play)
+
+
+steps = st.one_of(
+    st.tuples(st.just("comes"), st.integers(0, 3000)),
+    st.tuples(st.just("comes"), st.integers(0, 3000)),
+    st.tuples(st.sampled_from(["late", "lost"]), st.integers(0, 3000)),
+    st.tuples(st.just("quiet"), st.sampled_from([1, 5, 30, 90])),
+    st.tuples(st.just("lag"), st.sampled_from([0, 1, 7, 19, 55])),
+    st.tuples(st.just("break"), st.sampled_from([0, 2, 40])),
+    st.tuples(st.just("mute"), st.just(0)),
+    st.tuples(st.just("rest fails"), st.booleans()),
+)
+
+
+@pytest.mark.slow
+@each_market
+@settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(script=st.lists(st.tuples(steps, st.sampled_from([0.0, 0.2, 3.0])), min_size=5, max_size=40))
+def test_nothing_is_missing_from_what_readers_find_complete_whatever_happens(venue, market, script):
+    """`World.check` looks ten times a second. In the end all is there, and is known to be."""
+
+    async def play(world: World) -> None:
+        disorder_ms = 0 if venue == "gmo" else round(world.samples.venue.limits.disorder_s * 1000)
+        await trade_for(world, 3)
+        for (what, number), pause_s in script:
+            if what in {"comes", "late", "lost"}:
+                world.trade(what, early_ms=min(number, disorder_ms), late_s=0.9)
+            elif what == "quiet":
+                await world.pass_time(number)
+            elif what == "lag":
+                world.rest.lag_s = number
+            elif what == "break":
+                world.break_off()
+                await world.pass_time(number)
+                world.reconnect()
+            elif what == "mute":
+                world.socket.mute = True
+            else:
+                world.rest.fails = number
+            await world.pass_time(pause_s)
+        world.rest.fails, world.rest.lag_s = False, 0
+        await world.pass_time(150)
+        await trade_for(world, 3)
+        await world.pass_time(3 * 55 + 60)  # three times the worst lag, and a round
+        assert (world.complete_until or 0) > world.truth[-1].traded_at, "and `check` tells what of that is lost"
+        assert len(set(ids(world))) == len(ids(world)), "each once"
+        if not world.samples.venue.contiguous(market):
+            assert all_once(world)
+
+    run(world_of(venue, market), play)
