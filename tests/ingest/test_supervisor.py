@@ -372,7 +372,9 @@ def test_after_a_restart_what_was_missed_comes_before_what_came_live_each_once()
         (status_of(SPOT, last=10, updated_at=at(5000)), at(1000)),
         (status_of(SPOT, "silent", last=10, since=at(15), complete_until=at(13)), at(13)),
         (status_of(SPOT, "repairing", last=10, since=at(15), complete_until=at(13)), at(13)),
-        (status_of(SPOT, last=12, updated_at=at(20), complete_until=at(13)), at(13)),
+        (status_of(SPOT, last=12, updated_at=at(20), complete_until=at(12)), at(12)),
+        (status_of(SPOT, last=12, updated_at=at(20), complete_until=at(13)), at(10)),
+        (status_of(SPOT, "down", last=12, since=at(15), complete_until=at(13)), at(10)),
         (status_of(SPOT, last=10, updated_at=at(20), complete_until=at(13)), at(19)),
         (status_of(SPOT, last=10, updated_at=at(20), complete_until=at(5000)), at(1000)),
     ],
@@ -388,6 +390,8 @@ def test_after_a_restart_what_was_missed_comes_before_what_came_live_each_once()
         "silent, known until later",
         "in a repair, known until later",
         "said more than Kafka has, known until later",
+        "Kafka had more than it has",
+        "Kafka had more than it has, and the worker had been stopped",
         "connected since what is known",
         "known until later than now, as a clock was set back",
     ],
@@ -400,6 +404,18 @@ def test_the_gap_of_a_restart_begins_where_kafka_may_lack_trades(status, since):
         assert world.topics.statuses[SPOT].last_trade_id == "10"
 
     play(scenario, {SPOT: trades(SPOT, 9, 10)}, {SPOT: ReportedFeed(status, ())})
+
+
+def test_a_start_says_when_kafka_has_lost_what_it_had(caplog):
+    async def scenario(world):
+        assert "is not in topic trades: it was cut or made anew" in caplog.text
+        assert caplog.text.count("acknowledged") == 1
+
+    reported = {
+        SPOT: ReportedFeed(status_of(SPOT, last=12, complete_until=at(13)), ()),
+        NEW: ReportedFeed(status_of(NEW, last=12, complete_until=at(12)), ()),  # perhaps it never had
+    }
+    play(scenario, {SPOT: trades(SPOT, 9, 10), NEW: trades(NEW, 9, 10)}, reported)
 
 
 def open_gap(market, from_time):

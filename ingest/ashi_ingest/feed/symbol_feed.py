@@ -126,7 +126,15 @@ class SymbolFeed:
         if last is not None:
             self._reporter.on_trade(self.symbol, last)  # what was said last may be of a trade that Kafka never had
         self._reporter.set_state(self.symbol, "down", self._down_reason)
-        self._reporter.open_gap(self.symbol, _missed_since(last, status, self._now_us()), self._down_reason)
+        if status is not None and _is_cut_off(resume_point, status):
+            _log.error(
+                "a trade that Kafka had acknowledged is not in topic trades: it was cut or made anew; what is missing "
+                "after the last one that stands there is a gap, to be fetched from the venue",
+                symbol=self.symbol,
+                trade_id=status.last_trade_id,
+                traded_at=status.last_traded_at,
+            )
+        self._reporter.open_gap(self.symbol, _missed_since(resume_point, status, self._now_us()), self._down_reason)
         self.checked.begin(status)
 
     def on_subscribed(self) -> None:
@@ -311,15 +319,24 @@ class SymbolFeed:
             self._reporter.set_state(self.symbol, "connected", None)
 
 
-def _missed_since(last: Trade | None, status: FeedStatus | None, now_us: int) -> int:
+def _missed_since(resume_point: Sequence[Trade], status: FeedStatus | None, now_us: int) -> int:
     """Since when Kafka may lack trades, µs: by the last one it has, and by what was said last before this start.
 
     What was said of an earlier time still holds: `connected`, up to that heartbeat; `down`, up to when that began; in
-    any state, up to `complete_until`.
+    any state, up to `complete_until`, unless Kafka has lost something since.
     """
-    since_us = _unknown_since(last, status, now_us)
-    known_until_us = None if status is None else status.complete_until
-    return since_us if known_until_us is None else max(since_us, min(known_until_us, now_us))
+    since_us = _unknown_since(resume_point[-1] if resume_point else None, status, now_us)
+    if status is None or status.complete_until is None or _is_cut_off(resume_point, status):
+        return since_us
+    return max(since_us, min(status.complete_until, now_us))
+
+
+def _is_cut_off(resume_point: Sequence[Trade], status: FeedStatus) -> bool:
+    """Whether Kafka has only older trades than one that it had: said last, and covered by `complete_until`."""
+    if not resume_point or None in (status.last_traded_at, status.complete_until):
+        return False  # where there is none at all, all may have expired
+    newest_us = max(trade.traded_at for trade in resume_point)
+    return newest_us < (status.last_traded_at or 0) < (status.complete_until or 0)
 
 
 def _unknown_since(last: Trade | None, status: FeedStatus | None, now_us: int) -> int:
