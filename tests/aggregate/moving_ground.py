@@ -147,9 +147,9 @@ class Ground(History):
             applied = self.applied(partition)
             if way == "below the marker" and durable >= 0:
                 self.broker.cut(partition, self.accident.randint(0, durable))
-            elif way == "below a row" and read == applied + 1 and applied > durable and self.wrong_clock != "broker":
+            elif way == "below a row" and worker is None and read == applied + 1 > 0 and self.wrong_clock != "broker":
                 self.broker.now_us += SECOND  # an election takes longer than that, and append times go on
-                self.broker.cut(partition, self.accident.randint(durable + 1, applied))
+                self.broker.cut(partition, self.accident.randint(min(durable + 1, applied), applied))
             elif way == "beyond" and len(log) > read:
                 self.broker.cut(partition, self.accident.randint(read, len(log)))
             elif way == "above the marker" and looks[partition] and read > durable + 1:
@@ -157,11 +157,12 @@ class Ground(History):
         self._take_stock()
         for _ in range(self.accident.choice([0, 1, 30])):
             self.publish()
-        if worker is not None and way == "above the marker":
-            for partition in worker.next:
-                await worker.read(partition, 5)
-        elif worker is not None and way == "replaced":
-            await worker.pipeline.check_log(everything=False)
+        if worker is not None and way in ("above the marker", "replaced"):
+            worker.crash_after = None
+            if way == "replaced":
+                await worker.pipeline.check_log(everything=False)
+            for partition, at in worker.next.items():
+                await worker.look_before(partition, self.broker.trades[partition][at : at + 1])
 
     def _take_stock(self) -> None:
         """What stands in the log now is what candles are compared with."""

@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
+from ashi.runtime.kafka.log_identity import fingerprint_of
 from ashi_aggregate.faust import transport
 from ashi_aggregate.faust.elections import ElectionWatch
 from ashi_aggregate.faust.transport import TP, TRADES, Consumer
 
 PARTITION = TP(TRADES, 2)
+
+
+def record_at(offset):
+    return SimpleNamespace(offset=offset, timestamp=0, timestamp_type=0, key=None, value=None)
 
 
 class Fetching:
@@ -55,9 +60,7 @@ class Fetching:
     async def _wait_next_records(self, _):
         offsets = range(self.position, self.end)
         self.position = self.end
-        records = [
-            SimpleNamespace(offset=offset, timestamp=0, timestamp_type=0, key=None, value=None) for offset in offsets
-        ]
+        records = [record_at(offset) for offset in offsets]
         return {PARTITION: records} if records else {}, None
 
     async def fetch(self):
@@ -119,6 +122,33 @@ def test_a_fetch_that_another_leader_appended_is_suspected_from_where_it_was_ask
         await fetch(60, 6)
         assert elections.suspects(2, 60)
         assert not elections.suspects(3, 60)
+
+    asyncio.run(scenario())
+
+
+class Cut(Fetching):
+    """The client was at 26, and 25 was handed over; then the log ends before that, and the client goes to its head."""
+
+    def __init__(self, position, end):
+        super().__init__(position, end)
+        self.asked: list[Any] = []
+        self._last = {PARTITION: record_at(25)}
+        self._next = {PARTITION: 26}
+        self._known = {PARTITION: [fingerprint_of(record_at(offset)) for offset in (20, 40)]}
+
+    async def is_continued(self, partition, begin, known):
+        self.asked.append((partition, begin, [each.offset for each in known]))
+        return False
+
+
+def test_a_fetch_from_before_the_position_is_not_handed_over_until_what_was_read_is_seen_to_stand():
+    """What is known of beyond the position is asked for too: a part of the log is being read again."""
+
+    async def scenario():
+        consumer = Cut(position=0, end=28)
+        await consumer.fetch()
+        assert consumer.asked == [(2, 26, [25, 40])]
+        assert consumer.delivered == []
 
     asyncio.run(scenario())
 

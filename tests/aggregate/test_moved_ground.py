@@ -19,11 +19,15 @@ import ashi_aggregate.pipeline as pipeline_module
 from ashi.contracts import Trade
 from ashi.contracts.errors import StateError
 from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.topic_ids import Identity
+from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.codec import Marker, decode_marker
+from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.partition import PartitionState, marker_key, witness_key
 from ashi_aggregate.pipeline import Pipeline
-from simulated_log import Broker, Record, Worker
+from oracle import stored
+from simulated_log import Broker, Crash, Record, Worker
 from strategies import START
 
 RULES = WindowRules(TIMEFRAMES[0])
@@ -51,10 +55,6 @@ def no_fingerprints(patch: Patch) -> None:
     patch.setattr(pipeline_module, "difference", lambda *_: None)
 
 
-def no_look_at_rows_ahead_of_the_marker(patch: Patch) -> None:
-    patch.setattr(PartitionState, "check_ahead", lambda *_: None)
-
-
 def no_look_before_a_fetch_of_another_leader_is_folded(patch: Patch) -> None:
     async def anything_goes(*_: Any) -> None:
         return None
@@ -67,6 +67,13 @@ def no_look_when_the_topics_id_changes(patch: Patch) -> None:
         return None
 
     patch.setattr(Pipeline, "check_log", anything_goes)
+
+
+def no_look_at_a_resumption(patch: Patch) -> None:
+    async def anything_goes(kafka: Worker, *_: Any) -> Identity:
+        return await kafka.identity()
+
+    patch.setattr(pipeline_module, "check_markers", anything_goes)
 
 
 def only_what_is_durable_is_looked_at(patch: Patch) -> None:
@@ -97,9 +104,9 @@ def no_look_at_rows_without_a_marker(patch: Patch) -> None:
 
 MUTATIONS: list[tuple[Callable[[Patch], None], Kind]] = [
     (no_fingerprints, "cut"),
-    (no_look_at_rows_ahead_of_the_marker, "cut"),
     (no_look_before_a_fetch_of_another_leader_is_folded, "cut"),
     (no_look_when_the_topics_id_changes, "cut"),
+    (no_look_at_a_resumption, "cut"),
     (only_what_is_durable_is_looked_at, "cut"),
     (a_cut_that_was_noticed_is_forgotten, "cut"),
     (no_list_of_the_rows, "lost"),
@@ -193,7 +200,10 @@ def test_a_log_cut_above_the_marker_is_noticed_and_remembered():
             await worker.read(PARTITION, 10)
         before = len(deployment.broker.messages("candles"))
         await worker.pipeline.checkpoint()
-        assert len(deployment.broker.messages("candles")) == before, "a worker that knows goes on"
+        records = deployment.broker.trades[PARTITION][40:60]
+        await worker.pipeline.on_chunk(Chunk(PARTITION, 40, 60, records), worker.pipeline.checkpoint)
+        assert not worker.in_flight, "a worker that knows goes on"
+        assert len(deployment.broker.messages("candles")) == before
         await deployment.is_refused("offset 39 held a record")
 
     asyncio.run(scenario())
@@ -305,6 +315,62 @@ def test_an_error_says_which_row_of_which_table_is_not_what_the_marker_lists():
         await deployment.is_refused(f"that of {SYMBOL} at offset 39 or later, there is none")
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("grows", "found"), [(0, "ends at offset 25, and the row of"), (100, "the row of .* has read a")]
+)
+def test_a_log_that_was_cut_before_a_row_ends_is_another_one_though_its_marker_stands(grows, found, monkeypatch):
+    async def scenario() -> None:
+        deployment = Deployment()
+        deployment.publish(20)
+        await deployment.work()
+        deployment.publish(20)
+        with monkeypatch.context() as patch:
+
+            async def killed(*_: Any) -> None:
+                raise Crash
+
+            patch.setattr(Pipeline, "_write_marker", killed)
+            with pytest.raises(Crash):  # when the rows are written
+                await deployment.work()
+        deployment.broker.cut(PARTITION, 25)
+        deployment.publish(grows)
+        for _ in range(3):
+            with pytest.raises(StateError, match=found):
+                await deployment.work()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("first", [0, 10])
+def test_without_a_marker_a_table_that_lost_its_rows_sends_no_candle_that_lacks_trades(first):
+    """The log has lost the head that they began with; whether that was its beginning or not."""
+
+    async def scenario() -> None:
+        deployment = Deployment()
+        deployment.publish(60)
+        deployment.broker.earliest[PARTITION] = first
+        await deployment.work()
+        deployment.broker.earliest[PARTITION] = 40
+        for topic in (MARKERS, TABLES[0]):
+            deployment.broker.topics[topic, PARTITION].clear()
+        if first == 0:
+            await deployment.is_refused("log begins only at 40, after a row of theirs ends")
+            return
+        deployment.publish(20)
+        await deployment.work()
+        stored(deployment.broker.candles())  # no version has two contents
+
+    asyncio.run(scenario())
+
+
+def test_a_row_that_has_seen_records_keeps_the_append_time_of_those():
+    trade = Trade(SYMBOL, "1", Decimal(1), Decimal(1), "buy", START, START, 1)
+    symbol = SymbolAggregator(TIMEFRAMES, RULES)
+    symbol.on_trades([trade], [8], START)
+    symbol.on_trades([trade], [6], START + SECOND)
+    assert {row.appended_at for row in symbol.state_rows()} == {START}
 
 
 def test_a_worker_that_has_nothing_left_to_read_of_what_it_has_not_read_stops():

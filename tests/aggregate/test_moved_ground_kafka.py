@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import itertools
 from typing import Any
 
 import pytest
-from test_aggregate_kafka import NAMES, aggregated, at, messages, publish, steady_trades
+from test_aggregate_kafka import NAMES, SYMBOLS, aggregated, at, messages, publish, steady_trades
 
-from ashi.contracts import decode_candle
+from ashi.contracts import Trade, decode_candle
 from ashi.contracts.timeframe import parse_timeframes
 from ashi.contracts.topics import CANDLES, MARKERS_TABLE, TRADES, changelog_topic, table_name
+from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.settings import Settings
+from fresh_topics import renew_topics
 from made_anew import make_anew
 from oracle import candles_of, closed, stored, timely
 
@@ -64,36 +68,54 @@ def test_a_topic_made_anew_is_noticed_by_the_worker_that_runs_and_at_every_start
     asyncio.run(scenario())
 
 
-def test_rows_whose_changelog_was_lost_are_made_again_from_the_log_and_the_worker_says_so(kafka_settings, start_stage):
-    log = steady_trades(6_000, seed=9)
+async def lose_partition(settings: Settings, topic: str, partition: int) -> None:
+    """What one partition of a topic held is gone; all others have what they had."""
+    kept = [record for record in await messages(settings, topic) if record.partition != partition]
+    await make_anew(settings, topic)
+    producer = make_producer(settings)
+    await producer.start()
+    for record in kept:
+        await producer.send(topic, key=record.key, value=record.value, partition=record.partition)
+    await producer.stop()
+
+
+@pytest.mark.slow
+def test_changelogs_are_lost_in_every_combination_and_the_log_makes_them_again(kafka_settings, start_stage):
+    """Also one partition of one of them. It is said where the marker is left, which tells what was there."""
+    names = NAMES[:2]
+    settings = dataclasses.replace(kafka_settings, timeframes=parse_timeframes(",".join(names)))
+    tables, markers = TABLES[:2], changelog_topic(MARKERS_TABLE)
+    topics = [*tables, markers]
+    combinations = [lost for size in range(1, 4) for lost in itertools.combinations(topics, size)]
+    trades = iter(steady_trades(600 * (len(combinations) + 3), seed=9))
+    log: list[Trade] = []
+
+    async def work() -> str:
+        """More trades, and a worker that aggregates them; what it has logged."""
+        more = list(itertools.islice(trades, 600))
+        log.extend(more)
+        await publish(settings, more)
+        worker = start_stage("aggregate", ASHI_TIMEFRAMES=",".join(names))
+        await aggregated(settings)
+        await stop(worker)
+        return str(worker.log.read_text())
 
     async def scenario() -> None:
-        await publish(kafka_settings, log[:3_000])
-        worker = start_stage("aggregate")
-        await aggregated(kafka_settings)
-        await stop(worker)
-        await make_anew(kafka_settings, TABLES[0])  # one table of several
-        await publish(kafka_settings, log[3_000:4_000])
-        worker = start_stage("aggregate")
-        await aggregated(kafka_settings)
-        await stop(worker)
-        assert "state lacks rows, rebuilding it from the log" in worker.log.read_text()
-        assert TABLES[0] in worker.log.read_text()
-        await make_anew(kafka_settings, *TABLES)
-        await publish(kafka_settings, log[4_000:5_000])
-        worker = start_stage("aggregate")
-        await aggregated(kafka_settings)
-        await stop(worker)
-        assert "state lacks rows, rebuilding it from the log" in worker.log.read_text()
-        await make_anew(kafka_settings, changelog_topic(MARKERS_TABLE))  # rows without a marker read the log again
-        await publish(kafka_settings, log[5_000:])
-        worker = start_stage("aggregate")
-        await aggregated(kafka_settings)
-        await stop(worker)
-        wanted = closed(candles_of(timely(log, NAMES[0], HORIZON_US), NAMES), log, LATENESS_US)
-        assert await candles(kafka_settings) == wanted
-        worker = start_stage("aggregate")
-        await asyncio.to_thread(worker.wait_for, "ready")
-        assert "state lacks rows" not in worker.log.read_text()
+        await renew_topics(settings)
+        await work()
+        for lost in combinations:
+            await make_anew(settings, *lost)
+            said = await work()
+            is_told = markers not in lost
+            assert ("state lacks rows, rebuilding it from the log" in said) == is_told, (lost, said[-3000:])
+            assert not is_told or any(f"(topic {topic})" in said for topic in lost)
+        number = partition_of(SYMBOLS[0].encode(), settings.partitions)
+        await lose_partition(settings, tables[1], number)
+        lines = [line for line in (await work()).splitlines() if "state lacks rows" in line]
+        assert len(lines) == 1, lines
+        assert f"in partition {number} " in lines[0]
+        assert "state lacks rows" not in await work()
+        wanted = closed(candles_of(timely(log, names[0], HORIZON_US), names), log, LATENESS_US)
+        assert await candles(settings) == wanted
 
     asyncio.run(scenario())
