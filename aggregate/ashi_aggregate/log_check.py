@@ -10,13 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec.structs import astuple
 
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.log_identity import Fingerprint, ObservedLog, differences, observe, thin_out
+from ashi.runtime.kafka.log_identity import (
+    Difference,
+    Fingerprint,
+    ObservedLog,
+    Standing,
+    differences,
+    observe,
+    thin_out,
+)
 from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.logs import get_logger
 from ashi_aggregate.core.codec import Marker
@@ -74,6 +82,59 @@ async def check_markers(kafka: ObservedLog, *told: Mapping[int, Marker]) -> Iden
             )
         _log.warning("trades was made anew with the same records", partition=number, topic_id=identity.topic_id)
     return identity
+
+
+class Reader(Protocol):
+    """What is needed of a partition that is read: where it goes on, and some of the records that it has read."""
+
+    next: int
+
+    def records_read(self) -> list[Fingerprint]:
+        """The last one last."""
+
+
+class LogWatch:
+    """Looks again and again whether `trades` is still the log that was read, as cheaply as it can."""
+
+    def __init__(self) -> None:
+        self.identity = Identity(None, {})
+        self._next_before: dict[int, int] = {}
+
+    async def look(
+        self, kafka: ObservedLog, readers: Mapping[int, Reader], *, everything: bool
+    ) -> dict[int, Difference | StateError]:
+        """What is wrong, by partition: a record that does not stand any more, or that what comes next has expired.
+
+        All that is remembered of a partition is compared when the topic's id or its leader has changed; `everything`
+        compares at least the last record read of each. Raises BrokerError when Kafka does not say.
+        """
+        identity = await kafka.identity()
+        epochs, before = identity.leader_epochs, self.identity.leader_epochs
+        is_another = identity.topic_id != self.identity.topic_id
+        chosen = {number for number in readers if is_another or epochs.get(number) != before.get(number)}
+        known = {number: readers[number].records_read() for number in chosen}
+        if everything:
+            known |= {number: each.records_read()[-1:] for number, each in readers.items() if number not in chosen}
+        standings = await observe(kafka, known)
+        found: dict[int, Difference | StateError] = {**differences(known, standings)}
+        if not found:
+            self.identity = identity
+        if everything:
+            found = {**self._expired(readers, standings), **found}
+        return found
+
+    def _expired(self, readers: Mapping[int, Reader], standings: Mapping[int, Standing]) -> dict[int, StateError]:
+        """Where the log has lost what is to be read next. The next record would tell, if one comes.
+
+        Unless something was folded since the last look: then it may be on its way already.
+        """
+        before, self._next_before = self._next_before, {number: each.next for number, each in readers.items()}
+        unmoved = {number: at for number, at in self._next_before.items() if before.get(number) == at}
+        return {
+            number: expired_unread(number, unmoved[number], standing.begin)
+            for number, standing in standings.items()
+            if number in unmoved and unmoved[number] < standing.begin
+        }
 
 
 def expired_unread(number: int, begin: int, earliest: int) -> StateError:

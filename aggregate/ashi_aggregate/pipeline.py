@@ -10,16 +10,7 @@ from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import MAX_AHEAD_US
-from ashi.runtime.kafka.log_identity import (
-    Difference,
-    Fingerprint,
-    Standing,
-    difference,
-    differences,
-    fingerprint_of,
-    observe,
-)
-from ashi.runtime.kafka.topic_ids import Identity
+from ashi.runtime.kafka.log_identity import Difference, Fingerprint, difference, fingerprint_of
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate.chunk import Chunk, ChunkDecoder, LogRecord, SymbolTrades
@@ -27,7 +18,7 @@ from ashi_aggregate.core.codec import Marker, encode
 from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules, find_complete_from
 from ashi_aggregate.fencing import SessionGuard, since_boot_s
-from ashi_aggregate.log_check import check_markers, expired_unread, other_log, witness_of
+from ashi_aggregate.log_check import LogWatch, check_markers, other_log, witness_of
 from ashi_aggregate.output import Output
 from ashi_aggregate.partition import (
     PartitionOffsets,
@@ -82,9 +73,8 @@ class Pipeline:
         self._decoder = ChunkDecoder(partitions)
         self._states: dict[int, PartitionState] = {}
         self._lock = asyncio.Lock()
-        self._identity = Identity(None, {})
+        self._watch = LogWatch()
         self._condemned: StateError | None = None
-        self._next_before: dict[int, int] = {}
 
     async def resume(self, partitions: Mapping[int, PartitionOffsets]) -> dict[int, int]:
         """Take up the partitions given, and only those; returns the offset to read each on from.
@@ -101,7 +91,7 @@ class Pipeline:
                 {number: found for number in partitions if (found := read(self._markers, number, self._rules.epoch))}
                 for read in (read_marker, read_witness)
             )
-            self._identity = await check_markers(self._kafka, markers, witnesses)
+            self._watch.identity = await check_markers(self._kafka, markers, witnesses)
             await self._replace_states(
                 {
                     number: await load_partition(
@@ -125,7 +115,7 @@ class Pipeline:
             return starts
 
     async def _prepare(self, state: PartitionState) -> None:
-        state.trail.topic_id = self._identity.topic_id or state.trail.topic_id
+        state.trail.topic_id = self._watch.identity.topic_id or state.trail.topic_id
         if state.is_rebuilt:
             # It says what is not there; a marker of the state that is built now would be behind it, and lose.
             self._session_guard.check()
@@ -154,34 +144,10 @@ class Pipeline:
         `everything`: look at the last record of each partition in any case. Raises StateError when it is another log,
         BrokerError when Kafka does not say.
         """
-        identity = await self._kafka.identity()
-        before, states = self._identity, dict(self._states)
-        if identity.topic_id != before.topic_id:
-            chosen = set(states)
-        else:
-            epochs = before.leader_epochs
-            chosen = {number for number in states if identity.leader_epochs.get(number) != epochs.get(number)}
-        known = {number: states[number].records_read() for number in chosen}
-        if everything:
-            known |= {number: state.records_read()[-1:] for number, state in states.items() if number not in chosen}
-        standings = await observe(self._kafka, known)
-        for number, found in differences(known, standings).items():
+        states = dict(self._states)
+        for number, found in (await self._watch.look(self._kafka, states, everything=everything)).items():
             if self._states.get(number) is states[number]:
-                raise await self.condemn(number, found)
-        self._identity = identity
-        if everything:
-            self._check_unread(standings)
-
-    def _check_unread(self, standings: Mapping[int, Standing]) -> None:
-        """Raise StateError where the log has lost what is to be read next. The next record would tell, if one comes.
-
-        Unless something was folded since the last look: then it may be on its way already.
-        """
-        before, self._next_before = self._next_before, {number: state.next for number, state in self._states.items()}
-        for number, standing in standings.items():
-            following = self._next_before.get(number)
-            if following is not None and following == before.get(number) and following < standing.begin:
-                raise expired_unread(number, following, standing.begin)
+                raise await self.condemn(number, found) if isinstance(found, Difference) else found
 
     async def condemn(self, partition: int, found: Difference) -> StateError:
         """Remember that a partition's log is not the one that was read, for every start to come; gives the error.
@@ -192,7 +158,7 @@ class Pipeline:
             state = self._states.get(partition)
             if state is not None and self._condemned is None:
                 self._session_guard.check()
-                witness = witness_of(found.expected, self._rules.epoch, self._identity.topic_id)
+                witness = witness_of(found.expected, self._rules.epoch, self._watch.identity.topic_id)
                 await self._output.put(self._markers, partition, witness_key(partition), encode(witness))
                 await self._output.acknowledged()
             self._condemned = other_log(partition, str(found))
