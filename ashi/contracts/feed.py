@@ -39,6 +39,7 @@ class FeedWorker(msgspec.Struct, frozen=True, gc=False):
         state: how the symbol's feed is in that worker.
         heartbeat: when that worker said so last, µs. It counts until `STALE_AFTER_US` later.
         redundant: it was told that it is one of several on purpose.
+        complete_until: up to when that worker has checked that it has published all trades, µs, but for those in gaps.
 
     """
 
@@ -46,6 +47,7 @@ class FeedWorker(msgspec.Struct, frozen=True, gc=False):
     state: FeedState
     heartbeat: int
     redundant: bool = False
+    complete_until: int | None = None
 
 
 class FeedStatus(msgspec.Struct, frozen=True, gc=False):
@@ -126,6 +128,8 @@ def decode_feed_status(message: bytes) -> FeedStatus:
         check_time("complete_until", status.complete_until)
     for worker in status.workers:
         check_time("heartbeat", worker.heartbeat)
+        if worker.complete_until is not None:
+            check_time("complete_until", worker.complete_until)
     return status
 
 

@@ -16,8 +16,11 @@ from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.logs import get_logger
 from ashi.runtime.retry import Backoff, retry
 from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
+from ashi_ingest.feed.follower import follow_feeds
+from ashi_ingest.feed.partners import new_identity
+from ashi_ingest.feed.reported import read_feed
 from ashi_ingest.feed.resume import read_resume_points
-from ashi_ingest.feed.status import FeedReporter, read_feed
+from ashi_ingest.feed.status import FeedReporter
 from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.feed.symbol_feed import CLOCK_TOLERANCE_US
 from ashi_ingest.markets import choose_markets
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from ashi.contracts.trade import Trade
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
-    from ashi_ingest.feed.status import ReportedFeed
+    from ashi_ingest.feed.reported import ReportedFeed
     from ashi_ingest.publish.publisher import Publisher
     from ashi_ingest.shard import Shard
     from ashi_ingest.venues.base import Venue
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 TELL_INTERVAL_S: Final = 60.0
 """While Kafka is waited for, the log says so so often."""
 LOOK_INTERVAL_S: Final = 0.1
+OTHERS_INTERVAL_S: Final = 1.0
 NAMED: Final = 20
 """Of more markets than this an error names only the first."""
 FLUSH_BOUND_S: Final = 8.0
@@ -62,6 +66,7 @@ class LiveOptions:
         markets: by the venue's own names; empty for all of the venue.
         shard: the part of them that is this worker's; None for all.
         record: directory that every frame is recorded to; None for no recording.
+        redundant: other workers read the same markets on purpose.
 
     """
 
@@ -69,6 +74,7 @@ class LiveOptions:
     markets: Sequence[str]
     shard: Shard | None = None
     record: Path | None = None
+    redundant: bool = False
 
 
 def run_live(settings: Settings, options: LiveOptions) -> int:
@@ -156,7 +162,8 @@ class _Worker:
             except StoppedError:
                 return
             self._has_begun = True
-            reporter = FeedReporter(publisher, self._venue.name, start.reported)
+            identity = new_identity(redundant=self._options.redundant)
+            reporter = FeedReporter(publisher, self._venue.name, start.reported, identity=identity)
             self._leave_out(start, reporter)
             if start.resume_points:
                 await self._work(start, reporter, publisher)
@@ -259,6 +266,8 @@ class _Worker:
             self._look(feeds, len(markets)),
             feeds.compare(),
             _report(reporter),
+            follow_feeds(settings, reporter),
+            _look_for_others(reporter),
             self._look_for_losses(markets, reporter, publisher),
         )
 
@@ -297,3 +306,9 @@ async def _report(reporter: FeedReporter) -> None:
     while True:
         await reporter.flush()
         await asyncio.sleep(LOOK_INTERVAL_S)
+
+
+async def _look_for_others(reporter: FeedReporter) -> None:
+    while True:
+        reporter.look_for_others()
+        await asyncio.sleep(OTHERS_INTERVAL_S)

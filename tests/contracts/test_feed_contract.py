@@ -26,7 +26,7 @@ from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES, topic_specs
 from ashi.contracts.trade import EARLIEST_US, LATEST_US
 from strategies import START, SYMBOLS
 
-WORKER = FeedWorker("host-1/7f3a", "down", START + 8, redundant=True)
+WORKER = FeedWorker("host-1/7f3a", "down", START + 8, redundant=True, complete_until=START - 61)
 STATUS = FeedStatus(
     "bitflyer:BTC_JPY", "down", START, "closed by the venue", "7", START - 5, START + 9, START - 60, (WORKER,)
 )
@@ -52,6 +52,7 @@ statuses = st.builds(
             state=st.sampled_from(["connected", "silent", "repairing", "down"]),
             heartbeat=times,
             redundant=st.booleans(),
+            complete_until=st.none() | times,
         ),
         max_size=3,
     ).map(tuple),
@@ -84,7 +85,18 @@ def test_the_messages_are_exactly_these():
         ("last_traded_at", START - 5),
         ("updated_at", START + 9),
         ("complete_until", START - 60),
-        ("workers", [{"id": "host-1/7f3a", "state": "down", "heartbeat": START + 8, "redundant": True}]),
+        (
+            "workers",
+            [
+                {
+                    "id": "host-1/7f3a",
+                    "state": "down",
+                    "heartbeat": START + 8,
+                    "redundant": True,
+                    "complete_until": START - 61,
+                }
+            ],
+        ),
     ]
     assert list(json.loads(encode_feed(GAP)).items()) == [
         ("symbol", "bitflyer:BTC_JPY"),
@@ -177,6 +189,7 @@ def test_a_status_without_a_fresh_heartbeat_does_not_tell_how_the_feed_is():
         ({"complete_until": START * 1_000}, "complete_until"),
         ({"workers": [{"id": "a", "state": "down", "heartbeat": 0}]}, "heartbeat"),
         ({"workers": [{"id": "a", "state": "up", "heartbeat": START}]}, "not a feed status: Invalid enum value 'up'"),
+        ({"workers": [{"id": "a", "state": "down", "heartbeat": START, "complete_until": 5}]}, "complete_until"),
     ],
 )
 def test_a_wrong_status_is_refused_with_its_field(change, message):

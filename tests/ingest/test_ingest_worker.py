@@ -21,9 +21,10 @@ from ashi.contracts.feed import decode_feed_gap, decode_feed_status
 from ashi.runtime.retry import Backoff
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
+from ashi_cli.main import main
 from ashi_ingest import markets as markets_module
 from ashi_ingest import worker as live
-from ashi_ingest.feed.status import ReportedFeed
+from ashi_ingest.feed.reported import ReportedFeed
 from ashi_ingest.publish.acknowledged import LostTrades
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.shard import Shard, shard_of
@@ -104,7 +105,7 @@ class Bench:
 
     handler: Any
 
-    def __init__(self, monkeypatch, markets, *answers, shard=None, session=None):
+    def __init__(self, monkeypatch, markets, *answers, shard=None, session=None, redundant=False):
         self.publisher = Publisher()
         self.service = Service("test", Settings.from_environment({}))
         self.sessions: list[Any] = []
@@ -128,6 +129,9 @@ class Bench:
             if self.kafka_is_away(self.asked_kafka):
                 raise BrokerUnreachableError("cannot reach Kafka")
 
+        async def follow_feeds(settings, reporter):
+            await asyncio.Event().wait()
+
         this = self
 
         class Session:
@@ -146,7 +150,9 @@ class Bench:
         monkeypatch.setattr(markets_module, "Backoff", lambda: Backoff(0.001, 0.002))
         monkeypatch.setattr(live, "Backoff", lambda: Backoff(0.001, 0.002))
         monkeypatch.setattr(live, "LOOK_INTERVAL_S", 0.005)
-        self.worker = live._Worker(self.service, live.LiveOptions("bitflyer", markets, shard), None)
+        self.worker = live._Worker(
+            self.service, live.LiveOptions("bitflyer", markets, shard, redundant=redundant), None
+        )
         self.rest = RestClient(*answers)
         monkeypatch.setattr(self.worker, "_rest", self.rest)
 
@@ -190,6 +196,28 @@ def test_a_market_that_the_venue_does_not_list_is_left_out_and_said_to_be_down(b
         assert bench.publisher.flushed
 
     bench(scenario, ["NOPE", "BTC_JPY", "BTC_JPY"], LISTED)
+
+
+@pytest.mark.parametrize("redundant", [False, True])
+def test_a_worker_says_whether_it_is_one_of_several_on_purpose(bench, redundant):
+    async def scenario(bench):
+        await bench.run_until(lambda: bench.sessions)
+        (worker,) = bench.publisher.states["bitflyer:BTC_JPY"].workers
+        assert (worker.state, worker.redundant) == ("down", redundant)
+
+    bench(scenario, ["BTC_JPY"], LISTED, redundant=redundant)
+
+
+def test_the_command_line_says_whether_a_worker_is_one_of_several_on_purpose(monkeypatch):
+    options = []
+
+    def run_live(_, given):
+        options.append(given)
+        return 0
+
+    monkeypatch.setattr(live, "run_live", run_live)
+    assert [main(["ingest", "bitflyer", "BTC_JPY", *more]) for more in ([], ["--redundant"])] == [0, 0]
+    assert [given.redundant for given in options] == [False, True]
 
 
 def test_when_none_of_the_markets_exists_the_worker_says_so_everywhere_and_ends(bench):

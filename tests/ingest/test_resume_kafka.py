@@ -18,9 +18,9 @@ from ashi.contracts.trade import Trade, encode_trade
 from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of, partitions_of_topics
 from ashi.runtime.kafka.offsets import end_offsets
 from ashi_ingest.feed import resume as module
+from ashi_ingest.feed.reported import ReportedFeed
 from ashi_ingest.feed.resume import read_resume_points
 from ashi_ingest.feed.sequencer import RESUME_TRADES
-from ashi_ingest.feed.status import ReportedFeed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -10,12 +10,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from ashi.contracts.feed import HEARTBEAT_US, FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, encode_feed
+from ashi.contracts.feed import (
+    HEARTBEAT_US,
+    FeedGap,
+    FeedStatus,
+    FeedWorker,
+    decode_feed_gap,
+    decode_feed_status,
+    encode_feed,
+)
 from ashi.contracts.trade import Trade
 from ashi.runtime.kafka.clients import make_producer
 from ashi.runtime.metrics.declare import REGISTRY
-from ashi_ingest.feed.status import BEAT_US, FeedReporter, ReportedFeed, read_feed
+from ashi_ingest.feed.partners import Identity
+from ashi_ingest.feed.reported import ReportedFeed, read_feed
+from ashi_ingest.feed.status import BEAT_US, FeedReporter
 from ashi_ingest.publish.publisher import open_publisher
 
 if TYPE_CHECKING:
@@ -26,6 +37,14 @@ if TYPE_CHECKING:
 T = 1_723_161_254_000_000
 S = "bitflyer:BTC_JPY"
 OTHER = "bitflyer:FX_BTC_JPY"
+
+
+ME = Identity("this-host/1-ab")
+
+
+def by_me(status: FeedStatus) -> FeedStatus:
+    """As this worker says it."""
+    return replace(status, workers=(FeedWorker(ME.id, status.state, status.updated_at),))
 
 
 def trade(number: int, symbol: str = S) -> Trade:
@@ -76,7 +95,7 @@ class Kafka:
         pass
 
     def reporter(self, reported: dict[str, ReportedFeed] | None = None, venue: str = "bitflyer") -> FeedReporter:
-        return FeedReporter(self, venue, reported, now_us=lambda: self.now_us)  # type: ignore[arg-type]
+        return FeedReporter(self, venue, reported, identity=ME, now_us=lambda: self.now_us)  # type: ignore[arg-type]
 
     def current(self) -> dict[tuple[str, int], FeedGap]:
         """The gaps as a reader takes them."""
@@ -105,7 +124,7 @@ def test_many_changes_between_two_flushes_become_one_message() -> None:
         await reporter.flush()
 
     asyncio.run(main())
-    assert kafka.statuses == [FeedStatus(S, "connected", T + 10, None, "2", T + 2, T + 15)]
+    assert kafka.statuses == [by_me(FeedStatus(S, "connected", T + 10, None, "2", T + 2, T + 15))]
     assert kafka.schemas == {("feed.status", "ashi.feed-status.v1")}
 
 
@@ -183,7 +202,7 @@ def test_a_change_of_state_is_sent_at_once_with_the_last_trade() -> None:
         await reporter.flush()
 
     asyncio.run(main())
-    assert kafka.statuses[1] == FeedStatus(S, "silent", T + 1, "nothing has come", "1", T + 1, T + 1)
+    assert kafka.statuses[1] == by_me(FeedStatus(S, "silent", T + 1, "nothing has come", "1", T + 1, T + 1))
 
 
 def test_what_is_complete_is_kept_over_restarts_and_never_goes_back() -> None:
@@ -477,7 +496,7 @@ def test_what_was_said_is_read_again_after_a_restart(kafka_settings: Settings) -
         nonlocal now
         assert await read_feed(kafka_settings, [S]) == {S: ReportedFeed(None, ())}
         async with open_publisher(kafka_settings, "bitflyer", live=True) as publisher:
-            reporter = FeedReporter(publisher, "bitflyer", now_us=lambda: now)
+            reporter = FeedReporter(publisher, "bitflyer", identity=ME, now_us=lambda: now)
             for symbol in (S, OTHER, "bitflyer:ETH_JPY"):
                 reporter.set_state(symbol, "connected", None)
                 reporter.on_trade(symbol, trade(7, symbol))
@@ -492,9 +511,9 @@ def test_what_was_said_is_read_again_after_a_restart(kafka_settings: Settings) -
             await reporter.flush()
         found = await read_feed(kafka_settings, [S, OTHER, "bitflyer:XRP_JPY"])
         assert found == {
-            S: ReportedFeed(FeedStatus(S, "connected", T, None, "7", T + 7, T), ()),
+            S: ReportedFeed(by_me(FeedStatus(S, "connected", T, None, "7", T + 7, T)), ()),
             OTHER: ReportedFeed(
-                FeedStatus(OTHER, "down", T + 2, "closed", "7", T + 7, T + 2),
+                by_me(FeedStatus(OTHER, "down", T + 2, "closed", "7", T + 7, T + 2)),
                 (
                     FeedGap(OTHER, T + 10, None, "open", 0, "closed", T + 2),
                     FeedGap(OTHER, T + 20, None, "open", 0, "closed", T + 1),

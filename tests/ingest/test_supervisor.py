@@ -16,7 +16,8 @@ from ashi.contracts import Trade
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
 from ashi_ingest.errors import Reason
 from ashi_ingest.feed import backfill as backfill_module
-from ashi_ingest.feed.status import FeedReporter, ReportedFeed
+from ashi_ingest.feed.reported import ReportedFeed
+from ashi_ingest.feed.status import FeedReporter
 from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.feed.symbol_feed import HOLE_PATIENCE_S
 from ashi_ingest.publish.backpressure import Backpressure

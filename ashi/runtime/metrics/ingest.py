@@ -14,6 +14,13 @@ feed_symbols = gauge(
     "venue",
     "state",
 )
+feed_shared_symbols = gauge(
+    "ingest",
+    "feed_shared_symbols",
+    "Symbols that another worker reads too, by kind: rival (nobody asked for it) or redundant (--redundant).",
+    "venue",
+    "kind",
+)
 reconnects = counter(
     "ingest", "reconnects", "Connections that ended, by reason: see docs/venues.md.", "venue", "reason"
 )

@@ -46,6 +46,9 @@ def make_live(venue: str, title: str, market: str) -> Command:
         record: Annotated[
             Path | None, Option("write every frame to files in DIR, as `ashi ingest replay` reads", metavar="DIR")
         ] = None,
+        redundant: Annotated[
+            bool, Option("other workers read the same markets on purpose; all of them get this", flag="--redundant")
+        ] = False,
     ) -> int:
         from ashi.contracts.errors import UsageError
         from ashi.runtime.settings import Settings
@@ -53,7 +56,7 @@ def make_live(venue: str, title: str, market: str) -> Command:
 
         if bool(markets) == all_markets:
             raise UsageError("name the markets to read, or --all for all of the venue")
-        return run_live(Settings.from_environment(), LiveOptions(venue, markets, shard, record))
+        return run_live(Settings.from_environment(), LiveOptions(venue, markets, shard, record, redundant))
 
     return Command(
         name=venue,

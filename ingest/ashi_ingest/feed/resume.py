@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.feed import FeedStatus
     from ashi.runtime.settings import Settings
-    from ashi_ingest.feed.status import ReportedFeed
+    from ashi_ingest.feed.reported import ReportedFeed
 
 FIRST_WINDOW: Final = 2_000
 GROWTH: Final = 4

@@ -7,98 +7,50 @@ import time
 import zlib
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from ashi.contracts.errors import ContractError
 from ashi.contracts.feed import (
     FEED_GAP_SCHEMA,
     FEED_STATUS_SCHEMA,
     HEARTBEAT_US,
     FeedGap,
     FeedStatus,
-    decode_feed_gap,
-    decode_feed_status,
+    FeedWorker,
     encode_feed,
 )
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
-from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.feed.claims import CompleteUntil, GapMessages
+from ashi_ingest.feed.partner_gaps import GapsInTopic, OwnFeed
+from ashi_ingest.feed.partners import OtherWorkers, Shared, later_of, new_identity, rivalry
+from ashi_ingest.feed.sharing import SharingWatch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from ashi.contracts.feed import FeedState, GapState
     from ashi.contracts.trade import Trade
-    from ashi.runtime.settings import Settings
+    from ashi_ingest.feed.partners import Identity
+    from ashi_ingest.feed.reported import ReportedFeed
     from ashi_ingest.publish.publisher import Publisher
 
 BEAT_US: Final = HEARTBEAT_US * 9 // 10
 """So often a status is sent while nothing changes, µs: sooner than it is promised, as sending takes its time. Each
 symbol has its own moment within that time, so that the heartbeats of a thousand symbols do not come at once."""
-
-_Message = TypeVar("_Message", FeedStatus, FeedGap)
+LOST_GAPS: Final = 100
+"""Lost gaps of a symbol that are remembered, those that began last: another worker may have published the trades."""
 
 _log = get_logger(__name__)
 
 
-class ReportedFeed(NamedTuple):
-    """What the topics say of a symbol: its last status, and the gaps that are still open, the oldest first."""
-
-    status: FeedStatus | None
-    gaps: tuple[FeedGap, ...]
-
-
-async def read_feed(settings: Settings, symbols: Iterable[str]) -> dict[str, ReportedFeed]:
-    """What `feed.status` and `feed.gaps` say of each symbol, up to their end as of the call.
-
-    A message that breaks the contract is passed over with a warning in the log.
-
-    Raises:
-        BrokerError: Kafka cannot be reached or lacks a topic.
-
-    """
-    statuses: dict[str, FeedStatus] = {}
-    gaps: dict[tuple[str, int], FeedGap] = {}
-
-    async def read_statuses() -> None:
-        async for status in _read(settings, FEED_STATUS, decode_feed_status):
-            statuses[status.symbol] = status
-
-    async def read_gaps() -> None:
-        async for gap in _read(settings, FEED_GAPS, decode_feed_gap):
-            before = gaps.get((gap.symbol, gap.from_time))
-            if before is None or gap.updated_at >= before.updated_at:
-                gaps[gap.symbol, gap.from_time] = gap
-
-    await asyncio.gather(read_statuses(), read_gaps())
-    opened: dict[str, list[FeedGap]] = {}
-    for _, gap in sorted(gaps.items()):
-        if gap.state == "open":
-            opened.setdefault(gap.symbol, []).append(gap)
-    return {symbol: ReportedFeed(statuses.get(symbol), tuple(opened.get(symbol, ()))) for symbol in symbols}
-
-
-async def _read(settings: Settings, topic: str, decode: Callable[[bytes], _Message]) -> AsyncIterator[_Message]:
-    async for record in read_topic(settings, topic):
-        if record.value is None:  # what compaction is told to forget
-            continue
-        try:
-            message = decode(record.value)
-        except ContractError as error:
-            _log.warning(
-                "message is not readable, passed over",
-                source=f"{topic}/{record.partition}/{record.offset}",
-                reason=str(error),
-            )
-        else:
-            yield message
-
-
 @dataclass(slots=True)
 class _Report:
-    """How the feed of a symbol is, the status that was sent last, and its open gaps by their `from_time`."""
+    """How the feed of a symbol is, the status that was sent last, and its gaps by their `from_time`, open and lost.
+
+    `shared` is what all workers that read it come to, in that state since `shared_since`; `sent_state` is what was said
+    of this one, `before` what had been said at the start.
+    """
 
     phase_us: int
     state: FeedState | None = None
@@ -108,7 +60,12 @@ class _Report:
     traded_at: int | None = None
     complete: CompleteUntil = field(default_factory=CompleteUntil)
     sent: FeedStatus | None = None
+    sent_state: FeedState | None = None
+    before: FeedStatus | None = None
+    shared: Shared | None = None
+    shared_since: int = 0
     gaps: dict[int, FeedGap] = field(default_factory=dict)
+    lost: dict[int, FeedGap] = field(default_factory=dict)
     gap_messages: GapMessages = field(default_factory=GapMessages)
     gaps_updated_at: int = 0
 
@@ -116,6 +73,7 @@ class _Report:
         """Go on from what was reported before a restart."""
         status, gaps = reported
         if status is not None:
+            self.before = status
             self.trade_id, self.traded_at = status.last_trade_id, status.last_traded_at
             self.complete = CompleteUntil(status.complete_until)
             self.gaps_updated_at = status.updated_at
@@ -125,12 +83,20 @@ class _Report:
 
     def is_due(self, now_us: int) -> bool:
         """Whether its status is to be sent: it has changed, or its moment has come, also after a clock was set back."""
-        sent = self.sent
-        return (
+        sent, shared = self.sent, self.shared
+        return shared is not None and (
             sent is None
-            or (self.state, self.since, self.reason) != (sent.state, sent.since, sent.reason)
+            or (shared.state, shared.reason, self.state) != (sent.state, sent.reason, self.sent_state)
             or (now_us + self.phase_us) // BEAT_US != (sent.updated_at + self.phase_us) // BEAT_US
         )
+
+    def remember_lost(self, gap: FeedGap) -> None:
+        """Keep it, if it is lost; else it is not any more."""
+        self.lost.pop(gap.from_time, None)
+        if gap.state == "lost":
+            self.lost[gap.from_time] = gap
+            if len(self.lost) > LOST_GAPS:
+                del self.lost[min(self.lost)]
 
     def update_gap(self, now_us: int) -> int:
         """The time of a message about a gap: now, but after all before it, also when our clock was set back."""
@@ -151,18 +117,29 @@ class FeedReporter:
         venue: str,
         reported: Mapping[str, ReportedFeed] | None = None,
         *,
+        identity: Identity | None = None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`reported`, by `read_feed`: its last trades are kept, and gaps that are open there are open here."""
+        """`reported`, by `read_feed`: its last trades are kept, and gaps that are open there are open here.
+
+        `identity`: of this worker, among all that read its symbols; None for a new one.
+        """
         self._publisher = publisher
         self._venue = venue
         self._now_us = now_us
+        self._identity = identity or new_identity()
+        self._others = OtherWorkers(self._identity, monotonic_s)
+        self._topic_gaps = GapsInTopic()
+        self._sharing = SharingWatch(venue, self._identity)
         self._reports: dict[str, _Report] = {}
         self._claimed: set[str] = set()
         self._with_gaps: dict[str, None] = {}
         self._flushing = asyncio.Lock()
         for symbol, before in (reported or {}).items():
             self._report(symbol).go_on_from(before)
+            if before.status is not None:
+                self._others.inherit(before.status, now_us())
 
     def set_state(self, symbol: str, state: FeedState, reason: str | None) -> None:
         """The feed of a symbol is in this state now; `reason` says why it is not connected."""
@@ -173,6 +150,7 @@ class FeedReporter:
             metrics.feed_symbols.labels(self._venue, state).inc()
             report.state, report.since = state, self._now_us()
         report.reason = reason
+        self._share(symbol, report, self._now_us())
 
     def on_trade(self, symbol: str, trade: Trade) -> None:
         """A trade has been handed to the publisher. Of several at once, the last is enough."""
@@ -218,8 +196,72 @@ class FeedReporter:
             report.gaps.pop(begun, None)
             # Times of trades are the venue's, so a gap may seem to end before it began.
             until, updated_at = max(to_time, begun), report.update_gap(self._now_us())
-            self._put(symbol, report, FeedGap(symbol, begun, until, state, recovered, reason, updated_at))
+            gap = FeedGap(symbol, begun, until, state, recovered, reason, updated_at)
+            report.remember_lost(gap)
+            self._put(symbol, report, gap)
             recovered = 0
+
+    # What other workers say of the same symbols.
+
+    def reads(self, key: bytes) -> bool:
+        """Whether a record of this key is about one of its symbols."""
+        return key.decode(errors="replace") in self._reports
+
+    def take_status(self, status: FeedStatus) -> None:
+        """A message of `feed.status` was read, one of ours or of another worker."""
+        if self._others.take(status):
+            report = self._report(status.symbol)
+            self._share(status.symbol, report, self._now_us())
+            if report.shared is not None and report.shared.state == status.state:
+                report.shared_since = min(report.shared_since, status.since)
+
+    def take_gap(self, gap: FeedGap) -> None:
+        """A message of `feed.gaps` was read, one of ours or of another worker."""
+        report = self._report(gap.symbol)
+        report.gaps_updated_at = max(report.gaps_updated_at, gap.updated_at)
+        self._topic_gaps.take(gap)
+
+    def to_settle(self) -> list[str]:
+        """Symbols whose gaps may have been repaired by other workers, when `feed.gaps` has been read to its end."""
+        symbols = {*self._others.symbols(), *self._topic_gaps.symbols()}
+        return [symbol for symbol in symbols if self._reports[symbol].gap_messages.are_acknowledged]
+
+    def settle(self, symbols: Iterable[str]) -> None:
+        """Look for gaps that other workers have repaired. All of `feed.gaps` has been read since `to_settle`."""
+        for symbol in symbols:
+            report = self._reports[symbol]
+            if not report.gap_messages.are_acknowledged:
+                continue
+            unrepaired = [*report.gaps.values(), *report.lost.values()]
+            since = report.since if report.state == "connected" else None
+            own = OwnFeed(unrepaired, since, report.complete.until)
+            for gap in self._topic_gaps.repaired_by_others(symbol, own, self._others):
+                _log.info("another worker has published what was missed", symbol=symbol, since=gap.from_time)
+                self.end_gap(symbol, gap.to_time, "repaired", 0, gap.reason, from_time=gap.from_time)
+
+    def look_for_others(self) -> None:
+        """Forget those that are gone, say which are there. To be called every second."""
+        for symbol in self._others.expire():
+            self._share(symbol, self._reports[symbol], self._now_us())
+        self._sharing.look(self._others)
+
+    def _share(self, symbol: str, report: _Report, now_us: int) -> None:
+        """What is to be said of a symbol has changed: by us, or by others."""
+        if report.state is None:
+            return
+        identity = self._identity
+        own = FeedWorker(identity.id, report.state, now_us, identity.redundant, report.complete.until)
+        shared = self._others.shared(symbol, own, report.reason)
+        rivals = self._others.rivals(symbol)
+        if rivals and shared.state == "connected":
+            text = rivalry(rivals, self._identity)
+            shared = shared._replace(reason=text if shared.reason in {None, text} else f"{text}; {shared.reason}")
+        if report.shared is None and len(shared.workers) > 1 and report.before is not None:
+            goes_on = report.before.state == shared.state
+            report.shared_since = report.before.since if goes_on else now_us
+        elif report.shared is None or report.shared.state != shared.state:
+            report.shared_since = now_us
+        report.shared = shared
 
     async def flush(self) -> None:
         """Send what has changed and may be said, and the heartbeats that are due.
@@ -235,7 +277,7 @@ class FeedReporter:
             self._settle_claims()
             now_us = self._now_us()
             for symbol, report in list(self._reports.items()):
-                if report.state is not None and report.is_due(now_us):
+                if report.is_due(now_us):
                     await self._send_status(symbol, report)
 
     async def close(self) -> None:
@@ -281,19 +323,26 @@ class FeedReporter:
                     self._claimed.discard(symbol)
 
     async def _send_status(self, symbol: str, report: _Report) -> None:
-        assert report.state is not None  # noqa: S101
+        now_us = self._now_us()
+        self._share(symbol, report, now_us)
+        assert report.shared is not None  # noqa: S101
+        own_state = report.state
         status = FeedStatus(
             symbol,
-            report.state,
-            report.since,
-            report.reason,
+            report.shared.state,
+            report.shared_since,
+            report.shared.reason,
             report.trade_id,
             report.traded_at,
-            self._now_us(),
+            now_us,
             report.complete.until,
+            report.shared.workers,
         )
+        others = self._others.last(symbol)
+        if others is not None:
+            status = later_of(status, others)
         await self._publisher.announce(FEED_STATUS, symbol, encode_feed(status), FEED_STATUS_SCHEMA)
-        report.sent = status  # the next call sees whether it has changed meanwhile
+        report.sent, report.sent_state = status, own_state  # the next call sees whether it has changed meanwhile
 
     def _put(self, symbol: str, report: _Report, gap: FeedGap) -> None:
         report.gap_messages.put(gap, self._publisher.mark)

@@ -1,0 +1,104 @@
+"""Gaps that another worker has no part in: what one has missed and another has published is not missing.
+
+Gaps are named by symbol and beginning, and no message tells whose it is. So what counts is the topic as a whole: a gap
+of ours is repaired by another worker that was connected before it began, has checked that it published everything up to
+its end, and of which no gap stands in the topic for that time. And what a worker that has ended for good left open is
+repaired by us, where we were connected before it began and have checked until after it.
+
+Two workers that lose their connections at the same moment may give their gaps one name; then the later message counts,
+whoever it is of. That hides nothing: what is missing in topic `trades` was missed by both. If the message that counts
+says `repaired`, its writer has published all of that gap and has received everything since, or has a further gap under
+a name of its own. So that what is said later counts whatever the clocks say, a message is given a later time than all
+that was read of the symbol's gaps before.
+
+Pure: it is told what is read, and answers what is to be said.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ashi.contracts.feed import overlaps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ashi.contracts.feed import FeedGap
+    from ashi_ingest.feed.partners import OtherWorkers
+
+CLOCKS_US: Final = 5_000_000
+"""Clocks of two workers, and of the venue, are taken to differ by less than this: so much earlier a worker must have
+been connected than a gap begins that it has no part in, µs."""
+REASON: Final = "another worker has published what this one had missed"
+LEFT: Final = "the worker that left this gap has ended; another one has published what it missed"
+
+
+class OwnFeed(NamedTuple):
+    """What this worker knows of a symbol.
+
+    Attributes:
+        unrepaired: its gaps that are open or lost.
+        connected_since: since when it has been connected without a break, µs; None when it is not.
+        complete_until: up to when it has checked that it has published everything, µs, and has said so.
+
+    """
+
+    unrepaired: Sequence[FeedGap]
+    connected_since: int | None
+    complete_until: int | None
+
+
+class RepairedGap(NamedTuple):
+    """A gap that is to be told as repaired, with its end, µs."""
+
+    from_time: int
+    to_time: int
+    reason: str
+
+
+class GapsInTopic:
+    """The gaps that are not repaired, by what was read of `feed.gaps`."""
+
+    def __init__(self) -> None:
+        self._gaps: dict[str, dict[int, FeedGap]] = {}
+
+    def take(self, gap: FeedGap) -> None:
+        """A message was read, of whomever."""
+        gaps = self._gaps.setdefault(gap.symbol, {})
+        before = gaps.get(gap.from_time)
+        if before is None or gap.updated_at > before.updated_at:
+            gaps[gap.from_time] = gap
+
+    def symbols(self) -> Iterator[str]:
+        """Those that have gaps."""
+        return iter(self._gaps)
+
+    def repaired_by_others(self, symbol: str, own: OwnFeed, others: OtherWorkers) -> list[RepairedGap]:
+        """The gaps that need not stand: ours, and those that were left. All messages must have been read."""
+        gaps = self._gaps.get(symbol, {})
+        for from_time in [from_time for from_time, gap in gaps.items() if gap.state == "repaired"]:
+            del gaps[from_time]  # whatever comes of it is later
+        names = {gap.from_time for gap in own.unrepaired}
+        foreign = [gap for gap in gaps.values() if gap.from_time not in names]
+        found = []
+        for gap in own.unrepaired:
+            if gap.to_time is None or any(overlaps(other, gap.from_time, gap.to_time + 1) for other in foreign):
+                continue
+            if others.has_published(symbol, gap.from_time - CLOCKS_US, gap.to_time):
+                found.append(RepairedGap(gap.from_time, gap.to_time, REASON))
+        if not others.others(symbol):
+            found += [
+                RepairedGap(gap.from_time, own.complete_until, LEFT)
+                for gap in foreign
+                if gap.to_time is None and own.complete_until is not None and _has_covered(own, gap, own.complete_until)
+            ]
+        return found
+
+
+def _has_covered(own: OwnFeed, left: FeedGap, until: int) -> bool:
+    return (
+        own.connected_since is not None
+        and own.connected_since <= left.from_time - CLOCKS_US
+        and until > left.from_time
+        and not any(overlaps(gap, left.from_time, until) for gap in own.unrepaired)
+    )

@@ -1,0 +1,74 @@
+"""What the topics say of feeds when a worker starts: `feed.status` and `feed.gaps`, up to their end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from ashi.contracts.errors import ContractError
+from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
+from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
+from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from ashi.runtime.settings import Settings
+
+_Message = TypeVar("_Message", FeedStatus, FeedGap)
+
+_log = get_logger(__name__)
+
+
+class ReportedFeed(NamedTuple):
+    """What the topics say of a symbol: its last status, and the gaps that are still open, the oldest first."""
+
+    status: FeedStatus | None
+    gaps: tuple[FeedGap, ...]
+
+
+async def read_feed(settings: Settings, symbols: Iterable[str]) -> dict[str, ReportedFeed]:
+    """What `feed.status` and `feed.gaps` say of each symbol, up to their end as of the call.
+
+    A message that breaks the contract is passed over with a warning in the log.
+
+    Raises:
+        BrokerError: Kafka cannot be reached or lacks a topic.
+
+    """
+    statuses: dict[str, FeedStatus] = {}
+    gaps: dict[tuple[str, int], FeedGap] = {}
+
+    async def read_statuses() -> None:
+        async for status in _read(settings, FEED_STATUS, decode_feed_status):
+            statuses[status.symbol] = status
+
+    async def read_gaps() -> None:
+        async for gap in _read(settings, FEED_GAPS, decode_feed_gap):
+            before = gaps.get((gap.symbol, gap.from_time))
+            if before is None or gap.updated_at >= before.updated_at:
+                gaps[gap.symbol, gap.from_time] = gap
+
+    await asyncio.gather(read_statuses(), read_gaps())
+    opened: dict[str, list[FeedGap]] = {}
+    for _, gap in sorted(gaps.items()):
+        if gap.state == "open":
+            opened.setdefault(gap.symbol, []).append(gap)
+    return {symbol: ReportedFeed(statuses.get(symbol), tuple(opened.get(symbol, ()))) for symbol in symbols}
+
+
+async def _read(settings: Settings, topic: str, decode: Callable[[bytes], _Message]) -> AsyncIterator[_Message]:
+    async for record in read_topic(settings, topic):
+        if record.value is None:  # what compaction is told to forget
+            continue
+        try:
+            message = decode(record.value)
+        except ContractError as error:
+            _log.warning(
+                "message is not readable, passed over",
+                source=f"{topic}/{record.partition}/{record.offset}",
+                reason=str(error),
+            )
+        else:
+            yield message
