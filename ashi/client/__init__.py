@@ -11,9 +11,10 @@ described in docs/messages.md, this package in docs/client.md.
 from ashi.client.completeness import Completeness
 from ashi.client.position import Position, Since
 from ashi.client.reader import Reader, UnreadableRecord
-from ashi.client.topics import kafka_settings, read_candles, read_feed_gaps, read_feed_status
+from ashi.client.topics import kafka_settings, read_candles, read_feed_gaps, read_feed_status, read_instruments
 from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap, FeedStatus
+from ashi.contracts.instrument import Instrument
 from ashi.runtime.settings import Settings
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Completeness",
     "FeedGap",
     "FeedStatus",
+    "Instrument",
     "Position",
     "Reader",
     "Settings",
@@ -30,4 +32,5 @@ __all__ = [
     "read_candles",
     "read_feed_gaps",
     "read_feed_status",
+    "read_instruments",
 ]

@@ -10,9 +10,10 @@ from ashi.client.reader import Reader, Source, UnreadableRecord
 from ashi.contracts.candle import Candle, decode_candle
 from ashi.contracts.errors import UsageError
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
+from ashi.contracts.instrument import Instrument, decode_instrument
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import Timeframe
-from ashi.contracts.topics import CANDLES, COMPACTED, FEED_GAPS, FEED_STATUS
+from ashi.contracts.topics import CANDLES, COMPACTED, FEED_GAPS, FEED_STATUS, INSTRUMENTS
 from ashi.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -155,6 +156,29 @@ def read_feed_status(
         _settings(kafka),
         Source(FEED_STATUS, decode_feed_status, _keys(symbols), lambda _: True, compacted=FEED_STATUS in COMPACTED),
         start=start_of(since, FEED_STATUS),
+        follow=follow,
+        on_unreadable=on_unreadable,
+    )
+
+
+def read_instruments(
+    kafka: Settings | str | None = None,
+    *,
+    symbols: Collection[str] | None = None,
+    since: Since = "beginning",
+    follow: bool = True,
+    on_unreadable: Callable[[UnreadableRecord], None] | None = None,
+) -> Reader[Instrument]:
+    """What the venues say of their markets, from topic `instruments`: of each symbol the last message is how it is now.
+
+    The topic keeps the last message of each symbol for ever, so from the beginning (the default) it gives the present
+    state of all, and then each change. Every message is handed out and nothing is remembered. Arguments and errors are
+    those of `read_candles`.
+    """
+    return Reader(
+        _settings(kafka),
+        Source(INSTRUMENTS, decode_instrument, _keys(symbols), lambda _: True, compacted=INSTRUMENTS in COMPACTED),
+        start=start_of(since, INSTRUMENTS),
         follow=follow,
         on_unreadable=on_unreadable,
     )

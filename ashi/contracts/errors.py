@@ -29,6 +29,11 @@ class AshiError(Exception):
 
     exit_status: ClassVar[int] = 1
 
+    @classmethod
+    def logged_as(cls) -> str:
+        """The name by which logs tell it, as field `error`: programs look for it."""
+        return cls.__name__
+
 
 class UsageError(AshiError):
     """The command line or a setting is wrong; nothing has been started."""
@@ -46,6 +51,11 @@ class BrokerError(AshiError):
 
 class BrokerUnreachableError(BrokerError):
     """Kafka cannot be reached now; that may pass by itself."""
+
+    @classmethod
+    def logged_as(cls) -> str:
+        """As it was before it was told from the others."""
+        return BrokerError.__name__
 
 
 class RecordingError(AshiError):

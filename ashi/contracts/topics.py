@@ -17,9 +17,10 @@ TRADES_DEAD: Final = "trades.dead"
 CANDLES_DEAD: Final = "candles.dead"
 FEED_STATUS: Final = "feed.status"
 FEED_GAPS: Final = "feed.gaps"
+INSTRUMENTS: Final = "instruments"
 META: Final = "ashi.meta"
 
-COMPACTED: Final = frozenset({FEED_STATUS, META})
+COMPACTED: Final = frozenset({FEED_STATUS, INSTRUMENTS, META})
 """Of these only the last record of each key is kept: one before it may go while those around it stay."""
 
 AGGREGATE_APP: Final = "ashi-aggregate"
@@ -99,6 +100,7 @@ def topic_specs(partitions: int, timeframes: Sequence[Timeframe]) -> tuple[Topic
             },
         ),
         TopicSpec(FEED_GAPS, partitions, delete(90)),
+        TopicSpec(INSTRUMENTS, partitions, {"cleanup.policy": "compact", **by_the_broker}),
         TopicSpec(META, 1, {"cleanup.policy": "compact", **by_the_broker}),
         *(TopicSpec(topic, partitions, changelog) for topic in state_topics(timeframes)),
     )

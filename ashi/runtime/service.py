@@ -258,13 +258,14 @@ def _report(error: BaseException, settings: Settings, remark: str = "") -> int |
     """Log why `main` failed and give the exit status; None for what is not a failure of the work (SystemExit)."""
     leaves = list(_leaves(error))
     if isinstance(error, Exception) and (lacking := next(filter(None, map(descriptors_behind, leaves)), None)):
-        _log.error(lacking, error=type(leaves[0]).__name__)
+        first = leaves[0]
+        _log.error(lacking, error=first.logged_as() if isinstance(first, AshiError) else type(first).__name__)
         return max(leaf.exit_status if isinstance(leaf, AshiError) else 1 for leaf in leaves)
     expected = [leaf if isinstance(leaf, AshiError) else as_broker_error(leaf, settings) for leaf in leaves]
     if all(expected):
         for leaf in expected:
             assert leaf is not None  # noqa: S101
-            _log.error(str(leaf) + remark, error=type(leaf).__name__)
+            _log.error(str(leaf) + remark, error=leaf.logged_as())
         return max(leaf.exit_status for leaf in expected if leaf is not None)
     if not isinstance(error, (Exception, asyncio.CancelledError)):
         return None

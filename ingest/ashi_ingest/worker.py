@@ -23,24 +23,29 @@ from ashi_ingest.feed.resume import read_resume_points
 from ashi_ingest.feed.status import FeedReporter
 from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.feed.symbol_feed import CLOCK_TOLERANCE_US
-from ashi_ingest.markets import choose_markets
+from ashi_ingest.instruments import InstrumentReporter, read_instruments
+from ashi_ingest.market_follower import MarketFollower
+from ashi_ingest.markets import Choice, choose_markets
 from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.publish.buffer import PublishBuffer
 from ashi_ingest.publish.publisher import LIVE_TOPICS, open_publisher
 from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.recording.recorder import Recorder
 from ashi_ingest.rest.client import RestClient
+from ashi_ingest.running_feeds import RunningFeeds
 from ashi_ingest.venues.registry import VENUES
 from ashi_ingest.websocket.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from ashi.contracts.instrument import Instrument
     from ashi.contracts.trade import Trade
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
     from ashi_ingest.feed.reported import ReportedFeed
+    from ashi_ingest.markets import Markets
     from ashi_ingest.publish.publisher import Publisher
     from ashi_ingest.shard import Shard
     from ashi_ingest.venues.base import Venue
@@ -102,15 +107,17 @@ class _Start(NamedTuple):
     """What a worker goes on from.
 
     Attributes:
-        resume_points: of each of its markets, the trades published last.
-        absent: the markets that were named and that the venue does not have.
+        markets: which it reads, and which it cannot.
+        resume_points: of each of those it reads, the trades published last.
         reported: what was reported last, of the symbols of all of them.
+        instruments: what was said last of the venue's markets.
 
     """
 
+    markets: Markets
     resume_points: dict[str, list[Trade]]
-    absent: list[str]
     reported: dict[str, ReportedFeed]
+    instruments: dict[str, Instrument]
 
 
 class _Worker:
@@ -119,6 +126,7 @@ class _Worker:
         self._service = service
         self._options = options
         self._recorder = recorder
+        self._choice = Choice(options.markets, options.shard)
         self._has_begun = False
         self._told_s = -math.inf
         description = VENUES[options.venue]
@@ -165,40 +173,32 @@ class _Worker:
             identity = new_identity(redundant=self._options.redundant)
             reporter = FeedReporter(publisher, self._venue.name, start.reported, identity=identity)
             self._leave_out(start, reporter)
-            if start.resume_points:
-                await self._work(start, reporter, publisher)
-            elif start.absent:
+            if start.markets.absent and not start.resume_points:
                 with suppress(StoppedError):
                     await self._service.unless_stopped(reporter.close())
-                raise self._nothing_left(start.absent)
-            else:
-                await self._idle()
+                raise self._nothing_left(start.markets.absent)
+            await self._work(start, reporter, publisher)
 
     async def _read_start(self) -> _Start:
         """Find out what is to be read, and what was said and published of it before."""
         settings, name = self._service.settings, self._venue.name
-        markets, absent = await choose_markets(self._rest, self._venue, self._options.markets, self._options.shard)
-        symbols = {market: make_symbol(name, market) for market in markets}
-        reported = await read_feed(settings, [*symbols.values(), *(make_symbol(name, market) for market in absent)])
-        resume_points = await read_resume_points(settings, symbols.values(), reported)
-        return _Start({market: resume_points[symbol] for market, symbol in symbols.items()}, absent, reported)
+        markets = await choose_markets(self._rest, self._venue, self._choice)
+        symbols = {market: make_symbol(name, market) for market in markets.present}
+        absent = [make_symbol(name, market) for market in markets.absent]
+        reported = await read_feed(settings, [*symbols.values(), *absent])
+        points = await read_resume_points(settings, symbols.values(), reported)
+        instruments = await read_instruments(settings, name)
+        return _Start(markets, {market: points[symbol] for market, symbol in symbols.items()}, reported, instruments)
 
     def _leave_out(self, start: _Start, reporter: FeedReporter) -> None:
-        for market in start.absent:
+        for market in start.markets.absent:
             _log.error("the venue has no such market, it is left out", venue=self._venue.name, market=market)
             symbol = make_symbol(self._venue.name, market)
-            reason = f"{self._venue.name} has no such market, or does not trade it now"
+            reason = f"{self._venue.name} has no such market"
             reporter.set_state(symbol, "down", reason)
             status = start.reported[symbol].status
             if status is not None and status.last_traded_at is not None:  # it had
                 reporter.open_gap(symbol, status.updated_at, reason)
-
-    async def _idle(self) -> None:
-        """Wait to be stopped: the shard has none of the markets, because there are more workers than need be."""
-        _log.warning("no market belongs to this shard, nothing to do", venue=self._venue.name)
-        while not self._service.stopping.is_set():
-            self._service.health.set_ready(True, "no market belongs to this shard")
-            await self._service.pause(LOOK_INTERVAL_S)
 
     async def _work(self, start: _Start, reporter: FeedReporter, publisher: Publisher) -> None:
         settings = self._service.settings
@@ -218,7 +218,7 @@ class _Worker:
             feeds.begin(symbol, start.reported[symbol].status)
         finish = partial(self._finish, feeds, publish_buffer, reporter)
         try:
-            await self._until_stopped(list(start.resume_points), feeds, publish_buffer, reporter, publisher)
+            await self._until_stopped(start, feeds, publish_buffer, reporter, publisher)
         except VenueError as error:  # nothing is wrong with Kafka: say what happened
             await finish(f"the worker has ended: {error}")
             raise
@@ -244,7 +244,7 @@ class _Worker:
 
     async def _until_stopped(
         self,
-        markets: Sequence[str],
+        start: _Start,
         feeds: FeedSupervisor,
         publish_buffer: PublishBuffer,
         reporter: FeedReporter,
@@ -252,54 +252,73 @@ class _Worker:
     ) -> None:
         """Run everything until the service stops; raise what any part of it fails of."""
         settings, limits = self._service.settings, self._venue.limits
-        stopping = self._service.stopping
         session = Session(
             self._venue,
-            markets,
+            start.markets.present,
             feeds,
             url=settings.websocket_url or limits.websocket_url,
             limiter=RateLimiter(limits.message_interval_s),
         )
+        follower = MarketFollower(
+            self._venue,
+            self._rest,
+            self._choice,
+            start.markets,
+            feeds=RunningFeeds(settings, self._venue.name, feeds=feeds, session=session, reporter=reporter),
+            instruments=InstrumentReporter(publisher, self._venue.name, start.instruments),
+        )
         await run_until_first_ends(
-            self._end_of(session.run(stopping), markets),
+            self._run_sessions(session, follower),
+            follower.run(settings.market_list_interval_us / 1e6),
             publish_buffer.run(),
-            self._look(feeds, len(markets)),
+            self._look(feeds, follower),
             feeds.compare(),
             _report(reporter),
             follow_feeds(settings, reporter),
             _look_for_others(reporter),
-            self._look_for_losses(markets, reporter, publisher),
+            self._look_for_losses(feeds, reporter, publisher),
         )
 
-    async def _end_of(self, sessions: Coroutine[None, None, None], markets: Sequence[str]) -> None:
-        await sessions
-        if not self._service.stopping.is_set():
-            raise self._nothing_left(markets)
+    async def _run_sessions(self, session: Session, follower: MarketFollower) -> None:
+        """One after the other; each ends when it has no market, as all are delisted. Raises when all are refused."""
+        stopping = self._service.stopping
+        while not stopping.is_set():
+            await session.run(stopping)
+            if follower.reading and not session.markets and not stopping.is_set():
+                raise self._nothing_left(follower.reading)
+            while not session.markets and not stopping.is_set():
+                await self._service.pause(LOOK_INTERVAL_S)
 
     def _nothing_left(self, markets: Sequence[str]) -> VenueError:
         named = ", ".join(markets[:NAMED]) + (f" and {len(markets) - NAMED} more" if len(markets) > NAMED else "")
         return VenueError(f"{self._venue.name} has none of the markets {named}: correct their names")
 
-    async def _look_for_losses(self, markets: Sequence[str], reporter: FeedReporter, publisher: Publisher) -> None:
+    async def _look_for_losses(self, feeds: FeedSupervisor, reporter: FeedReporter, publisher: Publisher) -> None:
         """What Kafka had acknowledged and has no more is a gap like any other; which trades it was nobody knows."""
-        symbols = [make_symbol(self._venue.name, market) for market in markets]
         while True:
             for lost in publisher.take_losses():
                 now_us = time.time_ns() // 1_000
-                for symbol in symbols:
+                for symbol in feeds.symbols:
                     if publisher.shares(symbol, lost):
                         reason = f"topic trades was cut or made anew at offset {lost.begin} of {lost.end}"
                         until_us = now_us + CLOCK_TOLERANCE_US
                         reporter.end_gap(symbol, until_us, "lost", 0, reason, from_time=lost.from_time)
             await asyncio.sleep(LOOK_INTERVAL_S)
 
-    async def _look(self, feeds: FeedSupervisor, symbols: int) -> None:
+    async def _look(self, feeds: FeedSupervisor, follower: MarketFollower) -> None:
         while True:
             feeds.look()
             self._service.health.beat()
-            live = feeds.live
-            self._service.health.set_ready(live > 0, f"{live} of {symbols} symbols are live")
+            self._service.health.set_ready(*self._readiness(feeds, follower))
             await asyncio.sleep(LOOK_INTERVAL_S)
+
+    def _readiness(self, feeds: FeedSupervisor, follower: MarketFollower) -> tuple[bool, str]:
+        """Whether it works. A shard may have no market, as there may be more workers than markets: it is ready."""
+        if follower.reading:
+            return feeds.live > 0, f"{feeds.live} of {len(feeds.symbols)} symbols are live"
+        if self._choice.followed(self._venue.name):
+            return False, "all of its markets are delisted"
+        return True, "no market belongs to this shard"
 
 
 async def _report(reporter: FeedReporter) -> None:

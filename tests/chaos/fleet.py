@@ -92,7 +92,7 @@ class Worker:
         said = self.last_words()
         if "failed unexpectedly" in said:
             return False
-        return self.aggregates or '"error":"BrokerError"' in said or '"error":"BrokerUnreachableError"' in said
+        return self.aggregates or '"error":"BrokerError"' in said
 
     def last_words(self) -> str:
         return self.log.read_text(errors="replace")[-6_000:] or "(it said nothing)"

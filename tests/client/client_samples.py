@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ashi.contracts.candle import Candle, encode_candle
 from ashi.contracts.feed import FeedGap, FeedStatus, encode_feed
+from ashi.contracts.instrument import Instrument, encode_instrument
 from ashi.contracts.timeframe import Timeframe
-from ashi.contracts.topics import CANDLES, FEED_GAPS, FEED_STATUS
+from ashi.contracts.topics import CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS
 from ashi.runtime.kafka.clients import make_producer
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ def a_status(updated: int = 1, symbol: str = BTC) -> FeedStatus:
     return FeedStatus(symbol, "connected", FIRST_US, None, None, None, FIRST_US + updated)
 
 
-async def send(settings: Settings, *messages: Candle | FeedGap | FeedStatus | tuple[str, str, bytes]) -> list[Any]:
+Message: TypeAlias = Candle | FeedGap | FeedStatus | Instrument | tuple[str, str, bytes]
+
+
+async def send(settings: Settings, *messages: Message) -> list[Any]:
     """Send messages, or (topic, key, value), one after the other; where each came to stand."""
     producer = make_producer(settings)
     await producer.start()
@@ -63,7 +67,7 @@ async def send(settings: Settings, *messages: Candle | FeedGap | FeedStatus | tu
         await producer.stop()
 
 
-def _record(message: Candle | FeedGap | FeedStatus | tuple[str, str, bytes]) -> tuple[str, str, bytes]:
+def _record(message: Message) -> tuple[str, str, bytes]:
     match message:
         case Candle():
             return CANDLES, message.symbol, encode_candle(message)
@@ -71,5 +75,7 @@ def _record(message: Candle | FeedGap | FeedStatus | tuple[str, str, bytes]) -> 
             return FEED_GAPS, message.symbol, encode_feed(message)
         case FeedStatus():
             return FEED_STATUS, message.symbol, encode_feed(message)
+        case Instrument():
+            return INSTRUMENTS, message.symbol, encode_instrument(message)
         case _:
             return message

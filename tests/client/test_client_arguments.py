@@ -12,7 +12,7 @@ from client_samples import a_candle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashi.client import Position, kafka_settings, read_candles, read_feed_gaps, read_feed_status
+from ashi.client import Position, kafka_settings, read_candles, read_feed_gaps, read_feed_status, read_instruments
 from ashi.client.newest import Newest
 from ashi.client.position import start_of
 from ashi.contracts import BrokerError, ContractError, UsageError
@@ -54,7 +54,7 @@ def test_settings_by_hand_are_checked_as_those_of_the_environment_and_hide_the_p
 
 def test_the_environment_says_where_kafka_is_when_nothing_else_does(monkeypatch):
     monkeypatch.setenv("ASHI_KAFKA_BOOTSTRAP", "nowhere")
-    for read in (read_candles, read_feed_gaps, read_feed_status):
+    for read in (read_candles, read_feed_gaps, read_feed_status, read_instruments):
         with pytest.raises(UsageError, match="'nowhere'"):
             read()
 

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import aclosing
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +19,15 @@ from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions, RecordsToDelete
 from client_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle, a_gap, a_status, send
 
-from ashi.client import Position, kafka_settings, read_candles, read_feed_gaps, read_feed_status
+from ashi.client import (
+    Instrument,
+    Position,
+    kafka_settings,
+    read_candles,
+    read_feed_gaps,
+    read_feed_status,
+    read_instruments,
+)
 from ashi.contracts import BrokerError, ContractError, StateError
 from ashi.contracts.topics import CANDLES, topic_specs
 from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
@@ -79,6 +88,20 @@ def test_every_status_comes_in_order_and_the_last_counts(kafka_settings: Setting
         await send(kafka_settings, a_status(1), a_status(2), a_status(1, ETH), a_status(2))
         found = await collect(read_feed_status(kafka_settings, symbols=[BTC], follow=False))
         assert found == [a_status(1), a_status(2), a_status(2)]
+
+    run(main())
+
+
+def test_every_instrument_comes_in_order_and_the_last_counts(kafka_settings: Settings) -> None:
+    def instrument(symbol: str, state: Any) -> Instrument:
+        return Instrument(symbol, "币安人生", "USDT", Decimal("0.01"), None, state, 10**15)
+
+    async def main() -> None:
+        chinese = "binance:币安人生USDT"
+        await send(kafka_settings, instrument(chinese, "trading"), instrument(BTC, "trading"))
+        await send(kafka_settings, instrument(chinese, "halted"))
+        found = await collect(read_instruments(kafka_settings, symbols=[chinese], follow=False))
+        assert found == [instrument(chinese, "trading"), instrument(chinese, "halted")]
 
     run(main())
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from decimal import Decimal
 from itertools import count
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
 from ashi_ingest.venues.answers import MAX_TRIES
-from ashi_ingest.venues.base import Acknowledged, Closing, Refused, RepairEnd, Request, Venue
+from ashi_ingest.venues.base import Acknowledged, Closing, ListedMarket, Refused, RepairEnd, Request, Venue
 from ashi_ingest.venues.binance import backfill as binance_repair
 from ashi_ingest.venues.registry import VENUES
 from repairs import NOW, Outcome, bare, new_ones, run_plan
@@ -294,19 +295,45 @@ def test_what_a_frame_without_trades_says(frame: str, control: object) -> None:
     assert SPOT.control(frame.encode()) == control
 
 
-def test_only_markets_that_are_traded_are_listed() -> None:
+def test_only_ascii_is_lower_case_in_the_name_of_a_stream() -> None:
+    (subscription,) = SPOT.subscriptions(["币安人生USDT", "ÀİẞUSDT"], 1)
+    assert json.loads(subscription.message)["params"] == ["币安人生usdt@trade", "Àİẞusdt@trade"]
+
+
+def test_markets_are_listed_with_their_currencies_steps_and_states() -> None:
     body = json.dumps(
         {
             "timezone": "UTC",
             "symbols": [
-                {"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC"},
-                {"symbol": "LUNAUSDT", "status": "BREAK"},
-                {"symbol": "ETHUSDT", "status": "TRADING"},
-                {"symbol": "币安人生USDT", "status": "TRADING"},
+                {
+                    "symbol": "BTCUSDT",
+                    "status": "TRADING",
+                    "baseAsset": "BTC",
+                    "quoteAsset": "USDT",
+                    "filters": [
+                        {"filterType": "PRICE_FILTER", "minPrice": "0.01", "tickSize": "0.01000000"},
+                        {"filterType": "LOT_SIZE", "minQty": "0.00001", "stepSize": "0.00001000"},
+                        {"filterType": "ICEBERG_PARTS", "limit": 10},
+                        {"filterType": "MARKET_LOT_SIZE", "stepSize": "0.00000000"},
+                    ],
+                },
+                {"symbol": "LUNAUSDT", "status": "BREAK", "filters": [{"filterType": "LOT_SIZE", "stepSize": "1e-5"}]},
+                {
+                    "symbol": "币安人生USDT",
+                    "status": "TRADING",
+                    "filters": [],
+                },
+                {"symbol": "BTCUSDT_210326", "status": "DELIVERED"},
             ],
         }
     ).encode()
-    assert SPOT.read_markets(body) == ["BTCUSDT", "ETHUSDT"]
+    nothing = (None, None, None, None)
+    assert SPOT.read_markets(body) == [
+        ListedMarket("BTCUSDT", "BTC", "USDT", Decimal("0.01"), Decimal("0.00001"), "trading"),
+        ListedMarket("LUNAUSDT", *nothing, "halted"),
+        ListedMarket("币安人生USDT", *nothing, "trading"),
+        ListedMarket("BTCUSDT_210326", *nothing, "delisted"),
+    ]
     assert SPOT.markets_request().path == "/api/v3/exchangeInfo"
     assert USDM.markets_request().path == "/fapi/v1/exchangeInfo"
     with pytest.raises(ContractError, match="/fapi/v1/exchangeInfo"):

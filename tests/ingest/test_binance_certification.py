@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
 from venue_certification import (
@@ -16,7 +17,7 @@ from venue_certification import (
 )
 
 from ashi_ingest.recording.bundled import BUNDLED
-from ashi_ingest.venues.base import Request
+from ashi_ingest.venues.base import ListedMarket, Request
 
 DATA = Path(__file__).parent / "data"
 
@@ -59,13 +60,23 @@ class TestBinance(VenueCertification, KlineCertification):
     markets_answer = json.dumps(
         {
             "symbols": [
-                {"symbol": "BTCUSDT", "status": "TRADING"},
+                {
+                    "symbol": "BTCUSDT",
+                    "status": "TRADING",
+                    "baseAsset": "BTC",
+                    "quoteAsset": "USDT",
+                    "filters": [{"filterType": "PRICE_FILTER", "tickSize": "0.01"}],
+                },
                 {"symbol": "LUNAUSDT", "status": "BREAK"},
                 {"symbol": "币安人生USDT", "status": "TRADING"},
             ]
         }
     ).encode()
-    markets_listed = ("BTCUSDT",)
+    markets_listed = (
+        ListedMarket("BTCUSDT", "BTC", "USDT", Decimal("0.01"), None, "trading"),
+        ListedMarket("LUNAUSDT", None, None, None, None, "halted"),
+        ListedMarket("币安人生USDT", None, None, None, None, "trading"),
+    )
     error_answers = (b'{"code":-1121,"msg":"Invalid symbol."}',)
     kline = KlineSample(
         b'[[1499040000000,"0.01634790","0.80000000","0.01575800","0.01577100","148976.11427815",1499040059999,'

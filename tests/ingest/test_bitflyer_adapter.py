@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
 from ashi_ingest.venues.answers import MAX_TRIES
-from ashi_ingest.venues.base import Acknowledged, Answer, Refused, Request
+from ashi_ingest.venues.base import Acknowledged, Answer, ListedMarket, Refused, Request
 from ashi_ingest.venues.bitflyer import backfill as bitflyer_repair
 from ashi_ingest.venues.registry import VENUES
 from repairs import NOW, Outcome, bare, new_ones, run_plan
@@ -276,7 +276,11 @@ def test_only_fx_btc_jpy_has_contiguous_ids() -> None:
 def test_all_products_are_listed_futures_by_their_own_codes() -> None:
     body = b"""[{"product_code":"BTC_JPY","market_type":"Spot"},{"product_code":"FX_BTC_JPY","market_type":"FX"},
         {"product_code":"BTCJPY17DEC2021","alias":"BTCJPY_MAT1WK","market_type":"Futures"}]"""
-    assert VENUE.read_markets(body) == ["BTC_JPY", "FX_BTC_JPY", "BTCJPY17DEC2021"]
+    assert VENUE.read_markets(body) == [
+        ListedMarket("BTC_JPY", "BTC", "JPY", None, None, "trading"),
+        ListedMarket("FX_BTC_JPY", "BTC", "JPY", None, None, "trading"),
+        ListedMarket("BTCJPY17DEC2021", None, None, None, None, "trading"),
+    ]
     assert VENUE.markets_request() == Request("/v1/getmarkets", {})
     with pytest.raises(ContractError, match="/v1/getmarkets"):
         VENUE.read_markets(b'{"status":-500}')

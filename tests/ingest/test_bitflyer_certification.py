@@ -9,7 +9,7 @@ from pathlib import Path
 from venue_certification import Documented, Execution, Listed, Refusal, VenueCertification
 
 from ashi_ingest.recording.bundled import BUNDLED
-from ashi_ingest.venues.base import Request
+from ashi_ingest.venues.base import ListedMarket, Request
 
 NO_TRADES = Path(__file__).parent / "data" / "bitflyer-no-trades.txt"
 
@@ -46,7 +46,10 @@ class TestBitFlyer(VenueCertification):
         Refusal(b'{"jsonrpc":"2.0","id":null,"error":{"code":-32602,"message":"Invalid"}}', None, retryable=True),
     )
     markets_answer = b'[{"product_code":"BTC_JPY","market_type":"Spot"},{"product_code":"FX_BTC_JPY"}]'
-    markets_listed = ("BTC_JPY", "FX_BTC_JPY")
+    markets_listed = (
+        ListedMarket("BTC_JPY", "BTC", "JPY", None, None, "trading"),
+        ListedMarket("FX_BTC_JPY", "BTC", "JPY", None, None, "trading"),
+    )
     error_answers = (b'{"status":-500,"error_message":"Permission denied","data":null}',)
 
     def acknowledgment(self, request_id: int) -> bytes:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from itertools import repeat
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
 from ashi_ingest.venues.answers import MAX_TRIES
-from ashi_ingest.venues.base import Refused, Request
+from ashi_ingest.venues.base import ListedMarket, Refused, Request
 from ashi_ingest.venues.gmo import backfill as gmo_repair
 from ashi_ingest.venues.gmo.messages import Content
 from ashi_ingest.venues.gmo.pages import LEAST_NEW, OVERLAP, ROWS, Row, find_place, next_window, wide_window
@@ -488,9 +489,14 @@ def test_what_a_frame_without_trades_says(frame: str, control: object) -> None:
 
 
 def test_spot_and_leverage_are_listed_by_the_venues_own_names() -> None:
-    body = b'{"status":0,"data":[{"symbol":"BTC","last":"1"},{"symbol":"BTC_JPY","last":"1"}],"responsetime":"x"}'
-    assert VENUE.read_markets(body) == ["BTC", "BTC_JPY"]
-    assert VENUE.markets_request() == Request("/public/v1/ticker", {})
+    body = b"""{"status":0,"data":[
+        {"symbol":"BTC","minOrderSize":"0.0001","maxOrderSize":"5","sizeStep":"0.0001","tickSize":"1","takerFee":"0.0005"},
+        {"symbol":"BTC_JPY"}],"responsetime":"x"}"""
+    assert VENUE.read_markets(body) == [
+        ListedMarket("BTC", "BTC", "JPY", Decimal(1), Decimal("0.0001"), "trading"),
+        ListedMarket("BTC_JPY", "BTC", "JPY", None, None, "trading"),
+    ]
+    assert VENUE.markets_request() == Request("/public/v1/symbols", {})
     with pytest.raises(ContractError, match="ERR-5201 MAINTENANCE"):
         VENUE.read_markets(b'{"status":5,"messages":[{"message_code":"ERR-5201","message_string":"MAINTENANCE"}]}')
 

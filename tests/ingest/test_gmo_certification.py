@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from venue_certification import (
     Documented,
@@ -14,7 +15,7 @@ from venue_certification import (
     VenueCertification,
 )
 
-from ashi_ingest.venues.base import Request
+from ashi_ingest.venues.base import ListedMarket, Request
 
 SIDES = {"buy": ("BUY", "SELL"), "sell": ("SELL", "BUY")}
 
@@ -44,8 +45,12 @@ class TestGmo(VenueCertification, KlineCertification):
         Refusal(b'{"error":"ERR-5106 Invalid request parameter. symbol"}', None, retryable=False),
         Refusal(b'{"error":"ERR-5201 MAINTENANCE."}', None, retryable=True),
     )
-    markets_answer = b'{"status":0,"data":[{"symbol":"BTC","last":"1"},{"symbol":"BTC_JPY"}],"responsetime":"x"}'
-    markets_listed = ("BTC", "BTC_JPY")
+    markets_answer = b"""{"status":0,"data":[{"symbol":"BTC","sizeStep":"0.0001","tickSize":"1"},
+        {"symbol":"BTC_JPY","sizeStep":"0.01","tickSize":"1"}],"responsetime":"x"}"""
+    markets_listed = (
+        ListedMarket("BTC", "BTC", "JPY", Decimal(1), Decimal("0.0001"), "trading"),
+        ListedMarket("BTC_JPY", "BTC", "JPY", Decimal(1), Decimal("0.01"), "trading"),
+    )
     error_answers = (
         b'{"status":5,"messages":[{"message_code":"ERR-5106","message_string":"Bad symbol."}]}',
         b'{"status":2}',

@@ -12,17 +12,20 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError, VenueError
 from ashi.contracts.feed import decode_feed_gap, decode_feed_status
+from ashi.contracts.instrument import Instrument, decode_instrument
 from ashi.runtime.retry import Backoff
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_cli.main import main
 from ashi_ingest import markets as markets_module
+from ashi_ingest import running_feeds
 from ashi_ingest import worker as live
 from ashi_ingest.feed.reported import ReportedFeed
 from ashi_ingest.publish.acknowledged import LostTrades
@@ -42,6 +45,7 @@ class Publisher:
         self.settled = asyncio.Event()
         self.states = {}
         self.gaps = []
+        self.instruments = {}
         self.flushed = False
         self.gate = asyncio.Event()
         self.gate.set()
@@ -67,6 +71,8 @@ class Publisher:
         self.flushed = False
         if topic == "feed.status":
             self.states[key] = decode_feed_status(value)
+        elif topic == "instruments":
+            self.instruments[key] = decode_instrument(value)
         else:
             self.gaps.append(decode_feed_gap(value))
 
@@ -104,14 +110,19 @@ class Bench:
     """A worker of bitFlyer with everything around it made up, and what became of it."""
 
     handler: Any
+    worker_session: Any
 
     def __init__(self, monkeypatch, markets, *answers, shard=None, session=None, redundant=False):
         self.publisher = Publisher()
-        self.service = Service("test", Settings.from_environment({}))
+        settings = Settings.from_environment({})
+        self.service = Service("test", replace(settings, market_list_interval_us=2_000))
         self.sessions: list[Any] = []
         self.reported: dict[str, ReportedFeed] = {}
         self.session = session or self.wait
         self.asked_kafka = 0
+        self.added: list[str] = []
+        self.removed: list[str] = []
+        self.instruments: dict[str, Instrument] = {}
         self.kafka_is_away = lambda asked: False
 
         @asynccontextmanager
@@ -123,6 +134,9 @@ class Bench:
 
         async def read_resume_points(settings, symbols, reported):
             return {symbol: [] for symbol in symbols}
+
+        async def read_instruments(settings, venue):
+            return self.instruments
 
         async def require_topics(settings, names):
             self.asked_kafka += 1
@@ -140,13 +154,24 @@ class Bench:
             def __init__(self, venue, markets, handler, **_):
                 this.sessions.append(list(markets))
                 this.handler = handler
+                self.markets = list(markets)
+                this.worker_session = self
 
             async def run(self, stopping):
                 await this.session(stopping)
 
+            def add(self, markets):
+                self.markets += markets
+                this.added += markets
+
+            def remove(self, market):
+                self.markets.remove(market)
+                this.removed.append(market)
+
         for name, fake in locals().items():
-            if callable(fake) and hasattr(live, name):
-                monkeypatch.setattr(live, name, fake)
+            for module in (live, running_feeds):
+                if callable(fake) and hasattr(module, name):
+                    monkeypatch.setattr(module, name, fake)
         monkeypatch.setattr(markets_module, "Backoff", lambda: Backoff(0.001, 0.002))
         monkeypatch.setattr(live, "Backoff", lambda: Backoff(0.001, 0.002))
         monkeypatch.setattr(live, "LOOK_INTERVAL_S", 0.005)
@@ -249,7 +274,6 @@ def test_named_markets_are_read_unchecked_when_the_venue_does_not_list_its_own(b
     async def scenario(bench):
         await bench.run_until(lambda: bench.sessions)
         assert bench.sessions == [["BTC_JPY"]]
-        assert bench.rest.asked <= markets_module.ATTEMPTS
 
     bench(scenario, ["BTC_JPY"], answer)
 
@@ -305,7 +329,7 @@ def test_a_shard_without_any_market_waits_ready_to_be_stopped(bench):
     async def scenario(bench):
         await bench.run_until(lambda: bench.service.health.ready()[0])
         assert bench.service.health.ready() == (True, "no market belongs to this shard")
-        assert bench.sessions == []
+        assert bench.sessions == [[]]
 
     bench(scenario, ["BTC_JPY"], LISTED, shard=Shard(empty, 50))
 
@@ -314,6 +338,7 @@ def test_a_worker_whose_markets_were_all_refused_says_so_and_ends(bench):
     async def scenario(bench):
         async def refuse(stopping):
             bench.handler.on_refused("BTC_JPY", "no such channel")
+            bench.worker_session.markets.clear()
 
         bench.session = refuse
         with pytest.raises(VenueError, match="none of the markets BTC_JPY"):
@@ -359,6 +384,73 @@ def test_trades_that_are_gone_from_the_log_are_a_lost_gap_of_the_symbols_of_thei
         assert lost.to_time > time.time_ns() // 1_000 - 60_000_000
 
     bench(scenario, ["BTC_JPY", "ETH_JPY"], LISTED)
+
+
+def listing(*markets):
+    return json.dumps([{"product_code": market} for market in markets]).encode()
+
+
+def test_a_listing_is_read_and_a_delisting_is_down_and_both_are_published(bench):
+    async def scenario(bench):
+        await bench.run_until(lambda: bench.removed and bench.publisher.states["bitflyer:BTC_JPY"].reason)
+        assert bench.sessions == [["BTC_JPY"]]
+        assert bench.added == ["NEW_JPY"]
+        assert bench.removed == ["BTC_JPY"]
+        states = {symbol: instrument.state for symbol, instrument in bench.publisher.instruments.items()}
+        assert states == {"bitflyer:BTC_JPY": "delisted", "bitflyer:NEW_JPY": "trading"}
+        down = bench.publisher.states["bitflyer:BTC_JPY"]
+        assert (down.state, down.reason) == ("down", "delisted: bitflyer does not list it any more")
+        assert bench.publisher.states["bitflyer:NEW_JPY"].reason == "the worker has been stopped"
+
+    bench(scenario, [], listing("BTC_JPY"), listing("BTC_JPY", "NEW_JPY"), listing("NEW_JPY"))
+
+
+def test_a_named_market_that_is_listed_later_is_read_from_then_on(bench):
+    async def scenario(bench):
+        await bench.run_until(lambda: bench.added)
+        assert bench.sessions == [["BTC_JPY"]]
+        assert bench.added == ["ETH_JPY"]
+
+    bench(scenario, ["BTC_JPY", "ETH_JPY"], *[listing("BTC_JPY", "XRP_JPY")] * 3, listing("BTC_JPY", "ETH_JPY"))
+
+
+def test_a_worker_whose_markets_are_all_delisted_waits_unready_for_one_to_come_back(bench):
+    async def scenario(bench):
+        seen = []
+
+        async def session(stopping):
+            while bench.worker_session.markets and not stopping.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+        def note_and_see():
+            seen.append(bench.service.health.ready())
+            return bench.added
+
+        bench.session = session
+        await bench.run_until(note_and_see)
+        assert (False, "all of its markets are delisted") in seen
+        assert bench.removed == bench.added == ["BTC_JPY"]
+
+    bench(scenario, ["BTC_JPY"], LISTED, *[listing("ETH_JPY")] * 10, LISTED)
+
+
+def test_a_listing_while_kafka_is_away_waits_for_it(bench, monkeypatch):
+    async def scenario(bench):
+        reads = []
+        read_feed = running_feeds.read_feed
+
+        async def fail_once(settings, symbols):
+            reads.append(list(symbols))
+            if len(reads) == 1:
+                raise BrokerUnreachableError("it went away")
+            return await read_feed(settings, symbols)
+
+        monkeypatch.setattr(running_feeds, "read_feed", fail_once)
+        await bench.run_until(lambda: bench.added)
+        assert bench.added == ["NEW_JPY"]
+        assert reads == [["bitflyer:NEW_JPY"]] * 2
+
+    bench(scenario, [], listing("BTC_JPY"), listing("BTC_JPY", "NEW_JPY"))
 
 
 def test_a_worker_that_starts_while_kafka_is_away_waits_for_it_and_says_so_once(bench, caplog):

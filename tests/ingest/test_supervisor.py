@@ -690,6 +690,72 @@ def test_a_market_refused_after_its_subscription_has_a_gap_and_its_frames_take_n
     play(scenario, {SPOT: trades(SPOT, 10), SHARED: trades(SHARED, 10)}, buffer=20)
 
 
+# Markets that come and go.
+
+
+def test_a_market_is_added_at_run_time_and_goes_on_from_where_it_was_left():
+    async def scenario(world):
+        connection = await live_connection(world, SPOT)
+        world.rest.happened[SHARED] = [10, 11]
+        assert not world.feeds.knows(SHARED)
+        world.feeds.add(SHARED, trades(SHARED, 10), status_of(SHARED, last=10))
+        await world.settle()
+        assert world.state(SHARED) == "down"
+        assert world.feeds.symbols == [f"toy:{SPOT}", f"toy:{SHARED}"]
+        connection.markets = (SPOT, SHARED)
+        connection.subscribe(SHARED)
+        await world.settle()
+        assert world.ids(SHARED) == [11]
+        assert world.state(SHARED) == "connected"
+        assert world.outcomes(SHARED) == [("repaired", 1)]
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+def test_a_market_that_is_removed_is_down_and_can_come_back():
+    async def scenario(world):
+        connection = await live_connection(world, SPOT, SHARED)
+        world.feeds.remove(SHARED, "delisted")
+        connection.markets = (SPOT,)
+        connection.deliver(SHARED, 11)
+        await world.settle()
+        assert world.ids(SHARED) == []
+        assert (world.state(SHARED), world.topics.statuses[SHARED].reason) == ("down", "delisted")
+        assert world.feeds.symbols == [f"toy:{SPOT}"]
+        assert connection.traded == []
+        world.happen(SHARED, 11)
+        world.feeds.add(SHARED, (), None)
+        connection.markets = (SPOT, SHARED)
+        connection.subscribe(SHARED)
+        await world.settle()
+        assert world.ids(SHARED) == [11]
+        assert world.outcomes(SHARED)[-1] == ("repaired", 1)
+        connection.deliver(SHARED, 12)
+        assert world.ids(SHARED) == [11, 12]
+
+    play(scenario, {SPOT: trades(SPOT, 10), SHARED: trades(SHARED, 10)})
+
+
+def test_a_halted_market_says_so_until_the_venue_or_a_trade_says_otherwise():
+    async def scenario(world):
+        connection = await live_connection(world, SPOT)
+        world.feeds.set_halted(SPOT, True)
+        await world.settle()
+        status = world.topics.statuses[SPOT]
+        assert (status.state, status.reason) == ("silent", "halted: the venue does not trade it now")
+        assert {gap.state for gap in world.gaps(SPOT)} == {"repaired"}, "no trade is missing"
+        world.feeds.set_halted(SPOT, False)
+        await world.settle()
+        assert world.state() == "connected"
+        world.feeds.set_halted(SPOT, True)
+        await world.settle()
+        connection.deliver(SPOT, 11)
+        await world.settle()
+        assert (world.state(), world.topics.statuses[SPOT].reason) == ("connected", None)
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
 # Silence.
 
 

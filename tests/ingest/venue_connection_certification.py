@@ -168,8 +168,8 @@ class ConnectionCertification(VenueSamples):
         self.check_request(request)
         assert request.api_key is None
         assert self.venue.read_markets(self.markets_answer) == list(self.markets_listed)
-        for market in self.markets_listed:
-            make_symbol(self.name, market)
+        for listed in self.markets_listed:
+            make_symbol(self.name, listed.market)
 
     def test_a_list_of_markets_that_cannot_be_read_is_an_error_that_says_which(self) -> None:
         path = self.venue.markets_request().path

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from ashi.contracts.trade import Trade
-from ashi_ingest.venues.base import Request, Venue, VenueDescription
+from ashi_ingest.venues.base import ListedMarket, Request, Venue, VenueDescription
 from ashi_ingest.venues.parsing import FrameParser
 from ashi_ingest.venues.registry import VENUES
 from repairs import NOW, Outcome, run_plan
@@ -92,7 +92,7 @@ class VenueSamples(ABC):
     closings: ClassVar[Sequence[bytes]] = ()
     """Frames that announce that the venue will close the connection."""
     markets_answer: ClassVar[bytes]
-    markets_listed: ClassVar[Sequence[str]]
+    markets_listed: ClassVar[Sequence[ListedMarket]]
     error_answers: ClassVar[Sequence[bytes]]
     """How REST says that something was wrong, with HTTP status 200 or without: nothing that could pass for trades."""
 

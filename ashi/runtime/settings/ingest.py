@@ -37,6 +37,14 @@ class IngestSettings:
             secret=True,
         )
     )
+    market_list_interval_us: int = field(
+        metadata=setting(
+            duration_between("1s", "1d"),
+            "5m",
+            "How often a live worker reads the venue's list of markets: then it notices halts, listings and "
+            "delistings, and keeps topic `instruments`.",
+        )
+    )
     feed_buffer: int = field(
         metadata=setting(
             integer_between(1_000, 10_000_000),

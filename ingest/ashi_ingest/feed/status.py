@@ -141,6 +141,12 @@ class FeedReporter:
             if before.status is not None:
                 self._others.inherit(before.status, now_us())
 
+    def go_on_from(self, symbol: str, reported: ReportedFeed) -> None:
+        """A symbol comes later than at the start: keep its last trade, and the gaps that are open. By `read_feed`."""
+        self._report(symbol).go_on_from(reported)
+        if reported.status is not None:
+            self._others.inherit(reported.status, self._now_us())
+
     def set_state(self, symbol: str, state: FeedState, reason: str | None) -> None:
         """The feed of a symbol is in this state now; `reason` says why it is not connected."""
         report = self._report(symbol)

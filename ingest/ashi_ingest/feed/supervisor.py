@@ -84,23 +84,8 @@ class FeedSupervisor:
         self._backpressure = backpressure
         self._now_us = now_us
         self._monotonic_s = monotonic_s
-        self._feeds = {
-            market: SymbolFeed(
-                market,
-                TradeSequencer(
-                    make_symbol(venue.name, market),
-                    contiguous=venue.contiguous(market),
-                    ordered_ids=venue.ordered_ids,
-                    resume_point=resume_point,
-                ),
-                publish_buffer=publish_buffer,
-                reporter=reporter,
-                disorder_us=round(venue.limits.disorder_s * 1e6),
-                now_us=now_us,
-                monotonic_s=monotonic_s,
-            )
-            for market, resume_point in resume_points.items()
-        }
+        self._reporter = reporter
+        self._feeds = {market: self._new_feed(market, trades) for market, trades in resume_points.items()}
         self._by_symbol = {feed.symbol: feed for feed in self._feeds.values()}
         self._sources: dict[int, _Source] = {}
         self._duplicates = 0
@@ -125,6 +110,27 @@ class FeedSupervisor:
             times=comparison_times or Times(),
         )
 
+    def _new_feed(self, market: str, resume_point: Sequence[Trade]) -> SymbolFeed:
+        return SymbolFeed(
+            market,
+            TradeSequencer(
+                make_symbol(self._venue.name, market),
+                contiguous=self._venue.contiguous(market),
+                ordered_ids=self._venue.ordered_ids,
+                resume_point=resume_point,
+            ),
+            publish_buffer=self._publish_buffer,
+            reporter=self._reporter,
+            disorder_us=round(self._venue.limits.disorder_s * 1e6),
+            now_us=self._now_us,
+            monotonic_s=self._monotonic_s,
+        )
+
+    @property
+    def symbols(self) -> list[str]:
+        """Those that are read."""
+        return list(self._by_symbol)
+
     @property
     def held(self) -> int:
         """Trades in memory: behind repairs, and on their way to Kafka."""
@@ -138,6 +144,31 @@ class FeedSupervisor:
     def begin(self, symbol: str, status: FeedStatus | None) -> None:
         """Before any connection: what this process was not there for is a gap. `status`: what was said last of it."""
         self._by_symbol[symbol].begin(status)
+
+    # Markets that come and go.
+
+    def knows(self, market: str) -> bool:
+        """Whether it is read, or was read before by this process."""
+        return market in self._feeds
+
+    def add(self, market: str, resume_point: Sequence[Trade], status: FeedStatus | None) -> None:
+        """Before any connection for it: read a market as well. For one that was read before nothing else is needed."""
+        if market not in self._feeds:
+            self._feeds[market] = feed = self._new_feed(market, resume_point)
+            feed.begin(status)
+        self._by_symbol[self._feeds[market].symbol] = self._feeds[market]
+
+    def remove(self, market: str, reason: str) -> None:
+        """Read a market no more. No connection is for it any more, or will not be from now on."""
+        feed = self._feeds[market]
+        self._lose(feed, self._now_us() - CLOCK_TOLERANCE_US, reason)
+        self._by_symbol.pop(feed.symbol, None)
+        for source in self._sources.values():
+            source.subscribed.pop(market, None)
+
+    def set_halted(self, market: str, halted: bool) -> None:
+        """Whether the venue does not trade it now. The first trade that comes ends that as well."""
+        self._feeds[market].set_halted(halted)
 
     # What the session tells.
 
@@ -184,7 +215,7 @@ class FeedSupervisor:
             self._lose(feed, before_us - CLOCK_TOLERANCE_US, f"the subscription that seemed accepted failed: {reason}")
 
     def on_refused(self, market: str, reason: str) -> None:
-        """There is no such market; the others go on. Its gap stays open, as the feed does not come back."""
+        """There is no such market; the others go on. Its gap stays open while the feed does not come back."""
         _log.error("the venue refuses a market, it is left out", venue=self._venue.name, market=market, reason=reason)
         feed = self._feeds[market]
         self._lose(feed, self._now_us() - CLOCK_TOLERANCE_US, reason)

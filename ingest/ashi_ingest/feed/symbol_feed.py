@@ -31,6 +31,7 @@ CLOCK_TOLERANCE_US: Final = 1_000_000
 earlier and end later by this, µs."""
 HOLE_PATIENCE_S: Final = 0.5
 """How long a hole in contiguous ids is waited for: venues send a little out of order."""
+HALTED: Final = "halted: the venue does not trade it now"
 NOTHING_BEFORE: Final = "nothing had been published before, so there is nothing to go on from"
 
 _log = get_logger(__name__)
@@ -82,6 +83,7 @@ class SymbolFeed:
         self._now_us = now_us
         self._monotonic_s = monotonic_s
         self._silent = False
+        self._halted = False
         self._down_reason = ""
         self._missed_until_us = 0  # trades after this came over the connection and were kept, so a gap ends here
         self._missing_recovered = 0  # trades that a comparison has brought, and the gap after it will tell of
@@ -143,7 +145,17 @@ class SymbolFeed:
 
     def on_live(self, trades: Sequence[Trade], now_s: float) -> None:
         """Trades came over a connection: publish what may be, hold the rest."""
-        self._publish(self._sequencer.on_live(trades, now_s), streamed=True)
+        passed = self._sequencer.on_live(trades, now_s)
+        if passed:
+            self.set_halted(False)
+        self._publish(passed, streamed=True)
+
+    def set_halted(self, halted: bool) -> None:
+        """Whether the venue lists the market as one that it does not trade now."""
+        if halted != self._halted:
+            self._halted = halted
+            if self.is_live:
+                self._report_live()
 
     def set_silent(self, silent: bool) -> None:
         """Whether nothing has come for suspiciously long over any connection that delivers it."""
@@ -313,7 +325,9 @@ class SymbolFeed:
             self._reporter.on_trade(self.symbol, trades[-1])
 
     def _report_live(self) -> None:
-        if self._silent:
+        if self._halted:
+            self._reporter.set_state(self.symbol, "silent", HALTED)
+        elif self._silent:
             self._reporter.set_state(self.symbol, "silent", "nothing has come from the venue for long")
         else:
             self._reporter.set_state(self.symbol, "connected", None)

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi.contracts.errors import BrokerError
-from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES, TRADES_DEAD
+from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, INSTRUMENTS, TRADES, TRADES_DEAD
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, encode_trade
 from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import dead_letter, message_headers
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ashi_ingest.venues.parsing import Rejected
 
 REPLAY_TOPICS: Final = (TRADES, TRADES_DEAD)
-LIVE_TOPICS: Final = (*REPLAY_TOPICS, FEED_STATUS, FEED_GAPS)
+LIVE_TOPICS: Final = (*REPLAY_TOPICS, FEED_STATUS, FEED_GAPS, INSTRUMENTS)
 CLOSE_TIMEOUT_S: Final = 8.0
 """Longest wait of a live publisher at its end. What Kafka has not taken by then, the next start repairs."""
 STOP_TIMEOUT_S: Final = 5.0

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from ashi.contracts.decimals import check_amount, parse_decimal
 from ashi.contracts.errors import ContractError
-from ashi.contracts.symbol import make_symbol
 from ashi_ingest.venues.parsing import BAD_FRAME, explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from decimal import Decimal
 
     from ashi.contracts.trade import Trade
 
@@ -75,13 +76,12 @@ def read_rows(raws: list[msgspec.Raw], read: Callable[[msgspec.Raw], T], what: s
     return Rows(good, len(raws), bad)
 
 
-def usable_markets(venue: str, names: Iterable[str]) -> list[str]:
-    """The names that can be part of a symbol. Binance has a few with Chinese characters; they are left out."""
-    usable = []
-    for name in names:
-        try:
-            make_symbol(venue, name)
-        except ContractError:
-            continue
-        usable.append(name)
-    return usable
+def read_step(text: str | None) -> Decimal | None:
+    """The step of prices or sizes, in plain notation; None where there is none that can be read.
+
+    No error: no trade is given up because of a step.
+    """
+    try:
+        return check_amount("step", parse_decimal("step", text or "0")) or None
+    except ContractError:
+        return None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
     from decimal import Decimal
 
+    from ashi.contracts.instrument import InstrumentState
     from ashi.contracts.timeframe import Timeframe
     from ashi.contracts.trade import Trade
     from ashi_ingest.venues.parsing import FrameParser
@@ -117,6 +118,20 @@ class Request(NamedTuple):
     api_key: ApiKey | None = None
 
 
+class ListedMarket(NamedTuple):
+    """A market as the venue lists it, see `ashi.contracts.instrument`; None for what the venue does not say.
+
+    `state` is `delisted` where it is listed although it is closed for good.
+    """
+
+    market: str
+    base: str | None
+    quote: str | None
+    tick_size: Decimal | None
+    lot_size: Decimal | None
+    state: InstrumentState
+
+
 class Answer(NamedTuple):
     """The body of a successful answer (HTTP 200) and when it was received, µs."""
 
@@ -205,8 +220,8 @@ class Venue(Protocol):
     def markets_request(self) -> Request:
         """The request for all markets of the venue."""
 
-    def read_markets(self, body: bytes) -> list[str]:
-        """The markets that can be traded, by the venue's own names. Raises ContractError."""
+    def read_markets(self, body: bytes) -> list[ListedMarket]:
+        """All markets that are listed, whatever their names and whether they trade or not. Raises ContractError."""
 
     def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
         """Plan how to get what happened after `since` and before `until`.

@@ -20,8 +20,18 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from ashi_ingest.venues.answers import decode_answer, usable_markets
-from ashi_ingest.venues.base import Acknowledged, Closing, Control, Limits, Refused, Request, Statement, Subscription
+from ashi_ingest.venues.answers import decode_answer, read_step
+from ashi_ingest.venues.base import (
+    Acknowledged,
+    Closing,
+    Control,
+    Limits,
+    ListedMarket,
+    Refused,
+    Request,
+    Statement,
+    Subscription,
+)
 from ashi_ingest.venues.binance.backfill import DISORDER_US, repair_spot, repair_usdm
 from ashi_ingest.venues.binance.messages import TRADE_STREAM, BinanceParser
 from ashi_ingest.venues.parsing import BAD_FRAME
@@ -68,6 +78,9 @@ MARKETS: Final = {
     "binance-usdm": Request("/fapi/v1/exchangeInfo", {}),
 }
 
+CLOSED: Final = frozenset({"DELIVERED", "CLOSE"})
+"""What the list of USD-M says of a market that is closed for good; spot has no word for that."""
+
 
 STATEMENTS: Final = {
     "binance": Request("/api/v3/ticker/24hr", {"type": "MINI"}, weight=80),
@@ -95,9 +108,21 @@ class _Response(msgspec.Struct):
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+class _Filter(msgspec.Struct):
+    filterType: str  # noqa: N815 - as the venue writes it
+    tickSize: str | None = None  # noqa: N815
+    stepSize: str | None = None  # noqa: N815
+
+
+_NO_STEP: Final = _Filter("")
+
+
 class _Market(msgspec.Struct):
     symbol: str
     status: str
+    baseAsset: str = ""  # noqa: N815
+    quoteAsset: str = ""  # noqa: N815
+    filters: list[_Filter] = []
 
 
 class _Markets(msgspec.Struct):
@@ -173,10 +198,12 @@ class BinanceVenue:
         """All markets, also those that are not traded now."""
         return MARKETS[self.name]
 
-    def read_markets(self, body: bytes) -> list[str]:
-        """Those that are traded: `{"symbols":[{"symbol":"BTCUSDT","status":"TRADING",…},…]}`. Raises ContractError."""
-        listed = decode_answer(_markets, body, MARKETS[self.name].path).symbols
-        return usable_markets(self.name, (market.symbol for market in listed if market.status == "TRADING"))
+    def read_markets(self, body: bytes) -> list[ListedMarket]:
+        """All: `{"symbols":[{"symbol":"BTCUSDT","status":"TRADING","filters":[…],…},…]}`. Raises ContractError.
+
+        Spot keeps those that are closed for good listed as `BREAK`, so these are in a halt.
+        """
+        return [_listed(market) for market in decode_answer(_markets, body, MARKETS[self.name].path).symbols]
 
     def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
         """Plan how to get what happened after `since`: see `Venue.repair` and `binance.backfill`."""
@@ -190,6 +217,20 @@ def _read_statement(path: str, body: bytes) -> dict[str, int]:
     return {market.symbol: market.lastId for market in decode_answer(_statistics, body, path)}
 
 
+def _listed(market: _Market) -> ListedMarket:
+    steps = {filter_.filterType: filter_ for filter_ in market.filters}
+    prices, sizes = steps.get("PRICE_FILTER", _NO_STEP), steps.get("LOT_SIZE", _NO_STEP)
+    return ListedMarket(
+        market.symbol,
+        market.baseAsset or None,
+        market.quoteAsset or None,
+        read_step(prices.tickSize),
+        read_step(sizes.stepSize),
+        "trading" if market.status == "TRADING" else "delisted" if market.status in CLOSED else "halted",
+    )
+
+
 def _message(method: str, markets: Sequence[str], request_id: int) -> str:
-    streams = [market.lower() + TRADE_STREAM for market in markets]
+    # In lower case, but only what is ASCII: `İ` stays as it is.
+    streams = [market.encode().lower().decode() + TRADE_STREAM for market in markets]
     return msgspec.json.encode({"method": method, "params": streams, "id": request_id}).decode()

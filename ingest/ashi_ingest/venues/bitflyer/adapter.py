@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ashi_ingest.venues.answers import decode_answer, usable_markets
-from ashi_ingest.venues.base import Acknowledged, Control, Limits, Refused, Request, Subscription
+from ashi_ingest.venues.answers import decode_answer
+from ashi_ingest.venues.base import Acknowledged, Control, Limits, ListedMarket, Refused, Request, Subscription
 from ashi_ingest.venues.bitflyer.backfill import DISORDER_US, repair
 from ashi_ingest.venues.bitflyer.messages import EXECUTIONS, BitFlyerParser
 from ashi_ingest.venues.parsing import BAD_FRAME
@@ -127,14 +127,23 @@ class BitFlyerVenue:
         """All products of the Japanese exchange."""
         return Request(MARKETS_PATH, {})
 
-    def read_markets(self, body: bytes) -> list[str]:
-        """Their `product_code`: `[{"product_code":"BTC_JPY","market_type":"Spot"},…]`. Raises ContractError."""
-        listed = decode_answer(_markets, body, MARKETS_PATH)
-        return usable_markets(self.name, (market.product_code for market in listed))
+    def read_markets(self, body: bytes) -> list[ListedMarket]:
+        """Their `product_code`: `[{"product_code":"BTC_JPY","market_type":"Spot"},…]`. Raises ContractError.
+
+        A halt is told elsewhere (`getboardstate`, market by market), and the steps of prices and sizes nowhere.
+        """
+        return [_listed(market.product_code) for market in decode_answer(_markets, body, MARKETS_PATH)]
 
     def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
         """Plan how to get what happened after `since`; see `Venue.repair` and `bitflyer.backfill`."""
         return repair(self.name, market, since, until)
+
+
+def _listed(market: str) -> ListedMarket:
+    """The currencies are in the name of a spot market (`ETH_BTC`) and of `FX_BTC_JPY`, not in that of a future."""
+    base, _, quote = market.removeprefix("FX_").partition("_")
+    named = bool(base and quote) and "_" not in quote
+    return ListedMarket(market, base if named else None, quote if named else None, None, None, "trading")
 
 
 def _message(method: str, market: str, request_id: int) -> str:

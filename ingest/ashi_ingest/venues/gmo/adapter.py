@@ -1,7 +1,7 @@
 """GMO Coin live: limits, subscriptions, markets.
 
 Source: https://api.coin.z.com/docs/en/ (`#restrictions`: one subscription a second from each address; `#ws-trades`;
-`#ticker`; `#error-codes`).
+`#symbols`; `#error-codes`).
 
     {"command":"subscribe","channel":"trades","symbol":"BTC_JPY","option":"TAKER_ONLY"}
 
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ashi_ingest.venues.answers import decode_answer, usable_markets
-from ashi_ingest.venues.base import Control, Limits, Refused, Request, Subscription
+from ashi_ingest.venues.answers import decode_answer, read_step
+from ashi_ingest.venues.base import Control, Limits, ListedMarket, Refused, Request, Subscription
 from ashi_ingest.venues.gmo.backfill import LATE_US, repair
 from ashi_ingest.venues.gmo.messages import TRADES, GmoParser
 from ashi_ingest.venues.gmo.status import Message, check_status
@@ -44,7 +44,7 @@ LIMITS: Final = Limits(
     request_interval_s=0.5,  # nothing is documented; answers are cached for about a second
     disorder_s=LATE_US / 1e6,
 )
-TICKER_PATH: Final = "/public/v1/ticker"
+SYMBOLS_PATH: Final = "/public/v1/symbols"
 
 FATAL: Final = frozenset({"ERR-5106", "ERR-5207"})
 """Invalid parameter, and invalid symbol. All others are retryable: a feed must not end for a reason that passes."""
@@ -56,16 +56,18 @@ class _Error(msgspec.Struct):
 
 class _Market(msgspec.Struct):
     symbol: str
+    tickSize: str | None = None  # noqa: N815 - as the venue writes it
+    sizeStep: str | None = None  # noqa: N815
 
 
-class _Ticker(msgspec.Struct):
+class _Symbols(msgspec.Struct):
     status: int
     data: list[_Market] = []
     messages: list[Message] = []
 
 
 _error = msgspec.json.Decoder(_Error)
-_ticker = msgspec.json.Decoder(_Ticker)
+_symbols = msgspec.json.Decoder(_Symbols)
 
 
 class GmoVenue:
@@ -112,14 +114,27 @@ class GmoVenue:
         return Refused(None, None, f"GMO Coin answered {error[:200]}", retryable=code not in FATAL)
 
     def markets_request(self) -> Request:
-        """The tickers of all markets: there is one for each."""
-        return Request(TICKER_PATH, {})
+        """The trading rules of all markets."""
+        return Request(SYMBOLS_PATH, {})
 
-    def read_markets(self, body: bytes) -> list[str]:
-        """Spot (`BTC`) and leverage (`BTC_JPY`): `{"status":0,"data":[{"symbol":"BTC",…},…]}`. Raises ContractError."""
-        ticker = decode_answer(_ticker, body, TICKER_PATH)
-        check_status(ticker.status, ticker.messages, TICKER_PATH)
-        return usable_markets(self.name, (market.symbol for market in ticker.data))
+    def read_markets(self, body: bytes) -> list[ListedMarket]:
+        """Spot (`BTC`) and leverage (`BTC_JPY`), all in yen; a halt is not told. Raises ContractError.
+
+        {"status":0,"data":[{"symbol":"BTC","sizeStep":"0.0001","tickSize":"1",…},…]}
+        """
+        symbols = decode_answer(_symbols, body, SYMBOLS_PATH)
+        check_status(symbols.status, symbols.messages, SYMBOLS_PATH)
+        return [
+            ListedMarket(
+                market.symbol,
+                market.symbol.removesuffix("_JPY"),
+                "JPY",
+                read_step(market.tickSize),
+                read_step(market.sizeStep),
+                "trading",
+            )
+            for market in symbols.data
+        ]
 
     def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
         """Plan how to get what happened after `since`: see `Venue.repair` and `ashi_ingest.venues.gmo.backfill`."""

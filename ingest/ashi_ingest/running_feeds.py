@@ -1,0 +1,68 @@
+"""The feeds of a worker that runs, and its session, as one: markets begin and end in both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ashi.contracts.symbol import make_symbol
+from ashi_ingest.feed.resume import read_resume_points
+from ashi_ingest.feed.reported import read_feed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ashi.runtime.settings import Settings
+    from ashi_ingest.feed.status import FeedReporter
+    from ashi_ingest.feed.supervisor import FeedSupervisor
+    from ashi_ingest.websocket.session import Session
+
+
+class RunningFeeds:
+    """What `ashi_ingest.market_follower` needs of them."""
+
+    def __init__(
+        self, settings: Settings, venue: str, *, feeds: FeedSupervisor, session: Session, reporter: FeedReporter
+    ) -> None:
+        self._settings = settings
+        self._venue = venue
+        self._feeds = feeds
+        self._session = session
+        self._reporter = reporter
+
+    @property
+    def subscribed(self) -> Sequence[str]:
+        """The markets that connections deliver or will, without those that the venue has refused."""
+        return self._session.markets
+
+    async def begin(self, markets: Sequence[str]) -> None:
+        """Read these as well, from where they were left. Raises BrokerError when Kafka does not say where."""
+        symbols = {market: make_symbol(self._venue, market) for market in markets if not self._feeds.knows(market)}
+        if symbols:
+            reported = await read_feed(self._settings, symbols.values())
+            # The log is not searched for what was never read.
+            known = [symbol for symbol in symbols.values() if reported[symbol].status is not None]
+            resume_points = await read_resume_points(self._settings, known, reported)
+            for market, symbol in symbols.items():
+                self._reporter.go_on_from(symbol, reported[symbol])
+                self._feeds.add(market, resume_points.get(symbol, []), reported[symbol].status)
+        for market in markets:
+            if market not in symbols:
+                self._feeds.add(market, (), None)
+        self._session.add(markets)
+
+    def end(self, market: str, reason: str) -> None:
+        """Read it no more: it is down for this reason."""
+        self._feeds.remove(market, reason)
+        self._session.remove(market)
+
+    def set_halted(self, market: str, halted: bool) -> None:
+        """Whether the venue does not trade it now."""
+        self._feeds.set_halted(market, halted)
+
+    async def leave(self, market: str, reason: str) -> None:
+        """One that this process does not read is down for this reason, if it was read before at all."""
+        symbol = make_symbol(self._venue, market)
+        reported = (await read_feed(self._settings, [symbol]))[symbol]
+        if reported.status is not None:
+            self._reporter.go_on_from(symbol, reported)
+            self._reporter.set_state(symbol, "down", reason)
