@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ashi.contracts.symbol import make_symbol
-from ashi_ingest.feed.resume import read_resume_points
 from ashi_ingest.feed.reported import read_feed
+from ashi_ingest.feed.resume import read_resume_points
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
