@@ -15,6 +15,7 @@ from ashi.contracts.feed import FeedStatus
 from ashi_ingest.feed import backfill as backfill_module
 from ashi_ingest.feed import checked as checked_module
 from ashi_ingest.feed.comparison import Times
+from ashi_ingest.feed.rhythm import LEAST_S
 
 VENUES = certified()
 MARKETS = [
@@ -134,6 +135,8 @@ def test_a_trade_that_rest_lists_before_it_comes_is_not_missing(venue, market):
             world.trade("late", late_s=0.9 if venue == "gmo" else 4.0)
             await world.pass_time(1.3)
         await world.pass_time(10)
+        if world.samples.venue.statement is not None:
+            assert all("ticker" in request.path for request in world.rest.requests), "what is stated had come by then"
         assert world.topics.gaps == gaps
         assert world.socket.resubscribed == []
         assert all_once(world)
@@ -162,6 +165,37 @@ def test_a_market_is_suspected_by_its_own_rhythm_when_nobody_asks_in_turn(venue,
         assert all_once(world)
 
     run(world_of(venue, market, times=Times(interval_s=NEVER, quiet_s=NEVER)), play)
+
+
+without_statement = pytest.mark.parametrize(("venue", "market"), MARKETS[:3])
+
+
+@without_statement
+def test_a_market_that_is_quiet_is_not_asked_after_more_often_than_it_is_suspected(venue, market):
+    async def play(world: World) -> None:
+        await trade_for(world, 60)
+        asked = len(world.rest.requests)
+        await world.pass_time(600)
+        assert 600 // 60 <= len(world.rest.requests) - asked <= 600 / LEAST_S + 1
+
+    run(world_of(venue, market, times=Times(interval_s=NEVER, quiet_s=NEVER)), play)
+
+
+@each_market
+def test_of_a_venue_that_lags_long_no_more_is_known_than_three_times_that_before(venue, market):
+    async def play(world: World) -> None:
+        await trade_for(world, 30)
+        world.rest.lag_s = 40
+        await trade_for(world, 60)
+        last_us = world.truth[-1].traded_at
+        while world.now_us() < last_us + 115_000_000:
+            await world.pass_time(1)
+            assert world.complete_until is not None
+            assert world.complete_until <= max(last_us, world.now_us() - 115_000_000)
+        await world.pass_time(60)
+        assert world.complete_until > last_us, "and then it is"
+
+    run(world_of(venue, market), play)
 
 
 @pytest.mark.parametrize(("venue", "market"), [("binance", "BTCUSDT"), ("binance-usdm", "BTCUSDT")])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts import Trade
+from ashi_ingest.feed.checked import CheckedSymbol
 from ashi_ingest.feed.completeness import (
     REST_LAG_ALLOWANCE_US,
     Completeness,
@@ -17,6 +19,7 @@ from ashi_ingest.feed.completeness import (
     lag_allowance_us,
 )
 from ashi_ingest.feed.rhythm import LEAST_S, MEDIANS, deadline_s
+from ashi_ingest.feed.sequencer import TradeSequencer
 
 T = 1_700_000_000_000_000
 S = 1_000_000
@@ -129,3 +132,44 @@ def test_a_market_is_suspected_after_some_of_its_median_intervals_and_not_sooner
 def test_only_the_last_intervals_are_the_rhythm():
     quick_then_slow = [*range(300), *(300 + 60 * number for number in range(150))]
     assert deadline_s(trades_at(*quick_then_slow)) == MEDIANS * 60
+
+
+class Reporter:
+    """Takes note of what is said of a symbol."""
+
+    def __init__(self) -> None:
+        self.until: list[int] = []
+
+    def open_since(self, symbol: str) -> int | None:
+        return None
+
+    def set_complete_until(self, symbol: str, until_us: int) -> None:
+        self.until.append(until_us)
+
+
+def test_while_a_repair_goes_on_its_ids_prove_nothing():
+    """It may leave out what REST does not list, and says so in the end."""
+    sequencer = TradeSequencer("toy:A", contiguous=True, resume_point=trades_at(0, 1))
+    reporter: Any = Reporter()
+    checked = CheckedSymbol(sequencer, reporter, disorder_us=0, now_s=0.0)
+    sequencer.begin_repair()
+    sequencer.on_repaired(trades_at(0, 1, 2, 3, 4)[3:])
+    checked.look(1.0, 0)
+    assert reporter.until == []
+    assert not checked.is_comparable
+    sequencer.end_repair(1.0)
+    checked.look(2.0, 0)
+    assert reporter.until == [T + 4 * S]
+    assert checked.is_comparable
+
+
+def test_while_a_hole_is_waited_for_nothing_is_compared_and_no_more_is_known_than_before_it():
+    sequencer = TradeSequencer("toy:A", contiguous=True, resume_point=trades_at(0, 1))
+    reporter: Any = Reporter()
+    checked = CheckedSymbol(sequencer, reporter, disorder_us=0, now_s=0.0)
+    sequencer.begin_repair()
+    sequencer.end_repair(0.0)
+    sequencer.on_live(trades_at(0, 1, 2, 3, 4)[3:], 1.0)
+    checked.look(1.0, 0)
+    assert reporter.until == [T + S]
+    assert not checked.is_comparable

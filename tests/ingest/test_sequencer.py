@@ -203,9 +203,11 @@ def test_where_ids_are_not_contiguous_those_not_compared_yet_are_kept_however_ma
     assert sequencer.remembered == 5 * REMEMBERED_IDS - 1
     unknown = Trade(SYMBOL, "other", Decimal(1), Decimal(1), "buy", 0, 0, 2)
     assert not sequencer.knows(unknown), "it would be a trade that is missing"
-    sequencer.compared(trades(4 * REMEMBERED_IDS))
+    sequencer.compared(trades(4 * REMEMBERED_IDS, 4 * REMEMBERED_IDS + 500))
     for number in range(5 * REMEMBERED_IDS, 6 * REMEMBERED_IDS + 10):
         sequencer.on_live(trades(number), 0.0)
     assert sequencer.remembered < 3 * REMEMBERED_IDS + 10
     assert sequencer.knows(unknown), "it is older than what was compared"
     assert sequencer.knows(trade(4 * REMEMBERED_IDS + 1))
+    between = Trade(SYMBOL, "other", Decimal(1), Decimal(1), "buy", 0, 0, 4 * REMEMBERED_IDS + 1)
+    assert not sequencer.knows(between), "what was compared last is compared once more, for what comes late"
