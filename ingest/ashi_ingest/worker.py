@@ -16,6 +16,7 @@ from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.logs import get_logger
 from ashi.runtime.retry import Backoff, retry
 from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
+from ashi_ingest.feed.checked import uncompared_since
 from ashi_ingest.feed.follower import follow_feeds
 from ashi_ingest.feed.partners import new_identity
 from ashi_ingest.feed.reported import read_feed
@@ -186,7 +187,8 @@ class _Worker:
         symbols = {market: make_symbol(name, market) for market in markets.present}
         absent = [make_symbol(name, market) for market in markets.absent]
         reported = await read_feed(settings, [*symbols.values(), *absent])
-        points = await read_resume_points(settings, symbols.values(), reported)
+        since = uncompared_since(self._venue, reported)
+        points = await read_resume_points(settings, symbols.values(), reported, since=since)
         instruments = await read_instruments(settings, name)
         return _Start(markets, {market: points[symbol] for market, symbol in symbols.items()}, reported, instruments)
 

@@ -144,9 +144,13 @@ class World:
         times: Times | None = None,
         published: Sequence[Execution] = (),
         lost: Collection[int] = (),
+        read: int = 200,
         status: FeedStatus | None = None,
     ) -> None:
-        """`published` before it begins, but for the numbers in `lost`, and what had been said last of it."""
+        """`published` before it begins, but for the numbers in `lost`, and what had been said last of it.
+
+        `read`: so many of the last of them are known by their ids.
+        """
         self.samples = samples
         self.market = market or samples.market
         self.happened = list(published)
@@ -169,7 +173,7 @@ class World:
         )
         self.feeds = FeedSupervisor(
             samples.venue,
-            {self.market: resume_point[-200:]},
+            {self.market: resume_point[-read:]},
             publish_buffer=stand_in(self.kafka),
             reporter=self.reporter,
             rest=stand_in(self.rest),

@@ -132,7 +132,7 @@ class Bench:
         async def read_feed(settings, symbols):
             return {symbol: self.reported.get(symbol, ReportedFeed(None, ())) for symbol in symbols}
 
-        async def read_resume_points(settings, symbols, reported):
+        async def read_resume_points(settings, symbols, reported, *, since=None):
             return {symbol: [] for symbol in symbols}
 
         async def read_instruments(settings, venue):

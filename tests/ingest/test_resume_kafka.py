@@ -84,6 +84,27 @@ def test_the_last_200_of_each_symbol_come_in_the_order_of_the_log(kafka_settings
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("small_windows")
+def test_back_to_a_time_more_than_200_are_read_of_the_symbols_that_want_it(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that must be compared since 300 trades ago, one since the beginning but for the bound, one not at all."""
+    monkeypatch.setattr(module, "MAX_UNCOMPARED", 380)
+    symbols = [BUSY, RARE, OTHER]
+    since = {BUSY: T + 150, RARE: T - 1}
+
+    async def main() -> None:
+        async with producing(kafka_settings) as producer:
+            await publish(producer, [trade(number, symbol) for number in range(450) for symbol in symbols])
+        found = await read_resume_points(kafka_settings, symbols, None, since=since)
+        assert found[BUSY] == [trade(number) for number in range(450)][-len(found[BUSY]) :]
+        assert 300 < len(found[BUSY]) <= 380
+        assert found[RARE] == [trade(number, RARE) for number in range(70, 450)]
+        assert found[OTHER] == [trade(number, OTHER) for number in range(250, 450)]
+
+    asyncio.run(main())
+
+
 def test_an_empty_log_has_no_resume_points(kafka_settings: Settings) -> None:
     assert asyncio.run(read_resume_points(kafka_settings, [BUSY, RARE])) == {BUSY: [], RARE: []}
     assert asyncio.run(read_resume_points(kafka_settings, [])) == {}

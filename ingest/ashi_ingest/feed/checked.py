@@ -15,12 +15,14 @@ from ashi_ingest.feed.completeness import Completeness
 from ashi_ingest.feed.sequencer import RESUME_TRADES, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
+    from ashi_ingest.feed.reported import ReportedFeed
     from ashi_ingest.feed.sequencer import TradeSequencer
     from ashi_ingest.feed.status import FeedReporter
+    from ashi_ingest.venues.base import Venue
 
 MAX_UNCOMPARED: Final = 20_000
 """Trades of a symbol that wait to be compared with REST: as many as a repair of GMO Coin can read back, some 3 MB. When
@@ -28,6 +30,17 @@ there are more, because REST does not answer for long or the market trades faste
 them are given up: nobody can tell any more whether one is missing there, so the time is reported as a lost gap."""
 
 _log = get_logger(__name__)
+
+
+def uncompared_since(venue: Venue, reported: Mapping[str, ReportedFeed]) -> dict[str, int]:
+    """Since when an earlier process has published what it had not compared, µs, of symbols that have to be compared."""
+    before_us = round(venue.limits.disorder_s * 1e6) + 1
+    return {
+        symbol: status.complete_until - before_us
+        for symbol, (status, _) in reported.items()
+        if status is not None and status.complete_until is not None
+        if not venue.contiguous(symbol.partition(":")[2])
+    }
 
 
 class CheckedSymbol:
@@ -51,25 +64,24 @@ class CheckedSymbol:
         self._last_seen: Trade | None = None
         self._last_seen_s = now_s
 
-    def begin(self, status: FeedStatus | None) -> None:
-        """Go on from what an earlier process has said. What it published and had not compared can be now.
+    def begin(self, status: FeedStatus | None, published: Sequence[Trade]) -> None:
+        """Go on from what an earlier process has said and `published`. What it had not compared can be now.
 
-        But only what is in the resume point: of what it published before that, the ids are not known here.
+        But only that: of what was published before these, the ids are not known here.
         """
         until_us = None if status is None else status.complete_until
         self._completeness = Completeness(self._disorder_us, until_us)
-        resume_point = self._sequencer.resume_point
-        if self._sequencer.contiguous or not resume_point:
+        if self._sequencer.contiguous or not published:
             return
         if until_us is None:
-            self._begin_at(resume_point[:1])
+            self._begin_at(published[:1])
             return
         # Every trade that happened later than `until_us` has a greater id than these.
-        compared = [trade for trade in resume_point if trade.traded_at < until_us - self._disorder_us]
-        if not compared and len(resume_point) == RESUME_TRADES:  # else it is all that was ever published
-            first = min(trade.traded_at for trade in resume_point)
+        compared = [trade for trade in published if trade.traded_at < until_us - self._disorder_us]
+        if not compared and len(published) >= RESUME_TRADES:  # else it is all that was ever published
+            first = min(trade.traded_at for trade in published)
             self._give_up(until_us, first, "the worker had ended before it was compared with REST")
-        self._begin_at(compared or resume_point[:1])
+        self._begin_at(compared or published[:1])
 
     @property
     def is_comparable(self) -> bool:

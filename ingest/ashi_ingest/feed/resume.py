@@ -39,19 +39,28 @@ AFTER_MS: Final = 30_000
 MAX_RANGE: Final = 100_000
 """Offsets that are looked at for the trade that `feed.status` names."""
 
+MAX_UNCOMPARED: Final = 5_000
+"""Trades of a symbol that are read when it is not known whether one is missing between them."""
+
 _POLL_MS: Final = 200
 
 _log = get_logger(__name__)
 
 
 async def read_resume_points(
-    settings: Settings, symbols: Iterable[str], reported: Mapping[str, ReportedFeed] | None = None
+    settings: Settings,
+    symbols: Iterable[str],
+    reported: Mapping[str, ReportedFeed] | None = None,
+    *,
+    since: Mapping[str, int] | None = None,
 ) -> dict[str, list[Trade]]:
     """The last trades of each symbol in topic `trades`, at most 200, in the order of the log; [] where there are none.
 
     Records that are no trades, or of other symbols, are passed over. `reported` is what `read_feed` has found: with it
     a symbol is found however long ago it traded. A symbol whose partition has changed, because the topic was given
     more of them, is not found.
+
+    `since`: back to this time of trade, µs, all of a symbol are wanted, at most 5,000: see `CheckedSymbol.begin`.
 
     Raises:
         BrokerError: Kafka cannot be reached or lacks the topic.
@@ -69,7 +78,8 @@ async def read_resume_points(
         consumer.pause(*partitions)  # each is resumed where it is to be read
         begins, ends = await consumer.beginning_offsets(needed), await consumer.end_offsets(needed)
         searches = [
-            _Search(partition, by_partition[partition], begins[partition], ends[partition]) for partition in needed
+            _Search(partition, by_partition[partition], begins[partition], ends[partition], since or {})
+            for partition in needed
         ]
         await _read_backwards(consumer, searches)
         found = {symbol: trades for search in searches for symbol, trades in search.found.items()}
@@ -86,12 +96,13 @@ async def read_resume_points(
 class _Search:
     """What is looked for in one partition. The window being read is from offset `lower` up to, without it, `upper`."""
 
-    def __init__(self, partition: Any, symbols: Sequence[str], begin: int, end: int) -> None:
+    def __init__(self, partition: Any, symbols: Sequence[str], begin: int, end: int, since: Mapping[str, int]) -> None:
         self.partition = partition
         self.symbols = symbols
         self.found: dict[str, list[Trade]] = {symbol: [] for symbol in symbols}
         self.lower = self.upper = end
         self._limit = max(begin, end - MAX_RECORDS)
+        self._since = since
         self._size = FIRST_WINDOW
         self._window: dict[bytes, deque[Trade]] = {}
 
@@ -99,9 +110,7 @@ class _Search:
         """Go on to the window before this one. False when nothing is missing, or the bound or the beginning reached."""
         for key, window in self._window.items():
             self.found[key.decode()][:0] = window
-        missing = {
-            symbol: RESUME_TRADES - len(trades) for symbol, trades in self.found.items() if len(trades) < RESUME_TRADES
-        }
+        missing = {symbol: count for symbol in self.symbols if (count := self._missing(symbol)) > 0}
         if not missing or self.lower <= self._limit:
             return False
         self._window = {symbol.encode(): deque(maxlen=count) for symbol, count in missing.items()}
@@ -109,6 +118,13 @@ class _Search:
         self.lower = max(self._limit, self.upper - self._size)
         self._size *= GROWTH
         return True
+
+    def _missing(self, symbol: str) -> int:
+        """How many trades of a symbol are still wanted."""
+        trades, since = self.found[symbol], self._since.get(symbol)
+        if since is None or (trades and trades[0].traded_at < since):
+            return RESUME_TRADES - len(trades)
+        return MAX_UNCOMPARED - len(trades)
 
     def take(self, records: Iterable[Any]) -> None:
         """Keep the trades of the window that are looked for."""

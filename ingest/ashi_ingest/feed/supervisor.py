@@ -121,6 +121,7 @@ class FeedSupervisor:
             ),
             publish_buffer=self._publish_buffer,
             reporter=self._reporter,
+            published=resume_point,
             disorder_us=round(self._venue.limits.disorder_s * 1e6),
             now_us=self._now_us,
             monotonic_s=self._monotonic_s,

@@ -65,11 +65,15 @@ class SymbolFeed:
         *,
         publish_buffer: PublishBuffer,
         reporter: FeedReporter,
+        published: Sequence[Trade],
         disorder_us: int,
         now_us: Callable[[], int],
         monotonic_s: Callable[[], float],
     ) -> None:
-        """`disorder_us`: see `Limits.disorder_s`."""
+        """`published`: what an earlier process has published last, see `CheckedSymbol.begin`.
+
+        `disorder_us`: see `Limits.disorder_s`.
+        """
         self.market = market
         self.symbol = sequencer.symbol
         self.checked = CheckedSymbol(sequencer, reporter, disorder_us=disorder_us, now_s=monotonic_s())
@@ -86,6 +90,7 @@ class SymbolFeed:
         self._halted = False
         self._down_reason = ""
         self._missed_until_us = 0  # trades after this came over the connection and were kept, so a gap ends here
+        self._published_before = published
         self._missing_recovered = 0  # trades that a comparison has brought, and the gap after it will tell of
         self._hole_from_us = 0  # where the gap of the last hole begins
 
@@ -137,7 +142,8 @@ class SymbolFeed:
                 traded_at=status.last_traded_at,
             )
         self._reporter.open_gap(self.symbol, _missed_since(resume_point, status, self._now_us()), self._down_reason)
-        self.checked.begin(status)
+        self.checked.begin(status, self._published_before)
+        self._published_before = ()
 
     def on_subscribed(self) -> None:
         """Trades come from now on. Those before have to be fetched."""
