@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 PER_MS: Final = 10_000
 """Ticks in a millisecond: bitFlyer tells time in units of 100 ns, so this is what the simulator counts in."""
 PER_S: Final = 10_000_000
+PER_US: Final = 10
 
 MARKET: Final = "MARKET"
 
@@ -81,34 +82,62 @@ class TradeHistory:
 
     def truth(self, since_us: int) -> Iterator[TrueTrade]:
         """Every trade at or after `since_us` (µs), in the order of the market."""
-        named = self._gmo_names() if self._venue == "gmo" else self._numbered_names()
-        for execution, trade_id, sequence in named:
-            traded_at = execution.at // PER_MS * 1000
-            if execution.kind == MARKET and traded_at >= since_us:
-                yield TrueTrade(
-                    self.symbol,
-                    trade_id,
-                    Decimal(execution.price),
-                    Decimal(execution.size),
-                    _SIDES[execution.taker],
-                    traded_at,
-                    sequence,
+        return (trade for trade, _ in TruthReader(self._venue, self).new() if trade.traded_at >= since_us)
+
+    def since(self, place: int) -> Iterator[tuple[Execution, int]]:
+        """The executions from a place on, and when they happened (100 ns)."""
+        return zip(self.executions[place:], self._happened[place:], strict=True)
+
+
+class TruthReader:
+    """Reads a market's truth as it grows."""
+
+    def __init__(self, venue: str, history: TradeHistory) -> None:
+        self._history = history
+        self._place = 0
+        self._namer = _GmoNames() if venue == "gmo" else _numbered_name
+
+    def new(self) -> Iterator[tuple[TrueTrade, int]]:
+        """What must be published of what has happened since the last call, and when it happened (µs)."""
+        for execution, happened in self._history.since(self._place):
+            self._place += 1
+            trade_id, sequence = self._namer(execution)
+            if execution.kind == MARKET:
+                yield (
+                    TrueTrade(
+                        self._history.symbol,
+                        trade_id,
+                        Decimal(execution.price),
+                        Decimal(execution.size),
+                        _SIDES[execution.taker],
+                        execution.at // PER_MS * 1000,
+                        sequence,
+                    ),
+                    happened // PER_US,
                 )
 
-    def _numbered_names(self) -> Iterator[tuple[Execution, str, int]]:
-        for execution in self.executions:
-            yield execution, str(execution.number), execution.number
 
-    def _gmo_names(self) -> Iterator[tuple[Execution, str, int]]:
-        """GMO has no ids: the n-th of equal trades of a millisecond, the s-th of all trades of a millisecond."""
-        sequences: defaultdict[int, int] = defaultdict(int)  # of all of them: a clock that is set back passes ms again
-        equals: defaultdict[str, int] = defaultdict(int)
-        for execution in self.executions:
-            ms = execution.at // PER_MS
-            content = f"{ms}-{execution.price}-{execution.size}-{execution.taker}"
-            yield execution, f"{content}-{equals[content]}", sequences[ms]
-            sequences[ms] += 1
-            equals[content] += 1
+def _numbered_name(execution: Execution) -> tuple[str, int]:
+    return str(execution.number), execution.number
+
+
+class _GmoNames:
+    """GMO has no ids: the n-th of equal trades of a millisecond, the s-th of all trades of a millisecond.
+
+    Of all that ever were in it: a clock that is set back passes milliseconds again.
+    """
+
+    def __init__(self) -> None:
+        self._sequences: defaultdict[int, int] = defaultdict(int)
+        self._equals: defaultdict[str, int] = defaultdict(int)
+
+    def __call__(self, execution: Execution) -> tuple[str, int]:
+        ms = execution.at // PER_MS
+        content = f"{ms}-{execution.price}-{execution.size}-{execution.taker}"
+        name = f"{content}-{self._equals[content]}", self._sequences[ms]
+        self._sequences[ms] += 1
+        self._equals[content] += 1
+        return name
 
 
 def place_of(executions: Sequence[Execution], number: int) -> int:

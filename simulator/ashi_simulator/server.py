@@ -13,6 +13,7 @@ from ashi.contracts.errors import UsageError
 from ashi.runtime.descriptors import lack_of_descriptors
 from ashi_simulator.control import control_routes
 from ashi_simulator.exchange import Exchange, Source
+from ashi_simulator.executions import TruthReader
 from ashi_simulator.fault_injector import FaultInjector
 from ashi_simulator.limit_usage import LimitUsage, SubscribeUsage, WeightUsage
 from ashi_simulator.markets.listings import Listings
@@ -42,8 +43,9 @@ class Simulator:
     """A venue that listens on one port for websockets and REST, as an async context manager.
 
     The market does not trade before `start_market`, so that a client can subscribe first. With `trades` (those of a
-    recording) they happen again: the markets are theirs, or the named ones of them, `rate` and `bursts` do not count,
-    and time passes `speed` times as fast. `rate`: executions per second over all markets together.
+    recording) they happen again: the markets are theirs, or the named ones of them, `rate`, `bursts` and `uneven` do
+    not count, and time passes `speed` times as fast. `rate`: executions per second over all markets together. `uneven`:
+    the last of the markets hardly trade.
 
     Raises:
         UsageError: the venue, a market, or the script is wrong, or the port is taken.
@@ -58,6 +60,7 @@ class Simulator:
         seed: int = 0,
         rate: float = 100.0,
         bursts: bool = False,
+        uneven: bool = False,
         trades: Sequence[Trade] = (),
         speed: float = 1.0,
         script: Sequence[Step] = (),
@@ -73,7 +76,7 @@ class Simulator:
             self.markets = _recorded_markets(markets, recorded.markets)
         else:
             self.markets = tuple(dict.fromkeys(markets))
-            source = SyntheticMarket(venue, self.markets, seed=seed, rate=rate, bursts=bursts)
+            source = SyntheticMarket(venue, self.markets, seed=seed, rate=rate, bursts=bursts, uneven=uneven)
         if not self.markets:
             raise UsageError(f"name the markets of {venue} to simulate, such as BTC_JPY or BTCUSDT")
         check_script(script, venue, self.markets)
@@ -228,6 +231,10 @@ class Simulator:
         `since_us`: only what was traded then or later, µs.
         """
         return list(self._exchange.truth(since_us, markets))
+
+    def truth_reader(self, market: str) -> TruthReader:
+        """What must be published of a market, to be read as it happens."""
+        return TruthReader(self.venue, self._exchange.histories[market])
 
     def limits(self) -> dict[str, Any]:
         """What clients took of the limits: see `LimitUsage`."""

@@ -233,3 +233,11 @@ def test_trades_outside_the_order_book_are_pushed_and_have_ids_and_exist_nowhere
             assert "isBestMatch" not in rows[0]
 
     run(test())
+
+
+def test_an_uneven_market_has_busy_markets_and_quiet_ones() -> None:
+    names = [f"M{number}" for number in range(10)]
+    market = SyntheticMarket("gmo", names, seed=1, rate=10_000, bursts=False, uneven=True)
+    market.start(0)
+    counts = Counter(batch.market for batch in market.due(10_000_000) for _ in batch.executions)
+    assert counts["M0"] > 20 * counts["M9"] > 0

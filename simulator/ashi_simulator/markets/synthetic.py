@@ -29,6 +29,7 @@ INVERTED: Final = 0.03
 LARGEST_INVERSION: Final = 30 * PER_MS
 OFF_BOOK: Final = 0.01
 JUMP: Final = 0.0005
+EVENNESS: Final = 4
 BURST_EVERY_S: Final = 3.0
 BURST_S: Final = 0.2
 BURST_FACTOR: Final = 5
@@ -38,14 +39,18 @@ class SyntheticMarket:
     """Executions of all markets of a venue, so many a second over all of them together.
 
     The same seed and the same calls give the same executions. With `bursts` the rate is five times as high for a fifth
-    of a second every now and then; without, it is constant.
+    of a second every now and then; without, it is constant. `uneven`: each market has so much less than the one before
+    it that the last of many is quiet for minutes; else they trade alike.
     """
 
-    def __init__(self, venue: str, markets: Sequence[str], *, seed: int, rate: float, bursts: bool) -> None:
+    def __init__(
+        self, venue: str, markets: Sequence[str], *, seed: int, rate: float, bursts: bool, uneven: bool = False
+    ) -> None:
         self._venue = venue
         self._random = Random(f"{venue} {seed}")  # noqa: S311  (a market, not a secret)
         self._rate = rate
         self._bursts = bursts
+        self._uneven = uneven
         self._burst_until = 0
         self._credit = 0.0
         self._last = 0
@@ -92,7 +97,7 @@ class SyntheticMarket:
     def _sweep(self, amount: int, at: int) -> ExecutionBatch:
         """What one order of a taker makes of a market: `amount` executions."""
         random = self._random.random
-        walk = self._open[int(random() * len(self._open))]
+        walk = self._open[int(random() ** (EVENNESS if self._uneven else 1) * len(self._open))]
         bitflyer = self._venue == "bitflyer"
         taker = "BUY" if random() < 0.5 else "SELL"
         if bitflyer:

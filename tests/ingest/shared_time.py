@@ -1,0 +1,136 @@
+"""Time that passes as fast as the work of one event loop is done: an hour of a quiet feed takes seconds.
+
+All parties of a test (a simulated venue, a worker, a Kafka in memory) share one loop and real sockets of this machine.
+While any of them has something to do, the clocks stand still; when none has, they go on to the next moment that
+somebody waits for. So nothing depends on how busy the machine is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import selectors
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+LONGEST_STEP_S = 0.05
+"""The clocks never go on further at once, because what is sent may take a moment to arrive, and is not late then."""
+STEPS_A_GRACE = 10
+GRACE_S = 0.00005
+"""Really waited for once in so many steps: on a busy machine the kernel does not deliver at once what is sent."""
+REAL_BOUND_S = 0.2
+PATCHED_PACKAGES = ("ashi.", "ashi_ingest.", "ashi_simulator.")
+
+
+class VirtualClock:
+    """What replaces the functions of module `time`."""
+
+    def __init__(self) -> None:
+        self.passed_ns = 0
+        self._wall_ns = time.time_ns()
+        self._monotonic_ns = time.monotonic_ns()
+
+    def advance(self, seconds: float) -> None:
+        self.passed_ns += max(int(seconds * 1e9), 1000)
+
+    def time_ns(self) -> int:
+        return self._wall_ns + self.passed_ns
+
+    def time(self) -> float:
+        return self.time_ns() / 1e9
+
+    def monotonic_ns(self) -> int:
+        return self._monotonic_ns + self.passed_ns
+
+    def monotonic(self) -> float:
+        return self.monotonic_ns() / 1e9
+
+    def functions(self) -> dict[Callable[[], Any], Callable[[], Any]]:
+        """What stands for each real function."""
+        return {
+            time.time_ns: self.time_ns,
+            time.time: self.time,
+            time.monotonic_ns: self.monotonic_ns,
+            time.monotonic: self.monotonic,
+        }
+
+
+class _Selector(selectors.SelectSelector):
+    """Where the loop would sleep it lets the clock go on instead, unless something comes over a socket."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self._clock = clock
+        self._steps = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = super().select(0)
+        if events or (timeout is not None and timeout <= 0):
+            return events
+        if timeout is None:  # nobody waits for a time: only a thread can have something to say
+            return super().select(REAL_BOUND_S)
+        self._steps += 1
+        if self._steps % STEPS_A_GRACE == 0 and (events := super().select(GRACE_S)):
+            return events
+        self._clock.advance(min(timeout, LONGEST_STEP_S))
+        return []
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    def __init__(self, clock: VirtualClock) -> None:
+        self._virtual = clock
+        super().__init__(_Selector(clock))
+
+    def time(self) -> float:
+        return self._virtual.monotonic()
+
+
+def run_virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a scenario in virtual time. Everything that asks module `time` within it is told that time."""
+    clock = VirtualClock()
+    with _patched(clock), asyncio.Runner(loop_factory=lambda: _Loop(clock)) as runner:
+        return runner.run(main())
+
+
+@contextlib.contextmanager
+def _patched(clock: VirtualClock) -> Iterator[None]:
+    virtual = clock.functions()
+    with contextlib.ExitStack() as undo:
+        for function in _with_defaults():
+            _replace_defaults(function, virtual, undo)
+        for real, replacement in virtual.items():
+            setattr(time, real.__name__, replacement)
+            undo.callback(setattr, time, real.__name__, real)
+        yield
+
+
+def _with_defaults() -> Iterator[Any]:
+    """All functions and methods of ours, because a clock may be bound as the default of an argument."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(PATCHED_PACKAGES):
+            for member in vars(module).values():
+                if inspect.isfunction(member):
+                    yield member
+                elif inspect.isclass(member) and member.__module__ == name:
+                    yield from filter(inspect.isfunction, vars(member).values())
+
+
+def _replace_defaults(function: Any, virtual: dict[Any, Any], undo: contextlib.ExitStack) -> None:
+    before, keywords = function.__defaults__, function.__kwdefaults__
+    if before and any(_is_in(value, virtual) for value in before):
+        function.__defaults__ = tuple(virtual[value] if _is_in(value, virtual) else value for value in before)
+        undo.callback(setattr, function, "__defaults__", before)
+    if keywords and any(_is_in(value, virtual) for value in keywords.values()):
+        function.__kwdefaults__ = {
+            name: virtual[value] if _is_in(value, virtual) else value for name, value in keywords.items()
+        }
+        undo.callback(setattr, function, "__kwdefaults__", keywords)
+
+
+def _is_in(value: Any, virtual: dict[Any, Any]) -> bool:
+    return inspect.isbuiltin(value) and value in virtual

@@ -1,0 +1,29 @@
+"""The fault certification of each venue."""
+
+from venue_fault_certification import FaultCertification
+
+from ashi_ingest.venues.registry import VENUES
+
+
+def test_every_venue_is_rehearsed() -> None:
+    assert {suite.name for suite in FaultCertification.__subclasses__()} == set(VENUES)
+
+
+class TestBitFlyerFaults(FaultCertification):
+    name = "bitflyer"
+    simulated = ("BTC_JPY", "FX_BTC_JPY", "ETH_JPY")
+
+
+class TestGmoFaults(FaultCertification):
+    name = "gmo"
+    simulated = ("BTC", "BTC_JPY", "ETH_JPY")
+
+
+class TestBinanceFaults(FaultCertification):
+    name = "binance"
+    simulated = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
+
+
+class TestBinanceUsdmFaults(FaultCertification):
+    name = "binance-usdm"
+    simulated = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
