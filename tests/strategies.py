@@ -11,7 +11,7 @@ from ashi.contracts import Trade
 
 START = 1_700_000_040_000_000
 """A minute's start, µs."""
-SYMBOLS = ["bitflyer:BTC_JPY", "binance:ETHUSDT", "binance-usdm:BTCUSDT"]
+SYMBOLS = ["bitflyer:BTC_JPY", "binance:币安人生USDT", "binance-usdm:BTCUSDT"]
 
 prices = st.one_of(
     st.decimals(min_value="0.01", max_value="99999", places=2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ashi.contracts.symbol import make_symbol
+from ashi_ingest.feed.checked import uncompared_since
 from ashi_ingest.feed.reported import read_feed
 from ashi_ingest.feed.resume import read_resume_points
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ashi.runtime.settings import Settings
     from ashi_ingest.feed.status import FeedReporter
     from ashi_ingest.feed.supervisor import FeedSupervisor
+    from ashi_ingest.venues.base import Venue
     from ashi_ingest.websocket.session import Session
 
 
@@ -21,7 +23,7 @@ class RunningFeeds:
     """What `ashi_ingest.market_follower` needs of them."""
 
     def __init__(
-        self, settings: Settings, venue: str, *, feeds: FeedSupervisor, session: Session, reporter: FeedReporter
+        self, settings: Settings, venue: Venue, *, feeds: FeedSupervisor, session: Session, reporter: FeedReporter
     ) -> None:
         self._settings = settings
         self._venue = venue
@@ -36,12 +38,13 @@ class RunningFeeds:
 
     async def begin(self, markets: Sequence[str]) -> None:
         """Read these as well, from where they were left. Raises BrokerError when Kafka does not say where."""
-        symbols = {market: make_symbol(self._venue, market) for market in markets if not self._feeds.knows(market)}
+        symbols = {market: make_symbol(self._venue.name, market) for market in markets if not self._feeds.knows(market)}
         if symbols:
             reported = await read_feed(self._settings, symbols.values())
             # The log is not searched for what was never read.
-            known = [symbol for symbol in symbols.values() if reported[symbol].status is not None]
-            resume_points = await read_resume_points(self._settings, known, reported)
+            known = {symbol: feed for symbol, feed in reported.items() if feed.status is not None}
+            since = uncompared_since(self._venue, known)
+            resume_points = await read_resume_points(self._settings, known, reported, since=since)
             for market, symbol in symbols.items():
                 self._reporter.go_on_from(symbol, reported[symbol])
                 self._feeds.add(market, resume_points.get(symbol, []), reported[symbol].status)
@@ -61,7 +64,7 @@ class RunningFeeds:
 
     async def leave(self, market: str, reason: str) -> None:
         """One that this process does not read is down for this reason, if it was read before at all."""
-        symbol = make_symbol(self._venue, market)
+        symbol = make_symbol(self._venue.name, market)
         reported = (await read_feed(self._settings, [symbol]))[symbol]
         if reported.status is not None:
             self._reporter.go_on_from(symbol, reported)

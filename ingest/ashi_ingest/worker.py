@@ -266,7 +266,7 @@ class _Worker:
             self._rest,
             self._choice,
             start.markets,
-            feeds=RunningFeeds(settings, self._venue.name, feeds=feeds, session=session, reporter=reporter),
+            feeds=RunningFeeds(settings, self._venue, feeds=feeds, session=session, reporter=reporter),
             instruments=InstrumentReporter(publisher, self._venue.name, start.instruments),
         )
         await run_until_first_ends(

@@ -27,7 +27,7 @@ from strategies import START
 pytestmark = pytest.mark.kafka
 
 NAMES = ["1m", "5m", "1h"]
-SYMBOLS = [f"binance:S{number}USDT" for number in range(24)]
+SYMBOLS = ["binance:币安人生USDT", *(f"binance:S{number}USDT" for number in range(23))]
 
 
 def steady_trades(count: int, seed: int = 1) -> list[Trade]:

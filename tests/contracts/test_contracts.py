@@ -247,6 +247,59 @@ def test_timeframes_must_be_multiples_of_the_finest():
         parse_timeframes(" , ")
 
 
+@pytest.mark.parametrize(
+    "market",
+    [
+        "BTCUSDT",
+        "a.b_c@d:e/f+g-h",
+        "9",
+        "x" * 64,
+        "币安人生USDT",
+        "USDT币安人生",
+        "币" * 21 + "X",
+        "CAF\u00c9",
+        "CAFE\u0301",
+        "İẞ",
+        "🚀🌕",
+        "ΩΩ",
+        "한국",
+    ],
+)
+def test_a_market_may_be_named_in_any_script_and_keeps_its_very_bytes(market):
+    symbol = make_symbol("binance", market)
+    assert symbol.encode() == b"binance:" + market.encode()
+    assert split_symbol(symbol) == ("binance", market)
+
+
+@pytest.mark.parametrize(
+    ("market", "what"),
+    [
+        ("", "letters"),
+        (".BTC", "letters"),
+        ("BTC USDT", "letters"),
+        ("BTC%20", "letters"),
+        ("BTC\n", "letters"),
+        ("x" * 65, "64 bytes"),
+        ("币" * 22, "64 bytes"),
+        ("币\u3000安", "cannot be seen"),
+        ("\u00a0BTC", "cannot be seen"),
+        ("BTC\u200b", "cannot be seen"),
+        ("BTC\u202e", "cannot be seen"),
+        ("\ufeffBTC", "cannot be seen"),
+        ("BTC\u2028", "cannot be seen"),
+        ("BTC\u0085", "cannot be seen"),
+        ("BTC\ud800", "cannot be seen"),
+    ],
+)
+def test_a_name_that_cannot_be_told_from_another_is_refused_with_what_is_wrong(market, what):
+    with pytest.raises(ContractError, match=what):
+        make_symbol("binance", market)
+
+
+def test_names_that_look_the_same_are_two_markets():
+    assert make_symbol("binance", "CAF\u00c9") != make_symbol("binance", "CAFE\u0301")
+
+
 def test_symbols_join_and_split_without_renaming():
     assert make_symbol("gmo", "BTC_JPY") == "gmo:BTC_JPY"
     assert split_symbol("x:A:B") == ("x", "A:B")

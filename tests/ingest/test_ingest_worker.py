@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError, VenueError
-from ashi.contracts.feed import decode_feed_gap, decode_feed_status
+from ashi.contracts.feed import FeedStatus, decode_feed_gap, decode_feed_status
 from ashi.contracts.instrument import Instrument, decode_instrument
 from ashi.runtime.retry import Backoff
 from ashi.runtime.service import Service
@@ -34,6 +34,7 @@ from ashi_ingest.shard import Shard, shard_of
 from ashi_ingest.venues.base import Answer
 
 LISTED = b'[{"product_code":"BTC_JPY"},{"product_code":"FX_BTC_JPY"},{"product_code":"ETH_JPY"}]'
+NOW_US = 1_723_161_254_340_863
 NONE_OF_THEM = VenueError("no websocket connection can be made")
 
 
@@ -121,6 +122,7 @@ class Bench:
         self.session = session or self.wait
         self.asked_kafka = 0
         self.added: list[str] = []
+        self.searched: list[list[str]] = []
         self.removed: list[str] = []
         self.instruments: dict[str, Instrument] = {}
         self.kafka_is_away = lambda asked: False
@@ -133,7 +135,8 @@ class Bench:
             return {symbol: self.reported.get(symbol, ReportedFeed(None, ())) for symbol in symbols}
 
         async def read_resume_points(settings, symbols, reported, *, since=None):
-            return {symbol: [] for symbol in symbols}
+            self.searched.append(list(symbols))
+            return {symbol: [] for symbol in self.searched[-1]}
 
         async def read_instruments(settings, venue):
             return self.instruments
@@ -403,6 +406,33 @@ def test_a_listing_is_read_and_a_delisting_is_down_and_both_are_published(bench)
         assert bench.publisher.states["bitflyer:NEW_JPY"].reason == "the worker has been stopped"
 
     bench(scenario, [], listing("BTC_JPY"), listing("BTC_JPY", "NEW_JPY"), listing("NEW_JPY"))
+
+
+def test_the_log_is_searched_only_for_markets_that_were_read_before(bench):
+    async def scenario(bench):
+        status = FeedStatus("bitflyer:OLD_JPY", "down", NOW_US, "delisted", "7", NOW_US, NOW_US)
+        bench.reported["bitflyer:OLD_JPY"] = ReportedFeed(status, ())
+        await bench.run_until(lambda: bench.added)
+        assert bench.added == ["NEW_JPY", "OLD_JPY"]
+        assert bench.searched == [["bitflyer:BTC_JPY"], ["bitflyer:OLD_JPY"]]
+
+    bench(scenario, [], listing("BTC_JPY"), listing("BTC_JPY", "NEW_JPY", "OLD_JPY"))
+
+
+def test_what_was_delisted_while_no_worker_ran_is_down_if_it_was_read_before(bench):
+    async def scenario(bench):
+        for market in ("GONE_JPY", "UNREAD_JPY"):
+            symbol = f"bitflyer:{market}"
+            bench.instruments[market] = Instrument(symbol, None, None, None, None, "trading", NOW_US)
+        status = FeedStatus("bitflyer:GONE_JPY", "connected", NOW_US, None, "7", NOW_US, NOW_US)
+        bench.reported["bitflyer:GONE_JPY"] = ReportedFeed(status, ())
+        await bench.run_until(lambda: len(bench.publisher.instruments) == 3)
+        said = bench.publisher.states["bitflyer:GONE_JPY"]
+        assert (said.state, said.last_trade_id) == ("down", "7")
+        assert said.reason.startswith("delisted")
+        assert "bitflyer:UNREAD_JPY" not in bench.publisher.states
+
+    bench(scenario, [], listing("BTC_JPY"))
 
 
 def test_a_named_market_that_is_listed_later_is_read_from_then_on(bench):

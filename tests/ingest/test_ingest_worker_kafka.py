@@ -17,7 +17,8 @@ from aiohttp import ClientSession
 
 from ashi.contracts import decode_trade
 from ashi.contracts.feed import decode_feed_gap, decode_feed_status
-from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES, TRADES_DEAD
+from ashi.contracts.instrument import decode_instrument
+from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, INSTRUMENTS, TRADES, TRADES_DEAD
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_ingest.recording.format import BadLine, Line, read_recording
@@ -219,6 +220,65 @@ def test_a_market_that_the_venue_has_not_is_left_out_and_the_others_go_on(kafka_
 def sound(line: Line | BadLine) -> Line:
     assert isinstance(line, Line), line
     return line
+
+
+def test_markets_come_and_go_while_two_shards_run_and_one_of_them_has_no_latin_name(kafka_settings, start_stage):
+    new = "币安人生USDT"
+    old = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
+
+    async def latest(topic: str, decode: Any) -> dict[str, Any]:
+        return {message.symbol: message for message in map(decode, values(await messages(kafka_settings, topic)))}
+
+    async def until_said(symbol: str, state: str, reason: str | None) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            said = (await latest(FEED_STATUS, decode_feed_status)).get(symbol)
+            if said is not None and said.state == state and (said.reason or "").startswith(reason or ""):
+                return
+            assert time.monotonic() < deadline, said
+            await asyncio.sleep(0.2)
+
+    async def scenario() -> None:
+        async with Simulator("binance", old, seed=3, rate=60) as simulator:
+            for number in range(2):
+                shard = ("--all", "--shard", f"{number}/2")
+                start_stage("ingest", "binance", *shard, **addresses(simulator), ASHI_MARKET_LIST_INTERVAL="1s")
+            await simulator.wait_subscribed(old)
+            simulator.start_market()
+            simulator.fault("list_market", market=new)
+            async with asyncio.timeout(30):
+                await simulator.wait_subscribed([new])
+            await until_connected(kafka_settings, "binance", (*old, new))
+            since_us = time.time_ns() // 1000
+            simulator.fault("halt", market="BTCUSDT", seconds=4.0)
+            await until_said("binance:BTCUSDT", "silent", "halted")
+            await until_said("binance:BTCUSDT", "connected", None)
+            await asyncio.sleep(2)
+            simulator.fault("delist_market", market=new)
+            await until_said(f"binance:{new}", "down", "delisted")
+            await simulator.stop_market()
+            truth = Counter(simulator.truth(since_us))
+            assert {trade.symbol for trade in truth} == {f"binance:{market}" for market in (*old, new)}
+            deadline = time.monotonic() + 60
+            while truth - (found := await published(kafka_settings)) and time.monotonic() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(0.3)
+            assert not truth - found
+            assert max(found.values()) == 1, "each by one worker"
+            assert await messages(kafka_settings, TRADES_DEAD) == []
+            instruments = await latest(INSTRUMENTS, decode_instrument)
+            states = {symbol: instrument.state for symbol, instrument in instruments.items()}
+            assert states == {f"binance:{market}": "trading" for market in old} | {
+                f"binance:{new}": "delisted",
+                "binance:HALTEDUSDT": "halted",
+            }
+            assert (instruments[f"binance:{new}"].base, instruments[f"binance:{new}"].quote) == ("币安人生", "USDT")
+            assert simulator.limits()["connections"] == 2, "nothing was torn down"
+
+    asyncio.run(scenario())
+
+
+def values(records: list[Any]) -> list[bytes]:
+    return [record.value for record in records if record.value is not None]
 
 
 def test_two_shards_read_all_markets_of_a_venue_between_them_and_record_every_frame(

@@ -164,6 +164,17 @@ def test_a_named_market_in_a_halt_is_read_and_said_to_be_halted_until_it_trades(
     asyncio.run(scenario())
 
 
+def test_what_the_worker_has_begun_with_is_told_at_once() -> None:
+    async def scenario() -> None:
+        world = World(listed(A="halted", B="trading"), "A", "B")
+        await world.run()
+        assert world.feeds.halted == {"A": True, "B": False}
+        assert world.publisher.take() == {"A": "halted", "B": "trading"}
+        assert world.feeds.take() == [], "nothing begins that the session has begun"
+
+    asyncio.run(scenario())
+
+
 def test_a_market_is_delisted_when_two_lists_lack_it_or_one_says_so() -> None:
     async def scenario() -> None:
         world = World(listed(A="trading", B="trading"))

@@ -253,6 +253,30 @@ class SinkCertification(OutageCertification, OtherLogCertification):
 
         asyncio.run(scenario())
 
+    def test_markets_named_in_any_script_are_series_of_their_own(self, stage):
+        # The second and the third look the same, and the last is as long as a name may be.
+        names = ("币安人生USDT", "CAF\u00c9USDT", "CAFE\u0301USDT", "İẞ🚀/+@", "币" * 21 + "X")
+        symbols = [f"binance:{name}" for name in names]
+
+        async def scenario():
+            async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
+                for number, symbol in enumerate(symbols):
+                    await sink.write([a_candle(symbol=symbol, price=f"{number + 1}")])
+                    await sink.write([a_candle(symbol=symbol, price=f"{number + 11}", version=2)])
+                    await sink.write_gaps([a_gap(symbol=symbol, reason=f"{number}")])
+                    await sink.write_statuses([a_status(number, symbol)])
+                assert sorted(await reader.series()) == sorted((symbol, "1m") for symbol in symbols)
+                for number, symbol in enumerate(symbols):
+                    candles = [candle async for candle in reader.read(symbol, "1m")]
+                    assert candles == [a_candle(symbol=symbol, price=f"{number + 11}", version=2)]
+                    assert await reader.gaps(symbol) == [a_gap(symbol=symbol, reason=f"{number}")]
+                    status = await reader.status(symbol)
+                    assert status is not None
+                    assert (status.symbol, status.last_trade_id) == (symbol, f"{number}")
+                assert await reader.count("binance:CAFEUSDT") == 0
+
+        asyncio.run(scenario())
+
     def test_a_reader_in_mid_read_neither_stops_the_writer_nor_sees_half_of_a_batch(self, stage):
         before, after = ([a_candle(minute, version) for minute in range(3_000)] for version in (1, 2))
 
