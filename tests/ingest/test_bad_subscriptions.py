@@ -40,14 +40,14 @@ def quick():
     return Backoff(0.1, 0.2)
 
 
-async def play(venue_name, fault, monkeypatch, check):
+async def play(venue_name, fault, monkeypatch, check, fails_s):
     markets, culprit = MARKETS[venue_name], MARKETS[venue_name][2]
     venue = VENUES[venue_name].live(has_key=False)
     limits = replace(venue.limits, refusal_s=min(venue.limits.refusal_s, 0.5))
     monkeypatch.setattr(venue, "limits", limits, raising=False)
     async with Simulator(venue_name, markets, seed=1, rate=200) as simulator:
         simulator.start_market()
-        simulator.fault(fault, market=culprit, seconds=8.0)
+        simulator.fault(fault, market=culprit, seconds=fails_s)
         handler = TradeHandler(venue)
         async with session(venue, markets, None, url=simulator.websocket_url, handler=handler, backoff=quick):
             await until(lambda: handler.traded.keys() >= set(markets) - {culprit})
@@ -59,14 +59,16 @@ async def play(venue_name, fault, monkeypatch, check):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("venue_name", "fault"),
+    ("venue_name", "fault", "fails_s"),
     [
-        ("bitflyer", "subscribe_unanswered"),
-        ("binance", "subscribe_unanswered"),
-        ("binance", "subscribe_refused"),
+        ("bitflyer", "subscribe_unanswered", 3.0),
+        ("binance", "subscribe_unanswered", 8.0),
+        ("binance", "subscribe_refused", 5.0),
     ],
 )
-def test_a_market_whose_subscription_fails_for_a_while_is_the_only_one_that_suffers(venue_name, fault, monkeypatch):
+def test_a_market_whose_subscription_fails_for_a_while_is_the_only_one_that_suffers(
+    venue_name, fault, fails_s, monkeypatch
+):
     async def check(handler, culprit):
         await until(lambda: len(handler.of("deferred")) >= 2)
         assert {market for _, market, _ in handler.of("deferred")} == {culprit}
@@ -74,7 +76,7 @@ def test_a_market_whose_subscription_fails_for_a_while_is_the_only_one_that_suff
         await until(lambda: culprit in handler.traded)
         assert handler.of("refused") == []
 
-    asyncio.run(play(venue_name, fault, monkeypatch, check))
+    asyncio.run(play(venue_name, fault, monkeypatch, check, fails_s))
 
 
 @pytest.mark.parametrize("venue_name", ["bitflyer", "gmo"])
@@ -84,4 +86,4 @@ def test_a_market_that_the_venue_says_is_none_is_left_out_alone(venue_name, monk
         assert [market for market, _ in handler.of("refused")] == [culprit]
         assert handler.of("deferred") == []
 
-    asyncio.run(play(venue_name, "subscribe_refused", monkeypatch, check))
+    asyncio.run(play(venue_name, "subscribe_refused", monkeypatch, check, 8.0))

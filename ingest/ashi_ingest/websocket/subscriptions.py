@@ -186,6 +186,10 @@ class Subscriptions:
         self._forget(market)
 
     def _forget(self, market: str) -> None:
-        for request_id, sent in self._sent.items():
+        for request_id, sent in list(self._sent.items()):
             if market in sent.markets:
-                self._sent[request_id] = sent._replace(markets=tuple(each for each in sent.markets if each != market))
+                left = tuple(each for each in sent.markets if each != market)
+                if left:
+                    self._sent[request_id] = sent._replace(markets=left)
+                else:  # a connection may live for months, and a market be subscribed to many times
+                    del self._sent[request_id]

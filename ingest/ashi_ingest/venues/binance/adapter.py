@@ -74,7 +74,8 @@ USDM_LIMITS: Final = replace(
 
 LIMITS: Final = {"binance": SPOT_LIMITS, "binance-usdm": USDM_LIMITS}
 MARKETS: Final = {
-    "binance": Request("/api/v3/exchangeInfo", {}, weight=20),
+    # Without who may trade what: that is four fifths of some 16 MB, which take 75 ms to be read instead of 20.
+    "binance": Request("/api/v3/exchangeInfo", {"showPermissionSets": "false"}, weight=20),
     "binance-usdm": Request("/fapi/v1/exchangeInfo", {}),
 }
 
