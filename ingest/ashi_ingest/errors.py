@@ -69,11 +69,13 @@ class ErrorClass(NamedTuple):
     """What an error means for whoever wants to try again.
 
     `retry_after_s`: None for a fatal error; else the least time to wait, seconds; 0 leaves it to a backoff.
+    `asked_s`: how long the venue itself asks to be left alone (`Retry-After`), seconds, also with a fatal error.
     """
 
     reason: Reason
     detail: str
     retry_after_s: float | None
+    asked_s: float = 0.0
 
 
 def classify_error(error: Exception) -> ErrorClass:
@@ -87,7 +89,9 @@ def classify_error(error: Exception) -> ErrorClass:
         HTTP 429 and 418                                            retryable after `Retry-After`, or LIMITED_S
         HTTP 408 and 425                                            retryable
         HTTP 4xx else                                               fatal: wrong URL, key or parameters, or a blocked
-                                                                    address; the same request fails again
+                                                                    address; the same request fails again. (But once
+                                                                    a connection was possible, the session tries
+                                                                    again, see `ashi_ingest.websocket.session`)
         HTTP of another kind (a redirect, a web page)               retryable: venues in maintenance do so
         an answer that is not HTTP, or no websocket handshake       retryable
         a connection that ends, by a close frame or without one     retryable
@@ -124,7 +128,7 @@ def _classify_status(status: int, headers: Mapping[str, str]) -> ErrorClass:
     if status in _TOO_MANY:
         return ErrorClass(Reason.LIMITED, detail, LIMITED_S if after_s is None else after_s)
     if 400 <= status < 500 and status not in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY):
-        return ErrorClass(Reason.REJECTED, detail, None)
+        return ErrorClass(Reason.REJECTED, detail, None, after_s or 0.0)
     return ErrorClass(Reason.REJECTED, detail, after_s or 0.0)
 
 

@@ -512,6 +512,13 @@ def test_of_several_markets_in_a_refused_message_the_culprit_is_found_by_halves(
 def test_of_many_markets_in_a_message_that_is_refused_for_now_only_the_culprit_waits():
     async def run():
         markets = [f"M{number}" for number in range(200)]
+        waits = []
+
+        class Noted(Backoff):
+            def next_s(self):
+                waits.append(super().next_s())
+                return waits[-1]
+
         async with Server().run() as server:
 
             async def answer(peer, message):
@@ -521,12 +528,18 @@ def test_of_many_markets_in_a_message_that_is_refused_for_now_only_the_culprit_w
                     await server.acknowledge(peer, message)
 
             server.answer = answer
-            async with session(ToyVenue(per_message=200), markets, server) as handler:
+            async with session(
+                ToyVenue(per_message=200),
+                markets,
+                server,
+                backoff=lambda: Noted(0.01, 2.0, uniform=lambda low, high: high),
+            ) as handler:
                 await until(lambda: len(handler.of("deferred")) >= 2)
                 assert handler.closed == handler.of("refused") == []
                 connection = handler.connections[0]
                 server.answer = server.acknowledge
                 await until(lambda: handler.of("subscribed")[-1] == (connection, ("M77",)))
+        assert max(waits[:8]) <= 0.02, "while others are accepted there is no reason to wait"
         assert set(handler.of("deferred")) == {(connection, "M77", "Binance answered error 2")}
         accepted = [market for _, group in handler.of("subscribed") for market in group]
         assert sorted(accepted) == sorted(markets)
@@ -946,6 +959,21 @@ def test_a_venue_that_has_let_us_in_once_and_now_does_not_is_tried_again_slowly(
         tries_s = [at_s for at_s, _ in server.attempts if at_s > lost_s]
         assert len(tries_s) == 4
         assert min(gaps(tries_s)) >= 0.3 - server.early_s
+
+    asyncio.run(run())
+
+
+def test_a_venue_that_has_let_us_in_once_and_says_when_to_come_back_is_left_alone_until_then(monkeypatch):
+    monkeypatch.setattr(session_module, "SENT_AWAY_S", 0.1)
+
+    async def run():
+        async with Server().run() as server:
+            server.handshake = lambda number: status(403, Retry_After="1") if number == 2 else None
+            async with session(ToyVenue(), ["A"], server) as handler:
+                await until(lambda: handler.of("subscribed"))
+                server.peers[0].abort()
+                await until(lambda: len(handler.of("subscribed")) == 2)
+        assert server.attempts[2][0] - server.attempts[1][0] >= 1.0 - server.early_s
 
     asyncio.run(run())
 

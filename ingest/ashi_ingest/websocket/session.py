@@ -271,7 +271,7 @@ class _Chain:
                     f"({error_class.detail}). Correct ASHI_WEBSOCKET_URL if it is set; else look whether the venue "
                     "serves this address"
                 )
-            after_s = SENT_AWAY_S
+            after_s = max(SENT_AWAY_S, error_class.asked_s)
         self._common.connecting.pause(after_s)
         raise _CannotConnectError(error_class.reason, error_class.detail, after_s)
 
