@@ -5,6 +5,7 @@ Every message says what was wrong, where, and what to do.
     AshiError                 exit status 1 of the `ashi` command
     ├── UsageError            2: the command or a setting is wrong; nothing was started
     ├── ContractError         a trade, candle, symbol or timeframe breaks the contract
+    │   └── ClockError        a trade is stamped too far ahead of its receipt: one of two clocks is wrong
     ├── BrokerError           Kafka cannot be started, reached, or lacks a topic
     │   └── BrokerUnreachableError   nobody answers there, or nobody that lets us in
     ├── RecordingError        a recording cannot be read
@@ -43,6 +44,19 @@ class UsageError(AshiError):
 
 class ContractError(AshiError, ValueError):
     """A message or value breaks the public contract; the text names the field."""
+
+
+class ClockError(ContractError):
+    """A trade is stamped so far ahead of its receipt that one of the two clocks is wrong.
+
+    Attributes:
+        ahead_us: how far, µs.
+
+    """
+
+    def __init__(self, message: str, ahead_us: int) -> None:
+        super().__init__(message)
+        self.ahead_us = ahead_us
 
 
 class BrokerError(AshiError):

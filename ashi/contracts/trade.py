@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from ashi.contracts.decimals import all_amounts_sound, check_amount, format_decimal
-from ashi.contracts.errors import ContractError
+from ashi.contracts.errors import ClockError, ContractError
 from ashi.contracts.symbol import split_symbol
 
 TRADE_SCHEMA: Final = "ashi.trade.v1"
@@ -77,10 +77,12 @@ def check_trade(trade: Trade) -> None:
     check_amount("size", trade.size)
     check_time("traded_at", trade.traded_at)
     check_time("received_at", trade.received_at)
-    if trade.traded_at - trade.received_at > MAX_AHEAD_US:
-        raise ContractError(
-            f"traded_at {trade.traded_at} is {(trade.traded_at - trade.received_at) / 1e6:.0f} s after received_at "
-            f"{trade.received_at}: more than {MAX_AHEAD_US // 10**6} s means that one of the two clocks is wrong"
+    ahead_us = trade.traded_at - trade.received_at
+    if ahead_us > MAX_AHEAD_US:
+        raise ClockError(
+            f"traded_at {trade.traded_at} is {ahead_us / 1e6:.0f} s after received_at {trade.received_at}: more than "
+            f"{MAX_AHEAD_US // 10**6} s means that one of the two clocks is wrong",
+            ahead_us,
         )
     if not 0 <= trade.sequence <= MAX_SEQUENCE:
         raise ContractError(f"sequence {trade.sequence} is not from 0 to 2^63 - 1")

@@ -34,6 +34,7 @@ class Kafka:
     def __init__(self) -> None:
         self.trades: list[Trade] = []
         self.held = 0
+        self.appended = None
 
     def put(self, trades: Sequence[Trade], *, streamed: bool) -> None:
         self.trades += trades

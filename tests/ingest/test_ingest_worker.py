@@ -43,6 +43,7 @@ class Publisher:
 
     def __init__(self):
         self.held = 0
+        self.appended = None
         self.settled = asyncio.Event()
         self.states = {}
         self.gaps = []

@@ -21,6 +21,7 @@ from ashi_ingest.feed.status import FeedReporter
 from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.feed.symbol_feed import HOLE_PATIENCE_S
 from ashi_ingest.publish.backpressure import Backpressure
+from ashi_ingest.publish.publisher import Appended
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.venues.base import Answer, RepairEnd, Request
 from ashi_ingest.venues.parsing import Parsed, Rejected
@@ -56,7 +57,7 @@ def trades(market: str, *numbers: int) -> list[Trade]:
 
 
 class Parser:
-    """Frames are `SPOT 1 2 3`, `ack`, or garbage."""
+    """Frames are `SPOT 1 2 3`, `ack`, or garbage: of an unknown market, or `bad SPOT`, which may say how far ahead."""
 
     def parse(self, frame, received_at):
         market, *numbers = frame.decode().split()
@@ -64,6 +65,9 @@ class Parser:
             return Parsed()
         if market == "garbage":
             return Parsed(rejected=[Rejected(frame, "not a frame")])
+        if market == "bad":
+            ahead_us = int(numbers[1]) if len(numbers) > 1 else None
+            return Parsed(rejected=[Rejected(frame, "price is missing", f"toy:{numbers[0]}", ahead_us)])
         return Parsed(trades=trades(market, *map(int, numbers)))
 
 
@@ -130,6 +134,7 @@ class KafkaBuffer:
     def __init__(self):
         self.published = []
         self.dead = []
+        self.appended = None
         self.away = False
         self._held = 0
 
@@ -315,6 +320,13 @@ async def live_connection(world, *markets):
     await world.settle()
     assert all(world.state(market) == "connected" for market in markets)
     return connection
+
+
+async def look_after(world, seconds):
+    """Look once, after so long."""
+    world.later(seconds)
+    world.look()
+    await world.reporter.flush()
 
 
 # Starting.
@@ -1150,6 +1162,64 @@ def test_a_repair_waits_while_kafka_is_away_and_does_not_fill_the_memory():
         assert world.state() == "connected"
 
     play(scenario, {SPOT: trades(SPOT, 10)}, buffer=20)
+
+
+def test_a_trade_that_cannot_be_published_is_a_lost_gap_with_the_reason_and_the_next_ones_are_part_of_it():
+    async def scenario(world):
+        connection = await live_connection(world, SPOT, SHARED)
+        world.topics.gaps.clear()
+        world.now_us = first_us = at(2000)
+        connection.say(f"bad {SHARED}")
+        await world.reporter.flush()
+        [gap] = world.topics.gaps.values()
+        assert (gap.symbol, gap.state, gap.from_time) == ("toy:SHARED", "lost", first_us - 1_000_000)
+        assert gap.to_time == first_us + 1_000_000
+        assert gap.reason == "a trade could not be published and went to trades.dead: price is missing"
+        world.now_us = at(2005)
+        connection.say(f"bad {SHARED} 80000000")
+        await world.reporter.flush()
+        [gap] = world.topics.gaps.values()
+        assert (gap.from_time, gap.to_time) == (first_us - 1_000_000, at(2086))
+        assert gap.reason == "2 trades could not be published and went to trades.dead: price is missing"
+        world.now_us = at(3000)
+        connection.say(f"bad {SHARED}")
+        await world.reporter.flush()
+        assert [gap.from_time for gap in world.topics.gaps.values()] == [first_us - 1_000_000, at(2999)]
+
+    play(scenario, {SPOT: trades(SPOT, 1, 2), SHARED: trades(SHARED, 7)})
+
+
+def test_a_trade_that_cannot_be_published_is_no_gap_of_its_own_where_ids_show_it_or_while_one_is_open():
+    async def scenario(world):
+        connection = await live_connection(world, SPOT, SHARED)
+        world.topics.gaps.clear()
+        connection.say(f"bad {SPOT}")
+        connection.say("bad NOWHERE")
+        connection.say("garbage in")
+        await world.reporter.flush()
+        assert not world.topics.gaps
+        world.reporter.open_gap("toy:SHARED", world.now_us - 60_000_000, "it has gone mute")
+        connection.say(f"bad {SHARED}")
+        await world.reporter.flush()
+        assert [gap.reason for gap in world.topics.gaps.values()] == ["it has gone mute"]
+
+    play(scenario, {SPOT: trades(SPOT, 1, 2), SHARED: trades(SHARED, 7)})
+
+
+def test_a_clock_that_is_off_is_the_reason_in_the_status_of_every_symbol_until_it_is_right_again():
+    async def scenario(world):
+        connection = await live_connection(world, SPOT, SHARED)
+        connection.say(f"bad {SHARED} 80000000")
+        world.publish_buffer.appended = Appended(world.now_us, world.now_us)
+        await look_after(world, 2)
+        ahead = "the clock of toy is 80 s ahead of Kafka's and this machine's"
+        assert [world.topics.statuses[market].reason for market in (SPOT, SHARED)] == [ahead, ahead]
+        assert [world.topics.statuses[market].state for market in (SPOT, SHARED)] == ["connected", "connected"]
+        for _ in range(8):
+            await look_after(world, 10)
+        assert [world.topics.statuses[market].reason for market in (SPOT, SHARED)] == [None, None]
+
+    play(scenario, {SPOT: trades(SPOT, 1, 2), SHARED: trades(SHARED, 7)})
 
 
 def test_garbage_goes_to_the_dead_letters_and_trades_of_others_nowhere():

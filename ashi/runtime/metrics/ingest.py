@@ -47,6 +47,13 @@ comparisons = counter(
 )
 trades_recovered = counter("ingest", "trades_recovered", "Trades fetched over REST and published.", "venue")
 rest_requests = counter("ingest", "rest_requests", "REST requests: ok, limited, failed.", "venue", "outcome")
+clock_ahead_seconds = gauge(
+    "ingest",
+    "clock_ahead_seconds",
+    "How far a clock is ahead of this machine's, by the last minute: venue (times of trades) or kafka (append times).",
+    "venue",
+    "clock",
+)
 trades_held = gauge(
     "ingest", "trades_held", "Trades in memory: waiting for a repair or for Kafka to take them.", "venue"
 )

@@ -135,6 +135,7 @@ class FeedReporter:
         self._reports: dict[str, _Report] = {}
         self._claimed: set[str] = set()
         self._with_gaps: dict[str, None] = {}
+        self._warning: str | None = None
         self._flushing = asyncio.Lock()
         for symbol, before in (reported or {}).items():
             self._report(symbol).go_on_from(before)
@@ -157,6 +158,14 @@ class FeedReporter:
             report.state, report.since = state, self._now_us()
         report.reason = reason
         self._share(symbol, report, self._now_us())
+
+    def set_warning(self, warning: str | None) -> None:
+        """What is wrong with all symbols although they may be connected; None: nothing any more."""
+        if warning == self._warning:
+            return
+        self._warning = warning
+        for symbol, report in self._reports.items():
+            self._share(symbol, report, self._now_us())
 
     def on_trade(self, symbol: str, trade: Trade) -> None:
         """A trade has been handed to the publisher. Of several at once, the last is enough."""
@@ -257,7 +266,8 @@ class FeedReporter:
             return
         identity = self._identity
         own = FeedWorker(identity.id, report.state, now_us, identity.redundant, report.complete.until)
-        shared = self._others.shared(symbol, own, report.reason)
+        reason = "; ".join(part for part in (self._warning, report.reason) if part is not None) or None
+        shared = self._others.shared(symbol, own, reason)
         rivals = self._others.rivals(symbol)
         if rivals and shared.state == "connected":
             text = rivalry(rivals, self._identity)

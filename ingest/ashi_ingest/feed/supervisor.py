@@ -16,6 +16,7 @@ from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.errors import Reason
 from ashi_ingest.feed.backfill import Backfill
+from ashi_ingest.feed.clock_watch import ClockWatch
 from ashi_ingest.feed.comparison import Comparison, Times
 from ashi_ingest.feed.completeness import VenueClock
 from ashi_ingest.feed.sequencer import TradeSequencer
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
     from ashi_ingest.feed.status import FeedReporter
     from ashi_ingest.publish.backpressure import Backpressure
     from ashi_ingest.publish.buffer import PublishBuffer
+    from ashi_ingest.publish.publisher import Appended
     from ashi_ingest.recording.recorder import Recorder
     from ashi_ingest.rest.client import RestClient
     from ashi_ingest.venues.base import Venue
-    from ashi_ingest.venues.parsing import FrameParser
+    from ashi_ingest.venues.parsing import FrameParser, Rejected
     from ashi_ingest.websocket.handler import Connection
 
 CHECK_INTERVAL_S: Final = 1.0
@@ -48,13 +50,14 @@ _log = get_logger(__name__)
 class _Source:
     """What the process keeps of one connection: its own parser, and since when (µs) it delivers which markets.
 
-    `last`: the trade that came last.
+    `last`: the trade that came last; `looked_at`: the last one whose time was compared with the clocks.
     """
 
     connection: Connection
     parser: FrameParser
     subscribed: dict[str, int] = field(default_factory=dict)
     last: Trade | None = None
+    looked_at: Trade | None = None
     silent: bool = False
     frames: Counter[str] = field(default_factory=Counter)
 
@@ -98,6 +101,8 @@ class FeedSupervisor:
             monotonic_s=monotonic_s,
         )
         self._clock = VenueClock()
+        self._clock_watch = ClockWatch(venue.name)
+        self._appended: Appended | None = None
         self._looked_s = monotonic_s()
         self._comparison = Comparison(
             venue,
@@ -236,6 +241,7 @@ class FeedSupervisor:
         if parsed.rejected:
             self._count_rejected(parsed.rejected[0].reason)
             self._publish_buffer.reject(parsed.rejected, f"feed:{self._venue.name}/{connection.number}/{received_ns}")
+            self._on_rejected(parsed.rejected, received_ns // 1000)
             source.frames["dead"] += 1
             return True
         source.frames["trades" if parsed.trades else "skipped"] += 1
@@ -288,6 +294,15 @@ class FeedSupervisor:
                 feed.on_live(group, now_s)
                 if feed.is_down:
                     source.connection.has_traded(feed.market)
+
+    def _on_rejected(self, rejected: Sequence[Rejected], received_at: int) -> None:
+        """What came and cannot be published is missing. Where ids are contiguous they show that; else nothing would."""
+        for each in rejected:
+            if each.ahead_us is not None:
+                self._clock_watch.on_refused(each.ahead_us)
+            feed = None if each.symbol is None else self._by_symbol.get(each.symbol)
+            if feed is not None and not feed.checked.contiguous:
+                feed.on_unpublishable(received_at, each.ahead_us or 0, each.reason)
 
     def _is_delivered(self, market: str) -> bool:
         return any(market in source.subscribed for source in self._sources.values())
@@ -364,6 +379,14 @@ class FeedSupervisor:
         for source in self._sources.values():
             if source.last is not None:
                 self._clock.on_trade(source.last.traded_at, source.last.received_at)
+                if source.last is not source.looked_at:
+                    self._clock_watch.on_trade(source.last.traded_at, source.last.received_at)
+                    source.looked_at = source.last
+        appended = self._publish_buffer.appended
+        if appended is not None and appended is not self._appended:
+            self._clock_watch.on_append(appended.at, appended.acknowledged_at)
+            self._appended = appended
+        self._reporter.set_warning(self._clock_watch.look(now_s))
         for feed in self._feeds.values():
             feed.look(now_s)
 

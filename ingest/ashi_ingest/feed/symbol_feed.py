@@ -32,9 +32,19 @@ earlier and end later by this, µs."""
 HOLE_PATIENCE_S: Final = 0.5
 """How long a hole in contiguous ids is waited for: venues send a little out of order."""
 HALTED: Final = "halted: the venue does not trade it now"
+UNPUBLISHED_TOGETHER_US: Final = 10_000_000
+"""Trades that cannot be published and are no further apart than this, µs, are one gap."""
 NOTHING_BEFORE: Final = "nothing had been published before, so there is nothing to go on from"
 
 _log = get_logger(__name__)
+
+
+class _Unpublished(NamedTuple):
+    """Trades that came and went to `trades.dead`, not long after each other: the time in which they are missing, µs."""
+
+    since_us: int
+    until_us: int
+    number: int
 
 
 class MissingIds(NamedTuple):
@@ -92,6 +102,7 @@ class SymbolFeed:
         self._missed_until_us = 0  # trades after this came over the connection and were kept, so a gap ends here
         self._published_before = published
         self._missing_recovered = 0  # trades that a comparison has brought, and the gap after it will tell of
+        self._unpublished: _Unpublished | None = None
         self._hole_from_us = 0  # where the gap of the last hole begins
 
     @property
@@ -155,6 +166,33 @@ class SymbolFeed:
         if passed:
             self.set_halted(False)
         self._publish(passed, streamed=True)
+
+    def on_unpublishable(self, received_at: int, ahead_us: int, reason: str) -> None:
+        """A trade came that cannot be published, at this time (µs): it is missing. Those that follow soon are one gap.
+
+        When it happened is not known but by when it came: its way is taken to be no longer than that of the last one.
+        `ahead_us`: how far its own time is ahead of that; it belongs there if the venue's clock is right.
+        """
+        last = self.checked.recent[-1] if self.checked.recent else None
+        way_us = 0 if last is None else max(last.received_at - last.traded_at, 0)
+        from_us, to_us = received_at - way_us - CLOCK_TOLERANCE_US, received_at + ahead_us + CLOCK_TOLERANCE_US
+        open_since_us = self._reporter.open_since(self.symbol)
+        if open_since_us is not None and open_since_us <= from_us:
+            return  # it is part of that
+        if self._unpublished is not None and from_us <= self._unpublished.until_us + UNPUBLISHED_TOGETHER_US:
+            before = self._unpublished
+            self._unpublished = _Unpublished(before.since_us, max(before.until_us, to_us), before.number + 1)
+        else:
+            self._unpublished = _Unpublished(from_us, to_us, 1)
+        what = "a trade" if self._unpublished.number == 1 else f"{self._unpublished.number} trades"
+        self._reporter.end_gap(
+            self.symbol,
+            self._unpublished.until_us,
+            "lost",
+            0,
+            f"{what} could not be published and went to trades.dead: {reason}",
+            from_time=self._unpublished.since_us,
+        )
 
     def set_halted(self, halted: bool) -> None:
         """Whether the venue lists the market as one that it does not trade now."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ashi.contracts.trade import Trade
-    from ashi_ingest.publish.publisher import Publisher
+    from ashi_ingest.publish.publisher import Appended, Publisher
     from ashi_ingest.venues.parsing import Rejected
 
 LINGER_S: Final = 0.005
@@ -43,6 +43,11 @@ class PublishBuffer:
     def held(self) -> int:
         """Trades (and dead letters, by their size) in memory that Kafka has not acknowledged."""
         return self._waiting + self._publisher.held
+
+    @property
+    def appended(self) -> Appended | None:
+        """When Kafka appended the last trades; None before the first."""
+        return self._publisher.appended
 
     def put(self, trades: Sequence[Trade], *, streamed: bool) -> None:
         """Publish trades after all that was put before. `streamed`: over a connection, so their way is measured."""

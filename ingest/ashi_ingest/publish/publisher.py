@@ -12,7 +12,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, INSTRUMENTS, TRADES, TRADES_DEAD
@@ -71,12 +71,24 @@ async def open_publisher(settings: Settings, venue: str, *, live: bool = False) 
                 await producer.stop()
 
 
+LOG_APPEND_TIME: Final = 1
+"""Kafka's number for a timestamp that is the broker's (KIP-32)."""
+
+
+class Appended(NamedTuple):
+    """When Kafka appended something by its clock, and when the acknowledgment came by ours, µs."""
+
+    at: int
+    acknowledged_at: int
+
+
 class Publisher:
     """Pipelines messages to Kafka: no call waits for its own, and a failure of any is raised by a later call.
 
     Attributes:
         published: trades that Kafka has acknowledged.
         dead: dead letters that Kafka has acknowledged.
+        appended: when the last trades were appended, where the topic takes append time; None before the first.
 
     """
 
@@ -87,6 +99,7 @@ class Publisher:
         """
         self.published = 0
         self.dead = 0
+        self.appended: Appended | None = None
         self._accepted = 0
         self._expected = 0
         self._batched = 0
@@ -309,6 +322,8 @@ class Publisher:
             self._look_for_loss(batches, place.offset, count, batch.traded_at or 0)
         metrics.trades_published.labels(self._venue).inc(count)
         now_us = time.time_ns() // 1_000
+        if place is not None and place.timestamp_type == LOG_APPEND_TIME:
+            self.appended = Appended(place.timestamp * 1_000, now_us)
         if batch.traded_at is not None:
             metrics.trade_delay_seconds.labels(self._venue).observe(max(now_us - batch.traded_at, 0) / 1e6)
         if batch.received_at is not None:

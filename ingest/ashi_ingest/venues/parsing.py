@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from ashi.contracts.errors import ContractError
+from ashi.contracts.errors import ClockError, ContractError
 from ashi.contracts.symbol import make_symbol
 from ashi.contracts.trade import EARLIEST_US, LATEST_US
 
@@ -41,11 +41,15 @@ BAD_FRAME: Final = (msgspec.MsgspecError, UnicodeDecodeError, ContractError, Rec
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """What could not be read: the bytes as they came, why, and the symbol where the frame still tells it."""
+    """What could not be read: the bytes as they came, why, and the symbol where the frame still tells it.
+
+    `ahead_us`: how far its time is ahead of its receipt, µs, if that is why.
+    """
 
     value: bytes
     reason: str
     symbol: str | None = None
+    ahead_us: int | None = None
 
 
 @dataclass(slots=True)
@@ -79,7 +83,8 @@ symbol_of = lru_cache(maxsize=4096)(make_symbol)
 def reject(value: bytes, error: Exception, symbol: str | None = None) -> Rejected:
     """A rejection whose reason is the error in words a person understands."""
     reason = explain(value, error)
-    return Rejected(value, reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…", symbol)
+    text = reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…"
+    return Rejected(value, text, symbol, error.ahead_us if isinstance(error, ClockError) else None)
 
 
 _AT_BYTE = re.compile(r"\(byte ([0-9]+)\)")
