@@ -17,8 +17,8 @@ from ashi.runtime.kafka.topics import (
     partition_counts,
     require_topics,
     topic_setting,
-    warn_of_writers_time,
 )
+from ashi.runtime.kafka.writers_time import warn_of_writers_time
 from ashi.runtime.logs import get_logger
 from ashi.runtime.service import Service, run_service
 from ashi.runtime.settings import Settings

@@ -13,7 +13,8 @@ from ashi.runtime.kafka.errors import broker_errors
 from ashi.runtime.kafka.groups import NEVER_LEAVE_MS, commit, places, rewind, subscribe
 from ashi.runtime.kafka.log_identity import LogProbe
 from ashi.runtime.kafka.offsets import committed
-from ashi.runtime.kafka.topics import require_topics, warn_of_writers_time
+from ashi.runtime.kafka.topics import require_topics
+from ashi.runtime.kafka.writers_time import warn_of_writers_time
 from ashi.runtime.logs import get_logger
 from ashi_sinks.read_log import ReadLog
 

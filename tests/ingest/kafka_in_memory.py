@@ -22,7 +22,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka import clients, follow, records, topics
+from ashi.runtime.kafka import clients, follow, records, topics, writers_time
 from ashi.runtime.kafka.clients import partition_of
 
 PARTITIONS = {TRADES: 12}
@@ -79,7 +79,7 @@ class KafkaInMemory:
             self.log.append(record)
             self.on_record(record)
         if not acknowledged.done():
-            acknowledged.set_result(_Place(topic, partition, first))
+            acknowledged.set_result(_Place(topic, partition, first, time.time_ns() // 10**6))
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -100,7 +100,7 @@ class KafkaInMemory:
         replacements: dict[Any, Any] = {
             follow.TopicFollower: partial(_Follower, self),
             topics.require_topics: nothing,
-            topics.warn_of_writers_time: nothing,
+            writers_time.warn_of_writers_time: nothing,
             records.read_topic: read_topic,
             clients.assigned_consumer: assigned_consumer,
             clients.make_producer: lambda *_, **__: _Producer(self),
@@ -122,6 +122,8 @@ class _Place:
     topic: str
     partition: int
     offset: int
+    timestamp: int
+    timestamp_type: int = 1
 
 
 class _Batch:

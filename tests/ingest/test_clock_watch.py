@@ -40,7 +40,7 @@ def test_clocks_that_are_too_far_apart_are_told_of_with_whose_it_is(venue_s, kaf
     watch = ClockWatch("toy")
     see(watch, venue_s=venue_s, kafka_s=kafka_s)
     assert watch.look(0.0) == told
-    gauge = REGISTRY.get_sample_value("ashi_clock_ahead_seconds", {"venue": "toy", "clock": "venue"})
+    gauge = REGISTRY.get_sample_value("ashi_clock_ahead_seconds", {"venue": "toy", "kind": "venue"})
     assert gauge == pytest.approx(venue_s or 0, abs=0.01)
 
 

@@ -91,6 +91,15 @@ class Producer:
         self.letters.append({"topic": topic, "value": value, **more})
         return self._future()
 
+    timestamp_type = 1
+    append_time_ms = 1_723_161_300_000
+
+    def _place(self) -> SimpleNamespace:
+        assert self.offsets
+        return SimpleNamespace(
+            offset=self.offsets.pop(0), timestamp=self.append_time_ms, timestamp_type=self.timestamp_type
+        )
+
     def _future(self) -> asyncio.Future[Any]:
         if self.refusal is not None:
             self.refused += 1
@@ -99,7 +108,7 @@ class Producer:
         if self.hold:
             self.held.append(future)
         else:
-            future.set_result(SimpleNamespace(offset=self.offsets.pop(0)) if self.offsets else None)
+            future.set_result(self._place() if self.offsets else None)
         return future
 
 
@@ -717,6 +726,21 @@ def test_an_offset_acknowledged_below_an_earlier_one_says_which_trades_are_gone(
     assert publisher.take_losses() == lost
     assert publisher.take_losses() == []
     assert publisher.shares("binance:ETHUSDT", LostTrades(0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(("kind", "offset"), [(1, 7), (0, 7), (1, -1)], ids=["append-time", "writers-time", "no-place"])
+def test_when_kafka_appended_the_last_trades_is_known_where_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, kind: int, offset: int
+) -> None:
+    monkeypatch.setattr(Producer, "timestamp_type", kind)
+    before_us = time.time_ns() // 1_000
+    appended = published_at([offset], live=True).appended
+    if (kind, offset) != (1, 7):
+        assert appended is None
+        return
+    assert appended is not None
+    assert appended.at == Producer.append_time_ms * 1_000
+    assert before_us <= appended.acknowledged_at <= time.time_ns() // 1_000
 
 
 def test_a_replay_into_a_log_that_is_cut_fails_and_says_to_do_it_again() -> None:

@@ -12,7 +12,6 @@ from aiokafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsErr
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
-from ashi.runtime.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,9 +24,6 @@ APPEND_TIME: Final = "LogAppendTime"
 READY_TIMEOUT_S: Final = 30.0
 BROKERS_OWN: Final = -1
 """Kafka's number for "as the broker is configured", of a topic's replication."""
-
-
-_log = get_logger(__name__)
 
 
 class PermissionDeniedError(BrokerError):
@@ -134,25 +130,6 @@ async def topics_of_writers_time(settings: Settings, names: Sequence[str]) -> li
     async with admin_client(settings) as client:
         configs = await _configs(client, list(names)) if names else {}
     return [name for name in names if configs[name].get(TIMESTAMP_TYPE) != APPEND_TIME]
-
-
-async def warn_of_writers_time(settings: Settings, names: Sequence[str]) -> None:
-    """One line in the log of a worker that starts about the topics among these that were made by an earlier version.
-
-    Raises BrokerError when Kafka cannot be reached.
-    """
-    try:
-        found = await topics_of_writers_time(settings, names)
-    except PermissionDeniedError as error:
-        _log.info("cannot see whether the topics take Kafka's time", reason=str(error))
-        return
-    if found:
-        _log.warning(
-            f"{TIMESTAMP_TYPE} is not {APPEND_TIME} for these topics: Kafka refuses records of a machine whose clock "
-            "is more than an hour ahead, and keeps them by the clocks of the writers; `ashi topics check` prints the "
-            "command that sets it",
-            topics=found,
-        )
 
 
 async def partition_counts(settings: Settings) -> dict[str, int]:

@@ -50,9 +50,9 @@ rest_requests = counter("ingest", "rest_requests", "REST requests: ok, limited, 
 clock_ahead_seconds = gauge(
     "ingest",
     "clock_ahead_seconds",
-    "How far a clock is ahead of this machine's, by the last minute: venue (times of trades) or kafka (append times).",
+    "How far a clock is ahead of this machine's, by the last minute; kind: venue (times of trades), kafka (append times).",
     "venue",
-    "clock",
+    "kind",
 )
 trades_held = gauge(
     "ingest", "trades_held", "Trades in memory: waiting for a repair or for Kafka to take them.", "venue"

@@ -19,7 +19,8 @@ from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, INSTRUMENTS, TRADES, T
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, encode_trade
 from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import dead_letter, message_headers
-from ashi.runtime.kafka.topics import require_topics, warn_of_writers_time
+from ashi.runtime.kafka.topics import require_topics
+from ashi.runtime.kafka.writers_time import warn_of_writers_time
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.metrics.common import dead_letters
@@ -318,11 +319,12 @@ class Publisher:
         self.published += count
         batches.unacknowledged.remove(batch)
         # Without a place: the producer had sent it before, and the broker does not know any more where that is.
-        if place is not None and place.offset >= 0:
+        known_place = place is not None and place.offset >= 0
+        if known_place:
             self._look_for_loss(batches, place.offset, count, batch.traded_at or 0)
         metrics.trades_published.labels(self._venue).inc(count)
         now_us = time.time_ns() // 1_000
-        if place is not None and place.timestamp_type == LOG_APPEND_TIME:
+        if known_place and place.timestamp_type == LOG_APPEND_TIME:
             self.appended = Appended(place.timestamp * 1_000, now_us)
         if batch.traded_at is not None:
             metrics.trade_delay_seconds.labels(self._venue).observe(max(now_us - batch.traded_at, 0) / 1e6)
