@@ -50,7 +50,7 @@ rest_requests = counter("ingest", "rest_requests", "REST requests: ok, limited, 
 clock_ahead_seconds = gauge(
     "ingest",
     "clock_ahead_seconds",
-    "How far a clock is ahead of this machine's, by the last minute; kind: venue (times of trades), kafka (append times).",
+    "How far a clock is ahead of this machine's, by the last minute; kind: venue (times of trades) or kafka (appends).",
     "venue",
     "kind",
 )
