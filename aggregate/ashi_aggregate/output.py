@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Sequence
 from typing import Final
 
 from ashi.contracts.candle import CANDLE_SCHEMA, Candle, encode_candle
-from ashi.contracts.topics import CANDLES, TRADES, TRADES_DEAD, TRADES_LATE, changelog_topic
+from ashi.contracts.feed import FEED_GAP_SCHEMA, encode_feed
+from ashi.contracts.topics import CANDLES, FEED_GAPS, TRADES, TRADES_DEAD, TRADES_LATE, changelog_topic
 from ashi.runtime.kafka.dead_letters import Headers, dead_letter, message_headers
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
@@ -17,8 +18,10 @@ from ashi_aggregate.chunk import Chunk, LogRecord, RejectedRecord
 from ashi_aggregate.core.symbol import LateTrade
 from ashi_aggregate.core.window_state import LateReason, WindowRules
 from ashi_aggregate.protocols import Acknowledged, KafkaLog, StateTable
+from ashi_aggregate.refused import gap_of
 
 _CANDLE_HEADERS: Final = message_headers(CANDLE_SCHEMA)
+_GAP_HEADERS: Final = message_headers(FEED_GAP_SCHEMA)
 
 _log = get_logger(__name__)
 
@@ -45,13 +48,19 @@ class Output:
             metrics.trades_late.labels(trade.reason.value).inc()
 
     async def send_rejected(self, chunk: Chunk, rejected: Sequence[RejectedRecord]) -> None:
-        """Send records that are no trades to topic `trades.dead`."""
+        """Send records that are no trades to topic `trades.dead`, and say what may be missing for them.
+
+        Topic `feed.gaps` learns of each that tells its symbol and its time.
+        """
         if rejected:
             first = f"{_source(chunk, rejected[0].record)}: {rejected[0].reason[:300]}"
             _log.warning("records are no trades, sent to trades.dead", count=len(rejected), first=first)
-        for record, reason, kind in rejected:
-            await self._send_dead_letter(TRADES_DEAD, chunk, record, reason)
-            dead_letters.labels("aggregate", kind).inc()
+        for each in rejected:
+            await self._send_dead_letter(TRADES_DEAD, chunk, each.record, each.reason)
+            dead_letters.labels("aggregate", each.kind).inc()
+            gap = gap_of(each)
+            if gap is not None:
+                await self._send(FEED_GAPS, gap.symbol.encode(), encode_feed(gap), _GAP_HEADERS)
 
     async def _send_dead_letter(self, topic: str, chunk: Chunk, record: LogRecord, reason: str, **more: str) -> None:
         letter = dead_letter(
