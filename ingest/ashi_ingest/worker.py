@@ -26,7 +26,7 @@ from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.feed.symbol_feed import CLOCK_TOLERANCE_US
 from ashi_ingest.instruments import InstrumentReporter, read_instruments
 from ashi_ingest.market_follower import MarketFollower
-from ashi_ingest.markets import Choice, choose_markets
+from ashi_ingest.markets import Choice, choose_markets, spelled
 from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.publish.buffer import PublishBuffer
 from ashi_ingest.publish.publisher import LIVE_TOPICS, open_publisher
@@ -38,7 +38,7 @@ from ashi_ingest.venues.registry import VENUES
 from ashi_ingest.websocket.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from ashi.contracts.instrument import Instrument
@@ -177,7 +177,7 @@ class _Worker:
             if start.markets.absent and not start.resume_points:
                 with suppress(StoppedError):
                     await self._service.unless_stopped(reporter.close())
-                raise self._nothing_left(start.markets.absent)
+                raise self._nothing_left(start.markets.absent, start.markets.listed)
             await self._work(start, reporter, publisher)
 
     async def _read_start(self) -> _Start:
@@ -194,9 +194,13 @@ class _Worker:
 
     def _leave_out(self, start: _Start, reporter: FeedReporter) -> None:
         for market in start.markets.absent:
-            _log.error("the venue has no such market, it is left out", venue=self._venue.name, market=market)
-            symbol = make_symbol(self._venue.name, market)
             reason = f"{self._venue.name} has no such market"
+            if (right := spelled(market, start.markets.listed)) is not None:
+                reason += f"; it has {right}: write it like that"
+            _log.error(
+                "the venue has no such market, it is left out", venue=self._venue.name, market=market, reason=reason
+            )
+            symbol = make_symbol(self._venue.name, market)
             reporter.set_state(symbol, "down", reason)
             status = start.reported[symbol].status
             if status is not None and status.last_traded_at is not None:  # it had
@@ -291,9 +295,11 @@ class _Worker:
             while not session.markets and not stopping.is_set():
                 await self._service.pause(LOOK_INTERVAL_S)
 
-    def _nothing_left(self, markets: Sequence[str]) -> VenueError:
+    def _nothing_left(self, markets: Sequence[str], listed: Iterable[str] | None = None) -> VenueError:
         named = ", ".join(markets[:NAMED]) + (f" and {len(markets) - NAMED} more" if len(markets) > NAMED else "")
-        return VenueError(f"{self._venue.name} has none of the markets {named}: correct their names")
+        right = [name for market in markets[:NAMED] if (name := spelled(market, listed)) is not None]
+        hint = f"write {', '.join(right)}" if right else "correct their names"
+        return VenueError(f"{self._venue.name} has none of the markets {named}: {hint}")
 
     async def _look_for_losses(self, feeds: FeedSupervisor, reporter: FeedReporter, publisher: Publisher) -> None:
         """What Kafka had acknowledged and has no more is a gap like any other; which trades it was nobody knows."""

@@ -24,6 +24,9 @@ MAX_LINE: Final = 16 * 1024 * 1024
 
 PREFLIGHT_LINES: Final = 100
 
+BYTE_ORDER_MARKS: Final = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+"""What some programs put before a text that they save, and the encoding they save it in."""
+
 _CHUNK: Final = 64 * 1024
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _GZIP_WINDOW: Final = 31
@@ -80,8 +83,8 @@ def preflight(path: Path) -> None:
     """Refuse a path before anything is started for it.
 
     Raises:
-        UsageError: nothing is there, it is a directory, may not be read, is empty, or is no recording: none of its
-            first 100 lines has the form of one.
+        UsageError: nothing is there, it is a directory, may not be read, is empty, begins with a byte order mark, or is
+            no recording: none of its first 100 lines has the form of one.
 
     """
     if path.is_dir():
@@ -97,6 +100,7 @@ def preflight(path: Path) -> None:
         for line in islice(read_recording(path), PREFLIGHT_LINES):
             if isinstance(line, Line):
                 return
+            _check_mark(path, line)
             first = first or line
     except PermissionError as error:
         raise UsageError(f"{path} may not be read by this user ({error.strerror}): change its permissions") from error
@@ -109,6 +113,15 @@ def preflight(path: Path) -> None:
         f"{path} is not a recording: none of its first {PREFLIGHT_LINES} lines is a receive time in nanoseconds, "
         f"a space and a frame. Line {first.number}: {first.reason}. The format is described in docs/recordings.md"
     )
+
+
+def _check_mark(path: Path, line: BadLine) -> None:
+    for mark, encoding in BYTE_ORDER_MARKS.items() if line.number == 1 else ():
+        if line.line.startswith(mark):
+            raise UsageError(
+                f"{path}, line 1: it begins with a byte order mark (bytes {mark.hex(' ')}), so a program has saved it "
+                f"as {encoding} text with one: save it as UTF-8 without, or use the file as it was recorded"
+            )
 
 
 def _parse(number: int, text: bytes) -> Line | BadLine:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 STEP: Final = 500
 """Frames between two looks at whether to stop, and two reports of progress."""
 LOG_EVERY_S: Final = 5.0
+QUOTED: Final = 80
+"""So much of a frame is shown, bytes."""
 REJECTIONS_LOGGED_PER_FILE: Final = 10
 """More are only counted: all of them are in `trades.dead`."""
 
@@ -154,6 +156,8 @@ class _Replay:
     async def read(self, path: Path) -> bool:
         """Publish one recording, or note why its rest could not be. False: a signal stopped it."""
         frames = 0
+        before = dict(self._frames)
+        first: Line | None = None
         try:
             for line in read_recording(path):
                 if frames % STEP == 0:
@@ -163,10 +167,21 @@ class _Replay:
                         self._partial.append(f"{path}: stopped by a signal before line {line.number}")
                         return False
                 frames += 1
+                if first is None and isinstance(line, Line):
+                    first = line
                 await self._publish(path, line)
         except RecordingError as error:
             self._partial.append(str(error))
             _log.error("recording read in part", reason=str(error))
+        if first is not None and self._frames["skipped"] - before["skipped"] == frames:
+            _log.error(
+                "the recording holds no trades: record the venue's single trades, as `ashi ingest VENUE MARKET "
+                "--record DIR` does; sums of several (such as aggTrade), order books and tickers are none",
+                file=str(path),
+                frames=frames,
+                line=first.number,
+                begins=first.frame[:QUOTED].decode(errors="replace"),
+            )
         return True
 
     def stopped(self, unread: Sequence[Path]) -> None:
