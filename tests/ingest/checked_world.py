@@ -22,6 +22,7 @@ from ashi_ingest.feed.reported import ReportedFeed
 from ashi_ingest.feed.status import FeedReporter
 from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.publish.backpressure import Backpressure
+from ashi_ingest.rest.budget import FIRST, Urgency
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.venues.base import Answer, Request
 
@@ -36,7 +37,7 @@ class Kafka:
         self.held = 0
         self.appended = None
 
-    def put(self, trades: Sequence[Trade], *, streamed: bool) -> None:
+    def put(self, trades: Sequence[Trade], *, streamed: bool, late: bool = False) -> None:
         self.trades += trades
 
     def reject(self, rejected: Sequence[Any], source: str) -> None:
@@ -115,7 +116,7 @@ class Rest:
         self.requests: list[Request] = []
         self._world = world
 
-    async def get(self, request: Request) -> Answer:
+    async def get(self, request: Request, urgency: Urgency = FIRST) -> Answer:
         self.requests.append(request)
         await asyncio.sleep(0.05)
         if self.fails or (not self.states and "ticker" in request.path):

@@ -34,12 +34,12 @@ class Publisher:
     def expect(self, count):
         self.expected += count
 
-    async def publish(self, trades, *, streamed):
+    async def publish(self, trades, *, streamed, late):
         self.asked.set()
         await self.gate.wait()
         if self.failure is not None:
             raise self.failure
-        self.got += [(trade.sequence, streamed) for trade in trades]
+        self.got += [(trade.sequence, *["late"] * late, streamed) for trade in trades]
 
     async def reject(self, rejected, source):
         await self.gate.wait()
@@ -72,10 +72,10 @@ def test_the_buffer_keeps_the_order_of_trades_and_dead_letters():
         async with running(publish_buffer):
             publish_buffer.put(trades(1, 2), streamed=True)
             publish_buffer.reject([Rejected(b"bad", "no")], "feed:toy/1/2")
-            publish_buffer.put(trades(3), streamed=False)
+            publish_buffer.put(trades(3), streamed=False, late=True)
             assert publish_buffer.held == 4
             await until(lambda: "sent" in publisher.got)
-        assert publisher.got == [(1, True), (2, True), b"bad", (3, False), "sent"]
+        assert publisher.got == [(1, True), (2, True), b"bad", (3, "late", False), "sent"]
         assert publish_buffer.held == 0
 
     asyncio.run(main())

@@ -14,13 +14,14 @@ from ashi.contracts.errors import BrokerError, ContractError
 from ashi.runtime.retry import Backoff
 from ashi_ingest.feed import repair_plan as repair_module
 from ashi_ingest.feed.repair_plan import run_repair
+from ashi_ingest.rest.budget import Priority, Urgency
 from ashi_ingest.rest.client import RestClient
-from ashi_ingest.venues.base import RepairEnd, Request
+from ashi_ingest.venues.base import Answer, RepairEnd, Request
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch):
-    monkeypatch.setattr(repair_module, "Backoff", lambda **_: Backoff(0.01, 0.02))
+    monkeypatch.setattr(repair_module, "Backoff", lambda *_: Backoff(0.01, 0.02))
 
 
 def repaired(plan, answer, *, patience_s=5.0, publish=None):
@@ -47,7 +48,7 @@ def repaired(plan, answer, *, patience_s=5.0, publish=None):
 
 
 def number_answer(number):
-    return web.Response(body=str(number).encode())
+    return web.Response(body=b"[%d]" % number)
 
 
 class Plan:
@@ -73,7 +74,7 @@ def test_a_plan_gets_the_answers_it_asks_for_and_its_trades_are_published_in_ord
     plan = Plan()
     end, published = repaired(plan.run(), number_answer)
     assert end == RepairEnd(None)
-    assert plan.answers == [b"1", b"2"]
+    assert plan.answers == [b"[1]", b"[2]"]
     assert published == [["trade 0"], ["trade 1"]]
 
 
@@ -89,8 +90,43 @@ def test_a_request_that_fails_is_made_again_and_the_plan_does_not_notice():
     plan = Plan()
     end, published = repaired(plan.run(), lambda n: web.Response(status=500) if n % 3 else number_answer(n))
     assert end == RepairEnd(None)
-    assert plan.answers == [b"3", b"6"]
+    assert plan.answers == [b"[3]", b"[6]"]
     assert published == [["trade 0"], ["trade 1"]]
+
+
+@pytest.mark.parametrize("body", [b"<html>We will be back soon</html>", b"", b"null", b"  \n"])
+def test_a_page_that_is_no_answer_is_asked_for_again_and_the_plan_does_not_notice(body):
+    plan = Plan()
+    end, _ = repaired(plan.run(), lambda n: web.Response(body=body) if n % 3 else number_answer(n))
+    assert end == RepairEnd(None)
+    assert plan.answers == [b"[3]", b"[6]"]
+    end, _ = repaired(Plan().run(), lambda n: web.Response(body=body), patience_s=0.1)
+    assert f"/page answered with what is no JSON of a venue: it begins {body.decode().strip()!r}" in (end.reason or "")
+    assert not end.final
+
+
+def test_a_plan_has_its_urgency_and_each_answer_is_told():
+    told = []
+
+    async def run():
+        asked = []
+
+        class Rest:
+            async def get(self, request, urgency):
+                asked.append(urgency)
+                return Answer(b"[]", 1)
+
+        rest: Any = Rest()
+
+        async def publish(trades):
+            told.append("published")
+
+        lost = Urgency(Priority.LOST, 5.0)
+        await run_repair(rest, Plan().run(), publish, 1.0, urgency=lost, on_answer=lambda: told.append("answered"))
+        assert asked == [lost, lost]
+
+    asyncio.run(run())
+    assert told == ["answered", "published"] * 2
 
 
 def test_a_venue_that_does_not_recover_in_time_ends_the_repair_with_the_reason():
@@ -167,7 +203,7 @@ def test_an_answer_that_cannot_be_read_ends_the_repair_with_the_reason():
         raise ContractError(f"field price is missing in {answer.body!r}")
 
     end, _ = repaired(plan(), number_answer)
-    assert "field price is missing in b'1'" in end.reason
+    assert "field price is missing in b'[1]'" in end.reason
     assert not end.final
 
 

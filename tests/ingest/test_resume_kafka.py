@@ -21,6 +21,7 @@ from ashi_ingest.feed import resume as module
 from ashi_ingest.feed.reported import ReportedFeed
 from ashi_ingest.feed.resume import read_resume_points
 from ashi_ingest.feed.sequencer import RESUME_TRADES
+from ashi_ingest.publish.publisher import LATE_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -58,9 +59,11 @@ async def producing(settings: Settings, **options: Any) -> AsyncIterator[Any]:
         await producer.stop()
 
 
-async def publish(producer: Any, trades: Sequence[Trade]) -> None:
+async def publish(producer: Any, trades: Sequence[Trade], headers: Sequence[tuple[str, bytes]] = ()) -> None:
     """All in the order given, and acknowledged."""
-    sent = [await producer.send("trades", encode_trade(each), key=each.symbol.encode()) for each in trades]
+    sent = [
+        await producer.send("trades", encode_trade(each), key=each.symbol.encode(), headers=headers) for each in trades
+    ]
     await asyncio.gather(*sent)
 
 
@@ -108,6 +111,19 @@ def test_back_to_a_time_more_than_200_are_read_of_the_symbols_that_want_it(
 def test_an_empty_log_has_no_resume_points(kafka_settings: Settings) -> None:
     assert asyncio.run(read_resume_points(kafka_settings, [BUSY, RARE])) == {BUSY: [], RARE: []}
     assert asyncio.run(read_resume_points(kafka_settings, [])) == {}
+
+
+def test_nothing_goes_on_after_trades_that_were_missed_and_came_late(kafka_settings: Settings) -> None:
+    """Else a worker would fetch and publish again all that came between."""
+
+    async def main() -> None:
+        async with producing(kafka_settings) as producer:
+            await publish(producer, [trade(n) for n in (1, 2, 8, 9)])
+            await publish(producer, [trade(n) for n in range(3, 8)], [(LATE_HEADER, b"1")])
+        found = await read_resume_points(kafka_settings, [BUSY])
+        assert [each.sequence for each in found[BUSY]] == [1, 2, 8, 9]
+
+    asyncio.run(main())
 
 
 @pytest.mark.usefixtures("small_windows")

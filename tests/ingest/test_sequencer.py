@@ -60,6 +60,31 @@ def test_trades_out_of_order_wait_for_each_other_where_ids_are_contiguous():
     assert sequencer.hole is None
 
 
+def test_a_hole_that_a_repair_fills_while_the_feed_is_live_is_none_any_more():
+    """Else it would be waited for until the next trade, and a quiet market could not be compared."""
+    sequencer = live_sequencer(1)
+    assert sequencer.release() == []
+    sequencer.on_live(trades(4, 7), 5.0)
+    assert ids(sequencer.on_repaired(trades(2, 3))) == [2, 3]
+    assert ids(sequencer.release()) == [4]
+    assert sequencer.hole is not None
+    assert (sequencer.hole.first, sequencer.hole.last, sequencer.hole.found_s) == (5, 6, 5.0)
+    assert ids(sequencer.on_repaired(trades(5, 6, 7, 8))) == [5, 6, 7, 8]
+    assert sequencer.release() == []
+    assert sequencer.hole is None
+    sequencer.on_live(trades(10), 6.0)
+    assert ids(sequencer.on_repaired(trades(11))) == [11]
+    assert ids(sequencer.release()) == [10], "the venue brought it, and REST had left it out"
+    assert (sequencer.hole, sequencer.held) == (None, 0)
+
+
+def test_what_came_late_is_known_and_nothing_goes_on_after_it():
+    sequencer = live_sequencer(1, 2, 9)
+    sequencer.learn_late(trades(5))
+    assert ids(sequencer.resume_point) == [1, 2, 9]
+    assert ids(sequencer.on_live(trades(5, 10), 0.0)) == [10]
+
+
 def test_where_ids_are_shared_with_other_markets_a_jump_is_no_hole():
     sequencer = live_sequencer(1, contiguous=False)
     assert ids(sequencer.on_live(trades(70, 60), 0.0)) == [70, 60]

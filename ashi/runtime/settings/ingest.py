@@ -57,6 +57,7 @@ class IngestSettings:
         metadata=setting(
             duration_between("1s", "1d"),
             "5m",
-            "How long live trades wait for a repair that the venue does not answer; then the gap is reported as lost.",
+            "How long what a feed has missed is asked for without anything new; then its gap is reported as lost, and "
+            "asked for more seldom.",
         )
     )

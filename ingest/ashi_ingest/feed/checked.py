@@ -91,6 +91,11 @@ class CheckedSymbol:
         return has_begun and sequencer.mode is Mode.LIVE and sequencer.hole is None
 
     @property
+    def known_until(self) -> int | None:
+        """Before this time, µs, everything is known but for what is missing in gaps."""
+        return self._completeness.until(None)
+
+    @property
     def contiguous(self) -> bool:
         """Whether the ids of its trades follow each other."""
         return self._sequencer.contiguous

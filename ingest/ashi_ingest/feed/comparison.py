@@ -23,6 +23,7 @@ from ashi_ingest.feed.completeness import WorstLag, lag_allowance_us
 from ashi_ingest.feed.missing import find_missing
 from ashi_ingest.feed.repair_plan import run_repair
 from ashi_ingest.rate_limiter import RateLimiter
+from ashi_ingest.rest.budget import FIRST, Priority, Urgency
 from ashi_ingest.rest.client import RestError
 
 if TYPE_CHECKING:
@@ -85,11 +86,11 @@ class _PacedRest:
         self._limiter = limiter
         self._now_us = now_us
 
-    async def get(self, request: Request) -> Answer:
+    async def get(self, request: Request, urgency: Urgency = FIRST) -> Answer:
         await self._limiter.turn(request.weight)
         if self.asked_us is None:
             self.asked_us = self._now_us()
-        return await self._rest.get(request)
+        return await self._rest.get(request, urgency)
 
 
 class Comparison:
@@ -130,10 +131,20 @@ class Comparison:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._ask_for_statements(group))
                 group.create_task(
-                    self._compare_those(self._next_suspect, RateLimiter(interval_s, clock_s=self._monotonic_s), group)
+                    self._compare_those(
+                        self._next_suspect,
+                        RateLimiter(interval_s, clock_s=self._monotonic_s),
+                        Urgency(Priority.SUSPICION),
+                        group,
+                    )
                 )
                 group.create_task(
-                    self._compare_those(self._next_in_turn, RateLimiter(interval_s, clock_s=self._monotonic_s), group)
+                    self._compare_those(
+                        self._next_in_turn,
+                        RateLimiter(interval_s, clock_s=self._monotonic_s),
+                        Urgency(Priority.ROTATION),
+                        group,
+                    )
                 )
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
@@ -186,15 +197,19 @@ class Comparison:
 
     def _is_free(self, feed: SymbolFeed, now_s: float) -> bool:
         """Whether it may be compared by itself now."""
-        if feed.market in self._busy or not feed.checked.is_comparable:
-            return False
+        if feed.market in self._busy or not feed.checked.is_comparable or feed.is_asked_for:
+            return False  # what a repair asks for is not to be found missing here
         is_stated = self._stated_s is not None and now_s - self._stated_s < 3 * self._times.statement_s
         return not (is_stated and feed.checked.contiguous)
 
     # Comparing one.
 
     async def _compare_those(
-        self, choose: Callable[[], SymbolFeed | None], limiter: RateLimiter, group: asyncio.TaskGroup
+        self,
+        choose: Callable[[], SymbolFeed | None],
+        limiter: RateLimiter,
+        urgency: Urgency,
+        group: asyncio.TaskGroup,
     ) -> None:
         while True:
             feed = choose()
@@ -202,10 +217,10 @@ class Comparison:
                 await asyncio.sleep(self._times.tick_s)
                 continue
             self._busy.add(feed.market)
-            asked = await self._ask(feed, _PacedRest(self._rest, limiter, self._now_us))
+            asked = await self._ask(feed, _PacedRest(self._rest, limiter, self._now_us), urgency)
             group.create_task(self._conclude(feed, asked))
 
-    async def _ask(self, feed: SymbolFeed, rest: _PacedRest) -> _Asked:
+    async def _ask(self, feed: SymbolFeed, rest: _PacedRest, urgency: Urgency) -> _Asked:
         """What REST lists of a market since it was compared last."""
         listed: list[Trade] = []
 
@@ -215,7 +230,8 @@ class Comparison:
         stated = self._stated.pop(feed.market, -1)
         feed.checked.compared_s = self._monotonic_s()
         interruptions, began_us = feed.interruptions, self._now_us()
-        end = await run_repair(rest, self._venue.repair(feed.market, feed.checked.since, None), take, 0.0)
+        plan = self._venue.repair(feed.market, feed.checked.since, None)
+        end = await run_repair(rest, plan, take, 0.0, urgency=urgency)
         return _Asked(rest.asked_us or began_us, interruptions, listed, end, stated)
 
     async def _conclude(self, feed: SymbolFeed, asked: _Asked) -> None:
@@ -278,7 +294,7 @@ class Comparison:
             await asyncio.sleep(self._times.statement_s)
             asked_us = self._now_us()
             try:
-                answer = await self._rest.get(statement.request)
+                answer = await self._rest.get(statement.request, Urgency(Priority.SUSPICION))
                 stated = statement.read(answer.body)
             except (RestError, ContractError) as error:
                 _log.warning("the venue does not state the last ids of its markets", reason=str(error))
@@ -298,7 +314,8 @@ class Comparison:
             if last is None or not feed.checked.contiguous or not feed.checked.is_comparable:
                 continue
             if last > max(feed.checked.last_sequence, feed.checked.listed_until):
-                ahead[market] = last
+                if not feed.is_asked_for:
+                    ahead[market] = last
                 continue
             self._lag.on_lag(feed.checked.lag_us(last, asked_us), asked_us)
             current.append(feed)

@@ -49,7 +49,7 @@ class Completeness:
         """
         if self._until_us is None or open_since_us is None:
             return self._until_us
-        return min(self._until_us, open_since_us)
+        return min(self._until_us, open_since_us - self._disorder_us)  # what is missing may have happened before
 
     def _advance(self, until_us: int) -> None:
         if self._until_us is None or until_us > self._until_us:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.errors import ContractError
 from ashi.runtime.logs import get_logger
 from ashi.runtime.retry import Backoff, retry
+from ashi_ingest.rest.budget import FIRST
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.venues.base import Answer, RepairEnd, Request
 
@@ -14,17 +15,26 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ashi.contracts.trade import Trade
+    from ashi_ingest.rest.budget import Urgency
     from ashi_ingest.rest.client import Asks
     from ashi_ingest.venues.base import Repair
 
-CAP_S: Final = 5.0
-"""The longest wait between two attempts that the venue has not asked for: live trades are held up meanwhile."""
+CAP_S: Final = 30.0
+"""The longest wait between two attempts that the venue has not asked for."""
+BASE_S: Final = 1.0
+_SHOWN: Final = 60
 
 _log = get_logger(__name__)
 
 
 async def run_repair(
-    rest: Asks, plan: Repair, publish: Callable[[list[Trade]], Awaitable[None]], patience_s: float
+    rest: Asks,
+    plan: Repair,
+    publish: Callable[[list[Trade]], Awaitable[None]],
+    patience_s: float,
+    *,
+    urgency: Urgency = FIRST,
+    on_answer: Callable[[], None] = lambda: None,
 ) -> RepairEnd:
     """Carry out `plan` and tell how it ended. What `publish` raises is raised; the plan is closed in any case.
 
@@ -49,19 +59,29 @@ async def run_repair(
                 await publish(wanted)
                 continue
             try:
-                answer = await _ask(rest, wanted, patience_s)
+                answer = await _ask(rest, wanted, patience_s, urgency)
+                on_answer()
             except RestError as error:
                 return RepairEnd(str(error), retry_after_s=error.retry_after_s or 0.0)
     finally:
         plan.close()
 
 
-async def _ask(rest: Asks, request: Request, patience_s: float) -> Answer:
+async def _ask(rest: Asks, request: Request, patience_s: float, urgency: Urgency) -> Answer:
     """Ask until there is an answer. Raises the last RestError when it is fatal or patience has ended."""
+
+    async def attempt() -> Answer:
+        answer = await rest.get(request, urgency)
+        begin = answer.body.lstrip()[:_SHOWN]
+        if begin[:1] not in (b"[", b"{"):  # a page of maintenance, or nothing: the plan need not begin anew for that
+            shown = begin.decode(errors="replace")
+            raise RestError(f"{request.path} answered with what is no JSON of a venue: it begins {shown!r}", 0.0)
+        return answer
+
     return await retry(
-        lambda: rest.get(request),
+        attempt,
         least_wait_s=lambda error: error.retry_after_s if isinstance(error, RestError) else None,
         patience_s=patience_s,
-        backoff=Backoff(cap_s=CAP_S),
+        backoff=Backoff(BASE_S, CAP_S),
         on_wait=lambda error, wait_s: _log.warning("a repair has to wait", reason=str(error), wait_s=round(wait_s, 3)),
     )

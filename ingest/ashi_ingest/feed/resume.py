@@ -18,6 +18,7 @@ from ashi.contracts.trade import Trade, decode_trade
 from ashi.runtime.kafka.clients import assigned_consumer, partition_of
 from ashi.runtime.logs import get_logger
 from ashi_ingest.feed.sequencer import RESUME_TRADES
+from ashi_ingest.publish.publisher import LATE_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -132,7 +133,7 @@ class _Search:
             if record.offset >= self.upper:
                 break
             window = self._window.get(record.key)
-            if window is not None and (trade := _trade(record)) is not None:
+            if window is not None and not is_late(record) and (trade := _trade(record)) is not None:
                 window.append(trade)
 
 
@@ -162,7 +163,7 @@ async def _read_at(consumer: Any, search: _Search, status: FeedStatus) -> list[T
         async for record in records:
             if until_ms is not None and record.timestamp > until_ms:
                 break
-            if record.key == status.symbol.encode() and (trade := _trade(record)) is not None:
+            if record.key == status.symbol.encode() and not is_late(record) and (trade := _trade(record)) is not None:
                 trades.append(trade)
                 if trade.trade_id == status.last_trade_id:
                     until_ms = record.timestamp + AFTER_MS
@@ -194,6 +195,11 @@ async def _read_from(consumer: Any, search: _Search, time_ms: int) -> AsyncGener
                     yield record
     finally:
         consumer.pause(partition)
+
+
+def is_late(record: Any) -> bool:
+    """Whether later trades of the symbol stand before it: it was missed. Nothing goes on after it."""
+    return any(name == LATE_HEADER for name, _ in record.headers)
 
 
 def _trade(record: Any) -> Trade | None:

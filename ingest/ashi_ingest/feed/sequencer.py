@@ -51,6 +51,7 @@ class TradeSequencer:
     Attributes:
         symbol: `venue:MARKET`.
         contiguous: each trade's `sequence` is that of the one before plus 1.
+        ordered_ids: `sequence` is an id of the venue that grows from trade to trade.
         mode: see `Mode`.
         duplicates: trades that came again and were left out, so far.
         hole: the hole that held trades wait behind; None when there is none. Only where ids are contiguous.
@@ -70,7 +71,7 @@ class TradeSequencer:
         self.duplicates = 0
         self.hole: Hole | None = None
         self.contiguous = contiguous
-        self._ordered_ids = ordered_ids
+        self.ordered_ids = ordered_ids
         self._published: deque[Trade] = deque(maxlen=RESUME_TRADES)
         self._known: dict[str, int] = {}
         self._known_until = -1
@@ -111,7 +112,7 @@ class TradeSequencer:
 
     def age(self, trade: Trade) -> int:
         """What grows from trade to trade: the venue's id, or, where there are none, the time of trade."""
-        return trade.sequence if self._ordered_ids else trade.traded_at
+        return trade.sequence if self.ordered_ids else trade.traded_at
 
     def knows(self, trade: Trade) -> bool:
         """Whether it has been published, or has come and waits to be."""
@@ -174,6 +175,23 @@ class TradeSequencer:
                 if self._held.pop(trade.trade_id, None) is not None:
                     self._held_sequences.pop(trade.sequence, None)
         return new
+
+    def release(self) -> list[Trade]:
+        """What was held behind a hole that a repair has filled while the feed is live, in order."""
+        if self.mode is not Mode.LIVE or self.hole is None:
+            return []
+        passed = [self._release(sequence) for sequence in sorted(self._held_sequences) if sequence <= self._last]
+        passed += self._fill()
+        if not self._held_sequences:
+            self.hole = None
+        elif self.hole.first <= self._last:
+            self.hole = Hole(self._last + 1, min(self._held_sequences) - 1, self.hole.found_s)
+        return passed
+
+    def learn_late(self, trades: Iterable[Trade]) -> None:
+        """Trades were fetched and published after later ones: they are known, and no repair begins after them."""
+        for trade in trades:
+            self._known[trade.trade_id] = self.age(trade)
 
     def end_repair(self, now_s: float) -> list[Trade]:
         """All that can be got has been. Gives the live trades that were held, up to the next hole; the feed is live.

@@ -98,6 +98,10 @@ class _Report:
             if len(self.lost) > LOST_GAPS:
                 del self.lost[min(self.lost)]
 
+    def endless(self) -> list[int]:
+        """Where its gaps begin that have no end yet, the oldest first."""
+        return sorted(begun for begun, gap in self.gaps.items() if gap.to_time is None)
+
     def update_gap(self, now_us: int) -> int:
         """The time of a message about a gap: now, but after all before it, also when our clock was set back."""
         self.gaps_updated_at = max(now_us, self.gaps_updated_at + 1)
@@ -182,12 +186,44 @@ class FeedReporter:
         return min(self._report(symbol).gaps, default=None)
 
     def open_gap(self, symbol: str, from_time: int, reason: str) -> None:
-        """From this time on (µs) trades may be missing. Part of a gap that is open already if that began before."""
+        """From this time on (µs) trades may be missing. Part of a gap that has no end yet, if that began before."""
         report = self._report(symbol)
-        if all(begun > from_time for begun in report.gaps):
+        if all(begun > from_time for begun in report.endless()):
+            while from_time in report.gaps:  # a gap is named by its beginning
+                from_time += 1
             gap = FeedGap(symbol, from_time, None, "open", 0, reason, report.update_gap(self._now_us()))
             report.gaps[from_time] = gap
             self._put(symbol, report, gap)
+
+    def bound_gaps(self, symbol: str, to_time: int, reason: str, *, from_time: int | None = None) -> list[int]:
+        """The feed is back, and what was missed is not there yet: gaps without an end end here, and stay open.
+
+        Or the one that began at `from_time`, which is opened if it is not. Times in µs. Gives where they begin.
+        """
+        report = self._report(symbol)
+        begun = report.endless() if from_time is None else [from_time]
+        for each in begun:
+            updated_at = report.update_gap(self._now_us())
+            gap = FeedGap(symbol, each, max(to_time, each), "open", 0, reason, updated_at)
+            report.gaps[each] = gap
+            self._put(symbol, report, gap)
+        return begun
+
+    def is_within_gap(self, symbol: str, from_time: int, to_time: int) -> bool:
+        """Whether one of its open gaps covers all of this time, µs."""
+        gaps = self._report(symbol).gaps.values()
+        return any(gap.from_time <= from_time and (gap.to_time is None or gap.to_time >= to_time) for gap in gaps)
+
+    def bounded_gaps(self, symbol: str) -> list[FeedGap]:
+        """Those that are open and have an end, the oldest first: the feed went on though something was missing."""
+        return [gap for _, gap in sorted(self._report(symbol).gaps.items()) if gap.to_time is not None]
+
+    def unbound_gap(self, symbol: str, from_time: int, reason: str) -> None:
+        """The feed is gone again before anything came: a gap that had an end has none."""
+        report = self._report(symbol)
+        gap = FeedGap(symbol, from_time, None, "open", 0, reason, report.update_gap(self._now_us()))
+        report.gaps[from_time] = gap
+        self._put(symbol, report, gap)
 
     def end_gap(
         self,
@@ -198,20 +234,21 @@ class FeedReporter:
         reason: str,
         *,
         from_time: int | None = None,
+        final: bool = False,
     ) -> None:
-        """End the open gaps of a symbol, or the one that began at `from_time`; one that is not open is told whole.
+        """End the gaps of a symbol without an end, or the one that began at `from_time`, whatever was said of it.
 
         With several, `recovered` is said of the oldest. Without any, and without a `from_time`, it is said to begin
-        with the last trade. Times in µs.
+        with the last trade. Times in µs. `final`: `lost` for good.
         """
         report = self._report(symbol)
-        if from_time is None and not report.gaps:
+        if from_time is None and not report.endless():
             from_time = to_time if report.traded_at is None else min(report.traded_at, to_time)
-        for begun in sorted(report.gaps) if from_time is None else [from_time]:
+        for begun in report.endless() if from_time is None else [from_time]:
             report.gaps.pop(begun, None)
             # Times of trades are the venue's, so a gap may seem to end before it began.
             until, updated_at = max(to_time, begun), report.update_gap(self._now_us())
-            gap = FeedGap(symbol, begun, until, state, recovered, reason, updated_at)
+            gap = FeedGap(symbol, begun, until, state, recovered, reason, updated_at, final)
             report.remember_lost(gap)
             self._put(symbol, report, gap)
             recovered = 0

@@ -6,6 +6,7 @@ each symbol is decided here. Nothing in it waits but the repairs, each a task of
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from ashi_ingest.feed.sequencer import TradeSequencer
 from ashi_ingest.feed.symbol_feed import CLOCK_TOLERANCE_US, SymbolFeed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
@@ -79,6 +80,7 @@ class FeedSupervisor:
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         monotonic_s: Callable[[], float] = time.monotonic,
         comparison_times: Times | None = None,
+        sleep: Callable[[float], Coroutine[None, None, None]] = asyncio.sleep,
     ) -> None:
         """`resume_points`: of each market the trades published last. `patience_s`: of repairs, see `run_repair`."""
         self._venue = venue
@@ -99,6 +101,8 @@ class FeedSupervisor:
             backpressure=backpressure,
             patience_s=patience_s,
             monotonic_s=monotonic_s,
+            now_us=now_us,
+            sleep=sleep,
         )
         self._clock = VenueClock()
         self._clock_watch = ClockWatch(venue.name)

@@ -1,8 +1,10 @@
 """One symbol's feed: its order, its state, its gaps, and what is published of it. Nobody else changes any of them.
 
     down ── on_subscribed, begin_repair ──▶ repairing ── go_live ──▶ live ── go_down ──▶ down
-                                                ▲                     │
+                                                ▲         go_on       │
                                                 └ begin_hole_repair ──┘
+
+What a repair has not got in time is missing while the feed is live (`go_on`): see `missed`.
 
 The supervisor brings what comes over connections, a backfill what it has fetched. All that is published of the symbol
 goes through here, in the order that the sequencer gives.
@@ -14,12 +16,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.runtime.logs import get_logger
 from ashi_ingest.feed.checked import CheckedSymbol
+from ashi_ingest.feed.missed import MissedTrades
 from ashi_ingest.feed.sequencer import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ashi.contracts.feed import FeedStatus
+    from ashi.contracts.feed import FeedStatus, GapState
     from ashi.contracts.trade import Trade
     from ashi_ingest.feed.missing import Missing
     from ashi_ingest.feed.sequencer import TradeSequencer
@@ -34,6 +37,7 @@ HOLE_PATIENCE_S: Final = 0.5
 HALTED: Final = "halted: the venue does not trade it now"
 UNPUBLISHED_TOGETHER_US: Final = 10_000_000
 """Trades that cannot be published and are no further apart than this, µs, are one gap."""
+ENDED: Final = "the worker that asked for it has ended"
 NOTHING_BEFORE: Final = "nothing had been published before, so there is nothing to go on from"
 
 _log = get_logger(__name__)
@@ -47,13 +51,6 @@ class _Unpublished(NamedTuple):
     number: int
 
 
-class MissingIds(NamedTuple):
-    """A hole in contiguous ids that is to be repaired: how many are missing, and since when trades may be, µs."""
-
-    number: int
-    since_us: int
-
-
 class SymbolFeed:
     """The feed of one symbol.
 
@@ -62,9 +59,9 @@ class SymbolFeed:
         symbol: `venue:MARKET`.
         checked: what of it has been checked, and until when everything is known.
         interruptions: how often it has gone down.
-        recovered: trades that the repair which is going on, or was the last, has published and no connection brought.
         may_discard: a repair is on its way that would bring again what is held.
         has_discarded: since the venue's last answer, trades that came were discarded, so the repair has to bring them.
+        missed: what is missing: what a repair that holds live trades asks for, and what has not come in time.
 
     """
 
@@ -88,9 +85,10 @@ class SymbolFeed:
         self.symbol = sequencer.symbol
         self.checked = CheckedSymbol(sequencer, reporter, disorder_us=disorder_us, now_s=monotonic_s())
         self.interruptions = 0
-        self.recovered = 0
+        self._disorder_us = disorder_us
         self.may_discard = False
         self.has_discarded = False
+        self.missed: list[MissedTrades] = []
         self._sequencer = sequencer
         self._publish_buffer = publish_buffer
         self._reporter = reporter
@@ -152,6 +150,11 @@ class SymbolFeed:
                 trade_id=status.last_trade_id,
                 traded_at=status.last_traded_at,
             )
+        for gap in self._reporter.bounded_gaps(self.symbol):  # trades after it were published: no repair comes by it
+            until_us = gap.to_time or gap.from_time
+            self._reporter.end_gap(
+                self.symbol, until_us, "lost", gap.trades_recovered, f"{ENDED}: {gap.reason}", from_time=gap.from_time
+            )
         self._reporter.open_gap(self.symbol, _missed_since(resume_point, status, self._now_us()), self._down_reason)
         self.checked.begin(status, self._published_before)
         self._published_before = ()
@@ -166,6 +169,9 @@ class SymbolFeed:
         if passed:
             self.set_halted(False)
         self._publish(passed, streamed=True)
+        if self.missed and not self.is_live:
+            for missed in self.missed:
+                missed.wake()
 
     def on_unpublishable(self, received_at: int, ahead_us: int, reason: str) -> None:
         """A trade came that cannot be published, at this time (µs): it is missing. Those that follow soon are one gap.
@@ -176,8 +182,7 @@ class SymbolFeed:
         last = self.checked.recent[-1] if self.checked.recent else None
         way_us = 0 if last is None else max(last.received_at - last.traded_at, 0)
         from_us, to_us = received_at - way_us - CLOCK_TOLERANCE_US, received_at + ahead_us + CLOCK_TOLERANCE_US
-        open_since_us = self._reporter.open_since(self.symbol)
-        if open_since_us is not None and open_since_us <= from_us:
+        if self._reporter.is_within_gap(self.symbol, from_us, to_us):
             return  # it is part of that
         if self._unpublished is not None and from_us <= self._unpublished.until_us + UNPUBLISHED_TOGETHER_US:
             before = self._unpublished
@@ -222,6 +227,11 @@ class SymbolFeed:
         self.interruptions += 1
         self._down_reason = reason
         self._reporter.set_state(self.symbol, "down", reason)
+        for missed in self.missed:
+            if not missed.is_settled_by_itself:  # what is missing goes on, so it is one gap
+                for begun in missed.gaps:
+                    self._reporter.unbound_gap(self.symbol, begun, reason)
+        self.missed = [missed for missed in self.missed if missed.is_settled_by_itself]
         self._reporter.open_gap(self.symbol, since_us, reason)
 
     def explain_down(self, reason: str) -> None:
@@ -239,6 +249,9 @@ class SymbolFeed:
         _log.info("too much waits for a repair, which fetches it again", symbol=self.symbol, held=self.held)
         self._sequencer.discard_held()
         self.has_discarded = True
+        for missed in self.missed:
+            if not missed.is_behind:
+                missed.until = None  # it is missing now as well
         self._missed_until_us = max(self._missed_until_us, self._now_us() + CLOCK_TOLERANCE_US)
 
     # What is checked.
@@ -250,6 +263,13 @@ class SymbolFeed:
     def look(self, now_s: float) -> None:
         """To be called every second: see `CheckedSymbol.look`."""
         self.checked.look(now_s, self._missed_until_us)
+        for missed in self.missed:
+            missed.show(self.checked.known_until)
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether a repair asks REST for what is missing, and has not been told yet that it lists nothing of it."""
+        return any(not missed.is_quiet for missed in self.missed) and self._reporter.open_since(self.symbol) is not None
 
     def publish_missing(self, missing: Missing, reason: str) -> None:
         """Publish what REST lists and no connection has brought. The market has to be subscribed to anew after that.
@@ -258,6 +278,7 @@ class SymbolFeed:
         """
         new = self._sequencer.on_repaired(missing.trades)
         self._publish(new, streamed=False)
+        self._publish(self._sequencer.release(), streamed=True)
         if missing.until_us is None:
             self._missing_recovered = len(new)
         else:
@@ -266,34 +287,56 @@ class SymbolFeed:
 
     # What a repair does.
 
-    def begin_repair(self) -> bool:
-        """After an interruption: hold what comes live. False when nothing has been published to go on from."""
-        self.recovered, self._missing_recovered = self._missing_recovered, 0
-        known = bool(self._sequencer.begin_repair())
-        if known:
-            self._reporter.set_state(self.symbol, "repairing", self._down_reason)
-        return known
+    def begin_repair(self) -> MissedTrades | None:
+        """After an interruption: hold what comes live. None when nothing has been published to go on from."""
+        since = self._sequencer.begin_repair()
+        if not since:
+            return None
+        self._reporter.set_state(self.symbol, "repairing", self._down_reason)
+        missed = self._miss(since, self._missed_until_us, self._down_reason)
+        missed.recovered, self._missing_recovered = self._missing_recovered, 0
+        return missed
 
-    def begin_hole_repair(self) -> MissingIds | None:
+    def begin_hole_repair(self) -> MissedTrades | None:
         """Hold what comes live, behind a hole. None when what was missing has come just now."""
         until = self._sequencer.first_held()
         if until is None:
             return None
-        self.recovered = 0
         since = self._sequencer.begin_repair()
-        missing = MissingIds(self._sequencer.missing(), min(since[-1].traded_at, until.traded_at))
-        self._missed_until_us = until.traded_at
-        self._reporter.set_state(self.symbol, "repairing", f"{missing.number} trade ids are missing")
-        return missing
+        number = self._sequencer.missing()
+        reason = f"{number} trade ids are missing"
+        self._reporter.set_state(self.symbol, "repairing", reason)
+        self._missed_until_us = until.traded_at + 1 + self._disorder_us
+        for missed in self.missed:
+            if missed.until is None:  # the interruption was no end of it
+                missed.is_behind = missed.is_let_go = False
+                missed.reach(until)
+                return missed
+        since_us = min(since[-1].traded_at, until.traded_at) - self._disorder_us
+        missed = self._miss(since, self._missed_until_us, f"{number} trade ids were missing", hole=number)
+        missed.since_us = since_us
+        missed.reach(until)
+        return missed
+
+    def _miss(self, since: list[Trade], end_us: int, reason: str, hole: int = 0) -> MissedTrades:
+        sequencer = self._sequencer
+        missed = MissedTrades(
+            since, end_us, reason, ordered_ids=sequencer.ordered_ids, contiguous=sequencer.contiguous, hole=hole
+        )
+        self.missed.append(missed)
+        return missed
 
     def first_held(self) -> Trade | None:
         """The first trade that came over the connection and waits: up to there has to be fetched. None: none came."""
         return self._sequencer.first_held()
 
-    def begin_fetch(self) -> list[Trade]:
-        """The venue is asked for what is missing. Gives the trades published last: it comes after them."""
+    def begin_fetch(self) -> None:
+        """The venue is asked for what is missing, which brings again what is held."""
         self.may_discard, self.has_discarded = True, False
-        return self._sequencer.resume_point
+
+    def all_fetched(self, missed: MissedTrades) -> None:
+        """All that the venue was asked for has been published, though more may be missing by now."""
+        missed.advance(self._sequencer.resume_point)
 
     def publish_fetched(self, trades: Sequence[Trade], until: Trade | None) -> int:
         """Publish what was fetched and has not been published. Gives how many of them no connection brings.
@@ -304,41 +347,72 @@ class SymbolFeed:
         streamed = {trade.trade_id for trade in trades if self._sequencer.came_by(trade, until)}
         new = self._sequencer.on_repaired(trades)
         recovered = sum(trade.trade_id not in streamed for trade in new)
-        self.recovered += recovered
         self._publish(new, streamed=False)
+        self._publish(self._sequencer.release(), streamed=True)
         return recovered
 
-    def extend_missed(self, until: Trade) -> None:
-        """The gap ends with this trade, if not later: it came over the connection."""
-        self._missed_until_us = max(self._missed_until_us, until.traded_at)
+    def publish_late(self, missed: MissedTrades, trades: Sequence[Trade]) -> int:
+        """Publish what was missed and was fetched at last, though later trades have been published. Gives how many."""
+        late = missed.new(trades)
+        if late:
+            self._sequencer.learn_late(late)
+            for each in self.missed:
+                each.note(late, live=False)
+            self._publish_buffer.put(late, streamed=False, late=True)
+        return len(late)
 
     def reaches_live(self, until: Trade | None) -> bool:
         """Whether nothing can be missing in front of what is held, when all up to `until` has been fetched."""
         if self.held and self._sequencer.contiguous:
             return self._sequencer.missing() == 0 or self._sequencer.first_held() is until
-        return not self.has_discarded and (until is not None or self.held == 0)
+        return not self.has_discarded and until is not None
 
-    def end_interruption(self, failure: str | None) -> None:
-        """What was missed has been fetched; or some of it is lost, by this failure."""
-        self._reporter.end_gap(
-            self.symbol,
-            self._missed_until_us,
-            "repaired" if failure is None else "lost",
-            self.recovered,
-            failure or self._down_reason,
-        )
+    @property
+    def needs_nothing(self) -> bool:
+        """Whether nothing has to be held: ids tell whether something is missing in front of what will come."""
+        return self._sequencer.contiguous and self.held == 0 and not self.has_discarded
 
-    def report_hole(self, missing: MissingIds, failure: str | None) -> None:
-        """What was missing has been fetched; or some of it is lost, by this failure."""
-        from_us = self._name_gap(missing.since_us)
-        self._reporter.end_gap(
-            self.symbol,
-            self._missed_until_us,
-            "repaired" if failure is None else "lost",
-            self.recovered,
-            failure or f"{missing.number} trade ids were missing",
-            from_time=from_us,
-        )
+    def end_unknown(self) -> None:
+        """Trades come, and there is nothing that a repair could begin after."""
+        self._reporter.end_gap(self.symbol, self._missed_until_us, "lost", 0, NOTHING_BEFORE)
+
+    def end_gaps(self, missed: MissedTrades, state: GapState, reason: str | None, *, final: bool = False) -> None:
+        """What was missed has been fetched; or some of it is lost, for this reason.
+
+        `final`: for good, by the venue's own word.
+        """
+        if not missed.is_behind:
+            missed.end_us = max(missed.end_us, self._missed_until_us)
+        recovered, reason = missed.recovered, reason or missed.reason
+        if not missed.gaps and missed.hole:
+            missed.gaps = [self._name_gap(min(missed.since_us, missed.end_us))]
+        if not missed.gaps:
+            self._reporter.end_gap(self.symbol, missed.end_us, state, recovered, reason, final=final)
+        for begun in missed.gaps:
+            self._reporter.end_gap(self.symbol, missed.end_us, state, recovered, reason, from_time=begun, final=final)
+            recovered = 0
+
+    async def go_on(self, missed: MissedTrades, reason: str) -> None:
+        """What was missed does not come soon: its gap ends here and stays open, and live trades pass.
+
+        That is said before what comes after it, as with what is lost.
+        """
+        until = self._sequencer.first_held()
+        if until is not None:
+            missed.reach(until)
+        missed.end_us = max(missed.end_us, self._missed_until_us)
+        if missed.hole and not missed.gaps:
+            missed.gaps = [self._name_gap(min(missed.since_us, missed.end_us))]
+        if not missed.gaps:
+            missed.gaps = self._reporter.bound_gaps(self.symbol, missed.end_us, reason)
+        else:
+            for begun in missed.gaps:
+                self._reporter.bound_gaps(self.symbol, missed.end_us, reason, from_time=begun)
+        self.may_discard, missed.is_let_go = False, True
+        await self._reporter.flush()
+        missed.is_behind = True
+        self._publish_held()
+        self._report_live()
 
     def _name_gap(self, from_us: int) -> int:
         """Where a gap that is told whole begins: it is named by that, so no two of them may begin alike."""
@@ -365,6 +439,8 @@ class SymbolFeed:
 
     def _publish(self, trades: Sequence[Trade], *, streamed: bool) -> None:
         if trades:
+            for missed in self.missed:
+                missed.note(trades, live=streamed)
             self._publish_buffer.put(trades, streamed=streamed)
             self._reporter.on_trade(self.symbol, trades[-1])
 

@@ -22,6 +22,7 @@ LETTER_BYTES: Final = 1024
 class _Trades(NamedTuple):
     trades: Sequence[Trade]
     streamed: bool
+    late: bool
 
 
 class _Letters(NamedTuple):
@@ -49,11 +50,14 @@ class PublishBuffer:
         """When Kafka appended the last trades; None before the first."""
         return self._publisher.appended
 
-    def put(self, trades: Sequence[Trade], *, streamed: bool) -> None:
-        """Publish trades after all that was put before. `streamed`: over a connection, so their way is measured."""
+    def put(self, trades: Sequence[Trade], *, streamed: bool, late: bool = False) -> None:
+        """Publish trades after all that was put before. `streamed`: over a connection, so their way is measured.
+
+        `late`: see `Publisher.publish`.
+        """
         if trades:
             self._publisher.expect(len(trades))
-            self._add(_Trades(trades, streamed), len(trades))
+            self._add(_Trades(trades, streamed, late), len(trades))
 
     def reject(self, rejected: Sequence[Rejected], source: str) -> None:
         """Publish what could not be read to `trades.dead`."""
@@ -86,7 +90,7 @@ class PublishBuffer:
         items, self._items = self._items, []
         for item in items:
             if isinstance(item, _Trades):
-                await self._publisher.publish(item.trades, streamed=item.streamed)
+                await self._publisher.publish(item.trades, streamed=item.streamed, late=item.late)
                 self._handed_over(len(item.trades))
             else:
                 await self._publisher.reject(item.rejected, item.source)

@@ -41,6 +41,9 @@ CLOSE_TIMEOUT_S: Final = 8.0
 STOP_TIMEOUT_S: Final = 5.0
 """For a producer that may still hold what Kafka does not take. One that was flushed stops at once."""
 
+LATE_HEADER: Final = "ashi.late"
+"""Of a trade that was missed, and published after later ones of its symbol."""
+
 _log = get_logger(__name__)
 
 
@@ -109,6 +112,7 @@ class Publisher:
         self._venue = venue
         self._live = live
         self._headers = message_headers(TRADE_SCHEMA)
+        self._late_headers = [*self._headers, (LATE_HEADER, b"1")]
         self._partitions = [PartitionBatches(partition) for partition in range(partitions)]
         self._deliveries = Deliveries(settings, patient=live)
         self._losses: list[LostTrades] = []
@@ -142,13 +146,14 @@ class Publisher:
         batches = self._partitions[partition_of(symbol.encode(), len(self._partitions))]
         return not batches.unacknowledged or batches.unacknowledged[0].first >= mark
 
-    async def publish(self, trades: Collection[Trade], *, streamed: bool = False) -> None:
+    async def publish(self, trades: Collection[Trade], *, streamed: bool = False, late: bool = False) -> None:
         """Publish trades, those of a symbol in the order given; one call at a time for a symbol.
 
         They go out when a batch is full, or by `send_batches` or `flush`. Waits only when too much is in flight.
         `streamed`: they came over a connection, so the time from their receipt to their acknowledgment is measured
-        (not so that of fetched ones). One that is cancelled may have been published in part; then the publisher takes
-        no more.
+        (not so that of fetched ones). `late`: they were missed, and later ones of the symbol have been published since;
+        their records say so by a header, as no worker goes on after them. One that is cancelled may have been published
+        in part; then the publisher takes no more.
 
         Raises:
             BrokerError: Kafka did not take these trades, or an earlier message.
@@ -156,11 +161,12 @@ class Publisher:
         """
         self._deliveries.check()
         self._accepted += len(trades)
+        headers = self._late_headers if late else self._headers
         try:
             for trade in trades:
                 key, value = trade.symbol.encode(), encode_trade(trade)
                 batches = self._partitions[partition_of(key, len(self._partitions))]
-                while (batch := batches.filling) is None or not self._append(batch, key, value):
+                while (batch := batches.filling) is None or not self._append(batch, key, value, headers):
                     if batch is None:
                         await self._begin(batches)
                     elif batch.builder.record_count():
@@ -259,8 +265,8 @@ class Publisher:
             if batches.sending is not None:
                 batches.sending.cancel()
 
-    def _append(self, batch: ProducerBatch, key: bytes, value: bytes) -> bool:
-        return batch.builder.append(timestamp=None, key=key, value=value, headers=self._headers) is not None
+    def _append(self, batch: ProducerBatch, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> bool:
+        return batch.builder.append(timestamp=None, key=key, value=value, headers=headers) is not None
 
     async def _begin(self, batches: PartitionBatches) -> None:
         """Begin a batch, unless another task has done so meanwhile."""

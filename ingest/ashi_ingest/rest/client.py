@@ -10,13 +10,14 @@ import aiohttp
 from ashi.contracts.errors import VenueError
 from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.errors import MAX_RETRY_AFTER_S, Reason, classify_error
-from ashi_ingest.rate_limiter import RateLimiter
+from ashi_ingest.rest.budget import FIRST, RequestTurns
 from ashi_ingest.venues.base import Answer
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from ashi.runtime.settings import Secret
+    from ashi_ingest.rest.budget import Urgency
     from ashi_ingest.venues.base import Request, Venue
 
 TIMEOUT_S: Final = 10.0
@@ -45,7 +46,7 @@ class RestError(VenueError):
 class Asks(Protocol):
     """Whoever makes requests to a venue."""
 
-    async def get(self, request: Request) -> Answer:
+    async def get(self, request: Request, urgency: Urgency = FIRST) -> Answer:
         """Ask when it is this request's turn. Raises RestError when there is no answer that can be used."""
 
 
@@ -57,7 +58,7 @@ class RestClient:
         self._venue = venue
         self._url = url.rstrip("/")
         self._key = api_key
-        self._limiter = RateLimiter(venue.limits.request_interval_s)
+        self._turns = RequestTurns(venue.limits.request_interval_s, venue.limits.request_burst)
         self._paused_until_s = 0.0
         self._session: aiohttp.ClientSession | None = None
 
@@ -75,15 +76,17 @@ class RestClient:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, request: Request) -> Answer:
-        """Ask when it is this request's turn. A venue that has sent the process away is not asked until it is over.
+    async def get(self, request: Request, urgency: Urgency = FIRST) -> Answer:
+        """Ask when it is this request's turn: of those that wait, the most urgent comes first.
+
+        A venue that has sent the process away is not asked until that is over.
 
         Raises:
             RestError: there is no answer, or none that can be used.
 
         """
         headers = self._key_header(request)
-        await self._limiter.turn(request.weight)
+        await self._turns.turn(request.weight, urgency)
         self._check_pause(request)
         try:
             body = await self._ask(request, headers)

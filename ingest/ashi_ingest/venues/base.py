@@ -40,6 +40,7 @@ class Limits:
         ping_interval_s: how often we ping; None for never. (What the venue pings is answered always.)
         lifetime_s: the venue closes a connection at this age; it is renewed before. None for no limit.
         request_interval_s: least time between two REST requests of weight 1; one of weight n waits n times as long.
+        request_burst: a weight of requests that may be asked at once, beside that, when nothing was asked for long.
         disorder_s: what comes later, or stands later in an answer, may have happened so much earlier: times do not
             quite grow with the order. By so much less than its newest trade does an answer show.
         banned_until: finds in the body of a refusal until when (ms since 1970, group 1) this address is banned, where
@@ -59,6 +60,7 @@ class Limits:
     ping_interval_s: float | None
     lifetime_s: float | None
     request_interval_s: float
+    request_burst: float = 0.0
     disorder_s: float = 0.0
     banned_until: re.Pattern[str] | None = None
 
