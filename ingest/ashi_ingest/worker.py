@@ -208,7 +208,7 @@ class _Worker:
 
     async def _work(self, start: _Start, reporter: FeedReporter, publisher: Publisher) -> None:
         settings = self._service.settings
-        publish_buffer = PublishBuffer(publisher)
+        publish_buffer = PublishBuffer(publisher, self._record_fetched)
         feeds = FeedSupervisor(
             self._venue,
             start.resume_points,
@@ -294,6 +294,10 @@ class _Worker:
                 raise self._nothing_left(follower.reading)
             while not session.markets and not stopping.is_set():
                 await self._service.pause(LOOK_INTERVAL_S)
+
+    def _record_fetched(self, trades: Sequence[Trade]) -> None:
+        if self._recorder is not None:
+            self._recorder.write_fetched(trades)
 
     def _nothing_left(self, markets: Sequence[str], listed: Iterable[str] | None = None) -> VenueError:
         named = ", ".join(markets[:NAMED]) + (f" and {len(markets) - NAMED} more" if len(markets) > NAMED else "")

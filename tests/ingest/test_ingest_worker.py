@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -237,6 +238,22 @@ def test_a_market_in_lower_case_is_told_how_the_venue_writes_it(bench):
         assert bench.publisher.states["bitflyer:nope"].reason == "bitflyer has no such market"
 
     bench(scenario, ["btc_jpy", "nope"], LISTED)
+
+
+def test_what_is_fetched_is_recorded(bench):
+    recorded: list[str] = []
+
+    async def scenario(bench):
+        async def session(stopping):
+            bench.handler._publish_buffer._on_fetched(["a trade"])
+            await stopping.wait()
+
+        bench.session = session
+        bench.worker._recorder = SimpleNamespace(write_fetched=recorded.extend)
+        await bench.run_until(lambda: recorded)
+        assert recorded == ["a trade"]
+
+    bench(scenario, ["BTC_JPY"], LISTED)
 
 
 @pytest.mark.parametrize("redundant", [False, True])

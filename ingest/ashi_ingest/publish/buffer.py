@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ashi.contracts.trade import Trade
     from ashi_ingest.publish.publisher import Appended, Publisher
@@ -33,7 +33,9 @@ class _Letters(NamedTuple):
 class PublishBuffer:
     """Holds what is to be published until the publisher takes it. `put` and `reject` return at once."""
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: Publisher, on_fetched: Callable[[Sequence[Trade]], None] = lambda _: None) -> None:
+        """`on_fetched` gets the trades that no connection brought, as they are put here."""
+        self._on_fetched = on_fetched
         self._publisher = publisher
         self._items: list[_Trades | _Letters] = []
         self._waiting = 0
@@ -56,6 +58,8 @@ class PublishBuffer:
         `late`: see `Publisher.publish`.
         """
         if trades:
+            if not streamed:
+                self._on_fetched(trades)
             self._publisher.expect(len(trades))
             self._add(_Trades(trades, streamed, late), len(trades))
 

@@ -8,13 +8,14 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from ashi.contracts.errors import EXIT_PARTIAL, RecordingError, UsageError
+from ashi.contracts.errors import EXIT_PARTIAL, ContractError, RecordingError, UsageError
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.service import run_service
 from ashi_ingest.publish.publisher import Publisher, open_publisher
 from ashi_ingest.recording.format import BadLine, Line, preflight, read_recording
-from ashi_ingest.venues.parsing import Rejected
+from ashi_ingest.recording.repaired import PREFIX, read_repaired
+from ashi_ingest.venues.parsing import Parsed, Rejected
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ class _Replay:
 
     async def _publish(self, path: Path, line: Line | BadLine) -> None:
         if isinstance(line, Line):
-            parsed = self._venue.parse(line.frame, line.received_at)
+            parsed = self._parse(line)
             trades, rejected = parsed.trades, parsed.rejected
         else:
             trades, rejected = [], [Rejected(line.line, line.reason)]
@@ -204,6 +205,14 @@ class _Replay:
                 if self._rejections <= REJECTIONS_LOGGED_PER_FILE:
                     _log.warning("not readable, sent to trades.dead", source=source, reason=bad.reason)
             await self._publisher.reject(rejected, source)
+
+    def _parse(self, line: Line) -> Parsed:
+        if not line.frame.startswith(PREFIX):
+            return self._venue.parse(line.frame, line.received_at)
+        try:
+            return Parsed(read_repaired(line.frame, self._venue.name))
+        except ContractError as error:
+            return Parsed(rejected=[Rejected(line.frame, str(error))])
 
     def report(self) -> None:
         """Bring metrics and whoever listens up to date."""
