@@ -105,7 +105,8 @@ class Socket:
 class Rest:
     """REST, which lags by `lag_s`, and does not answer while it `fails`.
 
-    What it states of all markets has a last id that is greater by `stated_beyond`, and fails unless it `states`.
+    What it states of all markets has a last id that is greater by `stated_beyond`, and fails unless it `states`. Of the
+    numbers in `bad` it lists rows that are no trades.
     """
 
     def __init__(self, world: World) -> None:
@@ -113,6 +114,7 @@ class Rest:
         self.fails = False
         self.states = True
         self.stated_beyond = 0
+        self.bad: set[int] = set()
         self.requests: list[Request] = []
         self._world = world
 
@@ -123,7 +125,7 @@ class Rest:
             raise RestError("REST does not answer", 0.0)
         world = self._world
         listed = [
-            Listed(each, world.samples.rows(each))
+            Listed(each, [f'{{"bad":{each.number}}}'] if each.number in self.bad else world.samples.rows(each))
             for each, happened_s in zip(world.happened, world.happened_s, strict=True)
             if happened_s + self.lag_s <= world.now_s()
         ]
@@ -248,6 +250,12 @@ class World:
     @property
     def complete_until(self) -> int | None:
         return None if self.topics.status is None else self.topics.status.complete_until
+
+    @property
+    def state(self) -> tuple[str | None, str | None]:
+        """The state of the feed, and its reason, as readers know them."""
+        status = self.topics.status
+        return (None, None) if status is None else (status.state, status.reason)
 
     def missing(self) -> list[Trade]:
         for trade in self.kafka.trades[self._seen :]:

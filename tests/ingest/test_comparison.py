@@ -278,16 +278,16 @@ def test_what_an_earlier_process_had_not_compared_is_compared_after_a_restart(ve
 
 @without_ids
 def test_of_a_busy_market_more_is_compared_after_a_restart_than_a_repair_needs(venue, market):
-    before = history(3000, every_ms=20)
+    before = history(1200, every_ms=20)
 
     async def play(world: World) -> None:
-        await world.pass_time(150)  # GMO has pages of 50 executions, of which one is asked for in 2 s
+        await world.pass_time(200)  # GMO has pages of 50 executions, of which one is asked for in 2 s
         assert world.missing() == []
         await world.pass_time(80)  # nothing trades, so REST may lag as far as anybody can tell
         assert all(gap.state == "repaired" for gap in world.topics.gaps.values()), world.topics.gaps
 
-    status = status_of(venue, market, before[1000].at_ms * 1000)
-    run(world_of(venue, market, published=before, lost={1200, 2900}, read=2600, status=status), play)
+    status = status_of(venue, market, before[300].at_ms * 1000)
+    run(world_of(venue, market, published=before, lost={500, 1100}, read=1000, status=status), play)
 
 
 @without_ids
@@ -330,6 +330,46 @@ def test_what_cannot_be_compared_for_too_long_is_told_as_lost_and_then_it_goes_o
         assert world.socket.resubscribed == []
 
     run(world_of(venue, market), play)
+
+
+@without_ids
+def test_of_a_market_that_is_new_all_that_was_published_is_compared_and_nothing_is_lost(venue, market):
+    before = history(20)
+    known_until = before[0].at_ms * 1000 - 30_000_000
+
+    async def play(world: World) -> None:
+        await world.pass_time(100)
+        assert world.missing() == []
+        assert all(gap.state == "repaired" for gap in world.topics.gaps.values())
+
+    status = status_of(venue, market, known_until)
+    run(world_of(venue, market, published=before, lost={10}, status=status), play)
+
+
+@without_ids
+def test_at_the_first_start_nothing_is_known_of_the_time_before_the_first_trade_that_comes(venue, market):
+    async def play(world: World) -> None:
+        await world.pass_time(30)
+        world.trade("lost")
+        await world.pass_time(30)
+        assert world.complete_until is None
+        await trade_for(world, 30)
+        assert world.missing() == world.truth[:1]
+        assert (world.complete_until or 0) > world.truth[1].traded_at, "and `check` finds the first told as lost"
+
+    run(world_of(venue, market), play)
+
+
+def test_ids_that_have_been_compared_are_forgotten(monkeypatch):
+    monkeypatch.setattr("ashi_ingest.feed.sequencer.REMEMBERED_IDS", 200)
+
+    async def play(world: World) -> None:
+        await trade_for(world, 150, every_s=0.1)
+        (feed,) = world.feeds._feeds.values()
+        assert len(world.kafka.trades) == 1500
+        assert feed._sequencer.remembered < 700
+
+    run(world_of("bitflyer", "BTC_JPY"), play)
 
 
 steps = st.one_of(

@@ -169,11 +169,20 @@ class CheckedSymbol:
         self._report()
 
     def on_out_of_reach(self, listed: Sequence[Trade], reason: str) -> None:
-        """REST does not go back to `since`: it cannot be told any more what is missing before what it lists."""
+        """REST goes back to the first of these and not to `since`: what was before can never be compared."""
         if self._sequencer.contiguous or not listed:
             return
         self._give_up(max(trade.traded_at for trade in self._compared), listed[0].traded_at, reason)
-        self._begin_at(listed)
+        self._begin_at(listed[:RESUME_TRADES])  # not the last ones: something else may be wrong with these
+
+    def on_unreadable(self, listed: Sequence[Trade], reason: str) -> None:
+        """REST has listed these since `since`, and something that can never be read: a trade may be missing."""
+        if self._sequencer.contiguous or not listed:
+            return
+        self._give_up(
+            max(trade.traded_at for trade in self._compared), max(trade.traded_at for trade in listed), reason
+        )
+        self._begin_at(listed[-1:])  # what is before it is not to be listed again
 
     def _begin_at(self, trades: Sequence[Trade]) -> None:
         self._compared.clear()

@@ -176,12 +176,17 @@ class Comparison:
         quiet_s = feed.checked.quiet_s(now_s)
         if quiet_s < self._times.suspicion_s:
             return 0.0
+        deadline_s = self._deadline_s(feed)
+        return quiet_s / deadline_s if now_s - feed.checked.compared_s >= deadline_s else 0.0
+
+    def _deadline_s(self, feed: SymbolFeed) -> float:
+        """See `rhythm.deadline_s`; worked out once for each last trade."""
         last = feed.checked.recent[-1]
         known, deadline_s = self._deadlines.get(feed.market, (None, 0.0))
         if known is not last:
             deadline_s = rhythm.deadline_s(feed.checked.recent, self._times.suspicion_s)
             self._deadlines[feed.market] = last, deadline_s
-        return quiet_s / deadline_s if now_s - feed.checked.compared_s >= deadline_s else 0.0
+        return deadline_s
 
     def _next_in_turn(self) -> SymbolFeed | None:
         """The market that was compared longest ago; of several the quietest."""
@@ -259,7 +264,9 @@ class Comparison:
         if not self._is_whole(feed, asked):
             metrics.comparisons.labels(self._venue.name, "failed").inc()
             _log.info("a market could not be compared with REST", symbol=feed.symbol, reason=end.reason)
+            self._suspect_unasked(feed, end.reason)
         else:
+            feed.suspect(None)
             metrics.comparisons.labels(self._venue.name, "same" if missing is None else "missing").inc()
         if missing is not None:
             self._on_missing(feed, missing)
@@ -276,10 +283,18 @@ class Comparison:
             return True
         if end.shown_until is not None:
             self._unreadable[feed.market] = self._unreadable.get(feed.market, 0) + 1
-        if end.beyond_reach or self._unreadable.get(feed.market, 0) >= MAX_UNREADABLE:
-            self._unreadable.pop(feed.market, None)
+        if end.beyond_reach:
             feed.checked.on_out_of_reach(asked.listed, end.reason)
+        elif self._unreadable.get(feed.market, 0) >= MAX_UNREADABLE:
+            self._unreadable.pop(feed.market)
+            feed.checked.on_unreadable(asked.listed, end.reason)
         return False
+
+    def _suspect_unasked(self, feed: SymbolFeed, reason: str | None) -> None:
+        """Nobody knows whether a market that is quiet beyond its deadline is mute: say so."""
+        quiet_s = feed.checked.quiet_s(self._monotonic_s())
+        if quiet_s >= self._deadline_s(feed):
+            feed.suspect(f"nothing has come of this market for long, and REST could not be asked about it: {reason}")
 
     def _note_lag(self, feed: SymbolFeed, listed: Sequence[Trade], asked_us: int) -> None:
         if listed:
@@ -320,6 +335,7 @@ class Comparison:
             self._lag.on_lag(feed.checked.lag_us(last, asked_us), asked_us)
             current.append(feed)
         for feed in current:
+            feed.suspect(None)
             feed.checked.compared_s = self._monotonic_s()
             feed.checked.on_nothing_unknown(venue_us, self.allowance_us)
         return ahead

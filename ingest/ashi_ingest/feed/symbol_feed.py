@@ -96,6 +96,7 @@ class SymbolFeed:
         self._monotonic_s = monotonic_s
         self._silent = False
         self._halted = False
+        self._suspicion: str | None = None
         self._down_reason = ""
         self._missed_until_us = 0  # trades after this came over the connection and were kept, so a gap ends here
         self._published_before = published
@@ -262,7 +263,10 @@ class SymbolFeed:
 
     def look(self, now_s: float) -> None:
         """To be called every second: see `CheckedSymbol.look`."""
+        quiet_s = self.checked.quiet_s(now_s)
         self.checked.look(now_s, self._missed_until_us)
+        if self._suspicion is not None and self.checked.quiet_s(now_s) < quiet_s:
+            self.suspect(None)  # a trade has come
         for missed in self.missed:
             missed.show(self.checked.known_until)
 
@@ -270,6 +274,13 @@ class SymbolFeed:
     def is_asked_for(self) -> bool:
         """Whether a repair asks REST for what is missing, and has not been told yet that it lists nothing of it."""
         return any(not missed.is_quiet for missed in self.missed) and self._reporter.open_since(self.symbol) is not None
+
+    def suspect(self, reason: str | None) -> None:
+        """Nothing has come for long for its rhythm, and REST cannot be asked whether that is so. None: no more."""
+        if reason != self._suspicion:
+            self._suspicion = reason
+            if self.is_live:
+                self._report_live()
 
     def publish_missing(self, missing: Missing, reason: str) -> None:
         """Publish what REST lists and no connection has brought. The market has to be subscribed to anew after that.
@@ -449,6 +460,8 @@ class SymbolFeed:
             self._reporter.set_state(self.symbol, "silent", HALTED)
         elif self._silent:
             self._reporter.set_state(self.symbol, "silent", "nothing has come from the venue for long")
+        elif self._suspicion is not None:
+            self._reporter.set_state(self.symbol, "silent", self._suspicion)
         else:
             self._reporter.set_state(self.symbol, "connected", None)
 
