@@ -194,3 +194,27 @@ def test_a_market_that_is_suspected_and_cannot_be_asked_for_is_not_called_connec
         assert world.state == ("connected", None), "it is a quiet market"
 
     run(lambda: World(VENUES[venue](), market=market), play)
+
+
+@pytest.mark.parametrize(("venue", "market"), [("bitflyer", "FX_BTC_JPY"), ("binance", "BTCUSDT")])
+@pytest.mark.parametrize("lost_early", [False, True])
+def test_what_is_missing_in_a_hole_may_have_happened_before_or_after_what_came_beside_it(venue, market, lost_early):
+    """Times do not quite grow with the ids, so a gap that is lost is wider than the hole by as much."""
+
+    async def play(world: World) -> None:
+        disorder_ms = round(world.samples.venue.limits.disorder_s * 1000)
+        for _ in range(10):
+            world.trade()
+            await world.pass_time(1)
+        world.rest.fails = True
+        world.trade("lost", early_ms=disorder_ms if lost_early else 0)
+        for _ in range(60):
+            world.trade(early_ms=0 if lost_early else disorder_ms)
+            await world.pass_time(1)
+        assert world.missing() == [world.truth[10]]
+        assert (world.complete_until or 0) < world.truth[10].traded_at + 60 * S, "and `check` looks all the time"
+        world.rest.fails = False
+        await world.pass_time(120)
+        assert world.missing() == []
+
+    run(lambda: World(VENUES[venue](), market=market), play)

@@ -100,6 +100,7 @@ class SymbolFeed:
         self._down_reason = ""
         self._missed_until_us = 0  # trades after this came over the connection and were kept, so a gap ends here
         self._published_before = published
+        self._disorder_us = disorder_us
         self._missing_recovered = 0  # trades that a comparison has brought, and the gap after it will tell of
         self._unpublished: _Unpublished | None = None
         self._hole_from_us = 0  # where the gap of the last hole begins
@@ -395,12 +396,15 @@ class SymbolFeed:
         if not missed.is_behind:
             missed.end_us = max(missed.end_us, self._missed_until_us)
         recovered, reason = missed.recovered, reason or missed.reason
+        # What is missing has an id between those of trades that came, but it may have happened before or after them.
+        wider_us = 0 if state == "repaired" else self._disorder_us
+        end_us = missed.end_us + wider_us
         if not missed.gaps and missed.hole:
-            missed.gaps = [self._name_gap(min(missed.since_us, missed.end_us))]
+            missed.gaps = [self._name_gap(min(missed.since_us, missed.end_us) - wider_us)]
         if not missed.gaps:
-            self._reporter.end_gap(self.symbol, missed.end_us, state, recovered, reason, final=final)
+            self._reporter.end_gap(self.symbol, end_us, state, recovered, reason, final=final)
         for begun in missed.gaps:
-            self._reporter.end_gap(self.symbol, missed.end_us, state, recovered, reason, from_time=begun, final=final)
+            self._reporter.end_gap(self.symbol, end_us, state, recovered, reason, from_time=begun, final=final)
             recovered = 0
 
     async def go_on(self, missed: MissedTrades, reason: str) -> None:
@@ -413,7 +417,7 @@ class SymbolFeed:
             missed.reach(until)
         missed.end_us = max(missed.end_us, self._missed_until_us)
         if missed.hole and not missed.gaps:
-            missed.gaps = [self._name_gap(min(missed.since_us, missed.end_us))]
+            missed.gaps = [self._name_gap(min(missed.since_us, missed.end_us) - self._disorder_us)]
         if not missed.gaps:
             missed.gaps = self._reporter.bound_gaps(self.symbol, missed.end_us, reason)
         else:
