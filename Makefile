@@ -7,7 +7,7 @@ STAMP := .venv/.set-up
 # Tests wait as much as they compute, so three keep two cores busy; each has a broker of its own (half a gigabyte).
 WORKERS ?= 3
 
-.PHONY: help setup demo test test-fast test-outside chaos fix lint bench lock clean
+.PHONY: help setup demo test test-fast test-outside chaos feeds-soak fix lint bench lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -39,6 +39,10 @@ test-outside: $(STAMP)  ## the tests that fetch something from outside of this f
 
 chaos: $(STAMP)  ## candles while everything fails, for MINUTES=15; SEED=7 repeats a run
 	PYTHONPATH=tests .venv/bin/python -m chaos --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED))
+
+feeds-soak: $(STAMP)  ## live feeds while parts of the venues fail, for MINUTES=30, MARKETS=60; SEED=7 repeats a run
+	PYTHONPATH=tests:tests/ingest .venv/bin/python -m feeds_soak --minutes $(or $(MINUTES),30) \
+		--markets $(or $(MARKETS),60) $(if $(SEED),--seed $(SEED))
 
 fix: $(STAMP)  ## mend what ruff can mend: style, order of imports, layout
 	.venv/bin/ruff check --fix

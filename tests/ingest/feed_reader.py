@@ -19,6 +19,9 @@ from ashi_simulator.executions import TruthReader
 
 BACKDATED_US = 1_000_000
 """A trade that the venue stamps so much earlier than it happened belongs to a time that is over for a reader."""
+REFUSED_US = 60_000_000
+"""A trade that is stamped so much later than it happened is none by the contract; it is missing when it happened."""
+CLOCK_TOLERANCE_US = 1_000_000
 MOST_KEPT = 20
 ALLOWED_WASTE = 0.05
 
@@ -44,6 +47,7 @@ class ReadSymbol:
     status: FeedStatus | None = None
     gaps: dict[int, FeedGap] = field(default_factory=dict)
     gap_messages: list[FeedGap] = field(default_factory=list)
+    unseen_repairs: list[FeedGap] = field(default_factory=list)
     first_at: int | None = None
 
     def follow(self) -> None:
@@ -77,8 +81,9 @@ class ReadSymbol:
             for gap in self.later_gaps()
             if gap.state != "repaired"
             and not any(
-                gap.from_time <= trade.traded_at < max(gap.to_time or trade.traded_at + 1, gap.from_time + 1)
-                for trade in self.missing()
+                gap.from_time <= at < max(gap.to_time or at + 1, gap.from_time + 1)
+                for trade, happened_us in self.unpublished.values()
+                for at in (trade.traded_at, happened_us)
             )
         )
 
@@ -147,6 +152,8 @@ class FeedReader:
         before = symbol.complete_until
         if before is not None and (status.complete_until is None or status.complete_until < before):
             self.misled.append(f"{status.symbol}: complete_until went back from {before} to {status.complete_until}")
+        if (status.complete_until or 0) > status.updated_at + CLOCK_TOLERANCE_US:
+            self.misled.append(f"{status.symbol}: a time that is not over is called complete: {status}")
         symbol.status = status
         if self._looks_at_once:
             self.look(status.symbol, now_us)
@@ -160,6 +167,7 @@ class FeedReader:
         before = symbol.gaps.get(gap.from_time)
         if before is None or gap.updated_at >= before.updated_at:
             symbol.gaps[gap.from_time] = gap
+            symbol.unseen_repairs += [gap] if gap.state == "repaired" else []
         if self._looks_at_once:
             self.look(gap.symbol, now_us)
 
@@ -168,7 +176,7 @@ class FeedReader:
         symbol = self.symbols[name]
         symbol.follow()
         for trade, happened_us in symbol.unpublished.values():
-            at = trade.traded_at
+            at = missing_at(trade, happened_us)
             if (
                 happened_us - at < BACKDATED_US
                 and is_complete(at, at + 1, symbol.complete_until, symbol.gaps.values())
@@ -180,6 +188,25 @@ class FeedReader:
                         f"{name}: at {_short(now_us)} trade {trade.trade_id} of {_short(at)} is missing, "
                         f"and complete_until is {_short(symbol.complete_until)}, gaps "
                         f"{[(_short(gap.from_time), _short(gap.to_time), gap.state) for gap in symbol.gaps.values()]}"
+                    )
+        self._look_at_repairs(name, symbol, now_us)
+
+    def _look_at_repairs(self, name: str, symbol: ReadSymbol, now_us: int) -> None:
+        """A gap that is called repaired lacks nothing, but for what another gap tells of."""
+        repaired, symbol.unseen_repairs = symbol.unseen_repairs, []
+        for gap in repaired:
+            for trade, happened_us in symbol.unpublished.values():
+                at = trade.traded_at
+                if (
+                    gap.from_time <= at < (gap.to_time or 0)
+                    and happened_us - at < BACKDATED_US
+                    and happened_us < gap.updated_at
+                    and is_complete(at, at + 1, at + 1, symbol.gaps.values())
+                ):
+                    self._known_misled.add((name, trade.trade_id))
+                    self.misled.append(
+                        f"{name}: at {_short(now_us)} the gap from {_short(gap.from_time)} to {_short(gap.to_time)} is "
+                        f"called repaired, and trade {trade.trade_id} of {_short(at)} is missing"
                     )
 
     def look_at_all(self, now_us: int) -> None:
@@ -218,6 +245,11 @@ class FeedReader:
         assert self.waste(lasted_us) <= ALLOWED_WASTE, {
             name: symbol.later_gaps() for name, symbol in self.symbols.items() if symbol.wasted_us()
         }
+
+
+def missing_at(trade: TrueTrade, happened_us: int) -> int:
+    """The time that lacks a trade that was not published, µs."""
+    return happened_us if trade.traded_at - happened_us > REFUSED_US else trade.traded_at
 
 
 def _same(trade: Trade, true: TrueTrade) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from feed_reader import FeedReader
+from feed_reader import FeedReader, missing_at
 from kafka_in_memory import KafkaInMemory, Record
 from shared_time import run_virtually
 
@@ -179,11 +179,11 @@ class Rehearsal:
         for name, symbol in self.reader.symbols.items():
             open_gaps = [gap for gap in self.gaps[name] if gap.state == "open"]
             assert not open_gaps, open_gaps
-            for trade in symbol.missing():
+            for trade, happened_us in symbol.unpublished.values():
+                at = missing_at(trade, happened_us)
                 assert any(
-                    gap.state == "lost" and gap.from_time <= trade.traded_at < (gap.to_time or 2**62)
-                    for gap in self.gaps[name]
-                ), f"{name}: {trade} is missing, and no gap says so"
+                    gap.state == "lost" and gap.from_time <= at < (gap.to_time or at + 1) for gap in self.gaps[name]
+                ), f"{name}: {trade}, which happened at {happened_us}, is missing, and no gap says so"
 
     def assert_all_is_known(self) -> None:
         """After the quiet time at the end everything that happened is known to be there."""
@@ -201,3 +201,7 @@ class Rehearsed:
 
     def rehearsal(self, rate: float = 3.0, **options: Any) -> Rehearsal:
         return Rehearsal(self.name, self.simulated, rate=rate, **options)
+
+    def many(self, amount: int) -> tuple[str, ...]:
+        """Names of so many markets, as the venue writes them."""
+        return tuple(f"M{number}{'USDT' if self.name.startswith('binance') else '_JPY'}" for number in range(amount))

@@ -40,7 +40,7 @@ def trade(number: int, price: int = 1) -> bytes:
 
 
 def status(complete_until: int | None) -> bytes:
-    return encode_feed(FeedStatus(SYMBOL, "connected", T, None, None, None, T, complete_until))
+    return encode_feed(FeedStatus(SYMBOL, "connected", T, None, None, None, second(60), complete_until))
 
 
 def gap(begin: float, end: float | None, state: str = "open", updated: int = 0) -> bytes:
@@ -90,6 +90,17 @@ def test_a_gap_beside_the_missing_trade_excuses_nothing(reader: FeedReader) -> N
     assert reader.misled_trades == 1
 
 
+def test_a_gap_that_is_called_repaired_lacks_nothing_even_before_its_time_is_called_complete(
+    reader: FeedReader,
+) -> None:
+    reader.on_record(FEED_GAPS, gap(4.5, 5.5, "open"), second(20))
+    reader.on_record(FEED_GAPS, gap(4.4, 4.6, "repaired", updated=20_000_000), second(20))
+    reader.assert_never_misled()
+    reader.on_record(FEED_GAPS, gap(4.5, 5.5, "repaired", updated=20_000_000), second(20))
+    with pytest.raises(AssertionError, match="is called repaired, and trade 5"):
+        reader.assert_never_misled()
+
+
 def test_of_a_gap_the_message_made_last_counts_not_the_one_read_last(reader: FeedReader) -> None:
     reader.on_record(FEED_GAPS, gap(4.5, 5.5, "lost", updated=7), T)
     reader.on_record(FEED_GAPS, gap(4.5, 5.5, "repaired", updated=6), T)
@@ -101,6 +112,13 @@ def test_what_is_known_never_becomes_less(reader: FeedReader) -> None:
     reader.on_record(FEED_STATUS, status(second(3)), T)
     reader.on_record(FEED_STATUS, status(second(2)), T)
     with pytest.raises(AssertionError, match="went back"):
+        reader.assert_never_misled()
+
+
+def test_a_time_that_is_not_over_is_not_complete(reader: FeedReader) -> None:
+    reader.on_record(TRADES, trade(5), T)
+    reader.on_record(FEED_STATUS, status(second(62)), T)
+    with pytest.raises(AssertionError, match="not over"):
         reader.assert_never_misled()
 
 

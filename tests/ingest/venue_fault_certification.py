@@ -58,6 +58,22 @@ class FaultCertification(Rehearsed):
         assert [name for name, gaps in run.gaps.items() if gaps] == [run.symbol(market)]
         assert {gap.state for gap in run.gaps[run.symbol(market)]} == {"repaired"}
 
+    def test_of_many_markets_the_mute_ones_are_found_as_soon(self) -> None:
+        """Comparing all of them in turn takes longer."""
+        markets = self.many(60)
+        mute = markets[7::10]
+
+        async def act(run: Rehearsal) -> None:
+            await run.pause(120)
+            since_us = run.now_us()
+            for market in mute:
+                run.fault("mute", market=market)
+            await run.until(lambda: all(run.found_s(market, since_us)() for market in mute), FOUND_S + 5)
+            await run.until(lambda: all(run.is_whole(market)() for market in mute), 30)
+
+        run = Rehearsal(self.name, markets, rate=30.0).run(act)
+        run.assert_told_the_truth()
+
     def test_a_mute_market_that_trades_rarely_is_found_within_ten_of_its_median_intervals(self) -> None:
         market = self.simulated[0]
 

@@ -143,7 +143,8 @@ class CheckedSymbol:
             if last is not self._last_seen:
                 self._last_seen, self._last_seen_s = last, now_s
             if sequencer.contiguous:
-                self._completeness.on_unbroken(last.traded_at)
+                # A clock that is ahead makes no trade a proof of the time after it came.
+                self._completeness.on_unbroken(min(last.traded_at, last.received_at))
             elif not self._compared:
                 self._begin_with_the_first(begun_us)
             elif sequencer.remembered > MAX_UNCOMPARED:

@@ -272,7 +272,9 @@ class Comparison:
             self._on_missing(feed, missing)
         if end.reason is None:
             feed.checked.listed_until = max(feed.checked.listed_until, asked.stated)
-            feed.checked.on_compared(listed, end.shown_until)
+            # A clock that is ahead makes no answer a proof of the time after it was asked for.
+            shown_until = None if end.shown_until is None else min(end.shown_until, asked.asked_us)
+            feed.checked.on_compared(listed, shown_until)
             feed.checked.on_nothing_unknown(self._clock.venue_us(asked.asked_us), self.allowance_us)
 
     def _is_whole(self, feed: SymbolFeed, asked: _Asked) -> bool:

@@ -118,6 +118,10 @@ class TradeSequencer:
         """Whether it has been published, or has come and waits to be."""
         return self._is_known(trade) or trade.trade_id in self._held
 
+    def remembers(self, trade: Trade) -> bool:
+        """Whether it is known to have been published; not so what only counts as known because it is old."""
+        return trade.trade_id in self._known
+
     def compared(self, trades: Iterable[Trade]) -> None:
         """REST has been compared up to these: ids that are older than all of them need not be kept any longer."""
         self._forget_until = max(self._forget_until, min(map(self.age, trades)) - 1)

@@ -365,7 +365,7 @@ class SymbolFeed:
 
     def publish_late(self, missed: MissedTrades, trades: Sequence[Trade]) -> int:
         """Publish what was missed and was fetched at last, though later trades have been published. Gives how many."""
-        late = missed.new(trades)
+        late = [trade for trade in missed.new(trades) if not self._sequencer.remembers(trade)]
         if late:
             self._sequencer.learn_late(late)
             for each in self.missed:

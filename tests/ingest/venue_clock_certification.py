@@ -1,0 +1,28 @@
+"""What a worker of every venue must do when the venue's clock is off."""
+
+from __future__ import annotations
+
+import pytest
+from rehearsal import Rehearsal, Rehearsed
+
+from ashi.contracts.topics import TRADES_DEAD
+
+
+class ClockCertification(Rehearsed):
+    """The part of the suite about clocks."""
+
+    @pytest.mark.parametrize("offset_s", [50.0, 5.0, -5.0, -90.0])
+    def test_a_clock_that_is_off_costs_no_trade_unnoticed(self, offset_s: float) -> None:
+        """Of one that is behind it takes one to two periods to tell that not only one trade has come late."""
+
+        async def act(run: Rehearsal) -> None:
+            await run.pause(60)
+            run.fault("clock", offset_s=offset_s, seconds=150.0)
+            await run.pause(100)
+            reasons = [symbol.status.reason for symbol in run.reader.symbols.values() if symbol.status is not None]
+            assert all((reason is not None and "clock" in reason) == (abs(offset_s) > 5) for reason in reasons), reasons
+            await run.pause(400)
+
+        run = self.rehearsal().run(act)
+        run.assert_told_the_truth()
+        assert not any(record.topic == TRADES_DEAD for record in run.kafka.log)
