@@ -1,10 +1,13 @@
 """The fault certification of each venue."""
 
+import pytest
 from venue_clock_certification import ClockCertification
 from venue_fault_certification import FaultCertification
 from venue_rest_fault_certification import RestFaultCertification
 
 from ashi_ingest.venues.registry import VENUES
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_venue_is_rehearsed() -> None:
