@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_venue import LIMITS
 
-from ashi.contracts import Trade
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
+from ashi.contracts.trade import EARLIEST_US, Trade
 from ashi_ingest.errors import Reason
 from ashi_ingest.feed import backfill as backfill_module
 from ashi_ingest.feed.reported import ReportedFeed
@@ -372,10 +372,27 @@ def test_a_first_start_asks_for_nothing_and_says_that_what_was_before_is_missing
         assert world.ids(NEW) == [7, 8]
         assert world.rest.asked == []
         (gap,) = world.gaps(NEW)
-        assert (gap.state, gap.from_time, gap.to_time) == ("lost", at(999), at(1002))
+        assert (gap.state, gap.from_time, gap.to_time) == ("lost", EARLIEST_US, at(1002))
         assert world.state(NEW) == "connected"
 
     play(scenario, {NEW: []})
+
+
+def test_ids_prove_nothing_before_the_first_that_came():
+    async def scenario(world):
+        connection = await live_connection(world, SPOT)
+        (opening,) = world.gaps()
+        connection.deliver(SPOT, 1030)
+        connection.deliver(SPOT, 1031)
+        await look_after(world, 40)
+        await look_after(world, 10)
+        first, unknown = world.gaps()
+        disorder_us = round(world.venue.limits.disorder_s * 1e6)
+        assert first == opening
+        assert (unknown.state, unknown.from_time, unknown.to_time) == ("lost", opening.to_time, at(1030) + disorder_us)
+        assert world.topics.statuses[SPOT].complete_until == at(1031) - disorder_us
+
+    play(scenario, {SPOT: []})
 
 
 def test_after_a_restart_what_was_missed_comes_before_what_came_live_each_once():

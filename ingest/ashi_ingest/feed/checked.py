@@ -63,6 +63,7 @@ class CheckedSymbol:
         self._compared: deque[Trade] = deque(maxlen=RESUME_TRADES)
         self._last_seen: Trade | None = None
         self._last_seen_s = now_s
+        self._has_begun = False
 
     def begin(self, status: FeedStatus | None, published: Sequence[Trade]) -> None:
         """Go on from what an earlier process has said and `published`. What it had not compared can be now.
@@ -71,6 +72,7 @@ class CheckedSymbol:
         """
         until_us = None if status is None else status.complete_until
         self._completeness = Completeness(self._disorder_us, until_us)
+        self._has_begun = self._sequencer.last_published is not None
         if self._sequencer.contiguous or not published:
             return
         if until_us is None:
@@ -143,6 +145,8 @@ class CheckedSymbol:
             if last is not self._last_seen:
                 self._last_seen, self._last_seen_s = last, now_s
             if sequencer.contiguous:
+                if not self._has_begun:
+                    self._begin_with_the_first_id(begun_us)
                 # A clock that is ahead makes no trade a proof of the time after it came.
                 self._completeness.on_unbroken(min(last.traded_at, last.received_at))
             elif not self._compared:
@@ -200,6 +204,14 @@ class CheckedSymbol:
         if not before:
             self._give_up(begun_us, published[0].traded_at, "nothing had come before that REST could be asked after")
         self._begin_at(before[-1:] or published[:1])
+
+    def _begin_with_the_first_id(self, begun_us: int) -> None:
+        """From the first start on the ids prove what comes after the first of them, and nothing before it."""
+        self._has_begun = True
+        first = self._sequencer.resume_point[0]
+        if first.traded_at >= begun_us:
+            until_us = first.traded_at + self._disorder_us
+            self._give_up(begun_us, until_us, "nothing had come before whose id this one could follow")
 
     def _give_up_the_oldest(self) -> None:
         since_us = max(trade.traded_at for trade in self._compared)

@@ -300,12 +300,15 @@ class FeedSupervisor:
                     source.connection.has_traded(feed.market)
 
     def _on_rejected(self, rejected: Sequence[Rejected], received_at: int) -> None:
-        """What came and cannot be published is missing. Where ids are contiguous they show that; else nothing would."""
+        """What came and cannot be published is missing. Where ids are contiguous they show that; else nothing would.
+
+        But when the clock is wrong, REST lists the same trades with the same times, and the ids show nothing.
+        """
         for each in rejected:
             if each.ahead_us is not None:
                 self._clock_watch.on_refused(each.ahead_us)
             feed = None if each.symbol is None else self._by_symbol.get(each.symbol)
-            if feed is not None and not feed.checked.contiguous:
+            if feed is not None and (each.ahead_us is not None or not feed.checked.contiguous):
                 feed.on_unpublishable(received_at, each.ahead_us or 0, each.reason)
 
     def _is_delivered(self, market: str) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.logs import get_logger
 from ashi_ingest.feed.checked import CheckedSymbol
 from ashi_ingest.feed.missed import MissedTrades
@@ -491,6 +492,8 @@ def _is_cut_off(resume_point: Sequence[Trade], status: FeedStatus) -> bool:
 
 
 def _unknown_since(last: Trade | None, status: FeedStatus | None, now_us: int) -> int:
+    if last is None and status is None:
+        return EARLIEST_US  # nothing was ever said: of all that was before nothing is known
     reported_us = now_us
     if status is not None:
         reported_us = status.updated_at if status.state == "connected" else status.since
