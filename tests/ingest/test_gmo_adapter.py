@@ -214,7 +214,7 @@ def test_everything_is_repaired_however_pages_shift_and_lag_and_whatever_is_equa
         executions,
         visible=max(len(truth) - hidden, known),
         arrivals=[*arrivals[: MAX_TRIES - 2], 600],
-        stale=stale,
+        stale=[*stale[: MAX_TRIES - 1], 0, *stale[MAX_TRIES - 1 :]],
     )
     shown = rest.visible - (stale[0] if stale else 0)
     outcome = repair(rest, since, until)
