@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from checked_world import World, run
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from venue_certification import certified
 from venue_samples import FIRST_MS, Execution
@@ -384,9 +384,32 @@ steps = st.one_of(
 )
 
 
+LOST_BEFORE_A_BREAK: list[tuple[tuple[str, int], float]] = [
+    (("comes", 49), 0.0),
+    (("lost", 2196), 0.2),
+    (("comes", 1009), 0.2),
+    (("break", 2), 0.0),
+    (("rest fails", True), 0.0),
+    (("break", 0), 3.0),
+    (("quiet", 30), 0.0),
+    (("comes", 656), 3.0),
+    (("rest fails", True), 3.0),
+    (("rest fails", False), 0.0),
+    (("lag", 7), 0.0),
+    (("lag", 55), 3.0),
+    (("mute", 0), 0.0),
+    (("mute", 0), 0.0),
+    (("comes", 185), 0.0),
+    (("quiet", 1), 3.0),
+    (("lag", 1), 0.0),
+]
+"""The lost trade says that it happened before the one after it, and that one before the one that came first."""
+
+
 @pytest.mark.slow
 @each_market
 @settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.generate])
+@example(script=LOST_BEFORE_A_BREAK)
 @given(script=st.lists(st.tuples(steps, st.sampled_from([0.0, 0.2, 3.0])), min_size=5, max_size=40))
 def test_nothing_is_missing_from_what_readers_find_complete_whatever_happens(venue, market, script):
     """`World.check` looks ten times a second. In the end all is there, and is known to be."""

@@ -235,7 +235,8 @@ class SymbolFeed:
                 for begun in missed.gaps:
                     self._reporter.unbound_gap(self.symbol, begun, reason)
         self.missed = [missed for missed in self.missed if missed.is_settled_by_itself]
-        self._reporter.open_gap(self.symbol, since_us, reason)
+        # A trade that has not come may have happened before one that has, by the disorder of the venue's times.
+        self._reporter.open_gap(self.symbol, since_us - self._disorder_us, reason)
 
     def explain_down(self, reason: str) -> None:
         """If it is down, it stays so for this reason. The gap has begun before, for a reason of its own."""
