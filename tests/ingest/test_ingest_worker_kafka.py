@@ -88,7 +88,9 @@ def test_under_fifty_faults_every_trade_of_every_venue_is_published_once(kafka_s
             while not simulator.script_done:
                 assert worker.process.poll() is None, worker.log.read_text()[-3000:]
                 await asyncio.sleep(0.2)
-            await asyncio.sleep(2)
+            await until_repaired(
+                kafka_settings, venue
+            )  # while it trades: what comes after a gap shows that it is whole
             await simulator.stop_market()
             truth = simulator.truth()
             await until_published(kafka_settings, truth, 120, venue)
@@ -105,7 +107,8 @@ def test_under_fifty_faults_every_trade_of_every_venue_is_published_once(kafka_s
             for record in await messages(kafka_settings, FEED_GAPS)
             for gap in [decode_feed_gap(record.value)]
         }
-        lost = [gap for gap in gaps.values() if gap.state == "lost"]
+        # Of garbage that names a market whose ids do not show what is missing, nobody knows that it was no trade.
+        lost = [gap for gap in gaps.values() if gap.state == "lost" and "could not be published" not in gap.reason]
         assert Counter(gap.symbol for gap in lost) == Counter(
             f"{venue}:{market}" for venue, markets in MARKETS.items() for market in markets
         )
@@ -116,6 +119,21 @@ def test_under_fifty_faults_every_trade_of_every_venue_is_published_once(kafka_s
         assert await messages(kafka_settings, TRADES_DEAD)  # of the garbage
 
     asyncio.run(scenario())
+
+
+async def until_repaired(settings: Settings, venue: str) -> None:
+    """Wait until no gap of a venue is open, for as long as the waits between the attempts have grown at most."""
+    deadline = time.monotonic() + 150
+    while True:
+        await asyncio.sleep(2)
+        gaps = {}
+        for record in await messages(settings, FEED_GAPS):
+            gap = decode_feed_gap(record.value)
+            gaps[gap.symbol, gap.from_time] = gap
+        left = [gap for gap in gaps.values() if gap.state == "open" and gap.symbol.startswith(f"{venue}:")]
+        if not left:
+            return
+        assert time.monotonic() < deadline, left
 
 
 async def until_connected(settings: Settings, venue: str, markets: tuple[str, ...]) -> None:

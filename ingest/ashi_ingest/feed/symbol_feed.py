@@ -320,15 +320,13 @@ class SymbolFeed:
         number = self._sequencer.missing()
         reason = f"{number} trade ids are missing"
         self._reporter.set_state(self.symbol, "repairing", reason)
-        self._missed_until_us = until.traded_at + 1 + self._disorder_us
+        self._missed_until_us = until.traded_at + 1
         for missed in self.missed:
             if missed.until is None:  # the interruption was no end of it
                 missed.is_behind = missed.is_let_go = False
                 missed.reach(until)
                 return missed
-        since_us = min(since[-1].traded_at, until.traded_at) - self._disorder_us
         missed = self._miss(since, self._missed_until_us, f"{number} trade ids were missing", hole=number)
-        missed.since_us = since_us
         missed.reach(until)
         return missed
 
@@ -418,13 +416,14 @@ class SymbolFeed:
         if until is not None:
             missed.reach(until)
         missed.end_us = max(missed.end_us, self._missed_until_us)
+        end_us = missed.end_us + self._disorder_us
         if missed.hole and not missed.gaps:
             missed.gaps = [self._name_gap(min(missed.since_us, missed.end_us) - self._disorder_us)]
         if not missed.gaps:
-            missed.gaps = self._reporter.bound_gaps(self.symbol, missed.end_us, reason)
+            missed.gaps = self._reporter.bound_gaps(self.symbol, end_us, reason)
         else:
             for begun in missed.gaps:
-                self._reporter.bound_gaps(self.symbol, missed.end_us, reason, from_time=begun)
+                self._reporter.bound_gaps(self.symbol, end_us, reason, from_time=begun)
         self.may_discard, missed.is_let_go = False, True
         await self._reporter.flush()
         missed.is_behind = True
