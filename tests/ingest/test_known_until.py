@@ -143,6 +143,9 @@ class Reporter:
     def open_since(self, symbol: str) -> int | None:
         return None
 
+    def end_gap(self, *said: Any, **more: Any) -> None:
+        """What was before the first id is not the matter here."""
+
     def set_complete_until(self, symbol: str, until_us: int) -> None:
         self.until.append(until_us)
 

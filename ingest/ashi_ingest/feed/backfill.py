@@ -187,7 +187,7 @@ class Backfill:
         missed = feed.begin_repair()
         if missed is None:
             feed.end_unknown()
-            _log.info("begins", symbol=feed.symbol, reason=NOTHING_BEFORE)
+            _log.info("begins", symbol=feed.symbol, trades_recovered=0, reason=NOTHING_BEFORE)
             await feed.go_live(lost=True)
             return
         repair = self._begin(feed, missed)
