@@ -53,7 +53,6 @@ class Source(Generic[_Message]):
         decode: the message in a record's value. Raises ContractError.
         keys: of the records that are looked at; None for all.
         wanted: whether a message is to be handed out; is asked once of each, in the topic's order.
-        compacted: whether records may go while those around them stay.
 
     """
 
@@ -61,7 +60,6 @@ class Source(Generic[_Message]):
     decode: Callable[[bytes], _Message]
     keys: Collection[bytes] | None
     wanted: Callable[[_Message], bool]
-    compacted: bool = False
 
 
 class Reader(Generic[_Message]):
@@ -162,7 +160,7 @@ class Reader(Generic[_Message]):
             self._records.extend(await self._follower.poll(_POLL_S))
 
     async def _open(self) -> None:
-        follower = TopicFollower(self._settings, self._source.topic, compacted=self._source.compacted)
+        follower = TopicFollower(self._settings, self._source.topic)
         try:
             await follower.open(self._start)
             self._ends = {} if self._follow else await follower.ends()

@@ -13,7 +13,7 @@ from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_fee
 from ashi.contracts.instrument import Instrument, decode_instrument
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import Timeframe
-from ashi.contracts.topics import CANDLES, COMPACTED, FEED_GAPS, FEED_STATUS, INSTRUMENTS
+from ashi.contracts.topics import CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS
 from ashi.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def read_feed_status(
     """
     return Reader(
         _settings(kafka),
-        Source(FEED_STATUS, decode_feed_status, _keys(symbols), lambda _: True, compacted=FEED_STATUS in COMPACTED),
+        Source(FEED_STATUS, decode_feed_status, _keys(symbols), lambda _: True),
         start=start_of(since, FEED_STATUS),
         follow=follow,
         on_unreadable=on_unreadable,
@@ -177,7 +177,7 @@ def read_instruments(
     """
     return Reader(
         _settings(kafka),
-        Source(INSTRUMENTS, decode_instrument, _keys(symbols), lambda _: True, compacted=INSTRUMENTS in COMPACTED),
+        Source(INSTRUMENTS, decode_instrument, _keys(symbols), lambda _: True),
         start=start_of(since, INSTRUMENTS),
         follow=follow,
         on_unreadable=on_unreadable,

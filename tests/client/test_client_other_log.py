@@ -11,14 +11,15 @@ from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.errors import KafkaConnectionError
 from client_samples import BTC, a_candle, a_status, send
-from test_client_kafka import collect, run, take, versions
+from test_client_kafka import BOUND_S, collect, run, take, versions
 
 from ashi.client import Position, read_candles, read_feed_status
 from ashi.contracts import StateError
 from ashi.contracts.candle import encode_candle
-from ashi.contracts.topics import CANDLES, TopicSpec
+from ashi.contracts.topics import CANDLES, FEED_STATUS, TopicSpec
 from ashi.runtime.kafka import follow
 from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of
+from ashi.runtime.kafka.follow import TopicFollower
 from ashi.runtime.kafka.log_identity import LogProbe
 from ashi.runtime.kafka.topics import create_topics
 from made_anew import delete, make_anew
@@ -130,6 +131,35 @@ def test_a_topic_made_anew_under_a_reader_and_outgrown_is_noticed_before_anythin
             with pytest.raises(StateError, match=r"offset 4 held .* the log was cut or the topic made anew"):
                 await take(candles, 1)
             assert candles.position == before
+
+    run(main())
+
+
+def test_whoever_follows_a_compacted_topic_goes_on_when_what_it_read_last_is_gone(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standing, identify = LogProbe.standing, follow.identify
+
+    async def compacted(probe: LogProbe, offsets: Any) -> Any:
+        return {number: now._replace(found={}) for number, now in (await standing(probe, offsets)).items()}
+
+    async def elected(*arguments: Any) -> Any:
+        now = await identify(*arguments)
+        return now._replace(leader_epochs={number: epoch + 1 for number, epoch in now.leader_epochs.items()})
+
+    async def main() -> None:
+        follower = TopicFollower(kafka_settings, FEED_STATUS)
+        try:
+            await follower.open("beginning")
+            await send(kafka_settings, a_status(1))
+            assert len(await follower.poll(BOUND_S)) == 1
+            monkeypatch.setattr(LogProbe, "standing", compacted)
+            monkeypatch.setattr(follow, "identify", elected)
+            await asyncio.sleep(follow.LOOK_EVERY_S)
+            await send(kafka_settings, a_status(2))
+            assert len(await follower.poll(BOUND_S)) == 1
+        finally:
+            await follower.close()
 
     run(main())
 

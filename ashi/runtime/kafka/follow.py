@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from ashi.contracts.errors import BrokerError, StateError
+from ashi.contracts.topics import COMPACTED
 from ashi.runtime.kafka.clients import make_consumer, partitions_of
 from ashi.runtime.kafka.errors import broker_errors
 from ashi.runtime.kafka.log_identity import Fingerprint, difference, fingerprint_of, log_probe
@@ -68,11 +69,10 @@ class TopicFollower:
 
     """
 
-    def __init__(self, settings: Settings, topic: str, *, compacted: bool = False, **options: Any) -> None:
-        """`compacted`: records may go while those around them stay. `options` are for the client library."""
+    def __init__(self, settings: Settings, topic: str, **options: Any) -> None:
+        """`options` are for the client library."""
         self._settings = settings
         self._topic = topic
-        self._compacted = compacted
         self.positions: dict[int, int] = {}
         self.last_read: dict[int, Fingerprint] = {}
         self._identity = Identity(None, {})
@@ -208,7 +208,7 @@ class TopicFollower:
 
     def _judge(self, known: Mapping[int, Collection[Fingerprint]], standings: Mapping[int, Standing]) -> None:
         for number, records in known.items():
-            if (found := difference(records, standings[number], compacted=self._compacted)) is not None:
+            if (found := difference(records, standings[number], compacted=self._topic in COMPACTED)) is not None:
                 raise self._lost(number, f"{found}; the log was cut or the topic made anew")
 
     def _check(self, start: ReadTo, first: Mapping[int, int], end: Mapping[int, int]) -> None:
