@@ -10,15 +10,19 @@ certification suite in `tests/sinks/sink_certification.py`, which states everyth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from ashi.contracts.errors import StorageError
+from ashi.contracts.feed import FeedStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 
     from ashi.contracts.candle import Candle
-    from ashi.contracts.feed import FeedGap, FeedStatus
+    from ashi.contracts.feed import FeedGap
+
+STATUS_FIELDS: Final = tuple(name for name in FeedStatus.__struct_fields__ if name != "workers")
+"""What is stored of a status: who reads a symbol is of the moment."""
 
 _Message = TypeVar("_Message")
 
@@ -65,7 +69,7 @@ class Sink(Protocol):
         """Store how feeds are, as `write` does candles; a batch of its own, written after candles and gaps.
 
         `statuses` holds at most one of each symbol, see `newest_statuses`. It replaces the stored one only if its
-        `updated_at` is greater. `workers` is not stored: who reads a symbol is of the moment, `complete_until` stays.
+        `updated_at` is greater. `STATUS_FIELDS` are stored, `workers` is not.
         """
 
     async def close(self) -> None:

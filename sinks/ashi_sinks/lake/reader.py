@@ -19,11 +19,11 @@ from ashi_sinks.lake.tables import (
     DAY_US,
     FEED_GAPS,
     FEED_STATUS,
-    STATUS_FIELDS,
     day_literal,
     text_literal,
     venue_of,
 )
+from ashi_sinks.protocol import STATUS_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

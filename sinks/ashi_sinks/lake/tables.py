@@ -17,6 +17,7 @@ from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT
 from ashi.contracts.trade import Trade
 from ashi_sinks.lake.driver import arrow
+from ashi_sinks.protocol import STATUS_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,9 +130,6 @@ def _kinds(message: type[Any], texts: set[str], times: set[str]) -> dict[str, Ki
     for name in message.__struct_fields__:
         kinds[name] = "text" if name in texts else "time" if name in times else "integer"
     return kinds
-
-
-STATUS_FIELDS: Final = tuple(name for name in FeedStatus.__struct_fields__ if name != "workers")
 
 
 CANDLES: Final = LakeTable(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
-from ashi.contracts.feed import FeedGap, FeedStatus
+from ashi.contracts.feed import FeedGap
+from ashi_sinks.protocol import STATUS_FIELDS
 
 NAME: Final = "postgres"
 
@@ -88,7 +89,7 @@ FEED_GAPS: Final = PostgresTable(
 )
 FEED_STATUS: Final = PostgresTable(
     "feed_status",
-    tuple(name for name in FeedStatus.__struct_fields__ if name != "workers"),
+    STATUS_FIELDS,
     key=("symbol",),
     guard="updated_at",
     kinds={"symbol": 'text COLLATE "C"'}

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.candle import Candle
-from ashi.contracts.feed import FeedGap, FeedStatus
+from ashi.contracts.feed import FeedGap
+from ashi_sinks.protocol import STATUS_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +90,7 @@ FEED_GAPS: Final = SqliteTable(
 )
 FEED_STATUS: Final = SqliteTable(
     "feed_status",
-    tuple(name for name in FeedStatus.__struct_fields__ if name != "workers"),
+    STATUS_FIELDS,
     key=("symbol",),
     guard="updated_at",
     integers=frozenset({"since", "last_traded_at", "updated_at", "complete_until"}),
