@@ -11,6 +11,7 @@ from typing import Final, Literal
 from ashi.contracts.trade import MAX_AHEAD_US
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
+from ashi_ingest.feed.of_late import GreatestOfLate
 
 TOLERATED_US: Final = MAX_AHEAD_US // 3
 """Clocks that are further apart than this, µs, are told of; a trade is refused from three times as much on."""
@@ -22,36 +23,15 @@ STEP_US: Final = 10_000_000
 _log = get_logger(__name__)
 
 
-class _Ahead:
-    """How far a clock is ahead of ours, µs. Of what was seen the greatest: on its way everything only gets later."""
-
-    def __init__(self) -> None:
-        self._begun_s: float | None = None
-        self._greatest: int | None = None
-        self._before: int | None = None
-
-    def see(self, ahead_us: int) -> None:
-        if self._greatest is None or ahead_us > self._greatest:
-            self._greatest = ahead_us
-
-    def look(self, now_s: float) -> int | None:
-        """What it is now; None when nothing was seen of late."""
-        if self._begun_s is None:
-            self._begun_s = now_s
-        elif now_s - self._begun_s >= PERIOD_S:
-            self._begun_s, self._before, self._greatest = now_s, self._greatest, None
-        seen = [ahead_us for ahead_us in (self._greatest, self._before) if ahead_us is not None]
-        return max(seen, default=None)
-
-
 class ClockWatch:
     """The clocks of one venue, of Kafka and of this machine, compared with each other."""
 
     def __init__(self, venue: str) -> None:
         """`venue`: by its name."""
         self._venue = venue
-        self._of_venue = _Ahead()
-        self._of_kafka = _Ahead()
+        # How far a clock is ahead of ours, µs. On its way everything only gets later.
+        self._of_venue = GreatestOfLate(PERIOD_S)
+        self._of_kafka = GreatestOfLate(PERIOD_S)
         self._told: tuple[str, int] | None = None
         self._warning: str | None = None
 
@@ -69,7 +49,9 @@ class ClockWatch:
 
     def look(self, now_s: float) -> str | None:
         """What is wrong with which clock, for people; None when all agree. To be called every second or so."""
-        venue_us, kafka_us = self._of_venue.look(now_s), self._of_kafka.look(now_s)
+        self._of_venue.turn(now_s)
+        self._of_kafka.turn(now_s)
+        venue_us, kafka_us = self._of_venue.value, self._of_kafka.value
         for clock, ahead_us in (("venue", venue_us), ("kafka", kafka_us)):
             metrics.clock_ahead_seconds.labels(self._venue, clock).set((ahead_us or 0) / 1e6)
         found = self._judge(venue_us, kafka_us)

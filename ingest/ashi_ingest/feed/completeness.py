@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from ashi_ingest.feed.of_late import GreatestOfLate
+
 REST_LAG_ALLOWANCE_US: Final = 60_000_000
 """What REST does not list so long after it happened, µs, did not happen. Lags of 20 s have been seen, under load."""
 LAG_FACTOR: Final = 3
@@ -72,41 +74,30 @@ class VenueClock:
     """
 
     def __init__(self, period_us: int = 300_000_000) -> None:
-        self._period_us = period_us
-        self._begun_us: int | None = None
-        self._least: int | None = None
-        self._least_before: int | None = None
+        self._ahead_of_ours = GreatestOfLate(period_us)
 
     def on_trade(self, traded_at: int, received_at: int) -> None:
         """A trade came over a connection: its time, and when by our clock."""
-        delay_us = received_at - traded_at
-        if self._begun_us is None or abs(received_at - self._begun_us) > self._period_us:
-            self._begun_us, self._least_before, self._least = received_at, self._least, delay_us
-        elif self._least is None or delay_us < self._least:
-            self._least = delay_us
+        self._ahead_of_ours.turn(received_at)
+        self._ahead_of_ours.see(traded_at - received_at)
 
     def venue_us(self, our_us: int) -> int:
         """The time by the venue's clock, or earlier, when it is `our_us` by ours."""
-        leasts = [least for least in (self._least, self._least_before) if least is not None]
-        return our_us - max(min(leasts, default=0), 0)
+        return our_us + min(self._ahead_of_ours.value or 0, 0)
 
 
 class WorstLag:
     """The worst lag of REST behind the connections, µs, in the last one to two periods."""
 
     def __init__(self, period_us: int = 1_800_000_000) -> None:
-        self._period_us = period_us
-        self._begun_us = 0
-        self._worst = 0
-        self._worst_before = 0
+        self._lags = GreatestOfLate(period_us)
 
     def on_lag(self, lag_us: int, now_us: int) -> None:
         """REST does not list what came over a connection so long before it was asked."""
-        if abs(now_us - self._begun_us) > self._period_us:
-            self._begun_us, self._worst_before, self._worst = now_us, self._worst, 0
-        self._worst = max(self._worst, lag_us)
+        self._lags.turn(now_us)
+        self._lags.see(lag_us)
 
     @property
     def worst_us(self) -> int:
         """The worst of late, µs; 0 when none was seen."""
-        return max(self._worst, self._worst_before)
+        return max(self._lags.value or 0, 0)
