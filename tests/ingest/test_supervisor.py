@@ -38,7 +38,7 @@ def no_settling():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backfill_module, "SETTLE_S", 0.0)
         patch.setattr(backfill_module, "FIRST_S", 0.0)
-        patch.setattr(backfill_module, "LAG_ALLOWANCE_US", -CLOCK_TOLERANCE_US)
+        patch.setattr(backfill_module, "REST_LAG_ALLOWANCE_US", -CLOCK_TOLERANCE_US)
         yield
 
 
@@ -1030,7 +1030,7 @@ def test_a_trade_that_comes_live_while_rest_lags_is_waited_for_by_the_repair(mar
 
 
 def test_a_repair_asks_again_when_rest_has_had_time_to_know(monkeypatch):
-    monkeypatch.setattr(backfill_module, "LAG_ALLOWANCE_US", 60_000_000)
+    monkeypatch.setattr(backfill_module, "REST_LAG_ALLOWANCE_US", 60_000_000)
 
     async def scenario(world):
         world.happen(SHARED, 11)
@@ -1099,7 +1099,7 @@ def test_what_comes_after_all_is_published_and_its_gap_repaired(market, away_s):
 @pytest.mark.parametrize("market", [SPOT, SHARED])
 def test_a_gap_is_not_repaired_before_rest_has_shown_what_came_after_it(market, monkeypatch):
     """It lags by ten seconds, and the market is quiet: every answer is fine, and shows nothing new."""
-    monkeypatch.setattr(backfill_module, "LAG_ALLOWANCE_US", 60_000_000)
+    monkeypatch.setattr(backfill_module, "REST_LAG_ALLOWANCE_US", 60_000_000)
 
     async def scenario(world):
         connection = await live_connection(world, market)
@@ -1127,7 +1127,7 @@ def test_a_gap_is_not_repaired_before_rest_has_shown_what_came_after_it(market, 
 
 
 def test_ids_that_follow_each_other_prove_that_nothing_was_missed_without_a_request(monkeypatch):
-    monkeypatch.setattr(backfill_module, "LAG_ALLOWANCE_US", 60_000_000)
+    monkeypatch.setattr(backfill_module, "REST_LAG_ALLOWANCE_US", 60_000_000)
 
     async def scenario(world):
         world.rest.gate.clear()
@@ -1144,7 +1144,7 @@ def test_ids_that_follow_each_other_prove_that_nothing_was_missed_without_a_requ
 
 
 def test_a_comparison_that_shows_the_time_after_a_gap_repairs_it(monkeypatch):
-    monkeypatch.setattr(backfill_module, "LAG_ALLOWANCE_US", 60_000_000)
+    monkeypatch.setattr(backfill_module, "REST_LAG_ALLOWANCE_US", 60_000_000)
 
     async def scenario(world):
         await live_connection(world, SPOT)
@@ -1161,7 +1161,7 @@ def test_a_comparison_that_shows_the_time_after_a_gap_repairs_it(monkeypatch):
 
 @pytest.mark.parametrize("market", [SPOT, SHARED])
 def test_a_feed_that_goes_down_while_its_gap_is_open_has_one_gap_if_nothing_came_between(market, monkeypatch):
-    monkeypatch.setattr(backfill_module, "LAG_ALLOWANCE_US", 60_000_000)
+    monkeypatch.setattr(backfill_module, "REST_LAG_ALLOWANCE_US", 60_000_000)
 
     async def scenario(world):
         connection = await live_connection(world, market)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
+from ashi_ingest.feed.completeness import REST_LAG_ALLOWANCE_US
+from ashi_ingest.feed.first_of import first_of
 from ashi_ingest.feed.lost_gaps import LostGaps
 from ashi_ingest.feed.repair_plan import run_repair
 from ashi_ingest.feed.symbol_feed import NOTHING_BEFORE
@@ -23,7 +25,7 @@ from ashi_ingest.rest.budget import Priority, Urgency
 from ashi_ingest.venues.base import RepairEnd
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from ashi.contracts.trade import Trade
     from ashi_ingest.feed.missed import MissedTrades
@@ -47,8 +49,6 @@ LOST_PATIENCE_S: Final = 30.0
 """For how long a request for what is lost already is made again: others wait behind it."""
 QUIET: Final = 1e9
 """The size of a repair of which nobody knows up to where: others come first, as nothing is held for it."""
-LAG_ALLOWANCE_US: Final = 60_000_000
-"""What happened so long before REST was asked, µs, it knows: the one thing that is assumed, see docs/venues.md."""
 
 SHOWN: Final = RepairEnd()
 
@@ -113,11 +113,11 @@ class Backfill:
         monotonic_s: Callable[[], float],
         now_us: Callable[[], int],
         sleep: Callable[[float], Coroutine[None, None, None]] = asyncio.sleep,
-        allowance_us: Callable[[], int] = lambda: LAG_ALLOWANCE_US,
+        allowance_us: Callable[[], int] = lambda: REST_LAG_ALLOWANCE_US,
     ) -> None:
         """`patience_s`: after so long without anything new, what is missing is told to be lost.
 
-        `allowance_us`: see `LAG_ALLOWANCE_US`; it may grow with the lag that is seen.
+        `allowance_us`: see `REST_LAG_ALLOWANCE_US`; it may grow with the lag that is seen.
         """
         self._venue = venue
         self._rest = rest
@@ -264,7 +264,7 @@ class Backfill:
                             unanswered = f"the venue's REST interface has not answered for {HOLD_S:g} s"
                             await feed.go_on(missed, repair.failure or unanswered)
                             continue
-                    await self._first(asking, repair.woken.wait(), None if left_s is None else self._sleep(left_s))
+                    await first_of(asking, repair.woken.wait(), None if left_s is None else self._sleep(left_s))
                     repair.woken.clear()
                     if self._is_better_known(repair):
                         break
@@ -379,18 +379,7 @@ class Backfill:
         until_s = self._monotonic_s() + seconds
         while not condition() and (left_s := until_s - self._monotonic_s()) > 0:
             repair.woken.clear()
-            await self._first(repair.woken.wait(), self._sleep(left_s))
-
-    async def _first(self, *awaitables: Awaitable[object] | None) -> None:
-        """Wait for the first of several. The others are cancelled, but for tasks."""
-        waiting = [each for each in awaitables if each is not None]
-        tasks = [each if isinstance(each, asyncio.Task) else asyncio.ensure_future(each) for each in waiting]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task, each in zip(tasks, waiting, strict=True):
-                if task is not each:
-                    task.cancel()
+            await first_of(repair.woken.wait(), self._sleep(left_s))
 
 
 def _is_about(repair: Repair | SymbolFeed, missed: MissedTrades) -> bool:

@@ -11,6 +11,8 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from ashi_ingest.feed.first_of import first_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -85,7 +87,7 @@ class LostGaps(Generic[_Lost]):
             due_s, wait_s = self._waiting[lost]
             left_s = due_s - self._now_s()
             if left_s > 0:
-                await self._sleep_until_filled(left_s)
+                await first_of(self._sleep(left_s), self._filled.wait())
                 continue
             is_over = await self._ask_for(lost)
             if lost not in self._waiting:  # the next repair of its feed has taken it over
@@ -103,11 +105,3 @@ class LostGaps(Generic[_Lost]):
             self._asking = None
             asking.cancel()
         return not asking.cancelled() and asking.result()
-
-    async def _sleep_until_filled(self, seconds: float) -> None:
-        tasks = [asyncio.ensure_future(self._sleep(seconds)), asyncio.ensure_future(self._filled.wait())]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()

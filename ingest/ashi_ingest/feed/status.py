@@ -191,22 +191,16 @@ class FeedReporter:
         if all(begun > from_time for begun in report.endless()):
             while from_time in report.gaps:  # a gap is named by its beginning
                 from_time += 1
-            gap = FeedGap(symbol, from_time, None, "open", 0, reason, report.update_gap(self._now_us()))
-            report.gaps[from_time] = gap
-            self._put(symbol, report, gap)
+            self._say_open(symbol, from_time, None, reason)
 
     def bound_gaps(self, symbol: str, to_time: int, reason: str, *, from_time: int | None = None) -> list[int]:
         """The feed is back, and what was missed is not there yet: gaps without an end end here, and stay open.
 
         Or the one that began at `from_time`, which is opened if it is not. Times in µs. Gives where they begin.
         """
-        report = self._report(symbol)
-        begun = report.endless() if from_time is None else [from_time]
+        begun = self._report(symbol).endless() if from_time is None else [from_time]
         for each in begun:
-            updated_at = report.update_gap(self._now_us())
-            gap = FeedGap(symbol, each, max(to_time, each), "open", 0, reason, updated_at)
-            report.gaps[each] = gap
-            self._put(symbol, report, gap)
+            self._say_open(symbol, each, max(to_time, each), reason)
         return begun
 
     def is_within_gap(self, symbol: str, from_time: int, to_time: int) -> bool:
@@ -220,10 +214,7 @@ class FeedReporter:
 
     def unbound_gap(self, symbol: str, from_time: int, reason: str) -> None:
         """The feed is gone again before anything came: a gap that had an end has none."""
-        report = self._report(symbol)
-        gap = FeedGap(symbol, from_time, None, "open", 0, reason, report.update_gap(self._now_us()))
-        report.gaps[from_time] = gap
-        self._put(symbol, report, gap)
+        self._say_open(symbol, from_time, None, reason)
 
     def end_gap(
         self,
@@ -396,6 +387,12 @@ class FeedReporter:
             status = later_of(status, others)
         await self._publisher.announce(FEED_STATUS, symbol, encode_feed(status), FEED_STATUS_SCHEMA)
         report.sent, report.sent_state = status, own_state  # the next call sees whether it has changed meanwhile
+
+    def _say_open(self, symbol: str, from_time: int, to_time: int | None, reason: str) -> None:
+        report = self._report(symbol)
+        gap = FeedGap(symbol, from_time, to_time, "open", 0, reason, report.update_gap(self._now_us()))
+        report.gaps[from_time] = gap
+        self._put(symbol, report, gap)
 
     def _put(self, symbol: str, report: _Report, gap: FeedGap) -> None:
         report.gap_messages.put(gap, self._publisher.mark)

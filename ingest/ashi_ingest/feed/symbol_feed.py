@@ -101,7 +101,6 @@ class SymbolFeed:
         self._down_reason = ""
         self._missed_until_us = 0  # trades after this came over the connection and were kept, so a gap ends here
         self._published_before = published
-        self._disorder_us = disorder_us
         self._missing_recovered = 0  # trades that a comparison has brought, and the gap after it will tell of
         self._unpublished: _Unpublished | None = None
         self._hole_from_us = 0  # where the gap of the last hole begins
@@ -399,8 +398,7 @@ class SymbolFeed:
         # What is missing has an id between those of trades that came, but it may have happened before or after them.
         wider_us = 0 if state == "repaired" else self._disorder_us
         end_us = missed.end_us + wider_us
-        if not missed.gaps and missed.hole:
-            missed.gaps = [self._name_gap(min(missed.since_us, missed.end_us) - wider_us)]
+        self._name_hole(missed, wider_us)
         if not missed.gaps:
             self._reporter.end_gap(self.symbol, end_us, state, recovered, reason, final=final)
         for begun in missed.gaps:
@@ -417,8 +415,7 @@ class SymbolFeed:
             missed.reach(until)
         missed.end_us = max(missed.end_us, self._missed_until_us)
         end_us = missed.end_us + self._disorder_us
-        if missed.hole and not missed.gaps:
-            missed.gaps = [self._name_gap(min(missed.since_us, missed.end_us) - self._disorder_us)]
+        self._name_hole(missed, self._disorder_us)
         if not missed.gaps:
             missed.gaps = self._reporter.bound_gaps(self.symbol, end_us, reason)
         else:
@@ -429,6 +426,11 @@ class SymbolFeed:
         missed.is_behind = True
         self._publish_held()
         self._report_live()
+
+    def _name_hole(self, missed: MissedTrades, wider_us: int) -> None:
+        """A hole in ids has a gap of its own, which begins earlier by so much than the trades around it."""
+        if missed.hole and not missed.gaps:
+            missed.gaps = [self._name_gap(min(missed.since_us, missed.end_us) - wider_us)]
 
     def _name_gap(self, from_us: int) -> int:
         """Where a gap that is told whole begins: it is named by that, so no two of them may begin alike."""
