@@ -126,14 +126,17 @@ class _Place:
     timestamp_type: int = 1
 
 
-class _Batch:
-    def __init__(self) -> None:
+class BatchBuilder:
+    """What a producer of aiokafka gives for a batch, as far as it is used. Takes `most` messages."""
+
+    def __init__(self, most: int = MOST_IN_A_BATCH) -> None:
         self.messages: list[tuple[Any, ...]] = []
-        self._closed = False
+        self.closed = False
+        self._most = most
 
     def append(self, *, timestamp: int | None, key: bytes, value: bytes, headers: Any) -> object | None:
         assert timestamp is None
-        if self._closed or len(self.messages) >= MOST_IN_A_BATCH:
+        if self.closed or len(self.messages) >= self._most:
             return None
         self.messages.append((key, value, headers))
         return self
@@ -142,7 +145,7 @@ class _Batch:
         return len(self.messages)
 
     def close(self) -> None:
-        self._closed = True
+        self.closed = True
 
 
 class _Producer:
@@ -161,10 +164,10 @@ class _Producer:
     async def partitions_for(self, topic: str) -> set[int]:
         return set(range(PARTITIONS.get(topic, 1)))
 
-    def create_batch(self) -> _Batch:
-        return _Batch()
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder()
 
-    async def send_batch(self, batch: _Batch, topic: str, *, partition: int) -> asyncio.Future[Any]:
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Any]:
         return self._kafka.take(topic, partition, batch.messages)
 
     async def send(

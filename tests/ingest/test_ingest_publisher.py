@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaTimeoutError, NotLeaderForPartitionError
+from kafka_in_memory import BatchBuilder
 from msgspec.structs import replace
 
 from ashi.contracts.errors import BrokerError
@@ -42,26 +43,6 @@ SETTINGS = Settings.from_environment({})
 PARTITIONS = 8
 
 
-class BatchBuilder:
-    """Takes two messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[tuple[bytes, bytes, list[tuple[str, bytes]]]] = []
-        self.closed = False
-
-    def append(self, *, timestamp: None, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> object:
-        if len(self.messages) == 2:
-            return None
-        self.messages.append((key, value, headers))
-        return self
-
-    def record_count(self) -> int:
-        return len(self.messages)
-
-    def close(self) -> None:
-        self.closed = True
-
-
 class Producer:
     """Remembers what it was given; acknowledges at once unless told to hold or to fail."""
 
@@ -77,7 +58,7 @@ class Producer:
         self.offsets: list[int] | None = None  # of the next batches, where a test says so
 
     def create_batch(self) -> BatchBuilder:
-        return BatchBuilder()
+        return BatchBuilder(most=2)
 
     async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Any]:
         assert topic == "trades"

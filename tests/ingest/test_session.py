@@ -31,6 +31,18 @@ def _short_overlap(monkeypatch):
     monkeypatch.setattr(session_module, "OVERLAP_S", 0.1)
 
 
+class NotedBackoff(Backoff):
+    """Waits as long as it may, and `waits` tells how long that was."""
+
+    def __init__(self, waits: list[float], base_s: float, cap_s: float) -> None:
+        super().__init__(base_s, cap_s, uniform=lambda low, high: high)
+        self._waits = waits
+
+    def next_s(self) -> float:
+        self._waits.append(super().next_s())
+        return self._waits[-1]
+
+
 def subscriptions(outcome):
     return metrics.subscriptions.labels("toy", outcome)._value.get()
 
@@ -111,12 +123,7 @@ def asked(server, number=0):
 def test_a_market_whose_subscription_is_never_answered_waits_by_itself_and_the_others_go_on():
     async def run():
         before = subscriptions("unanswered")
-        waits = []
-
-        class Noted(Backoff):
-            def next_s(self):
-                waits.append(super().next_s())
-                return waits[-1]
+        waits: list[float] = []
 
         async with Server().run() as server:
 
@@ -129,7 +136,7 @@ def test_a_market_whose_subscription_is_never_answered_waits_by_itself_and_the_o
                 ToyVenue(refusal_s=0.05),
                 list("ABC"),
                 server,
-                backoff=lambda: Noted(0.01, 0.08, uniform=lambda low, high: high),
+                backoff=lambda: NotedBackoff(waits, 0.01, 0.08),
             ) as handler:
                 await until(lambda: len(handler.of("deferred")) == 5)
                 await server.peers[0].say(n=1)
@@ -400,12 +407,7 @@ def test_a_refusal_for_now_is_tried_again_with_the_same_message():
 
 def test_refusals_for_now_are_answered_by_waiting_longer_and_longer():
     async def run():
-        asked = []
-
-        class Noted(Backoff):
-            def next_s(self):
-                asked.append(super().next_s())
-                return asked[-1]
+        asked: list[float] = []
 
         async with Server().run() as server:
 
@@ -417,7 +419,7 @@ def test_refusals_for_now_are_answered_by_waiting_longer_and_longer():
                 ToyVenue(),
                 ["A"],
                 server,
-                backoff=lambda: Noted(0.01, 0.08, uniform=lambda low, high: high),
+                backoff=lambda: NotedBackoff(asked, 0.01, 0.08),
             ):
                 await until(lambda: len(asked) == 5)
         assert asked == [0.01, 0.02, 0.04, 0.08, 0.08]
@@ -427,12 +429,7 @@ def test_refusals_for_now_are_answered_by_waiting_longer_and_longer():
 
 def test_waits_for_refusals_begin_anew_after_an_acceptance():
     async def run():
-        asked = []
-
-        class Noted(Backoff):
-            def next_s(self):
-                asked.append(super().next_s())
-                return asked[-1]
+        asked: list[float] = []
 
         async with Server().run() as server:
             of_b = []
@@ -453,7 +450,7 @@ def test_waits_for_refusals_begin_anew_after_an_acceptance():
                 ToyVenue(),
                 ["A", "B"],
                 server,
-                backoff=lambda: Noted(0.01, 1.0, uniform=lambda low, high: high),
+                backoff=lambda: NotedBackoff(asked, 0.01, 1.0),
             ) as handler:
                 await until(lambda: len(handler.of("subscribed")) == 2)
         assert asked == [0.01, 0.02, 0.04, 0.01]
@@ -512,12 +509,7 @@ def test_of_several_markets_in_a_refused_message_the_culprit_is_found_by_halves(
 def test_of_many_markets_in_a_message_that_is_refused_for_now_only_the_culprit_waits():
     async def run():
         markets = [f"M{number}" for number in range(200)]
-        waits = []
-
-        class Noted(Backoff):
-            def next_s(self):
-                waits.append(super().next_s())
-                return waits[-1]
+        waits: list[float] = []
 
         async with Server().run() as server:
 
@@ -532,7 +524,7 @@ def test_of_many_markets_in_a_message_that_is_refused_for_now_only_the_culprit_w
                 ToyVenue(per_message=200),
                 markets,
                 server,
-                backoff=lambda: Noted(0.01, 2.0, uniform=lambda low, high: high),
+                backoff=lambda: NotedBackoff(waits, 0.01, 2.0),
             ) as handler:
                 await until(lambda: len(handler.of("deferred")) >= 2)
                 assert handler.closed == handler.of("refused") == []
@@ -550,12 +542,7 @@ def test_of_many_markets_in_a_message_that_is_refused_for_now_only_the_culprit_w
 
 def test_while_nothing_is_accepted_parts_of_a_refused_message_wait_longer_and_longer():
     async def run():
-        waits = []
-
-        class Noted(Backoff):
-            def next_s(self):
-                waits.append(super().next_s())
-                return waits[-1]
+        waits: list[float] = []
 
         async with Server().run() as server:
 
@@ -570,7 +557,7 @@ def test_while_nothing_is_accepted_parts_of_a_refused_message_wait_longer_and_lo
                 ToyVenue(per_message=8),
                 list("ABCDEFGH"),
                 server,
-                backoff=lambda: Noted(0.01, 1.0, uniform=lambda low, high: high),
+                backoff=lambda: NotedBackoff(waits, 0.01, 1.0),
             ) as handler:
                 await until(lambda: sum(len(group) for _, group in handler.of("subscribed")) == 8)
         assert waits[:4] == [0.01, 0.02, 0.04, 0.08]
