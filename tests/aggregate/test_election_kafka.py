@@ -20,7 +20,7 @@ import kafka_cluster
 from ashi.client import read_candles
 from ashi.contracts import Candle, StateError, decode_trade
 from ashi.contracts.candle import encode_candle
-from ashi.contracts.feed import decode_feed_gap
+from ashi.contracts.feed import FeedGap, decode_feed_gap
 from ashi.contracts.topics import CANDLES, FEED_GAPS, TRADES
 from ashi.runtime.kafka.clients import make_producer
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
@@ -215,9 +215,15 @@ def test_a_log_that_is_cut_under_a_sink_a_reader_and_a_feed_and_outgrows_what_th
         await asyncio.to_thread(feed.wait_for, '"event":"repaired"')
         await simulator.stop_market()
         await until(lambda: is_published(simulator.truth()))
-        gaps = [decode_feed_gap(record.value) for record in await messages(kafka_settings, FEED_GAPS)]
-        assert gaps[-1].state == "repaired"
-        assert gaps[-1].trades_recovered >= cut_off > 0
+
+        async def last_gap() -> FeedGap:
+            return decode_feed_gap((await messages(kafka_settings, FEED_GAPS))[-1].value)
+
+        async def is_repaired() -> bool:  # said once Kafka has the trades
+            return (await last_gap()).state == "repaired"
+
+        await until(is_repaired)
+        assert (await last_gap()).trades_recovered >= cut_off > 0
 
     async def main() -> None:
         async with Simulator("binance", [market], rate=100) as simulator:

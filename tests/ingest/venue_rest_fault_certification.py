@@ -64,6 +64,7 @@ class RestFaultCertification(Rehearsed):
         async def act(run: Rehearsal) -> None:
             await run.pause(60)
             run.fault("rest_refuse", status=429, seconds=40.0, retry_after_s=40, banned=True)
+            await run.pause(25)  # until it is known: what is on its way while it is told comes too early
             run.fault("silence", seconds=5.0)
             await run.pause(200)
             assert run.sim.limits()["rest_too_early"] == 0
