@@ -35,10 +35,10 @@ process.roles={roles}
 node.id={node}
 controller.quorum.voters=1@{host}:{controller_port}
 listeners={listeners}
-advertised.listeners=PLAINTEXT://{host}:{port}
+advertised.listeners=PLAINTEXT://{host}:{port},OUTSIDE://{host}:{advertised_port}
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,OUTSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=data
 auto.create.topics.enable=false
 default.replication.factor=3
@@ -67,10 +67,16 @@ class Cluster:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        ports = _free_ports(4)
-        self._controller_port, self._ports = ports[0], dict(zip(NODES, ports[1:], strict=True))
+        ports = _free_ports(7)
+        self._controller_port, self._ports = ports[0], dict(zip(NODES, ports[1:4], strict=True))
+        self._outside_ports = dict(zip(NODES, ports[4:], strict=True))
+        self._nobody = socket.socket()  # nobody listens there, and nobody else can begin to
+        self._nobody.bind((HOST, 0))
         self._env = {**os.environ, "CLASSPATH": os.pathsep.join(map(str, classpath())), "LC_ALL": "C.UTF-8"}
         self.bootstrap = ",".join(f"{HOST}:{self._ports[node]}" for node in NODES)
+        self.outside = ",".join(f"{HOST}:{self._outside_ports[node]}" for node in NODES[:2])
+        """A second listener, through which node 3 is said to be at `outside_of_3`, where nobody is."""
+        self.outside_of_3 = f"{HOST}:{self._nobody.getsockname()[1]}"
 
     def start_all(self) -> None:
         """Format and start all three."""
@@ -78,7 +84,8 @@ class Cluster:
         formats = []
         for node in NODES:
             (self._directory / str(node)).mkdir()
-            listeners = f"PLAINTEXT://{HOST}:{self._ports[node]}"
+            outside = self._outside_ports[node]
+            listeners = f"PLAINTEXT://{HOST}:{self._ports[node]},OUTSIDE://{HOST}:{outside}"
             if node == 1:
                 listeners += f",CONTROLLER://{HOST}:{self._controller_port}"
             text = _PROPERTIES.format(
@@ -87,6 +94,7 @@ class Cluster:
                 listeners=listeners,
                 host=HOST,
                 port=self._ports[node],
+                advertised_port=self._nobody.getsockname()[1] if node == 3 else outside,
                 controller_port=self._controller_port,
             )
             (self._directory / str(node) / "server.properties").write_text(text)
@@ -129,6 +137,7 @@ class Cluster:
 
     def stop(self) -> None:
         stop_all(list(self._processes.values()), 0)
+        self._nobody.close()
 
     def log(self, node: int) -> str:
         with contextlib.suppress(FileNotFoundError):

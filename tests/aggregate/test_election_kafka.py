@@ -9,10 +9,13 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.protocol.metadata import MetadataRequest
 from test_aggregate_kafka import aggregated, at, messages, publish, steady_trades
 from test_moved_ground_kafka import candles, ended
 
@@ -20,11 +23,14 @@ import kafka_cluster
 from ashi.client import read_candles
 from ashi.contracts import Candle, StateError, decode_trade
 from ashi.contracts.candle import encode_candle
+from ashi.contracts.errors import BrokerUnreachableError
 from ashi.contracts.feed import FeedGap, decode_feed_gap
 from ashi.contracts.topics import CANDLES, FEED_GAPS, TRADES
+from ashi.runtime.kafka import clients
 from ashi.runtime.kafka.clients import make_producer
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.settings import Settings
 from ashi_simulator import Simulator, TrueTrade
 from fresh_topics import delete_topics
@@ -91,6 +97,37 @@ def test_a_log_that_is_cut_under_a_worker_and_outgrows_what_it_has_read_stops_it
         assert after == before, "something was folded on top of another log"
 
     asyncio.run(scenario())
+
+
+async def ask_the_third(settings: Settings, _topic: str) -> None:
+    """A request that only broker 3 may be asked, as the administrator of a topic that it leads."""
+    async with clients.admin_client(settings) as client:
+        await client._send_request_to_node(3, MetadataRequest([]))
+
+
+async def begin(settings: Settings, topic: str) -> None:
+    """As every stage does before clients are started that would try broker 3 for ever."""
+    await require_topics(settings, [topic])
+
+
+@pytest.mark.parametrize(
+    "ask", [begin, end_offsets, ask_the_third], ids=["a-stage-that-begins", "a-consumer", "an-administrator"]
+)
+def test_a_third_broker_that_cannot_be_reached_is_named_within_the_bound_of_a_start(
+    brokers, kafka_settings, ask, monkeypatch
+):
+    known = asyncio.run(clients.partitions_of(kafka_settings, CANDLES))
+
+    async def partitions_of(*_: object) -> list[TopicPartition]:
+        return known  # who asks any broker for them may find by chance at once what the offsets' question must find
+
+    monkeypatch.setattr(clients, "partitions_of", partitions_of)
+    monkeypatch.setattr(clients, "START_TIMEOUT_S", 3.0)
+    outside = replace(kafka_settings, kafka_bootstrap=brokers.outside)
+    started = time.monotonic()
+    with pytest.raises(BrokerUnreachableError, match=f"sends us on to {brokers.outside_of_3}, its broker 3"):
+        asyncio.run(ask(outside, CANDLES))  # of which each broker leads a partition
+    assert time.monotonic() - started < 20
 
 
 def some_candles(first: int, count: int) -> list[Candle]:

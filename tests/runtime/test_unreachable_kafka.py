@@ -114,4 +114,4 @@ def test_a_cluster_of_which_nothing_answers_any_more_has_no_wrong_listener(
             def brokers() -> list[Any]:
                 return [type("Broker", (), {"nodeId": 1, "host": "127.0.0.1", "port": nobody})]
 
-    assert asyncio.run(errors._advertised(Client())) is None
+    assert asyncio.run(errors.unreachable_broker(Client())) is None

@@ -53,6 +53,11 @@ def security_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
+def request_timeout_ms() -> int:
+    """Of clients that ask something at a start, ms: the library would try a broker out of reach for 40 s."""
+    return int(START_TIMEOUT_S * 1_000)
+
+
 @lru_cache(maxsize=65_536)  # symbols are few and hashing in Python is slow
 def _hash(key: bytes) -> int:
     return int(murmur2(key)) & 0x7FFFFFFF
@@ -155,7 +160,11 @@ def make_consumer(settings: Settings, *topics: str, group_id: str | None, **opti
 @asynccontextmanager
 async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     """A client for administration, started, closed at the end. Raises BrokerError when Kafka cannot be reached."""
-    client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, **security_options(settings))
+    client = AIOKafkaAdminClient(
+        bootstrap_servers=settings.kafka_bootstrap,
+        request_timeout_ms=request_timeout_ms(),
+        **security_options(settings),
+    )
     async with client_errors(settings, client._client):
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -191,7 +200,7 @@ async def assigned_consumer(
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
     """A started consumer outside any group that has all partitions of `topic`. Raises BrokerError if it is missing."""
     assigned = await partitions_of(settings, topic)
-    consumer = make_consumer(settings, group_id=None)
+    consumer = make_consumer(settings, group_id=None, request_timeout_ms=request_timeout_ms())
     await consumer.start()
     try:
         consumer.assign(assigned)

@@ -60,12 +60,12 @@ async def client_errors(settings: Settings, client: AIOKafkaClient) -> AsyncIter
         with broker_errors(settings):
             yield
     except BrokerError as error:
-        if lack_of_descriptors(error.__cause__) is None and (advertised := await _advertised(client)):
+        if lack_of_descriptors(error.__cause__) is None and (advertised := await unreachable_broker(client)):
             raise BrokerUnreachableError(advertised) from error
         raise
 
 
-async def _advertised(client: AIOKafkaClient) -> str | None:
+async def unreachable_broker(client: AIOKafkaClient) -> str | None:
     """What is wrong if an address that was given answers and one that Kafka sends us on to cannot be reached."""
     brokers = sorted((broker.nodeId, broker.host, broker.port) for broker in client.cluster.brokers())
     if not brokers:

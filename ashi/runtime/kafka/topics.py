@@ -9,9 +9,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError, for_code
 
-from ashi.contracts.errors import BrokerError
+from ashi.contracts.errors import BrokerError, BrokerUnreachableError
 from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
+from ashi.runtime.kafka.errors import unreachable_broker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -108,12 +109,15 @@ async def _wait_until_ready(client: AIOKafkaAdminClient, wanted: dict[str, int],
 
 
 async def require_topics(settings: Settings, names: Iterable[str]) -> None:
-    """Refuse to go on without the topics: a send to one that is missing would wait for ever.
+    """Refuse to go on without the topics and all brokers: a send to one that is missing would wait for ever.
 
-    Raises BrokerError that names those that are missing.
+    Raises BrokerError that names the topics that are missing, BrokerUnreachableError that names the broker: a part of
+    the clients would try one whose advertised address is wrong for ever, and not say which.
     """
     async with admin_client(settings) as client:
         existing = await partitions_of_topics(client)
+        if (unreachable := await unreachable_broker(client._client)) is not None:
+            raise BrokerUnreachableError(unreachable)
     missing = [name for name in names if name not in existing]
     if missing:
         raise BrokerError(
