@@ -60,6 +60,7 @@ bench: $(STAMP)  ## trades per second, next to the plain Faust way; candles per 
 	.venv/bin/python benchmarks/state.py
 	.venv/bin/python benchmarks/stores.py
 	.venv/bin/python benchmarks/ingest.py
+	.venv/bin/python benchmarks/compression.py
 
 lock: $(STAMP)  ## resolve the dependencies anew
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

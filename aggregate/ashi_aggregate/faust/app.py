@@ -14,7 +14,7 @@ import mode
 from ashi.contracts.errors import AshiError, BrokerError, StateError
 from ashi.contracts.topics import AGGREGATE_APP, MARKERS_TABLE, MAX_CHANGELOG_RECORD_BYTES, TRADES, table_name
 from ashi.runtime.kafka.background import raise_if_dead
-from ashi.runtime.kafka.clients import METADATA_AGE_MS, security_options
+from ashi.runtime.kafka.clients import METADATA_AGE_MS, compression_of, security_options
 from ashi.runtime.kafka.dead_letters import Headers
 from ashi.runtime.kafka.log_identity import Fingerprint, LogProbe, Standing
 from ashi.runtime.kafka.topic_ids import Identity
@@ -172,6 +172,7 @@ def make_app(
         stream_buffer_maxsize=CHUNKS_BUFFERED,
         stream_recovery_delay=0.0,
         producer_acks=-1,
+        producer_compression_type=compression_of(settings),
         producer_linger=0.0,
         producer_max_batch_size=128 * 1024,
         producer_max_request_size=MAX_CHANGELOG_RECORD_BYTES,

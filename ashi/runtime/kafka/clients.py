@@ -58,6 +58,11 @@ def request_timeout_ms() -> int:
     return int(START_TIMEOUT_S * 1_000)
 
 
+def compression_of(settings: Settings) -> str | None:
+    """The codec of what is sent, as the client library's producers name it."""
+    return None if settings.kafka_compression == "none" else settings.kafka_compression
+
+
 @lru_cache(maxsize=65_536)  # symbols are few and hashing in Python is slow
 def _hash(key: bytes) -> int:
     return int(murmur2(key)) & 0x7FFFFFFF
@@ -121,8 +126,6 @@ def make_producer(settings: Settings, *, patient: bool = False, **options: Any) 
 
     A `patient` one never gives up what it was given, however long Kafka is away. To give it something more may fail
     for want of room: see `lacks_room`.
-
-    No compression: what the library can do without a further dependency (gzip) costs more than it saves.
     """
     return _Producer(
         settings,
@@ -134,6 +137,7 @@ def make_producer(settings: Settings, *, patient: bool = False, **options: Any) 
         linger_ms=LINGER_MS,
         max_batch_size=MAX_BATCH_BYTES,
         metadata_max_age_ms=METADATA_AGE_MS,
+        compression_type=compression_of(settings),
         **security_options(settings) | options,
     )
 

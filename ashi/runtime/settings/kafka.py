@@ -45,6 +45,13 @@ class KafkaSettings:
             when_unset="the system's",
         )
     )
+    kafka_compression: str = field(
+        metadata=setting(
+            one_of("zstd", "snappy", "lz4", "gzip", "none"),
+            "zstd",
+            "How what is sent to Kafka is compressed: `zstd`, `snappy`, `lz4`, `gzip` or `none`. All are read.",
+        )
+    )
     session_timeout_us: int = field(
         metadata=setting(
             duration_between("6s", "30m"),

@@ -1,0 +1,60 @@
+"""What the tests of other teams' clients send: trades with disorder, gaps, statuses."""
+
+from __future__ import annotations
+
+import random
+from decimal import Decimal
+
+from foreign_client import Sent
+
+from ashi.contracts import Trade, encode_trade
+from ashi.contracts.feed import FeedGap, FeedStatus, encode_feed
+from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES
+from strategies import START
+
+NAMES = ["1m", "5m", "1h"]
+SYMBOLS = [f"binance:S{number}USDT" for number in range(12)]
+MINUTE_US = 60_000_000
+
+
+def make_trades(count: int, seed: int, step_us: int = 300_000) -> list[Trade]:
+    """Disorder, and trades that are late within the horizon and beyond it."""
+    rng = random.Random(seed)
+    log = []
+    for number in range(count):
+        behind = rng.choice([0] * 92 + [rng.randint(0, 100_000_000)] * 4 + [rng.randint(200_000_000, 900_000_000)] * 4)
+        traded_at = max(START + number * step_us + rng.randint(0, 1_900_000) - behind, START)
+        log.append(
+            Trade(
+                rng.choice(SYMBOLS),
+                f"{seed}{number:06}",
+                Decimal(rng.randint(1, 10**6)) / 100,
+                Decimal(rng.randint(1, 10**9)) / 10**8,
+                rng.choice(["buy", "sell", None]),
+                traded_at,
+                traded_at,
+                number,
+            )
+        )
+    return log
+
+
+def records_of(trades: list[Trade]) -> list[Sent]:
+    return [(TRADES, trade.symbol.encode(), encode_trade(trade)) for trade in trades]
+
+
+def gaps(count: int) -> list[Sent]:
+    """Each is another gap of one of three symbols."""
+    made = [
+        FeedGap(SYMBOLS[number % 3], START + number * MINUTE_US, None, "open", 0, "silent for 30 s", START + number)
+        for number in range(count)
+    ]
+    return [(FEED_GAPS, gap.symbol.encode(), encode_feed(gap)) for gap in made]
+
+
+def statuses(count: int) -> list[Sent]:
+    """One after another of each of three symbols."""
+    made = [
+        FeedStatus(SYMBOLS[number % 3], "connected", START, None, None, None, START + number) for number in range(count)
+    ]
+    return [(FEED_STATUS, status.symbol.encode(), encode_feed(status)) for status in made]
