@@ -31,6 +31,7 @@ from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.publish.buffer import PublishBuffer
 from ashi_ingest.publish.publisher import LIVE_TOPICS, open_publisher
 from ashi_ingest.rate_limiter import RateLimiter
+from ashi_ingest.recording.feed_recorder import FeedRecorder
 from ashi_ingest.recording.recorder import Recorder
 from ashi_ingest.rest.client import RestClient
 from ashi_ingest.running_feeds import RunningFeeds
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from ashi.contracts.feed import FeedState
     from ashi.contracts.instrument import Instrument
     from ashi.contracts.trade import Trade
     from ashi.runtime.service import Service
@@ -71,7 +73,7 @@ class LiveOptions:
         venue: such as `bitflyer`.
         markets: by the venue's own names; empty for all of the venue.
         shard: the part of them that is this worker's; None for all.
-        record: directory that every frame is recorded to; None for no recording.
+        record: directory that every frame, and what REST brings, is recorded to; None for no recording.
         redundant: other workers read the same markets on purpose.
 
     """
@@ -126,13 +128,15 @@ class _Worker:
         settings = service.settings
         self._service = service
         self._options = options
-        self._recorder = recorder
         self._choice = Choice(options.markets, options.shard)
         self._has_begun = False
         self._told_s = -math.inf
         description = VENUES[options.venue]
         key = None if description.api_key is None else settings.secret(description.api_key.setting)
         self._venue: Venue = description.live(has_key=key is not None)
+        self._recorder = (
+            None if recorder is None else FeedRecorder(recorder, with_connections=not self._venue.ordered_ids)
+        )
         self._rest = RestClient(self._venue, settings.rest_url or self._venue.limits.rest_url, key)
 
     async def run(self) -> None:
@@ -172,7 +176,9 @@ class _Worker:
                 return
             self._has_begun = True
             identity = new_identity(redundant=self._options.redundant)
-            reporter = FeedReporter(publisher, self._venue.name, start.reported, identity=identity)
+            reporter = FeedReporter(
+                publisher, self._venue.name, start.reported, identity=identity, on_state=self._record_state
+            )
             self._leave_out(start, reporter)
             if start.markets.absent and not start.resume_points:
                 with suppress(StoppedError):
@@ -297,7 +303,11 @@ class _Worker:
 
     def _record_fetched(self, trades: Sequence[Trade]) -> None:
         if self._recorder is not None:
-            self._recorder.write_fetched(trades)
+            self._recorder.fetched(trades)
+
+    def _record_state(self, symbol: str, state: FeedState) -> None:
+        if self._recorder is not None:
+            self._recorder.state(symbol, state)
 
     def _nothing_left(self, markets: Sequence[str], listed: Iterable[str] | None = None) -> VenueError:
         named = ", ".join(markets[:NAMED]) + (f" and {len(markets) - NAMED} more" if len(markets) > NAMED else "")

@@ -32,6 +32,7 @@ from verifying import (
 from ashi.contracts.errors import StateError
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
+from ashi.contracts.trade import Trade
 from ashi.runtime.kafka import records as reading
 from ashi.runtime.kafka.log_identity import Fingerprint, Standing
 from ashi.runtime.kafka.topic_ids import Identity
@@ -41,6 +42,10 @@ from ashi_aggregate.core.codec import Marker, encode
 from ashi_aggregate.inspect import durable_ends
 from ashi_cli.main import main
 from ashi_ingest.recording.bundled import BUNDLED
+from ashi_ingest.recording.format import Line, read_recording
+from ashi_ingest.recording.own_lines import own_line, repaired_lines
+from ashi_ingest.recording.reader import RecordingReader
+from ashi_ingest.venues.registry import VENUES
 from ashi_sinks.worker import sink_group
 
 
@@ -119,6 +124,57 @@ def test_trades_that_a_repair_got_are_in_no_recording_and_the_gap_explains_it(tm
     assert verify_recordings(url, *paths) == 0
     (row,), _ = as_json(capsys.readouterr().out)
     assert row["why"] == "the feed was interrupted, and what was missed then is in no recording"
+
+
+def test_what_a_repair_got_is_in_a_recording_that_tells_of_it_and_a_repaired_gap_excuses_nothing(tmp_path, capsys):
+    (path, _) = BUNDLED["binance"]
+    trades = recorded("binance", [path])
+    candles = live(trades)
+    window = [candle for candle in candles if candle.timeframe == "1m"][3]
+    again = cut_and_repaired(path, tmp_path, window.open_time + 5_000_000, window.close_time + 5_000_000)
+    reader = RecordingReader("binance")
+    assert [trade for line in read_recording(again) for trade in reader.read(line).trades] == trades
+    repaired = FeedGap(ETH, window.open_time + 1, window.close_time, "repaired", 3, "cut", window.close_time)
+    url = store(tmp_path, candles, [repaired])
+    assert verify_recordings(url, again) == 0
+    rows, _ = as_json(capsys.readouterr().out)
+    assert {row["why"] for row in rows} <= {"the recording begins in this window", "the recording ends in this window"}
+    change(url, f"UPDATE candles SET volume = '1' WHERE timeframe = '1m' AND open_time = {window.open_time}")
+    assert verify_recordings(url, again) == 1
+    wrong = [row for row in as_json(capsys.readouterr().out)[0] if not row["explained"]]
+    assert [row["open_time"] for row in wrong] == [window.open_time]
+
+
+@pytest.mark.parametrize(("state", "recovered"), [("lost", 3), ("repaired", 0), ("open", 3)])
+def test_a_gap_whose_trades_may_be_in_no_recording_still_excuses(tmp_path, capsys, state, recovered):
+    (path, _) = BUNDLED["binance"]
+    candles = live(recorded("binance", [path]))
+    window = [candle for candle in candles if candle.timeframe == "1m"][3]
+    again = cut_and_repaired(path, tmp_path, window.open_time + 5_000_000, window.close_time + 5_000_000)
+    gap = FeedGap(ETH, window.open_time + 1, window.close_time, state, recovered, "cut", window.close_time)
+    url = store(tmp_path, candles, [gap])
+    change(url, f"UPDATE candles SET volume = '1' WHERE timeframe = '1m' AND open_time = {window.open_time}")
+    assert verify_recordings(url, again) == 0
+    assert "the feed was interrupted, and what was missed then is in no recording" in capsys.readouterr().out
+
+
+def cut_and_repaired(path: Path, directory: Path, begin: int, end: int) -> Path:
+    """A recording as if nothing had come in [begin, end), µs, and REST had brought it while ten more trades came."""
+    before: list[tuple[int, bytes]] = []
+    after: list[tuple[int, bytes]] = []
+    missed: list[Trade] = []
+    for line in read_recording(path):
+        assert isinstance(line, Line)
+        if begin <= line.received_at < end:
+            missed += VENUES["binance"].parser().parse(line.frame, line.received_at).trades
+        else:
+            (after if missed else before).append((line.received_at, line.frame))
+    (fetched,) = ((end, frame) for _, frame in repaired_lines(missed))
+    waits, passes = (end, own_line("waits", ETH)), (end, own_line("passes", ETH))
+    lines = [waits, passes, *before, waits, *after[:10], fetched, passes, *after[10:]]
+    recording = directory / "again"
+    recording.write_bytes(b"".join(b"%d000 %b\n" % line for line in lines))
+    return recording
 
 
 def test_a_recording_that_is_cut_is_compared_as_far_as_it_goes(tmp_path, capsys):
@@ -329,9 +385,7 @@ def test_frames_that_cannot_be_read_as_that_venue_are_counted_and_the_first_is_n
     path = BUNDLED["binance"][0]
     url = store(tmp_path, live(recorded("binance", [path])))
     assert verify_recordings(url, path, venue="bitflyer") == 2
-    err = capsys.readouterr().err
-    assert "nothing to compare" in err
-    assert f"frames of {path} cannot be read as bitflyer, the first in line 1 (" in err
+    assert f"{path} is no recording of bitflyer but of binance" in capsys.readouterr().err
     spoiled = tmp_path / "spoiled"
     spoiled.write_bytes(gzip.decompress(path.read_bytes()) + b"1723161255343000000 {nothing}\nno time\n")
     assert verify_recordings(url, spoiled) == 0

@@ -249,7 +249,7 @@ def test_what_is_fetched_is_recorded(bench):
             await stopping.wait()
 
         bench.session = session
-        bench.worker._recorder = SimpleNamespace(write_fetched=recorded.extend)
+        bench.worker._recorder = SimpleNamespace(fetched=recorded.extend, state=lambda *_: None)
         await bench.run_until(lambda: recorded)
         assert recorded == ["a trade"]
 

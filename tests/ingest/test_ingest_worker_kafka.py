@@ -22,7 +22,7 @@ from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, INSTRUMENTS, TRADES, T
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_ingest.recording.format import BadLine, Line, read_recording
-from ashi_ingest.venues.registry import VENUES
+from ashi_ingest.recording.reader import RecordingReader
 from ashi_simulator import Simulator, TrueTrade, possible_faults, random_script
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -299,7 +299,7 @@ def values(records: list[Any]) -> list[bytes]:
     return [record.value for record in records if record.value is not None]
 
 
-def test_two_shards_read_all_markets_of_a_venue_between_them_and_record_every_frame(
+def test_two_shards_read_all_markets_of_a_venue_between_them_and_record_all_they_publish(
     kafka_settings, start_stage, tmp_path
 ):
     async def scenario() -> None:
@@ -314,18 +314,24 @@ def test_two_shards_read_all_markets_of_a_venue_between_them_and_record_every_fr
             ]  # fmt: skip
             await simulator.wait_subscribed(markets)
             simulator.start_market()
-            await asyncio.sleep(3)
+            await asyncio.sleep(2)
+            simulator.fault("refuse", seconds=0.5, drop=True)
+            await asyncio.sleep(1)
             await simulator.stop_market()
-            await until_published(kafka_settings, simulator.truth(), 20)
+            await until_published(kafka_settings, simulator.truth(), 40)
             for worker in workers:
                 worker.signal(signal.SIGTERM)
                 assert await asyncio.to_thread(worker.process.wait, 25) == 0
-            recorded = Counter(
-                trade.trade_id + trade.symbol
-                for path in (tmp_path / "frames").glob("binance-*.txt.gz")
-                for line in map(sound, read_recording(path))
-                for trade in VENUES["binance"].parser().parse(line.frame, line.received_at).trades
-            )
+            lines = [
+                sound(line)
+                for path in sorted((tmp_path / "frames").glob("binance-*.txt.gz"))
+                for line in read_recording(path)
+            ]
+            reader = RecordingReader("binance")
+            recorded = Counter(trade.trade_id + trade.symbol for line in lines for trade in reader.read(line).trades)
+            for key in ("repaired", "waits", "passes"):
+                assert any(line.frame.startswith(b'{"ashi.%b"' % key.encode()) for line in lines), key
+            assert reader.finish() == []
             assert recorded == Counter(trade.trade_id + trade.symbol for trade in simulator.truth())
 
     asyncio.run(scenario())

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
-import json
 import os
 import zlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,8 +14,6 @@ from hypothesis import strategies as st
 from ashi.contracts.errors import RecordingError, UsageError
 from ashi_ingest.recording import format as recording
 from ashi_ingest.recording.format import BadLine, Line, preflight, read_recording
-from ashi_ingest.recording.replay import _Replay
-from ashi_ingest.venues.registry import VENUES
 
 TIME = 1_723_161_254_340_863_867
 LINE = b"1723161254340863867 {}"
@@ -268,29 +263,3 @@ def test_preflight_refuses_what_may_not_be_read(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UsageError, match="may not be read by this user"):
         preflight(path)
-
-
-@pytest.mark.parametrize(("stream", "has_trades"), [("aggTrade", False), ("trade", True)])
-def test_a_recording_without_any_trade_is_told_with_file_line_and_what_to_do(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, stream: str, has_trades: bool
-) -> None:
-    class Publisher:
-        published = dead = 0
-
-        async def publish(self, trades: list[object]) -> None:
-            self.published += len(trades)
-
-    data = {"e": stream, "E": 1, "s": "BTCUSDT", "t": 1, "p": "1", "q": "1", "T": 1700000000000, "m": True}
-    frame = json.dumps({"stream": f"btcusdt@{stream}", "data": data | {"X": "MARKET"}})
-    path = write(tmp_path, b"".join(b"17000000000000000%02d %b\n" % (number, frame.encode()) for number in range(3)))
-    publisher: Any = Publisher()
-
-    async def main() -> bool:
-        run = _Replay(VENUES["binance"].parser(), publisher, asyncio.Event(), lambda _: None)
-        return await run.read(path)
-
-    assert asyncio.run(main())
-    assert publisher.published == (3 if has_trades else 0)
-    errors = [str(record.msg) for record in caplog.records if record.levelname == "ERROR"]
-    assert len(errors) == (0 if has_trades else 1)
-    assert all("holds no trades" in text and str(path) in text and "aggTrade" in text for text in errors)

@@ -12,7 +12,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from ashi.contracts.errors import UsageError
+from ashi.contracts.trade import Trade
 from ashi_cli.recorded_trades import read_trades
 from ashi_ingest.recording.bundled import BUNDLED
+from ashi_ingest.recording.own_lines import own_line, repaired_lines
 from ashi_simulator import (
     Simulator,
     Step,
@@ -44,6 +48,7 @@ from ashi_simulator import (
     random_script,
     read_script,
 )
+from ashi_simulator.markets.recorded import RecordedMarket
 
 # Scripts
 
@@ -188,8 +193,57 @@ def test_a_recording_goes_on_after_a_pause_and_only_with_the_markets_asked_for()
     run(test())
 
 
+@pytest.mark.parametrize("venue", ["bitflyer", "gmo"])
+def test_what_was_fetched_happens_when_it_happened_and_rest_serves_it(tmp_path: Path, venue: str) -> None:
+    """Three trades came, a fourth and a copy over the next connection, and REST brought the two between."""
+    at = 1_700_000_000_000_000
+    market = "BTC_JPY"
+
+    def trade_of(number: int) -> Trade:
+        us = at + number * 200_000
+        ordinal, name = (number, str(number)) if venue == "bitflyer" else (0, f"{us // 1000}-5-1-BUY-0")
+        return Trade(f"{venue}:{market}", name, Decimal(5), Decimal(1), "buy", us, at + 900_000_000, ordinal)
+
+    def frame(number: int) -> bytes:
+        at_text = datetime.fromtimestamp(trade_of(number).traded_at / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+        if venue == "gmo":
+            pushed = {"channel": "trades", "price": "5", "side": "BUY", "size": "1", "symbol": market}
+            return json.dumps(pushed | {"timestamp": f"{at_text}Z"}).encode()
+        execution = {"id": number, "side": "BUY", "price": 5, "size": 1, "exec_date": f"{at_text}Z"}
+        params = {"channel": f"lightning_executions_{market}", "message": [execution]}
+        return json.dumps({"jsonrpc": "2.0", "method": "channelMessage", "params": params}).encode()
+
+    ((_, fetched),) = repaired_lines([trade_of(number) for number in (2, 3, 4)])
+    symbol, first, second = f"{venue}:{market}", own_line("connection", "a-1"), own_line("connection", "a-2")
+    frames = [first, *map(frame, (0, 1, 2)), own_line("waits", symbol), second, frame(2), frame(5), fetched]
+    recording = tmp_path / "recording"
+    recording.write_bytes(b"".join(b"%d000 %b\n" % (at + n, frame) for n, frame in enumerate(frames)))
+    trades = read_trades(venue, [recording])
+    assert [(each.traded_at - at) // 200_000 for each in trades] == [0, 1, 2, 3, 4, 5]
+    happening = RecordedMarket(venue, trades, speed=1.0)
+    happening.start(0)
+    due = [
+        [each for batch in happening.due(int(seconds * 10**7)) for each in batch.executions]
+        for seconds in (0.7, 0.9, 1)
+    ]
+    assert [len(executions) for executions in due] == [4, 1, 1]
+
+    async def test() -> None:
+        async with Simulator(venue, [market], trades=trades, speed=10) as simulator:
+            simulator.start_market()
+            await until(lambda: len(simulator.truth()) == 6)
+            times = [each.traded_at for each in simulator.truth()]
+            assert [later - earlier for earlier, later in pairwise(times)] == pytest.approx([20_000] * 5, abs=1500)
+            path = "/v1/getexecutions?product_code=" if venue == "bitflyer" else "/public/v1/trades?symbol="
+            async with aiohttp.ClientSession() as session, session.get(simulator.rest_url + path + market) as answer:
+                listed = await answer.json()
+            assert len(listed if venue == "bitflyer" else listed["data"]["list"]) == (6 if venue == "bitflyer" else 12)
+
+    run(test())
+
+
 def test_a_recording_of_another_venue_or_without_the_market_is_refused() -> None:
-    with pytest.raises(UsageError, match="no trade of binance"):
+    with pytest.raises(UsageError, match="is no recording of binance but of bitflyer"):
         read_trades("binance", BUNDLED["bitflyer"])
     with pytest.raises(UsageError, match="nothing of NO_SUCH was recorded; there is"):
         Simulator("bitflyer", ["NO_SUCH"], trades=read_trades("bitflyer", BUNDLED["bitflyer"]))
@@ -362,10 +416,7 @@ def test_a_recording_is_read_by_the_command_line(tmp_path: Path) -> None:
         "ashi: venue 'mtgox' cannot be simulated: choose one of bitflyer, gmo, binance, binance-usdm\n",
     )
     status, error = refusal("gmo", "--recording", recording)
-    assert (status, error) == (
-        2,
-        f"ashi: {recording}: no trade of gmo is in there; is it a recording of another venue?\n",
-    )
+    assert (status, error) == (2, f"ashi: {recording} is no recording of gmo but of bitflyer: name that venue\n")
     status, error = refusal("gmo", "--recording", str(tmp_path / "none.gz"))
     assert status == 2
     assert "none.gz: there is no such file" in error

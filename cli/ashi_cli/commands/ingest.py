@@ -44,7 +44,8 @@ def make_live(venue: str, title: str, market: str) -> Command:
             ),
         ] = None,
         record: Annotated[
-            Path | None, Option("write every frame to files in DIR, as `ashi ingest replay` reads", metavar="DIR")
+            Path | None,
+            Option("write every frame and what REST brings to files in DIR, for `ashi ingest replay`", metavar="DIR"),
         ] = None,
         redundant: Annotated[
             bool, Option("other workers read the same markets on purpose; all of them get this", flag="--redundant")

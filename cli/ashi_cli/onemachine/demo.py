@@ -114,14 +114,14 @@ class _Demo:
         )
 
     def _check_recordings(self) -> None:
-        from ashi_ingest.recording.format import preflight
+        from ashi_ingest.recording.check import check_recording
         from ashi_ingest.venues.registry import VENUES
 
         for venue, paths in self._recordings.items():
             if venue not in VENUES:
                 raise UsageError(f"--recording: there is no venue {venue!r}: write one of {', '.join(VENUES)}")
             for path in paths:
-                preflight(path)
+                check_recording(venue, path)
 
     def _check_store(self) -> None:
         """Raise UsageError when candles of somebody are there already, StorageError when none could be written."""

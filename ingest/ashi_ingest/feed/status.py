@@ -122,15 +122,18 @@ class FeedReporter:
         reported: Mapping[str, ReportedFeed] | None = None,
         *,
         identity: Identity | None = None,
+        on_state: Callable[[str, FeedState], None] = lambda _symbol, _state: None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`reported`, by `read_feed`: its last trades are kept, and gaps that are open there are open here.
 
-        `identity`: of this worker, among all that read its symbols; None for a new one.
+        `identity`: of this worker, among all that read its symbols; None for a new one. `on_state` is told each state
+        of a symbol that is set.
         """
         self._publisher = publisher
         self._venue = venue
+        self._on_state = on_state
         self._now_us = now_us
         self._identity = identity or new_identity()
         self._others = OtherWorkers(self._identity, monotonic_s)
@@ -154,6 +157,7 @@ class FeedReporter:
 
     def set_state(self, symbol: str, state: FeedState, reason: str | None) -> None:
         """The feed of a symbol is in this state now; `reason` says why it is not connected."""
+        self._on_state(symbol, state)
         report = self._report(symbol)
         if report.state != state:
             if report.state is not None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ashi_ingest.publish.backpressure import Backpressure
     from ashi_ingest.publish.buffer import PublishBuffer
     from ashi_ingest.publish.publisher import Appended
-    from ashi_ingest.recording.recorder import Recorder
+    from ashi_ingest.recording.feed_recorder import FeedRecorder
     from ashi_ingest.rest.client import RestClient
     from ashi_ingest.venues.base import Venue
     from ashi_ingest.venues.parsing import FrameParser, Rejected
@@ -74,7 +74,7 @@ class FeedSupervisor:
         publish_buffer: PublishBuffer,
         reporter: FeedReporter,
         rest: RestClient,
-        recorder: Recorder | None,
+        recorder: FeedRecorder | None,
         backpressure: Backpressure,
         patience_s: float,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
@@ -237,7 +237,7 @@ class FeedSupervisor:
         """A frame came. True when it was about trades, readable or not."""
         source = self._sources[connection.number]
         if self._recorder is not None:
-            self._recorder.write(received_ns, frame)
+            self._recorder.frame(connection.number, received_ns, frame)
         parsed = source.parser.parse(frame, received_ns // 1000)
         if parsed.trades:
             source.last = parsed.trades[-1]

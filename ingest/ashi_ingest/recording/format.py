@@ -83,8 +83,8 @@ def preflight(path: Path) -> None:
     """Refuse a path before anything is started for it.
 
     Raises:
-        UsageError: nothing is there, it is a directory, may not be read, is empty, begins with a byte order mark, or is
-            no recording: none of its first 100 lines has the form of one.
+        UsageError: nothing is there, it is a directory, may not be read, is empty, is in another encoding than UTF-8
+            (or has a byte order mark), or is no recording: none of its first 100 lines has the form of one.
 
     """
     if path.is_dir():
@@ -100,7 +100,7 @@ def preflight(path: Path) -> None:
         for line in islice(read_recording(path), PREFLIGHT_LINES):
             if isinstance(line, Line):
                 return
-            _check_mark(path, line)
+            _check_encoding(path, line)
             first = first or line
     except PermissionError as error:
         raise UsageError(f"{path} may not be read by this user ({error.strerror}): change its permissions") from error
@@ -115,13 +115,19 @@ def preflight(path: Path) -> None:
     )
 
 
-def _check_mark(path: Path, line: BadLine) -> None:
+def _check_encoding(path: Path, line: BadLine) -> None:
     for mark, encoding in BYTE_ORDER_MARKS.items() if line.number == 1 else ():
         if line.line.startswith(mark):
             raise UsageError(
                 f"{path}, line 1: it begins with a byte order mark (bytes {mark.hex(' ')}), so a program has saved it "
                 f"as {encoding} text with one: save it as UTF-8 without, or use the file as it was recorded"
             )
+    if line.number == 1 and b"\0" in line.line[:8]:
+        encoding = "UTF-16BE" if line.line.startswith(b"\0") else "UTF-16LE"
+        raise UsageError(
+            f"{path}, line 1: there are NUL bytes between the digits, so a program has saved it as {encoding}: "
+            f"convert it to UTF-8, with `iconv -f {encoding} -t UTF-8`, or use the file as it was recorded"
+        )
 
 
 def _parse(number: int, text: bytes) -> Line | BadLine:

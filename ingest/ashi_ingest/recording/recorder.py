@@ -19,13 +19,9 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import UsageError
 from ashi.runtime.logs import get_logger
-from ashi_ingest.recording.repaired import repaired_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
-
-    from ashi.contracts.trade import Trade
 
 ROTATE_BYTES: Final = 128 * 1024 * 1024
 """Size of a file, compressed, from which on the next one is begun."""
@@ -103,11 +99,6 @@ class Recorder:
         self._put += len(line)
         if waiting > WRITE_BYTES and not self._wake.is_set():
             self._wake.set()
-
-    def write_fetched(self, trades: Sequence[Trade]) -> None:
-        """Record trades that were fetched over REST. Returns at once and never fails."""
-        for received_ns, line in repaired_lines(trades):
-            self.write(received_ns, line)
 
     def close(self) -> None:
         """Write what is left and complete the file. A disk that hangs is waited for no longer than 5 s."""

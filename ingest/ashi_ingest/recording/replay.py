@@ -8,14 +8,14 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from ashi.contracts.errors import EXIT_PARTIAL, ContractError, RecordingError, UsageError
+from ashi.contracts.errors import EXIT_PARTIAL, RecordingError, UsageError
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.service import run_service
 from ashi_ingest.publish.publisher import Publisher, open_publisher
-from ashi_ingest.recording.format import BadLine, Line, preflight, read_recording
-from ashi_ingest.recording.repaired import PREFIX, read_repaired
-from ashi_ingest.venues.parsing import Parsed, Rejected
+from ashi_ingest.recording.check import check_recording
+from ashi_ingest.recording.format import read_recording
+from ashi_ingest.recording.reader import RecordingReader
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
@@ -24,14 +24,11 @@ if TYPE_CHECKING:
 
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
-    from ashi_ingest.venues.parsing import FrameParser
-
+    from ashi_ingest.recording.format import BadLine, Line
 
 STEP: Final = 500
 """Frames between two looks at whether to stop, and two reports of progress."""
 LOG_EVERY_S: Final = 5.0
-QUOTED: Final = 80
-"""So much of a frame is shown, bytes."""
 REJECTIONS_LOGGED_PER_FILE: Final = 10
 """More are only counted: all of them are in `trades.dead`."""
 
@@ -105,7 +102,7 @@ def check_replay(venue: str, paths: Sequence[Path]) -> None:
     if not paths:
         raise UsageError("no recording is given: name at least one file")
     for path in paths:
-        preflight(path)
+        check_recording(venue, path)
 
 
 async def replay(
@@ -126,12 +123,12 @@ async def replay(
 
     """
     async with open_publisher(settings, venue) as publisher:
-        # One parser for all: several files are one feed that was written in pieces.
-        run = _Replay(VENUES[venue].parser(), publisher, stopping or asyncio.Event(), on_progress)
+        run = _Replay(RecordingReader(venue), publisher, stopping or asyncio.Event(), on_progress)
         for position, path in enumerate(paths):
             if not await run.read(path):
                 run.stopped(paths[position + 1 :])
                 break
+        await run.finish()
         await publisher.flush()
         run.report()
         return run.result()
@@ -140,12 +137,12 @@ async def replay(
 class _Replay:
     def __init__(
         self,
-        venue: FrameParser,
+        reader: RecordingReader,
         publisher: Publisher,
         stopping: asyncio.Event,
         on_progress: Callable[[ReplayResult], None],
     ) -> None:
-        self._venue = venue
+        self._reader = reader
         self._publisher = publisher
         self._stopping = stopping
         self._on_progress = on_progress
@@ -157,8 +154,6 @@ class _Replay:
     async def read(self, path: Path) -> bool:
         """Publish one recording, or note why its rest could not be. False: a signal stopped it."""
         frames = 0
-        before = dict(self._frames)
-        first: Line | None = None
         try:
             for line in read_recording(path):
                 if frames % STEP == 0:
@@ -168,22 +163,15 @@ class _Replay:
                         self._partial.append(f"{path}: stopped by a signal before line {line.number}")
                         return False
                 frames += 1
-                if first is None and isinstance(line, Line):
-                    first = line
                 await self._publish(path, line)
         except RecordingError as error:
             self._partial.append(str(error))
             _log.error("recording read in part", reason=str(error))
-        if first is not None and self._frames["skipped"] - before["skipped"] == frames:
-            _log.error(
-                "the recording holds no trades: record the venue's single trades, as `ashi ingest VENUE MARKET "
-                "--record DIR` does; sums of several (such as aggTrade), order books and tickers are none",
-                file=str(path),
-                frames=frames,
-                line=first.number,
-                begins=first.frame[:QUOTED].decode(errors="replace"),
-            )
         return True
+
+    async def finish(self) -> None:
+        """Publish what still waits for a repair whose end was not recorded, or not read."""
+        await self._publisher.publish(self._reader.finish())
 
     def stopped(self, unread: Sequence[Path]) -> None:
         """Note the recordings that were not begun."""
@@ -191,12 +179,9 @@ class _Replay:
             self._partial.append(f"not begun: {', '.join(map(str, unread))}")
 
     async def _publish(self, path: Path, line: Line | BadLine) -> None:
-        if isinstance(line, Line):
-            parsed = self._parse(line)
-            trades, rejected = parsed.trades, parsed.rejected
-        else:
-            trades, rejected = [], [Rejected(line.line, line.reason)]
-        self._frames["dead" if rejected else "trades" if trades else "skipped"] += 1
+        parsed, trades = self._reader.read(line)
+        rejected = parsed.rejected
+        self._frames["dead" if rejected else "trades" if parsed.trades else "skipped"] += 1
         await self._publisher.publish(trades)
         if rejected:
             source = f"recording:{path}:{line.number}"
@@ -206,18 +191,10 @@ class _Replay:
                     _log.warning("not readable, sent to trades.dead", source=source, reason=bad.reason)
             await self._publisher.reject(rejected, source)
 
-    def _parse(self, line: Line) -> Parsed:
-        if not line.frame.startswith(PREFIX):
-            return self._venue.parse(line.frame, line.received_at)
-        try:
-            return Parsed(read_repaired(line.frame, self._venue.name))
-        except ContractError as error:
-            return Parsed(rejected=[Rejected(line.frame, str(error))])
-
     def report(self) -> None:
         """Bring metrics and whoever listens up to date."""
         for outcome, count in self._frames.items():
-            metrics.frames.labels(self._venue.name, outcome).inc(count - self._reported[outcome])
+            metrics.frames.labels(self._reader.venue, outcome).inc(count - self._reported[outcome])
         self._reported = dict(self._frames)
         self._on_progress(self.result())
 

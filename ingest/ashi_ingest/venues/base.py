@@ -316,6 +316,8 @@ class VenueDescription:
         busiest_markets: those that trade most; `ashi demo --live` reads them unless others are named.
         parser: a parser for one feed, a connection or a recording. Made anew for each, because a venue without trade
             ids has to count as it reads.
+        doubt: what speaks against a recorded frame's being one of the venue's single trades (a sum of several, a key
+            that only another venue sends), and what to do; None if nothing does. None where no frame can tell.
         live: the venue as live feeds need it.
         klines: None when it publishes none.
         api_key: what some of its requests need; None when it gives everything to everybody.
@@ -328,5 +330,6 @@ class VenueDescription:
     busiest_markets: tuple[str, ...]
     parser: Callable[[], FrameParser]
     live: MakeVenue
+    doubt: Callable[[bytes], str | None] | None = None
     klines: Klines | None = None
     api_key: ApiKey | None = None

@@ -9,7 +9,7 @@ from ashi_ingest.venues.base import KlineFile, VenueDescription
 from ashi_ingest.venues.binance.adapter import BinanceVenue
 from ashi_ingest.venues.binance.backfill import API_KEY
 from ashi_ingest.venues.binance.klines import SPOT_KLINES, USDM_KLINES, read_row
-from ashi_ingest.venues.binance.messages import BinanceParser
+from ashi_ingest.venues.binance.messages import BinanceParser, doubt
 
 SPOT: Final = VenueDescription(
     name="binance",
@@ -18,6 +18,7 @@ SPOT: Final = VenueDescription(
     busiest_markets=("BTCUSDT", "ETHUSDT"),
     parser=partial(BinanceParser, "binance"),
     live=partial(BinanceVenue, "binance"),
+    doubt=partial(doubt, "binance"),
     klines=SPOT_KLINES,
 )
 USDM: Final = VenueDescription(
@@ -27,6 +28,7 @@ USDM: Final = VenueDescription(
     busiest_markets=("BTCUSDT", "ETHUSDT"),
     parser=partial(BinanceParser, "binance-usdm"),
     live=partial(BinanceVenue, "binance-usdm"),
+    doubt=partial(doubt, "binance-usdm"),
     klines=USDM_KLINES,
     api_key=API_KEY,
 )

@@ -46,6 +46,12 @@ class _Event(msgspec.Struct, gc=False):
     X: str = "MARKET"
 
 
+class _Kind(msgspec.Struct, gc=False):
+    e: str = ""
+    X: str | None = None
+    M: bool | None = None
+
+
 class _Named(msgspec.Struct, gc=False):
     s: str
 
@@ -61,6 +67,7 @@ class _Trade(msgspec.Struct, gc=False):
 
 _frame = msgspec.json.Decoder(_Frame)
 _event = msgspec.json.Decoder(_Event)
+_kind = msgspec.json.Decoder(_Kind)
 _named = msgspec.json.Decoder(_Named)
 _trade = msgspec.json.Decoder(_Trade)
 
@@ -91,7 +98,7 @@ class BinanceParser:
             if head.e is msgspec.UNSET:
                 check_known(frame, KNOWN_KEYS, "Binance")
             return head.e == TRADE
-        if not head.stream.endswith(TRADE_STREAM):
+        if not head.stream.lower().endswith(TRADE_STREAM):
             return False
         if (kind := _event.decode(event).e) != TRADE:
             raise ContractError(f"stream {head.stream[:60]!r} is one of trades, but its event e is {kind[:30]!r}")
@@ -117,6 +124,24 @@ class BinanceParser:
             return symbol_of(self.name, _named.decode(event).s)
         except BAD_FRAME:
             return None
+
+
+def doubt(name: str, frame: bytes) -> str | None:
+    """What speaks against a recorded frame's being a trade of `binance` or `binance-usdm`: see `VenueDescription`.
+
+    The two have the same frames but for one key of each: USD-M's `X` and spot's `M`. Older recordings lack them.
+    """
+    try:
+        data = _frame.decode(frame).data
+        kind = _kind.decode(frame if data is msgspec.UNSET else data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    if kind.e == "aggTrade":
+        return "stands an aggTrade, which sums up several trades: record the streams <market>@trade"
+    if kind.e != TRADE or (kind.X is None) == (kind.M is None):
+        return None
+    key, other = ("M", "binance") if kind.X is None else ("X", "binance-usdm")
+    return None if other == name else f"stands a trade with the key {key}, which only {other} has: name that venue"
 
 
 def taker_side(*, buyer_is_maker: bool) -> Side:
