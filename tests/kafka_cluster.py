@@ -67,7 +67,7 @@ class Cluster:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        ports = _free_ports(7)
+        ports = free_ports(7)
         self._controller_port, self._ports = ports[0], dict(zip(NODES, ports[1:4], strict=True))
         self._outside_ports = dict(zip(NODES, ports[4:], strict=True))
         self._nobody = socket.socket()  # nobody listens there, and nobody else can begin to
@@ -218,7 +218,7 @@ async def _until(settings: Settings, topic: str, holds: Callable[[dict[str, Any]
         await asyncio.sleep(0.2)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from ashi.contracts.errors import AshiError, BrokerError, StateError
 from ashi.contracts.topics import META, TRADES, state_topics, topic_specs
+from ashi.runtime.kafka.errors import as_broker_error
 from ashi.runtime.kafka.topics import (
     APPEND_TIME,
     TIMESTAMP_TYPE,
@@ -22,7 +24,8 @@ from ashi.runtime.kafka.writers_time import warn_of_writers_time
 from ashi.runtime.logs import get_logger
 from ashi.runtime.service import Service, run_service
 from ashi.runtime.settings import Settings
-from ashi_aggregate.epoch import agree_on_epoch
+from ashi.runtime.waiting import start_when_kafka_is_there
+from ashi_aggregate.epoch import Epoch, agree_on_epoch
 from ashi_aggregate.faust.app import AggregateApp, make_app
 from ashi_aggregate.fencing import SessionGuard
 
@@ -38,25 +41,36 @@ def run_aggregate(settings: Settings) -> int:
 
 
 async def aggregate(service: Service) -> None:
-    """The worker's main coroutine. Raises an AshiError when it must stop, saying why."""
+    """The worker's main coroutine. Raises an AshiError when it must stop, saying why.
+
+    While Kafka cannot be reached at the start, it is waited for.
+    """
+    await start_when_kafka_is_there(service, [META, TRADES], partial(_aggregate, service))
+
+
+async def _aggregate(service: Service, on_begun: Callable[[], None]) -> None:
     settings = service.settings
-    await require_topics(settings, [META, TRADES])
-    epoch = await agree_on_epoch(settings)
-    counts = await partition_counts(settings)
-    partitions = counts[TRADES]
-    await _check_topics(settings, counts)
+    epoch, partitions = await service.unless_stopped(_prepare(settings))
     session_guard = SessionGuard(settings.session_timeout_us)
     with tempfile.TemporaryDirectory(prefix="ashi-aggregate-") as datadir:
         app = make_app(settings, epoch, partitions, session_guard, Path(datadir))
         starting = asyncio.create_task(app.start())
         ticking = asyncio.create_task(_tick(session_guard))
         try:
-            await _watch(service, app, starting)
+            await _watch(service, app, starting, on_begun)
         finally:
             starting.cancel()  # a start that goes on while everything stops would wait for what is gone
             await asyncio.wait([starting])
             await app.stop()
             ticking.cancel()
+
+
+async def _prepare(settings: Settings) -> tuple[Epoch, int]:
+    """The epoch that this worker's settings agree with, and the number of partitions."""
+    epoch = await agree_on_epoch(settings)
+    counts = await partition_counts(settings)
+    await _check_topics(settings, counts)
+    return epoch, counts[TRADES]
 
 
 async def _check_topics(settings: Settings, counts: Mapping[str, int]) -> None:
@@ -89,7 +103,9 @@ async def _tick(session_guard: SessionGuard) -> None:
         await asyncio.sleep(_WATCH_INTERVAL_S)
 
 
-async def _watch(service: Service, app: AggregateApp, starting: asyncio.Task[None]) -> None:
+async def _watch(
+    service: Service, app: AggregateApp, starting: asyncio.Task[None], on_begun: Callable[[], None]
+) -> None:
     """Until told to stop: raise what the application died of, beat while it makes progress."""
     app.finalize()
     collect_at = asyncio.get_running_loop().time()
@@ -98,6 +114,7 @@ async def _watch(service: Service, app: AggregateApp, starting: asyncio.Task[Non
     while not service.stopping.is_set():
         _raise_failure(app, starting)
         if not ready and starting.done():
+            on_begun()
             service.health.set_ready(True, "aggregating")
             _log.info("ready")
             _quiet_collector()
@@ -126,20 +143,20 @@ def _progress(app: AggregateApp) -> tuple[str, int]:
 
 def _raise_failure(app: AggregateApp, starting: asyncio.Task[None]) -> None:
     if starting.done() and starting.exception() is not None:
-        raise _failure(starting.exception())
+        raise _failure(starting.exception(), app.settings)
     if app.crashed:
-        raise _failure(app._crash_reason)
+        raise _failure(app._crash_reason, app.settings)
     app.raise_if_dead()
     if app.should_stop:
         raise BrokerError("the aggregate application stopped by itself; see the log above for why, and start it again")
 
 
-def _failure(reason: BaseException | None) -> BaseException:
+def _failure(reason: BaseException | None, settings: Settings) -> BaseException:
     if isinstance(reason, AshiError):
         return reason
     if reason is None:
         return StateError("the aggregate application crashed; see the log above for why, and start it again")
-    return reason
+    return as_broker_error(reason, settings) or reason
 
 
 def _quiet_collector() -> None:

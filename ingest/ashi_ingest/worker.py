@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ashi.contracts.errors import BrokerError, BrokerUnreachableError, UsageError, VenueError
+from ashi.contracts.errors import BrokerError, UsageError, VenueError
 from ashi.contracts.symbol import make_symbol
-from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.logs import get_logger
-from ashi.runtime.retry import Backoff, retry
 from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
+from ashi.runtime.waiting import start_when_kafka_is_there
 from ashi_ingest.feed.checked import uncompared_since
 from ashi_ingest.feed.follower import follow_feeds
 from ashi_ingest.feed.partners import new_identity
@@ -39,7 +37,7 @@ from ashi_ingest.venues.registry import VENUES
 from ashi_ingest.websocket.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from ashi.contracts.feed import FeedState
@@ -53,8 +51,6 @@ if TYPE_CHECKING:
     from ashi_ingest.shard import Shard
     from ashi_ingest.venues.base import Venue
 
-TELL_INTERVAL_S: Final = 60.0
-"""While Kafka is waited for, the log says so so often."""
 LOOK_INTERVAL_S: Final = 0.1
 OTHERS_INTERVAL_S: Final = 1.0
 NAMED: Final = 20
@@ -129,8 +125,6 @@ class _Worker:
         self._service = service
         self._options = options
         self._choice = Choice(options.markets, options.shard)
-        self._has_begun = False
-        self._told_s = -math.inf
         description = VENUES[options.venue]
         key = None if description.api_key is None else settings.secret(description.api_key.setting)
         self._venue: Venue = description.live(has_key=key is not None)
@@ -142,39 +136,12 @@ class _Worker:
     async def run(self) -> None:
         """Work until the service stops. While Kafka cannot be reached at the start, it is waited for."""
         async with self._rest:
-            while not self._service.stopping.is_set():
-                try:
-                    await self._service.unless_stopped(self._wait_for_kafka())
-                    return await self._run()
-                except StoppedError:
-                    return None
-                except BrokerUnreachableError:
-                    if self._has_begun:
-                        raise
-        return None
+            await start_when_kafka_is_there(self._service, LIVE_TOPICS, self._run)
 
-    async def _wait_for_kafka(self) -> None:
-        """Return when Kafka can be reached. Raises BrokerError when it is there and lacks a topic that is needed."""
-        await retry(
-            lambda: require_topics(self._service.settings, LIVE_TOPICS),
-            least_wait_s=lambda error: 0.0 if isinstance(error, BrokerUnreachableError) else None,
-            backoff=Backoff(),
-            on_wait=self._on_wait,
-        )
-
-    def _on_wait(self, error: Exception, wait_s: float) -> None:  # noqa: ARG002
-        self._service.health.set_ready(False, f"waits for Kafka: {error}")
-        if time.monotonic() - self._told_s >= TELL_INTERVAL_S:
-            self._told_s = time.monotonic()
-            _log.warning("waiting for Kafka", reason=str(error))
-
-    async def _run(self) -> None:
+    async def _run(self, on_begun: Callable[[], None]) -> None:
         async with open_publisher(self._service.settings, self._venue.name, live=True) as publisher:
-            try:
-                start = await self._service.unless_stopped(self._read_start())
-            except StoppedError:
-                return
-            self._has_begun = True
+            start = await self._service.unless_stopped(self._read_start())
+            on_begun()
             identity = new_identity(redundant=self._options.redundant)
             reporter = FeedReporter(
                 publisher, self._venue.name, start.reported, identity=identity, on_state=self._record_state

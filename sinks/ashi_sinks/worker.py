@@ -19,13 +19,14 @@ from ashi.runtime.kafka.offsets import committed_offsets
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import common
 from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
+from ashi.runtime.waiting import start_when_kafka_is_there
 from ashi_sinks.consumer import KafkaSinkConsumer
 from ashi_sinks.partition_watch import PartitionWatch
 from ashi_sinks.registry import make_streams, store_name
 from ashi_sinks.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
@@ -55,9 +56,18 @@ def run_sink(settings: Settings, store: str, topic: str = CANDLES, *, from_begin
     streams = make_streams(settings.storage, topic)
 
     async def main(service: Service) -> None:
-        try:
-            async with _open(service, streams, from_beginning=from_beginning) as (worker, watch):
+        writer = Writer(service, streams.name, streams.what)
+
+        async def work(on_begun: Callable[[], None]) -> None:
+            async with _begin(service, streams, writer, from_beginning=from_beginning) as (worker, watch):
+                on_begun()
                 await run_until_first_ends(worker.run(), watch.run())
+
+        try:
+            async with AsyncExitStack() as closing:
+                closing.push_async_callback(streams.close)
+                await writer.open(streams.open)
+                await start_when_kafka_is_there(service, [*_topics(streams), streams.dead_topic], work)
         except StoppedError:
             _log.warning("stopped while the store was away; what is not stored yet is read again at the next start")
 
@@ -74,27 +84,28 @@ def check_store(settings: Settings, store: str) -> None:
         )
 
 
+def _topics(streams: Streams) -> list[str]:
+    return [stream.topic for stream in streams.streams]
+
+
 @asynccontextmanager
-async def _open(
-    service: Service, streams: Streams, *, from_beginning: bool
+async def _begin(
+    service: Service, streams: Streams, writer: Writer, *, from_beginning: bool
 ) -> AsyncIterator[tuple[SinkWorker, PartitionWatch]]:
+    """A worker for streams that are open, in its group and where it has to begin."""
     settings = service.settings
     group = settings.sink_group or sink_group(streams.name)
-    writer = Writer(service, streams.name, streams.what)
-    async with AsyncExitStack() as closing:
-        closing.push_async_callback(streams.close)
-        await writer.open(streams.open)
-        service.health.set_ready(False, "joining the group")
-        topics = [stream.topic for stream in streams.streams]
-        consumer = KafkaSinkConsumer(
-            settings,
-            group,
-            topics,
-            streams.dead_topic,
-            remedy=streams.remedy,
-            on_made_anew=lambda: streams.is_empty(settings),
-        )
-        closing.push_async_callback(consumer.close)
+    service.health.set_ready(False, "joining the group")
+    topics = _topics(streams)
+    consumer = KafkaSinkConsumer(
+        settings,
+        group,
+        topics,
+        streams.dead_topic,
+        remedy=streams.remedy,
+        on_made_anew=lambda: streams.is_empty(settings),
+    )
+    try:
         await service.unless_stopped(consumer.start())
         empty = await streams.is_empty(settings)
         has_read = bool(await committed_offsets(settings, group, topics[0]))
@@ -130,6 +141,8 @@ async def _open(
             batch_interval_s=settings.sink_batch_interval_us / 1_000_000,
         )
         yield worker, PartitionWatch(service, group, topics, consumer)
+    finally:
+        await consumer.close()
 
 
 class _StreamBatch(Generic[_Message]):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import sink as metrics
 from ashi.runtime.retry import Backoff, retry
-from ashi.runtime.service import StoppedError
+from ashi.runtime.waiting import Absence
 from ashi_sinks.protocol import RefusedError, RetryableError
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
 
 _Message = TypeVar("_Message")
-
-_log = get_logger(__name__)
 
 
 class RefusedMessage(NamedTuple):
@@ -71,24 +68,18 @@ class Writer:
     async def _until_available(self, attempt: Callable[[], Awaitable[None]]) -> None:
         """Make an attempt again for as long as the store is away."""
         service = self._service
-        was_away = False
+        absence = Absence(service, "the store")
 
-        def tell(error: Exception, wait_s: float) -> None:
-            nonlocal was_away
-            was_away = True
+        def on_wait(error: Exception, _: float) -> None:
             metrics.write_failures.labels(self._sink).inc()
-            if service.stopping.is_set():
-                raise StoppedError from error
-            _log.error("the store is away, trying again", sink=self._sink, reason=str(error), in_s=round(wait_s, 3))
-            service.health.set_ready(False, f"waiting for the store: {error}")
+            absence.note(error, sink=self._sink)
 
         await retry(
             attempt,
             least_wait_s=lambda error: 0.0 if isinstance(error, RetryableError) else None,
             backoff=Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S),
-            on_wait=tell,
+            on_wait=on_wait,
             sleep=service.pause,
         )
-        if was_away:
-            _log.info("the store is back", sink=self._sink)
+        if absence.end(sink=self._sink):
             service.health.set_ready(not service.stopping.is_set(), f"storing {self._what}")

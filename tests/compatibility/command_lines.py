@@ -51,6 +51,17 @@ _HELP = (
 )  # fmt: skip
 HELP = tuple(Command((*text.split(), "--help"), {}) for text in _HELP)
 
+WAIT_FOR_KAFKA = frozenset(
+    {
+        "ashi aggregate",
+        "ASHI_TIMEFRAME=1m ashi aggregate",
+        "ASHI_LOG_LEVEL=error ashi aggregate",
+        "ashi sink sqlite --storage sqlite:///missing/candles.db",
+        "ashi sink sqlite --storage sqlite:///new.db",
+    }
+)
+"""They ended where Kafka could not be reached, as is recorded, and wait for it since."""
+
 _RANGE = "--from 2026-11-01 --to 2026-11-02"
 
 COMMANDS = (

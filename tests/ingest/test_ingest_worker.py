@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -21,6 +15,7 @@ import pytest
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError, VenueError
 from ashi.contracts.feed import FeedStatus, decode_feed_gap, decode_feed_status
 from ashi.contracts.instrument import Instrument, decode_instrument
+from ashi.runtime import waiting
 from ashi.runtime.retry import Backoff
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
@@ -174,11 +169,11 @@ class Bench:
                 this.removed.append(market)
 
         for name, fake in locals().items():
-            for module in (live, running_feeds):
+            for module in (live, running_feeds, waiting):
                 if callable(fake) and hasattr(module, name):
                     monkeypatch.setattr(module, name, fake)
         monkeypatch.setattr(markets_module, "Backoff", lambda: Backoff(0.001, 0.002))
-        monkeypatch.setattr(live, "Backoff", lambda: Backoff(0.001, 0.002))
+        monkeypatch.setattr(waiting, "Backoff", lambda **_: Backoff(0.001, 0.002))
         monkeypatch.setattr(live, "LOOK_INTERVAL_S", 0.005)
         self.worker = live._Worker(
             self.service, live.LiveOptions("bitflyer", markets, shard, redundant=redundant), None
@@ -523,9 +518,9 @@ def test_a_worker_that_starts_while_kafka_is_away_waits_for_it_and_says_so_once(
             return bench.sessions
 
         await bench.run_until(note_and_see)
-        assert (False, "waits for Kafka: cannot reach Kafka") in said
+        assert (False, "waiting for Kafka: cannot reach Kafka") in said
         assert bench.sessions == [["BTC_JPY"]]
-        assert sum("waiting for Kafka" in record.getMessage() for record in caplog.records) == 1
+        assert sum("Kafka is away" in record.getMessage() for record in caplog.records) == 1
 
     bench(scenario, ["BTC_JPY"], LISTED)
 
@@ -560,37 +555,3 @@ def test_kafka_that_is_lost_to_a_worker_that_works_is_not_the_start_any_more(ben
         assert bench.asked_kafka == 1
 
     bench(scenario, ["BTC_JPY"], LISTED)
-
-
-@pytest.mark.processes
-@pytest.mark.slow
-def test_a_worker_without_kafka_waits_unready_says_so_once_and_stops_at_once(tmp_path):
-    log = tmp_path / "log"
-    with log.open("wb") as output:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "ashi_cli.main", "ingest", "bitflyer", "BTC_JPY"],
-            # The discard port: nothing listens there.
-            env=os.environ | {"ASHI_KAFKA_BOOTSTRAP": "127.0.0.1:9", "ASHI_METRICS_PORT": "0"},
-            stderr=output,
-        )
-    try:
-        deadline_s = time.monotonic() + 30
-        while "waiting for Kafka" not in log.read_text():
-            assert worker.poll() is None, log.read_text()
-            assert time.monotonic() < deadline_s, log.read_text()
-            time.sleep(0.05)
-        time.sleep(2.0)  # several attempts
-        address = json.loads(log.read_text().splitlines()[0])["metrics"].removesuffix("/metrics")
-        with pytest.raises(urllib.error.HTTPError) as unready:
-            urllib.request.urlopen(address + "/ready", timeout=5)
-        assert unready.value.code == 503
-        assert b"cannot reach Kafka at 127.0.0.1:9" in unready.value.read()
-        assert worker.poll() is None
-        stopped_s = time.monotonic()
-        worker.send_signal(signal.SIGTERM)
-        assert worker.wait(10) == 0
-        assert time.monotonic() - stopped_s < 2.0
-        assert log.read_text().count("waiting for Kafka") == 1
-    finally:
-        worker.kill()
-        worker.wait(10)

@@ -153,6 +153,7 @@ def test_an_address_that_never_answers_is_given_up(
     silent: Settings, start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ashi.runtime.kafka.clients.START_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("ashi.runtime.kafka.diagnosis.PROBE_TIMEOUT_S", 0.2)
     with pytest.raises(BrokerError, match=r"cannot reach Kafka.*no answer"):
         asyncio.run(start(silent))
 

@@ -76,27 +76,15 @@ def test_an_advertised_address_that_cannot_be_reached_is_told_from_the_one_that_
     assert "`advertised.listeners`" in message
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "topics check",
-        "topics create",
-        "aggregate",
-        "aggregate reconfigure",
-        "sink sqlite",
-    ],
-)
+@pytest.mark.parametrize("command", ["topics check", "topics create", "aggregate reconfigure"])
 def test_every_command_that_does_not_wait_for_kafka_says_so(
     elsewhere: Settings,
     nobody: int,
     command: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    tmp_path: Any,
 ) -> None:
     monkeypatch.setenv("ASHI_KAFKA_BOOTSTRAP", elsewhere.kafka_bootstrap)
-    monkeypatch.setenv("ASHI_METRICS_PORT", "0")
-    monkeypatch.setenv("ASHI_STORAGE", f"sqlite:///{tmp_path}/candles.db")
     assert main(command.split()) == 1
     said = capsys.readouterr().err
     assert f"sends us on to 127.0.0.1:{nobody}" in said

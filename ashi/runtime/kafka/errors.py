@@ -23,6 +23,7 @@ from aiokafka.errors import (
 
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError
 from ashi.runtime.descriptors import lack_of_descriptors
+from ashi.runtime.kafka.diagnosis import refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -54,14 +55,20 @@ def broker_errors(settings: Settings) -> Iterator[None]:
 async def client_errors(settings: Settings, client: AIOKafkaClient) -> AsyncIterator[None]:
     """`broker_errors` around what one client of the library does, which also knows where Kafka has sent it on to.
 
+    Raises BrokerUnreachableError where nobody answers, and BrokerError where somebody does and does not let us in.
+
     `client`: what the library's producers, consumers and administrators connect with.
     """
     try:
         with broker_errors(settings):
             yield
     except BrokerError as error:
-        if lack_of_descriptors(error.__cause__) is None and (advertised := await unreachable_broker(client)):
+        if lack_of_descriptors(error.__cause__) is not None:
+            raise
+        if (advertised := await unreachable_broker(client)) is not None:
             raise BrokerUnreachableError(advertised) from error
+        if isinstance(error, BrokerUnreachableError) and (refused := await refusal(settings, client)) is not None:
+            raise BrokerError(refused) from error
         raise
 
 

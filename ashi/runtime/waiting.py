@@ -1,0 +1,86 @@
+"""Waiting for what is away: Kafka when a worker starts, a store at any time. That is weather, and no error."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from ashi.contracts.errors import BrokerUnreachableError
+from ashi.runtime.kafka.topics import require_topics
+from ashi.runtime.logs import get_logger
+from ashi.runtime.retry import Backoff, retry
+from ashi.runtime.service import StoppedError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from ashi.runtime.service import Service
+
+TELL_INTERVAL_S: Final = 60.0
+"""While something is away, the log says so so often."""
+LONGEST_PAUSE_S: Final = 5.0
+"""Kafka that is back is noticed so soon."""
+
+_log = get_logger(__name__)
+
+
+class Absence:
+    """Something that this process needs is away: `/ready` says no and why, the log says so once a minute."""
+
+    def __init__(self, service: Service, what: str) -> None:
+        """`what` is away, for people, as `the store`."""
+        self._service = service
+        self._what = what
+        self._told_s: float | None = None
+
+    def note(self, error: Exception, **context: object) -> None:
+        """It is still away, for this reason. `context` goes to the log. Raises StoppedError when told to stop."""
+        if self._service.stopping.is_set():
+            raise StoppedError from error
+        self._service.health.set_ready(False, f"waiting for {self._what}: {error}")
+        now_s = time.monotonic()
+        if self._told_s is None or now_s - self._told_s >= TELL_INTERVAL_S:
+            self._told_s = now_s
+            _log.error(f"{self._what} is away, trying again", reason=str(error), **context)
+
+    def end(self, **context: object) -> bool:
+        """It is there. Whether it was away; then the log says so."""
+        was_away, self._told_s = self._told_s is not None, None
+        if was_away:
+            _log.info(f"{self._what} is back", **context)
+        return was_away
+
+
+async def start_when_kafka_is_there(
+    service: Service, topics: Iterable[str], work: Callable[[Callable[[], None]], Awaitable[None]]
+) -> None:
+    """Run the work of a service to its end, once Kafka can be reached and has the topics.
+
+    `work` gets a function to call when it has begun. Until then Kafka may go away again, and the work begins anew. It
+    returns when the service is told to stop. Raises BrokerError when Kafka is there and lacks a topic or refuses us,
+    and whatever the work raises.
+    """
+    needed = list(topics)
+    absence = Absence(service, "Kafka")
+    begun = False
+
+    def on_begun() -> None:
+        nonlocal begun
+        begun = True
+        absence.end()
+
+    async def attempt() -> None:
+        await service.unless_stopped(require_topics(service.settings, needed))
+        await work(on_begun)
+
+    try:
+        await retry(
+            attempt,
+            least_wait_s=lambda error: 0.0 if isinstance(error, BrokerUnreachableError) and not begun else None,
+            backoff=Backoff(cap_s=LONGEST_PAUSE_S),
+            on_wait=lambda error, _: absence.note(error),
+            sleep=service.pause,
+        )
+    except StoppedError:
+        if begun:
+            raise
