@@ -23,7 +23,14 @@ class Outcome(NamedTuple):
         return self.end.reason
 
 
-def run_plan(plan: Repair, answer: Callable[[Request], bytes]) -> Outcome:
+def run_plan(
+    plan: Repair,
+    answer: Callable[[Request], bytes],
+    *,
+    now_us: int = NOW,
+    on_trades: Callable[[list[Trade]], None] = lambda _: None,
+) -> Outcome:
+    """Carry out a plan. `now_us`: when the first answer is received; `on_trades` is given what is yielded at a time."""
     yielded: list[Trade] = []
     requests: list[Request] = []
     to_send: Answer | None = None
@@ -34,10 +41,11 @@ def run_plan(plan: Repair, answer: Callable[[Request], bytes]) -> Outcome:
             return Outcome(yielded, end.value, requests)
         if isinstance(step, Request):
             assert len(requests) < MOST_REQUESTS, "the plan does not end"
-            to_send = Answer(answer(step), NOW + 500_000 * len(requests))
+            to_send = Answer(answer(step), now_us + 500_000 * len(requests))
             requests.append(step)
         else:
             assert step, "an empty list is no step"
+            on_trades(step)
             yielded += step
             to_send = None
 

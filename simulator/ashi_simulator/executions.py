@@ -143,3 +143,10 @@ class _GmoNames:
 def place_of(executions: Sequence[Execution], number: int) -> int:
     """The place of the first execution whose number is not below `number`."""
     return bisect_left(executions, number, key=_number)
+
+
+def is_too_old(executions: Sequence[Execution], place: int, now: int, history_s: float | None) -> bool:
+    """Whether the execution at a place is older than the venue's REST interface goes back (`now`: 100 ns)."""
+    if history_s is None or not 0 <= place < len(executions):
+        return False
+    return executions[place].at < now - round(history_s * PER_S)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MEBIBYTE: Final = 1024 * 1024
+DAY_S: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Rules:
             this only keeps the simulator's own memory bounded.
         rest_weight: the sum of weights of the requests of one address within `rest_window_s`; above it, 429.
         needs_key: whether old trades are given only to who sends an API key.
+        history_s: how far back REST lists trades; it refuses to go further.
 
     """
 
@@ -54,6 +56,7 @@ class Rules:
     rest_weight: int | None = None
     rest_window_s: float = 60.0
     needs_key: bool = False
+    history_s: float | None = None
 
 
 _BINANCE: Final = Rules(
@@ -67,7 +70,7 @@ _BINANCE: Final = Rules(
 )
 
 RULES: Final[Mapping[str, Rules]] = {
-    "bitflyer": Rules(unread_bytes=4 * MEBIBYTE, rest_weight=500, rest_window_s=300.0),
+    "bitflyer": Rules(unread_bytes=4 * MEBIBYTE, rest_weight=500, rest_window_s=300.0, history_s=31 * DAY_S),
     "gmo": Rules(subscribe_interval_s=1.0, ping_interval_s=60.0),
     "binance": _BINANCE,
     "binance-usdm": Rules(
@@ -79,6 +82,7 @@ RULES: Final[Mapping[str, Rules]] = {
         ping_interval_s=_BINANCE.ping_interval_s,
         rest_weight=2400,
         needs_key=True,
+        history_s=30 * DAY_S,
     ),
 }
 """By the name that begins the venue's symbols."""

@@ -116,7 +116,7 @@ class Simulator:
     def _make_venue_server(self) -> VenueServer:
         match self.venue:
             case "bitflyer":
-                return BitFlyerServer(self._subscriptions)
+                return BitFlyerServer(self._subscriptions, self.rules)
             case "gmo":
                 return GmoServer(self._subscriptions)
             case _:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import ClassVar
 
 from venue_certification import (
     Documented,
@@ -41,7 +42,8 @@ class TestBinance(VenueCertification, KlineCertification):
     market = "BTCUSDT"
     documented = limits_by(6000)
     akin = frozenset({"binance-usdm"})
-    page = ("/api/v3/historicalTrades", 1000)
+    pages: ClassVar = {"/api/v3/historicalTrades": 1000}
+    latest = "/api/v3/historicalTrades"
     recorded_frames = lines_of(gzip.decompress(BUNDLED["binance"][0].read_bytes()))[:200]
     other_frames = (
         *lines_of((DATA / "binance-no-trades.txt").read_bytes()),
@@ -106,19 +108,25 @@ class TestBinance(VenueCertification, KlineCertification):
         ]
 
     def answer(self, request: Request, listed: Sequence[Listed]) -> str:
-        path, most = self.page
-        assert request.path == path
+        most = self.pages[request.path]
+        limit = int(request.parameters["limit"])
+        assert limit <= most
+        if "fromId" not in request.parameters:
+            assert request.path == self.latest
+            return "[" + ",".join(each.rows[0] for each in listed[-limit:]) + "]"
         assert request.parameters.keys() == {"symbol", "fromId", "limit"}
-        assert int(request.parameters["limit"]) <= most
+        assert request.path.endswith("/historicalTrades")
         since = [each.rows[0] for each in listed if each.execution.number >= int(request.parameters["fromId"])]
-        return "[" + ",".join(since[: int(request.parameters["limit"])]) + "]"
+        return "[" + ",".join(since[:limit]) + "]"
 
 
 class TestBinanceUsdm(TestBinance):
     name = "binance-usdm"
     documented = limits_by(2400)
     akin = frozenset({"binance"})
-    page = ("/fapi/v1/historicalTrades", 500)
+    pages: ClassVar = {"/fapi/v1/historicalTrades": 500, "/fapi/v1/trades": 1000}
+    latest = "/fapi/v1/trades"
+    history_days = 30
     recorded_frames = (
         b'{"stream":"bnbusdt@trade","data":{"e":"trade","E":1672515782136,"T":1672515782135,"s":"BNBUSDT","t":12345,'
         b'"p":"250.10","q":"100","X":"MARKET","m":true}}',
@@ -129,3 +137,10 @@ class TestBinanceUsdm(TestBinance):
         b'{"stream":"btcusdt@trade","data":{"e":"trade","E":2,"T":1,"s":"BTCUSDT","t":3,"p":"0","q":"0","X":"NA",'
         b'"m":true}}',
     )
+
+    def refuses_old(self, request: Request, oldest: int) -> bytes | None:
+        """The documentation does not give the error."""
+        if int(request.parameters.get("fromId", 2**62)) >= oldest:
+            return None
+        assert request.may_be_refused
+        return b'{"code":-1130,"msg":"Data sent for parameter \'fromId\' is not valid."}'

@@ -28,6 +28,7 @@ def moment(each: Execution) -> str:
 
 class TestBitFlyer(VenueCertification):
     name = "bitflyer"
+    history_days = 31
     market = "FX_BTC_JPY"
     documented = Documented(requests=(500, 300))
     recorded_frames = tuple(
@@ -72,11 +73,18 @@ class TestBitFlyer(VenueCertification):
         fraction = f"{execution_.at_ms % 1000:03}".rstrip("0")
         return [execution(execution_, moment(execution_) + (f".{fraction}" if fraction else ""))]
 
+    def refuses_old(self, request: Request, oldest: int) -> bytes | None:
+        """Only `before` is limited; an `after` that is not less than it gives nothing."""
+        if int(request.parameters.get("before", 2**62)) > oldest:
+            return None
+        assert request.may_be_refused
+        return b'{"status":-156,"error_message":"Execution history is limited to the most recent 31 days.","data":null}'
+
     def answer(self, request: Request, listed: Sequence[Listed]) -> str:
         assert request.path == "/v1/getexecutions"
-        assert {"product_code", "count", "after"} <= request.parameters.keys()
+        assert {"product_code", "count"} <= request.parameters.keys() <= {"product_code", "count", "after", "before"}
         assert int(request.parameters["count"]) <= 500
-        after, before = int(request.parameters["after"]), int(request.parameters.get("before", 2**62))
+        after, before = int(request.parameters.get("after", -1)), int(request.parameters.get("before", 2**62))
         within = [each.rows[0] for each in listed if after < each.execution.number < before]
         return "[" + ",".join(within[::-1][: int(request.parameters["count"])]) + "]"
 

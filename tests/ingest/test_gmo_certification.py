@@ -28,6 +28,7 @@ def fields(each: Execution, side: str) -> dict[str, str]:
 
 class TestGmo(VenueCertification, KlineCertification):
     name = "gmo"
+    says_where_it_begins = False
     market = "BTC_JPY"
     documented = Documented(messages=(1, 1.0))
     recorded_frames = (

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from venue_frame_certification import FrameCertification
+from venue_history_certification import HistoryCertification
 from venue_kline_certification import KlineCertification, KlineSample
 from venue_repair_certification import RepairCertification
 from venue_samples import Documented, Execution, Listed, Refusal
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 
-class VenueCertification(FrameCertification, RepairCertification):
+class VenueCertification(FrameCertification, RepairCertification, HistoryCertification):
     """The suite. What a subclass has to give stands in `VenueSamples`."""
 
 

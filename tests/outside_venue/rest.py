@@ -103,6 +103,11 @@ class Rest:
                 return web.json_response(refusal, status=400)
             found = self.truth.shown(name, self.faults.lag())
             before, after = int(query.get("before", 0)), int(query.get("after", 0))
+            if before:
+                older = [one for one in found if one.id < before]
+                if older and older[-1].at_us < (self.truth.now() - 31 * 86_400) * 1e6:
+                    words = "Execution history is limited to the most recent 31 days."
+                    return web.json_response({"status": -156, "error_message": words, "data": None}, status=400)
             found = [one for one in found if (not before or one.id < before) and one.id > after]
             found = found[::-1][: min(500, int(query.get("count", 100)))]
             text = ",".join(bitflyer_row(one, live=False) for one in found)

@@ -120,7 +120,7 @@ class RestClient:
             self._url + request.path, params=request.parameters, headers=headers, allow_redirects=False
         ) as response:
             body = await self._read(request, response)
-            if response.status != 200:
+            if response.status != 200 and not (request.may_be_refused and response.status == 400):
                 text = " ".join(body[:_QUOTED].decode(errors="replace").split())
                 raise aiohttp.ClientResponseError(
                     response.request_info,

@@ -6,6 +6,7 @@ ends with a reason that names the bad one.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -85,3 +86,8 @@ def read_step(text: str | None) -> Decimal | None:
         return check_amount("step", parse_decimal("step", text or "0")) or None
     except ContractError:
         return None
+
+
+def in_words(time_us: int) -> str:
+    """A time, µs, as reasons name it: `2025-04-30T13:09:43.601+00:00`."""
+    return datetime.fromtimestamp(time_us / 1e6, UTC).isoformat(timespec="milliseconds")

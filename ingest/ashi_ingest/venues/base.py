@@ -111,13 +111,15 @@ class ApiKey(NamedTuple):
 class Request(NamedTuple):
     """A GET request to the venue's REST interface. `weight` is the venue's count of it.
 
-    `api_key`: the key without which it is not sent; None where none is needed.
+    `api_key`: the key without which it is not sent; None where none is needed. `may_be_refused`: HTTP 400 is an answer
+    like another, because the venue tells by it that it does not go back so far.
     """
 
     path: str
     parameters: dict[str, str]
     weight: int = 1
     api_key: ApiKey | None = None
+    may_be_refused: bool = False
 
 
 class ListedMarket(NamedTuple):
@@ -135,7 +137,7 @@ class ListedMarket(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The body of a successful answer (HTTP 200) and when it was received, µs."""
+    """The body of a successful answer (HTTP 200; see `Request.may_be_refused`) and when it was received, µs."""
 
     body: bytes
     received_at: int
@@ -231,6 +233,15 @@ class Venue(Protocol):
         `since`: the trades published last, oldest first, at least one: where what is known ends. `until`: the first
         trade that came over the connection that is open now; None when none has come yet, then everything there is.
         What is yielded may repeat trades of `since` or go beyond `until`; whoever runs it drops what is known.
+        """
+
+    def history(self, market: str, since_us: int, until_us: int | None) -> Repair:
+        """Plan how to get what happened at or after `since_us` and, unless None, before `until_us`, µs by `traded_at`.
+
+        It asks for what there is and never waits for a REST interface that lags: the end tells by `shown_until` how far
+        that went, which is `until_us` at least where nothing lags. What is yielded may go beyond either end, whoever
+        runs it drops that; it is in the venue's order, each trade once. Where the venue does not go back to
+        `since_us` it yields what there is and ends `beyond_reach`, with a reason that names from when on.
         """
 
 

@@ -10,7 +10,7 @@ import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from ashi_simulator.executions import MARKET, PER_MS, Execution, place_of
+from ashi_simulator.executions import MARKET, PER_MS, Execution, is_too_old, place_of
 from ashi_simulator.markets.listings import Listing
 from ashi_simulator.subscriptions import Welcome
 from ashi_simulator.venue_server import BROKEN, RestAnswer, Route, dump, load, number_of
@@ -169,6 +169,10 @@ class BinanceServer:
         if market not in self._markets:
             return RestAnswer(_code(-1121, "Invalid symbol."), 400)
         executions = request.executions(market)
+        if number is not None:
+            first = place_of(executions, number)
+            if is_too_old(executions, first, request.now, self._rules.history_s):
+                return RestAnswer(_code(-1130, "Data sent for parameter 'fromId' is not valid."), 400)
         chosen = _last(executions, limit) if number is None else _from(executions, number, limit)
         return RestAnswer(dump([self._row(execution) for execution in chosen]))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ashi_simulator.executions import PER_S, place_of
+from ashi_simulator.executions import PER_S, is_too_old, place_of
 from ashi_simulator.notation import pushed_date, rest_date, scientific, second_text
 from ashi_simulator.subscriptions import Welcome
 from ashi_simulator.venue_server import BROKEN, RestAnswer, Route, dump, load, number_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ashi_simulator.connection import Connection
     from ashi_simulator.executions import Execution, ExecutionBatch
+    from ashi_simulator.rules import Rules
     from ashi_simulator.subscriptions import Subscriptions
     from ashi_simulator.venue_server import RestRequest
 
@@ -36,8 +37,9 @@ class BitFlyerServer:
     websocket_paths: Final = ("/json-rpc",)
     error_frame: Final = '{"jsonrpc":"2.0","error":{"code":-32603,"message":"Internal error"},"id":null}'
 
-    def __init__(self, subscriptions: Subscriptions) -> None:
+    def __init__(self, subscriptions: Subscriptions, rules: Rules) -> None:
         self._subscriptions = subscriptions
+        self._rules = rules
         self._markets = subscriptions.listings
         self.routes: Final = (
             Route("/v1/getexecutions", 1, self._executions),
@@ -120,6 +122,8 @@ class BitFlyerServer:
         end = len(executions) if not before else place_of(executions, before)
         begin = 0 if not after else place_of(executions, after + 1)
         begin = max(begin, end - min(count, MOST_ROWS))
+        if before and is_too_old(executions, max(end - 1, 0), request.now, self._rules.history_s):
+            return _refusal("Execution history is limited to the most recent 31 days.", status=-156)
         rows = ",".join(_row(execution, execution.size, rest_date) for execution in reversed(executions[begin:end]))
         return RestAnswer(f"[{rows}]".encode())
 
@@ -156,5 +160,5 @@ def _error(number: Any, code: int, message: str) -> bytes:
     return dump({"jsonrpc": "2.0", "id": number, "error": {"code": code, "message": message}})
 
 
-def _refusal(message: str) -> RestAnswer:
-    return RestAnswer(dump({"status": -100, "error_message": message, "data": None}), 400)
+def _refusal(message: str, status: int = -100) -> RestAnswer:
+    return RestAnswer(dump({"status": status, "error_message": message, "data": None}), 400)

@@ -33,6 +33,7 @@ from ashi_ingest.venues.base import (
     Subscription,
 )
 from ashi_ingest.venues.binance.backfill import DISORDER_US, repair_spot, repair_usdm
+from ashi_ingest.venues.binance.history import history_spot, history_usdm
 from ashi_ingest.venues.binance.messages import TRADE_STREAM, BinanceParser
 from ashi_ingest.venues.parsing import BAD_FRAME
 
@@ -211,6 +212,12 @@ class BinanceVenue:
         if self.name == "binance":
             return repair_spot(market, since, until)
         return repair_usdm(market, since, until, has_key=self._has_key)
+
+    def history(self, market: str, since_us: int, until_us: int | None) -> Repair:
+        """Plan how to get the trades of a stretch of time: see `Venue.history` and `binance.history`."""
+        if self.name == "binance":
+            return history_spot(market, since_us, until_us)
+        return history_usdm(market, since_us, until_us, has_key=self._has_key)
 
 
 def _read_statement(path: str, body: bytes) -> dict[str, int]:

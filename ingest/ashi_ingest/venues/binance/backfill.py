@@ -38,7 +38,7 @@ MAX_NAMED: Final = 3
 """Ranges of missing ids that a reason names; of more it gives the number."""
 
 
-class _Endpoint(NamedTuple):
+class Endpoint(NamedTuple):
     """A REST endpoint that lists trades: so many rows at most, for that weight."""
 
     path: str
@@ -47,9 +47,9 @@ class _Endpoint(NamedTuple):
     api_key: ApiKey | None = None
 
 
-SPOT_TRADES: Final = _Endpoint("/api/v3/historicalTrades", limit=1000, weight=25)
-USDM_TRADES: Final = _Endpoint("/fapi/v1/historicalTrades", limit=500, weight=20, api_key=API_KEY)
-USDM_LATEST: Final = _Endpoint("/fapi/v1/trades", limit=1000, weight=5)
+SPOT_TRADES: Final = Endpoint("/api/v3/historicalTrades", limit=1000, weight=25)
+USDM_TRADES: Final = Endpoint("/fapi/v1/historicalTrades", limit=500, weight=20, api_key=API_KEY)
+USDM_LATEST: Final = Endpoint("/fapi/v1/trades", limit=1000, weight=5)
 
 
 class _Row(msgspec.Struct, gc=False):
@@ -71,7 +71,7 @@ def repair_spot(market: str, since: Sequence[Trade], until: Trade | None) -> Rep
 
     It is final when nothing else is wrong: REST lists the ids before and after, so there is no such trade to be had.
     """
-    return _Plan("binance", market, since, until, holes=False).by_id(SPOT_TRADES)
+    return Plan("binance", market, _after(since), until, holes=False).by_id(SPOT_TRADES)
 
 
 def repair_usdm(market: str, since: Sequence[Trade], until: Trade | None, *, has_key: bool) -> Repair:
@@ -79,70 +79,87 @@ def repair_usdm(market: str, since: Sequence[Trade], until: Trade | None, *, has
 
     Without an API key there are only the latest 1,000 trades. If they do not reach back, the reason says so.
     """
-    plan = _Plan("binance-usdm", market, since, until, holes=True)
+    plan = Plan("binance-usdm", market, _after(since), until, holes=True)
     return plan.by_id(USDM_TRADES) if has_key else plan.latest(USDM_LATEST)
 
 
-class _Plan:
-    """A repair from the id after the greatest of `since`: holes before it have been repaired, or are none."""
+def _after(since: Sequence[Trade]) -> int:
+    """The id after the greatest: holes before it have been repaired, or are none."""
+    return max(trade.sequence for trade in since) + 1
 
-    def __init__(self, venue: str, market: str, since: Sequence[Trade], until: Trade | None, *, holes: bool) -> None:
+
+class Plan:
+    """What REST lists from an id on. `first`: the first trade that it has listed."""
+
+    def __init__(self, venue: str, market: str, begin: int, until: Trade | None, *, holes: bool) -> None:
+        """`begin`: the first id that is wanted. `holes`: ids that REST leaves out are no trades."""
         self._symbol = symbol_of(venue, market)
         self._market = market
         self._until = until
         self._holes = holes
-        self._next = max(map(_by_id, since)) + 1
+        self._next = begin
         self._missing: list[tuple[int, int]] = []
         self._bad: str | None = None
         self._shown: int | None = None
+        self.first: Trade | None = None
 
-    def by_id(self, endpoint: _Endpoint) -> Repair:
+    def by_id(self, endpoint: Endpoint) -> Repair:
         """Page by id until `until` is reached, or, without one, until an answer is not full."""
         tries = 0
         while not self._is_reached():
-            rows = yield from self._get(endpoint, {"fromId": str(self._next)})
-            if new := self._take(rows):
+            rows = yield from get(endpoint, self._symbol, self._market, {"fromId": str(self._next)})
+            if new := self.take(rows):
                 yield new
             if self._until is None and rows.total < endpoint.limit:
                 break
             tries = 0 if new else tries + 1
             if tries == MAX_TRIES:
-                return self._end(self._lagging(endpoint))
-        return self._end(None)
+                return self.end(self._lagging(endpoint))
+        return self.end(None)
 
-    def latest(self, endpoint: _Endpoint) -> Repair:
+    def read_until(
+        self, endpoint: Endpoint, first: Rows[Trade] | None, until_us: int | None
+    ) -> Generator[Request | list[Trade], Answer | None, None]:
+        """Page by id until a time, µs, has been passed, or an answer is not full: nobody waits for REST here.
+
+        `first`: the first page, if it has been asked for already.
+        """
+        while until_us is None or self._shown is None or self._shown < until_us:
+            rows = first or (yield from get(endpoint, self._symbol, self._market, {"fromId": str(self._next)}))
+            first = None
+            if self.first is None and rows.good:  # where the market begins is no hole
+                self._next = max(self._next, rows.good[0].sequence)
+            if new := self.take(rows):
+                yield new
+            if rows.total < endpoint.limit or not new:
+                return
+
+    def latest(self, endpoint: Endpoint) -> Repair:
         """Take the latest trades, again and again until they reach `until`."""
         lost: str | None = None
         tries = 0
         while not self._is_reached():
-            rows = yield from self._get(endpoint, {})
+            rows = yield from get(endpoint, self._symbol, self._market, {})
             if rows.total >= endpoint.limit and rows.good and rows.good[0].sequence > self._next:
                 lost = lost or (
                     f"the latest {endpoint.limit} trades of {self._market} reach back to id {rows.good[0].sequence} "
                     f"and not to {self._next}: set {API_KEY.setting}, with it older ones can be fetched"
                 )
-            if new := self._take(rows):
+            if new := self.take(rows):
                 yield new
             if self._until is None:
                 break
             tries = 0 if new else tries + 1
             if tries == MAX_TRIES:
-                return self._end(lost or self._lagging(endpoint), beyond_reach=lost is not None)
-        return self._end(lost, beyond_reach=lost is not None)
+                return self.end(lost or self._lagging(endpoint), beyond_reach=lost is not None)
+        return self.end(lost, beyond_reach=lost is not None)
 
-    def _get(self, endpoint: _Endpoint, parameters: dict[str, str]) -> Generator[Request, Answer | None, Rows[Trade]]:
-        parameters = {"symbol": self._market, "limit": str(endpoint.limit), **parameters}
-        answer = yield Request(endpoint.path, parameters, endpoint.weight, endpoint.api_key)
-        assert answer is not None  # noqa: S101  (the runner answers every request)
-        read = partial(_read_row, self._symbol, received_at=answer.received_at)
-        rows = read_list(answer.body, read, endpoint.path)
-        return rows._replace(good=sorted(rows.good, key=_by_id))
-
-    def _take(self, rows: Rows[Trade]) -> list[Trade]:
-        """The rows that are new. Ids that are left out before one of them are noted."""
+    def take(self, rows: Rows[Trade]) -> list[Trade]:
+        """Note what an answer lists, and ids that are left out in it. Gives the rows that are new."""
         self._bad = self._bad or rows.bad
         self._shown = latest(self._shown, rows.good, DISORDER_US)
         new = [trade for trade in rows.good if trade.sequence >= self._next]
+        self.first = self.first or next(iter(new), None)
         for trade in new:
             self._note_missing(trade.sequence - 1)
             self._next = trade.sequence + 1
@@ -157,11 +174,12 @@ class _Plan:
     def _is_reached(self) -> bool:
         return self._until is not None and self._next >= self._until.sequence
 
-    def _lagging(self, endpoint: _Endpoint) -> str:
+    def _lagging(self, endpoint: Endpoint) -> str:
         came = "" if self._until is None else f", but {self._until.trade_id} came over the websocket"
         return f"{endpoint.path} lists no readable trade of {self._market} from id {self._next} on{came}"
 
-    def _end(self, reason: str | None, *, beyond_reach: bool = False) -> RepairEnd:
+    def end(self, reason: str | None, *, beyond_reach: bool = False) -> RepairEnd:
+        """How it ended; `reason`: why something is missing besides what was seen in the answers."""
         missing = None
         if self._missing:
             named = [f"{first}" if first == last else f"{first} to {last}" for first, last in self._missing[:MAX_NAMED]]
@@ -174,6 +192,22 @@ class _Plan:
             final=missing is not None and self._bad is None and reason is None,
             beyond_reach=beyond_reach,
         )
+
+
+def get(
+    endpoint: Endpoint, symbol: str, market: str, parameters: dict[str, str]
+) -> Generator[Request, Answer | None, Rows[Trade]]:
+    """A page of trades in the order of ids, the most that one answer holds. Raises ContractError."""
+    parameters = {"symbol": market, "limit": str(endpoint.limit), **parameters}
+    answer = yield Request(endpoint.path, parameters, endpoint.weight, endpoint.api_key)
+    assert answer is not None  # noqa: S101  (the runner answers every request)
+    return read(endpoint, symbol, answer)
+
+
+def read(endpoint: Endpoint, symbol: str, answer: Answer) -> Rows[Trade]:
+    """The trades of an answer in the order of ids. Raises ContractError when it is no list."""
+    rows = read_list(answer.body, partial(_read_row, symbol, received_at=answer.received_at), endpoint.path)
+    return rows._replace(good=sorted(rows.good, key=_by_id))
 
 
 def _read_row(symbol: str, raw: msgspec.Raw, received_at: int) -> Trade:

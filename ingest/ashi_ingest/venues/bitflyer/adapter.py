@@ -16,6 +16,7 @@ import msgspec
 from ashi_ingest.venues.answers import decode_answer
 from ashi_ingest.venues.base import Acknowledged, Control, Limits, ListedMarket, Refused, Request, Subscription
 from ashi_ingest.venues.bitflyer.backfill import DISORDER_US, repair
+from ashi_ingest.venues.bitflyer.history import history
 from ashi_ingest.venues.bitflyer.messages import EXECUTIONS, BitFlyerParser
 from ashi_ingest.venues.parsing import BAD_FRAME
 
@@ -137,6 +138,10 @@ class BitFlyerVenue:
     def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
         """Plan how to get what happened after `since`; see `Venue.repair` and `bitflyer.backfill`."""
         return repair(self.name, market, since, until)
+
+    def history(self, market: str, since_us: int, until_us: int | None) -> Repair:
+        """Plan how to get the trades of a stretch of time, of the last 31 days: see `Venue.history`."""
+        return history(self.name, market, since_us, until_us)
 
 
 def _listed(market: str) -> ListedMarket:

@@ -17,7 +17,7 @@ from ashi_ingest.venues.base import RepairEnd, Request
 from ashi_ingest.venues.bitflyer.messages import read_execution
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from ashi.contracts.trade import Trade
     from ashi_ingest.venues.base import Answer, Repair
@@ -41,12 +41,12 @@ def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None)
     shown: int | None = None
     tries = 0
     while tries < MAX_TRIES:
-        newest = yield from _get(venue, market, after, None)
+        newest = yield from get(venue, market, after=after)
         bad = bad or newest.bad
         shown = latest(shown, newest.good, DISORDER_US)
         if newest.good:
             if newest.total >= COUNT:
-                bad = (yield from _fetch_windows(venue, market, after, newest.good[0].sequence)) or bad
+                bad = (yield from fetch_windows(venue, market, after, newest.good[0].sequence)) or bad
             yield newest.good
             after = newest.good[-1].sequence
         complete = newest.total < COUNT or not newest.good
@@ -66,18 +66,19 @@ def _begin(since: Sequence[Trade]) -> int:
     return min(trade.sequence for trade in since[len(since) // 4 :])
 
 
-def _fetch_windows(
-    venue: str, market: str, after: int, before: int
+def fetch_windows(
+    venue: str, market: str, after: int, before: int, is_enough: Callable[[list[Trade]], bool] = lambda _: False
 ) -> Generator[Request | list[Trade], Answer | None, str | None]:
     """What lies between two ids, oldest first, in windows of ids as wide as an answer can hold.
 
-    Gives what was wrong with the first bad row. Ids may be thousands apart, so an empty window is no end.
+    Gives what was wrong with the first bad row. Ids may be thousands apart, so an empty window is no end; it ends
+    before the second id when `is_enough` says so of what was yielded.
     """
     width = COUNT
     bad: str | None = None
     while after + 1 < before:
         end = min(after + width + 1, before)
-        rows = yield from _get(venue, market, after, end)
+        rows = yield from get(venue, market, after=after, before=end)
         ids = end - after - 1
         if rows.total >= COUNT and ids > COUNT:  # it may be cut: the window has more ids than an answer has rows
             width = max(ids // 4, COUNT)
@@ -85,21 +86,40 @@ def _fetch_windows(
         bad = bad or rows.bad
         if rows.good:
             yield rows.good
+            if is_enough(rows.good):
+                break
         after = end - 1
         if rows.total < COUNT // 4:
             width *= 2
     return bad
 
 
-def _get(venue: str, market: str, after: int, before: int | None) -> Generator[Request, Answer | None, Rows[Trade]]:
+def get(
+    venue: str, market: str, *, after: int | None = None, before: int | None = None
+) -> Generator[Request, Answer | None, Rows[Trade]]:
     """The newest executions between the two ids, both exclusive, in the order of ids."""
-    bounds = {"after": str(after)} if before is None else {"after": str(after), "before": str(before)}
-    answer = yield Request(EXECUTIONS_PATH, {"product_code": market, "count": str(COUNT), **bounds})
+    answer = yield request(market, COUNT, after=after, before=before)
     assert answer is not None  # noqa: S101  (the runner answers every request)
-    read = partial(read_execution, make_symbol(venue, market), received_at=answer.received_at)
-    rows = read_list(answer.body, read, EXECUTIONS_PATH)
-    within = [trade for trade in rows.good if after < trade.sequence and (before is None or trade.sequence < before)]
+    rows = read(venue, market, answer)
+    within = [
+        trade
+        for trade in rows.good
+        if (after is None or after < trade.sequence) and (before is None or trade.sequence < before)
+    ]
     return rows._replace(good=sorted(within, key=_by_id))
+
+
+def request(market: str, count: int, *, after: int | None = None, before: int | None = None) -> Request:
+    """The request for the newest executions between two ids, both exclusive."""
+    bounds = {"after": after, "before": before}
+    named = {name: str(number) for name, number in bounds.items() if number is not None}
+    return Request(EXECUTIONS_PATH, {"product_code": market, "count": str(count), **named})
+
+
+def read(venue: str, market: str, answer: Answer) -> Rows[Trade]:
+    """The executions of an answer. Raises ContractError when it is no list."""
+    row = partial(read_execution, make_symbol(venue, market), received_at=answer.received_at)
+    return read_list(answer.body, row, EXECUTIONS_PATH)
 
 
 def _by_id(trade: Trade) -> int:

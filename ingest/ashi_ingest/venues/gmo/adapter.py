@@ -18,6 +18,7 @@ import msgspec
 from ashi_ingest.venues.answers import decode_answer, read_step
 from ashi_ingest.venues.base import Control, Limits, ListedMarket, Refused, Request, Subscription
 from ashi_ingest.venues.gmo.backfill import LATE_US, repair
+from ashi_ingest.venues.gmo.history import history
 from ashi_ingest.venues.gmo.messages import TRADES, GmoParser
 from ashi_ingest.venues.gmo.status import Message, check_status
 from ashi_ingest.venues.parsing import BAD_FRAME
@@ -139,6 +140,10 @@ class GmoVenue:
     def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
         """Plan how to get what happened after `since`: see `Venue.repair` and `ashi_ingest.venues.gmo.backfill`."""
         return repair(self.name, market, since, until)
+
+    def history(self, market: str, since_us: int, until_us: int | None) -> Repair:
+        """Plan how to get the trades of a stretch of time: see `Venue.history` and `ashi_ingest.venues.gmo.history`."""
+        return history(self.name, market, since_us, until_us)
 
 
 def _message(fields: dict[str, str]) -> str:

@@ -11,13 +11,12 @@ be published; MAX_PAGES bounds that. See `ashi_ingest.venues.gmo.pages` for how 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ashi_ingest.venues.answers import MAX_TRIES, Rows, decode_answer, read_rows
+from ashi_ingest.venues.answers import MAX_TRIES, Rows, decode_answer, in_words, read_rows
 from ashi_ingest.venues.base import RepairEnd, Request
 from ashi_ingest.venues.gmo.messages import make_trade, read_content
 from ashi_ingest.venues.gmo.pages import (
@@ -173,23 +172,30 @@ class _Plan:
     def _read_to(self) -> str:
         if not self._rows:
             return f"{TRADES_PATH} lists no trade of {self._market}"
-        back_to, known = _in_words(self._rows[-1].content.at), _in_words(self._known)
+        back_to, known = in_words(self._rows[-1].content.at), in_words(self._known)
         return f"{TRADES_PATH} was read back to {back_to} only, and trades of {self._market} are known up to {known}"
 
     def _read(self, window: Window) -> Generator[Request, Answer | None, Rows[Row] | None]:
         """A page; None when the venue asks for patience. Raises ContractError when the answer is no page."""
-        parameters = {"symbol": self._market, "page": str(window.page), "count": str(window.size)}
-        answer = yield Request(TRADES_PATH, parameters)
-        assert answer is not None  # noqa: S101  (the runner answers every request)
         self._pages += 1
-        page = decode_answer(_answer, answer.body, TRADES_PATH)
-        self._busy = next((message for message in page.messages if message.message_code in BUSY), None)
-        if self._busy is not None:
+        page = yield from ask_page(self._symbol, self._market, window)
+        self._busy = page if isinstance(page, Message) else None
+        if isinstance(page, Message):
             return None
-        check_status(page.status, page.messages, TRADES_PATH)
-        rows = read_rows(page.data.rows, partial(_read_row, self._symbol, received_at=answer.received_at), TRADES_PATH)
-        self.bad = self.bad or rows.bad
-        return rows
+        self.bad = self.bad or page.bad
+        return page
+
+
+def ask_page(symbol: str, market: str, window: Window) -> Generator[Request, Answer | None, Rows[Row] | Message]:
+    """A page, or the venue's words when it asks for patience. Raises ContractError when the answer is no page."""
+    answer = yield Request(TRADES_PATH, {"symbol": market, "page": str(window.page), "count": str(window.size)})
+    assert answer is not None  # noqa: S101  (the runner answers every request)
+    page = decode_answer(_answer, answer.body, TRADES_PATH)
+    busy = next((message for message in page.messages if message.message_code in BUSY), None)
+    if busy is not None:
+        return busy
+    check_status(page.status, page.messages, TRADES_PATH)
+    return read_rows(page.data.rows, partial(_read_row, symbol, received_at=answer.received_at), TRADES_PATH)
 
 
 def _read_row(symbol: str, raw: msgspec.Raw, received_at: int) -> Row:
@@ -202,7 +208,3 @@ def _read_row(symbol: str, raw: msgspec.Raw, received_at: int) -> Row:
 
 def _content_of(trade: Trade) -> str:
     return trade.trade_id.rpartition("-")[0]
-
-
-def _in_words(time_us: int) -> str:
-    return datetime.fromtimestamp(time_us / 1e6, UTC).isoformat(timespec="milliseconds")

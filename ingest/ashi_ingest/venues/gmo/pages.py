@@ -69,6 +69,15 @@ def wide_window(known: int, new: int) -> Window:
     return Window(last // size + 1, size)
 
 
+def newer_window(newer: int, overlap: int) -> Window:
+    """The page that brings the most of the `newer` rows before those that are known, and `overlap` of these."""
+    if newer + overlap <= ROWS:
+        return Window(1, ROWS)
+    last = newer + overlap - 1
+    size = max(range(ROWS // 2, ROWS + 1), key=lambda rows: last % rows)
+    return Window(last // size + 1, size)
+
+
 def find_place(rows: Sequence[Row], page: Sequence[Row], *, is_wide: bool) -> int | None:
     """Where the first row of `page` stands in `rows`, both newest first; negative if it is newer than all of them.
 

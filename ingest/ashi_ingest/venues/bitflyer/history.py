@@ -1,0 +1,137 @@
+"""bitFlyer's trades of a stretch of time over REST: the ids that bound it are searched for, then it is read forwards.
+
+Source: https://lightning.bitflyer.com/docs (`getexecutions`: "the execution history obtainable through the `before`
+parameter will be limited to the most recent 31 days"). Beyond that it answers, with HTTP 400,
+
+    {"status":-156,"error_message":"Execution history is limited to the most recent 31 days.","data":null}
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ashi_ingest.venues.answers import in_words, latest
+from ashi_ingest.venues.base import RepairEnd
+from ashi_ingest.venues.bitflyer import backfill
+from ashi_ingest.venues.by_time import Probe, find_begin
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from ashi.contracts.trade import Trade
+    from ashi_ingest.venues.base import Answer, Repair, Request
+
+REACH_DAYS: Final = 31
+REACH_US: Final = REACH_DAYS * 86_400_000_000
+TOO_OLD: Final = -156
+PROBED: Final = 10
+"""Rows of a probe: some old ones have no date, so more than one."""
+
+
+class _Refusal(msgspec.Struct):
+    status: int = 0
+
+
+_refusal = msgspec.json.Decoder(_Refusal)
+
+
+class _Reading:
+    """What has been read so far."""
+
+    def __init__(self, since_us: int, until_us: int | None) -> None:
+        self.since_us = since_us
+        self.until_us = until_us
+        self.bad: str | None = None
+        self.shown: int | None = None
+        self.first: Trade | None = None
+
+    def note(self, trades: list[Trade]) -> bool:
+        """These have been yielded. Whether that is enough."""
+        self.shown = latest(self.shown, trades, backfill.DISORDER_US)
+        if self.first is None:
+            self.first = next((trade for trade in trades if trade.traded_at >= self.since_us), None)
+        return self.is_enough
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether all that comes after is too new."""
+        return self.until_us is not None and self.shown is not None and self.shown >= self.until_us
+
+
+def history(venue: str, market: str, since_us: int, until_us: int | None) -> Repair:
+    """Plan how to get the trades of a stretch of time: see `Venue.history`.
+
+    Times do not grow with the ids, so it begins as much before and ends as much after as they are in disorder.
+    """
+    reading = _Reading(since_us, until_us)
+    begin_us = since_us - backfill.DISORDER_US
+    newest = yield from backfill.get(venue, market)
+    reading.bad = newest.bad
+    if not newest.good:
+        return RepairEnd(newest.bad)
+    refused = False
+    after = newest.good[0].sequence - 1
+    if newest.total >= backfill.COUNT and newest.good[0].traded_at >= begin_us:
+        ask = partial(_probe, venue, market, begin_us)
+        after, refused = yield from find_begin(ask, newest.good, begin_us, 2 * backfill.COUNT)
+    yield from _read_on(venue, market, after, newest.good, reading)
+    short = None
+    oldest_us = newest.good[-1].received_at - REACH_US
+    if refused or since_us < oldest_us:
+        from_us = max(oldest_us, since_us) if reading.first is None else reading.first.traded_at
+        short = (
+            f"{backfill.EXECUTIONS_PATH} goes back {REACH_DAYS} days: it has trades of {market} from "
+            f"{in_words(from_us)} on, and not from {in_words(since_us)}"
+        )
+    reason = "; ".join(filter(None, (reading.bad, short))) or None
+    return RepairEnd(reason, reading.shown, beyond_reach=short is not None)
+
+
+def _read_on(
+    venue: str, market: str, after: int, newest: list[Trade], reading: _Reading
+) -> Generator[Request | list[Trade], Answer | None, None]:
+    """Yield what comes after an id, up to `newest`, then those, then what has come meanwhile."""
+    while True:
+        may_be_more = newest[0].sequence > after + 1
+        if may_be_more:
+            bad = yield from backfill.fetch_windows(venue, market, after, newest[0].sequence, reading.note)
+            reading.bad = reading.bad or bad
+        if reading.is_enough:
+            return
+        yield newest
+        reading.note(newest)
+        if reading.is_enough or not may_be_more:
+            return
+        after = newest[-1].sequence
+        rows = yield from backfill.get(venue, market, after=after)
+        reading.bad = reading.bad or rows.bad
+        if not rows.good:
+            return
+        newest = rows.good
+        if rows.total < backfill.COUNT:
+            after = newest[0].sequence - 1
+
+
+def _probe(venue: str, market: str, begin_us: int, number: int) -> Generator[Request, Answer | None, Probe]:
+    """The newest execution whose id is not greater. Raises ContractError when the answer cannot be read."""
+    answer = yield backfill.request(market, PROBED, before=number + 1)._replace(may_be_refused=True)
+    assert answer is not None  # noqa: S101  (the runner answers every request)
+    if _is_too_old(answer.body):
+        return Probe(number, None, refused=True)
+    rows = backfill.read(venue, market, answer)
+    if not rows.total:
+        return Probe(number, None)
+    if not rows.good:  # then further back, which is safe
+        return Probe(number, begin_us)
+    newest = max(rows.good, key=lambda trade: trade.sequence)
+    return Probe(newest.sequence, newest.traded_at)
+
+
+def _is_too_old(body: bytes) -> bool:
+    try:
+        return _refusal.decode(body).status == TOO_OLD
+    except msgspec.MsgspecError:
+        return False
