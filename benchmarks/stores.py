@@ -2,12 +2,12 @@
 
     .venv/bin/python benchmarks/stores.py [--stores sqlite,postgres,lake] [--candles N] [--seconds S] [--json]
 
-`write` is the sink alone, with batches of 1,000 to 20,000 candles that are new to the store; `end to end` is the whole
-worker with default settings, from the topic to committed offsets, with the CPU that it takes for a message. The last
-row is topic `trades` in a lake. The delay is that of the candles of one-second windows at 2,000 trades a second of 50
-symbols, from the end of the window by the clock to the first time that another connection to PostgreSQL sees the row:
-the allowed lateness (2 s), aggregate, Kafka, sink and store together. A real broker and a real PostgreSQL are started;
-all numbers are those of this machine now.
+`write` is the sink alone, with batches of 1,000 to 20,000 candles that are new to the store; `end to end` is the
+whole worker with default settings, from the topic to committed offsets, with the CPU that it takes for a message. The
+last rows are PostgreSQL without its second index, and topic `trades` in a lake. The delay is that of the candles of
+one-second windows at 2,000 trades a second of 50 symbols, from the end of the window by the clock to the first time
+that another connection to PostgreSQL sees the row: the allowed lateness (2 s), aggregate, Kafka, sink and store
+together. A real broker and a real PostgreSQL are started; all numbers are those of this machine now.
 """
 
 from __future__ import annotations
@@ -282,6 +282,21 @@ def measure_store(name: str, count: int) -> dict[str, float]:
         return rates | asyncio.run(whole(settings, env))
 
 
+def measure_without_index(count: int) -> dict[str, float]:
+    """The writing rates of PostgreSQL with the primary key alone: what the index on (timeframe, open_time) costs."""
+    candles = make_candles(count)
+    rates = {}
+    for size in BATCH_SIZES:
+        server = PostgresServer()
+        try:
+            migrate_store(server.url())
+            server.execute("DROP INDEX candles_timeframe_open_time_idx")
+            rates[f"write_{size}"] = asyncio.run(write_rate(server.url(), candles, size))
+        finally:
+            server.remove()
+    return rates
+
+
 def measure_trades(count: int) -> dict[str, float]:
     """The rate of topic `trades` into a lake."""
 
@@ -306,6 +321,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     names = arguments.stores.split(",")
     rates = {name: measure_store(name, arguments.candles) for name in names}
+    if "postgres" in names:
+        rates["no index"] = measure_without_index(arguments.candles)
     if "lake" in names:
         rates["lake trades"] = measure_trades(arguments.candles)
     delays = None
@@ -319,7 +336,7 @@ def main() -> int:
     print(f"{'per second':<12}" + "".join(f"{name.replace('_', ' '):>14}" for name in columns) + f"{'CPU µs':>10}")
     for name, row in rates.items():
         shown = "".join(f"{row[column]:>14,.0f}" if column in row else f"{'':>14}" for column in columns)
-        print(f"{name:<12}{shown}{row['cpu_us']:>10.1f}")
+        print(f"{name:<12}{shown}" + (f"{row['cpu_us']:>10.1f}" if "cpu_us" in row else ""))
     if delays:
         print(
             f"close of a window to row in PostgreSQL at {RATE:,} trades/s: p50 {delays['p50_s']:.2f} s, "

@@ -13,7 +13,7 @@ from ashi_sinks.sqlite.store import STORE as SQLITE
 from ashi_sinks.streams import CandleStreams
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
 
     from ashi_sinks.protocol import CandleReader, Sink
     from ashi_sinks.store import Store
@@ -87,3 +87,16 @@ def migrate_store(url: str) -> list[str]:
     if migrate is None:
         raise UsageError(f"a store of {name} needs no --migrate: its worker makes and upgrades what it writes to")
     return migrate(url)
+
+
+def delete_older(url: str, age_us: int, timeframes: Collection[str] = ()) -> list[str]:
+    """Delete candles that closed more than `age_us` ago, of some timeframes or of all; sentences that say how many.
+
+    Of each series the newest candle stays. Raises UsageError and StorageError.
+    """
+    name = store_name(url)
+    delete = STORES[name].delete_older
+    if delete is None:
+        able = [other.name for other in STORES.values() if other.delete_older is not None]
+        raise UsageError(f"candles of a store of {name} are not deleted by Ashi, but those of {' and '.join(able)} are")
+    return delete(url, age_us, timeframes)

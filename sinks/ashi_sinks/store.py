@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from ashi_sinks.protocol import CandleReader, Sink
     from ashi_sinks.streams import Streams
@@ -25,6 +25,8 @@ class Store:
         remove: removes it, if it exists. Raises StorageError when it is not Ashi's.
         migrate: makes or upgrades its tables and says in sentences what it did; None where the sink does so when it
             opens.
+        delete_older: deletes candles that closed longer ago than so many µs, of some timeframes or of all, and says in
+            sentences what it did; None where the store has other means.
         trades: what moves topic `trades` there; None where only candles are stored.
         takes_driver: whether its URLs may name a driver in SQLAlchemy's way, which Ashi does not know.
         settings: values of settings that suit the store where they are not set.
@@ -38,6 +40,7 @@ class Store:
     exists: Callable[[str], bool]
     remove: Callable[[str], None]
     migrate: Callable[[str], list[str]] | None = None
+    delete_older: Callable[[str, int, Collection[str]], list[str]] | None = None
     trades: Callable[[str], Streams] | None = None
     takes_driver: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)

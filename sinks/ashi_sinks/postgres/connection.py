@@ -1,20 +1,21 @@
-"""The way to a PostgreSQL database: its URL, connections, and what its errors mean to the worker."""
+"""The way to a PostgreSQL database: connections, transactions, and what its errors mean to the worker."""
 
 from __future__ import annotations
 
-import re
 import ssl
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from ashi.contracts.errors import StorageError, UsageError
+from ashi.contracts.errors import StorageError
 from ashi.runtime.descriptors import lack_of_descriptors
 from ashi_sinks.protocol import RefusedError, RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from ashi_sinks.postgres.address import Address
 
 CONNECT_TIMEOUT_S: Final = 10.0
 COMMAND_TIMEOUT_S: Final = 15.0
@@ -26,12 +27,6 @@ FILL: Final = "ashi sink postgres --from-beginning"
 POSTGRES_EPOCH_US: Final = 946_684_800_000_000
 """2000-01-01: a timestamptz is the number of µs since then
 (https://www.postgresql.org/docs/current/datatype-datetime.html), so ours need no detour over datetime."""
-
-_SHAPE: Final = "write postgresql://user:password@host:5432/database"
-_URL: Final = re.compile(
-    r"postgres(?:ql)?://(?:[^:/?#@]*(?::[^/?#@]*)?@)?(?P<hosts>[^/?#@]*)/(?P<database>[^/?#@]+)(?:\?(?P<options>[^#]*))?"
-)
-_BEFORE_PORT: Final = re.compile(r"(\[[^\]]*\]|[^:]*):?")
 
 # By the class of an SQLSTATE, its first two characters, or by all five:
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -59,11 +54,23 @@ _UNUSABLE: Final = {
     "3D000": "there is no such database: make it with `createdb`, or name another",
     "3F000": f"there is no such schema: make it with CREATE SCHEMA, then run `{MIGRATE}`",
     "42501": "a right is missing: to read, GRANT SELECT ON candles, feed_gaps, feed_status, ashi_migrations; to write "
-    "as a worker, INSERT, UPDATE ON candles, feed_gaps, feed_status and TEMPORARY ON the database too; to --migrate, "
+    "as a worker, INSERT, UPDATE ON candles, feed_gaps, feed_status and TEMPORARY ON the database too; to "
+    "--delete-older, DELETE ON candles; to --migrate, "
     "be the owner of the tables and have CREATE ON the schema",
     "42704": "an option of its URL is wrong",
     "42P01": f"a table is missing: run `{MIGRATE}`",
     "42703": "a column is missing: undo the change of the table, or fill a new database from the topic",
+}
+
+# A pooler's own errors are all of class 08, so only their words tell those that waiting does not help:
+# https://github.com/pgbouncer/pgbouncer/blob/master/src/client.c
+_OF_POOLER: Final = {
+    "statement pooling": "it is a pooler in statement mode, which has no transactions: set its pool_mode to session or "
+    "transaction",
+    "no such database": "the pooler has no such database: add it to its [databases], or name another",
+    "does not exist": "there is no such database behind the pooler: make it with `createdb`, or name another",
+    "authentication failed": "the pooler does not let this user in: look at user and password in ASHI_STORAGE, and at "
+    "the pooler's auth_file",
 }
 
 # What the driver and the system raise, the first that fits; a ValueError of another kind is about a row.
@@ -76,47 +83,44 @@ _OF_CLIENT: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], typ
 )
 
 
-class Address:
-    """A database's URL, and how it may be shown: without user and password."""
-
-    def __init__(self, url: str) -> None:
-        """Raises UsageError, which never shows the URL, when it is not one of a database."""
-        match = _URL.fullmatch(url)
-        if match is None:
-            raise UsageError(
-                f"the storage is not the URL of a PostgreSQL database: {_SHAPE}, "
-                "and any of : / ? # @ % in a password as %3A %2F %3F %23 %40 %25"
-            )
-        if re.search(r"(^|&)password=", match["options"] or ""):
-            raise UsageError(f"the storage has its password where it would be shown: {_SHAPE}")
-        ports = [_BEFORE_PORT.sub("", host, count=1) for host in match["hosts"].split(",")]
-        ports += ",".join(re.findall(r"(?:^|&)port=([^&]*)", match["options"] or "")).split(",")
-        if not all(port.isascii() and port.isdigit() and 0 < int(port) < 65_536 for port in ports if port):
-            # Not repeated: where the host is missing, it may be the password.
-            raise UsageError(
-                f"the storage has a port that is no number from 1 to 65535: {_SHAPE}, and an IPv6 address in brackets"
-            )
-        self.url = url
-        self._shown = f"database {match['database']} at {match['hosts'] or 'the local socket'}"
-
-    def __str__(self) -> str:
-        return self._shown
-
-
 async def connect(address: Address) -> Any:
-    """A connection with times as integer µs. Raises whatever `store_errors` sorts."""
-    connection = await asyncpg.connect(
-        address.url,
-        timeout=CONNECT_TIMEOUT_S,
-        command_timeout=COMMAND_TIMEOUT_S,
-        server_settings={"application_name": "ashi"},
-    )
+    """A connection with times as integer µs. Raises whatever `store_errors` sorts.
+
+    Every statement belongs into a `transaction`: a pooler may give the next one another session.
+    """
+    connection = await asyncpg.connect(address.url, command_timeout=COMMAND_TIMEOUT_S, **for_pooler(address))
     try:
         await with_times_as_integers(connection)
     except BaseException:
         connection.terminate()
         raise
     return connection
+
+
+def for_pooler(address: Address) -> dict[str, Any]:
+    """Arguments of the driver that let a pooler be in between, in whatever mode.
+
+    Without a cache of statements the driver names none: a name would stay behind in the pooler's session, where another
+    client may use the same.
+    """
+    return {
+        "timeout": CONNECT_TIMEOUT_S,
+        "statement_cache_size": 0,
+        "server_settings": {"application_name": address.application_name},
+    }
+
+
+@asynccontextmanager
+async def transaction(connection: Any, address: Address, *, read_only: bool = False) -> AsyncIterator[None]:
+    """A transaction with the settings that the URL asks for; they end with it."""
+    try:
+        await connection.execute(address.begin_read_only if read_only else address.begin)
+        yield
+    except BaseException:
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")
 
 
 async def with_times_as_integers(connection: Any) -> None:
@@ -167,6 +171,10 @@ def explain(error: Exception, address: Address) -> StorageError:
 
 
 def _of_server(state: str, text: str, address: Address) -> StorageError:
+    if state.startswith("08"):
+        for words, meaning in _OF_POOLER.items():
+            if words in text:
+                return StorageError(f"{address} cannot be used: {meaning} ({text})")
     known = (state, state[:2])
     for key in known:
         if key in _AWAY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -12,11 +13,12 @@ from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.timeframe import Timeframe
+from ashi_sinks.postgres.address import Address
 from ashi_sinks.postgres.connection import (
     COMMAND_TIMEOUT_S,
-    CONNECT_TIMEOUT_S,
-    Address,
+    for_pooler,
     store_errors,
+    transaction,
     with_times_as_integers,
 )
 from ashi_sinks.postgres.schema import check_schema
@@ -31,7 +33,7 @@ _LATEST: Final = (
 )
 _READ: Final = f"SELECT * FROM ({_LATEST}) AS latest ORDER BY open_time"  # noqa: S608
 # From one series to the next by the primary key: a look-up for each, where DISTINCT would read the whole table.
-_SERIES: Final = """
+SERIES: Final = """
 WITH RECURSIVE series AS (
   (SELECT symbol, timeframe FROM candles ORDER BY symbol, timeframe LIMIT 1)
   UNION ALL
@@ -51,7 +53,9 @@ _STATUS: Final = f"SELECT {', '.join(FEED_STATUS.fields)} FROM feed_status WHERE
 
 _Message = TypeVar("_Message", FeedGap, FeedStatus)
 
-_FETCH_ROWS: Final = 1_000
+# Cursors of the driver have a named statement, which a pooler of transactions may give to another client.
+_DECLARE: Final = f"DECLARE candles_read NO SCROLL CURSOR FOR {_READ}"
+_FETCH: Final = "FETCH 1000 FROM candles_read"
 _CONNECTIONS: Final = 4
 """A series that is being read keeps a connection to itself; the other questions take another."""
 _LATEST_TIME_US: Final = 2**53
@@ -74,12 +78,12 @@ class PostgresReader:
                     self._address.url,
                     min_size=1,
                     max_size=_CONNECTIONS,
-                    timeout=CONNECT_TIMEOUT_S,
                     command_timeout=COMMAND_TIMEOUT_S,
-                    server_settings={"application_name": "ashi", "default_transaction_read_only": "on"},
                     init=with_times_as_integers,
+                    reset=_leave_as_it_is,
+                    **for_pooler(self._address),
                 )
-                async with self._pool.acquire() as connection:
+                async with self._transaction() as connection:
                     await check_schema(connection, self._address)
         except BaseException:
             await self.close()
@@ -91,14 +95,15 @@ class PostgresReader:
         """The candles of one series; see `CandleReader.read`. Raises StorageError."""
         most = None if limit is None else max(limit, 0)
         with store_errors(self._address):
-            async with self._pool.acquire() as connection, connection.transaction():
-                parameters = (symbol, timeframe, *_bounds(start, end), most)
-                async for row in connection.cursor(_READ, *parameters, prefetch=_FETCH_ROWS):
-                    yield _candle(row, self._address)
+            async with self._transaction() as connection:
+                await connection.execute(_DECLARE, symbol, timeframe, *_bounds(start, end), most)
+                while rows := await connection.fetch(_FETCH):
+                    for row in rows:
+                        yield _candle(row, self._address)
 
     async def series(self) -> list[tuple[str, str]]:
         """Each (symbol, timeframe) in the table; see `CandleReader.series`. Raises StorageError."""
-        found = [(row["symbol"], row["timeframe"]) for row in await self._all(_SERIES)]
+        found = [(row["symbol"], row["timeframe"]) for row in await self._all(SERIES)]
         return sorted(found, key=lambda series: (series[0], Timeframe.parse(series[1])))
 
     async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
@@ -120,15 +125,24 @@ class PostgresReader:
 
     async def _all(self, statement: str, *parameters: object) -> Sequence[Any]:
         with store_errors(self._address):
-            async with self._pool.acquire() as connection:
+            async with self._transaction() as connection:
                 rows: Sequence[Any] = await connection.fetch(statement, *parameters)
                 return rows
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Any]:
+        async with self._pool.acquire() as connection, transaction(connection, self._address, read_only=True):
+            yield connection
 
     async def close(self) -> None:
         """Disconnect. See `CandleReader.close`."""
         if self._pool is not None:
             self._pool.terminate()
             self._pool = None
+
+
+async def _leave_as_it_is(_: Any) -> None:
+    """Nothing outlives a transaction here, and in a pooler's session there are settings of others."""
 
 
 def _bounds(start: int | None, end: int | None) -> tuple[int, int]:

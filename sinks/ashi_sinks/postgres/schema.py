@@ -6,96 +6,18 @@ The worker itself never makes or changes a table: it may run without the right t
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ashi.contracts.errors import StorageError
-from ashi_sinks.postgres.connection import FILL, MIGRATE, Address, connect, store_errors
-from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, TABLES, PostgresTable
+from ashi_sinks.postgres.address import Address
+from ashi_sinks.postgres.connection import FILL, MIGRATE, connect, store_errors, transaction
+from ashi_sinks.postgres.steps import SCHEMA_VERSION, STEPS, Step
+from ashi_sinks.postgres.tables import TABLES, PostgresTable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One change of the schema: it makes a table, or adds a column to one.
-
-    A step that has been released is never changed; a new one is added after it.
-
-    Attributes:
-        table: as it is after the step, but for columns that later ones add.
-        statement: what the step runs.
-        column: the column that it adds; None when it makes the table.
-
-    """
-
-    table: PostgresTable
-    statement: str
-    column: str | None = None
-
-    @property
-    def name(self) -> str:
-        """What it is recorded under."""
-        return self.table.name if self.column is None else f"{self.table.name}.{self.column}"
-
-
-STEPS: Final = (
-    Step(
-        CANDLES,
-        """
-CREATE TABLE candles (
-  symbol text COLLATE "C" NOT NULL,
-  timeframe text COLLATE "C" NOT NULL,
-  open_time timestamptz NOT NULL,
-  close_time timestamptz NOT NULL,
-  open numeric NOT NULL,
-  high numeric NOT NULL,
-  low numeric NOT NULL,
-  close numeric NOT NULL,
-  volume numeric NOT NULL,
-  quote_volume numeric NOT NULL,
-  trade_count bigint NOT NULL,
-  taker_buy_volume numeric NOT NULL,
-  taker_buy_quote_volume numeric NOT NULL,
-  first_trade_id text,
-  last_trade_id text,
-  version bigint NOT NULL,
-  PRIMARY KEY (symbol, timeframe, open_time)
-)""",
-    ),
-    Step(
-        replace(FEED_GAPS, kinds={name: kind for name, kind in FEED_GAPS.kinds.items() if name != "final"}),
-        """
-CREATE TABLE feed_gaps (
-  symbol text COLLATE "C" NOT NULL,
-  from_time timestamptz NOT NULL,
-  to_time timestamptz,
-  state text NOT NULL,
-  trades_recovered bigint NOT NULL,
-  reason text NOT NULL,
-  updated_at timestamptz NOT NULL,
-  PRIMARY KEY (symbol, from_time)
-)""",
-    ),
-    Step(FEED_GAPS, "ALTER TABLE feed_gaps ADD final boolean NOT NULL DEFAULT false", column="final"),
-    Step(
-        FEED_STATUS,
-        """
-CREATE TABLE feed_status (
-  symbol text COLLATE "C" NOT NULL PRIMARY KEY,
-  state text NOT NULL,
-  since timestamptz NOT NULL,
-  reason text,
-  last_trade_id text,
-  last_traded_at timestamptz,
-  updated_at timestamptz NOT NULL,
-  complete_until timestamptz
-)""",
-    ),
-)
-"""The steps in order; the number of each is its place, from 1."""
-SCHEMA_VERSION: Final = len(STEPS)
 
 _RECORD: Final = """
 CREATE TABLE IF NOT EXISTS ashi_migrations (
@@ -110,8 +32,27 @@ _KEY: Final = """
 SELECT attname::text FROM pg_index, unnest(indkey) WITH ORDINALITY AS place (number, place)
 JOIN pg_attribute ON attnum = place.number
 WHERE indrelid = to_regclass($1) AND attrelid = indrelid AND indisprimary ORDER BY place.place"""
+_INDEX: Final = """
+SELECT EXISTS (
+  SELECT FROM pg_index WHERE indrelid = to_regclass($1) AND indisvalid AND indpred IS NULL AND $2 = (
+    SELECT array_agg(attname::text ORDER BY place) FROM unnest(indkey::int2[]) WITH ORDINALITY AS key (number, place)
+    JOIN pg_attribute ON attrelid = indrelid AND attnum = key.number WHERE place <= cardinality($2::text[])))"""
+_READS: Final = """
+SELECT EXISTS (
+  SELECT FROM pg_rewrite JOIN pg_depend ON objid = pg_rewrite.oid
+  WHERE ev_class = to_regclass($1) AND refobjid = to_regclass($2))"""
 _LOCK: Final = 0x41534849
 """ "ASHI": the advisory lock that one migration holds while others wait."""
+MIGRATION_TIMEOUT_S: Final = 86_400.0
+"""How long a step may take, or wait for another migration: an index of a large table takes a while."""
+_TIMESCALE: Final = (
+    "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace "
+    "WHERE extname = 'timescaledb'"
+)
+_IS_HYPERTABLE: Final = (
+    "SELECT EXISTS (SELECT FROM timescaledb_information.hypertables "
+    "WHERE to_regclass(format('%I.%I', hypertable_schema, hypertable_name)) = to_regclass('candles'))"
+)
 _CHUNK: Final = "7 days"
 """How much time a chunk of a hypertable holds: TimescaleDB's own default."""
 
@@ -127,23 +68,24 @@ class Identity(NamedTuple):
 
 
 @asynccontextmanager
-async def _connected(address: Address) -> AsyncIterator[Any]:
+async def _transaction(address: Address) -> AsyncIterator[Any]:
     with store_errors(address):
         connection = await connect(address)
         try:
-            yield connection
+            async with transaction(connection, address):
+                yield connection
         finally:
             connection.terminate()
 
 
 async def migrate(url: str) -> list[str]:
-    """Apply the steps that are missing or whose table or column is gone, all or none; sentences that say what was done.
+    """Apply the steps that are missing or whose work is gone, all or none; sentences that say what was done.
 
     Raises UsageError for a wrong URL, StorageError (also RetryableError) when it cannot be done.
     """
     address = Address(url)
-    async with _connected(address) as connection, connection.transaction():
-        await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    async with _transaction(address) as connection:
+        await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})", timeout=MIGRATION_TIMEOUT_S)
         await connection.execute(_RECORD)
         version = await _version(connection)
         if version > SCHEMA_VERSION:
@@ -158,12 +100,13 @@ async def migrate(url: str) -> list[str]:
 
 
 async def _apply(connection: Any, step: Step, address: Address, *, recorded: bool) -> str:
-    """Make the table or column of a step where it is missing; what was done, if anything."""
-    if step.column is not None:
-        if step.column in await _columns(connection, step.table):
-            return "" if recorded else "its column was there already, and is kept"
-        await connection.execute(step.statement)
-        return "applied anew, as its column was gone" if recorded else "applied"
+    """Make what a step makes where it is missing; what was done, if anything."""
+    if not step.makes_table:
+        what, there = await _addition(connection, step, address, recorded=recorded)
+        if there:
+            return "" if recorded else f"its {what} was there already, and is kept"
+        await connection.execute(step.statement, timeout=MIGRATION_TIMEOUT_S)
+        return f"applied anew, as its {what} was gone" if recorded else "applied"
     if await table_number(connection, step.name) is None:
         await connection.execute(step.statement)
         if recorded:
@@ -173,20 +116,31 @@ async def _apply(connection: Any, step: Step, address: Address, *, recorded: boo
         return ""
     key = tuple(row[0] for row in await connection.fetch(_KEY, step.name))
     if key != step.table.key or await _changed(connection, step.table):
-        raise StorageError(
-            f"{address} has a table {step.name} of its own: use another database, or another schema of this one by "
-            "?search_path=name at the end of the URL"
-        )
+        raise StorageError(_own(address, step.name))
     # With all of Ashi's columns it is Ashi's, and only the record of it is gone.
     return "its table was there already, with Ashi's columns, and is kept with all its rows"
 
 
+async def _addition(connection: Any, step: Step, address: Address, *, recorded: bool) -> tuple[str, bool]:
+    """What a step adds to its table, and whether it is there."""
+    if step.column is not None:
+        return "column", step.column in await _columns(connection, step.table)
+    if changed := await _changed(connection, step.table):
+        raise StorageError(_altered(address, step.table, changed))
+    if step.index:
+        return "index", await connection.fetchval(_INDEX, step.table.name, list(step.index))
+    assert step.view is not None  # noqa: S101  (the only one left)
+    # One that reads a table which was renamed, as for a new one in its place, is no view of ours any more.
+    there = await connection.fetchval(_READS, step.view, step.table.name)
+    there = there and not await _changed(connection, replace(step.table, name=step.view))
+    if not there and not recorded and await table_number(connection, step.view) is not None:
+        raise StorageError(_own(address, step.view))
+    return "view", there
+
+
 async def _hypertable(connection: Any) -> list[str]:
     """Make `candles` a hypertable where TimescaleDB is installed in the database; say what a person must decide."""
-    schema = await connection.fetchval(
-        "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace "
-        "WHERE extname = 'timescaledb'"
-    )
+    schema = await connection.fetchval(_TIMESCALE)
     if schema is None:
         # Not installed from here: where it is not preloaded, CREATE EXTENSION ends the session.
         if await connection.fetchval("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')"):
@@ -195,10 +149,7 @@ async def _hypertable(connection: Any) -> list[str]:
                 f"CREATE EXTENSION timescaledb there, then `{MIGRATE}` once more"
             ]
         return []
-    if await connection.fetchval(
-        "SELECT EXISTS (SELECT FROM timescaledb_information.hypertables "
-        "WHERE to_regclass(format('%I.%I', hypertable_schema, hypertable_name)) = to_regclass('candles'))"
-    ):
+    if await connection.fetchval(_IS_HYPERTABLE):
         return []
     options = f"'candles', {schema}.by_range('open_time', INTERVAL '{_CHUNK}'), create_default_indexes => false"
     if await connection.fetchval("SELECT EXISTS (SELECT FROM candles)"):
@@ -208,6 +159,11 @@ async def _hypertable(connection: Any) -> list[str]:
         ]
     await connection.execute(f"SELECT {schema}.create_hypertable({options})")
     return [f"candles is a hypertable of TimescaleDB now, with chunks of {_CHUNK}"]
+
+
+async def is_hypertable(connection: Any) -> bool:
+    """Whether `candles` is a hypertable of TimescaleDB."""
+    return await connection.fetchval(_TIMESCALE) is not None and bool(await connection.fetchval(_IS_HYPERTABLE))
 
 
 async def check_schema(connection: Any, address: Address) -> Identity:
@@ -227,10 +183,7 @@ async def check_schema(connection: Any, address: Address) -> Identity:
         if number is None:
             raise StorageError(f"{address} has no table {table.name} any more: run `{MIGRATE}`, which makes it anew")
         if changed := await _changed(connection, table):
-            raise StorageError(
-                f"{address} has a table {table.name} with other columns than Ashi's ({', '.join(changed)}): "
-                "undo the change, or name another database and fill it from the topic"
-            )
+            raise StorageError(_altered(address, table, changed))
         numbers[table.name] = number
     applied = await connection.fetch("SELECT applied_at FROM ashi_migrations ORDER BY number")
     return Identity(numbers, [row[0] for row in applied])
@@ -264,6 +217,20 @@ async def _version(connection: Any) -> int:
     return int(await connection.fetchval("SELECT coalesce(max(number), 0) FROM ashi_migrations"))
 
 
+def _own(address: Address, name: str) -> str:
+    return (
+        f"{address} has a table {name} of its own: use another database, or another schema of this one by "
+        "?search_path=name at the end of the URL"
+    )
+
+
+def _altered(address: Address, table: PostgresTable, changed: list[str]) -> str:
+    return (
+        f"{address} has a table {table.name} with other columns than Ashi's ({', '.join(changed)}): "
+        "undo the change, or name another database and fill it from the topic"
+    )
+
+
 def _newer(address: Address, version: int) -> str:
     return (
         f"{address} has schema {version} and this version of Ashi knows {SCHEMA_VERSION}: a newer one has run "
@@ -275,13 +242,13 @@ async def _tables(connection: Any) -> list[str]:
     """Ashi's tables that are there; none where they are not Ashi's."""
     if await table_number(connection, "ashi_migrations") is None:
         return []
-    recorded = [step.name for step in STEPS[: await _version(connection)] if step.column is None]
+    recorded = [step.name for step in STEPS[: await _version(connection)] if step.makes_table]
     return [name for name in recorded if await table_number(connection, name) is not None]
 
 
 async def holds_rows(url: str) -> bool:
     """Whether there is a candle, a gap or a status. Raises UsageError and StorageError."""
-    async with _connected(Address(url)) as connection:
+    async with _transaction(Address(url)) as connection:
         for table in await _tables(connection):
             if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {table})"):  # noqa: S608
                 return True
@@ -290,6 +257,6 @@ async def holds_rows(url: str) -> bool:
 
 async def empty_tables(url: str) -> None:
     """Remove all rows; the tables stay. Raises UsageError and StorageError."""
-    async with _connected(Address(url)) as connection:
+    async with _transaction(Address(url)) as connection:
         if tables := await _tables(connection):
             await connection.execute(f"TRUNCATE {', '.join(tables)}")

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from ashi.contracts.errors import StorageError
-from ashi_sinks.postgres.connection import COMMAND_TIMEOUT_S, Address, connect, store_errors
+from ashi_sinks.postgres.address import Address
+from ashi_sinks.postgres.connection import COMMAND_TIMEOUT_S, connect, store_errors, transaction
 from ashi_sinks.postgres.schema import Identity, check_schema, table_number
-from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, NAME, TABLES, PostgresTable
+from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, NAME, PostgresTable
 from ashi_sinks.protocol import RefusedError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 # `local` and stricter ones are left as the server has them.
 _DURABLE: Final = (
-    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 )
 
 _candle_row: Final = attrgetter(*CANDLES.fields)
@@ -58,7 +59,8 @@ class PostgresSink:
             with store_errors(self._address):
                 async with asyncio.timeout(COMMAND_TIMEOUT_S):
                     connection = await self._connected()
-                    return not await connection.fetchval("SELECT EXISTS (SELECT FROM candles)")
+                    async with transaction(connection, self._address, read_only=True):
+                        return not await connection.fetchval("SELECT EXISTS (SELECT FROM candles)")
         except BaseException:
             self._drop()
             raise
@@ -67,12 +69,10 @@ class PostgresSink:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
         self._connection = connection = await connect(self._address)
-        store = await check_schema(connection, self._address)
+        async with transaction(connection, self._address, read_only=True):
+            store = await check_schema(connection, self._address)
         if self._store not in (None, store):
             raise self._replaced()
-        await connection.execute(_DURABLE)
-        for table in TABLES:
-            await connection.execute(table.create_staging)
         self._store = store
         return connection
 
@@ -110,7 +110,8 @@ class PostgresSink:
             raise
 
     async def _upsert(self, connection: Any, table: PostgresTable, rows: Sequence[tuple[Any, ...]]) -> int:
-        await connection.execute("BEGIN")
+        # Each time, in one request: a pooler of transactions may have given us another session.
+        await connection.execute(f"{self._address.begin}; {_DURABLE}; {table.create_staging}")
         # In COPY's binary format.
         await connection.copy_records_to_table(table.staging, schema_name="pg_temp", records=rows, columns=table.fields)
         changed = await connection.execute(table.upsert)

@@ -15,7 +15,7 @@ from ashi_sinks.postgres.tables import NAME
 from ashi_sinks.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Collection, Coroutine
 
     from ashi_sinks.protocol import CandleReader, Sink
 
@@ -62,6 +62,14 @@ def _migrate(url: str) -> list[str]:
     return _run(lambda: apply_steps(url))
 
 
+def _delete_older(url: str, age_us: int, timeframes: Collection[str]) -> list[str]:
+    """Delete candles that closed longer ago; sentences that say what was done. Raises StorageError."""
+    _require_driver()
+    from ashi_sinks.postgres.retention import delete_older
+
+    return _run(lambda: delete_older(url, age_us, timeframes))
+
+
 def _require_driver() -> None:
     try:
         importlib.import_module("asyncpg")
@@ -83,5 +91,6 @@ STORE: Final = Store(
     exists=_exists,
     remove=_remove,
     migrate=_migrate,
+    delete_older=_delete_older,
     takes_driver=True,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+from zlib import crc32
 
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.feed import FeedGap
@@ -35,18 +36,18 @@ class PostgresTable:
 
     @property
     def staging(self) -> str:
-        """The table of the session that a batch is copied into."""
-        return f"ashi_new_{self.name}"
+        """The table of the session that a batch is copied into, by its columns: a pooler's session may have others'."""
+        return f"ashi_new_{self.name}_{crc32(' '.join(self.fields).encode()):08x}"
 
     @property
     def create_staging(self) -> str:
-        """The statement that makes `staging`, where decimals are text.
+        """The statement that makes `staging` where the session has none yet; decimals are text there.
 
         The driver takes 1.3 µs to make a binary NUMERIC and 0.1 µs to hand over a text, and a candle has eight; the
         server turns it into the same number, exactly, on its own core.
         """
         columns = ", ".join(f"{name} {'text' if self._is_decimal(name) else self.kinds[name]}" for name in self.fields)
-        return f"CREATE TEMPORARY TABLE {self.staging} ({columns}) ON COMMIT DELETE ROWS"
+        return f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.staging} ({columns}) ON COMMIT DELETE ROWS"
 
     @property
     def upsert(self) -> str:
