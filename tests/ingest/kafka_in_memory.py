@@ -27,6 +27,8 @@ from ashi.runtime.kafka.clients import partition_of
 
 PARTITIONS = {TRADES: 12}
 MOST_IN_A_BATCH = 500
+ROOMS = ("ashi_ingest.", "ashi.runtime.waiting")
+"""The modules of an ingest worker that talk to Kafka."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class KafkaInMemory:
         }
         with pytest.MonkeyPatch.context() as patch:
             for name, module in list(sys.modules.items()):
-                if name.startswith("ashi_ingest."):
+                if name.startswith(ROOMS):
                     for attribute, value in list(vars(module).items()):
                         if getattr(value, "__module__", "").startswith("ashi.runtime.kafka") and callable(value):
                             if value in replacements:
