@@ -43,8 +43,7 @@ def steps(venue: str) -> st.SearchStrategy[Step]:
             return Step(name, {}, at_s=after_s)
         arguments: dict[str, Any] = FAULTS[name].draw(Random(seed))
         if name == "clock":
-            # A step that is longer and a break soon after it still mislead a reader of GMO Coin for a while.
-            arguments["offset_s"] = max(min(arguments["offset_s"], 5.0), -5.0)
+            arguments["offset_s"] = max(min(arguments["offset_s"], 50.0), -50.0)
         if "seconds" in arguments:
             arguments["seconds"] = round(arguments["seconds"] * LONGER, 2)
         return Step(name, arguments, at_s=after_s)

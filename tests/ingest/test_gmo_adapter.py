@@ -6,6 +6,7 @@ from decimal import Decimal
 from itertools import repeat
 from typing import NamedTuple
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,8 @@ from repairs import NOW, Outcome, bare, new_ones, run_plan
 
 VENUE = VENUES["gmo"].live(has_key=False)
 OTHER = {"BUY": "SELL", "SELL": "BUY"}
+FIRST_US = 1_746_018_540_000_000
+"""13:09."""
 TAIL = 200
 """As many trades as a runner knows of those published last."""
 
@@ -155,6 +158,51 @@ def test_a_trade_that_came_late_just_when_the_connection_broke_is_found() -> Non
     known = [*truth[:30], truth[31]]
     outcome = repair(Rest(executions), known, None)
     assert bare(new_ones(outcome.yielded, known)) == bare([truth[30]])
+
+
+def came_at(trades: Iterable[Trade], offsets_ms: Iterable[int]) -> list[Trade]:
+    """The trades as they came at these times, from 13:09 on, whatever the venue's clock said of them."""
+    return [
+        msgspec.structs.replace(trade, received_at=FIRST_US + 1000 * ms)
+        for trade, ms in zip(trades, offsets_ms, strict=True)
+    ]
+
+
+def stamped(times_s: Iterable[int], off_s: int = 0) -> list[Execution]:
+    """Executions at these times by the venue's clock, which is off by so much."""
+    ms = 7 if off_s else 0
+    return [Execution(1000 * (each + off_s) + ms, 100 + each, taker=("BUY", "SELL")[each % 2]) for each in times_s]
+
+
+@pytest.mark.parametrize("has_come", [True, False])
+def test_a_clock_that_was_ahead_before_the_connection_broke_hides_nothing_that_happened_since(has_come: bool) -> None:
+    """More than a page of what was missed is stamped earlier than the last known trade."""
+    executions = [*stamped(range(100)), *stamped(range(100, 110), 50), *stamped(range(110, 180))]
+    truth = came_at(live_trades(executions), range(0, 180_000, 1000))
+    known, until = truth[:110], truth[179] if has_come else None
+    outcome = repair(Rest(executions), known, until)
+    assert outcome.reason is None
+    assert bare(new_ones(outcome.yielded, known)) == bare(truth[110:])
+
+
+def test_a_clock_that_was_set_back_meanwhile_hides_nothing_that_happened_before_it() -> None:
+    executions = [*stamped(range(100)), *stamped(range(100, 150), -90), *stamped(range(150, 220))]
+    truth = came_at(live_trades(executions), range(0, 220_000, 1000))
+    for count in (90, 120, 160):
+        outcome = repair(Rest(executions), truth[:count], truth[-1])
+        assert outcome.reason is None
+        assert bare(new_ones(outcome.yielded, truth[:count])) == bare(truth[count:])
+
+
+def test_what_was_known_before_is_no_evidence_that_rest_has_caught_up_however_late_it_is_stamped() -> None:
+    executions = [*stamped(range(100)), *stamped(range(100, 110), 50), *stamped(range(110, 130))]
+    truth = came_at(live_trades(executions), range(0, 130_000, 1000))
+    outcome = repair(Rest(executions[:110]), truth[:110], truth[125])
+    assert outcome.reason is not None
+    assert f"does not list trade {truth[125].trade_id}" in outcome.reason
+    assert outcome.end.shown_until == FIRST_US + 108_000_000, "it lists what came at 109 s"
+    outcome = repair(Rest(executions[:110]), truth[:110], None)
+    assert (outcome.reason, outcome.end.shown_until) == (None, FIRST_US + 108_000_000)
 
 
 def test_what_is_known_but_was_cut_off_is_not_fetched_again() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts import Trade
+from ashi.contracts.feed import FeedStatus
 from ashi_ingest.feed.checked import CheckedSymbol
 from ashi_ingest.feed.completeness import (
     REST_LAG_ALLOWANCE_US,
@@ -113,6 +115,22 @@ def test_a_venue_whose_clock_is_ahead_of_ours_is_taken_to_have_ours():
     assert clock.venue_us(T) == T
 
 
+def test_rest_shows_less_by_as_much_as_the_clock_was_ahead_of_late():
+    clock = VenueClock(period_us=100 * S)
+    assert clock.shown_until(None, T) is None
+    assert clock.shown_until(T + 5 * S, T) == T, "nothing of the time after it was asked for"
+    clock.on_fetched(trades_at(0, 1))
+    assert clock.ahead_us == 0
+    clock.on_trade(T + 50 * S, T)
+    assert (clock.ahead_us, clock.shown_until(T + 60 * S, T + 70 * S)) == (50 * S, T + 10 * S)
+    clock.on_trade(T + 90 * S, T + 101 * S)
+    assert clock.ahead_us == 50 * S, "what was stamped while it was ahead may be listed yet"
+    clock.on_trade(T + 190 * S, T + 202 * S)
+    assert clock.ahead_us == 0
+    clock.on_fetched([msgspec.structs.replace(each, received_at=each.traded_at - 7 * S) for each in trades_at(300)])
+    assert clock.ahead_us == 7 * S, "REST had listed it before its time"
+
+
 @pytest.mark.parametrize(
     ("seconds", "expected_s"),
     [
@@ -176,3 +194,35 @@ def test_while_a_hole_is_waited_for_nothing_is_compared_and_no_more_is_known_tha
     checked.look(1.0, 0)
     assert reporter.until == [T + S]
     assert not checked.is_comparable
+
+
+def test_a_trade_that_rest_brought_and_that_was_stamped_ahead_proves_nothing_of_the_time_until_then():
+    sequencer = TradeSequencer("toy:A", contiguous=True, resume_point=trades_at(0, 1))
+    reporter: Any = Reporter()
+    checked = CheckedSymbol(sequencer, reporter, disorder_us=0, now_s=0.0)
+    sequencer.begin_repair()
+    sequencer.on_repaired([msgspec.structs.replace(trades_at(0, 1, 51)[2], received_at=T + 60 * S)])
+    sequencer.end_repair(1.0)
+    checked.look(1.0, 0, ahead_us=50 * S)
+    assert reporter.until == [T + S]
+
+
+def not_contiguous(*published: Trade) -> tuple[CheckedSymbol, TradeSequencer]:
+    sequencer = TradeSequencer("toy:A", contiguous=False, ordered_ids=False, resume_point=published)
+    reporter: Any = Reporter()
+    return CheckedSymbol(sequencer, reporter, disorder_us=0, now_s=0.0), sequencer
+
+
+def test_what_was_published_after_the_first_that_was_not_compared_is_compared_whatever_its_time():
+    """The clock was set back after trades that nobody had compared when the worker ended."""
+    published = trades_at(0, 1, 2, 100, 10, 11)
+    checked, _ = not_contiguous(*published)
+    checked.begin(FeedStatus("toy:A", "connected", T, None, "5", T, T, T + 50 * S), published)
+    assert checked.since == published[:3]
+
+
+def test_without_ids_rest_lags_by_what_came_after_the_last_that_it_lists():
+    published = [msgspec.structs.replace(each, received_at=T + n * S) for n, each in enumerate(trades_at(0, 51, 2, 3))]
+    checked, _ = not_contiguous(*published)
+    assert checked.lag_us(published[:2], T + 10 * S) == 8 * S, "the second was stamped ahead"
+    assert checked.lag_us(published, T + 10 * S) == 0

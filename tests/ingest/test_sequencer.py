@@ -137,18 +137,28 @@ def test_what_is_older_than_the_resume_point_read_at_start_counts_as_published()
     assert sequencer.duplicates == 3
 
 
-def test_without_ids_of_the_venue_the_millisecond_tells_age():
+def test_without_ids_of_the_venue_only_those_it_has_published_are_known_as_its_clock_may_step():
     at = 1_700_000_000_000_000
-    resume_point = [trade(0, at), trade(0, at + 5_000)]
-    sequencer = TradeSequencer(
-        "gmo:BTC", contiguous=False, ordered_ids=False, resume_point=[_named(each) for each in resume_point]
-    )
+    resume_point = [_named(trade(0, at)), _named(trade(0, at + 5_000))]
+    sequencer = TradeSequencer("gmo:BTC", contiguous=False, ordered_ids=False, resume_point=resume_point)
     sequencer.begin_repair()
     sequencer.end_repair(0.0)
-    same_millisecond = _named(trade(1, at + 5_000))
-    assert sequencer.on_live([_named(trade(7, at)), _named(resume_point[1]), same_millisecond], 0.0) == [
-        same_millisecond
-    ]
+    same_millisecond, set_back = _named(trade(1, at + 5_000)), _named(trade(0, at - 50_000_000))
+    assert sequencer.on_live([*resume_point, same_millisecond, set_back], 0.0) == [same_millisecond, set_back]
+
+
+@pytest.mark.parametrize("offset_us", [50_000_000, -50_000_000])
+def test_without_ids_no_trade_is_taken_for_known_because_the_clock_has_been_off(offset_us):
+    at = 1_700_000_000_000_000
+    sequencer = TradeSequencer("gmo:BTC", contiguous=False, ordered_ids=False)
+    sequencer.begin_repair()
+    sequencer.end_repair(0.0)
+    for number in range(0, 16 * REMEMBERED_IDS, 100):
+        ahead_us = offset_us * (number // (4 * REMEMBERED_IDS) % 2)
+        live = [_named(trade(0, at + (number + each) * 1_000 + ahead_us)) for each in range(100)]
+        assert sequencer.on_live(live, 0.0) == live
+        sequencer.compared(live)
+    assert sequencer.remembered <= 2 * REMEMBERED_IDS + 100
 
 
 def _named(each: Trade) -> Trade:

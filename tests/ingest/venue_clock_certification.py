@@ -13,15 +13,25 @@ class ClockCertification(Rehearsed):
 
     @pytest.mark.parametrize("offset_s", [50.0, 5.0, -5.0, -90.0])
     def test_a_clock_that_is_off_costs_no_trade_unnoticed(self, offset_s: float) -> None:
-        """Of one that is behind it takes one to two periods to tell that not only one trade has come late."""
+        """Of one that is behind it takes one to two periods to tell that not only one trade has come late.
+
+        A break soon after each step: what was stamped by another clock is no evidence of what has happened since.
+        """
 
         async def act(run: Rehearsal) -> None:
             await run.pause(60)
+            run.fault("rest_lag", milliseconds=3_000, seconds=220.0)
             run.fault("clock", offset_s=offset_s, seconds=150.0)
-            await run.pause(100)
+            await run.pause(2)
+            run.fault("close", code=1012)
+            await run.pause(98)
             reasons = [symbol.status.reason for symbol in run.reader.symbols.values() if symbol.status is not None]
             assert all((reason is not None and "clock" in reason) == (abs(offset_s) > 5) for reason in reasons), reasons
-            await run.pause(400)
+            await run.pause(52)
+            run.fault("close", code=1012)
+            await run.pause(8)
+            run.fault("close", code=1012)
+            await run.pause(340)
 
         run = self.rehearsal().run(act)
         run.assert_told_the_truth()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
     from ashi.contracts.trade import Trade
+    from ashi_ingest.feed.completeness import VenueClock
     from ashi_ingest.feed.missed import MissedTrades
     from ashi_ingest.feed.symbol_feed import SymbolFeed
     from ashi_ingest.publish.backpressure import Backpressure
@@ -108,6 +109,7 @@ class Backfill:
         venue: Venue,
         *,
         rest: Asks,
+        clock: VenueClock,
         backpressure: Backpressure,
         patience_s: float,
         monotonic_s: Callable[[], float],
@@ -121,6 +123,7 @@ class Backfill:
         """
         self._venue = venue
         self._rest = rest
+        self._clock = clock
         self._backpressure = backpressure
         self._patience_s = patience_s
         self._monotonic_s = monotonic_s
@@ -283,6 +286,7 @@ class Backfill:
                 feed.begin_fetch()
 
         async def publish(trades: list[Trade]) -> None:
+            self._clock.on_fetched(trades)
             if missed.is_settled_by_itself:
                 recovered = feed.publish_late(missed, trades)
             else:
@@ -301,6 +305,7 @@ class Backfill:
         patience_s = self._patience_s if priority is Priority.REPAIR else LOST_PATIENCE_S
         urgency = Urgency(priority, _size(repair))
         end = await run_repair(self._rest, plan, publish, patience_s, urgency=urgency, on_answer=on_answer)
+        end = end._replace(shown_until=self._clock.shown_until(end.shown_until, asked_us))
         missed.is_quiet = end.reason is None and until is None
         if end.reason is not None:
             return Outcome(False, end.reason, end)

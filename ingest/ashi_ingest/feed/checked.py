@@ -8,6 +8,7 @@ whole, so the sequencer keeps the ids of all of it, up to MAX_UNCOMPARED of them
 from __future__ import annotations
 
 from collections import deque
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from ashi.runtime.logs import get_logger
@@ -15,7 +16,7 @@ from ashi_ingest.feed.completeness import Completeness
 from ashi_ingest.feed.sequencer import RESUME_TRADES, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
@@ -78,8 +79,9 @@ class CheckedSymbol:
         if until_us is None:
             self._begin_at(published[:1])
             return
-        # Every trade that happened later than `until_us` has a greater id than these.
-        compared = [trade for trade in published if trade.traded_at < until_us - self._disorder_us]
+        # Every trade that happened later than `until_us` comes after these, whatever the venue's clock has shown since.
+        before_us = until_us - self._disorder_us
+        compared = list(takewhile(lambda trade: min(trade.traded_at, trade.received_at) < before_us, published))
         if not compared and len(published) >= RESUME_TRADES:  # else it is all that was ever published
             first = min(trade.traded_at for trade in published)
             self._give_up(until_us, first, "the worker had ended before it was compared with REST")
@@ -125,19 +127,35 @@ class CheckedSymbol:
         """For how long no trade has come, to the second."""
         return now_s - self._last_seen_s
 
-    def lag_us(self, newest: int, asked_us: int) -> int:
-        """By how much REST lags, µs, that was asked then and lists nothing of a greater age than `newest`."""
+    def lag_us(self, listed: Sequence[Trade], asked_us: int) -> int:
+        """By how much REST lags, µs, that was asked then and lists these at last, at least one.
+
+        Without ids that grow, the last one that is listed tells: its time may be ahead of those that followed it.
+        """
+        if self._sequencer.ordered_ids:
+            return self.lag_after_us(max(map(self.age, listed)), asked_us)
+        ids = {trade.trade_id for trade in listed}
+        if all(trade.trade_id not in ids for trade in self._sequencer.resume_point):
+            return 0
+        return self._lag_us(lambda trade: trade.trade_id in ids, asked_us)
+
+    def lag_after_us(self, last_id: int, asked_us: int) -> int:
+        """By how much REST lags, µs, that was asked then and knows of no trade of a greater id."""
+        return self._lag_us(lambda trade: trade.sequence <= last_id, asked_us)
+
+    def _lag_us(self, is_known: Callable[[Trade], bool], asked_us: int) -> int:
         since_us = asked_us
         for trade in reversed(self._sequencer.resume_point):
-            if self._sequencer.age(trade) <= newest:
+            if is_known(trade):
                 break
             since_us = min(since_us, trade.received_at)
         return asked_us - since_us
 
-    def look(self, now_s: float, begun_us: int) -> None:
+    def look(self, now_s: float, begun_us: int, ahead_us: int = 0) -> None:
         """To be called every second: what came live is evidence, or is to be compared.
 
-        `begun_us`: where nothing had been published before, since when trades come.
+        `begun_us`: where nothing had been published before, since when trades come. `ahead_us`: the last one may be
+        stamped so much later than it happened.
         """
         sequencer = self._sequencer
         last = sequencer.last_published
@@ -148,7 +166,7 @@ class CheckedSymbol:
                 if not self._has_begun:
                     self._begin_with_the_first_id(begun_us)
                 # A clock that is ahead makes no trade a proof of the time after it came.
-                self._completeness.on_unbroken(min(last.traded_at, last.received_at))
+                self._completeness.on_unbroken(min(last.traded_at - ahead_us, last.received_at))
             elif not self._compared:
                 self._begin_with_the_first(begun_us)
             elif sequencer.remembered > MAX_UNCOMPARED:

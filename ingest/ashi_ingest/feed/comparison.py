@@ -259,6 +259,7 @@ class Comparison:
 
     def _settle(self, feed: SymbolFeed, asked: _Asked, unknown: list[Trade]) -> None:
         listed, end = asked.listed, asked.end
+        self._clock.on_fetched(listed)
         self._note_lag(feed, listed, asked.asked_us)
         missing = find_missing(listed, unknown, feed.checked) if unknown else None
         if not self._is_whole(feed, asked):
@@ -272,9 +273,7 @@ class Comparison:
             self._on_missing(feed, missing)
         if end.reason is None:
             feed.checked.listed_until = max(feed.checked.listed_until, asked.stated)
-            # A clock that is ahead makes no answer a proof of the time after it was asked for.
-            shown_until = None if end.shown_until is None else min(end.shown_until, asked.asked_us)
-            feed.checked.on_compared(listed, shown_until)
+            feed.checked.on_compared(listed, self._clock.shown_until(end.shown_until, asked.asked_us))
             feed.checked.on_nothing_unknown(self._clock.venue_us(asked.asked_us), self.allowance_us)
 
     def _is_whole(self, feed: SymbolFeed, asked: _Asked) -> bool:
@@ -300,8 +299,7 @@ class Comparison:
 
     def _note_lag(self, feed: SymbolFeed, listed: Sequence[Trade], asked_us: int) -> None:
         if listed:
-            newest = max(map(feed.checked.age, listed))
-            self._lag.on_lag(feed.checked.lag_us(newest, asked_us), asked_us)
+            self._lag.on_lag(feed.checked.lag_us(listed, asked_us), asked_us)
 
     # What a venue states of all markets at once.
 
@@ -334,7 +332,7 @@ class Comparison:
                 if not feed.is_asked_for:
                     ahead[market] = last
                 continue
-            self._lag.on_lag(feed.checked.lag_us(last, asked_us), asked_us)
+            self._lag.on_lag(feed.checked.lag_after_us(last, asked_us), asked_us)
             current.append(feed)
         for feed in current:
             feed.suspect(None)

@@ -11,9 +11,14 @@ Pure: no I/O and no clock. Only two things are evidence that no trade is missing
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ashi_ingest.feed.of_late import GreatestOfLate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ashi.contracts.trade import Trade
 
 REST_LAG_ALLOWANCE_US: Final = 60_000_000
 """What REST does not list so long after it happened, µs, did not happen. Lags of 20 s have been seen, under load."""
@@ -67,10 +72,12 @@ def lag_allowance_us(worst_lag_us: int) -> int:
 
 
 class VenueClock:
-    """How far our clock may be ahead of the venue's, µs: by the trades that came in the least time.
+    """How far our clock may be ahead of the venue's, or the venue's ahead of ours, µs.
 
-    A trade is on its way for some time, so it seems to come later than it happened by at least as much as our clock is
-    ahead. What is kept is the least of the last one to two periods; where nothing comes, what was known last.
+    By the trades that came in the least time. A trade is on its way for some time, so it seems to come later than it
+    happened by at least as much as our clock is ahead. And one that is stamped later than it came tells how far the
+    venue's clock is ahead, or was. What is kept is the greatest of the last one to two periods; where nothing comes,
+    what was known last.
     """
 
     def __init__(self, period_us: int = 300_000_000) -> None:
@@ -81,9 +88,28 @@ class VenueClock:
         self._ahead_of_ours.turn(received_at)
         self._ahead_of_ours.see(traded_at - received_at)
 
+    def on_fetched(self, trades: Iterable[Trade]) -> None:
+        """REST has listed these: they may have come long after they happened, but none before that."""
+        for trade in trades:
+            if trade.traded_at > trade.received_at:
+                self.on_trade(trade.traded_at, trade.received_at)
+
+    @property
+    def ahead_us(self) -> int:
+        """By how much a trade may be stamped later than it happened, µs: as far as the clock was seen to be ahead."""
+        return max(self._ahead_of_ours.value or 0, 0)
+
     def venue_us(self, our_us: int) -> int:
         """The time by the venue's clock, or earlier, when it is `our_us` by ours."""
         return our_us + min(self._ahead_of_ours.value or 0, 0)
+
+    def shown_until(self, shown_until_us: int | None, asked_us: int) -> int | None:
+        """Until when REST, asked at this time by our clock, has shown everything for sure: see `RepairEnd.shown_until`.
+
+        A clock that is ahead makes no answer a proof of the time after it was asked for. And a trade that was stamped
+        while the clock was ahead proves nothing of the time since, once that is right again.
+        """
+        return None if shown_until_us is None else min(shown_until_us, asked_us) - self.ahead_us
 
 
 class WorstLag:

@@ -100,11 +100,22 @@ class MissedTrades:
             self._beyond.discard(self._reached)
 
     def new(self, trades: Iterable[Trade]) -> list[Trade]:
-        """Those of an answer that were missed and have not been published. Live trades must have come since."""
-        if self.until is None:
+        """Those of an answer that were missed and have not been published. Live trades must have come since.
+
+        Without ids that grow, what is listed before the first live trade was missed, whatever the venue's clock said.
+        """
+        until = self.until
+        if until is None:
             raise RuntimeError("what is newer than all that is known is for the sequencer")
-        end = self._age(self.until)
-        return [trade for trade in trades if trade.trade_id not in self._known and self._age(trade) <= end]
+        listed, end = list(trades), self._age(until)
+        place = -1
+        if not self._ordered_ids:
+            place = next((place for place, trade in enumerate(listed) if trade.trade_id == until.trade_id), -1)
+        return [
+            trade
+            for number, trade in enumerate(listed)
+            if trade.trade_id not in self._known and (number < place or self._age(trade) <= end)
+        ]
 
     def is_whole(self, end: RepairEnd, until: Trade | None, asked_us: int, allowance_us: int) -> bool:
         """Whether a plan that was made for `until`, and ended like this, shows that nothing is missing any more.

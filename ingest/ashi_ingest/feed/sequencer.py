@@ -25,8 +25,8 @@ RESUME_TRADES: Final = 200
 """Trades published last that are kept whole, the resume point: a repair begins after them."""
 REMEMBERED_IDS: Final = 2_000
 """At least, and up to twice as many; and, where ids are not contiguous, all that REST has not been compared with yet.
-What is older than all of them counts as known. So a copy is told however late it comes, and the ids of all markets of a
-venue (Binance spot has some 1,500) fit into 1 GB."""
+Where ids grow, what is older than all of them counts as known, so a copy is told however late it comes; elsewhere only
+times would tell, and clocks step. The ids of all markets of a venue (Binance spot has some 1,500) fit into 1 GB."""
 
 
 class Mode(StrEnum):
@@ -73,7 +73,8 @@ class TradeSequencer:
         self.contiguous = contiguous
         self.ordered_ids = ordered_ids
         self._published: deque[Trade] = deque(maxlen=RESUME_TRADES)
-        self._known: dict[str, int] = {}
+        self._known: dict[str, int] = {}  # by id its place in the order: that of ids that grow, else of publication
+        self._learned = 0
         self._known_until = -1
         self._forget_until = -1  # where ids are not contiguous: younger ids are kept, as they have to be compared
         self._forget_at = 2 * REMEMBERED_IDS
@@ -82,8 +83,8 @@ class TradeSequencer:
         self._held_sequences: dict[int, Trade] = {}
         for trade in resume_point:
             self._learn(trade)
-        if resume_point:
-            self._known_until = min(map(self.age, resume_point)) - (1 if ordered_ids else 0)
+        if resume_point and ordered_ids:
+            self._known_until = min(map(self.age, resume_point)) - 1
 
     @property
     def held(self) -> int:
@@ -124,7 +125,11 @@ class TradeSequencer:
 
     def compared(self, trades: Iterable[Trade]) -> None:
         """REST has been compared up to these: ids that are older than all of them need not be kept any longer."""
-        self._forget_until = max(self._forget_until, min(map(self.age, trades)) - 1)
+        if self.ordered_ids:
+            places = [trade.sequence for trade in trades]
+        else:
+            places = [self._known[trade.trade_id] for trade in trades if trade.trade_id in self._known]
+        self._forget_until = max(self._forget_until, min(places, default=0) - 1)
 
     def first_held(self) -> Trade | None:
         """The live trade up to which a repair has to reach; None when none has come yet."""
@@ -195,7 +200,7 @@ class TradeSequencer:
     def learn_late(self, trades: Iterable[Trade]) -> None:
         """Trades were fetched and published after later ones: they are known, and no repair begins after them."""
         for trade in trades:
-            self._known[trade.trade_id] = self.age(trade)
+            self._know(trade)
 
     def end_repair(self, now_s: float) -> list[Trade]:
         """All that can be got has been. Gives the live trades that were held, up to the next hole; the feed is live.
@@ -252,10 +257,14 @@ class TradeSequencer:
             self.hole = Hole(self._last + 1, min(self._held_sequences) - 1, now_s)
 
     def _is_known(self, trade: Trade) -> bool:
-        return trade.trade_id in self._known or self.age(trade) <= self._known_until
+        return trade.trade_id in self._known or (self.ordered_ids and trade.sequence <= self._known_until)
+
+    def _know(self, trade: Trade) -> None:
+        self._learned += 1
+        self._known[trade.trade_id] = trade.sequence if self.ordered_ids else self._learned
 
     def _learn(self, trade: Trade) -> None:
-        self._known[trade.trade_id] = self.age(trade)
+        self._know(trade)
         self._published.append(trade)
         self._last = max(self._last, trade.sequence)
         if len(self._known) >= self._forget_at:
@@ -265,8 +274,9 @@ class TradeSequencer:
         """All but so many ids, those published first, if they have been compared: one pass for many trades."""
         oldest = list(islice(self._known.items(), len(self._known) - REMEMBERED_IDS))
         if not self.contiguous:
-            oldest = [(trade_id, age) for trade_id, age in oldest if age <= self._forget_until]
-        self._known_until = max(self._known_until, *(age for _, age in oldest), -1)
+            oldest = [(trade_id, place) for trade_id, place in oldest if place <= self._forget_until]
+        if self.ordered_ids:
+            self._known_until = max(self._known_until, *(place for _, place in oldest), -1)
         for trade_id, _ in oldest:
             del self._known[trade_id]
         self._forget_at = len(self._known) + REMEMBERED_IDS

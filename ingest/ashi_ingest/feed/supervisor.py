@@ -90,6 +90,7 @@ class FeedSupervisor:
         self._now_us = now_us
         self._monotonic_s = monotonic_s
         self._reporter = reporter
+        self._clock = VenueClock()
         self._feeds = {market: self._new_feed(market, trades) for market, trades in resume_points.items()}
         self._by_symbol = {feed.symbol: feed for feed in self._feeds.values()}
         self._sources: dict[int, _Source] = {}
@@ -98,13 +99,13 @@ class FeedSupervisor:
         self._backfill = Backfill(
             venue,
             rest=rest,
+            clock=self._clock,
             backpressure=backpressure,
             patience_s=patience_s,
             monotonic_s=monotonic_s,
             now_us=now_us,
             sleep=sleep,
         )
-        self._clock = VenueClock()
         self._clock_watch = ClockWatch(venue.name)
         self._appended: Appended | None = None
         self._looked_s = monotonic_s()
@@ -131,6 +132,7 @@ class FeedSupervisor:
             publish_buffer=self._publish_buffer,
             reporter=self._reporter,
             published=resume_point,
+            clock=self._clock,
             disorder_us=round(self._venue.limits.disorder_s * 1e6),
             now_us=self._now_us,
             monotonic_s=self._monotonic_s,
@@ -241,6 +243,7 @@ class FeedSupervisor:
         parsed = source.parser.parse(frame, received_ns // 1000)
         if parsed.trades:
             source.last = parsed.trades[-1]
+            self._clock.on_trade(source.last.traded_at, source.last.received_at)
             self._on_trades(parsed.trades, source)
         if parsed.rejected:
             self._count_rejected(parsed.rejected[0].reason)
@@ -307,6 +310,7 @@ class FeedSupervisor:
         for each in rejected:
             if each.ahead_us is not None:
                 self._clock_watch.on_refused(each.ahead_us)
+                self._clock.on_trade(received_at + each.ahead_us, received_at)
             feed = None if each.symbol is None else self._by_symbol.get(each.symbol)
             if feed is not None and (each.ahead_us is not None or not feed.checked.contiguous):
                 feed.on_unpublishable(received_at, each.ahead_us or 0, each.reason)
@@ -384,11 +388,9 @@ class FeedSupervisor:
 
     def _look_what_is_known(self, now_s: float) -> None:
         for source in self._sources.values():
-            if source.last is not None:
-                self._clock.on_trade(source.last.traded_at, source.last.received_at)
-                if source.last is not source.looked_at:
-                    self._clock_watch.on_trade(source.last.traded_at, source.last.received_at)
-                    source.looked_at = source.last
+            if source.last is not None and source.last is not source.looked_at:
+                self._clock_watch.on_trade(source.last.traded_at, source.last.received_at)
+                source.looked_at = source.last
         appended = self._publish_buffer.appended
         if appended is not None and appended is not self._appended:
             self._clock_watch.on_append(appended.at, appended.acknowledged_at)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.feed import FeedStatus, GapState
     from ashi.contracts.trade import Trade
+    from ashi_ingest.feed.completeness import VenueClock
     from ashi_ingest.feed.missing import Missing
     from ashi_ingest.feed.sequencer import TradeSequencer
     from ashi_ingest.feed.status import FeedReporter
@@ -74,13 +75,14 @@ class SymbolFeed:
         publish_buffer: PublishBuffer,
         reporter: FeedReporter,
         published: Sequence[Trade],
+        clock: VenueClock,
         disorder_us: int,
         now_us: Callable[[], int],
         monotonic_s: Callable[[], float],
     ) -> None:
         """`published`: what an earlier process has published last, see `CheckedSymbol.begin`.
 
-        `disorder_us`: see `Limits.disorder_s`.
+        `clock`: of the venue, as its trades show it. `disorder_us`: see `Limits.disorder_s`.
         """
         self.market = market
         self.symbol = sequencer.symbol
@@ -93,6 +95,7 @@ class SymbolFeed:
         self._sequencer = sequencer
         self._publish_buffer = publish_buffer
         self._reporter = reporter
+        self._clock = clock
         self._now_us = now_us
         self._monotonic_s = monotonic_s
         self._silent = False
@@ -104,6 +107,7 @@ class SymbolFeed:
         self._missing_recovered = 0  # trades that a comparison has brought, and the gap after it will tell of
         self._unpublished: _Unpublished | None = None
         self._hole_from_us = 0  # where the gap of the last hole begins
+        self._has_come_last = False  # the last trade was published as it came, so it had happened by then
 
     @property
     def is_live(self) -> bool:
@@ -163,7 +167,11 @@ class SymbolFeed:
 
     def on_subscribed(self) -> None:
         """Trades come from now on. Those before have to be fetched."""
-        self._missed_until_us = self._now_us() + CLOCK_TOLERANCE_US
+        self._missed_until_us = self._all_until_us()
+
+    def _all_until_us(self) -> int:
+        """No trade that has happened by now is stamped later than this, µs, as far as the clock has been seen."""
+        return self._now_us() + CLOCK_TOLERANCE_US + self._clock.ahead_us
 
     def on_live(self, trades: Sequence[Trade], now_s: float) -> None:
         """Trades came over a connection: publish what may be, hold the rest."""
@@ -255,7 +263,7 @@ class SymbolFeed:
         for missed in self.missed:
             if not missed.is_behind:
                 missed.until = None  # it is missing now as well
-        self._missed_until_us = max(self._missed_until_us, self._now_us() + CLOCK_TOLERANCE_US)
+        self._missed_until_us = max(self._missed_until_us, self._all_until_us())
 
     # What is checked.
 
@@ -266,7 +274,7 @@ class SymbolFeed:
     def look(self, now_s: float) -> None:
         """To be called every second: see `CheckedSymbol.look`."""
         quiet_s = self.checked.quiet_s(now_s)
-        self.checked.look(now_s, self._missed_until_us)
+        self.checked.look(now_s, self._missed_until_us, 0 if self._has_come_last else self._clock.ahead_us)
         if self._suspicion is not None and self.checked.quiet_s(now_s) < quiet_s:
             self.suspect(None)  # a trade has come
         for missed in self.missed:
@@ -457,6 +465,7 @@ class SymbolFeed:
 
     def _publish(self, trades: Sequence[Trade], *, streamed: bool) -> None:
         if trades:
+            self._has_come_last = streamed
             for missed in self.missed:
                 missed.note(trades, live=streamed)
             self._publish_buffer.put(trades, streamed=streamed)

@@ -45,6 +45,9 @@ JOIN_TRIES: Final = 10
 """How often in a row a page is asked for that cannot be joined to those before."""
 LATE_US: Final = 1_000_000
 """Trades of a millisecond may come so much later than those of a later one, µs: `Limits.disorder_s` of this venue."""
+STEP_BACK_US: Final = 120_000_000
+"""Where no known trade is found among the rows, what lies behind them is read as well, µs: the venue's clock may have
+been set back meanwhile."""
 
 
 class _Page(msgspec.Struct):
@@ -72,7 +75,7 @@ def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None)
     """Plan a repair: see `Venue.repair`. What is yielded repeats the trades of the last second of `since`."""
     plan = _Plan(venue, market, since)
     late = yield from plan.read_newest(until)
-    short = yield from plan.read_back()
+    short = yield from plan.read_back(is_late=late is not None)
     if trades := plan.trades():
         yield trades
     reason = "; ".join(filter(None, (plan.bad, late, short))) or None
@@ -80,18 +83,26 @@ def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None)
 
 
 class _Plan:
-    """The rows that have been read: one list without a gap, newest first."""
+    """The rows that have been read: one list without a gap, newest first.
+
+    Their times may be wrong: a clock of the venue that steps leaves rows that are stamped ahead of what followed them,
+    or behind what went before. So what is known is looked for by its content, and a time counts as evidence only as
+    far as it was over when it was told.
+    """
 
     def __init__(self, venue: str, market: str, since: Sequence[Trade]) -> None:
         self._symbol = symbol_of(venue, market)
         self._market = market
         self._since = since
-        times = [trade.traded_at for trade in since]
+        self._known_at = {_execution_of(trade): _at_most(trade) for trade in since}
+        times = self._known_at.values()
         self._known = max(times)
         # Where to go back to: beyond the last known trade, for those that come late. But only where `since` is whole:
         # whoever made it may have cut it off in the midst of its first millisecond.
         self._begin = min(self._known, max(self._known - LATE_US, min(times) + LATE_US))
         self._rows: list[Row] = []
+        self._place: int | None = None
+        self._has_begun = False
         self._pages = 0
         self._is_all = False
         self._busy: Message | None = None
@@ -102,13 +113,14 @@ class _Plan:
 
         REST lags behind the websocket. Gives the reason if it does not catch up.
         """
-        wanted = until or max(self._since, key=lambda trade: trade.traded_at)
+        wanted = until or max(self._since, key=_at_most)
         equals = sum(_content_of(trade) == _content_of(wanted) for trade in self._since) + (until is not None)
         window = next_window(0)
         for _ in range(MAX_TRIES):
             page = yield from self._read(window)
             if page is not None:
-                self._rows = page.good
+                self._rows, self._place, self._has_begun = [], None, False
+                self._add(page.good)
                 self._is_all = page.total < window.size
                 if self._reaches(wanted, equals):
                     return None
@@ -116,11 +128,14 @@ class _Plan:
             return f"{TRADES_PATH} answered {self._busy.message_code} {self._busy.message_string} {MAX_TRIES} times"
         return f"{TRADES_PATH} does not list trade {wanted.trade_id} of {self._market}, which came over the websocket"
 
-    def read_back(self) -> Generator[Request, Answer | None, str | None]:
-        """Read older pages until all since the last known trade is there. Gives the reason if it cannot be."""
+    def read_back(self, *, is_late: bool) -> Generator[Request, Answer | None, str | None]:
+        """Read older pages until all since the last known trade is there. Gives the reason if it cannot be.
+
+        `is_late`: REST does not go as far as what is known, so that need not be among the rows.
+        """
         shift = 0  # by how many rows the market has moved on since the newest page was read
         tries = 0
-        while self._rows and not self._is_all and not self._is_whole():
+        while self._rows and not self._is_all and not self._is_whole(is_late=is_late):
             if self._pages >= MAX_PAGES:
                 return f"{self._read_to()}: more than {MAX_PAGES} pages are not read"
             if tries == JOIN_TRIES:
@@ -132,16 +147,29 @@ class _Plan:
                 shift = window.start - place
                 self._is_all = page.total < window.size
                 if older := page.good[len(self._rows) - place :]:
-                    self._rows += older
+                    self._add(older)
                     tries = 0
                     continue
             tries += 1
-        return None if self._is_whole() else self._read_to()
+        return None if self._is_whole(is_late=is_late) else self._read_to()
+
+    def _add(self, older: Sequence[Row]) -> None:
+        """Rows were read that are older than those before."""
+        for row in older:
+            if self._place is not None:
+                self._has_begun = self._has_begun or row.content.at < self._begin
+            elif _key(row) in self._known_at:
+                self._place = len(self._rows)
+            self._rows.append(row)
 
     @property
     def shown_until(self) -> int | None:
-        """Until when the newest page shows everything, µs: see `RepairEnd`."""
-        return self._rows[0].content.at - LATE_US if self._rows else None
+        """Until when the rows show everything, µs: see `RepairEnd`."""
+        return max(map(self._shown_at, self._rows)) - LATE_US if self._rows else None
+
+    def _shown_at(self, row: Row) -> int:
+        """What REST knows, at least up to this time, µs: when the row happened, or what it was known for before."""
+        return min(row.content.at, self._known_at.get(_key(row), row.received_at))
 
     @property
     def is_beyond_reach(self) -> bool:
@@ -150,23 +178,35 @@ class _Plan:
 
     def trades(self) -> list[Trade]:
         """The trades of all milliseconds that are whole, oldest first."""
-        if not self._rows:
-            return []
-        oldest = self._rows[-1].content.at
-        return list_trades(self._symbol, self._rows, max(self._begin, oldest if self._is_all else oldest + 1))
+        rows = self._rows
+        end = len(rows)
+        while end and not self._is_all and rows[end - 1].content.at == rows[-1].content.at:
+            end -= 1  # more of the oldest millisecond may follow
+        newer = -1 if self._place is None else self._place  # rows before it are newer, whatever their times
+        while 0 <= newer < end and rows[newer].content.at == rows[self._place or 0].content.at:
+            newer += 1
+        return list_trades(
+            self._symbol,
+            [row for place, row in enumerate(rows[:end]) if place < newer or row.content.at >= self._begin],
+        )
 
-    def _is_whole(self) -> bool:
-        """Whether all that was missed has been read."""
+    def _is_whole(self, *, is_late: bool = False) -> bool:
+        """Whether all that was missed has been read: what is known, and what may have come later than that."""
         if not self._rows:
             return False
         oldest = self._rows[-1].content.at
-        return oldest < self._begin or (self._is_all and oldest <= self._known)
+        if self._has_begun or (self._is_all and oldest <= self._known):
+            return True
+        return self._place is None and oldest < self._begin - (0 if is_late else STEP_BACK_US)
 
     def _reaches(self, wanted: Trade, equals: int) -> bool:
-        """Whether what has been read is newer than `wanted`, or has as many trades of its content."""
-        if not self._rows or self._rows[0].content.at > wanted.traded_at:
-            return bool(self._rows)
-        listed = list_trades(self._symbol, self._rows, wanted.traded_at)
+        """Whether as many trades of the content of `wanted` have been read, or one that happened after it came."""
+        # It may be stamped too early. Its way is taken to be the least that trades had: clocks differ.
+        way_us = max(min(trade.received_at - trade.traded_at for trade in (*self._since, wanted)), 0)
+        after = max(wanted.traded_at, wanted.received_at - way_us)
+        if any(after < row.content.at <= row.received_at and _key(row) not in self._known_at for row in self._rows):
+            return True
+        listed = list_trades(self._symbol, [row for row in self._rows if row.content.at == wanted.traded_at])
         return sum(_content_of(trade) == _content_of(wanted) for trade in listed) >= equals
 
     def _read_to(self) -> str:
@@ -208,3 +248,18 @@ def _read_row(symbol: str, raw: msgspec.Raw, received_at: int) -> Row:
 
 def _content_of(trade: Trade) -> str:
     return trade.trade_id.rpartition("-")[0]
+
+
+def _execution_of(trade: Trade) -> str:
+    """What both rows of it say: see `_key`."""
+    return trade.trade_id.rsplit("-", 2)[0]
+
+
+def _key(row: Row) -> str:
+    at, price, size, _ = row.content
+    return f"{at // 1000}-{price}-{size}"
+
+
+def _at_most(trade: Trade) -> int:
+    """When it had happened, µs: the venue's clock may have been ahead of its receipt."""
+    return min(trade.traded_at, trade.received_at)

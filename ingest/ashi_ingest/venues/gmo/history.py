@@ -131,7 +131,8 @@ class _Plan:
 
     def _yield_until(self, until_us: int) -> Generator[list[Trade], Answer | None, None]:
         """The trades of the milliseconds before `until_us` that have not been yielded."""
-        trades = list_trades(self._symbol, [row for row in self._rows if row.content.at < until_us], self._done_us)
+        rows = [row for row in self._rows if self._done_us <= row.content.at < until_us]
+        trades = list_trades(self._symbol, rows)
         self._done_us = max(self._done_us, until_us)
         if trades:
             yield trades

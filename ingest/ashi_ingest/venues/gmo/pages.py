@@ -111,14 +111,14 @@ def _changes_ms(rows: Sequence[Row]) -> bool:
     return rows[0].content.at != rows[-1].content.at
 
 
-def list_trades(symbol: str, rows: Sequence[Row], since_us: int) -> list[Trade]:
-    """The executions at or after `since_us` among `rows` (newest first), oldest first, named as the parser names them.
+def list_trades(symbol: str, rows: Sequence[Row]) -> list[Trade]:
+    """The executions of `rows` (newest first), oldest first, named as the parser names them.
 
     The milliseconds must be whole: a row that is not among `rows` would have had an ordinal.
     """
     ordinals = Ordinals()
     trades = []
-    for row in _takers(row for row in reversed(rows) if row.content.at >= since_us):
+    for row in _takers(reversed(rows)):
         trades.append(make_trade(symbol, row.content, ordinals.next(row.content), row.received_at))
         ordinals.add(row.content)
     return trades
