@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
 from ashi_ingest.venues.answers import MAX_TRIES
-from ashi_ingest.venues.base import Acknowledged, Closing, ListedMarket, Refused, RepairEnd, Request, Venue
+from ashi_ingest.venues.base import Acknowledged, Answer, Closing, ListedMarket, Refused, RepairEnd, Request, Venue
 from ashi_ingest.venues.binance import backfill as binance_repair
 from ashi_ingest.venues.registry import VENUES
 from repairs import NOW, Outcome, bare, new_ones, run_plan
@@ -174,32 +174,42 @@ def test_usdm_without_a_key_says_how_far_back_it_got_and_publishes_that() -> Non
     assert not outcome.end.final
 
 
-def test_only_the_old_trades_of_usdm_need_the_key() -> None:
+def test_only_the_old_trades_of_usdm_need_the_key_and_are_asked_for_only_where_the_latest_do_not_reach_back() -> None:
     since, rest = [trade(1, "binance-usdm")], Rest(range(1, 4), visible=3)
-    assert [(each.path, each.api_key) for each in repair(USDM, rest, since, None).requests] == [
-        ("/fapi/v1/trades", None)
+    for venue in (USDM, USDM_KEY):
+        assert [(each.path, each.api_key) for each in repair(venue, rest, since, None).requests] == [
+            ("/fapi/v1/trades", None)
+        ]
+    many = Rest(range(1, 100), visible=99)
+    outcome = repair(USDM_KEY, many, [trade(91, "binance-usdm")], trade(99, "binance-usdm"))
+    assert [(each.path, each.api_key) for each in outcome.requests] == [
+        ("/fapi/v1/trades", None),
+        ("/fapi/v1/historicalTrades", binance_repair.API_KEY),
+        ("/fapi/v1/historicalTrades", binance_repair.API_KEY),
     ]
-    assert [(each.path, each.api_key) for each in repair(USDM_KEY, rest, since, None).requests] == [
-        ("/fapi/v1/historicalTrades", binance_repair.API_KEY)
-    ]
+    assert numbers(outcome.yielded) == [92, 93, 94, 95, 96, 97, 98, 99]
     assert [(each.path, each.api_key) for each in repair(SPOT, rest, [trade(1)], None).requests] == [
         ("/api/v3/historicalTrades", None)
     ]
 
 
 @pytest.mark.parametrize(
-    ("venue", "path", "limit", "weight"),
+    ("venue", "asked"),
     [
-        (SPOT, "/api/v3/historicalTrades", "1000", 25),
-        (USDM, "/fapi/v1/trades", "1000", 5),
-        (USDM_KEY, "/fapi/v1/historicalTrades", "500", 20),
+        (SPOT, [("/api/v3/historicalTrades", "1000", 25)]),
+        (USDM, [("/fapi/v1/trades", "1000", 5)]),
+        (USDM_KEY, [("/fapi/v1/trades", "1000", 5), ("/fapi/v1/historicalTrades", "500", 20)]),
     ],
 )
-def test_requests_have_the_documented_size_and_weight(venue: Venue, path: str, limit: str, weight: int) -> None:
-    request = next(venue.repair("BTCUSDT", [trade(7)], None))
-    assert isinstance(request, Request)
-    assert (request.path, request.parameters["limit"], request.weight) == (path, limit, weight)
-    assert "aggTrades" not in path
+def test_requests_have_the_documented_size_and_weight(venue: Venue, asked: list[tuple[str, str, int]]) -> None:
+    plan = venue.repair("BTCUSDT", [trade(7)], None)
+    answer, seen = None, []
+    for _ in asked:
+        request = plan.send(answer)
+        assert isinstance(request, Request)
+        seen.append((request.path, request.parameters["limit"], request.weight))
+        answer = Answer(json.dumps([row(number) for number in range(50_000, 51_000)]).encode(), NOW)
+    assert seen == asked
 
 
 def test_spot_pages_forwards_from_the_id_after_the_last_known() -> None:

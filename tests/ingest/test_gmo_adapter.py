@@ -384,10 +384,10 @@ def test_an_empty_history_is_no_repair() -> None:
 def test_a_rest_interface_that_lags_is_asked_again_until_it_shows_the_first_live_trade() -> None:
     executions = one_a_second(20)
     truth = live_trades(executions)
-    outcome = repair(Rest(executions, visible=10, arrivals=repeat(2)), truth[:8], truth[15])
+    outcome = repair(Rest(executions, visible=10, arrivals=repeat(6)), truth[:8], truth[15])
     assert outcome.reason is None
     assert bare(new_ones(outcome.yielded, truth[:8])) == bare(truth[8:16])
-    assert len(outcome.requests) == 4
+    assert len(outcome.requests) == MAX_TRIES
 
 
 def test_a_rest_interface_that_never_catches_up_is_given_up_with_the_reason() -> None:
@@ -404,7 +404,7 @@ def test_a_venue_that_is_busy_is_asked_again() -> None:
     executions = one_a_second(100)
     truth = live_trades(executions)
     rest = Rest(executions)
-    rest.busy = 3
+    rest.busy = MAX_TRIES - 1
     outcome = repair(rest, truth[:8], None)
     assert outcome.reason is None
     assert bare(new_ones(outcome.yielded, truth[:8])) == bare(truth[8:])

@@ -38,6 +38,7 @@ def no_settling():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backfill_module, "SETTLE_S", 0.0)
         patch.setattr(backfill_module, "FIRST_S", 0.0)
+        patch.setattr(backfill_module, "REST_AGE_S", 0.0)
         patch.setattr(backfill_module, "REST_LAG_ALLOWANCE_US", -CLOCK_TOLERANCE_US)
         yield
 

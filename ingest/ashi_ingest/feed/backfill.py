@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.trade import Trade
     from ashi_ingest.feed.completeness import VenueClock
+    from ashi_ingest.feed.last_ids import LastIds
     from ashi_ingest.feed.missed import MissedTrades
     from ashi_ingest.feed.symbol_feed import SymbolFeed
     from ashi_ingest.publish.backpressure import Backpressure
@@ -39,6 +40,8 @@ HOLD_S: Final = 10.0
 """Live trades wait no longer for an answer of the venue."""
 FIRST_S: Final = 1.0
 """A repair waits so long for the first live trade: it tells up to where to ask, or that nothing is missing."""
+REST_AGE_S: Final = 0.5
+"""And so long after it came: what happened just before it REST may not know at once, and asking in vain costs too."""
 SETTLE_S: Final = 3.0
 """Where ids do not tell whether something is missing, a feed is not live before so long after its subscription: what a
 connection just missed REST may not know at once."""
@@ -46,6 +49,9 @@ HELD_WAIT_S: Final = 2.0
 """The longest wait between two plans while live trades are held."""
 WAIT_S: Final = (2.0, 60.0)
 """Then the distance between two plans grows from the first to the second, and each is somewhat shorter by chance."""
+STATED_S: Final = 10.0
+"""A quiet market is asked for by itself when nothing has been stated of it for so long, though the venue does state."""
+STATED_TICK_S: Final = 1.0
 LOST_PATIENCE_S: Final = 30.0
 """For how long a request for what is lost already is made again: others wait behind it."""
 QUIET: Final = 1e9
@@ -115,10 +121,12 @@ class Backfill:
         monotonic_s: Callable[[], float],
         now_us: Callable[[], int],
         sleep: Callable[[float], Coroutine[None, None, None]] = asyncio.sleep,
+        last_ids: LastIds,
         allowance_us: Callable[[], int] = lambda: REST_LAG_ALLOWANCE_US,
     ) -> None:
         """`patience_s`: after so long without anything new, what is missing is told to be lost.
 
+        `last_ids`: of a market that is quiet after an interruption they tell whether something was missed.
         `allowance_us`: see `REST_LAG_ALLOWANCE_US`; it may grow with the lag that is seen.
         """
         self._venue = venue
@@ -129,6 +137,7 @@ class Backfill:
         self._monotonic_s = monotonic_s
         self._now_us = now_us
         self._sleep = sleep
+        self._last_ids = last_ids
         self._allowance_us = allowance_us
         self._repairs: dict[asyncio.Task[None], Repair | SymbolFeed] = {}
         self._failure: BaseException | None = None
@@ -195,6 +204,8 @@ class Backfill:
             return
         repair = self._begin(feed, missed)
         await self._until_woken(repair, FIRST_S, lambda: feed.first_held() is not None)
+        if feed.may_have_missed:
+            await self._until_woken(repair, REST_AGE_S, lambda: False)
         if feed.needs_nothing:  # if something is missing, the next trade shows a hole
             await feed.go_on(missed, missed.reason)
         await self._run(repair)
@@ -224,6 +235,7 @@ class Backfill:
         feed, missed = repair.feed, repair.missed
         waits = Waits()
         while True:
+            await self._wait_while_nothing_is_stated(repair)
             outcome = await self._ask_while_held(repair)
             repair.failure = outcome.end.reason
             if outcome.whole:
@@ -248,6 +260,20 @@ class Backfill:
             await self._until_woken(repair, wait_s, lambda had=had: missed.until is not had or self._is_settled(repair))  # type: ignore[misc]
             if missed.is_behind and missed.until is not had:
                 waits = Waits()
+
+    async def _wait_while_nothing_is_stated(self, repair: Repair) -> None:
+        """Wait as long as the venue states, of all markets at once, that nothing of this one was missed."""
+        feed, missed = repair.feed, repair.missed
+        if self._venue.statement is None or not feed.checked.contiguous:
+            return
+        while missed.is_behind and missed.until is None and not self._is_settled(repair):
+            newer = self._last_ids.newer_than(feed.market, feed.checked.last_sequence, repair.begun_s)
+            now_s = self._monotonic_s()
+            if newer or (newer is None and now_s >= repair.begun_s + STATED_S):
+                return
+            missed.is_quiet = newer is False
+            repair.progress_s = now_s
+            await self._until_woken(repair, STATED_TICK_S, lambda: missed.until is not None or self._is_settled(repair))
 
     async def _ask_while_held(self, repair: Repair) -> Outcome:
         """Carry out one plan. Live trades pass as soon as the venue leaves it unanswered for too long."""

@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ashi.contracts.errors import ContractError
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.feed import rhythm
 from ashi_ingest.feed.completeness import WorstLag, lag_allowance_us
+from ashi_ingest.feed.last_ids import LastIds
 from ashi_ingest.feed.missing import find_missing
 from ashi_ingest.feed.repair_plan import run_repair
 from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.rest.budget import FIRST, Priority, Urgency
-from ashi_ingest.rest.client import RestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +94,12 @@ class _PacedRest:
 
 
 class Comparison:
-    """Compares the markets of one venue with its REST interface."""
+    """Compares the markets of one venue with its REST interface.
+
+    Attributes:
+        last_ids: what the venue states of all of them at once.
+
+    """
 
     def __init__(
         self,
@@ -120,7 +125,7 @@ class Comparison:
         self._lag = WorstLag()
         self._busy: set[str] = set()
         self._stated: dict[str, int] = {}  # of markets of which something newer is stated than has come
-        self._stated_s: float | None = None
+        self.last_ids = LastIds(venue, rest=rest, interval_s=times.statement_s, now_us=now_us, monotonic_s=monotonic_s)
         self._unreadable: dict[str, int] = {}
         self._deadlines: dict[str, tuple[Trade, float]] = {}
 
@@ -129,7 +134,7 @@ class Comparison:
         interval_s = self._venue.limits.request_interval_s / SHARE
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._ask_for_statements(group))
+                group.create_task(self.last_ids.run(partial(self._on_stated, group)))
                 group.create_task(
                     self._compare_those(
                         self._next_suspect,
@@ -165,9 +170,7 @@ class Comparison:
             elif market not in self._busy:
                 return feed
         now_s = self._monotonic_s()
-        suspicion = {
-            feed.market: self._suspicion(feed, now_s) for feed in self._feeds.values() if self._is_free(feed, now_s)
-        }
+        suspicion = {feed.market: self._suspicion(feed, now_s) for feed in self._feeds.values() if self._is_free(feed)}
         most = max(suspicion, key=lambda market: suspicion[market], default=None)
         return None if most is None or suspicion[most] < 1.0 else self._feeds[most]
 
@@ -194,18 +197,17 @@ class Comparison:
         due = [
             feed
             for feed in self._feeds.values()
-            if self._is_free(feed, now_s)
+            if self._is_free(feed)
             and now_s - feed.checked.compared_s >= times.interval_s
             and not (feed.checked.contiguous and feed.checked.quiet_s(now_s) < times.quiet_s)
         ]
         return min(due, key=lambda feed: (feed.checked.compared_s, -feed.checked.quiet_s(now_s)), default=None)
 
-    def _is_free(self, feed: SymbolFeed, now_s: float) -> bool:
+    def _is_free(self, feed: SymbolFeed) -> bool:
         """Whether it may be compared by itself now."""
         if feed.market in self._busy or not feed.checked.is_comparable or feed.is_asked_for:
             return False  # what a repair asks for is not to be found missing here
-        is_stated = self._stated_s is not None and now_s - self._stated_s < 3 * self._times.statement_s
-        return not (is_stated and feed.checked.contiguous)
+        return not (feed.checked.contiguous and self.last_ids.is_fresh)
 
     # Comparing one.
 
@@ -303,21 +305,10 @@ class Comparison:
 
     # What a venue states of all markets at once.
 
-    async def _ask_for_statements(self, group: asyncio.TaskGroup) -> None:
-        statement = self._venue.statement
-        while statement is not None:
-            await asyncio.sleep(self._times.statement_s)
-            asked_us = self._now_us()
-            try:
-                answer = await self._rest.get(statement.request, Urgency(Priority.SUSPICION))
-                stated = statement.read(answer.body)
-            except (RestError, ContractError) as error:
-                _log.warning("the venue does not state the last ids of its markets", reason=str(error))
-                continue
-            self._stated_s = self._monotonic_s()
-            ahead = self._compare_with(stated, asked_us)
-            if ahead:
-                group.create_task(self._suspect(ahead))
+    def _on_stated(self, group: asyncio.TaskGroup, stated: Mapping[str, int], asked_us: int) -> None:
+        ahead = self._compare_with(stated, asked_us)
+        if ahead:
+            group.create_task(self._suspect(ahead))
 
     def _compare_with(self, stated: Mapping[str, int], asked_us: int) -> dict[str, int]:
         """Compare all markets with what the venue states. Gives those of which it states more than has come."""

@@ -96,16 +96,6 @@ class FeedSupervisor:
         self._sources: dict[int, _Source] = {}
         self._duplicates = 0
         self._rejections = 0
-        self._backfill = Backfill(
-            venue,
-            rest=rest,
-            clock=self._clock,
-            backpressure=backpressure,
-            patience_s=patience_s,
-            monotonic_s=monotonic_s,
-            now_us=now_us,
-            sleep=sleep,
-        )
         self._clock_watch = ClockWatch(venue.name)
         self._appended: Appended | None = None
         self._looked_s = monotonic_s()
@@ -118,6 +108,17 @@ class FeedSupervisor:
             now_us=now_us,
             monotonic_s=monotonic_s,
             times=comparison_times or Times(),
+        )
+        self._backfill = Backfill(
+            venue,
+            rest=rest,
+            backpressure=backpressure,
+            patience_s=patience_s,
+            monotonic_s=monotonic_s,
+            now_us=now_us,
+            sleep=sleep,
+            clock=self._clock,
+            last_ids=self._comparison.last_ids,
         )
 
     def _new_feed(self, market: str, resume_point: Sequence[Trade]) -> SymbolFeed:
@@ -335,6 +336,7 @@ class FeedSupervisor:
     def _regain(self, feed: SymbolFeed) -> None:
         """Trades of a symbol come from now on."""
         feed.on_subscribed()
+        self._comparison.last_ids.ask_soon()
         self._backfill.repair_interruption(feed)
 
     def _mend(self, feed: SymbolFeed, missing: Missing) -> None:

@@ -387,6 +387,11 @@ class SymbolFeed:
         return not self.has_discarded and until is not None
 
     @property
+    def may_have_missed(self) -> bool:
+        """Whether ids do not tell that nothing is missing in front of what is held."""
+        return self.held > 0 and not (self._sequencer.contiguous and self._sequencer.missing() == 0)
+
+    @property
     def needs_nothing(self) -> bool:
         """Whether nothing has to be held: ids tell whether something is missing in front of what will come."""
         return self._sequencer.contiguous and self.held == 0 and not self.has_discarded

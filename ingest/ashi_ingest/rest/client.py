@@ -58,7 +58,10 @@ class RestClient:
         self._venue = venue
         self._url = url.rstrip("/")
         self._key = api_key
-        self._turns = RequestTurns(venue.limits.request_interval_s, venue.limits.request_burst)
+        limits = venue.limits
+        self._turns = RequestTurns(
+            limits.request_interval_s, limits.request_window_s, address_weight=limits.address_weight
+        )
         self._paused_until_s = 0.0
         self._session: aiohttp.ClientSession | None = None
 
@@ -86,12 +89,12 @@ class RestClient:
 
         """
         headers = self._key_header(request)
-        await self._turns.turn(request.weight, urgency)
-        self._check_pause(request)
-        try:
-            body = await self._ask(request, headers)
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._failure(request, error) from error
+        async with self._turns.turn(request.weight, urgency):
+            self._check_pause(request)
+            try:
+                body = await self._ask(request, headers)
+            except (aiohttp.ClientError, OSError) as error:
+                raise self._failure(request, error) from error
         metrics.rest_requests.labels(self._venue.name, "ok").inc()
         return Answer(body, time.time_ns() // 1000)
 
@@ -119,6 +122,9 @@ class RestClient:
         async with self._session.get(
             self._url + request.path, params=request.parameters, headers=headers, allow_redirects=False
         ) as response:
+            used = response.headers.get(self._venue.limits.used_header or "", "")
+            if used.isascii() and used.isdigit():
+                self._turns.on_used(int(used))
             body = await self._read(request, response)
             if response.status != 200 and not (request.may_be_refused and response.status == 400):
                 text = " ".join(body[:_QUOTED].decode(errors="replace").split())

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
     from ashi.contracts.trade import Trade
 
-MAX_TRIES: Final = 4
+MAX_TRIES: Final = 2
 """How often in a row a plan asks for what the REST interface does not show yet: it lags behind the websocket. Whoever
-runs the plan makes another one later, at growing distances: asking is not free of charge."""
+runs the plan makes another one later, at growing distances: asking is not free of charge, and repairs of many markets
+are asked for at once, so that nothing but that distance gives REST the time."""
 _SHOWN: Final = 120
 
 T = TypeVar("T")

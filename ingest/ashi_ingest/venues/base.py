@@ -39,8 +39,12 @@ class Limits:
         silence_s: no frame at all for so long: the connection is taken for dead. Half of it: the feed is `silent`.
         ping_interval_s: how often we ping; None for never. (What the venue pings is answered always.)
         lifetime_s: the venue closes a connection at this age; it is renewed before. None for no limit.
-        request_interval_s: least time between two REST requests of weight 1; one of weight n waits n times as long.
-        request_burst: a weight of requests that may be asked at once, beside that, when nothing was asked for long.
+        request_interval_s: on average, least time between two REST requests of weight 1; one of weight n counts as n.
+        request_window_s: the average is that of any such time, and repairs may take all that is left of it at once. 0:
+            none is asked at once, one follows another at that pace.
+        address_weight: what the venue allows all processes of an address within that time, where it tells in
+            `used_header` of its answers how much they have used.
+        used_header: see there.
         disorder_s: what comes later, or stands later in an answer, may have happened so much earlier: times do not
             quite grow with the order. By so much less than its newest trade does an answer show.
         banned_until: finds in the body of a refusal until when (ms since 1970, group 1) this address is banned, where
@@ -60,7 +64,9 @@ class Limits:
     ping_interval_s: float | None
     lifetime_s: float | None
     request_interval_s: float
-    request_burst: float = 0.0
+    request_window_s: float = 0.0
+    address_weight: float | None = None
+    used_header: str | None = None
     disorder_s: float = 0.0
     banned_until: re.Pattern[str] | None = None
 

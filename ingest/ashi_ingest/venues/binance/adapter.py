@@ -60,6 +60,9 @@ SPOT_LIMITS: Final = Limits(
     ping_interval_s=20.0,
     lifetime_s=24 * 3600.0,
     request_interval_s=0.02,  # half of the weight of 6,000 a minute
+    request_window_s=60.0,
+    address_weight=6000,
+    used_header="X-MBX-USED-WEIGHT-1M",
     disorder_s=DISORDER_US / 1e6,
     # 418 lasts from 2 minutes to 3 days: {"code":-1003,"msg":"Way too much request weight used; IP banned until
     # 1659084000000. Please use WebSocket Streams…"}, not always with a Retry-After.
@@ -70,6 +73,7 @@ USDM_LIMITS: Final = replace(
     websocket_url="wss://fstream.binance.com/public/stream",
     rest_url="https://fapi.binance.com",
     request_interval_s=0.05,  # half of the weight of 2,400 a minute
+    address_weight=2400,
 )
 
 

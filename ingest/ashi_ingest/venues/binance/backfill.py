@@ -77,10 +77,11 @@ def repair_spot(market: str, since: Sequence[Trade], until: Trade | None) -> Rep
 def repair_usdm(market: str, since: Sequence[Trade], until: Trade | None, *, has_key: bool) -> Repair:
     """Plan a repair of USD-M: ids have holes, so one that REST does not list is absent.
 
-    Without an API key there are only the latest 1,000 trades. If they do not reach back, the reason says so.
+    The latest 1,000 trades cost a quarter of 500 older ones, and a short interruption needs no others. If they do not
+    reach back, there are older ones with an API key; without one the reason says so.
     """
     plan = Plan("binance-usdm", market, _after(since), until, holes=True)
-    return plan.by_id(USDM_TRADES) if has_key else plan.latest(USDM_LATEST)
+    return plan.latest(USDM_LATEST, USDM_TRADES if has_key else None)
 
 
 def _after(since: Sequence[Trade]) -> int:
@@ -134,13 +135,15 @@ class Plan:
             if rows.total < endpoint.limit or not new:
                 return
 
-    def latest(self, endpoint: Endpoint) -> Repair:
-        """Take the latest trades, again and again until they reach `until`."""
+    def latest(self, endpoint: Endpoint, older: Endpoint | None) -> Repair:
+        """Take the latest trades until they reach `until`; from `older`, if they do not reach back."""
         lost: str | None = None
         tries = 0
         while not self._is_reached():
             rows = yield from get(endpoint, self._symbol, self._market, {})
             if rows.total >= endpoint.limit and rows.good and rows.good[0].sequence > self._next:
+                if older is not None:
+                    return (yield from self.by_id(older))
                 lost = lost or (
                     f"the latest {endpoint.limit} trades of {self._market} reach back to id {rows.good[0].sequence} "
                     f"and not to {self._next}: set {API_KEY.setting}, with it older ones can be fetched"

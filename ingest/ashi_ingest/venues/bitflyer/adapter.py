@@ -41,6 +41,7 @@ LIMITS: Final = Limits(
     ping_interval_s=20.0,
     lifetime_s=None,
     request_interval_s=0.62,  # 484 in 5 minutes of the 500 allowed
+    request_window_s=300.0,
     disorder_s=DISORDER_US / 1e6,
 )
 CONTIGUOUS: Final = "FX_BTC_JPY"
