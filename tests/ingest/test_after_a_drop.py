@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from rehearsal import Rehearsal
 
+from ashi_ingest.rest.budget import KEPT_FROM_REPAIRS
 from ashi_ingest.venues.registry import VENUES
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "venues.md"
 SILENT_S = 2.0
 LIVE_S = 10.0
 LAG_MS = 400
@@ -103,3 +107,21 @@ def test_quiet_markets_are_told_whole_by_one_statement_of_the_venue() -> None:
         assert drop.asked() <= 2 * drop.traded() + 90 / 20 + 2
 
     dropped("binance", 200, 10.0, look)
+
+
+def test_the_table_of_docs_venues_md_is_what_the_limits_come_to() -> None:
+    lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
+    begin = next(place for place, line in enumerate(lines) if line.startswith("| markets that have missed something"))
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[begin : begin + 6])
+    amounts = [int(cell.replace(",", "")) for cell in head[1:]]
+    for venue, row in zip(("binance", "binance-usdm", "bitflyer"), rows, strict=False):
+        limits = VENUES[venue].live(has_key=True).limits
+        said = re.search(r"weight (\d+), (\d+) at once", row[0])
+        assert said is not None
+        weight, at_once = map(int, said.groups())
+        allowance = limits.request_window_s / limits.request_interval_s
+        assert at_once == int(allowance * (1 - KEPT_FROM_REPAIRS) / weight)
+        minutes = [(amount - 1) // at_once * round(limits.request_window_s / 60) for amount in amounts]
+        assert row[1:] == [f"{each} min" if each else "at once" for each in minutes]
+    interval_s = VENUES["gmo"].live(has_key=False).limits.message_interval_s
+    assert rows[3][1:3] == [f"{interval_s * amount:g} s" for amount in amounts[:2]]

@@ -81,6 +81,8 @@ class ConnectionCertification(VenueSamples):
         assert said["markets of a connection"] == f"{limits.markets_per_connection}"
         assert said["a message of ours at most every"] == f"{limits.message_interval_s:g} s"
         assert said["a REST request of weight 1 at most every"] == f"{limits.request_interval_s:g} s"
+        window = f"{limits.request_window_s:g} s" if limits.request_window_s else "none"
+        assert said["the time of which that is the average"] == window
         assert said["its own limit of a connection"] == lifetime
         assert said["silence after which a connection is given up"] == f"{limits.silence_s / 60:g} min"
 
