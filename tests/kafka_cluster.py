@@ -27,6 +27,7 @@ from ashi_cli.onemachine.jars import classpath, java_executable
 HOST = "127.0.0.1"
 NODES = (1, 2, 3)
 READY_S = 90
+OFFSETS_PARTITIONS = 2
 
 T = TypeVar("T")
 
@@ -107,6 +108,23 @@ class Cluster:
             self.start(node)
         for node in NODES:
             self.wait_until_ready(node)
+        asyncio.run(self._make_offsets())
+
+    async def _make_offsets(self) -> None:
+        """Let node 1, which is never killed, coordinate all groups.
+
+        The library tells a coordinator once that it leaves, and only one that it knows: whoever ends while another is
+        elected stays in the group for a session, for which the next member waits.
+        """
+        offsets = NewTopic(
+            "__consumer_offsets",
+            -1,
+            -1,
+            replica_assignments={number: list(NODES) for number in range(OFFSETS_PARTITIONS)},
+            topic_configs={"cleanup.policy": "compact"},
+        )
+        async with admin_client(Settings.from_environment({"ASHI_KAFKA_BOOTSTRAP": self.bootstrap})) as client:
+            await client.create_topics([offsets])
 
     def start(self, node: int) -> None:
         """Start a broker with what it had when it was killed."""
