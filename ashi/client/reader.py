@@ -10,6 +10,7 @@ from ashi.client.position import Position
 from ashi.contracts.errors import ContractError, UsageError
 from ashi.runtime.kafka.follow import TopicFollower
 from ashi.runtime.kafka.log_identity import fingerprint_of
+from ashi.runtime.library_logs import limit_client_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -160,6 +161,7 @@ class Reader(Generic[_Message]):
             self._records.extend(await self._follower.poll(_POLL_S))
 
     async def _open(self) -> None:
+        limit_client_library()
         follower = TopicFollower(self._settings, self._source.topic)
         try:
             await follower.open(self._start)

@@ -1,7 +1,8 @@
 """What libraries may log: the same warning at most once a minute, and one line when an outage is over.
 
 While a broker is away, the client library tells of each attempt of each of its parts: dozens of lines a second that
-bury ours and fill disks.
+bury ours and fill disks. What Ashi itself tries again and again and tells each time by a `get_weather_logger` is held
+back in the same way.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 LIBRARIES: Final = ("aiokafka", "faust", "mode", "aiohttp", "kafka", "asyncio", "websockets")
 """Loggers of libraries: they log from WARNING on, unless ASHI_LOG_LEVEL is debug."""
+WEATHER: Final = "weather"
+"""Our own loggers of what lasts, by the first part of their names."""
 INTERVAL_S: Final = 60.0
 """The same warning is written at most once in so many seconds."""
 QUIET_S: Final = 20.0
@@ -37,6 +40,7 @@ _NOT_YET: Final = frozenset(
 )
 """By the library's names, which are not imported: whoever only logs shall not need it."""
 _FOLLOWS_FROM_NOT_YET: Final = "Marking the coordinator dead"
+_HELD_BACK: Final = frozenset({*LIBRARIES, WEATHER})
 _MOST_CAUSES: Final = 500
 _KEY_LENGTH: Final = 120
 
@@ -64,7 +68,7 @@ class _Cause:
 
 
 class LibraryFilter(logging.Filter):
-    """Holds back what libraries repeat, and tells how much that was. Never touches what Ashi itself logs.
+    """Holds back what libraries and our loggers of weather repeat, and tells how much that was. Touches nothing else.
 
     A cause is a logger and the template of its message, not the arguments: a hundred partitions fail for one reason. A
     record that passes after others of its cause were held back carries their number as `held_back`.
@@ -84,7 +88,7 @@ class LibraryFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is written."""
-        if record.levelno < logging.WARNING or record.name.partition(".")[0] not in LIBRARIES:
+        if record.levelno < logging.WARNING or record.name.partition(".")[0] not in _HELD_BACK:
             return True
         now_s = self._clock()
         with self._lock:
@@ -111,7 +115,7 @@ class LibraryFilter(logging.Filter):
                 self._wake_later()  # one line for all that an outage has caused
                 return
         # An outage that came again within the minute has no line of its own: it counts with the next that has.
-        self._tell(f"the libraries' repeated warnings have ended, none for {QUIET_S:g} s", only_begun=True)
+        self._tell(f"repeated warnings have ended, none for {QUIET_S:g} s", only_begun=True)
 
     def close(self) -> None:
         """Tell of what was held back and not told of yet, for the end of a process."""
@@ -120,7 +124,7 @@ class LibraryFilter(logging.Filter):
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-        self._tell("libraries have repeated warnings")
+        self._tell("warnings were repeated")
 
     def _tell(self, sentence: str, *, only_begun: bool = False) -> None:
         with self._lock:
@@ -164,8 +168,23 @@ def limit_last_resort(say: Callable[[str, int, Mapping[str, int]], None]) -> Lib
     return repetitions
 
 
+def limit_client_library() -> None:
+    """For programs of others that use our clients: what the client library repeats is held back from their handlers."""
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if name.partition(".")[0] == "aiokafka" and isinstance(logger, logging.Logger):
+            logger.addFilter(_OF_CLIENTS)
+
+
+def _tell_programs(sentence: str, count: int, causes: Mapping[str, int]) -> None:
+    logging.getLogger("ashi.client").warning("%s: %d were not written, %s", sentence, count, dict(causes))
+
+
+_OF_CLIENTS: Final = LibraryFilter(_tell_programs)
+
+
 def _template(record: logging.LogRecord) -> str:
-    text = str(record.msg).partition("\n")[0]
+    message = record.msg.get("event") if isinstance(record.msg, dict) else record.msg  # ours are dictionaries
+    text = str(message).partition("\n")[0]
     # Where the values are in the text already, at least numbers and addresses must not make a cause of each.
     return (text if record.args else re.sub(r"0x[0-9a-f]+|\d+", "0", text))[:_KEY_LENGTH]
 

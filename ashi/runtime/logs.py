@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
-from ashi.runtime.library_logs import LIBRARIES, LibraryFilter
+from ashi.runtime.library_logs import LIBRARIES, WEATHER, LibraryFilter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,14 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return logger
 
 
+def get_weather_logger(name: str) -> FilteringBoundLogger:
+    """A logger of warnings that come again and again while something lasts, as Kafka that is away.
+
+    Each sentence is written at most once a minute, with how often it was held back, and one line says when it is over.
+    """
+    return get_logger(f"{WEATHER}.{name}")
+
+
 def configure_logging(settings: Settings, service: str) -> None:
     """Send the logs of Ashi and of all libraries to stderr in one form, with `service` in each."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
@@ -57,8 +65,12 @@ def configure_logging(settings: Settings, service: str) -> None:
     handler = _Handler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _add_held_back],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(as_text)],
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[
+                _add_held_back,
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderers(as_text),
+            ],
         )
     )
     if level > logging.DEBUG:
@@ -92,7 +104,7 @@ def _tell_held_back(sentence: str, count: int, causes: Mapping[str, int]) -> Non
 
 
 def _add_held_back(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Of a library's record: how many like it were not written since the one before."""
+    """How many records like it were not written since the one before."""
     held_back = getattr(event.get("_record"), "held_back", 0)
     if held_back:
         event["held_back"] = held_back

@@ -15,7 +15,7 @@ from ashi.runtime.kafka.log_identity import LogProbe
 from ashi.runtime.kafka.offsets import committed
 from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.kafka.writers_time import warn_of_writers_time
-from ashi.runtime.logs import get_logger
+from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi_sinks.read_log import ReadLog
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ DEAD_LETTERS_TIMEOUT_S: Final = 30.0
 COMPARE_TIMEOUT_S: Final = 5.0
 
 _log = get_logger(__name__)
+_weather = get_weather_logger(__name__)
 
 
 class Record(Protocol):
@@ -125,7 +126,7 @@ class KafkaSinkConsumer:
             try:
                 await self._take_over()
             except BrokerError as error:
-                _log.warning("what the group has read cannot be looked up; trying again", reason=str(error))
+                _weather.warning("what the group has read cannot be looked up; trying again", reason=str(error))
                 self._held_back = fetched
                 await asyncio.sleep(wait_s)
                 return {}
@@ -182,7 +183,9 @@ class KafkaSinkConsumer:
                 await self._log.check(fresh)
                 noted = {at: (offset, await self._log.note(at, offset)) for at, offset in fresh.items()}
         except (BrokerError, TimeoutError) as error:
-            _log.warning("what was committed last cannot be looked up; trying again", reason=str(error) or "no answer")
+            _weather.warning(
+                "what was committed last cannot be looked up; trying again", reason=str(error) or "no answer"
+            )
             return False
         if now != self._rebalances.count:
             return True

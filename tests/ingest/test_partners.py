@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,7 @@ from ashi.contracts.feed import (
     decode_feed_status,
 )
 from ashi.runtime.metrics.declare import REGISTRY
+from ashi.runtime.retry import Backoff
 from ashi.runtime.settings import Settings
 from ashi_ingest.feed.follower import follow_feeds
 from ashi_ingest.feed.partner_gaps import CLOCKS_US
@@ -427,6 +429,39 @@ def test_workers_read_each_other_on_a_broker(kafka_settings: Settings, monkeypat
     status = asyncio.run(main())
     assert status is not None
     assert [worker.id for worker in status.workers] == ["broker-one", "broker-two"]
+
+
+def test_what_others_say_is_begun_to_be_read_anew_whenever_it_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    class Follower:
+        def __init__(self, _: object, topic: str) -> None:
+            opened.append(topic)
+
+        async def open(self, start: object) -> None:
+            await asyncio.sleep(0.001)  # so that whoever waits for both is waiting already
+
+        async def poll(self, wait_s: float) -> list[Any]:
+            raise BrokerError("Kafka has not answered for 40 s")
+
+        async def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("ashi_ingest.feed.follower.TopicFollower", Follower)
+    monkeypatch.setattr("ashi_ingest.feed.follower.Backoff", lambda: Backoff(0.001, 0.002))
+
+    async def main() -> None:
+        reporter: Any = SimpleNamespace(take_status=None, take_gap=None)
+        following = asyncio.create_task(follow_feeds(Settings.from_environment({}), reporter))
+        async with asyncio.timeout(10):
+            while len(opened) < 10:
+                assert not following.done(), following
+                await asyncio.sleep(0.001)
+        following.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await following
+
+    asyncio.run(main())
 
 
 def test_what_fails_while_it_is_told_to_end_does_not_keep_it_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiokafka.errors import GroupCoordinatorNotAvailableError, NotLeaderForPartitionError
 
-from ashi.runtime.library_logs import GRACE_S, QUIET_S, LibraryFilter
-from ashi.runtime.logs import configure_logging, flush_logs, get_logger
+from ashi.runtime import library_logs
+from ashi.runtime.library_logs import GRACE_S, QUIET_S, LibraryFilter, limit_client_library
+from ashi.runtime.logs import configure_logging, flush_logs, get_logger, get_weather_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +83,7 @@ def test_when_all_is_quiet_one_line_tells_how_much_was_held_back(outage: Outage)
     outage.later(2)
     outage.later(100)
     causes = {"aiokafka.client: one %s": 39, "faust.transport: two %s": 15}
-    assert outage.said == [(f"the libraries' repeated warnings have ended, none for {QUIET_S:g} s", 54, causes)]
+    assert outage.said == [(f"repeated warnings have ended, none for {QUIET_S:g} s", 54, causes)]
 
 
 def test_an_outage_that_comes_again_soon_is_still_one_line_a_minute(outage: Outage) -> None:
@@ -173,7 +174,7 @@ def test_a_process_that_ends_tells_of_what_it_has_held_back(
     found = lines(capsys)
     assert [line["event"] for line in found].count("ours") == 10
     assert [line["event"] for line in found if "logger" in line] == ["Unable connect to node with id 0"]
-    assert (found[-1]["event"], found[-1]["held_back"]) == ("libraries have repeated warnings", 9)
+    assert (found[-1]["event"], found[-1]["held_back"]) == ("warnings were repeated", 9)
     assert found[-1]["causes"] == {"aiokafka.client: Unable connect to node with id %s": 9}
 
 
@@ -200,3 +201,40 @@ def test_what_is_logged_while_the_process_ends_starts_no_thread_and_does_not_kee
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
     assert done.stderr.count("destroyed") == 1
+
+
+def test_our_own_weather_is_held_back_like_a_librarys_and_all_else_of_ours_is_not(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(settings, "test")
+    for number in range(5):
+        get_weather_logger("ashi_sinks.consumer").warning("Kafka does not answer a commit", number=number)
+        get_logger("ashi_sinks.worker").warning("message cannot be stored", number=number)
+    flush_logs()
+    found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    said = [(line["event"], line.get("number")) for line in found[:-1]]
+    assert said == [
+        ("Kafka does not answer a commit", 0),
+        *[("message cannot be stored", number) for number in range(5)],
+    ]
+    assert found[-1]["event"] == "warnings were repeated"
+    assert found[-1]["causes"] == {"weather.ashi_sinks.consumer: Kafka does not answer a commit": 4}
+
+
+def test_a_program_that_reads_by_our_client_gets_a_warning_of_the_library_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    library = logging.getLogger("aiokafka.consumer.fetcher")
+    limit_client_library()
+    limit_client_library()
+    try:
+        for _ in range(100):
+            library.error("Failed fetch messages from %s", 1)
+        assert [record.name for record in caplog.records] == [library.name]
+        library_logs._OF_CLIENTS.close()
+        assert [record.name for record in caplog.records] == [library.name, "ashi.client"]
+        assert "99 were not written" in caplog.records[-1].getMessage()
+    finally:
+        for name, logger in logging.root.manager.loggerDict.items():
+            if name.startswith("aiokafka") and isinstance(logger, logging.Logger):
+                logger.removeFilter(library_logs._OF_CLIENTS)

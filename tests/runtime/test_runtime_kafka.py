@@ -280,3 +280,23 @@ def test_of_a_compacted_topic_the_record_of_the_greatest_rank_counts_and_of_equa
     for key, value in [(b"a", b"2x"), (b"a", b"1"), (b"b", b"5"), (b"a", b"2y"), (b"b", None), (b"c", b"1")]:
         keep_newest(rows, key, value, lambda value: int(value[:1]))
     assert rows == {b"a": b"2y", b"c": b"1"}
+
+
+def test_kafka_that_is_away_is_not_asked_in_a_busy_loop(
+    nobody: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ashi.runtime.kafka.clients.FAILED_PAUSE_S", 0.05)
+
+    async def main() -> int:
+        client = make_producer(nobody).client
+        client._sync_task = asyncio.create_task(client._md_synchronizer())
+        asked = 0
+        async with asyncio.timeout(10):
+            ends_s = asyncio.get_running_loop().time() + 0.5
+            while asyncio.get_running_loop().time() < ends_s:
+                assert not await client.force_metadata_update()
+                asked += 1
+        await client.close()
+        return asked
+
+    assert 2 <= asyncio.run(main()) <= 11

@@ -18,7 +18,7 @@ from ashi.runtime.kafka.clients import METADATA_AGE_MS, compression_of, security
 from ashi.runtime.kafka.dead_letters import Headers
 from ashi.runtime.kafka.log_identity import Fingerprint, LogProbe, Standing
 from ashi.runtime.kafka.topic_ids import Identity
-from ashi.runtime.logs import get_logger
+from ashi.runtime.logs import get_weather_logger
 from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import Epoch, check_epoch
 from ashi_aggregate.faust.table import FAUST_LOGGER, RowTable
@@ -35,7 +35,7 @@ CHUNKS_BUFFERED = 64
 REQUEST_TIMEOUT_S = 60.0
 
 
-_log = get_logger(__name__)
+_weather = get_weather_logger(__name__)
 
 
 class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
@@ -95,7 +95,7 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
         try:
             await self.pipeline.check_continued(partition, begin, known)
         except BrokerError as error:
-            _log.warning("cannot see whether the log was cut, trying again", partition=partition, error=str(error))
+            _weather.warning("cannot see whether the log was cut, trying again", partition=partition, error=str(error))
             return False
         except StateError as error:
             await self.crash(error)
@@ -125,7 +125,7 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
         try:
             await self.pipeline.check_log(everything=everything)
         except BrokerError as error:
-            _log.warning("cannot see whether trades is still the same log, trying again", error=str(error))
+            _weather.warning("cannot see whether trades is still the same log, trying again", error=str(error))
         except StateError as error:
             await self.crash(error)
 

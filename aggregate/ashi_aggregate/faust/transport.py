@@ -16,9 +16,9 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.clients import murmur2_partitioner
+from ashi.runtime.kafka.clients import murmur2_partitioner, pace_failures
 from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
-from ashi.runtime.logs import get_logger
+from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics.aggregate import chunk_holes
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.faust.elections import ElectionWatch
@@ -27,6 +27,7 @@ from ashi_aggregate.log_check import expired_unread
 from ashi_aggregate.partition import PartitionOffsets
 
 _log = get_logger(__name__)
+_weather = get_weather_logger(__name__)
 
 GAP_RETRIES: Final = 3
 """A hole that is still there after so many fetches is not a race but an offset that the log does not have."""
@@ -302,7 +303,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         try:
             ends = await self._thread.call_thread(self._ask_ends, asked)
         except (driver.KafkaError, TimeoutError) as error:
-            _log.warning("Kafka does not say where topic trades ends, quiet windows wait", error=repr(error))
+            _weather.warning("Kafka does not say where topic trades ends, quiet windows wait", error=repr(error))
             return {}
         return {tp.partition: end for tp, end in ends.items()}
 
@@ -336,6 +337,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
 
     def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
         client = super()._create_consumer(loop)
+        pace_failures(client._client)
         self.consumer.elections.watch(client)
         return client
 
@@ -344,6 +346,11 @@ class Producer(driver.Producer):  # type: ignore[misc]  # Faust is not typed
     """Faust makes its producer idempotent only in transactions; Ashi's always is."""
 
     logger = FAUST_LOGGER
+
+    def _new_producer(self, *arguments: Any, **options: Any) -> Any:
+        producer = super()._new_producer(*arguments, **options)
+        pace_failures(producer.client)
+        return producer
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True, "partitioner": murmur2_partitioner}

@@ -19,6 +19,8 @@ from ashi.runtime.kafka.errors import client_errors
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from aiokafka.client import AIOKafkaClient
+
     from ashi.runtime.settings import Settings
 
 LINGER_MS: Final = 5
@@ -28,6 +30,9 @@ METADATA_AGE_MS: Final = 10_000
 that asked too soon, or a topic that was made anew, would leave everybody without work for so long."""
 START_TIMEOUT_S: Final = 30.0
 """A client that has not connected by then never will: the address answers, but it is not a Kafka broker."""
+
+FAILED_PAUSE_S: Final = 0.5
+"""Kafka that is away is asked again after so long."""
 
 _partition_randomly = DefaultPartitioner()
 
@@ -80,11 +85,28 @@ def murmur2_partitioner(key: bytes | None, all_partitions: Sequence[int], availa
     return all_partitions[_hash(key) % len(all_partitions)]
 
 
+def pace_failures(client: AIOKafkaClient) -> None:
+    """Let a client wait for a moment after it has asked in vain who leads a partition.
+
+    A producer that has something to send asks again at once: hundreds of times a second while Kafka is away.
+    """
+    update = client._metadata_update
+
+    async def update_or_wait(*arguments: Any) -> bool:
+        done: bool = await update(*arguments)
+        if not done:
+            await asyncio.sleep(FAILED_PAUSE_S)
+        return done
+
+    client._metadata_update = update_or_wait
+
+
 class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # the library is not typed
     """A producer whose start raises BrokerError and leaves nothing open when it fails."""
 
     def __init__(self, settings: Settings, patient: bool, **options: Any) -> None:
         super().__init__(**options)
+        pace_failures(self.client)
         self._settings = settings
         if patient:
             # A batch that is older than this fails when its partition has no leader, as while a broker starts.
@@ -106,6 +128,7 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # the library is not t
 
     def __init__(self, settings: Settings, *topics: str, **options: Any) -> None:
         super().__init__(*topics, **options)
+        pace_failures(self._client)
         self._settings = settings
 
     async def start(self) -> None:

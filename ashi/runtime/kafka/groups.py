@@ -14,7 +14,7 @@ from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.clients import admin_client
 from ashi.runtime.kafka.errors import broker_errors
 from ashi.runtime.kafka.offsets import ask_coordinator
-from ashi.runtime.logs import get_logger
+from ashi.runtime.logs import get_logger, get_weather_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +32,7 @@ NEVER_LEAVE_MS: Final = 2**31 - 1
 """`max_poll_interval_ms` of a worker that polls when it can: whether it hangs is for `/live` to say."""
 
 _log = get_logger(__name__)
+_weather = get_weather_logger(__name__)
 
 
 class GroupView(NamedTuple):
@@ -125,7 +126,7 @@ async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[Any, int | tuple[i
     except (CommitFailedError, IllegalStateError) as error:
         _log.warning("partitions were given to others before their offsets were committed", error=type(error).__name__)
     except TimeoutError:
-        _log.warning("Kafka does not answer a commit; trying again", timeout_s=COMMIT_TIMEOUT_S)
+        _weather.warning("Kafka does not answer a commit; trying again", timeout_s=COMMIT_TIMEOUT_S)
         return False
     return True
 

@@ -10,8 +10,9 @@ from ashi.contracts.errors import BrokerError, ContractError, StateError
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
 from ashi.runtime.kafka.follow import TopicFollower
-from ashi.runtime.logs import get_logger
+from ashi.runtime.logs import get_weather_logger
 from ashi.runtime.retry import Backoff
+from ashi.runtime.service import run_until_first_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ SETTLE_EVERY_S: Final = 1.0
 
 _Message = TypeVar("_Message", FeedStatus, FeedGap)
 
-_log = get_logger(__name__)
+_weather = get_weather_logger(__name__)
 
 
 async def follow_feeds(settings: Settings, reporter: FeedReporter) -> None:
@@ -39,18 +40,11 @@ async def follow_feeds(settings: Settings, reporter: FeedReporter) -> None:
     backoff = Backoff()
     while True:
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_follow_status(settings, reporter))
-                group.create_task(_follow_gaps(settings, reporter))
-        except* (BrokerError, StateError) as errors:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():  # an error meanwhile has taken the place of the cancellation
-                raise asyncio.CancelledError from None
+            await run_until_first_ends(_follow_status(settings, reporter), _follow_gaps(settings, reporter))
+        except (BrokerError, StateError) as error:
             wait_s = backoff.next_s()
-            _log.warning(
-                "what other workers say cannot be read, beginning again",
-                reason=str(errors.exceptions[0]),
-                wait_s=round(wait_s, 3),
+            _weather.warning(
+                "what other workers say cannot be read, beginning again", reason=str(error), wait_s=round(wait_s, 3)
             )
             await asyncio.sleep(wait_s)
 
