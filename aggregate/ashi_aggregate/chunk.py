@@ -26,11 +26,10 @@ class LogRecord(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """Records of one partition in offset order, at least one.
+    """What a reader gets of a partition from offset `begin` to `end` (exclusive): records in offset order.
 
-    `begin` is the offset at which the chunk before it ended, `end` the one after its last record. Offsets that the
-    log does not have (a transaction's markers) lie between, so a chunk is continued by the one whose `begin` is its
-    `end`, and by no other.
+    Offsets that no reader gets (a transaction's markers, what it has aborted) lie between, before and after them, and
+    there may be no record at all. A chunk is continued by the one whose `begin` is its `end`, and by no other.
     """
 
     partition: int

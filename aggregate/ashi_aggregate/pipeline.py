@@ -206,13 +206,15 @@ class Pipeline:
                 return
             if state.ahead:
                 state.check_ahead(chunk.records)
+            state.next = chunk.end
+            state.chunks.append(acknowledge)
+            if not chunk.records:
+                return
             if state.begins_at is None:
                 state.begins_at = chunk.records[0].timestamp * 1000 + MAX_AHEAD_US
             candles, late = self._fold(state, by_symbol, state.begins_at)
-            state.next = chunk.end
             state.last_record = chunk.records[-1]
             self._quiet.saw(state, chunk.records[-1])
-            state.chunks.append(acknowledge)
             await self._output.send_candles(candles, "closed")
             await self._output.send_late(chunk, late)
             await self._output.send_rejected(chunk, rejected)

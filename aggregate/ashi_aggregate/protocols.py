@@ -52,7 +52,10 @@ class KafkaLog(ObservedLog, Protocol):
         """Let offsets up to `end` (exclusive) be committed."""
 
     def end_of(self, partition: int) -> int | None:
-        """The end of `trades` in `partition` as of the last fetch, or None when it is not known."""
+        """The end of all that is written of `trades` in `partition`, as of the last fetch; None when it is not known.
+
+        What a transaction that is still open has written counts.
+        """
 
     async def ask_ends(self, partitions: Iterable[int]) -> Mapping[int, int]:
-        """The ends of `trades` in `partitions`, asked for now; without those that nobody tells soon."""
+        """Such ends of `trades` in `partitions`, asked for now; without those that nobody tells soon."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.offsets import committed_offsets, end_offsets, left_to_read
 from ashi.runtime.kafka.topics import partition_counts, require_topics
 from ashi.runtime.retry import Backoff, retry
 from ashi_audit.part_recount import PartRecount
@@ -116,7 +116,9 @@ async def _await_sink(settings: Settings, storage: str, report: Report) -> None:
 
     async def left() -> int:
         stored = await committed_offsets(settings, group, CANDLES)
-        return sum(max(end - stored.get(partition, 0), 0) for partition, end in ends.items()) if stored else 0
+        if all(stored.get(number, 0) >= end for number, end in ends.items()):
+            return 0
+        return sum((await left_to_read(settings, CANDLES, stored, ends)).values()) if stored else 0
 
     async def less_than_before() -> int:
         if (now_left := await left()) == messages:

@@ -13,6 +13,7 @@ from ashi.runtime.kafka.errors import broker_errors
 from ashi.runtime.kafka.groups import NEVER_LEAVE_MS, commit, places, rewind, subscribe
 from ashi.runtime.kafka.log_identity import LogProbe
 from ashi.runtime.kafka.offsets import committed
+from ashi.runtime.kafka.spans import fetch_spans
 from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.kafka.writers_time import warn_of_writers_time
 from ashi.runtime.logs import get_logger, get_weather_logger
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ashi.runtime.kafka.dead_letters import DeadLetter
     from ashi.runtime.kafka.offsets import Committed
+    from ashi.runtime.kafka.spans import Span
     from ashi.runtime.settings import Settings
 
 DEAD_LETTERS_TIMEOUT_S: Final = 30.0
@@ -46,14 +48,17 @@ class Record(Protocol):
 class SinkConsumer(Protocol):
     """What the worker needs of Kafka; a partition is an opaque key."""
 
-    async def poll(self, most: int, wait_s: float) -> Mapping[Any, Sequence[Record]]:
-        """The next records by partition, at most so many; waits for the first of them at most `wait_s` seconds."""
+    async def poll(self, most: int, wait_s: float) -> Mapping[Any, Span]:
+        """What comes next by partition, at most so many records; waits for it at most `wait_s` seconds.
+
+        A span may hold no record, and its end may lie behind the last one: it is to be read on from there.
+        """
 
     async def send_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Send them and wait until Kafka has them. Raises BrokerError."""
 
     async def commit(self, offsets: Mapping[Any, int]) -> bool:
-        """Commit the offset of the next record of each partition. False: not done, to be tried again later.
+        """Commit the offset that each partition is to be read on from. False: not done, to be tried again later.
 
         Raises StateError when what was committed before does not stand in the log any more.
         """
@@ -89,7 +94,7 @@ class KafkaSinkConsumer:
         self._probes = {topic: LogProbe(settings, topic) for topic in topics}
         self._log = ReadLog(group, remedy, self._probes.__getitem__)
         self._compared = 0
-        self._held_back: dict[AssignedPartition, Sequence[Record]] = {}
+        self._held_back: dict[AssignedPartition, Span] = {}
         self._topics = (*topics, dead_topic)
         # While the store is away nothing is polled, for hours if need be, and the worker stays in its group.
         self._consumer = make_consumer(settings, group_id=group, max_poll_interval_ms=NEVER_LEAVE_MS)
@@ -118,7 +123,7 @@ class KafkaSinkConsumer:
         await rewind(self._consumer)
         self._log.forget()
 
-    async def poll(self, most: int, wait_s: float) -> Mapping[Any, Sequence[Record]]:
+    async def poll(self, most: int, wait_s: float) -> Mapping[Any, Span]:
         """See `SinkConsumer.poll`. Raises StateError when the log is not the one that the group has read."""
         fetched = self._held_back or await self._fetch(most, wait_s)
         self._held_back = {}
@@ -131,18 +136,16 @@ class KafkaSinkConsumer:
                 await asyncio.sleep(wait_s)
                 return {}
         # What was fetched before a rebalance is read again after it by whoever has the partition then.
-        now = {read: records for read, records in fetched.items() if read.rebalances == self._rebalances.count}
-        for read, records in now.items():
-            self._log.take(read.partition, records)
+        now = {read: span for read, span in fetched.items() if read.rebalances == self._rebalances.count}
+        for read, span in now.items():
+            self._log.take(read.partition, span)
         return now
 
-    async def _fetch(self, most: int, wait_s: float) -> dict[AssignedPartition, Sequence[Record]]:
-        fetched: Mapping[Any, Sequence[Record]] = await self._consumer.getmany(
-            timeout_ms=int(wait_s * 1_000), max_records=most
-        )
+    async def _fetch(self, most: int, wait_s: float) -> dict[AssignedPartition, Span]:
+        fetched = await fetch_spans(self._consumer, (), wait_s=wait_s, max_records=most)
         raise_if_dead(self._consumer)
         self._polled_s = time.monotonic()
-        return {AssignedPartition(partition, self._rebalances.count): records for partition, records in fetched.items()}
+        return {AssignedPartition(partition, self._rebalances.count): span for partition, span in fetched.items()}
 
     async def _take_over(self) -> None:
         """Compare what the group has read of the partitions held with what stands in the topics."""

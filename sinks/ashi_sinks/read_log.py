@@ -24,10 +24,11 @@ from ashi.runtime.kafka.log_identity import Fingerprint, difference, fingerprint
 from ashi.runtime.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from ashi.runtime.kafka.log_identity import KafkaRecord, ObservedLog, Standing
+    from ashi.runtime.kafka.log_identity import ObservedLog, Standing
     from ashi.runtime.kafka.offsets import Committed
+    from ashi.runtime.kafka.spans import Span
 
 LOOK_EVERY_S: Final = 1.0
 """So long what was read of a partition is trusted to stand after a look; each look is a fetch, some 10 ms."""
@@ -111,22 +112,27 @@ class ReadLog:
         """What comes next comes from the beginning, on purpose."""
         self._next, self._fresh, self._noted, self._last, self._suspected = {}, {}, {}, {}, {}
 
-    def take(self, at: Partition, records: Sequence[KafkaRecord]) -> None:
-        """Take note of records that were read. Raises StateError when they stand before those that came already."""
-        first, last = records[0].offset, records[-1]
+    def take(self, at: Partition, span: Span) -> None:
+        """Take note of what was read. Raises StateError when it stands before what came already."""
+        first = span.begin
         expected = self._next.get(at)
         if expected is not None and first < expected:
             raise self._other_log(
                 at, f"it ended before offset {expected}, which was to be read next, and begins again at {first}"
             )
-        if expected is not None and first > expected and at.topic not in COMPACTED:
+        if expected is not None and first > expected:
             _log.warning("records are missing in the topic", partition=_name(at), first=expected, last=first - 1)
-        now_s = self._monotonic_s()
-        if at in self._last and now_s - self._last[at][0] >= LOOK_EVERY_S:
-            self._suspected.setdefault(at, self._last[at][1])
-        self._next[at] = last.offset + 1
-        self._last[at] = now_s, fingerprint_of(last)
-        self._fresh.setdefault(at, {})[last.offset + 1] = self._last[at][1]
+        self._next[at] = span.end
+        if span.records:
+            now_s = self._monotonic_s()
+            if at in self._last and now_s - self._last[at][0] >= LOOK_EVERY_S:
+                self._suspected.setdefault(at, self._last[at][1])
+            self._last[at] = now_s, fingerprint_of(span.records[-1])
+        # The last record before the end, which may be of an earlier span.
+        if at in self._last:
+            self._fresh.setdefault(at, {})[span.end] = self._last[at][1]
+        elif at in self._noted:
+            self._fresh.setdefault(at, {})[span.end] = self._noted[at].last
 
     async def check(self, partitions: Iterable[Partition]) -> None:
         """Raise StateError unless the records that were read or committed last still stand; BrokerError as `take_over`.
@@ -149,7 +155,7 @@ class ReadLog:
                 self._looked_s[at] = now_s
 
     async def note(self, at: Partition, offset: int) -> str:
-        """What to commit beside `offset`, of a record that was taken."""
+        """What to commit beside `offset`, the end of a span that was taken."""
         last = self._fresh.get(at, {}).get(offset)
         if last is None:
             return ""

@@ -217,8 +217,8 @@ class SinkWorker:
     def _is_due(self) -> bool:
         if self._writing is not None and self._writing.done():
             return True  # with what it raised, perhaps
-        if not self._pending:
-            return self._writing is None and bool(self._uncommitted)
+        if not self._pending:  # but perhaps it has gone on past what no reader gets
+            return self._writing is None and bool(self._uncommitted or self._pending.offsets)
         return len(self._pending) >= self._size or time.monotonic() >= self._pending.began_s + self._interval_s
 
     async def _begin_writing(self) -> None:
@@ -227,7 +227,7 @@ class SinkWorker:
         One at a time. While the store is slow or away there are two batches in memory and nothing is read.
         """
         await self._end_writing()
-        if self._pending or self._uncommitted:
+        if self._pending or self._pending.offsets or self._uncommitted:
             batch, self._pending = self._pending, _PendingBatch(self._streams)
             self._writing = asyncio.create_task(self._write(batch))
 
@@ -245,10 +245,10 @@ class SinkWorker:
         fetched = await self._consumer.poll(self._size - len(batch), wait_s)
         if fetched and not batch:
             batch.began_s = time.monotonic()
-        for partition, records in fetched.items():
-            for record in records:
+        for partition, span in fetched.items():
+            for record in span.records:
                 self._add(record)
-                batch.offsets[partition] = record.offset + 1
+            batch.offsets[partition] = span.end
 
     def _add(self, record: Record) -> None:
         try:

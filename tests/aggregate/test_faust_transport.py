@@ -9,6 +9,7 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 
 from ashi.runtime.kafka.log_identity import fingerprint_of
+from ashi.runtime.kafka.spans import Span
 from ashi_aggregate.faust import transport
 from ashi_aggregate.faust.elections import ElectionWatch
 from ashi_aggregate.faust.transport import TP, TRADES, Consumer
@@ -27,7 +28,7 @@ class Fetching:
     rewind: Any = Consumer.rewind
     _may_deliver = Consumer._may_deliver
     _continue = Consumer._continue
-    _is_gap = Consumer._is_gap
+    _read_again = Consumer._read_again
     _known_records = Consumer._known_records
     _message = Consumer._message
 
@@ -40,7 +41,7 @@ class Fetching:
         self.position, self.end = position, end
         self.delivered = []
         self.before_seek, self.after_seek = False, False
-        self._next, self._gaps, self._read_offset, self._buffered_partitions = {}, {}, {}, set()
+        self._next, self._read_offset, self._buffered_partitions = {}, {}, set()
         self._thread = self
 
     async def seek_wait(self, offsets):
@@ -58,10 +59,9 @@ class Fetching:
         return dict.fromkeys(partitions, 0)
 
     async def _wait_next_records(self, _):
-        offsets = range(self.position, self.end)
-        self.position = self.end
-        records = [record_at(offset) for offset in offsets]
-        return {PARTITION: records} if records else {}, None
+        begin, self.position = self.position, self.end
+        span = Span(begin, self.end, [record_at(offset) for offset in range(begin, self.end)])
+        return {PARTITION: span} if span.records else {}, None
 
     async def fetch(self):
         async for _, message in self.getmany(1):
@@ -161,7 +161,8 @@ class Asking:
 
     def __init__(self, failure=None, wait_s=0):
         self.failure, self.wait_s = failure, wait_s
-        self._thread = self
+        self._thread = self._client = self.cluster = self
+        self.asked: list[Any] = []
 
     def _ensure_consumer(self):
         return self
@@ -169,15 +170,23 @@ class Asking:
     async def call_thread(self, method, *arguments):
         return await method(*arguments)
 
-    async def end_offsets(self, asked):
+    def leader_for_partition(self, at):
+        return at.partition % 2
+
+    async def send(self, node, request):
         await asyncio.sleep(self.wait_s)
         if self.failure is not None:
             raise self.failure
-        return {tp: 7 + tp.partition for tp in asked}
+        self.asked.append((node, request._isolation_level))
+        return SimpleNamespace(
+            topics=[(topic, [(number, 0, -1, 7 + number) for number, _ in of]) for topic, of in request._topics]
+        )
 
 
 def test_the_end_of_the_log_is_what_kafka_tells_now_and_not_known_when_it_does_not_tell_soon(monkeypatch):
     monkeypatch.setattr(transport, "ASK_END_TIMEOUT_S", 0.05)
-    assert asyncio.run(Asking().ask_ends([0, 2])) == {0: 7, 2: 9}
+    asking = Asking()
+    assert asyncio.run(asking.ask_ends([0, 2, 3])) == {0: 7, 2: 9, 3: 10}
+    assert sorted(asking.asked) == [(0, 0), (1, 0)], "what is still open in a transaction is yet to come"
     assert asyncio.run(Asking(wait_s=60).ask_ends([0])) == {}
     assert asyncio.run(Asking(failure=KafkaTimeoutError()).ask_ends([0])) == {}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from ashi.runtime.settings import Settings
@@ -25,6 +25,7 @@ class ForeignProducer:
                 "bootstrap.servers": settings.kafka_bootstrap,
                 "partitioner": "murmur2_random",  # librdkafka's own is another; docs/messages.md asks for Java's
                 "linger.ms": 5,
+                "log_level": 0,  # it would tell of a broker that ends with the tests
                 **{name.replace("_", "."): value for name, value in options.items()},
             }
         )
@@ -50,6 +51,34 @@ def transactional(settings: Settings, name: str, **options: Any) -> ForeignProdu
     foreign = ForeignProducer(settings, transactional_id=name, **options)
     foreign.producer.init_transactions(30)
     return foreign
+
+
+def committed_by(settings: Settings, topic: str, count: int) -> set[tuple[int | None, int | None, bytes | None]]:
+    """Partition, offset and value of what librdkafka reads of a topic, committed only; waits for so many records."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": settings.kafka_bootstrap,
+            "group.id": "of-another-team",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
+    )
+    found: set[tuple[int | None, int | None, bytes | None]] = set()
+    try:
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(settings.partitions)])
+        at_end: set[int | None] = set()
+        while len(at_end) < settings.partitions:
+            message = consumer.poll(30)
+            assert message is not None, f"librdkafka reads no more than {len(found)} of {count}"
+            if (error := message.error()) is not None:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                at_end.add(message.partition())
+            else:
+                found.add((message.partition(), message.offset(), message.value()))
+    finally:
+        consumer.close()
+    return found
 
 
 def set_compression(settings: Settings, codecs: dict[str, str]) -> None:

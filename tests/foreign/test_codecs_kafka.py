@@ -5,34 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from foreign_client import CODECS, ForeignProducer, Sent, set_compression
 from foreign_samples import NAMES, SYMBOLS, gaps, make_trades, records_of, statuses
+from waiting import all_committed
 
 from ashi.client import Settings, read_candles
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, FEED_STATUS, META, TRADES, state_topics
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi_ingest.feed.resume import read_resume_points
 from ashi_sinks.registry import open_reader
 from oracle import candles_of, closed, stored, timely
 
 pytestmark = pytest.mark.kafka
-
-
-async def committed_all(settings: Settings, group: str, *topics: str) -> None:
-    """Wait until a group has read all that is in these topics."""
-    deadline = time.monotonic() + 60
-    for topic in topics:
-        while True:
-            ends, done = await end_offsets(settings, topic), await committed_offsets(settings, group, topic)
-            if all(done.get(partition, 0) == end for partition, end in ends.items()):
-                break
-            assert time.monotonic() < deadline, f"{group} has committed {done} of {topic}, which ends at {ends}"
-            await asyncio.sleep(0.1)
 
 
 def send_in_every_codec(settings: Settings, records: list[Sent]) -> None:
@@ -57,12 +44,12 @@ def test_every_stage_reads_every_codec(kafka_settings: Settings, start_stage: An
             start_stage("sink", "sqlite", ASHI_STORAGE=url),
             start_stage("sink", "lake", "--topic", "trades", ASHI_STORAGE=lake),
         ]
-        await committed_all(kafka_settings, AGGREGATE_APP, TRADES)
+        await all_committed(kafka_settings, AGGREGATE_APP, TRADES)
         worker.signal(signal.SIGTERM)  # the next one reads the changelogs
         again = start_stage("aggregate", ASHI_CHECKPOINT_INTERVAL="100ms")
         await asyncio.to_thread(again.wait_for, "ready")
-        await committed_all(kafka_settings, "ashi-sink-sqlite", CANDLES, FEED_GAPS, FEED_STATUS)
-        await committed_all(kafka_settings, "ashi-sink-lake-trades", TRADES)
+        await all_committed(kafka_settings, "ashi-sink-sqlite", CANDLES, FEED_GAPS, FEED_STATUS)
+        await all_committed(kafka_settings, "ashi-sink-lake-trades", TRADES)
         for stage in (again, *sinks):
             assert stage.process.poll() is None, stage.log.read_text()[-3_000:]
         found = [candle async for candle in read_candles(kafka_settings, follow=False)]

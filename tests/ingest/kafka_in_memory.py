@@ -22,7 +22,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka import clients, follow, records, topics, writers_time
+from ashi.runtime.kafka import clients, ends, follow, records, topics, writers_time
 from ashi.runtime.kafka.clients import partition_of
 
 PARTITIONS = {TRADES: 12}
@@ -106,6 +106,7 @@ class KafkaInMemory:
             records.read_topic: read_topic,
             clients.assigned_consumer: assigned_consumer,
             clients.make_producer: lambda *_, **__: _Producer(self),
+            ends.stable_ends: ends.stable_ends,  # asks the consumer that it is given
         }
         with pytest.MonkeyPatch.context() as patch:
             for name, module in list(sys.modules.items()):

@@ -11,6 +11,7 @@ from sink_samples import a_candle, a_gap
 
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import overlaps
+from ashi.runtime.kafka.spans import Span
 from ashi_sinks.protocol import RefusedError, RetryableError, newest, newest_gaps, newest_statuses
 
 TOO_MANY = 2**63
@@ -74,8 +75,9 @@ class MemoryLog:
         fetched = {}
         for number, records in enumerate(self.partitions):
             if most and (found := records[self.position[number] :][:most]):
-                fetched[number] = found
+                begin = self.position[number]
                 self.position[number] += len(found)
+                fetched[number] = Span(begin, self.position[number], found)
                 most -= len(found)
         if not fetched:
             self.at_end.set()

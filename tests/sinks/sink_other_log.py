@@ -89,11 +89,11 @@ class IdentifiedLog(MemoryLog):
             self.taken_over = True
         if self.position[0] > len(self.partitions[0]):
             self.position[0] = 0  # an offset out of range: the library goes to the beginning
-        records = (await super().poll(most, wait_s)).get(0)
-        if records is None:
+        span = (await super().poll(most, wait_s)).get(0)
+        if span is None:
             return {}
-        self.read_log.take(AT, records)
-        return {AT: records}
+        self.read_log.take(AT, span)
+        return {AT: span}
 
     async def commit(self, offsets):
         await self.read_log.check(offsets)

@@ -9,6 +9,7 @@ import pytest
 from ashi.contracts.errors import StateError
 from ashi.runtime.kafka.log_identity import Standing, fingerprint_of
 from ashi.runtime.kafka.offsets import Committed
+from ashi.runtime.kafka.spans import Span
 from ashi.runtime.kafka.topic_ids import Identity
 from ashi_sinks.read_log import ReadLog
 
@@ -31,6 +32,10 @@ class Record:
 
 def records(text, first=0):
     return [Record(first + place, letter.encode()) for place, letter in enumerate(text)]
+
+
+def span(read):
+    return Span(read[0].offset, read[-1].offset + 1, read)
 
 
 class Topic:
@@ -71,7 +76,7 @@ class Group:
 
     def read(self, worker, at=AT, upto=None):
         begin = self.committed[at].offset if at in self.committed else 0
-        worker.take(at, self.topic.logs[at.partition][begin:upto])
+        worker.take(at, span(self.topic.logs[at.partition][begin:upto]))
 
     def commit(self, worker, offset, at=AT):
         asyncio.run(worker.check([at]))
@@ -142,9 +147,9 @@ def test_of_a_compacted_topic_the_record_read_last_may_be_gone_but_not_be_anothe
     group.topic = compacted("abcdefghij", gone={4, 5})
     worker = group.worker()
     group.take_over(worker, STATUS)
-    worker.take(STATUS, group.topic.logs[0][6:8])
+    worker.take(STATUS, Span(5, 8, group.topic.logs[0][6:8]))
     group.now_s += 1
-    worker.take(STATUS, group.topic.logs[0][8:])
+    worker.take(STATUS, span(group.topic.logs[0][8:]))
     group.topic = compacted("abcdefghij", gone={4, 5, 7})
     asyncio.run(worker.check([STATUS]))
     assert not caplog.records
@@ -179,9 +184,9 @@ def test_records_that_come_again_below_what_was_read_are_those_of_another_log(gr
     worker = group.worker()
     group.take_over(worker, AT)
     with pytest.raises(StateError, match="it ended before offset 5, which was to be read next, and begins again at 0"):
-        worker.take(AT, records("AB"))
+        worker.take(AT, span(records("AB")))
     worker.forget()  # told to begin anew
-    worker.take(AT, records("AB"))
+    worker.take(AT, span(records("AB")))
 
 
 def test_a_log_cut_while_it_is_read_and_grown_beyond_is_found_before_anything_more_is_committed(group):
@@ -241,11 +246,11 @@ def test_what_was_read_before_a_pause_must_stand_before_what_came_after_it_is_co
     group.take_over(worker, AT)
     group.read(worker, upto=7)
     group.now_s += 0.9
-    worker.take(AT, records("h", 7))
+    worker.take(AT, span(records("h", 7)))
     looks.clear()
     group.now_s += 1
     group.topic = Topic("abcdefgXYZ", "")  # cut above what is committed
-    worker.take(AT, records("YZ", 8))
+    worker.take(AT, span(records("YZ", 8)))
     for _ in range(2):
         with pytest.raises(StateError, match="offset 7 held a record"):
             group.commit(worker, 10)
@@ -276,5 +281,5 @@ def test_a_topic_whose_committed_offsets_went_with_it_is_read_from_its_beginning
     group.committed.clear()
     group.topic = Topic("AB", "")
     assert group.take_over(worker, AT, OTHER) == {"candles"}
-    worker.take(AT, records("AB"))
+    worker.take(AT, span(records("AB")))
     assert group.take_over(worker, AT, OTHER) == set(), "said once"

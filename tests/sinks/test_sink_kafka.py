@@ -219,8 +219,8 @@ def test_what_was_read_before_a_rebalance_is_not_committed_after_it(kafka_settin
         await first.start()
         old: dict[Any, int] = {}
         while not old:
-            for assigned, records in (await first.poll(10, 0.5)).items():
-                old[assigned] = records[-1].offset + 1
+            for assigned, span in (await first.poll(10, 0.5)).items():
+                old[assigned] = span.end
         joining = asyncio.create_task(second.start())
         while not joining.done():
             await first.poll(1, 0.1)
@@ -232,8 +232,8 @@ def test_what_was_read_before_a_rebalance_is_not_committed_after_it(kafka_settin
         assert not await committed_offsets(kafka_settings, "a-group", CANDLES)
         fresh: dict[Any, int] = {}
         while not {read.partition for read in old} <= {read.partition for read in fresh}:
-            for assigned, records in (await first.poll(1_000, 0.5)).items():
-                fresh[assigned] = records[-1].offset + 1
+            for assigned, span in (await first.poll(1_000, 0.5)).items():
+                fresh[assigned] = span.end
         assert await first.commit(old)
         assert not await committed_offsets(kafka_settings, "a-group", CANDLES)
         assert await first.commit(fresh)
@@ -521,7 +521,7 @@ def test_nothing_more_is_committed_once_what_was_committed_last_does_not_stand_a
         async def read(most):
             while not (fetched := await consumer.poll(most, 0.5)):
                 pass
-            return {assigned: records[-1].offset + 1 for assigned, records in fetched.items()}
+            return {assigned: span.end for assigned, span in fetched.items()}
 
         assert await consumer.commit(await read(10))
         before = await offsets.committed(kafka_settings, "a-group", CANDLES)

@@ -23,7 +23,8 @@ from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import Epoch, check_epoch
 from ashi_aggregate.faust.table import FAUST_LOGGER, RowTable
 from ashi_aggregate.faust.transport import ChunkSchema
-from ashi_aggregate.fencing import SessionGuard
+from ashi_aggregate.fencing import SessionGuard, since_boot_s
+from ashi_aggregate.held_back import HeldBack
 from ashi_aggregate.log_check import ALL_EVERY_S, IDENTITY_EVERY_S
 from ashi_aggregate.partition import PartitionOffsets
 from ashi_aggregate.pipeline import Pipeline
@@ -212,10 +213,11 @@ def make_app(
             await app.pipeline.checkpoint()
 
     async def log_checks() -> None:
-        rounds = 0
+        rounds, held_back = 0, HeldBack()
         while not app.should_stop:
             await asyncio.sleep(IDENTITY_EVERY_S)
             rounds += 1
+            held_back.look(app.consumer.known_ends(), since_boot_s())
             await app.check_log(everything=rounds % round(ALL_EVERY_S / IDENTITY_EVERY_S) == 0)
 
     app.task(checkpoints)

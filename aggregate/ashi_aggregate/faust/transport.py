@@ -17,20 +17,20 @@ from faust.types.tuples import ConsumerMessage
 
 from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import murmur2_partitioner, pace_failures
+from ashi.runtime.kafka.ends import COMMITTED, written_ends
 from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
+from ashi.runtime.kafka.spans import Span, fetch_spans
 from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics.aggregate import chunk_holes
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.faust.elections import ElectionWatch
 from ashi_aggregate.faust.table import FAUST_LOGGER
+from ashi_aggregate.held_back import KnownEnds
 from ashi_aggregate.log_check import expired_unread
 from ashi_aggregate.partition import PartitionOffsets
 
 _log = get_logger(__name__)
 _weather = get_weather_logger(__name__)
-
-GAP_RETRIES: Final = 3
-"""A hole that is still there after so many fetches is not a race but an offset that the log does not have."""
 
 ASK_END_TIMEOUT_S: Final = 2.0
 """Longest wait for the end of a log. A checkpoint waits meanwhile; whatever needs the end waits for the next one."""
@@ -54,6 +54,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
     It keeps the offset that must come next for each partition, because around a rebalance a fetch can deliver
     records from beyond the position that was sought. No offset known: the chunk is dropped, it will be fetched
     again. A chunk that begins later: dropped, and the partition is sought anew. One that begins earlier: trimmed.
+    Where a chunk begins and ends is where the client stood, not which records it has: offsets that no reader gets, as
+    those of transactions' markers, are no hole, and a chunk may hold nothing else.
     """
 
     logger = FAUST_LOGGER
@@ -65,7 +67,6 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         self._last: dict[TP, Any] = {}
         self._next: dict[TP, int] = {}
         self._durable: dict[TP, int] = {}
-        self._gaps: dict[TP, tuple[int, int, int]] = {}
         # Recovery and the fetcher may both seek; of two at once the older could let go what the newer took up.
         self._seeking = asyncio.Lock()
 
@@ -85,9 +86,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
             chunk = await self._continue(TP(tp.topic, tp.partition), fetched)
             if chunk is not None and self._may_deliver(tp, active, generation):
                 self._next[TP(tp.topic, tp.partition)] = chunk.end
-                self._last[TP(tp.topic, tp.partition)] = chunk.records[-1]
+                if chunk.records:
+                    self._last[TP(tp.topic, tp.partition)] = chunk.records[-1]
                 yield TP(tp.topic, tp.partition), self._message(tp, chunk)
-        for tp, record in self.scheduler.iterate(records):
+        for tp, record in self.scheduler.iterate({tp: span.records for tp, span in records.items() if span.records}):
             if self._may_deliver(tp, active, generation):
                 yield tp, self._to_message(tp, record)
 
@@ -100,14 +102,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         active = None if active_partitions is None else frozenset(active_partitions)
         return await super()._getmany(active, timeout)
 
-    async def _seek_while_stopped(self, dropped: Mapping[TP, Sequence[Any]]) -> None:
+    async def _seek_while_stopped(self, dropped: Mapping[TP, Span]) -> None:
         """What was fetched is dropped, so go back.
 
         Of `trades`, recovery seeks again when the flow resumes, whatever fails here. Of a changelog it has perhaps
         sought already, just before this fetch: it would wait for records that have gone by, until others come.
         """
         try:
-            first = {tp: records[0].offset for tp, records in dropped.items() if records and tp.topic != TRADES}
+            first = {tp: span.begin for tp, span in dropped.items() if tp.topic != TRADES}
             if first:
                 await self._thread.call_thread(self._go_back, first)
             await self.perform_seek()
@@ -128,28 +130,26 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
             and (active is None or tp in active or tp in self._buffered_partitions)
         )
 
-    async def _continue(self, tp: TP, records: Sequence[Any]) -> Chunk | None:
-        """The chunk that continues where the last one ended, or None when these records do not."""
+    async def _continue(self, tp: TP, span: Span) -> Chunk | None:
+        """The chunk that continues where the last one ended, or None when this span does not."""
         begin = self._next.get(tp)
         if begin is None:
             return None
         # The client has gone to the head of the log because what was asked for is beyond its end; or it was cut, and
         # the records that follow were appended by another leader. Both happen without harm too.
-        if records[0].offset < begin or self.elections.suspects(tp.partition, begin):
+        if span.begin < begin or self.elections.suspects(tp.partition, begin):
             if not await self.app.is_continued(tp.partition, begin, self._known_records(tp, begin)):
                 return None
             self.elections.cleared(tp.partition, begin)
-        if records[0].offset < begin:
+        if span.end <= begin:
+            return None
+        if span.begin > begin:
+            await self._read_again(tp, begin)
+            return None
+        records = span.records
+        if records and records[0].offset < begin:
             records = [record for record in records if record.offset >= begin]
-        if not records:
-            return None
-        if records[0].offset > begin and not await self._is_gap(tp, begin, records[0].offset):
-            chunk_holes.inc()
-            _log.warning("fetch skipped records, reading them again", partition=tp.partition, offset=begin)
-            await self.rewind(tp.partition, begin)
-            return None
-        self._gaps.pop(tp, None)
-        return Chunk(tp.partition, begin, records[-1].offset + 1, records)
+        return Chunk(tp.partition, begin, span.end, records)
 
     def _known_records(self, tp: TP, begin: int) -> Sequence[Fingerprint]:
         """What must stand in the log if the record at `begin` is to be the next: the one before, where it is known.
@@ -159,28 +159,23 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         known, last = self._known.get(tp, ()), self._last.get(tp)
         return known if last is None else [fingerprint_of(last), *(each for each in known if each.offset >= begin)]
 
-    async def _is_gap(self, tp: TP, begin: int, found: int) -> bool:
-        """Whether the log itself lacks the offsets from `begin` to `found`.
-
-        A transaction's markers take offsets that no reader ever sees. Raises StateError when the records were there
-        and have expired unread.
-        """
+    async def _read_again(self, tp: TP, begin: int) -> None:
+        """Go back to `begin`, which a fetch has skipped. Raises StateError when what was there has expired unread."""
         earliest = (await self.earliest_offsets(tp))[tp]
         if earliest > begin:
             raise expired_unread(tp.partition, begin, earliest)
-        seen_begin, seen_found, times = self._gaps.get(tp, (begin, found, 0))
-        times = times + 1 if (seen_begin, seen_found) == (begin, found) else 1
-        self._gaps[tp] = (begin, found, times)
-        return times > GAP_RETRIES
+        chunk_holes.inc()
+        _log.warning("fetch skipped records, reading them again", partition=tp.partition, offset=begin)
+        await self.rewind(tp.partition, begin)
 
     def _message(self, tp: TP, chunk: Chunk) -> Any:
-        last = chunk.records[-1]
+        last = chunk.records[-1] if chunk.records else None
         return ConsumerMessage(
             tp.topic,
             tp.partition,
             chunk.end - 1,
-            last.timestamp / 1000.0,
-            last.timestamp_type,
+            last.timestamp / 1000.0 if last else 0.0,
+            last.timestamp_type if last else 0,
             [],
             None,
             chunk,
@@ -287,12 +282,29 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         self._durable[TP(TRADES, partition)] = end
 
     def end_of(self, partition: int) -> int | None:
-        """The end of `trades` in `partition` as of the last fetch; None when it is not known, or is not ours."""
+        """The end of `trades` in `partition` as of the last fetch; None when it is not known, or is not ours.
+
+        That of all that is written: records of a transaction that is still open are yet to come.
+        """
         try:
             end: int | None = self.highwater(TP(TRADES, partition))
         except AssertionError:  # aiokafka's answer for a partition that a rebalance has just taken away
             return None
         return end
+
+    def known_ends(self) -> dict[int, KnownEnds]:
+        """Both ends of each partition of `trades` that is ours, as of the last fetch, where there was one."""
+        ends: dict[int, KnownEnds] = {}
+        if self.client is None:
+            return ends
+        for tp in self._trades_partitions():
+            try:
+                stable, written = self.client.last_stable_offset(tp), self.client.highwater(tp)
+            except AssertionError:  # as in `end_of`
+                continue
+            if stable is not None and written is not None:
+                ends[tp.partition] = KnownEnds(stable, written)
+        return ends
 
     async def ask_ends(self, partitions: Iterable[int]) -> dict[int, int]:
         """The ends of `trades` in `partitions`, asked for now; none where Kafka does not tell soon.
@@ -310,8 +322,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
     async def _ask_ends(self, asked: Sequence[TP]) -> Mapping[TP, int]:
         """In the consumer's thread, where the bound must be too: it has few workers, which fetch as well."""
         async with asyncio.timeout(ASK_END_TIMEOUT_S):
-            ends: Mapping[TP, int] = await self._thread._ensure_consumer().end_offsets(asked)
-        return ends
+            return await written_ends(self._thread._ensure_consumer(), asked)
 
     def _new_offset(self, tp: TP) -> int | None:
         """What to commit: what a checkpoint has made durable.
@@ -338,8 +349,22 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
     def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
         client = super()._create_consumer(loop)
         pace_failures(client._client)
+        # Faust lets only a worker that writes transactions leave out what others have aborted.
+        client._isolation_level = COMMITTED
         self.consumer.elections.watch(client)
         return client
+
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: frozenset[TP],
+        timeout: float,  # noqa: ASYNC109 - Faust's signature
+        max_records: int,
+    ) -> Mapping[TP, Span]:
+        """What comes next, from where to where; Faust's own would tell only of the records in between."""
+        if not self.consumer.flow_active:
+            return {}
+        return await fetch_spans(consumer, active_partitions, wait_s=timeout, max_records=max_records)
 
 
 class Producer(driver.Producer):  # type: ignore[misc]  # Faust is not typed

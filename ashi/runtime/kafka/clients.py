@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.partitioner import DefaultPartitioner, murmur2
 
 from ashi.contracts.errors import BrokerError, UsageError
+from ashi.runtime.kafka.ends import COMMITTED
 from ashi.runtime.kafka.errors import client_errors
 
 if TYPE_CHECKING:
@@ -166,12 +167,16 @@ def make_producer(settings: Settings, *, patient: bool = False, **options: Any) 
 
 
 def make_consumer(settings: Settings, *topics: str, group_id: str | None, **options: Any) -> AIOKafkaConsumer:
-    """A consumer, not yet started, within a running loop. It never commits by itself and begins at the beginning."""
+    """A consumer, not yet started, within a running loop.
+
+    It never commits by itself, begins at the beginning and gets no record of a transaction that was aborted or is open.
+    """
     defaults = {
         "auto_offset_reset": "earliest",
         "session_timeout_ms": settings.session_timeout_us // 1_000,
         "heartbeat_interval_ms": settings.session_timeout_us // 4_000,
         "metadata_max_age_ms": METADATA_AGE_MS,
+        "isolation_level": COMMITTED,
         **security_options(settings),
     }
     return _Consumer(

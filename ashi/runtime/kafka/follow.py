@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from ashi.contracts.errors import BrokerError, StateError
 from ashi.contracts.topics import COMPACTED
 from ashi.runtime.kafka.clients import make_consumer, partitions_of
+from ashi.runtime.kafka.ends import stable_ends
 from ashi.runtime.kafka.errors import broker_errors
 from ashi.runtime.kafka.log_identity import Fingerprint, difference, fingerprint_of, log_probe
 from ashi.runtime.kafka.topic_ids import Identity, identify
@@ -99,7 +100,7 @@ class TopicFollower:
         with broker_errors(self._settings):
             self._identity = await identify(self._consumer._client, self._topic)
             first = self._by_number(await self._consumer.beginning_offsets(partitions))
-            end = self._by_number(await self._consumer.end_offsets(partitions))
+            end = self._by_number(await stable_ends(self._consumer, partitions))
             if start == "beginning":
                 positions = first
             elif start == "end":
@@ -114,9 +115,9 @@ class TopicFollower:
         self._assign(positions)
 
     async def ends(self) -> dict[int, int]:
-        """The offset after the last record of each partition. Raises BrokerError when Kafka cannot be reached."""
+        """The end of each partition. Raises BrokerError when Kafka cannot be reached."""
         with broker_errors(self._settings):
-            return self._by_number(await self._consumer.end_offsets(self._consumer.assignment()))
+            return self._by_number(await stable_ends(self._consumer, self._consumer.assignment()))
 
     async def poll(self, wait_s: float) -> Sequence[Any]:
         """The next records, in order within each partition; waits for the first of them at most `wait_s` seconds.

@@ -12,6 +12,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, fo
 
 from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.clients import admin_client
+from ashi.runtime.kafka.ends import stable_ends
 from ashi.runtime.kafka.errors import broker_errors
 from ashi.runtime.kafka.offsets import ask_coordinator
 from ashi.runtime.logs import get_logger, get_weather_logger
@@ -132,7 +133,7 @@ async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[Any, int | tuple[i
 
 
 async def places(settings: Settings, consumer: AIOKafkaConsumer) -> dict[Any, tuple[int, int]]:
-    """Of each partition the consumer holds, the offset it reads next and the end of the log.
+    """Of each partition the consumer holds, the offset it reads next and the end of the log for readers.
 
     Raises BrokerError when Kafka does not answer.
     """
@@ -140,7 +141,7 @@ async def places(settings: Settings, consumer: AIOKafkaConsumer) -> dict[Any, tu
     found: dict[Any, tuple[int, int]] = {}
     with broker_errors(settings), suppress(IllegalStateError):  # which says that a rebalance has just taken it away
         async with asyncio.timeout(PLACES_TIMEOUT_S):
-            ends = await consumer.end_offsets(held) if held else {}
+            ends = await stable_ends(consumer, held)
             for partition, end in ends.items():
                 found[partition] = (await consumer.position(partition), end)
     return found

@@ -19,6 +19,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.clients import MAX_BATCH_BYTES, make_consumer
+from ashi.runtime.kafka.ends import stable_ends
 from ashi.runtime.kafka.errors import broker_errors
 from ashi.runtime.kafka.topic_ids import Identity, identify
 
@@ -210,7 +211,7 @@ class LogProbe:
         assigned = [TopicPartition(self._topic, partition) for partition in offsets]
         consumer.assign(assigned)
         begins = await consumer.beginning_offsets(assigned)
-        ends = await consumer.end_offsets(assigned)
+        ends = await stable_ends(consumer, assigned)
         found: dict[TopicPartition, dict[int, Fingerprint]] = {at: {} for at in assigned}
         left = {}
         for at in assigned:

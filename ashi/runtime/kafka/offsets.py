@@ -1,34 +1,53 @@
-"""Where topics begin and end, and how far groups have come. Offsets are those of the next record, as Kafka counts."""
+"""Where topics begin and end, and how far groups have come. Offsets are those of the next record, as Kafka counts.
+
+What the end of a partition is, `ashi.runtime.kafka.ends` says.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.clients import admin_client, assigned_consumer, partitions_of_topics
+from ashi.runtime.kafka.ends import next_records, stable_ends
 from ashi.runtime.retry import Backoff, retry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
-
-    from aiokafka import AIOKafkaConsumer
 
     from ashi.runtime.settings import Settings
 
 COORDINATOR_TIMEOUT_S: Final = 20.0
 RETRY_FIRST_S: Final = 0.2
 RETRY_MOST_S: Final = 1.0
+FURTHER_BACK: Final = 16
+"""So many times as far the last record is looked for each time."""
 
 _T = TypeVar("_T")
 
 
 async def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
-    """The offset after the last record of each partition. Raises BrokerError when the topic is missing."""
+    """The end of each partition for readers. Raises BrokerError when the topic is missing."""
     async with assigned_consumer(settings, topic) as (consumer, assigned):
-        return {at.partition: offset for at, offset in (await consumer.end_offsets(assigned)).items()}
+        return {at.partition: offset for at, offset in (await stable_ends(consumer, assigned)).items()}
+
+
+async def left_to_read(
+    settings: Settings, topic: str, offsets: Mapping[int, int], ends: Mapping[int, int]
+) -> dict[int, int]:
+    """How many offsets lie before `ends` of each partition for whoever goes on from `offsets`, from the next record on.
+
+    None where only what no reader gets is left, as the markers of transactions. A partition without an offset is read
+    from its beginning. Raises BrokerError when the topic is missing.
+    """
+    async with assigned_consumer(settings, topic) as (consumer, assigned):
+        begins = await consumer.beginning_offsets(assigned)
+        places = {at: max(offsets.get(at.partition, 0), begin) for at, begin in begins.items()}
+        found = await next_records(consumer, places, {at: ends.get(at.partition, 0) for at in assigned})
+        return {at.partition: ends[at.partition] - found[at].offset if at in found else 0 for at in assigned}
 
 
 async def begin_offsets(settings: Settings, topic: str) -> dict[int, int]:
@@ -40,7 +59,7 @@ async def begin_offsets(settings: Settings, topic: str) -> dict[int, int]:
 async def offsets_at(settings: Settings, topic: str, time_ms: int) -> dict[int, int]:
     """The offset of the first record appended at or after a time (ms since the epoch), else the end, per partition."""
     async with assigned_consumer(settings, topic) as (consumer, assigned):
-        ends = await consumer.end_offsets(assigned)
+        ends = await stable_ends(consumer, assigned)
         found = await consumer.offsets_for_times(dict.fromkeys(assigned, time_ms))
         return {at.partition: entry.offset if (entry := found.get(at)) else ends[at] for at in assigned}
 
@@ -50,28 +69,26 @@ async def first_append_time(settings: Settings, topic: str, partitions: Iterable
     wanted = set(partitions)
     async with assigned_consumer(settings, topic) as (consumer, assigned):
         begins = await consumer.beginning_offsets([at for at in assigned if at.partition in wanted])
-        return min(await _append_times(consumer, begins, await consumer.end_offsets(list(begins))), default=None)
+        first = await next_records(consumer, begins, await stable_ends(consumer, list(begins)))
+        return min((record.timestamp for record in first.values()), default=None)
 
 
 async def last_append_time(settings: Settings, topic: str) -> int | None:
-    """When the last record of the topic was appended, ms since the epoch; None if there is none."""
+    """When the last record of the topic was appended, ms since the epoch, or one not far before it; None: it is empty.
+
+    The last offsets may be those of markers and aborted records, so it is looked further and further back for one.
+    """
     async with assigned_consumer(settings, topic) as (consumer, assigned):
-        ends = await consumer.end_offsets(assigned)
+        ends = await stable_ends(consumer, assigned)
         begins = await consumer.beginning_offsets(assigned)
-        last = {at: max(end - 1, begins[at]) for at, end in ends.items()}
-        return max(await _append_times(consumer, last, ends), default=None)
-
-
-async def _append_times(
-    consumer: AIOKafkaConsumer, places: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
-) -> list[int]:
-    """The timestamps of the first records at or after these offsets, ms; of partitions that have one."""
-    times = []
-    for at, offset in places.items():
-        if offset < ends[at]:
-            consumer.seek(at, offset)
-            times.append((await consumer.getone(at)).timestamp)
-    return times
+        found: dict[TopicPartition, Any] = {}
+        back = 1
+        while left := {at for at, end in ends.items() if at not in found and begins[at] < end}:
+            places = {at: max(ends[at] - back, begins[at]) for at in left}
+            found |= await next_records(consumer, places, ends)
+            ends |= {at: place for at, place in places.items() if at not in found}
+            back *= FURTHER_BACK
+        return max((record.timestamp for record in found.values()), default=None)
 
 
 class Committed(NamedTuple):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiokafka import TopicPartition
 
 from ashi.runtime.kafka.clients import assigned_consumer, make_consumer
+from ashi.runtime.kafka.ends import stable_ends
 from ashi.runtime.kafka.errors import broker_errors
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ async def read_topic(settings: Settings, topic: str) -> AsyncIterator[Any]:
     Raises BrokerError when the topic is missing or Kafka cannot be reached.
     """
     async with assigned_consumer(settings, topic) as (consumer, assigned):
-        ends = await consumer.end_offsets(assigned)
+        ends = await stable_ends(consumer, assigned)
         async for _, records in _read_until(consumer, {at: end for at, end in ends.items() if end}):
             for record in records:
                 yield record

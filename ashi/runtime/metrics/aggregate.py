@@ -13,6 +13,12 @@ records_skipped = counter(
     "aggregate", "records_skipped", "Records of topic trades that changed no candle, such as repeated ones.", "reason"
 )
 chunk_holes = counter("aggregate", "chunk_holes", "Chunks that began beyond the next offset and were fetched again.")
+records_held_back = gauge(
+    "aggregate",
+    "records_held_back",
+    "Offsets of a partition of trades that no reader gets yet, as a transaction before them is still open.",
+    "partition",
+)
 rows_written = counter("aggregate", "rows_written", "Rows of state made durable.", "timeframe")
 checkpoint_seconds = histogram(
     "aggregate", "checkpoint_seconds", "Time that a checkpoint of all partitions of a worker took.", buckets=SECONDS

@@ -13,7 +13,7 @@ from ashi.runtime.kafka.dead_letters import trade_place
 from ashi.runtime.kafka.offsets import begin_offsets, end_offsets, offsets_at
 from ashi.runtime.kafka.records import read_at, read_between, read_topic
 from ashi_aggregate.inspect import durable_ends
-from ashi_audit.sources.base import END_OF_TIME, MARGIN_US, SourcePart, TradeBatch
+from ashi_audit.sources.base import MARGIN_US, SourcePart, TradeBatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -66,7 +66,7 @@ class TopicTrades:
             if first >= stop:
                 continue
             late = await self._verified(number, letters.get(number, {}), first, stop)
-            begins_at = await self._begins_at(number, begin[number])
+            begins_at = await self._begins_at(number, begin[number], stop)
             yield SourcePart(number, late, begins_at, self._batches(number, first, stop))
 
     async def _range(self) -> tuple[dict[int, int], dict[int, int]]:
@@ -85,13 +85,14 @@ class TopicTrades:
                 )
         return {number: max(offset, self._epoch.begin.get(number, 0)) for number, offset in earliest.items()}, durable
 
-    async def _begins_at(self, number: int, begin: int) -> int:
+    async def _begins_at(self, number: int, begin: int, end: int) -> int:
         """See `CandleRules.whole_from`: when the first record was appended, and a minute for clocks that are ahead."""
         if begin == 0 and number not in self._epoch.begin:
             return 0
-        async with aclosing(read_between(self._settings, TRADES, {number: begin}, {number: END_OF_TIME})) as fetched:
-            _, records = await anext(fetched)
-        return int(records[0].timestamp) * 1000 + MAX_AHEAD_US
+        async with aclosing(read_between(self._settings, TRADES, {number: begin}, {number: end})) as fetched:
+            async for _, records in fetched:
+                return int(records[0].timestamp) * 1000 + MAX_AHEAD_US
+        return 0  # what is there was aborted
 
     async def _verified(
         self, number: int, letters: Mapping[int, tuple[bytes, Trade]], first: int, stop: int

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.offsets import committed_offsets, end_offsets, left_to_read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Mapping
 
     from ashi.runtime.settings import Settings
 
@@ -50,15 +50,21 @@ async def read_progress(settings: Settings, sink_group: str) -> Progress:
     published before the call, and all of them have been aggregated, then the candles seen here are all there will be.
     """
     trades = await end_offsets(settings, TRADES)
-    aggregated = await committed_offsets(settings, AGGREGATE_APP, TRADES)
+    aggregated = await _done(settings, TRADES, AGGREGATE_APP, trades)
     candles = await end_offsets(settings, CANDLES)
-    stored = await committed_offsets(settings, sink_group, CANDLES)
-    return Progress(sum(trades.values()), _done(trades, aggregated), sum(candles.values()), _done(candles, stored))
+    return Progress(
+        sum(trades.values()), aggregated, sum(candles.values()), await _done(settings, CANDLES, sink_group, candles)
+    )
 
 
-def _done(ends: dict[int, int], committed: dict[int, int]) -> int:
+async def _done(settings: Settings, topic: str, group: str, ends: Mapping[int, int]) -> int:
+    committed = await committed_offsets(settings, group, topic)
     # The log is ours and begins at 0, so offsets count records. Commits may be ahead of an older look at the ends.
-    return sum(min(committed.get(partition, 0), end) for partition, end in ends.items())
+    done = {partition: min(committed.get(partition, 0), end) for partition, end in ends.items()}
+    if any(0 < done[partition] < end for partition, end in ends.items()):  # by markers alone, it may be
+        left = await left_to_read(settings, topic, done, ends)
+        done = {partition: ends[partition] - count for partition, count in left.items()}
+    return sum(done.values())
 
 
 class StallWatch:

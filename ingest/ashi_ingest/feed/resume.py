@@ -16,6 +16,7 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.topics import TRADES
 from ashi.contracts.trade import Trade, decode_trade
 from ashi.runtime.kafka.clients import assigned_consumer, partition_of
+from ashi.runtime.kafka.ends import stable_ends
 from ashi.runtime.logs import get_logger
 from ashi_ingest.feed.sequencer import RESUME_TRADES
 from ashi_ingest.publish.publisher import LATE_HEADER
@@ -77,7 +78,7 @@ async def read_resume_points(
             by_partition.setdefault(partitions[partition_of(symbol.encode(), len(partitions))], []).append(symbol)
         needed = list(by_partition)
         consumer.pause(*partitions)  # each is resumed where it is to be read
-        begins, ends = await consumer.beginning_offsets(needed), await consumer.end_offsets(needed)
+        begins, ends = await consumer.beginning_offsets(needed), await stable_ends(consumer, needed)
         searches = [
             _Search(partition, by_partition[partition], begins[partition], ends[partition], since or {})
             for partition in needed

@@ -1,0 +1,79 @@
+"""What a fetch has read: the records, and from where to where there are no others for a reader.
+
+Offsets do not follow each other. The markers that end transactions take some, so do records of aborted transactions,
+and compaction takes records away. No reader ever gets those; but the client's position goes on past them, so two spans
+of which one begins where the other ends lack nothing between them, and anything else is a hole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiokafka.errors import ConsumerStoppedError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+
+
+class Span(NamedTuple):
+    """A stretch of a partition that has been read whole.
+
+    Attributes:
+        begin: the offset it was read from.
+        end: the offset to read on from; it may lie behind the one after the last record.
+        records: all that a reader gets of it, in order; perhaps none.
+
+    """
+
+    begin: int
+    end: int
+    records: Sequence[Any]
+
+
+async def fetch_spans(
+    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition], *, wait_s: float, max_records: int
+) -> dict[TopicPartition, Span]:
+    """What comes next of these partitions, of all assigned if none are given; waits for it at most `wait_s` seconds.
+
+    As the library's `getmany`, which tells of records only. Raises what that raises.
+    """
+    fetcher, subscriptions, loop = consumer._fetcher, consumer._subscription, asyncio.get_running_loop()
+    deadline = loop.time() + wait_s
+    consumer._coordinator.check_errors()
+    with subscriptions.fetch_context():
+        while True:
+            if consumer._closed or fetcher._closed:
+                raise ConsumerStoppedError
+            if subscriptions.reassignment_in_progress:
+                await subscriptions.wait_for_assignment()
+            # Without a time to wait nothing else runs until it returns: no seek comes between the two positions.
+            begins = _positions(consumer)
+            fetched = await fetcher.fetched_records(partitions, timeout=0, max_records=max_records)
+            ends = _positions(consumer)
+            spans = {
+                at: Span(begin, ends[at], fetched.get(at, ()))
+                for at, begin in begins.items()
+                if ends.get(at, begin) > begin
+            }
+            left_s = deadline - loop.time()
+            if spans or left_s <= 0:
+                return spans
+            waiter = fetcher._create_fetch_waiter()
+            done, _ = await asyncio.wait([waiter], timeout=left_s)
+            if not done:
+                waiter.cancel()
+                return {}
+            waiter.result()  # an error of authorization
+
+
+def _positions(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
+    """Where the partitions stand that are assigned and have a position."""
+    subscription = consumer._subscription.subscription
+    assignment = subscription.assignment if subscription is not None else None
+    if assignment is None:
+        return {}
+    states = ((at, assignment.state_value(at)) for at in assignment.tps)
+    return {at: state.position for at, state in states if state is not None and state.has_valid_position}

@@ -1,0 +1,21 @@
+"""Waiting for groups."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.settings import Settings
+
+
+async def all_committed(settings: Settings, group: str, *topics: str) -> None:
+    """Wait until a group has committed the end of these topics."""
+    deadline = time.monotonic() + 60
+    for topic in topics:
+        while True:
+            ends, done = await end_offsets(settings, topic), await committed_offsets(settings, group, topic)
+            if all(done.get(partition, 0) == end for partition, end in ends.items()):
+                break
+            assert time.monotonic() < deadline, f"{group} has committed {done} of {topic}, which ends at {ends}"
+            await asyncio.sleep(0.1)
