@@ -6,7 +6,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.feed import overlaps
-from ashi_audit.report import NONE, WHOLE, Difference, excused, text_of, trades_text
+from ashi.contracts.timeframe import format_time
+from ashi_audit.report import NONE, WHOLE, Difference, count_text, excused, text_of, trades_text
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ class KlineCheck:
         self.start, self.end = bounds
         self._gaps = gaps
         self._complete_until = complete_until
+        self._odd: list[Kline] = []
+        self._beside_odd: set[int] = set()
+        self._left_out = 0
 
     async def compare(self, klines: Sequence[Kline], start: int, end: int) -> None:
         """Compare the klines of a time, all there are of it, with the candles stored of it."""
@@ -101,10 +105,36 @@ class KlineCheck:
         stored = {candle.open_time: candle async for candle in candles}
         units = {name: _unit([getattr(kline, name) for kline in klines]) for name in PRODUCTS}
         published = {kline.open_time: kline for kline in klines if start <= kline.open_time < end}
+        for kline in list(published.values()):
+            first = self._timeframe.open_time(kline.open_time)
+            if kline.open_time != first:
+                self._odd.append(published.pop(kline.open_time))
+                last = self._timeframe.open_time(kline.open_time + max(kline.length_us, 1) - 1)
+                self._beside_odd |= {first, last}
         for open_time in sorted({*stored, *published}):
-            found = list(self._check(open_time, stored.get(open_time), published.get(open_time), units))
+            candle, own = stored.get(open_time), published.get(open_time)
+            if own is None and open_time in self._beside_odd:
+                self._left_out += 1
+                continue
+            found = list(self._check(open_time, candle, own, units))
             self._report.counts["compared"] += 1
             self._report.add(self._excused(found, open_time))
+
+    def note_odd(self) -> None:
+        """Everything has been compared: what there is to know of klines that do not begin on their interval.
+
+        Binance's files of 2017 and 2018 have such, after interruptions.
+        """
+        if self._odd:
+            begin = (
+                "1 kline does not begin on its interval"
+                if len(self._odd) == 1
+                else (f"{len(self._odd):,} klines do not begin on their interval, the first")
+            )
+            self._report.note(
+                f"{self._symbol} {self._timeframe}: {begin} ({format_time(self._odd[0].open_time)}): they are of no "
+                f"window, and {count_text(self._left_out, 'candle')} of their time not compared"
+            )
 
     def _check(
         self, open_time: int, candle: Candle | None, kline: Kline | None, units: Mapping[str, Decimal]
@@ -152,6 +182,8 @@ class KlineCheck:
             why = "the feed was interrupted, and what was missed was not got"
         elif self._complete_until is not None and close_time > self._complete_until:
             why = "the feed has not been checked up to the end of this candle yet"
+        elif open_time in self._beside_odd:
+            why = "a kline that does not begin on its interval is of a part of this time"
         return excused(found, why)
 
     def _difference(

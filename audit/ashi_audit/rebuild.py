@@ -19,6 +19,7 @@ from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.kafka.offsets import end_offsets, offsets_at
 from ashi.runtime.kafka.records import read_between
 from ashi.runtime.kafka.topics import partition_counts, require_topics
+from ashi.runtime.spelling import did_you_mean
 from ashi_aggregate.epoch import claim_rebuild, last_rebuild, require_epoch
 from ashi_audit.part_recount import PartRecount
 from ashi_audit.rebuilt_series import RebuiltSeries
@@ -114,7 +115,8 @@ async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
     if unknown:
         where = f"topic {TRADES}" if options.lake is None else "the lake"
         raise UsageError(
-            f"there are no trades of {unknown[0]} in {where} from {format_time(options.start)} on: correct --symbol"
+            f"there are no trades of {unknown[0]} in {where} from {format_time(options.start)} on"
+            + (did_you_mean(unknown[0], plan.seen) or ": correct --symbol")
             + (", or take trades that the topic no longer has from a lake (--trades)" if options.lake is None else "")
         )
     _show(plan, options)

@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 import zipfile
+from collections import Counter
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ from ashi.contracts.errors import ContractError, UsageError, VenueError
 from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.retry import retry
 from ashi.runtime.settings.parsers import format_duration
+from ashi.runtime.spelling import did_you_mean
 from ashi_audit.kline_check import open_check
 from ashi_audit.report import Report
 from ashi_audit.request import check_request, not_compared
@@ -46,7 +48,7 @@ async def verify_klines(settings: Settings, options: VerifyOptions, source: str)
     report = Report(Console(), expected="kline", as_json=options.json)
     with not_compared():
         async with open_reader(options.storage) as reader:
-            stored = await reader.series()
+            stored = [(span.symbol, span.timeframe) for span in await reader.spans()]
             _check_stored(options, stored)
             series = [(symbol, name) for symbol, name in stored if options.wants(symbol, name)]
             if source.lower().endswith(_FILES) or "/" in source:
@@ -61,27 +63,36 @@ async def verify_klines(settings: Settings, options: VerifyOptions, source: str)
 
 def _check_stored(options: VerifyOptions, stored: Sequence[tuple[str, str]]) -> None:
     for symbol in options.symbols:
-        if symbol not in {stored_symbol for stored_symbol, _ in stored}:
-            raise UsageError(f"there are no candles of {symbol} in the store: correct --symbol")
+        known = {stored_symbol for stored_symbol, _ in stored}
+        if symbol not in known:
+            right = did_you_mean(symbol, known) or ": correct --symbol"
+            raise UsageError(f"there are no candles of {symbol} in the store{right}")
+    names = dict.fromkeys(name for _, name in stored)
+    for timeframe in options.timeframes:
+        if timeframe not in names:
+            right = did_you_mean(timeframe, names)
+            raise UsageError(f"there are no candles of {timeframe} in the store; there are {', '.join(names)}{right}")
 
 
 async def _verify_file(
     path: Path, reader: CandleReader, options: VerifyOptions, series: Sequence[tuple[str, str]], report: Report
 ) -> None:
     rows = read_file(path)
-    first = next(rows, None)
-    if first is None:
+    batch = list(islice(rows, ROWS_AT_ONCE))
+    if not batch:
         raise UsageError(f"{path} has no klines")
-    timeframe = _timeframe_of(path, first)
+    timeframe = _timeframe_of(path, batch)
     if options.timeframes and str(timeframe) not in options.timeframes:
         raise UsageError(f"{path} has klines of {timeframe}: correct --timeframe, or name another file")
     check = await open_check(
         reader, _symbol_of(path, timeframe, series), timeframe, options, report, has="the file has"
     )
-    batch = [first, *islice(rows, ROWS_AT_ONCE - 1)]
+    start = batch[0].open_time
     while batch:
-        await check.compare(batch, batch[0].open_time, batch[-1].open_time + 1)
-        batch = list(islice(rows, ROWS_AT_ONCE))
+        end = batch[-1].open_time + 1
+        await check.compare(batch, start, end)
+        start, batch = end, list(islice(rows, ROWS_AT_ONCE))
+    check.note_odd()
 
 
 def read_file(path: Path) -> Iterator[Kline]:
@@ -119,12 +130,14 @@ def _read_rows(path: Path, text: io.TextIOBase) -> Iterator[Kline]:
             ) from None
 
 
-def _timeframe_of(path: Path, kline: Kline) -> Timeframe:
-    seconds, rest = divmod(kline.length_us, 1_000_000)
+def _timeframe_of(path: Path, klines: Sequence[Kline]) -> Timeframe:
+    """By how long most of them are: some may be cut short, or not begin on their interval."""
+    [(length_us, _)] = Counter(kline.length_us for kline in klines).most_common(1)
+    seconds, rest = divmod(length_us, 1_000_000)
     try:
-        return Timeframe.parse(f"{seconds}s" if not rest else f"{kline.length_us} µs")
+        return Timeframe.parse(f"{seconds}s" if not rest else f"{length_us} µs")
     except ContractError as error:
-        raise UsageError(f"{path}: its klines are {kline.length_us / 1e6:g} s long: {error}") from None
+        raise UsageError(f"{path}: its klines are {length_us / 1e6:g} s long: {error}") from None
 
 
 def _symbol_of(path: Path, timeframe: Timeframe, series: Sequence[tuple[str, str]]) -> str:
@@ -172,6 +185,7 @@ async def _verify_venue(
                 published = await _request(rest, venue, page.request, read, settings.repair_patience_us / 1e6)
                 within = [kline for kline in published if page.start <= kline.open_time < page.end]
                 await check.compare(within, page.start, page.end)
+            check.note_odd()
 
 
 async def _request(

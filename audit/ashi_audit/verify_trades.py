@@ -11,8 +11,9 @@ from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets, left_to_read
 from ashi.runtime.kafka.topics import partition_counts, require_topics
 from ashi.runtime.retry import Backoff, retry
+from ashi.runtime.spelling import did_you_mean
 from ashi_audit.part_recount import PartRecount
-from ashi_audit.report import NONE, WHOLE, Difference, Report
+from ashi_audit.report import NONE, WHOLE, Difference, Report, count_text
 from ashi_audit.request import check_request, not_compared
 from ashi_audit.rules import rules_of_epoch, rules_of_settings
 from ashi_audit.series_check import SeriesCheck
@@ -98,7 +99,7 @@ def _choose(there: Sequence[Timeframe], wanted: Sequence[str]) -> list[Timeframe
     names = [str(timeframe) for timeframe in there]
     for name in wanted:
         if name not in names:
-            raise UsageError(f"no candles of {name} are made: there are {', '.join(names)}")
+            raise UsageError(f"no candles of {name} are made: there are {', '.join(names)}{did_you_mean(name, names)}")
     return [timeframe for timeframe in there if not wanted or str(timeframe) in wanted]
 
 
@@ -179,20 +180,22 @@ class Verification:
             async for windows, clock in recount.ranges(part):
                 await self._compare(windows._replace(until=min(windows.until, options.end)), clock)
         self._report_unreported(recount.unreported)
-        stored = await self._reader.series()
+        stored = [(span.symbol, span.timeframe) for span in await self._reader.spans()]
         known = recount.seen | {symbol for symbol, _ in stored}
         unknown = [symbol for symbol in options.symbols if symbol not in known]
         if unknown:
             raise UsageError(
-                f"there are no candles of {unknown[0]} in the store, and no trades of it in what was read: correct "
-                "--symbol"
+                f"there are no candles of {unknown[0]} in the store, and no trades of it in what was read"
+                + (did_you_mean(unknown[0], known) or ": correct --symbol")
             )
         counts = self._report.counts
         for check in self._checks.values():
             counts["compared"] += check.compared
             counts["open"] += check.open
-        if not counts["compared"] and not counts["open"]:
+        if not counts["compared"]:
             nothing = "there is nothing to compare: no whole window of these symbols, timeframes and times has trades"
+            if counts["open"]:
+                nothing = f"nothing could be compared: {count_text(counts['open'], 'window')} still open or not final"
             # What was noted may well be the reason.
             raise UsageError(". ".join([nothing, *self._report.notes]))
         self._note_others(stored)

@@ -12,7 +12,7 @@ from ashi_ingest.rest.client import RestError
 from ashi_ingest.shard import Shard, shard_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ashi_ingest.rest.client import RestClient
     from ashi_ingest.venues.base import ListedMarket, Venue
@@ -62,11 +62,6 @@ class Choice(NamedTuple):
 
     def _is_in_shard(self, venue: str, market: str) -> bool:
         return self.shard is None or shard_of(make_symbol(venue, market), self.shard.count) == self.shard.number
-
-
-def spelled(market: str, listed: Iterable[str] | None) -> str | None:
-    """How a venue writes a market that was named in other letters, such as lower case ones; None: it has none such."""
-    return next((each for each in listed or () if each.casefold() == market.casefold() and each != market), None)
 
 
 class Markets(NamedTuple):

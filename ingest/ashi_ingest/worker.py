@@ -13,6 +13,7 @@ from ashi.contracts.errors import BrokerError, UsageError, VenueError
 from ashi.contracts.symbol import make_symbol
 from ashi.runtime.logs import get_logger
 from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
+from ashi.runtime.spelling import closest, did_you_mean
 from ashi.runtime.waiting import start_when_kafka_is_there
 from ashi_ingest.feed.checked import uncompared_since
 from ashi_ingest.feed.follower import follow_feeds
@@ -24,7 +25,7 @@ from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.feed.symbol_feed import CLOCK_TOLERANCE_US
 from ashi_ingest.instruments import InstrumentReporter, read_instruments
 from ashi_ingest.market_follower import MarketFollower
-from ashi_ingest.markets import Choice, choose_markets, spelled
+from ashi_ingest.markets import Choice, choose_markets
 from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.publish.buffer import PublishBuffer
 from ashi_ingest.publish.publisher import LIVE_TOPICS, open_publisher
@@ -167,9 +168,7 @@ class _Worker:
 
     def _leave_out(self, start: _Start, reporter: FeedReporter) -> None:
         for market in start.markets.absent:
-            reason = f"{self._venue.name} has no such market"
-            if (right := spelled(market, start.markets.listed)) is not None:
-                reason += f"; it has {right}: write it like that"
+            reason = f"{self._venue.name} has no such market{did_you_mean(market, start.markets.listed or ())}"
             _log.error(
                 "the venue has no such market, it is left out", venue=self._venue.name, market=market, reason=reason
             )
@@ -278,9 +277,9 @@ class _Worker:
 
     def _nothing_left(self, markets: Sequence[str], listed: Iterable[str] | None = None) -> VenueError:
         named = ", ".join(markets[:NAMED]) + (f" and {len(markets) - NAMED} more" if len(markets) > NAMED else "")
-        right = [name for market in markets[:NAMED] if (name := spelled(market, listed)) is not None]
-        hint = f"write {', '.join(right)}" if right else "correct their names"
-        return VenueError(f"{self._venue.name} has none of the markets {named}: {hint}")
+        right = [name for market in markets[:NAMED] if (name := closest(market, listed or ())) is not None]
+        hint = f"; did you mean {', '.join(right)}?" if right else ": correct their names"
+        return VenueError(f"{self._venue.name} has none of the markets {named}{hint}")
 
     async def _look_for_losses(self, feeds: FeedSupervisor, reporter: FeedReporter, publisher: Publisher) -> None:
         """What Kafka had acknowledged and has no more is a gap like any other; which trades it was nobody knows."""

@@ -10,10 +10,11 @@ certification suite in `tests/sinks/sink_certification.py`, which states everyth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import FeedStatus
+from ashi.contracts.timeframe import Timeframe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
@@ -76,6 +77,15 @@ class Sink(Protocol):
         """Let go of the store. May be called at any time, and again."""
 
 
+class SeriesSpan(NamedTuple):
+    """A series that there are candles of, and the open times of the first and of the last one, µs."""
+
+    symbol: str
+    timeframe: str
+    first: int
+    last: int
+
+
 class CandleReader(Protocol):
     """The reading side of a store, for people and their tools; works while a worker writes."""
 
@@ -90,8 +100,8 @@ class CandleReader(Protocol):
         `start` (inclusive) and `end` (exclusive) bound `open_time`, µs; of what they leave, `limit` keeps the latest.
         """
 
-    async def series(self) -> list[tuple[str, str]]:
-        """Each (symbol, timeframe) there are candles of, by symbol and then from the finest timeframe."""
+    async def spans(self) -> list[SeriesSpan]:
+        """Each series there are candles of, by symbol and then from the finest timeframe."""
 
     async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
         """The number of candles stored, of all symbols and timeframes or of those given."""
@@ -110,8 +120,16 @@ class CandleReader(Protocol):
         made before statuses were kept has none.
         """
 
+    async def statuses(self) -> list[FeedStatus]:
+        """Those of all symbols that something was said of; see `status`."""
+
     async def close(self) -> None:
         """Let go of the store. May be called at any time, and again."""
+
+
+def by_symbol_and_length(spans: Iterable[SeriesSpan]) -> list[SeriesSpan]:
+    """In the order of `CandleReader.spans`."""
+    return sorted(spans, key=lambda span: (span.symbol, Timeframe.parse(span.timeframe)))
 
 
 def newest(candles: Iterable[Candle]) -> list[Candle]:

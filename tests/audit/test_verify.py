@@ -177,6 +177,31 @@ def cut_and_repaired(path: Path, directory: Path, begin: int, end: int) -> Path:
     return recording
 
 
+def test_when_all_windows_are_open_nothing_was_compared_and_the_status_is_2(tmp_path, capsys):
+    path = BUNDLED["binance"][0]
+    beginning = tmp_path / "beginning"
+    lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+    beginning.write_bytes(b"".join(line for line in lines if int(line[:19]) < int(lines[0][:19]) + 30 * 10**9))
+    url = store(tmp_path, [])
+    assert verify_recordings(url, beginning) == 2
+    out, err = capsys.readouterr()
+    assert "nothing could be compared: 3 windows still open or not final" in err
+    assert not out
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong", "meant"), [("--symbol", "binance:ethusdt", ETH), ("--timeframe", "15m", "5m")]
+)
+def test_a_name_that_there_is_not_is_answered_with_what_was_meant(tmp_path, capsys, option, wrong, meant):
+    paths = BUNDLED["binance"]
+    url = store(tmp_path, live(recorded("binance", paths)))
+    words = [word for path in paths for word in ("--recording", f"binance={path}")]
+    assert main(["verify", url, "--trades", *words, option, wrong]) == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+    assert main(["verify", url, "--klines", "binance", option, wrong]) == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+
+
 def test_a_recording_that_is_cut_is_compared_as_far_as_it_goes(tmp_path, capsys):
     path = BUNDLED["binance"][0]
     url = store(tmp_path, live(recorded("binance", [path])))

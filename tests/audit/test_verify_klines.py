@@ -157,6 +157,57 @@ def test_the_first_candle_of_the_store_may_lack_trades_from_before_the_feed(tmp_
     assert summary["explained"] == 1
 
 
+def test_klines_that_do_not_begin_on_their_interval_are_one_line_of_explanation(tmp_path, capsys, trades):
+    """As after an interruption in 2018: from some minute on each kline begins 13 s late, then all is well again."""
+    url = store(tmp_path, live(trades))
+    rows = rows_of(trades)
+    shifted = rows[0][0] + 4 * 60_000 + 13_000
+    odd = [
+        [shifted + number * 60_000, *rows[4 + number][1:6], shifted + number * 60_000 + 59_999, *rows[4][7:]]
+        for number in range(3)
+    ]
+    odd[-1][6] -= 13_000  # cut short, up to where the next one begins
+    path = write(tmp_path / "ETHUSDT-1m-2024-08-08.csv", [*rows[:4], *odd, *rows[7:]])
+    assert main(["verify", url, "--klines", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert out == "8 candles compared: 0 differ, 0 differ as explained\n"
+    assert err == (
+        "note: binance:ETHUSDT 1m: 3 klines do not begin on their interval, the first (2024-08-08 23:58:13): "
+        "they are of no window, and 3 candles of their time not compared\n"
+    )
+    path = write(tmp_path / "ETHUSDT-1m-2024-08-09.csv", odd)  # the first is 60 s long, as most are
+    assert main(["verify", url, "--klines", str(path)]) == 2, "nothing was compared"
+    assert "3 klines do not begin on their interval" in capsys.readouterr().err
+
+
+def test_a_candle_beside_such_a_kline_that_differs_is_explained_and_others_are_not(tmp_path, capsys, trades):
+    candles = live(trades)
+    rows = rows_of(trades)
+    url = store(tmp_path, candles)
+    odd = [rows[4][0] + 13_000, *rows[4][1:6], rows[4][0] + 59_999, *rows[4][7:]]
+    for place in (4, 6):
+        rows[place][5] = "1"
+    path = write(tmp_path / "ETHUSDT-1m-2024-08-08.csv", [*rows[:5], odd, *rows[5:]])
+    assert main(["verify", url, "--klines", str(path), "--json"]) == 1
+    found, summary = as_json(capsys.readouterr().out)
+    assert [(row["open_time"], row["explained"]) for row in found] == [
+        (rows[4][0] * 1_000, True),
+        (rows[6][0] * 1_000, False),
+    ]
+    assert summary["compared"] == 11
+
+
+def test_a_window_between_two_parts_of_a_long_file_is_compared(tmp_path, capsys, trades, monkeypatch):
+    monkeypatch.setattr("ashi_audit.verify_klines.ROWS_AT_ONCE", 4)
+    url = store(tmp_path, live(trades))
+    rows = rows_of(trades)
+    missing = rows.pop(4)
+    path = write(tmp_path / "ETHUSDT-1m-2024-08-08.csv", rows)
+    assert main(["verify", url, "--klines", str(path), "--json"]) == 1
+    found, _ = as_json(capsys.readouterr().out)
+    assert [row["open_time"] for row in found] == [missing[0] * 1_000]
+
+
 def test_windows_that_only_one_of_the_two_has_are_named(tmp_path, capsys, trades):
     url = store(tmp_path, candles := live(trades))
     opened = sorted(candle.open_time for candle in candles if candle.timeframe == "1m")

@@ -101,7 +101,7 @@ async def read_rows(url: str) -> dict[Key, Any]:
     rows: dict[Key, Any] = {}
     read = 0
     async with open_reader(url) as reader:
-        for symbol, timeframe in await reader.series():
+        for symbol, timeframe, _, _ in await reader.spans():
             async for candle in reader.read(symbol, timeframe):
                 key, row = _row(candle)
                 rows[key] = row

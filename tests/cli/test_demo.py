@@ -87,7 +87,7 @@ def candles(url: str, series: list[tuple[str, str]]) -> list[Candle]:
 
     async def read() -> list[Candle]:
         async with open_reader(url) as reader:
-            assert sorted(series) == sorted(await reader.series())
+            assert sorted(series) == sorted(span[:2] for span in await reader.spans())
             return [candle for of in series for candle in [c async for c in reader.read(*of)]]
 
     return asyncio.run(read())

@@ -253,7 +253,7 @@ def test_a_table_shows_the_latest_candles_in_utc(storage: str, capsys: pytest.Ca
     assert main(["candles", ETH, "1m", "--storage", storage]) == 0
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 201
-    assert err == "the last 200 of 300; --limit N shows more, --csv all\n"
+    assert err == "only the last 200; --limit N shows more, --csv all\n"
 
     assert main(["candles", ETH, "1m", "--storage", storage, "--limit", "2"]) == 0
     out, err = capsys.readouterr()
@@ -363,9 +363,11 @@ def test_open_candles_are_marked_and_seconds_shown_where_they_matter() -> None:
 
 def test_an_unknown_series_names_those_there_are(storage: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["candles", "ETHUSDT", "1m", "--storage", storage]) == 2
-    assert f"no candles of 'ETHUSDT'; there are {ETH}, bitflyer:BTC_JPY" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"ashi: there are no candles of 'ETHUSDT'; there are {ETH}, bitflyer:BTC_JPY; did you mean {ETH}?\n"
+    )
     assert main(["candles", ETH, "1h", "--storage", storage]) == 2
-    assert f"no 1h candles of {ETH}; there are 1m" in capsys.readouterr().err
+    assert f"no 1h candles of {ETH}; there are 1m\n" in capsys.readouterr().err
 
 
 @pytest.mark.processes

@@ -225,10 +225,10 @@ def test_a_market_that_the_venue_does_not_list_is_left_out_and_said_to_be_down(b
 
 def test_a_market_in_lower_case_is_told_how_the_venue_writes_it(bench):
     async def scenario(bench):
-        with pytest.raises(VenueError, match=r"none of the markets btc_jpy, nope: write BTC_JPY$"):
+        with pytest.raises(VenueError, match=r"none of the markets btc_jpy, nope; did you mean BTC_JPY\?$"):
             await bench.run_until(lambda: False)
         assert bench.publisher.states["bitflyer:btc_jpy"].reason == (
-            "bitflyer has no such market; it has BTC_JPY: write it like that"
+            "bitflyer has no such market; did you mean BTC_JPY?"
         )
         assert bench.publisher.states["bitflyer:nope"].reason == "bitflyer has no such market"
 

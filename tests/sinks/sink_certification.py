@@ -237,13 +237,13 @@ class SinkCertification(OutageCertification, OtherLogCertification):
 
         async def scenario():
             async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
-                assert await reader.series() == []
+                assert await reader.spans() == []
                 await sink.write(candles)
-                assert await reader.series() == [
-                    ("binance:ETHUSDT", "1m"),
-                    ("binance:ETHUSDT", "5m"),
-                    ("binance:ETHUSDT", "1h"),
-                    ("bitflyer:BTC_JPY", "1m"),
+                assert await reader.spans() == [
+                    ("binance:ETHUSDT", "1m", FIRST_US, FIRST_US + MINUTE_US),
+                    ("binance:ETHUSDT", "5m", FIRST_US, FIRST_US),
+                    ("binance:ETHUSDT", "1h", FIRST_US, FIRST_US),
+                    ("bitflyer:BTC_JPY", "1m", FIRST_US, FIRST_US),
                 ]
                 assert await reader.count() == 5
                 assert await reader.count("binance:ETHUSDT") == 4
@@ -265,13 +265,14 @@ class SinkCertification(OutageCertification, OtherLogCertification):
                     await sink.write([a_candle(symbol=symbol, price=f"{number + 11}", version=2)])
                     await sink.write_gaps([a_gap(symbol=symbol, reason=f"{number}")])
                     await sink.write_statuses([a_status(number, symbol)])
-                assert sorted(await reader.series()) == sorted((symbol, "1m") for symbol in symbols)
+                assert [span.symbol for span in await reader.spans()] == sorted(symbols)
                 for number, symbol in enumerate(symbols):
                     candles = [candle async for candle in reader.read(symbol, "1m")]
                     assert candles == [a_candle(symbol=symbol, price=f"{number + 11}", version=2)]
                     assert await reader.gaps(symbol) == [a_gap(symbol=symbol, reason=f"{number}")]
                     status = await reader.status(symbol)
                     assert status is not None
+                    assert status in await reader.statuses()
                     assert (status.symbol, status.last_trade_id) == (symbol, f"{number}")
                 assert await reader.count("binance:CAFEUSDT") == 0
 
@@ -409,9 +410,13 @@ class SinkCertification(OutageCertification, OtherLogCertification):
             async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
                 await sink.write([a_candle()])
                 await sink.write_gaps([a_gap(symbol="gmo:BTC"), a_gap()])
-                return await stored(reader), await reader.series(), await reader.gaps("gmo:BTC")
+                return await stored(reader), await reader.spans(), await reader.gaps("gmo:BTC")
 
-        assert asyncio.run(scenario()) == ([a_candle()], [("binance:ETHUSDT", "1m")], [a_gap(symbol="gmo:BTC")])
+        assert asyncio.run(scenario()) == (
+            [a_candle()],
+            [("binance:ETHUSDT", "1m", FIRST_US, FIRST_US)],
+            [a_gap(symbol="gmo:BTC")],
+        )
 
     def test_a_batch_with_a_refused_gap_stores_nothing_and_the_sink_goes_on(self, stage):
         async def scenario():
@@ -478,6 +483,7 @@ class SinkCertification(OutageCertification, OtherLogCertification):
                 await sink.write_statuses([status])
                 here = await reader.status(status.symbol)
             async with opened(stage.reader()) as reader:
+                assert await reader.statuses() == [here]
                 return before, here, await reader.status(status.symbol), await reader.status("gmo:BTC")
 
         kept = msgspec.structs.replace(status, workers=())

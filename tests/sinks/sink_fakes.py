@@ -12,7 +12,15 @@ from sink_samples import a_candle, a_gap
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import overlaps
 from ashi.runtime.kafka.spans import Span
-from ashi_sinks.protocol import RefusedError, RetryableError, newest, newest_gaps, newest_statuses
+from ashi_sinks.protocol import (
+    RefusedError,
+    RetryableError,
+    SeriesSpan,
+    by_symbol_and_length,
+    newest,
+    newest_gaps,
+    newest_statuses,
+)
 
 TOO_MANY = 2**63
 """A number of trades that a message may have and a store of 64-bit integers refuses."""
@@ -222,11 +230,11 @@ class MemoryReader:
         for candle in found if limit is None else found[len(found) - limit :]:
             yield candle
 
-    async def series(self):
-        found = {
-            (candle.symbol, candle.timeframe): candle.close_time - candle.open_time for candle in self.rows.in_order()
-        }
-        return sorted(found, key=lambda series: (series[0], found[series]))
+    async def spans(self):
+        times: dict[tuple[str, str], list[int]] = {}
+        for candle in self.rows.in_order():
+            times.setdefault((candle.symbol, candle.timeframe), []).append(candle.open_time)
+        return by_symbol_and_length(SeriesSpan(*key, min(each), max(each)) for key, each in times.items())
 
     async def count(self, symbol=None, timeframe=None):
         return sum(
@@ -239,6 +247,9 @@ class MemoryReader:
 
     async def status(self, symbol):
         return self.rows.statuses.get(symbol)
+
+    async def statuses(self):
+        return list(self.rows.statuses.values())
 
     async def close(self):
         pass

@@ -101,8 +101,8 @@ def gap_oracle(gaps: Iterable[FeedGap]) -> list[FeedGap]:
 
 async def stored(reader: CandleReader) -> list[Candle]:
     """All candles of a store in the oracle's order."""
-    series = sorted(await reader.series())
-    return [candle for symbol, timeframe in series async for candle in reader.read(symbol, timeframe)]
+    series = sorted(await reader.spans())
+    return [candle for symbol, timeframe, _, _ in series async for candle in reader.read(symbol, timeframe)]
 
 
 SYMBOLS = ("binance:ETHUSDT", "bitflyer:BTC_JPY")

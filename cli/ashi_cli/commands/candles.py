@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from ashi_cli import values
 from ashi_cli.declaration import Command, Option, Positional
 from ashi_cli.extras import require_extras
-from ashi_cli.shared_options import STORAGE, settings_with
+from ashi_cli.shared_options import BEGIN, END, STORAGE, settings_with
 
 
 def candles(
@@ -20,13 +20,23 @@ def candles(
         int | None,
         Option("only the latest N (default: 200 as a table, all as CSV)", metavar="N", parse=values.positive),
     ] = None,
+    begin_at: Annotated[int | None, BEGIN] = None,
+    end_at: Annotated[int | None, END] = None,
+    follow: Annotated[bool, Option("go on with those that are stored or corrected from now on, until Ctrl-C")] = False,
 ) -> int:
     """`ashi candles`."""
+    from ashi.contracts.errors import UsageError
+
+    if follow and end_at is not None:
+        raise UsageError("--follow goes on for ever: leave out --to")
+    if begin_at is not None and end_at is not None and begin_at >= end_at:
+        raise UsageError("--from must be before --to")
     url = settings_with(storage).storage
     require_extras("candles", store=url)
-    from ashi_cli.printing.series import print_series
+    from ashi_cli.printing.series import SeriesRequest, print_series
 
-    return print_series(url, symbol, timeframe, as_csv=csv, limit=limit)
+    wanted = SeriesRequest(symbol, timeframe, begin_at, end_at, limit)
+    return print_series(url, wanted, as_csv=csv, follow=follow)
 
 
 CANDLES: Final = Command(
@@ -37,7 +47,10 @@ CANDLES: Final = Command(
 examples:
   ashi candles binance:ETHUSDT 1m
   ashi candles binance:ETHUSDT 1h --storage sqlite:////data/candles.db --csv > hours.csv
+  ashi candles binance:ETHUSDT 1m --from 2026-11-01T09:00 --to 2026-11-01T10:00
+  ashi candles binance:ETHUSDT 1m --limit 5 --follow
 
 CSV has the fields of the message (times in µs since the epoch, exact decimals) and feed_gap: `open` or
-`lost` where trades may be missing. A table has a column for it when there is any.""",
+`lost` where trades may be missing. A table has a column for it when there is any. With --follow a candle
+that is corrected is printed again. `ashi symbols` lists what there is.""",
 )

@@ -89,7 +89,7 @@ async def gather(settings: Settings) -> Findings:
     still_open = await open_candles(settings)
     dead = sum((await end_offsets(settings, TRADES_DEAD)).values())
     async with open_reader(settings.storage) as reader:
-        stored = set(await reader.series())
+        stored = {(span.symbol, span.timeframe) for span in await reader.spans()}
         order = {str(timeframe): timeframe for timeframe in settings.timeframes}
         known = sorted(stored | set(still_open), key=lambda key: (key[0], order[key[1]]))
         shown = known[:SERIES_SHOWN]

@@ -5,30 +5,62 @@ from __future__ import annotations
 import asyncio
 import sys
 from itertools import groupby
-from operator import itemgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ashi.contracts.errors import ContractError, UsageError
 from ashi.contracts.timeframe import Timeframe
-from ashi_cli.printing.tables import UNCHECKED, show_candles, write_csv_header, write_csv_rows
+from ashi.runtime.spelling import did_you_mean
+from ashi_cli.printing.symbols import NO_CANDLES
+from ashi_cli.printing.tables import (
+    UNCHECKED,
+    CandleLines,
+    show_candles,
+    write_csv_header,
+    write_csv_rows,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
+
+    from rich.console import Console
 
     from ashi.contracts.candle import Candle
     from ashi_sinks.protocol import CandleReader
 
 TABLE_ROWS: Final = 200
 """How many of the latest candles a table shows when no limit is given; CSV then has all."""
+FOLLOWED_ROWS: Final = 200
+"""Of so many candles, the latest, it is followed whether they are corrected."""
+FOLLOW_INTERVAL_S: Final = 1.0
+NAMED: Final = 20
+"""Of more symbols than this an error does not list them."""
 _CSV_CHUNK: Final = 1_000
 
 
-def print_series(storage: str, symbol: str, timeframe: str, *, as_csv: bool, limit: int | None) -> int:
-    """Print the candles of a series to stdout, the latest `limit` of them if given; the exit status.
+class SeriesRequest(NamedTuple):
+    """Which candles are wanted: those of [start, end), µs, and of them the latest `limit`."""
+
+    symbol: str
+    timeframe: str
+    start: int | None = None
+    end: int | None = None
+    limit: int | None = None
+
+
+class _Output(Protocol):
+    """Where candles go, a few at a time."""
+
+    def show(self, candles: Sequence[Candle], marks: Sequence[str]) -> None:
+        """Print these after those before."""
+
+
+def print_series(storage: str, wanted: SeriesRequest, *, as_csv: bool, follow: bool = False) -> int:
+    """Print candles to stdout; the exit status. With `follow`, go on with those that come, for ever.
 
     Raises UsageError for a series that the store has not, StorageError when there is no store.
     """
-    return asyncio.run(_candles(storage, symbol, _canonical(timeframe), as_csv=as_csv, limit=limit))
+    wanted = wanted._replace(timeframe=_canonical(wanted.timeframe))
+    return asyncio.run(_candles(storage, wanted, as_csv=as_csv, follow=follow))
 
 
 def _canonical(timeframe: str) -> str:
@@ -38,48 +70,88 @@ def _canonical(timeframe: str) -> str:
         raise UsageError(str(error)) from None
 
 
-async def _candles(storage: str, symbol: str, timeframe: str, *, as_csv: bool, limit: int | None) -> int:
+async def _candles(storage: str, wanted: SeriesRequest, *, as_csv: bool, follow: bool) -> int:
     from rich.console import Console
 
     from ashi_sinks.registry import open_reader
 
     async with open_reader(storage) as reader:
-        await _check_series(reader, symbol, timeframe)
+        await _check_series(reader, wanted.symbol, wanted.timeframe)
         if as_csv:
-            await _write_csv(reader, symbol, timeframe, limit)
-            return 0
-        rows = limit or TABLE_ROWS
-        candles = [candle async for candle in reader.read(symbol, timeframe, limit=rows)]
-        marks = await _marks(reader, candles)
-        stored = await reader.count(symbol, timeframe)
-    show_candles(Console(), candles, marks=marks)
-    if limit is None and stored > len(candles):
-        print(f"the last {len(candles):,} of {stored:,}; --limit N shows more, --csv all", file=sys.stderr)
+            await _write(_Csv(), reader, wanted, follow=follow)
+        elif follow:
+            rows = wanted.limit or TABLE_ROWS
+            await _write(CandleLines(Console()), reader, wanted._replace(limit=rows), follow=True)
+        else:
+            await _show_table(Console(), reader, wanted)
     return 0
 
 
+async def _show_table(console: Console, reader: CandleReader, wanted: SeriesRequest) -> None:
+    rows = wanted.limit or TABLE_ROWS
+    candles = [candle async for candle in reader.read(*wanted._replace(limit=rows + 1))]
+    is_cut = len(candles) > rows
+    candles = candles[-rows:]
+    show_candles(console, candles, marks=await _marks(reader, candles))
+    if is_cut and wanted.limit is None:
+        print(f"only the last {rows:,}; --limit N shows more, --csv all", file=sys.stderr)
+
+
 async def _check_series(reader: CandleReader, symbol: str, timeframe: str) -> None:
-    series = await reader.series()
-    if (symbol, timeframe) in series:
+    series = await reader.spans()
+    if any((span.symbol, span.timeframe) == (symbol, timeframe) for span in series):
         return
     if not series:
-        raise UsageError("there are no candles in this store yet: run `ashi sink` on it while candles come")
-    timeframes = [stored for name, stored in series if name == symbol]
+        raise UsageError(NO_CANDLES)
+    timeframes = [span.timeframe for span in series if span.symbol == symbol]
     if timeframes:
-        raise UsageError(f"there are no {timeframe} candles of {symbol}; there are {', '.join(timeframes)}")
-    symbols = [name for name, _ in groupby(series, key=itemgetter(0))]
-    raise UsageError(f"there are no candles of {symbol!r}; there are {', '.join(symbols)}")
+        right = did_you_mean(timeframe, timeframes)
+        raise UsageError(f"there are no {timeframe} candles of {symbol}; there are {', '.join(timeframes)}{right}")
+    symbols = [name for name, _ in groupby(span.symbol for span in series)]
+    there = f"there are {', '.join(symbols)}" if len(symbols) <= NAMED else "`ashi symbols` lists all there are"
+    raise UsageError(f"there are no candles of {symbol!r}; {there}{did_you_mean(symbol, symbols)}")
 
 
-async def _write_csv(reader: CandleReader, symbol: str, timeframe: str, limit: int | None) -> None:
-    write_csv_header(sys.stdout)
+class _Csv:
+    def __init__(self) -> None:
+        write_csv_header(sys.stdout)
+
+    def show(self, candles: Sequence[Candle], marks: Sequence[str]) -> None:
+        write_csv_rows(sys.stdout, candles, marks)
+
+
+async def _write(output: _Output, reader: CandleReader, wanted: SeriesRequest, *, follow: bool) -> None:
+    versions: dict[int, int] = {}
+    async for chunk in _chunks(reader.read(*wanted)):
+        output.show(chunk, await _marks(reader, chunk))
+        _remember(versions, chunk)
+    while follow:
+        sys.stdout.flush()
+        await asyncio.sleep(FOLLOW_INTERVAL_S)
+        start = min(versions, default=wanted.start)
+        later = reader.read(wanted.symbol, wanted.timeframe, start)
+        async for chunk in _chunks(later):
+            new = [candle for candle in chunk if versions.get(candle.open_time) != candle.version]
+            if new:
+                output.show(new, await _marks(reader, new))
+                _remember(versions, new)
+
+
+def _remember(versions: dict[int, int], candles: Sequence[Candle]) -> None:
+    versions.update((candle.open_time, candle.version) for candle in candles)
+    for open_time in sorted(versions)[:-FOLLOWED_ROWS]:
+        del versions[open_time]
+
+
+async def _chunks(candles: AsyncIterator[Candle]) -> AsyncIterator[list[Candle]]:
     chunk = []
-    async for candle in reader.read(symbol, timeframe, limit=limit):
+    async for candle in candles:
         chunk.append(candle)
         if len(chunk) == _CSV_CHUNK:
-            write_csv_rows(sys.stdout, chunk, await _marks(reader, chunk))
-            chunk.clear()
-    write_csv_rows(sys.stdout, chunk, await _marks(reader, chunk))
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 async def _marks(reader: CandleReader, candles: Sequence[Candle]) -> list[str]:

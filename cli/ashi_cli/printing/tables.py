@@ -49,17 +49,34 @@ def show_candles(
     if console.is_terminal:
         _show_on_terminal(console, header, rows, dim_from=len(candles))
     else:
-        _show_as_lines(console, header, rows)
+        _show_as_lines(console, [header, *rows])
     for mark, meaning in GAP_MEANINGS.items():
         if mark in marks:
             console.print(f"{GAP_COLUMN} {mark}: {meaning}", highlight=False, soft_wrap=not console.is_terminal)
 
 
-def _show_as_lines(console: Console, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[place]) for row in (header, *rows)) for place in range(len(header))]
-    for row in (header, *rows):
+class CandleLines:
+    """A table that goes on: plain lines, whose columns are as wide as the first ones need. With the column of marks."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._widths: list[int] = []
+
+    def show(self, candles: Sequence[Candle], marks: Sequence[str]) -> None:
+        """Print these after those before."""
+        rows = [(*_row(candle), mark) for candle, mark in zip(candles, marks, strict=True)]
+        header = [] if self._widths else [(*COLUMNS, GAP_COLUMN)]
+        self._widths = _show_as_lines(self._console, [*header, *rows], self._widths)
+
+
+def _show_as_lines(console: Console, rows: Sequence[Sequence[str]], least: Sequence[int] = ()) -> list[int]:
+    """Print rows below each other, the columns at least so wide; gives how wide they are."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    widths = [max(pair) for pair in zip(widths, least, strict=True)] if least else widths
+    for row in rows:
         cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         console.out("  ".join([row[0].ljust(widths[0]), *cells]).rstrip(), highlight=False)
+    return widths
 
 
 def _show_on_terminal(console: Console, header: Sequence[str], rows: Iterable[Sequence[str]], dim_from: int) -> None:

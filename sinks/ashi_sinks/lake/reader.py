@@ -11,7 +11,6 @@ from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError, StorageError
 from ashi.contracts.feed import FeedGap, FeedStatus
-from ashi.contracts.timeframe import Timeframe
 from ashi_sinks.lake.delta import DeltaTable
 from ashi_sinks.lake.query import Snapshot
 from ashi_sinks.lake.tables import (
@@ -23,7 +22,7 @@ from ashi_sinks.lake.tables import (
     text_literal,
     venue_of,
 )
-from ashi_sinks.protocol import STATUS_FIELDS
+from ashi_sinks.protocol import STATUS_FIELDS, SeriesSpan, by_symbol_and_length
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -87,12 +86,11 @@ class LakeReader:
         for row in await asyncio.to_thread(_latest, snapshot, select, days, limit):
             yield self._candle(row)
 
-    async def series(self) -> list[tuple[str, str]]:
-        """Each (symbol, timeframe) in the table; see `CandleReader.series`. Raises StorageError."""
-        found = await self._query("SELECT DISTINCT symbol, timeframe FROM candles")
-        return sorted(
-            ((symbol, name) for symbol, name in found), key=lambda series: (series[0], Timeframe.parse(series[1]))
-        )
+    async def spans(self) -> list[SeriesSpan]:
+        """Each series in the table; see `CandleReader.spans`. Raises StorageError."""
+        bounds = "CAST(min(open_time) AS BIGINT), CAST(max(open_time) AS BIGINT)"
+        found = await self._query(f"SELECT symbol, timeframe, {bounds} FROM candles GROUP BY 1, 2")  # noqa: S608
+        return by_symbol_and_length(SeriesSpan(*row) for row in found)
 
     async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
         """The number of rows; see `CandleReader.count`. Raises StorageError."""
@@ -125,13 +123,18 @@ class LakeReader:
 
     async def status(self, symbol: str) -> FeedStatus | None:
         """How the feed was when it was said last; see `CandleReader.status`. Raises StorageError."""
+        return next(iter(await self._read_statuses(f" WHERE symbol = {text_literal(symbol)}")), None)
+
+    async def statuses(self) -> list[FeedStatus]:
+        """How all feeds were; see `CandleReader.statuses`. Raises StorageError."""
+        return await self._read_statuses("")
+
+    async def _read_statuses(self, where: str) -> list[FeedStatus]:
         if not self._has_statuses:
-            return None
-        query = f"SELECT {_STATUS} FROM feed_status WHERE symbol = {text_literal(symbol)}"  # noqa: S608
+            return []
+        query = f"SELECT {_STATUS} FROM feed_status{where}"  # noqa: S608
         rows = await asyncio.to_thread(lambda: Snapshot(self._statuses).rows(query))
-        if not rows:
-            return None
-        return self._message(self._statuses, dict(zip(STATUS_FIELDS, rows[0], strict=True)), FeedStatus)
+        return [self._message(self._statuses, dict(zip(STATUS_FIELDS, row, strict=True)), FeedStatus) for row in rows]
 
     async def close(self) -> None:
         """Let go of the tables. See `CandleReader.close`."""

@@ -12,7 +12,6 @@ import msgspec
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import FeedGap, FeedStatus
-from ashi.contracts.timeframe import Timeframe
 from ashi_sinks.postgres.address import Address
 from ashi_sinks.postgres.connection import (
     COMMAND_TIMEOUT_S,
@@ -23,6 +22,7 @@ from ashi_sinks.postgres.connection import (
 )
 from ashi_sinks.postgres.schema import check_schema
 from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, PostgresTable
+from ashi_sinks.protocol import SeriesSpan, by_symbol_and_length
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -35,21 +35,24 @@ _READ: Final = f"SELECT * FROM ({_LATEST}) AS latest ORDER BY open_time"  # noqa
 # From one series to the next by the primary key: a look-up for each, where DISTINCT would read the whole table.
 SERIES: Final = """
 WITH RECURSIVE series AS (
-  (SELECT symbol, timeframe FROM candles ORDER BY symbol, timeframe LIMIT 1)
+  (SELECT symbol, timeframe, open_time AS first FROM candles ORDER BY symbol, timeframe, open_time LIMIT 1)
   UNION ALL
-  SELECT next.symbol, next.timeframe FROM series CROSS JOIN LATERAL (
-    SELECT symbol, timeframe FROM candles
+  SELECT next.* FROM series CROSS JOIN LATERAL (
+    SELECT symbol, timeframe, open_time FROM candles
     WHERE (symbol, timeframe) > (series.symbol, series.timeframe)
-    ORDER BY symbol, timeframe LIMIT 1) AS next
+    ORDER BY symbol, timeframe, open_time LIMIT 1) AS next
 )
-SELECT symbol, timeframe FROM series"""
+SELECT symbol, timeframe, first, latest.open_time AS last FROM series CROSS JOIN LATERAL (
+  SELECT open_time FROM candles WHERE (symbol, timeframe) <= (series.symbol, series.timeframe)
+  ORDER BY symbol DESC, timeframe DESC, open_time DESC LIMIT 1) AS latest"""
 # As `ashi.contracts.feed.overlaps`.
 _GAPS: Final = (
     f"SELECT {', '.join(FEED_GAPS.fields)} FROM feed_gaps WHERE symbol = $1 AND from_time < $3 "  # noqa: S608
     "AND (to_time IS NULL OR greatest(to_time, from_time + interval '1 microsecond') > $2) ORDER BY from_time"
 )
 
-_STATUS: Final = f"SELECT {', '.join(FEED_STATUS.fields)} FROM feed_status WHERE symbol = $1"  # noqa: S608
+_STATUSES: Final = f"SELECT {', '.join(FEED_STATUS.fields)} FROM feed_status"  # noqa: S608
+_STATUS: Final = f"{_STATUSES} WHERE symbol = $1"
 
 _Message = TypeVar("_Message", FeedGap, FeedStatus)
 
@@ -101,10 +104,9 @@ class PostgresReader:
                     for row in rows:
                         yield _candle(row, self._address)
 
-    async def series(self) -> list[tuple[str, str]]:
-        """Each (symbol, timeframe) in the table; see `CandleReader.series`. Raises StorageError."""
-        found = [(row["symbol"], row["timeframe"]) for row in await self._all(SERIES)]
-        return sorted(found, key=lambda series: (series[0], Timeframe.parse(series[1])))
+    async def spans(self) -> list[SeriesSpan]:
+        """Each series in the table; see `CandleReader.spans`. Raises StorageError."""
+        return by_symbol_and_length(SeriesSpan(*row.values()) for row in await self._all(SERIES))
 
     async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
         """The number of rows; see `CandleReader.count`. Raises StorageError."""
@@ -122,6 +124,10 @@ class PostgresReader:
         """How the feed was when it was said last; see `CandleReader.status`. Raises StorageError."""
         rows = await self._all(_STATUS, symbol)
         return _message(FEED_STATUS, rows[0], FeedStatus, self._address) if rows else None
+
+    async def statuses(self) -> list[FeedStatus]:
+        """How all feeds were; see `CandleReader.statuses`. Raises StorageError."""
+        return [_message(FEED_STATUS, row, FeedStatus, self._address) for row in await self._all(_STATUSES)]
 
     async def _all(self, statement: str, *parameters: object) -> Sequence[Any]:
         with store_errors(self._address):

@@ -55,7 +55,7 @@ async def delete_older(
                     )
                 cut = await connection.fetchval(_CUT, age_us / 1e6)
                 series = await connection.fetch(SERIES)
-            for symbol, timeframe in series:
+            for symbol, timeframe, *_ in series:
                 if not timeframes or timeframe in timeframes:
                     rows = await _delete(connection, address, (symbol, timeframe, cut, batch_rows))
                     deleted[timeframe] = deleted.get(timeframe, 0) + rows

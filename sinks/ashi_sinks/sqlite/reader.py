@@ -11,7 +11,7 @@ from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError, StorageError
 from ashi.contracts.feed import FeedGap, FeedStatus
-from ashi.contracts.timeframe import Timeframe
+from ashi_sinks.protocol import SeriesSpan, by_symbol_and_length
 from ashi_sinks.sqlite.file import SqliteFile, explain
 from ashi_sinks.sqlite.tables import CANDLES, FEED_GAPS, FEED_STATUS, LAYOUTS, SCHEMA_VERSION, SqliteTable
 from ashi_sinks.sqlite.thread import OneThread
@@ -27,7 +27,7 @@ _LATEST: Final = (
 _READ: Final = f"SELECT * FROM ({_LATEST}) ORDER BY open_time"  # noqa: S608
 _COUNT: Final = "SELECT count(*) FROM candles WHERE symbol = ifnull(?, symbol) AND timeframe = ifnull(?, timeframe)"
 # From one series to the next by the primary key: a look-up for each, where DISTINCT would read the whole table.
-_SERIES: Final = """
+_SPANS: Final = """
 WITH RECURSIVE series(symbol, timeframe) AS (
   SELECT * FROM (SELECT symbol, timeframe FROM candles ORDER BY symbol, timeframe LIMIT 1)
   UNION ALL
@@ -37,14 +37,18 @@ WITH RECURSIVE series(symbol, timeframe) AS (
       WHERE (symbol, timeframe) > (series.symbol, series.timeframe)
       ORDER BY symbol, timeframe, open_time LIMIT 1)
 )
-SELECT symbol, timeframe FROM series"""
+SELECT symbol, timeframe,
+  (SELECT min(open_time) FROM candles AS c WHERE c.symbol = series.symbol AND c.timeframe = series.timeframe),
+  (SELECT max(open_time) FROM candles AS c WHERE c.symbol = series.symbol AND c.timeframe = series.timeframe)
+FROM series"""
 
 # As `ashi.contracts.feed.overlaps`. All columns: an older layout has fewer.
 _GAPS: Final = (
     "SELECT * FROM feed_gaps WHERE symbol = ? AND from_time < ? "
     "AND (to_time IS NULL OR max(to_time, from_time + 1) > ?) ORDER BY from_time"
 )
-_STATUS: Final = f"SELECT {', '.join(FEED_STATUS.fields)} FROM feed_status WHERE symbol = ?"  # noqa: S608
+_STATUSES: Final = f"SELECT {', '.join(FEED_STATUS.fields)} FROM feed_status"  # noqa: S608
+_STATUS: Final = f"{_STATUSES} WHERE symbol = ?"
 
 _FETCH_ROWS: Final = 1_000
 _LARGEST: Final = 2**63 - 1
@@ -88,10 +92,9 @@ class SqliteReader:
             for row in chunk:
                 yield _candle(row, self._file.path)
 
-    async def series(self) -> list[tuple[str, str]]:
-        """Each (symbol, timeframe) in the file; see `CandleReader.series`. Raises StorageError."""
-        found: list[tuple[str, str]] = await self._thread.run(self._all, _SERIES, ())
-        return sorted(found, key=lambda series: (series[0], Timeframe.parse(series[1])))
+    async def spans(self) -> list[SeriesSpan]:
+        """Each series in the file; see `CandleReader.spans`. Raises StorageError."""
+        return by_symbol_and_length(SeriesSpan(*row) for row in await self._thread.run(self._all, _SPANS, ()))
 
     async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
         """The number of rows; see `CandleReader.count`. Raises StorageError."""
@@ -108,6 +111,11 @@ class SqliteReader:
         """How the feed was when it was said last; see `CandleReader.status`. Raises StorageError."""
         rows = await self._thread.run(self._rows_of, FEED_STATUS, _STATUS, (symbol,))
         return _status(rows[0], self._file.path) if rows else None
+
+    async def statuses(self) -> list[FeedStatus]:
+        """How all feeds were; see `CandleReader.statuses`. Raises StorageError."""
+        rows = await self._thread.run(self._rows_of, FEED_STATUS, _STATUSES, ())
+        return [_status(row, self._file.path) for row in rows]
 
     def _rows_of(self, table: SqliteTable, statement: str, parameters: tuple[object, ...]) -> list[Any]:
         try:
