@@ -127,6 +127,8 @@ class ChunkDecoder:
 
 def _decode_together(records: Sequence[LogRecord]) -> list[Trade] | None:
     """All records in one call, five times as fast as one by one; None when any of them is not a sound trade."""
+    if not records:  # as where all was aborted
+        return []
     values = [record.value for record in records]
     try:
         # One that holds the second half of an object cannot begin with a brace, so none holds a half.

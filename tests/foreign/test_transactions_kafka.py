@@ -178,6 +178,10 @@ def test_every_stage_reads_what_was_committed_and_stands_at_no_marker(
     with foreign.transaction():
         foreign.send([(CANDLES, candle.symbol.encode(), encode_candle(candle))])
 
+    # Nothing but what was aborted comes to workers that wait for more.
+    with foreign.transaction(aborted=True):
+        foreign.send(records_of(make_trades(100, seed=12)))
+
     # By the clock: at a marker the window closes; while a transaction is open behind it, it does not.
     first, second = (
         SYMBOLS[0],
