@@ -6,12 +6,26 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from ashi.contracts.access import Access, Operation
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine import kafka_server
 from ashi_cli.onemachine.broker import Broker
 from kafka_cluster import HOST, free_ports
 
+Right = tuple[str, str, Operation]
+"""As in `Access.rights`."""
 PASSWORD = "pass-of-"
 
 
@@ -33,6 +47,23 @@ class SecuredKafka:
         """Whoever comes by the plain listener may do everything."""
         return Settings.from_environment({"ASHI_KAFKA_BOOTSTRAP": self.broker.bootstrap})
 
+    def grant(self, user: str, access: Access) -> None:
+        """Permit a user what a stage needs, and nothing else."""
+        self._admin_does("create_acls", [_acl(user, *right) for right in access.rights()])
+
+    def revoke(self, user: str, right: Right) -> None:
+        """Take one right away."""
+        self._admin_does("delete_acls", [_acl(user, *right, binding=AclBindingFilter)])
+
+    def permit(self, user: str, right: Right) -> None:
+        """Give one right."""
+        self._admin_does("create_acls", [_acl(user, *right)])
+
+    def _admin_does(self, name: str, bindings: list[Any]) -> None:
+        client = AdminClient({"bootstrap.servers": self.broker.bootstrap})
+        for done in getattr(client, name)(bindings, request_timeout=30).values():
+            done.result(30)
+
     def settings(self, user: str, **more: str) -> Settings:
         """Of a user that logs in."""
         return Settings.from_environment(self.environment(user) | more)
@@ -46,6 +77,18 @@ class SecuredKafka:
             "ASHI_KAFKA_USERNAME": user,
             "ASHI_KAFKA_PASSWORD": PASSWORD + user,
         }
+
+
+def _acl(user: str, kind: str, name: str, operation: Operation, binding: Any = AclBinding) -> Any:
+    return binding(
+        ResourceType[kind.upper()],
+        name,
+        ResourcePatternType.LITERAL,
+        f"User:{user}",
+        "*",
+        AclOperation[operation.name],
+        AclPermissionType.ALLOW,
+    )
 
 
 def _properties(ports: Mapping[str, int], users: tuple[str, ...], masters: tuple[str, ...]) -> str:

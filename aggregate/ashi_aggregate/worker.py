@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from ashi.contracts.access import Access, aggregate_access
 from ashi.contracts.errors import AshiError, BrokerError, StateError
-from ashi.contracts.topics import META, TRADES, state_topics, topic_specs
+from ashi.contracts.topics import TRADES, state_topics
 from ashi.runtime.kafka.errors import as_broker_error
 from ashi.runtime.kafka.topics import (
     APPEND_TIME,
     TIMESTAMP_TYPE,
     partition_counts,
-    require_topics,
     topic_setting,
 )
 from ashi.runtime.kafka.writers_time import warn_of_writers_time
@@ -45,7 +45,7 @@ async def aggregate(service: Service) -> None:
 
     While Kafka cannot be reached at the start, it is waited for.
     """
-    await start_when_kafka_is_there(service, [META, TRADES], partial(_aggregate, service))
+    await start_when_kafka_is_there(service, _access(service.settings), partial(_aggregate, service))
 
 
 async def _aggregate(service: Service, on_begun: Callable[[], None]) -> None:
@@ -65,6 +65,10 @@ async def _aggregate(service: Service, on_begun: Callable[[], None]) -> None:
             ticking.cancel()
 
 
+def _access(settings: Settings) -> Access:
+    return aggregate_access(settings.timeframes, quiet_close=settings.quiet_close)
+
+
 async def _prepare(settings: Settings) -> tuple[Epoch, int]:
     """The epoch that this worker's settings agree with, and the number of partitions."""
     epoch = await agree_on_epoch(settings)
@@ -79,15 +83,13 @@ async def _check_topics(settings: Settings, counts: Mapping[str, int]) -> None:
     `counts`: the partitions of each topic.
     """
     partitions = counts[TRADES]
-    specs = topic_specs(partitions, settings.timeframes)
-    await require_topics(settings, [spec.name for spec in specs])
     if settings.quiet_close and await topic_setting(settings, TRADES, TIMESTAMP_TYPE) != APPEND_TIME:
         raise StateError(
             f"topic {TRADES} does not have message.timestamp.type=LogAppendTime, so the windows of quiet markets would "
             "close by the clocks of whoever publishes: `ashi topics check` says how to set it; or set "
             "ASHI_QUIET_CLOSE=off"
         )
-    await warn_of_writers_time(settings, [spec.name for spec in specs])
+    await warn_of_writers_time(settings, list(_access(settings).topics))
     for topic in state_topics(settings.timeframes):
         if counts.get(topic) != partitions:
             raise StateError(

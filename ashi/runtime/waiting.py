@@ -6,14 +6,15 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import BrokerUnreachableError
-from ashi.runtime.kafka.topics import require_topics
+from ashi.runtime.kafka.access import require_access
 from ashi.runtime.logs import get_logger
 from ashi.runtime.retry import Backoff, retry
 from ashi.runtime.service import StoppedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
+    from ashi.contracts.access import Access
     from ashi.runtime.service import Service
 
 TELL_INTERVAL_S: Final = 60.0
@@ -52,15 +53,14 @@ class Absence:
 
 
 async def start_when_kafka_is_there(
-    service: Service, topics: Iterable[str], work: Callable[[Callable[[], None]], Awaitable[None]]
+    service: Service, access: Access, work: Callable[[Callable[[], None]], Awaitable[None]]
 ) -> None:
-    """Run the work of a service to its end, once Kafka can be reached and has the topics.
+    """Run the work of a service to its end, once Kafka can be reached, has its topics and permits them.
 
     `work` gets a function to call when it has begun. Until then Kafka may go away again, and the work begins anew. It
-    returns when the service is told to stop. Raises BrokerError when Kafka is there and lacks a topic or refuses us,
-    and whatever the work raises.
+    returns when the service is told to stop. Raises BrokerError when Kafka is there and lacks a topic or refuses
+    us, and whatever the work raises.
     """
-    needed = list(topics)
     absence = Absence(service, "Kafka")
     begun = False
 
@@ -70,7 +70,7 @@ async def start_when_kafka_is_there(
         absence.end()
 
     async def attempt() -> None:
-        await service.unless_stopped(require_topics(service.settings, needed))
+        await service.unless_stopped(require_access(service.settings, access))
         await work(on_begun)
 
     try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ashi.contracts.access import INGEST
 from ashi.contracts.errors import BrokerError, UsageError, VenueError
 from ashi.contracts.symbol import make_symbol
 from ashi.runtime.logs import get_logger
@@ -28,7 +29,7 @@ from ashi_ingest.market_follower import MarketFollower
 from ashi_ingest.markets import Choice, choose_markets
 from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.publish.buffer import PublishBuffer
-from ashi_ingest.publish.publisher import LIVE_TOPICS, open_publisher
+from ashi_ingest.publish.publisher import open_publisher
 from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.recording.feed_recorder import FeedRecorder
 from ashi_ingest.recording.recorder import Recorder
@@ -137,7 +138,7 @@ class _Worker:
     async def run(self) -> None:
         """Work until the service stops. While Kafka cannot be reached at the start, it is waited for."""
         async with self._rest:
-            await start_when_kafka_is_there(self._service, LIVE_TOPICS, self._run)
+            await start_when_kafka_is_there(self._service, INGEST, self._run)
 
     async def _run(self, on_begun: Callable[[], None]) -> None:
         async with open_publisher(self._service.settings, self._venue.name, live=True) as publisher:

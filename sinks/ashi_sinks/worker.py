@@ -12,6 +12,7 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from ashi.contracts.access import sink_access
 from ashi.contracts.errors import ContractError, UsageError
 from ashi.contracts.topics import CANDLES
 from ashi.runtime.kafka.dead_letters import DeadLetter, dead_letter
@@ -57,9 +58,11 @@ def run_sink(settings: Settings, store: str, topic: str = CANDLES, *, from_begin
 
     async def main(service: Service) -> None:
         writer = Writer(service, streams.name, streams.what)
+        group = settings.sink_group or sink_group(streams.name)
+        access = sink_access(_topics(streams), streams.dead_topic, group)
 
         async def work(on_begun: Callable[[], None]) -> None:
-            async with _begin(service, streams, writer, from_beginning=from_beginning) as (worker, watch):
+            async with _begin(service, group, streams, writer, from_beginning=from_beginning) as (worker, watch):
                 on_begun()
                 await run_until_first_ends(worker.run(), watch.run())
 
@@ -67,7 +70,7 @@ def run_sink(settings: Settings, store: str, topic: str = CANDLES, *, from_begin
             async with AsyncExitStack() as closing:
                 closing.push_async_callback(streams.close)
                 await writer.open(streams.open)
-                await start_when_kafka_is_there(service, [*_topics(streams), streams.dead_topic], work)
+                await start_when_kafka_is_there(service, access, work)
         except StoppedError:
             _log.warning("stopped while the store was away; what is not stored yet is read again at the next start")
 
@@ -90,11 +93,10 @@ def _topics(streams: Streams) -> list[str]:
 
 @asynccontextmanager
 async def _begin(
-    service: Service, streams: Streams, writer: Writer, *, from_beginning: bool
+    service: Service, group: str, streams: Streams, writer: Writer, *, from_beginning: bool
 ) -> AsyncIterator[tuple[SinkWorker, PartitionWatch]]:
     """A worker for streams that are open, in its group and where it has to begin."""
     settings = service.settings
-    group = settings.sink_group or sink_group(streams.name)
     service.health.set_ready(False, "joining the group")
     topics = _topics(streams)
     consumer = KafkaSinkConsumer(

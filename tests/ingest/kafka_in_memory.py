@@ -22,7 +22,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka import clients, ends, follow, records, topics, writers_time
+from ashi.runtime.kafka import access, clients, ends, follow, records, writers_time
 from ashi.runtime.kafka.clients import partition_of
 
 PARTITIONS = {TRADES: 12}
@@ -101,7 +101,7 @@ class KafkaInMemory:
 
         replacements: dict[Any, Any] = {
             follow.TopicFollower: partial(_Follower, self),
-            topics.require_topics: nothing,
+            access.require_access: nothing,
             writers_time.warn_of_writers_time: nothing,
             records.read_topic: read_topic,
             clients.assigned_consumer: assigned_consumer,

@@ -138,7 +138,7 @@ class Bench:
         async def read_instruments(settings, venue):
             return self.instruments
 
-        async def require_topics(settings, names):
+        async def require_access(settings, access):
             self.asked_kafka += 1
             if self.kafka_is_away(self.asked_kafka):
                 raise BrokerUnreachableError("cannot reach Kafka")

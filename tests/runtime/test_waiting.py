@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ashi.contracts.access import REPLAY
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError
 from ashi.runtime import waiting
 from ashi.runtime.retry import Backoff
@@ -26,6 +27,7 @@ from ashi_simulator import Simulator
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ashi.contracts.access import Access
     from ashi.runtime.settings import Settings
     from ashi_cli.onemachine.broker import Broker
     from conftest import Stage, StartStage
@@ -48,20 +50,20 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[Exception | None]:
     """What comes of looking for Kafka, one after the other; the last one again and again."""
     left: list[Exception | None] = [None]
 
-    async def require_topics(_: object, names: list[str]) -> None:
-        assert names == ["trades"]
+    async def require_access(_: object, access: Access) -> None:
+        assert access is REPLAY
         answer = left.pop(0) if len(left) > 1 else left[0]
         if answer is not None:
             raise answer
 
-    monkeypatch.setattr(waiting, "require_topics", require_topics)
+    monkeypatch.setattr(waiting, "require_access", require_access)
     monkeypatch.setattr(waiting, "Backoff", lambda **_: Backoff(0.001, 0.002))
     return left
 
 
 async def play(service: Service, work: Any) -> None:
     async with asyncio.timeout(10):
-        await start_when_kafka_is_there(service, ["trades"], work)
+        await start_when_kafka_is_there(service, REPLAY, work)
 
 
 def test_work_begins_when_kafka_is_there_and_anew_when_it_goes_away_before_it_has_begun(
@@ -129,7 +131,7 @@ def test_a_service_that_is_told_to_stop_while_kafka_is_away_or_does_not_answer_e
 
     answers[:] = [BrokerUnreachableError("nobody there")]
     asyncio.run(main())
-    monkeypatch.setattr(waiting, "require_topics", hang)
+    monkeypatch.setattr(waiting, "require_access", hang)
     asyncio.run(main())
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiokafka.errors import (
     AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
     InvalidTimestampError,
     KafkaConnectionError,
     KafkaError,
@@ -17,6 +19,7 @@ from aiokafka.errors import (
     OutOfOrderSequenceNumber,
     RequestTimedOutError,
     SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
     UnsupportedSaslMechanismError,
 )
@@ -33,6 +36,11 @@ if TYPE_CHECKING:
     from ashi.runtime.settings import Settings
 
 
+_NOT_PERMITTED: Final = (
+    TopicAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    ClusterAuthorizationFailedError,
+)
 PROBE_TIMEOUT_S: Final = 3.0
 """How long an address may take to accept a connection when the reason of a failure is looked for."""
 
@@ -114,6 +122,10 @@ def as_broker_error(error: BaseException, settings: Settings) -> BrokerError | N
             f"{where} refuses the login of {settings.kafka_username!r}: {error}; "
             "correct ASHI_KAFKA_USERNAME, ASHI_KAFKA_PASSWORD or ASHI_KAFKA_SASL_MECHANISM"
         )
+    if isinstance(error, _NOT_PERMITTED):
+        user = settings.kafka_username
+        who = f"user {user!r}" if user is not None else "whoever does not log in"
+        return BrokerError(f"{where} does not permit {who} something that is needed: {error}; see docs/access.md")
     if isinstance(error, UnknownTopicOrPartitionError):
         return BrokerError(
             f"{where} lacks a topic that is needed: run `ashi topics create`, then start again ({error})"

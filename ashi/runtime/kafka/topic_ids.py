@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka.errors import KafkaConnectionError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Identity(NamedTuple):
@@ -99,24 +102,44 @@ class _MetadataStruct(RequestStruct):  # type: ignore[misc]  # the library is no
 class _MetadataRequest(Request[_MetadataStruct]):  # type: ignore[misc]  # the library is not typed
     API_KEY = 3
 
-    def __init__(self, topic: str) -> None:
-        self._topic = topic
+    def __init__(self, *topics: str, with_operations: bool = False) -> None:
+        self._topics = topics
+        self._with_operations = with_operations
 
     def build(self, request_struct_class: type[_MetadataStruct]) -> _MetadataStruct:
-        return request_struct_class([(bytes(16), self._topic, {})], False, False, {})
+        topics: list[tuple[bytes, str, dict[int, bytes]]] = [(bytes(16), topic, {}) for topic in self._topics]
+        return request_struct_class(topics, False, self._with_operations, {})
 
 
 async def identify(client: Any, topic: str) -> Identity:
     """Ask any broker. Raises a KafkaError of the library when it does not answer, or has no such topic."""
-    node = client.get_random_node()
-    if node is None:
-        raise KafkaConnectionError("no broker is known")
-    try:
-        response = await client.send(node, _MetadataRequest(topic))
-    except NotImplementedError:  # its way to say that the broker has no version of the request that is known here
+    response = await _ask(client, _MetadataRequest(topic))
+    if response is None:
         return Identity(None, {})
     ((code, _, topic_id, _, partitions, _, _),) = response.topics
     if code:
         raise for_code(code)(f"topic {topic}")
     epochs = {entry[1]: entry[3] for entry in partitions}
     return Identity(str(uuid.UUID(bytes=topic_id)), epochs)
+
+
+async def permitted_operations(client: Any, topics: Sequence[str]) -> dict[str, tuple[int, int]] | None:
+    """Of each topic Kafka's error code, and a bit for each operation that this user is permitted (KIP-430).
+
+    None of a broker before Kafka 3.0. Raises a KafkaError of the library when no broker answers.
+    """
+    response = await _ask(client, _MetadataRequest(*topics, with_operations=True))
+    if response is None:
+        return None
+    return {topic: (code, operations) for code, topic, _, _, _, operations, _ in response.topics}
+
+
+async def _ask(client: Any, request: _MetadataRequest) -> Any:
+    """The answer of any broker; None of one that has no version of the request that is known here."""
+    node = client.get_random_node()
+    if node is None:
+        raise KafkaConnectionError("no broker is known")
+    try:
+        return await client.send(node, request)
+    except NotImplementedError:  # the library's way to say so
+        return None

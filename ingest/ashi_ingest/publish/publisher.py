@@ -14,12 +14,13 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ashi.contracts.access import INGEST, REPLAY
 from ashi.contracts.errors import BrokerError
-from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, INSTRUMENTS, TRADES, TRADES_DEAD
+from ashi.contracts.topics import TRADES, TRADES_DEAD
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, encode_trade
+from ashi.runtime.kafka.access import require_access
 from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import dead_letter, message_headers
-from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.kafka.writers_time import warn_of_writers_time
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from ashi_ingest.publish.acknowledged import LostTrades
     from ashi_ingest.venues.parsing import Rejected
 
-REPLAY_TOPICS: Final = (TRADES, TRADES_DEAD)
-LIVE_TOPICS: Final = (*REPLAY_TOPICS, FEED_STATUS, FEED_GAPS, INSTRUMENTS)
 CLOSE_TIMEOUT_S: Final = 8.0
 """Longest wait of a live publisher at its end. What Kafka has not taken by then, the next start repairs."""
 STOP_TIMEOUT_S: Final = 5.0
@@ -57,9 +56,9 @@ async def open_publisher(settings: Settings, venue: str, *, live: bool = False) 
         BrokerError: Kafka cannot be reached, lacks a topic, or did not take a message.
 
     """
-    topics = LIVE_TOPICS if live else REPLAY_TOPICS
-    await require_topics(settings, topics)
-    await warn_of_writers_time(settings, topics)
+    access = INGEST if live else REPLAY
+    await require_access(settings, access)
+    await warn_of_writers_time(settings, list(access.topics))
     producer = make_producer(settings, patient=live)
     await producer.start()
     try:

@@ -1,0 +1,107 @@
+"""What each stage does with which topic and group: the one table of rights, to be granted and to be checked.
+
+A right is needed as it stands here: without any one of them the stage does not start, and none is too many. Kafka lets
+whoever may read or write a topic describe it, and a producer be idempotent that may write to any topic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from ashi.contracts.topics import (
+    AGGREGATE_APP,
+    CANDLES,
+    CANDLES_DEAD,
+    FEED_GAPS,
+    FEED_STATUS,
+    INSTRUMENTS,
+    META,
+    TRADES,
+    TRADES_DEAD,
+    TRADES_LATE,
+    state_topics,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ashi.contracts.timeframe import Timeframe
+
+
+class Operation(Enum):
+    """An operation of Kafka's access control lists; the value is its code in the protocol (AclOperation)."""
+
+    READ = 3
+    WRITE = 4
+    DESCRIBE_CONFIGS = 10
+
+    def __str__(self) -> str:
+        """As `kafka-acls --operation` has it: `DescribeConfigs`."""
+        return self.name.title().replace("_", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What one stage must be permitted.
+
+    Attributes:
+        topics: the operations on each topic that it uses.
+        group: the consumer group that it must be permitted to Read; None if it is in none.
+
+    """
+
+    topics: Mapping[str, frozenset[Operation]] = field(default_factory=dict)
+    group: str | None = None
+
+    def rights(self) -> Iterator[tuple[str, str, Operation]]:
+        """Each right by itself: `topic` or `group`, the name, the operation."""
+        for topic, operations in self.topics.items():
+            for operation in sorted(operations, key=lambda each: each.value):
+                yield "topic", topic, operation
+        if self.group is not None:
+            yield "group", self.group, Operation.READ
+
+
+_READ: Final = frozenset({Operation.READ})
+_WRITE: Final = frozenset({Operation.WRITE})
+_BOTH: Final = _READ | _WRITE
+
+REPLAY: Final = Access({TRADES: _WRITE, TRADES_DEAD: _WRITE})
+"""`ashi ingest replay`."""
+INGEST: Final = Access({TRADES: _BOTH, TRADES_DEAD: _WRITE, FEED_STATUS: _BOTH, FEED_GAPS: _BOTH, INSTRUMENTS: _BOTH})
+"""`ashi ingest VENUE`: what it reads is where it, or another worker, was before."""
+
+
+def aggregate_access(timeframes: Sequence[Timeframe], *, quiet_close: bool = True) -> Access:
+    """Of `ashi aggregate`. Where windows of quiet markets close by Kafka's clock, it looks that `trades` takes that."""
+    return Access(
+        {
+            TRADES: _READ | ({Operation.DESCRIBE_CONFIGS} if quiet_close else set()),
+            META: _BOTH,
+            CANDLES: _WRITE,
+            TRADES_LATE: _WRITE,
+            TRADES_DEAD: _WRITE,
+            FEED_GAPS: _WRITE,
+            **dict.fromkeys(state_topics(timeframes), _BOTH),
+        },
+        AGGREGATE_APP,
+    )
+
+
+def sink_access(topics: Sequence[str], dead_topic: str, group: str) -> Access:
+    """Of `ashi sink`: reads its topics in its group, and writes what cannot be stored to `dead_topic`."""
+    return Access({**dict.fromkeys(topics, _READ), dead_topic: _WRITE}, group)
+
+
+def access_table(timeframes: Sequence[Timeframe]) -> dict[str, Access]:
+    """All stages, by the command that runs each, with the groups that they have unless set otherwise."""
+    return {
+        "ashi ingest replay": REPLAY,
+        "ashi ingest": INGEST,
+        "ashi aggregate": aggregate_access(timeframes),
+        "ashi sink": sink_access([CANDLES, FEED_GAPS, FEED_STATUS], CANDLES_DEAD, "ashi-sink-*"),
+        "ashi sink --topic trades": sink_access([TRADES], TRADES_DEAD, "ashi-sink-*"),
+        "ashi.client": Access(dict.fromkeys([CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS], _READ)),
+    }

@@ -1,0 +1,115 @@
+"""Whether this user may do what its stage does: asked of Kafka before anything is begun, which tells every right.
+
+Met one by one later, a right that is missing would look like a topic without messages, or like a broker that is away.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
+from aiokafka.protocol.api import Request, RequestStruct
+
+from ashi.contracts.access import Operation
+from ashi.contracts.errors import BrokerError, BrokerUnreachableError
+from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
+from ashi.runtime.kafka.errors import unreachable_broker
+from ashi.runtime.kafka.offsets import ask_coordinator
+from ashi.runtime.kafka.topic_ids import permitted_operations
+
+if TYPE_CHECKING:
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    from ashi.contracts.access import Access
+    from ashi.runtime.settings import Settings
+
+_UNKNOWN: Final = -(2**31)
+"""Kafka's number where it was not asked, or does not know."""
+_MISSING: Final = UnknownTopicOrPartitionError.errno
+_NOT_PERMITTED: Final = TopicAuthorizationFailedError.errno
+_GROUP_NOT_PERMITTED: Final = GroupAuthorizationFailedError.errno
+
+
+async def require_access(settings: Settings, access: Access) -> None:
+    """Refuse to go on without the topics, the rights and all brokers of a stage.
+
+    Raises BrokerError that names every topic that is missing and every right, BrokerUnreachableError that names a
+    broker: a part of the clients would try one whose advertised address is wrong for ever, and not say which.
+    """
+    async with admin_client(settings) as client:
+        lacking = await _lacking_on_topics(client, access)
+        if (unreachable := await unreachable_broker(client._client)) is not None:
+            raise BrokerUnreachableError(unreachable)
+        if access.group is not None and not await _may_read_group(client, access.group):
+            lacking.append(("group", access.group, Operation.READ))
+    where = f"Kafka at {settings.kafka_bootstrap}"
+    missing = [topic for _, topic, operation in lacking if operation is None]
+    if missing:
+        raise BrokerError(
+            f"{where} has no topic {', '.join(missing)}: create all with `ashi topics create`, then start again"
+        )
+    if lacking:
+        user = settings.kafka_username
+        who = f"user {user!r}" if user is not None else "whoever does not log in"
+        rights = ", ".join(f"{operation} on {kind} {name}" for kind, name, operation in lacking)
+        raise BrokerError(
+            f"{where} does not permit {who}: {rights}. Grant it (kafka-acls --add; docs/access.md has what each stage "
+            "needs), then start again; a topic that cannot be described may also be missing: create all with "
+            "`ashi topics create`"
+        )
+
+
+async def _lacking_on_topics(client: AIOKafkaAdminClient, access: Access) -> list[tuple[str, str, Operation | None]]:
+    """The rights on topics that are not there; the operation is None where the topic is missing."""
+    found = await permitted_operations(client._client, list(access.topics))
+    if found is None:  # Kafka does not say
+        there = await partitions_of_topics(client)
+        found = {topic: (0 if topic in there else _MISSING, _UNKNOWN) for topic in access.topics}
+    lacking: list[tuple[str, str, Operation | None]] = []
+    for kind, topic, operation in access.rights():
+        if kind != "topic":
+            continue
+        code, permitted = found[topic]
+        if code and code != _NOT_PERMITTED:
+            lacking.append((kind, topic, None))
+        elif code or (permitted != _UNKNOWN and not permitted & (1 << operation.value)):
+            lacking.append((kind, topic, operation))
+    return list(dict.fromkeys(lacking))
+
+
+async def _may_read_group(client: AIOKafkaAdminClient, group: str) -> bool:
+    async def ask() -> tuple[int, int]:
+        coordinator = await client.find_coordinator(group)
+        response = await client._send_request_to_node(coordinator, _DescribeGroupRequest(group))
+        ((code, *_, permitted),) = response.groups
+        return code, permitted
+
+    try:
+        code, permitted = await ask_coordinator(ask)
+    except GroupAuthorizationFailedError:
+        return False
+    except NotImplementedError:  # the library's way to say that the broker has no such version of the request
+        return True
+    if code == _GROUP_NOT_PERMITTED:
+        return False
+    return code != 0 or permitted == _UNKNOWN or bool(permitted & (1 << Operation.READ.value))
+
+
+class _DescribeGroupStruct(RequestStruct):  # type: ignore[misc]  # the library is not typed
+    """DescribeGroupsRequest.json, version 3 (KIP-430); the library's own takes the answer for one of version 2."""
+
+    API_KEY = 15
+    API_VERSION = 3
+    RESPONSE_TYPE = DescribeGroupsResponse_v3
+    SCHEMA = DescribeGroupsRequest_v3.SCHEMA
+
+
+class _DescribeGroupRequest(Request[_DescribeGroupStruct]):  # type: ignore[misc]  # the library is not typed
+    API_KEY = 15
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+
+    def build(self, request_struct_class: type[_DescribeGroupStruct]) -> _DescribeGroupStruct:
+        return request_struct_class([self._group], True)

@@ -1,0 +1,202 @@
+"""Each stage with a user of its own, who may do what `ashi.contracts.access` says and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ashi.contracts.access import Access, Operation, access_table, sink_access
+from ashi.contracts.errors import BrokerError, BrokerUnreachableError
+from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.topics import AGGREGATE_APP, CANDLES, CANDLES_DEAD, FEED_GAPS, FEED_STATUS, TRADES
+from ashi.contracts.trade import decode_trade
+from ashi.runtime.kafka.access import require_access
+from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.records import read_topic
+from ashi_cli.main import main
+from ashi_simulator import Simulator
+from ashi_sinks.sqlite.reader import SqliteReader
+from fresh_topics import renew_topics
+from oracle import candles_of, closed, stored
+from secured_kafka import Right, SecuredKafka, secured_kafka
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from ashi.runtime.settings import Settings
+    from conftest import StartStage
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+
+MARKET = "BTCUSDT"
+GROUP = "ashi-sink-sqlite"
+TIMEFRAMES = (Timeframe.parse("1s"),)
+STAGES: dict[str, Access] = {
+    "ingest": access_table(TIMEFRAMES)["ashi ingest"],
+    "replay": access_table(TIMEFRAMES)["ashi ingest replay"],
+    "aggregate": access_table(TIMEFRAMES)["ashi aggregate"],
+    "sink": sink_access([CANDLES, FEED_GAPS, FEED_STATUS], CANDLES_DEAD, GROUP),
+}
+RIGHTS: list[tuple[str, Right]] = [(user, right) for user, access in STAGES.items() for right in access.rights()]
+
+
+def check(kafka: SecuredKafka, user: str) -> None:
+    asyncio.run(require_access(kafka.settings(user), STAGES[user]))
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    with secured_kafka(tmp_path_factory.mktemp("secured"), tuple(STAGES)) as kafka:
+        asyncio.run(renew_topics(replace(kafka.open, timeframes=TIMEFRAMES)))
+        for user, access in STAGES.items():
+            kafka.grant(user, access)
+            soon(partial(check, kafka, user))
+        yield kafka
+
+
+@pytest.fixture
+def kafka_settings(secured: SecuredKafka) -> Settings:
+    """For `start_stage`; each stage gets the user that it runs as."""
+    return secured.open
+
+
+def soon(ask: Callable[[], None]) -> None:
+    """A broker learns of a change of rights a moment after it is made."""
+    deadline_s = time.monotonic() + 20
+    while True:
+        try:
+            return ask()
+        except (pytest.fail.Exception, AssertionError, BrokerError):
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("user", "right"), RIGHTS, ids=["-".join(map(str, (user, *right))) for user, right in RIGHTS])
+def test_a_right_that_is_missing_is_named(secured: SecuredKafka, user: str, right: Right) -> None:
+    settings, access = secured.settings(user), STAGES[user]
+    kind, name, operation = right
+    secured.revoke(user, right)
+    try:
+
+        def refused() -> None:
+            with pytest.raises(
+                BrokerError, match=f"does not permit user '{user}': .*{operation} on {kind} {name}"
+            ) as told:
+                asyncio.run(require_access(settings, access))
+            assert not isinstance(told.value, BrokerUnreachableError)
+
+        soon(refused)
+    finally:
+        secured.permit(user, right)
+    soon(partial(check, secured, user))
+
+
+@pytest.mark.parametrize(
+    ("user", "command", "right"),
+    [
+        ("sink", "sink sqlite", ("group", GROUP, Operation.READ)),
+        ("aggregate", "aggregate", ("topic", TRADES, Operation.DESCRIBE_CONFIGS)),
+    ],
+)
+def test_a_worker_that_lacks_a_right_ends_and_names_it(
+    secured: SecuredKafka,
+    user: str,
+    command: str,
+    right: Right,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    more = {"ASHI_STORAGE": f"sqlite:///{tmp_path}/candles.db", "ASHI_TIMEFRAMES": "1s", "ASHI_METRICS_PORT": "0"}
+    for name, value in (secured.environment(user) | more).items():
+        monkeypatch.setenv(name, value)
+    kind, name, operation = right
+    secured.revoke(user, right)
+    try:
+        assert main(command.split()) == 1
+    finally:
+        secured.permit(user, right)
+        soon(partial(check, secured, user))
+    said = capsys.readouterr().err
+    assert f"does not permit user '{user}': {operation} on {kind} {name}" in said
+    assert "Traceback" not in said
+
+
+def test_the_page_of_rights_has_what_the_table_has() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "access.md").read_text()
+    found = [line for line in page.splitlines() if line.startswith("| `")]
+    assert found == [
+        f"| `{command}` | {f'group `{name}`' if kind == 'group' else f'`{name}`'} | {', '.join(operations)} |"
+        for command, access in access_table([Timeframe.parse("1m")]).items()
+        for (kind, name), operations in by_name(access).items()
+    ]
+
+
+def by_name(access: Access) -> dict[tuple[str, str], list[str]]:
+    """The operations of each topic and group."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for kind, name, operation in access.rights():
+        found.setdefault((kind, name), []).append(str(operation))
+    return found
+
+
+def test_a_topic_that_is_missing_is_told_from_one_that_is_not_permitted(secured: SecuredKafka) -> None:
+    known = Access({**STAGES["sink"].topics, "candles.gone": STAGES["sink"].topics[CANDLES]}, GROUP)
+    with pytest.raises(BrokerError, match=r"has no topic candles\.gone: create all with `ashi topics create`"):
+        asyncio.run(require_access(secured.open, known))
+    with pytest.raises(BrokerError, match=r"Read on topic candles\.gone.* may also be missing"):
+        asyncio.run(require_access(secured.settings("sink"), known))
+
+
+@pytest.mark.slow
+def test_a_run_with_one_user_for_each_stage_ends_in_the_oracles_candles(
+    secured: SecuredKafka, kafka_settings: Settings, start_stage: StartStage, tmp_path: Path
+) -> None:
+    store = tmp_path / "candles.db"
+
+    async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(120):
+            while not await condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+
+    async def is_through(group: str, topic: str) -> bool:
+        ends = {number: end for number, end in (await end_offsets(kafka_settings, topic)).items() if end}
+        done = await committed_offsets(kafka_settings, group, topic)
+        return bool(ends) and {number: offset for number, offset in done.items() if offset} == ends
+
+    async def main() -> None:
+        async with Simulator("binance", [MARKET], rate=50) as simulator:
+            venue = {
+                "ASHI_WEBSOCKET_URL": simulator.websocket_url,
+                "ASHI_REST_URL": simulator.rest_url,
+                "ASHI_BINANCE_API_KEY": "a-key-the-simulator-takes",
+            }
+            ingest = start_stage("ingest", "binance", MARKET, **venue, **secured.environment("ingest"))
+            aggregate = {"ASHI_TIMEFRAMES": "1s", **secured.environment("aggregate")}
+            start_stage("aggregate", **aggregate)
+            start_stage("sink", "sqlite", ASHI_STORAGE=f"sqlite:///{store}", **secured.environment("sink"))
+            await simulator.wait_subscribed([MARKET])
+            simulator.start_market()
+            await until(lambda: is_through(GROUP, CANDLES))
+            await simulator.stop_market()
+            ingest.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(ingest.process.wait, 30) == 0, ingest.log.read_text()
+            await until(lambda: is_through(AGGREGATE_APP, TRADES))
+            await until(lambda: is_through(GROUP, CANDLES))
+            trades = [decode_trade(record.value) async for record in read_topic(kafka_settings, TRADES)]
+            assert [trade.trade_id for trade in trades] == [trade.trade_id for trade in simulator.truth()]
+            reader = SqliteReader(store)
+            await reader.open()
+            rows = [candle async for candle in reader.read(f"binance:{MARKET}", "1s")]
+            await reader.close()
+            assert stored(rows) == closed(candles_of(trades, ["1s"]), trades, 2_000_000)
+
+    asyncio.run(main())
