@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ashi.runtime.settings import Settings
     from ashi_ingest.feed.status import FeedReporter
     from ashi_ingest.feed.supervisor import FeedSupervisor
+    from ashi_ingest.history.beginnings import Beginnings
     from ashi_ingest.venues.base import Venue
     from ashi_ingest.websocket.session import Session
 
@@ -23,18 +24,27 @@ class RunningFeeds:
     """What `ashi_ingest.market_follower` needs of them."""
 
     def __init__(
-        self, settings: Settings, venue: Venue, *, feeds: FeedSupervisor, session: Session, reporter: FeedReporter
+        self,
+        settings: Settings,
+        venue: Venue,
+        *,
+        feeds: FeedSupervisor,
+        session: Session,
+        reporter: FeedReporter,
+        beginnings: Beginnings | None = None,
     ) -> None:
+        """`beginnings`: those that begin in the past; what was never read before does so."""
         self._settings = settings
         self._venue = venue
         self._feeds = feeds
         self._session = session
         self._reporter = reporter
+        self._beginnings = beginnings
 
     @property
     def subscribed(self) -> Sequence[str]:
         """The markets that connections deliver or will, without those that the venue has refused."""
-        return self._session.markets
+        return [*self._session.markets, *([] if self._beginnings is None else self._beginnings.markets)]
 
     async def begin(self, markets: Sequence[str]) -> None:
         """Read these as well, from where they were left. Raises BrokerError when Kafka does not say where."""
@@ -47,20 +57,28 @@ class RunningFeeds:
             resume_points = await read_resume_points(self._settings, known, reported, since=since)
             for market, symbol in symbols.items():
                 self._reporter.go_on_from(symbol, reported[symbol])
-                self._feeds.add(market, resume_points.get(symbol, []), reported[symbol].status)
+                point = resume_points.get(symbol, [])
+                if self._beginnings is not None and self._beginnings.concerns(point, reported[symbol].gaps):
+                    self._beginnings.add(market, point)
+                else:
+                    self._feeds.add(market, point, reported[symbol].status)
         for market in markets:
             if market not in symbols:
                 self._feeds.add(market, (), None)
-        self._session.add(markets)
+        self._session.add([market for market in markets if self._feeds.knows(market)])
 
     def end(self, market: str, reason: str) -> None:
         """Read it no more: it is down for this reason."""
-        self._feeds.remove(market, reason)
+        if self._feeds.knows(market):
+            self._feeds.remove(market, reason)
+        elif self._beginnings is not None:
+            self._beginnings.drop(market, reason)
         self._session.remove(market)
 
     def set_halted(self, market: str, halted: bool) -> None:
         """Whether the venue does not trade it now."""
-        self._feeds.set_halted(market, halted)
+        if self._feeds.knows(market):
+            self._feeds.set_halted(market, halted)
 
     async def leave(self, market: str, reason: str) -> None:
         """One that this process does not read is down for this reason, if it was read before at all."""

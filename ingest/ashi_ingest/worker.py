@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ashi.contracts.access import INGEST
 from ashi.contracts.errors import BrokerError, UsageError, VenueError
 from ashi.contracts.symbol import make_symbol
+from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.logs import get_logger
 from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
 from ashi.runtime.spelling import closest, did_you_mean
@@ -24,6 +25,8 @@ from ashi_ingest.feed.resume import read_resume_points
 from ashi_ingest.feed.status import FeedReporter
 from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.feed.symbol_feed import CLOCK_TOLERANCE_US
+from ashi_ingest.history.beginnings import Beginnings, is_to_begin
+from ashi_ingest.history.progress import time_in_words
 from ashi_ingest.instruments import InstrumentReporter, read_instruments
 from ashi_ingest.market_follower import MarketFollower
 from ashi_ingest.markets import Choice, choose_markets
@@ -73,6 +76,7 @@ class LiveOptions:
         shard: the part of them that is this worker's; None for all.
         record: directory that every frame, and what REST brings, is recorded to; None for no recording.
         redundant: other workers read the same markets on purpose.
+        since_us: symbols of which nothing was published begin at this time, µs; None: when the worker starts.
 
     """
 
@@ -81,6 +85,7 @@ class LiveOptions:
     shard: Shard | None = None
     record: Path | None = None
     redundant: bool = False
+    since_us: int | None = None
 
 
 def run_live(settings: Settings, options: LiveOptions) -> int:
@@ -92,6 +97,8 @@ def run_live(settings: Settings, options: LiveOptions) -> int:
         raise UsageError(f"there is no venue {options.venue!r}: write one of {', '.join(VENUES)}")
     for market in options.markets:
         make_symbol(options.venue, market)
+    if options.since_us is not None:
+        _check_since(settings, options.venue, options.since_us)
     recorder = None if options.record is None else Recorder(options.record, options.venue)
 
     async def main(service: Service) -> None:
@@ -104,12 +111,24 @@ def run_live(settings: Settings, options: LiveOptions) -> int:
     return run_service(f"ingest-{options.venue}", settings, main)
 
 
+def _check_since(settings: Settings, venue: str, since_us: int) -> None:
+    """Raises UsageError when nothing can begin then."""
+    now_us = time.time_ns() // 1_000
+    if not EARLIEST_US <= since_us <= now_us:
+        when = "in the future" if since_us > now_us else "before any trade there is"
+        raise UsageError(f"--since {time_in_words(since_us)} is {when}: write the time from which trades are wanted")
+    key = VENUES[venue].api_key
+    if key is not None and settings.secret(key.setting) is None:
+        raise UsageError(f"{venue} gives the past only with an API key: set {key.setting}, or leave out --since")
+
+
 class _Start(NamedTuple):
     """What a worker goes on from.
 
     Attributes:
         markets: which it reads, and which it cannot.
         resume_points: of each of those it reads, the trades published last.
+        beginning: those of them that begin in the past, see `ashi_ingest.history.beginnings`.
         reported: what was reported last, of the symbols of all of them.
         instruments: what was said last of the venue's markets.
 
@@ -117,6 +136,7 @@ class _Start(NamedTuple):
 
     markets: Markets
     resume_points: dict[str, list[Trade]]
+    beginning: list[str]
     reported: dict[str, ReportedFeed]
     instruments: dict[str, Instrument]
 
@@ -165,7 +185,28 @@ class _Worker:
         since = uncompared_since(self._venue, reported)
         points = await read_resume_points(settings, symbols.values(), reported, since=since)
         instruments = await read_instruments(settings, name)
-        return _Start(markets, {market: points[symbol] for market, symbol in symbols.items()}, reported, instruments)
+        resume_points = {market: points[symbol] for market, symbol in symbols.items()}
+        beginning = self._beginning(resume_points, reported)
+        return _Start(markets, resume_points, beginning, reported, instruments)
+
+    def _beginning(self, resume_points: dict[str, list[Trade]], reported: dict[str, ReportedFeed]) -> list[str]:
+        """The markets that begin in the past. Of the others `--since` changes nothing, which the log says."""
+        since_us = self._options.since_us
+        if since_us is None:
+            return []
+        beginning = []
+        for market, point in resume_points.items():
+            symbol = make_symbol(self._venue.name, market)
+            if is_to_begin(point, reported[symbol].gaps, since_us):
+                beginning.append(market)
+            else:
+                _log.warning(
+                    "trades of it have been published already, so --since is not applied to it; what lies before them "
+                    f"is fetched by `ashi ingest backfill {self._venue.name} {market} --from … --to …`",
+                    symbol=symbol,
+                    last_traded_at=time_in_words(point[-1].traded_at),
+                )
+        return beginning
 
     def _leave_out(self, start: _Start, reporter: FeedReporter) -> None:
         for market in start.markets.absent:
@@ -182,9 +223,10 @@ class _Worker:
     async def _work(self, start: _Start, reporter: FeedReporter, publisher: Publisher) -> None:
         settings = self._service.settings
         publish_buffer = PublishBuffer(publisher, self._record_fetched)
+        live = {market: point for market, point in start.resume_points.items() if market not in start.beginning}
         feeds = FeedSupervisor(
             self._venue,
-            start.resume_points,
+            live,
             publish_buffer=publish_buffer,
             reporter=reporter,
             rest=self._rest,
@@ -192,7 +234,7 @@ class _Worker:
             backpressure=Backpressure(publish_buffer, settings.feed_buffer),
             patience_s=settings.repair_patience_us / 1e6,
         )
-        for market in start.resume_points:
+        for market in live:
             symbol = make_symbol(self._venue.name, market)
             feeds.begin(symbol, start.reported[symbol].status)
         finish = partial(self._finish, feeds, publish_buffer, reporter)
@@ -233,37 +275,60 @@ class _Worker:
         settings, limits = self._service.settings, self._venue.limits
         session = Session(
             self._venue,
-            start.markets.present,
+            [market for market in start.markets.present if feeds.knows(market)],
             feeds,
             url=settings.websocket_url or limits.websocket_url,
             limiter=RateLimiter(limits.message_interval_s),
         )
+
+        def hand_over(market: str, resume_point: list[Trade]) -> None:
+            feeds.add(market, resume_point, None)
+            session.add([market])
+
+        beginnings = Beginnings(
+            self._venue,
+            self._options.since_us,
+            rest=self._rest,
+            publish_buffer=publish_buffer,
+            backpressure=Backpressure(publish_buffer, settings.feed_buffer),
+            reporter=reporter,
+            hand_over=hand_over,
+        )
+        for market in start.beginning:
+            beginnings.add(market, start.resume_points[market])
         follower = MarketFollower(
             self._venue,
             self._rest,
             self._choice,
             start.markets,
-            feeds=RunningFeeds(settings, self._venue, feeds=feeds, session=session, reporter=reporter),
+            feeds=RunningFeeds(
+                settings, self._venue, feeds=feeds, session=session, reporter=reporter, beginnings=beginnings
+            ),
             instruments=InstrumentReporter(publisher, self._venue.name, start.instruments),
         )
-        await run_until_first_ends(
-            self._run_sessions(session, follower),
-            follower.run(settings.market_list_interval_us / 1e6),
-            publish_buffer.run(),
-            self._look(feeds, follower),
-            feeds.compare(),
-            _report(reporter),
-            follow_feeds(settings, reporter),
-            _look_for_others(reporter),
-            self._look_for_losses(feeds, reporter, publisher),
-        )
+        try:
+            await run_until_first_ends(
+                self._run_sessions(session, follower, beginnings),
+                beginnings.run(),
+                follower.run(settings.market_list_interval_us / 1e6),
+                publish_buffer.run(),
+                self._look(feeds, follower, beginnings),
+                feeds.compare(),
+                _report(reporter),
+                follow_feeds(settings, reporter),
+                _look_for_others(reporter),
+                self._look_for_losses(feeds, reporter, publisher),
+            )
+        finally:
+            await beginnings.stop("the worker has ended")
 
-    async def _run_sessions(self, session: Session, follower: MarketFollower) -> None:
+    async def _run_sessions(self, session: Session, follower: MarketFollower, beginnings: Beginnings) -> None:
         """One after the other; each ends when it has no market, as all are delisted. Raises when all are refused."""
         stopping = self._service.stopping
         while not stopping.is_set():
             await session.run(stopping)
-            if follower.reading and not session.markets and not stopping.is_set():
+            is_without = not session.markets and not beginnings.markets
+            if follower.reading and is_without and not stopping.is_set():
                 raise self._nothing_left(follower.reading)
             while not session.markets and not stopping.is_set():
                 await self._service.pause(LOOK_INTERVAL_S)
@@ -294,16 +359,21 @@ class _Worker:
                         reporter.end_gap(symbol, until_us, "lost", 0, reason, from_time=lost.from_time)
             await asyncio.sleep(LOOK_INTERVAL_S)
 
-    async def _look(self, feeds: FeedSupervisor, follower: MarketFollower) -> None:
+    async def _look(self, feeds: FeedSupervisor, follower: MarketFollower, beginnings: Beginnings) -> None:
         while True:
             feeds.look()
             self._service.health.beat()
-            self._service.health.set_ready(*self._readiness(feeds, follower))
+            self._service.health.set_ready(*self._readiness(feeds, follower, beginnings))
             await asyncio.sleep(LOOK_INTERVAL_S)
 
-    def _readiness(self, feeds: FeedSupervisor, follower: MarketFollower) -> tuple[bool, str]:
-        """Whether it works. A shard may have no market, as there may be more workers than markets: it is ready."""
+    def _readiness(self, feeds: FeedSupervisor, follower: MarketFollower, beginnings: Beginnings) -> tuple[bool, str]:
+        """Whether it works. A shard may have no market, as there may be more workers than markets: it is ready.
+
+        So is one all of whose symbols are still being fetched from the past: that takes hours, and nothing is wrong.
+        """
         if follower.reading:
+            if beginnings.markets and not feeds.symbols:
+                return True, f"{len(beginnings.markets)} symbols are being fetched from the past"
             return feeds.live > 0, f"{feeds.live} of {len(feeds.symbols)} symbols are live"
         if self._choice.followed(self._venue.name):
             return False, "all of its markets are delisted"

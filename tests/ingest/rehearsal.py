@@ -39,6 +39,7 @@ class Rehearsal:
         rate: executions a second over all markets.
         uneven: the last of the markets hardly trade.
         quiet_s: how long nothing trades at the end.
+        before_s: how long the market trades before the worker is started.
         settings: of the worker, besides addresses.
         rules: the venue's limits; its own by default.
         gaps: those of the run but the opening ones, as they stood after the quiet time, by symbol.
@@ -51,6 +52,7 @@ class Rehearsal:
     rate: float = 5.0
     uneven: bool = False
     quiet_s: float = QUIET_S
+    before_s: float = 0.0
     seed: int = 1
     settings: dict[str, str] = field(default_factory=dict)
     rules: Rules | None = None
@@ -80,6 +82,10 @@ class Rehearsal:
                 {f"{self.venue}:{market}": self.sim.truth_reader(market) for market in self.markets}
             )
             self.kafka.on_record = self._on_record
+            self.traded_us = self.now_us()
+            if self.before_s:
+                self.sim.start_market()
+                await asyncio.sleep(self.before_s)
             await self.start()
             await self.until(lambda: set(self.markets) <= set(self.sim.subscribed), 60 + 2 * len(self.markets))
             self.sim.start_market()

@@ -47,6 +47,14 @@ def make_live(venue: str, title: str, market: str) -> Command:
             Path | None,
             Option("write every frame and what REST brings to files in DIR, for `ashi ingest replay`", metavar="DIR"),
         ] = None,
+        since: Annotated[
+            int | None,
+            Option(
+                "symbols of which nothing was published begin at TIME, UTC: what was traded since is fetched first",
+                metavar="TIME",
+                parse=values.time,
+            ),
+        ] = None,
         redundant: Annotated[
             bool, Option("other workers read the same markets on purpose; all of them get this", flag="--redundant")
         ] = False,
@@ -57,7 +65,7 @@ def make_live(venue: str, title: str, market: str) -> Command:
 
         if bool(markets) == all_markets:
             raise UsageError("name the markets to read, or --all for all of the venue")
-        return run_live(Settings.from_environment(), LiveOptions(venue, markets, shard, record, redundant))
+        return run_live(Settings.from_environment(), LiveOptions(venue, markets, shard, record, redundant, since))
 
     return Command(
         name=venue,
@@ -67,6 +75,7 @@ def make_live(venue: str, title: str, market: str) -> Command:
 examples:
   ashi ingest {venue} {market}
   ashi ingest {venue} --all --shard 2/5 --record recordings/
+  ashi ingest {venue} {market} --since 2026-11-01
 
 What was missed while it was not connected, or did not run, is fetched first (docs/venues.md).""",
     )

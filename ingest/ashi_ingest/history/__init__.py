@@ -1,0 +1,1 @@
+"""The past on command: a stretch of time of a symbol, fetched over REST."""

@@ -1,0 +1,155 @@
+"""Fetching a stretch of time of one market over REST, however often the venue refuses or fails in between.
+
+The venue plans it (`Venue.history`). What breaks off a plan, a maintenance or a ban, only makes it wait: the next plan
+begins at the trade that was listed last. What is listed is handed on in the venue's order, and some of it twice, where
+one plan goes on after another: whoever publishes it knows what it has published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ashi.runtime.logs import get_logger
+from ashi.runtime.retry import Backoff
+from ashi_ingest.feed.completeness import REST_LAG_ALLOWANCE_US
+from ashi_ingest.feed.repair_plan import run_repair
+from ashi_ingest.rest.budget import FIRST, Priority, Urgency
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ashi.contracts.trade import Trade
+    from ashi_ingest.history.progress import Progress
+    from ashi_ingest.rest.client import Asks
+    from ashi_ingest.venues.base import Answer, RepairEnd, Request, Venue
+
+REQUEST_PATIENCE_S: Final = 60.0
+"""For how long one request is made again before the plan is given up and another one made."""
+WAIT_S: Final = (5.0, 120.0)
+"""The waits between plans that bring nothing grow up to between these, seconds."""
+
+_log = get_logger(__name__)
+
+
+class Short(NamedTuple):
+    """What is not to be had of a stretch: from when to when (µs), why, and whether the venue says that there is none.
+
+    `beyond_reach`: the venue does not go back so far, or not without an API key.
+    """
+
+    from_us: int
+    to_us: int
+    reason: str
+    final: bool
+    beyond_reach: bool
+
+
+class HistoryFetch:
+    """Fetches the trades of one market from `since_us` on.
+
+    Attributes:
+        first_us: when the first trade that was listed happened, µs; `last` is the one that was listed last.
+        known_until: everything before this time, µs, has been handed on, but for what is in `shorts`.
+        shorts: what is not to be had.
+
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        market: str,
+        since_us: int,
+        *,
+        rest: Asks,
+        publish: Callable[[list[Trade]], Awaitable[None]],
+        progress: Progress,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`publish` gets what is listed, in the venue's order, and perhaps again what it has got before."""
+        self.last: Trade | None = None
+        self.known_until = since_us
+        self.first_us: int | None = None
+        self.shorts: list[Short] = []
+        self._venue = venue
+        self._market = market
+        self._since_us = since_us
+        self._rest = rest
+        self._publish = publish
+        self._progress = progress
+        self._now_us = now_us
+        self._monotonic_s = monotonic_s
+        self._sleep = sleep
+        self._disorder_us = round(venue.limits.disorder_s * 1e6)
+
+    async def get(self, request: Request, urgency: Urgency = FIRST) -> Answer:
+        """Ask the venue, and count it."""
+        self._progress.on_request()
+        return await self._rest.get(request, urgency)
+
+    async def run(self, until_us: int | None, *, patience_s: float | None) -> str | None:
+        """Fetch all before `until_us`, µs, or, without it, up to now. Gives why the rest could not be got, or None.
+
+        `patience_s`: how long it may go on without bringing anything new; None: for ever.
+        """
+        backoff = Backoff(*WAIT_S)
+        progress_s = self._monotonic_s()
+        told: str | None = None
+        while True:
+            last = self.last
+            end = await self._one_plan(until_us)
+            now_s = self._monotonic_s()
+            if self.last is not last:
+                progress_s, told = now_s, None
+                backoff.reset()
+            if end.reason is None and (until_us is None or self.known_until >= until_us):
+                return None
+            reason = end.reason or "the venue's REST interface does not show yet what happened before the end"
+            if patience_s is not None and now_s - progress_s > patience_s:
+                return reason
+            wait_s = max(backoff.next_s() + WAIT_S[0], end.retry_after_s)
+            if reason != told:  # once for each cause: a maintenance may last for hours
+                _log.warning("history has to wait", market=self._market, reason=reason, wait_s=round(wait_s, 1))
+            told = reason
+            await self._sleep(wait_s)
+
+    async def _one_plan(self, until_us: int | None) -> RepairEnd:
+        """Carry out one plan. What it says is missing is noted; then its end has no reason any more."""
+        begin_us = self._since_us
+        if self.last is not None:
+            begin_us = max(self.known_until, self.last.traded_at) - self._disorder_us
+        begin_us = max(begin_us, self._since_us)
+        asked_us = self._now_us()
+        plan = self._venue.history(self._market, begin_us, until_us)
+        urgency = Urgency(Priority.LOST, self._progress.left_us / 1e6)
+
+        async def on_trades(trades: list[Trade]) -> None:
+            await self._on_trades(trades, until_us)
+
+        end = await run_repair(self, plan, on_trades, REQUEST_PATIENCE_S, urgency=urgency)
+        if end.reason is not None and end.shown_until is None:
+            return end  # broken off
+        self.known_until = max(self.known_until, end.shown_until or 0, asked_us - REST_LAG_ALLOWANCE_US)
+        if end.reason is not None:
+            to_us = self.known_until if until_us is None else min(self.known_until, until_us)
+            if end.beyond_reach and self.first_us is not None:
+                to_us = self.first_us
+            self.shorts.append(Short(begin_us, max(to_us, begin_us), end.reason, end.final, end.beyond_reach))
+        return end._replace(reason=None)
+
+    async def _on_trades(self, trades: list[Trade], until_us: int | None) -> None:
+        within = [
+            trade
+            for trade in trades
+            if self._since_us <= trade.traded_at and (until_us is None or trade.traded_at < until_us)
+        ]
+        if not within:
+            return
+        if self.first_us is None:
+            self.first_us = within[0].traded_at
+        self.last = within[-1]
+        self._progress.on_trades(within, self._monotonic_s())
+        await self._publish(within)
