@@ -36,6 +36,7 @@ class Record:
     timestamp: int
     timestamp_type: int | None = 1
     leader_epoch: int = 0
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Final
 
 from ashi.contracts.candle import CANDLE_SCHEMA, Candle, encode_candle
 from ashi.contracts.feed import FEED_GAP_SCHEMA, encode_feed
-from ashi.contracts.topics import CANDLES, FEED_GAPS, TRADES, TRADES_DEAD, TRADES_LATE, changelog_topic
+from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, TRADES, TRADES_DEAD, TRADES_LATE, changelog_topic
 from ashi.runtime.kafka.dead_letters import Headers, dead_letter, message_headers
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
@@ -66,9 +66,10 @@ class Output:
         letter = dead_letter(
             topic,
             key=record.key,
-            value=record.value or b"",
+            value=record.value,
             reason=reason,
             source=_source(chunk, record),
+            consumer=AGGREGATE_APP,
             **more,
         )
         await self._send(letter.topic, letter.key, letter.value, letter.headers)

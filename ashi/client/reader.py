@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from types import TracebackType
 
+    from ashi.contracts.records import KafkaRecord
     from ashi.runtime.kafka.follow import Start
     from ashi.runtime.kafka.log_identity import Fingerprint
     from ashi.runtime.settings import Settings
@@ -51,14 +52,14 @@ class Source(Generic[_Message]):
 
     Attributes:
         topic: the topic's name.
-        decode: the message in a record's value. Raises ContractError.
+        message_in: the message in a record. Raises ContractError.
         keys: of the records that are looked at; None for all.
         wanted: whether a message is to be handed out; is asked once of each, in the topic's order.
 
     """
 
     topic: str
-    decode: Callable[[bytes], _Message]
+    message_in: Callable[[KafkaRecord], _Message]
     keys: Collection[bytes] | None
     wanted: Callable[[_Message], bool]
 
@@ -186,7 +187,7 @@ class Reader(Generic[_Message]):
 
     def _decode(self, record: Any) -> _Message | None:
         try:
-            return self._source.decode(record.value or b"")
+            return self._source.message_in(record)
         except ContractError as error:
             if self._on_unreadable is None:
                 raise ContractError(

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 from ashi.client.newest import Newest
 from ashi.client.position import Since, start_of
 from ashi.client.reader import Reader, Source, UnreadableRecord
-from ashi.contracts.candle import Candle, decode_candle
+from ashi.contracts.candle import Candle
 from ashi.contracts.errors import UsageError
-from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
-from ashi.contracts.instrument import Instrument, decode_instrument
+from ashi.contracts.feed import FeedGap, FeedStatus
+from ashi.contracts.instrument import Instrument
+from ashi.contracts.records import candle_in, feed_gap_in, feed_status_in, instrument_in
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS
@@ -105,7 +106,7 @@ def read_candles(
 
     return Reader(
         _settings(kafka),
-        Source(CANDLES, decode_candle, _keys(symbols), wanted),
+        Source(CANDLES, candle_in, _keys(symbols), wanted),
         start=start_of(since, CANDLES),
         follow=follow,
         on_unreadable=on_unreadable,
@@ -131,7 +132,7 @@ def read_feed_gaps(
     )
     return Reader(
         _settings(kafka),
-        Source(FEED_GAPS, decode_feed_gap, _keys(symbols), newest.is_new),
+        Source(FEED_GAPS, feed_gap_in, _keys(symbols), newest.is_new),
         start=start_of(since, FEED_GAPS),
         follow=follow,
         on_unreadable=on_unreadable,
@@ -154,7 +155,7 @@ def read_feed_status(
     """
     return Reader(
         _settings(kafka),
-        Source(FEED_STATUS, decode_feed_status, _keys(symbols), lambda _: True),
+        Source(FEED_STATUS, feed_status_in, _keys(symbols), lambda _: True),
         start=start_of(since, FEED_STATUS),
         follow=follow,
         on_unreadable=on_unreadable,
@@ -177,7 +178,7 @@ def read_instruments(
     """
     return Reader(
         _settings(kafka),
-        Source(INSTRUMENTS, decode_instrument, _keys(symbols), lambda _: True),
+        Source(INSTRUMENTS, instrument_in, _keys(symbols), lambda _: True),
         start=start_of(since, INSTRUMENTS),
         follow=follow,
         on_unreadable=on_unreadable,

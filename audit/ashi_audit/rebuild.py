@@ -10,8 +10,9 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ashi.contracts.candle import CANDLE_SCHEMA, decode_candle, encode_candle
+from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
 from ashi.contracts.errors import ContractError, UsageError
+from ashi.contracts.records import candle_in
 from ashi.contracts.timeframe import Timeframe, format_time
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
 from ashi.runtime.kafka.clients import make_producer, partition_of
@@ -208,7 +209,7 @@ class _Planner:
                 if part.number is not None and partition_of(record.key or b"", partitions) != part.number:
                     continue
                 try:
-                    candle = decode_candle(record.value or b"")
+                    candle = candle_in(record)
                 except ContractError:
                     continue  # no reader takes it
                 key = _key(candle)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ashi.contracts.errors import ContractError
-from ashi.contracts.instrument import INSTRUMENT_SCHEMA, Instrument, decode_instrument, encode_instrument
+from ashi.contracts.instrument import INSTRUMENT_SCHEMA, Instrument, encode_instrument
+from ashi.contracts.records import instrument_in
 from ashi.contracts.symbol import make_symbol, split_symbol
 from ashi.contracts.topics import INSTRUMENTS
 from ashi.runtime.kafka.records import read_topic
@@ -38,7 +39,7 @@ async def read_instruments(settings: Settings, venue: str) -> dict[str, Instrume
         if record.value is None:
             continue
         try:
-            instrument = decode_instrument(record.value)
+            instrument = instrument_in(record)
         except ContractError as error:
             source = f"{INSTRUMENTS}/{record.partition}/{record.offset}"
             _log.warning("message is not readable, passed over", source=source, reason=str(error))

@@ -17,6 +17,7 @@ from ashi.runtime.kafka.spans import fetch_spans
 from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.kafka.writers_time import warn_of_writers_time
 from ashi.runtime.logs import get_logger, get_weather_logger
+from ashi_sinks.place_watch import PlaceWatch
 from ashi_sinks.read_log import ReadLog
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Record(Protocol):
     offset: int
     key: bytes | None
     value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
     timestamp: int
 
 
@@ -93,6 +95,7 @@ class KafkaSinkConsumer:
         self._on_made_anew = on_made_anew
         self._probes = {topic: LogProbe(settings, topic) for topic in topics}
         self._log = ReadLog(group, remedy, self._probes.__getitem__)
+        self._places = PlaceWatch()
         self._compared = 0
         self._held_back: dict[AssignedPartition, Span] = {}
         self._topics = (*topics, dead_topic)
@@ -139,6 +142,8 @@ class KafkaSinkConsumer:
         now = {read: span for read, span in fetched.items() if read.rebalances == self._rebalances.count}
         for read, span in now.items():
             self._log.take(read.partition, span)
+            if partitions := self._consumer.partitions_for_topic(read.partition.topic):
+                self._places.look(read.partition, span, len(partitions))
         return now
 
     async def _fetch(self, most: int, wait_s: float) -> dict[AssignedPartition, Span]:

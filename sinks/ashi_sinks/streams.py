@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from ashi.contracts.candle import decode_candle
-from ashi.contracts.feed import decode_feed_gap, decode_feed_status
+from ashi.contracts.records import candle_in, feed_gap_in, feed_status_in
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS, FEED_STATUS
 from ashi.runtime.metrics import sink as metrics
 from ashi_sinks.protocol import newest, newest_gaps, newest_statuses
@@ -96,8 +95,8 @@ class CandleStreams:
         self.name = sink.name
         self.streams = (
             Stream(CANDLES, self._decode_candle, self._write_candles),
-            Stream(FEED_GAPS, lambda record: decode_feed_gap(record.value or b""), self._write_gaps),
-            Stream(FEED_STATUS, lambda record: decode_feed_status(record.value or b""), self._write_statuses),
+            Stream(FEED_GAPS, feed_gap_in, self._write_gaps),
+            Stream(FEED_STATUS, feed_status_in, self._write_statuses),
         )
         self._sink = sink
         self._empty = False
@@ -115,7 +114,7 @@ class CandleStreams:
         await self._sink.close()
 
     def _decode_candle(self, record: Record) -> Candle:
-        candle = decode_candle(record.value or b"")  # what has no value is no message either
+        candle = candle_in(record)
         metrics.candles_read.labels(self.name).inc()
         return candle
 

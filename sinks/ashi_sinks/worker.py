@@ -139,6 +139,7 @@ async def _begin(
             streams,
             writer,
             service,
+            group=group,
             batch_size=settings.sink_batch_size,
             batch_interval_s=settings.sink_batch_interval_us / 1_000_000,
         )
@@ -184,10 +185,13 @@ class SinkWorker:
         writer: Writer,
         service: Service,
         *,
+        group: str,
         batch_size: int,
         batch_interval_s: float,
     ) -> None:
+        """`group`: that of the consumer. A batch has at most so many messages, and is written after so long."""
         self._consumer = consumer
+        self._group = group
         self._streams = streams
         self._writer = writer
         self._service = service
@@ -275,4 +279,6 @@ class SinkWorker:
         source = f"{record.topic}/{record.partition}/{record.offset}"
         common.dead_letters.labels("sink", kind).inc()
         _log.warning(f"message cannot be stored, sent to {topic}", source=source, reason=reason)
-        return dead_letter(topic, key=record.key, value=record.value or b"", reason=reason, source=source)
+        return dead_letter(
+            topic, key=record.key, value=record.value, reason=reason, source=source, consumer=self._group
+        )

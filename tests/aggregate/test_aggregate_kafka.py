@@ -16,8 +16,9 @@ from aiokafka.admin import NewPartitions
 
 from ashi.contracts import Trade, decode_candle, encode_trade
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES, TRADES_DEAD, TRADES_LATE
+from ashi.contracts.trade import TRADE_SCHEMA
 from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of
-from ashi.runtime.kafka.dead_letters import trade_place
+from ashi.runtime.kafka.dead_letters import message_headers, trade_place
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
@@ -173,23 +174,25 @@ def test_what_is_no_trade_ends_in_trades_dead_with_the_reason_and_the_rest_goes_
         (b"binance:B", home, encode_trade(log[0]), "is not its trade's symbol"),
         (None, home, encode_trade(log[0]), "is not its trade's symbol"),
         (key, (home + 1) % 8, encode_trade(log[0]), f"belongs on partition {home}"),
+        (key, home, encode_trade(log[0]), "the schema 'ashi.trade.v2' is not known here"),
     ]
 
     async def scenario() -> None:
         producer = make_producer(kafka_settings)
         await producer.start()
-        for trade, (bad_key, partition, value, _) in zip(log, garbage * 8, strict=False):
-            await producer.send(TRADES, key=bad_key, partition=partition, value=value)
-            await producer.send(TRADES, key=key, value=encode_trade(trade))
+        for trade, (bad_key, partition, value, reason) in zip(log, garbage * 8, strict=False):
+            headers = [("schema", b"ashi.trade.v2")] if "schema" in reason else []
+            await producer.send(TRADES, key=bad_key, partition=partition, value=value, headers=headers)
+            await producer.send(TRADES, key=key, value=encode_trade(trade), headers=message_headers(TRADE_SCHEMA))
         await producer.stop()
         start_stage("aggregate")
         await aggregated(kafka_settings)
         dead = await messages(kafka_settings, TRADES_DEAD)
         assert len(dead) == len(log)
-        values = {record.value or b"" for record in dead}
-        assert values == {value or b"" for _, _, value, _ in garbage}
+        assert {record.value for record in dead} == {value for _, _, value, _ in garbage}, "null is another than empty"
+        assert {dict(record.headers)["ashi.consumer"] for record in dead} == {b"ashi-aggregate"}
         for _, _, value, reason in garbage:
-            reasons = [dict(r.headers)["ashi.reason"].decode() for r in dead if (r.value or b"") == (value or b"")]
+            reasons = [dict(r.headers)["ashi.reason"].decode() for r in dead if r.value == value]
             assert any(reason in text for text in reasons), (reason, reasons)
         candles = [decode_candle(record.value) for record in await messages(kafka_settings, CANDLES)]
         assert stored(candles) == closed(candles_of(log, NAMES), log, 2_000_000)

@@ -28,7 +28,7 @@ from ashi.client import (
     read_feed_status,
     read_instruments,
 )
-from ashi.contracts import BrokerError, ContractError, StateError
+from ashi.contracts import BrokerError, ContractError, StateError, encode_candle
 from ashi.contracts.topics import CANDLES, topic_specs
 from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
 from ashi.runtime.kafka.follow import TopicFollower
@@ -244,6 +244,10 @@ def test_unreadable_records_are_handed_over_and_counted_and_reading_goes_on(kafk
         assert (record.key, record.value) == (BTC.encode(), b"{}")
         assert "not a candle" in str(record.error)
         assert candles.unreadable == 1
+        await send(kafka_settings, (CANDLES, ETH, encode_candle(a_candle(2))))
+        everything = read_candles(kafka_settings, since=candles.position, follow=False, on_unreadable=taken.append)
+        assert versions(await collect(everything)) == []
+        assert "is not its candle's symbol 'bitflyer:BTC_JPY'" in str(taken[-1].error)
 
     run(main())
 

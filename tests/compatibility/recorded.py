@@ -116,7 +116,11 @@ def without_added(topic: str, value: bytes) -> bytes:
     return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-NEW_HEADERS = {"trades.late": {"ashi.partition", "ashi.offset"}}
+NEW_HEADERS = {
+    "trades.late": {"ashi.partition", "ashi.offset", "ashi.consumer"},
+    "trades.dead": {"ashi.consumer"},
+    "candles.dead": {"ashi.consumer"},
+}
 """Headers that letters have had since; all others are those of the version before."""
 
 

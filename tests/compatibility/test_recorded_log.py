@@ -115,7 +115,8 @@ def by_topic(messages: Any) -> dict[str, Any]:
         if topic == FEED_GAPS:  # version 0.1.0 told of no gap where it refused a record
             continue
         if topic.startswith("trades."):
-            found[topic][None].append((key, value, tuple(comparable(topic, headers))))
+            # Version 0.1.0 quoted a record without a value as one with an empty one.
+            found[topic][None].append((key, value or b"", tuple(comparable(topic, headers))))
         else:
             place = partition if topic.endswith("-changelog") else None
             found[topic][place, key].append((without_added(topic, ordered(value)), list(headers)))

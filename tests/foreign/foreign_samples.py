@@ -7,13 +7,15 @@ from decimal import Decimal
 
 from foreign_client import Sent
 
-from ashi.contracts import Trade, encode_trade
+from ashi.contracts import Candle, Trade, encode_candle, encode_trade
 from ashi.contracts.feed import FeedGap, FeedStatus, encode_feed
-from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES
+from ashi.contracts.instrument import Instrument, encode_instrument
+from ashi.contracts.topics import CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS, TRADES
 from strategies import START
 
 NAMES = ["1m", "5m", "1h"]
 SYMBOLS = [f"binance:S{number}USDT" for number in range(12)]
+OTHER = "another:MARKET"
 MINUTE_US = 60_000_000
 
 
@@ -50,6 +52,26 @@ def gaps(count: int) -> list[Sent]:
         for number in range(count)
     ]
     return [(FEED_GAPS, gap.symbol.encode(), encode_feed(gap)) for gap in made]
+
+
+def candles(count: int) -> list[Sent]:
+    """Minutes of one symbol of which nobody else makes any."""
+    made = []
+    for number in range(count):
+        start, price, nothing = MINUTE_US * (START // MINUTE_US + number), Decimal(number + 1), Decimal(0)
+        prices = (price, price, price, price)
+        made.append(
+            Candle(OTHER, "1m", start, start + MINUTE_US, *prices, price, price, 1, nothing, nothing, "1", "1", number)
+        )
+    return [(CANDLES, candle.symbol.encode(), encode_candle(candle)) for candle in made]
+
+
+def instruments(count: int) -> list[Sent]:
+    made = [
+        Instrument(f"binance:S{number}USDT", None, None, None, None, "trading", START + number)
+        for number in range(count)
+    ]
+    return [(INSTRUMENTS, instrument.symbol.encode(), encode_instrument(instrument)) for instrument in made]
 
 
 def statuses(count: int) -> list[Sent]:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from foreign_client import CODECS, ForeignProducer, Sent, set_compression
-from foreign_samples import NAMES, SYMBOLS, gaps, make_trades, records_of, statuses
+from foreign_samples import NAMES, OTHER, SYMBOLS, candles, gaps, instruments, make_trades, records_of, statuses
 from waiting import all_committed
 
 from ashi.client import Settings, read_candles
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, FEED_STATUS, META, TRADES, state_topics
+from ashi_ingest.feed.reported import read_feed
 from ashi_ingest.feed.resume import read_resume_points
+from ashi_ingest.instruments import read_instruments
 from ashi_sinks.registry import open_reader
 from oracle import candles_of, closed, stored, timely
 
@@ -35,7 +37,7 @@ def test_every_stage_reads_every_codec(kafka_settings: Settings, start_stage: An
     # Markers, the rows of three timeframes, and candles: the broker compresses them in another way than they come in.
     topics = [*state_topics(kafka_settings.timeframes), CANDLES, META]
     set_compression(kafka_settings, dict(zip(topics, ["gzip", "snappy", "lz4", "zstd", "lz4", "snappy"], strict=True)))
-    for records in (records_of(log), gaps(50), statuses(50)):
+    for records in (records_of(log), gaps(50), statuses(50), candles(50), instruments(50)):
         send_in_every_codec(kafka_settings, records)
 
     async def scenario() -> None:
@@ -52,10 +54,15 @@ def test_every_stage_reads_every_codec(kafka_settings: Settings, start_stage: An
         await all_committed(kafka_settings, "ashi-sink-lake-trades", TRADES)
         for stage in (again, *sinks):
             assert stage.process.poll() is None, stage.log.read_text()[-3_000:]
-        found = [candle async for candle in read_candles(kafka_settings, follow=False)]
+        found = [candle async for candle in read_candles(kafka_settings, symbols=SYMBOLS, follow=False)]
         assert stored(found) == closed(candles_of(timely(log, "1m", 120_000_000), NAMES), log, 2_000_000)
         assert len(await read_resume_points(kafka_settings, SYMBOLS)) == len(SYMBOLS)
+        reported = await read_feed(kafka_settings, SYMBOLS[:3])
+        assert [len(reported[symbol].gaps) for symbol in SYMBOLS[:3]] == [17, 17, 16]
+        assert all(reported[symbol].status is not None for symbol in SYMBOLS[:3])
+        assert len(await read_instruments(kafka_settings, "binance")) == 50
         async with open_reader(url) as reader:
+            assert await reader.count(OTHER, "1m") == 50
             of_symbols = [await reader.gaps(symbol) for symbol in SYMBOLS[:3]]
         assert sum(map(len, of_symbols)) == 50
 

@@ -16,26 +16,38 @@ from ashi.runtime.kafka.dead_letters import (
 def test_a_dead_letter_says_why_from_where_and_when() -> None:
     before = time.time_ns() // 1_000
     letter = dead_letter(
-        "trades.dead", key=b"k", value=b"{", reason="price NaN", source="trades/3/1789", venue="bitflyer"
+        "trades.dead",
+        key=b"k",
+        value=b"{",
+        reason="price NaN",
+        source="trades/3/1789",
+        consumer="ashi-aggregate",
+        venue="bitflyer",
     )
     assert (letter.topic, letter.key, letter.value) == ("trades.dead", b"k", b"{")
     headers = dict(letter.headers)
     assert headers["content-type"] == b"application/octet-stream"
     assert headers["ashi.reason"] == b"price NaN"
     assert headers["ashi.source"] == b"trades/3/1789"
+    assert headers["ashi.consumer"] == b"ashi-aggregate"
     assert headers["ashi.venue"] == b"bitflyer"
     assert before <= int(headers["ashi.failed_at"]) <= time.time_ns() // 1_000
     assert "ashi.full_length" not in headers
 
 
+def test_a_record_without_a_value_is_quoted_without_one() -> None:
+    letter = dead_letter("trades.dead", key=None, value=None, reason="r", source="s", consumer="c")
+    assert letter.value is None
+
+
 def test_a_value_that_kafka_would_refuse_is_cut_and_says_how_long_it_was() -> None:
-    letter = dead_letter("trades.dead", key=None, value=b"x" * 2_000_000, reason="r", source="s")
+    letter = dead_letter("trades.dead", key=None, value=b"x" * 2_000_000, reason="r", source="s", consumer="c")
     assert letter.value == b"x" * MAX_VALUE_BYTES
     assert dict(letter.headers)["ashi.full_length"] == b"2000000"
 
 
 def test_a_reason_that_is_endless_or_not_valid_text_still_makes_a_header() -> None:
-    letter = dead_letter("trades.dead", key=None, value=b"", reason="\ud800" + "é" * 5_000, source="s")
+    letter = dead_letter("trades.dead", key=None, value=b"", reason="\ud800" + "é" * 5_000, source="s", consumer="c")
     reason = dict(letter.headers)["ashi.reason"].decode()
     assert reason == "\\ud800" + "é" * (MAX_HEADER_CHARACTERS - 1)
 

@@ -27,7 +27,9 @@ async def main(url: str, messages: list[bytes]) -> None:
     await streams.open()
     writer = Writer(service, streams.name, streams.what)
     log = KillingLog(messages)
-    await SinkWorker(log, streams, writer, service, batch_size=len(messages), batch_interval_s=60).run()
+    await SinkWorker(
+        log, streams, writer, service, group="a-group", batch_size=len(messages), batch_interval_s=60
+    ).run()
 
 
 if __name__ == "__main__":

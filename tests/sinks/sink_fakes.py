@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -41,6 +42,15 @@ class Message:
     key: bytes | None
     value: bytes | None
     timestamp: int = 0
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+def key_of(value):
+    """The symbol of a message, as its key must be; for what tells none, another one."""
+    try:
+        return json.loads(value)["symbol"].encode()
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return b"key"
 
 
 class MemoryLog:
@@ -52,7 +62,7 @@ class MemoryLog:
 
     def __init__(self, *partitions, topic="candles", gaps=(), statuses=()):
         self.partitions = [
-            [Message(name, number, offset, b"key", value) for offset, value in enumerate(values)]
+            [Message(name, number, offset, key_of(value), value) for offset, value in enumerate(values)]
             for name, parts in ((topic, partitions), ("feed.gaps", gaps), ("feed.status", statuses))
             for number, values in enumerate(parts)
         ]
@@ -60,6 +70,8 @@ class MemoryLog:
         self.dead = []
         self.at_end = asyncio.Event()
         self.commits_to_fail = 0
+        self.behind = {}
+        """How many offsets that no reader gets follow a partition's last record."""
         self.restart()
 
     def restart(self, crash_in=None, crash_at=None):
@@ -87,6 +99,10 @@ class MemoryLog:
                 self.position[number] += len(found)
                 fetched[number] = Span(begin, self.position[number], found)
                 most -= len(found)
+            elif number in self.behind and self.position[number] == len(records):
+                begin = self.position[number]
+                self.position[number] += self.behind[number]
+                fetched[number] = Span(begin, self.position[number], ())
         if not fetched:
             self.at_end.set()
         return fetched

@@ -109,7 +109,13 @@ async def run_until(log, sink, condition):
     """A worker that reads, until this holds or it ends by itself. Raises what it raises."""
     service, streams = Service("sink-test", Settings.from_environment({})), CandleStreams(sink)
     worker = SinkWorker(
-        log, streams, Writer(service, streams.name, streams.what), service, batch_size=10, batch_interval_s=0.01
+        log,
+        streams,
+        Writer(service, streams.name, streams.what),
+        service,
+        group="a-group",
+        batch_size=10,
+        batch_interval_s=0.01,
     )
     working = asyncio.create_task(worker.run())
     await until(lambda: working.done() or condition())

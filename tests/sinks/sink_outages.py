@@ -58,7 +58,7 @@ async def work_through(log, sink, size=100):
     service, streams = a_service(), CandleStreams(sink)
     writer = Writer(service, streams.name, streams.what)
     working = asyncio.create_task(
-        SinkWorker(log, streams, writer, service, batch_size=size, batch_interval_s=0.01).run()
+        SinkWorker(log, streams, writer, service, group="a-group", batch_size=size, batch_interval_s=0.01).run()
     )
     await until(lambda: working.done() or (log.at_end.is_set() and log.all_committed))
     service.stopping.set()

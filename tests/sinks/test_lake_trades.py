@@ -204,7 +204,9 @@ async def working(lake, log):
     streams = TradeStreams(lake)
     await streams.open()
     writer = Writer(service, streams.name, streams.what)
-    task = asyncio.create_task(SinkWorker(log, streams, writer, service, batch_size=10, batch_interval_s=0.01).run())
+    task = asyncio.create_task(
+        SinkWorker(log, streams, writer, service, group="a-group", batch_size=10, batch_interval_s=0.01).run()
+    )
     yield task
     service.stopping.set()
     await task

@@ -113,7 +113,7 @@ async def publish(settings, messages):
 
 def as_record(message):
     if isinstance(message, tuple):
-        return *message, CANDLE_SCHEMA
+        return *message, FEED_GAP_SCHEMA if message[0] == FEED_GAPS else CANDLE_SCHEMA
     if isinstance(message, FeedGap):
         return FEED_GAPS, message.symbol.encode(), encode_feed(message), FEED_GAP_SCHEMA
     return CANDLES, message.symbol.encode(), encode_candle(message), CANDLE_SCHEMA

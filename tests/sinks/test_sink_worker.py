@@ -21,7 +21,7 @@ from sink_certification import (
     stored_gaps,
     until,
 )
-from sink_fakes import TOO_MANY, CrashError, MemoryLog, MemorySink, MemoryStage, Rows
+from sink_fakes import TOO_MANY, CrashError, MemoryLog, MemorySink, MemoryStage, Rows, key_of
 
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.errors import StorageError
@@ -65,7 +65,7 @@ def a_service(**environment):
 def a_worker(log, sink, service, size=10, interval_s=0.0):
     streams = CandleStreams(sink)
     writer = Writer(service, streams.name, streams.what)
-    return SinkWorker(log, streams, writer, service, batch_size=size, batch_interval_s=interval_s)
+    return SinkWorker(log, streams, writer, service, group="a-group", batch_size=size, batch_interval_s=interval_s)
 
 
 async def until_the_end(log, sink, service=None, **options):
@@ -153,8 +153,9 @@ def test_a_message_that_is_no_candle_is_a_dead_letter_and_the_rest_goes_through(
         assert log.all_committed
         [letter] = log.dead
         headers = dict(letter.headers)
-        assert (letter.topic, letter.key, letter.value) == ("candles.dead", b"key", value or b"")
+        assert (letter.topic, letter.key, letter.value) == ("candles.dead", key_of(value), value)
         assert headers["ashi.source"] == b"candles/0/1"
+        assert headers["ashi.consumer"] == b"a-group"
         assert headers["ashi.reason"]
 
     asyncio.run(scenario())
@@ -220,6 +221,46 @@ def test_of_one_gap_in_a_batch_the_newest_stays_however_the_messages_are_ordered
     asyncio.run(scenario())
 
 
+def test_what_is_of_another_schema_or_under_another_key_is_a_dead_letter_though_its_value_is_sound():
+    async def scenario():
+        log = MemoryLog(
+            [encode_candle(a_candle(minute)) for minute in range(4)], gaps=[[encode_feed(a_gap(n)) for n in range(2)]]
+        )
+        _, other_schema, other_key, own_schema = log.partitions[0]
+        other_schema.headers = (("schema", b"ashi.candle.v2"),)
+        other_key.key = b"binance:BTCUSDT"
+        own_schema.headers = (("content-type", b"application/json"), ("schema", b"ashi.candle.v1"))
+        log.partitions[1][1].headers = (("schema", b"ashi.candle.v1"),)
+        rows = Rows({})
+        await until_the_end(log, MemorySink(rows))
+        assert rows.in_order() == [a_candle(0), a_candle(3)]
+        assert rows.gaps_in_order() == [a_gap(0)]
+        assert log.all_committed
+        assert [letter.value for letter in log.dead] == [
+            other_schema.value,
+            other_key.value,
+            log.partitions[1][1].value,
+        ]
+        reasons = [dict(letter.headers)["ashi.reason"].decode() for letter in log.dead]
+        for text, reason in zip(("'ashi.candle.v2' is not known", "key", "'ashi.feed-gap.v1'"), reasons, strict=True):
+            assert text in reason
+
+    asyncio.run(scenario())
+
+
+def test_offsets_that_no_reader_gets_are_committed_beyond_with_nothing_to_write():
+    """At the end of a partition the group would seem to lag for ever."""
+
+    async def scenario():
+        log, rows = MemoryLog([encode_candle(a_candle(0))]), Rows({})
+        log.behind[0] = 3
+        await until_the_end(log, MemorySink(rows))
+        assert log.committed[0] == 4
+        assert not log.dead
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("value", [*GAP_GARBAGE, None])
 def test_a_message_of_feed_gaps_that_is_no_gap_is_a_dead_letter_that_names_its_topic(value):
     async def scenario():
@@ -231,7 +272,7 @@ def test_a_message_of_feed_gaps_that_is_no_gap_is_a_dead_letter_that_names_its_t
         assert log.all_committed
         [letter] = log.dead
         headers = dict(letter.headers)
-        assert (letter.topic, letter.key, letter.value) == ("candles.dead", b"key", value or b"")
+        assert (letter.topic, letter.key, letter.value) == ("candles.dead", key_of(value), value)
         assert headers["ashi.source"] == b"feed.gaps/0/1"
         assert headers["ashi.reason"]
 

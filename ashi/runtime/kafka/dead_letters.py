@@ -23,7 +23,7 @@ class DeadLetter(NamedTuple):
 
     topic: str
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: Headers
 
 
@@ -32,22 +32,26 @@ def message_headers(schema: str) -> Headers:
     return [("content-type", b"application/json"), ("schema", schema.encode())]
 
 
-def dead_letter(topic: str, *, key: bytes | None, value: bytes, reason: str, source: str, **more: str) -> DeadLetter:
+def dead_letter(
+    topic: str, *, key: bytes | None, value: bytes | None, reason: str, source: str, consumer: str, **more: str
+) -> DeadLetter:
     """Wrap `value`, as it was received, for the dead-letter `topic`.
 
     `reason` is the error's text. `source` is where the value stands: `recording:/p/file.gz:123` or `trades/3/1789`.
+    `consumer` is who writes it: the consumer group, `ashi-ingest` for a worker that reads an exchange.
     `more` become headers too (`ashi.<name>`), such as `partition` and `offset` of a record of `trades`.
     `ashi.failed_at` is now, in µs since the epoch. A value that was cut has its full length in `ashi.full_length`; a
     key of more than 1,000 bytes is cut as well.
     """
-    texts = {"reason": reason, "source": source, "failed_at": str(time.time_ns() // 1_000), **more}
-    if len(value) > MAX_VALUE_BYTES:
+    texts = {"reason": reason, "source": source, "consumer": consumer, "failed_at": str(time.time_ns() // 1_000)}
+    texts |= more
+    if value is not None and len(value) > MAX_VALUE_BYTES:
         texts["full_length"] = str(len(value))
     headers: Headers = [("content-type", b"application/octet-stream")]
     for name, text in texts.items():
         # Reasons quote what was received, which may hold lone surrogates; a header must not fail for them.
         headers.append((f"ashi.{name}", text[:MAX_HEADER_CHARACTERS].encode(errors="backslashreplace")))
-    return DeadLetter(topic, key and key[:MAX_KEY_BYTES], value[:MAX_VALUE_BYTES], headers)
+    return DeadLetter(topic, key and key[:MAX_KEY_BYTES], value and value[:MAX_VALUE_BYTES], headers)
 
 
 def trade_place(headers: Iterable[tuple[str, bytes]]) -> tuple[int, int] | None:

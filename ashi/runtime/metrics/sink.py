@@ -9,3 +9,6 @@ candles_written = counter("sink", "candles_written", "Candles handed to the stor
 write_failures = counter("sink", "write_failures", "Writes that the store refused, retried or not.", "sink")
 write_seconds = histogram("sink", "write_seconds", "Time that writing one batch took.", "sink", buckets=SECONDS)
 batch_rows = histogram("sink", "batch_rows", "Candles, or trades, in a written batch.", "sink", buckets=ROWS)
+messages_misplaced = counter(
+    "sink", "messages_misplaced", "Messages read that do not stand on the partition of their key."
+)

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from ashi.contracts.errors import ContractError, StateError
+from ashi.contracts.records import trade_in
 from ashi.contracts.topics import TRADES, TRADES_LATE
 from ashi.contracts.trade import MAX_AHEAD_US, decode_trade
 from ashi.runtime.kafka.clients import partition_of
@@ -124,13 +125,13 @@ class TopicTrades:
         Those are in topic `trades.dead` and count in no candle.
         """
         try:
-            trade = decode_trade(record.value or b"")
+            trade = trade_in(record)
         except ContractError:
             return None
         symbol = trade.symbol
         if symbol not in self._homes:
             self._homes[symbol] = partition_of(symbol.encode(), self._partitions)
-        return trade if record.key == symbol.encode() and self._homes[symbol] == number else None
+        return trade if self._homes[symbol] == number else None
 
 
 async def not_durable(settings: Settings, epoch: Epoch) -> dict[int, range]:

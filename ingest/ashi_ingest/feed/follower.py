@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ashi.contracts.errors import BrokerError, ContractError, StateError
-from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
+from ashi.contracts.feed import FeedGap, FeedStatus
+from ashi.contracts.records import feed_gap_in, feed_status_in
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
 from ashi.runtime.kafka.follow import TopicFollower
 from ashi.runtime.logs import get_weather_logger
@@ -17,6 +18,7 @@ from ashi.runtime.service import run_until_first_ends
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ashi.contracts.records import KafkaRecord
     from ashi.runtime.kafka.follow import Start
     from ashi.runtime.settings import Settings
     from ashi_ingest.feed.status import FeedReporter
@@ -53,7 +55,7 @@ async def _follow_status(settings: Settings, reporter: FeedReporter) -> None:
     follower = await _open(settings, FEED_STATUS, "end")
     try:
         while True:
-            await _take(follower, reporter, decode_feed_status, reporter.take_status)
+            await _take(follower, reporter, feed_status_in, reporter.take_status)
     finally:
         await follower.close()
 
@@ -63,7 +65,7 @@ async def _follow_gaps(settings: Settings, reporter: FeedReporter) -> None:
     settle_at = time.monotonic()
     try:
         while True:
-            await _take(follower, reporter, decode_feed_gap, reporter.take_gap)
+            await _take(follower, reporter, feed_gap_in, reporter.take_gap)
             if time.monotonic() >= settle_at:
                 symbols = reporter.to_settle()
                 if symbols:  # a gap that was told before what they say of the time after it must be known
@@ -87,19 +89,19 @@ async def _open(settings: Settings, topic: str, start: Start) -> TopicFollower:
 async def _read_to_end(follower: TopicFollower, reporter: FeedReporter) -> None:
     ends = await follower.ends()
     while any(follower.positions.get(number, 0) < end for number, end in ends.items()):
-        await _take(follower, reporter, decode_feed_gap, reporter.take_gap)
+        await _take(follower, reporter, feed_gap_in, reporter.take_gap)
 
 
 async def _take(
     follower: TopicFollower,
     reporter: FeedReporter,
-    decode: Callable[[bytes], _Message],
+    message_in: Callable[[KafkaRecord], _Message],
     take: Callable[[_Message], None],
 ) -> None:
     for record in await follower.poll(POLL_S):
         if record.value is None or not reporter.reads(record.key):
             continue
         try:
-            take(decode(record.value))
+            take(message_in(record))
         except ContractError:  # whoever reads the topic at a start says so
             continue

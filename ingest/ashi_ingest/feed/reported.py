@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ashi.contracts.errors import ContractError
-from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
+from ashi.contracts.feed import FeedGap, FeedStatus
+from ashi.contracts.records import feed_gap_in, feed_status_in
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.logs import get_logger
@@ -14,6 +15,7 @@ from ashi.runtime.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
+    from ashi.contracts.records import KafkaRecord
     from ashi.runtime.settings import Settings
 
 _Message = TypeVar("_Message", FeedStatus, FeedGap)
@@ -41,11 +43,11 @@ async def read_feed(settings: Settings, symbols: Iterable[str]) -> dict[str, Rep
     gaps: dict[tuple[str, int], FeedGap] = {}
 
     async def read_statuses() -> None:
-        async for status in _read(settings, FEED_STATUS, decode_feed_status):
+        async for status in _read(settings, FEED_STATUS, feed_status_in):
             statuses[status.symbol] = status
 
     async def read_gaps() -> None:
-        async for gap in _read(settings, FEED_GAPS, decode_feed_gap):
+        async for gap in _read(settings, FEED_GAPS, feed_gap_in):
             before = gaps.get((gap.symbol, gap.from_time))
             if before is None or gap.updated_at >= before.updated_at:
                 gaps[gap.symbol, gap.from_time] = gap
@@ -58,12 +60,14 @@ async def read_feed(settings: Settings, symbols: Iterable[str]) -> dict[str, Rep
     return {symbol: ReportedFeed(statuses.get(symbol), tuple(opened.get(symbol, ()))) for symbol in symbols}
 
 
-async def _read(settings: Settings, topic: str, decode: Callable[[bytes], _Message]) -> AsyncIterator[_Message]:
+async def _read(
+    settings: Settings, topic: str, message_in: Callable[[KafkaRecord], _Message]
+) -> AsyncIterator[_Message]:
     async for record in read_topic(settings, topic):
         if record.value is None:  # what compaction is told to forget
             continue
         try:
-            message = decode(record.value)
+            message = message_in(record)
         except ContractError as error:
             _log.warning(
                 "message is not readable, passed over",

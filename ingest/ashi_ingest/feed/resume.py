@@ -13,8 +13,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi.contracts.errors import ContractError
+from ashi.contracts.records import trade_in
 from ashi.contracts.topics import TRADES
-from ashi.contracts.trade import Trade, decode_trade
+from ashi.contracts.trade import Trade
 from ashi.runtime.kafka.clients import assigned_consumer, partition_of
 from ashi.runtime.kafka.ends import stable_ends
 from ashi.runtime.logs import get_logger
@@ -205,10 +206,7 @@ def is_late(record: Any) -> bool:
 
 def _trade(record: Any) -> Trade | None:
     """The trade of a record, if it is one and stands under its own symbol."""
-    if record.value is None:
-        return None
     try:
-        trade = decode_trade(record.value)
+        return trade_in(record)
     except ContractError:
         return None
-    return trade if trade.symbol.encode() == record.key else None

@@ -40,6 +40,8 @@ CLOSE_TIMEOUT_S: Final = 8.0
 STOP_TIMEOUT_S: Final = 5.0
 """For a producer that may still hold what Kafka does not take. One that was flushed stops at once."""
 
+CONSUMER: Final = "ashi-ingest"
+"""Who writes the dead letters of frames, in their headers."""
 LATE_HEADER: Final = "ashi.late"
 """Of a trade that was missed, and published after later ones of its symbol."""
 
@@ -209,7 +211,13 @@ class Publisher:
         for bad in rejected:
             key = (bad.symbol or self._venue).encode()
             letter = dead_letter(
-                TRADES_DEAD, key=key, value=bad.value, reason=bad.reason, source=source, venue=self._venue
+                TRADES_DEAD,
+                key=key,
+                value=bad.value,
+                reason=bad.reason,
+                source=source,
+                consumer=CONSUMER,
+                venue=self._venue,
             )
             await self._single(letter.topic, letter.key, letter.value, letter.headers, self._letter_acknowledged)
 
@@ -308,7 +316,7 @@ class Publisher:
         self,
         topic: str,
         key: bytes | None,
-        value: bytes,
+        value: bytes | None,
         headers: list[tuple[str, bytes]],
         on_acknowledged: Callable[[], None] | None,
     ) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import ContractError, StorageError
+from ashi.contracts.records import trade_in
 from ashi.contracts.topics import TRADES, TRADES_DEAD
-from ashi.contracts.trade import decode_trade
 from ashi.runtime.kafka.offsets import begin_offsets, end_offsets
 from ashi.runtime.kafka.records import read_at
 from ashi.runtime.metrics import sink as metrics
@@ -79,4 +79,4 @@ class TradeStreams:
 
 
 def _decode(record: Record) -> StoredTrade:
-    return StoredTrade(record.partition, record.offset, decode_trade(record.value or b""))
+    return StoredTrade(record.partition, record.offset, trade_in(record))

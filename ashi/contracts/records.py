@@ -1,0 +1,104 @@
+"""What message a Kafka record holds: by its header `schema`, its key and its value, one rule for every reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol, TypeVar
+
+from ashi.contracts.candle import CANDLE_SCHEMA, Candle, decode_candle
+from ashi.contracts.errors import ContractError
+from ashi.contracts.feed import (
+    FEED_GAP_SCHEMA,
+    FEED_STATUS_SCHEMA,
+    FeedGap,
+    FeedStatus,
+    decode_feed_gap,
+    decode_feed_status,
+)
+from ashi.contracts.instrument import INSTRUMENT_SCHEMA, Instrument, decode_instrument
+from ashi.contracts.trade import TRADE_SCHEMA, Trade, decode_trade
+
+SCHEMA_HEADER: Final = "schema"
+_SHOWN: Final = 100
+
+Headers = Iterable[tuple[str, bytes | None]]
+
+
+class KafkaRecord(Protocol):
+    """What is needed of a record, as Kafka's clients give it."""
+
+    @property
+    def key(self) -> bytes | None:
+        """The record's key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The record's value."""
+
+    @property
+    def headers(self) -> Headers:
+        """The record's headers, in order."""
+
+
+class _OfSymbol(Protocol):
+    @property
+    def symbol(self) -> str:
+        """Whose message it is."""
+
+
+_Message = TypeVar("_Message", bound=_OfSymbol)
+
+
+def check_schema(headers: Headers, schema: str) -> None:
+    """Refuse a message of another schema or version than `schema`: what its fields mean is not known.
+
+    One without the header, or with a null in it, is taken for `schema`; of several the last counts. Raises
+    ContractError.
+    """
+    named = None
+    for name, value in headers:
+        if name == SCHEMA_HEADER:
+            named = value
+    if named is not None and named != schema.encode():
+        text = named[:_SHOWN].decode(errors="backslashreplace")
+        raise ContractError(f"the schema {text!r} is not known here: this version of Ashi reads {schema!r}")
+
+
+def check_key(key: bytes | None, symbol: str, what: str) -> None:
+    """Refuse a message under another key than its symbol: it is not in its place. Raises ContractError."""
+    if key != symbol.encode():
+        raise ContractError(f"the record's key {(key or b'')[:_SHOWN]!r} is not its {what}'s symbol {symbol!r}")
+
+
+def trade_in(record: KafkaRecord) -> Trade:
+    """The trade in a record. As each of these raises ContractError when the record holds no such message."""
+    return _message_in(record, TRADE_SCHEMA, decode_trade, "trade")
+
+
+def candle_in(record: KafkaRecord) -> Candle:
+    """The candle in a record."""
+    return _message_in(record, CANDLE_SCHEMA, decode_candle, "candle")
+
+
+def feed_gap_in(record: KafkaRecord) -> FeedGap:
+    """The feed gap in a record."""
+    return _message_in(record, FEED_GAP_SCHEMA, decode_feed_gap, "gap")
+
+
+def feed_status_in(record: KafkaRecord) -> FeedStatus:
+    """The feed status in a record."""
+    return _message_in(record, FEED_STATUS_SCHEMA, decode_feed_status, "status")
+
+
+def instrument_in(record: KafkaRecord) -> Instrument:
+    """The instrument in a record."""
+    return _message_in(record, INSTRUMENT_SCHEMA, decode_instrument, "instrument")
+
+
+def _message_in(record: KafkaRecord, schema: str, decode: Callable[[bytes], _Message], what: str) -> _Message:
+    check_schema(record.headers, schema)
+    if record.value is None:
+        raise ContractError(f"not a {what}: the record has no value")
+    message = decode(record.value)
+    check_key(record.key, message.symbol, what)
+    return message
