@@ -29,6 +29,12 @@ from ashi.runtime.settings import Settings
 from ashi.runtime.settings.parsers import format_duration
 from ashi_aggregate.core.window_state import WindowRules
 
+ACCEPTANCE: Final = 2
+"""The number of the rules of acceptance: which records of `trades` count as trades.
+
+To be raised with whatever changes that, since a replay then gives other candles of one version. 1: as versions did that
+wrote no number. 2: nothing of a transaction that was aborted, and nothing with another `schema`.
+"""
 EPOCH_KEY: Final = b"epoch"
 REBUILD_KEY: Final = b"rebuild"
 
@@ -42,6 +48,7 @@ class Epoch(msgspec.Struct, frozen=True):
         allowed_lateness_us: µs; `correction_horizon_us` likewise.
         flat_candles: as ASHI_FLAT_CANDLES.
         begin: offset of each partition of `trades` at which the state begins to read; by default the log's first.
+        acceptance: as ACCEPTANCE was.
 
     """
 
@@ -51,6 +58,7 @@ class Epoch(msgspec.Struct, frozen=True):
     correction_horizon_us: int
     flat_candles: int
     begin: dict[int, int] = {}
+    acceptance: int = 1
 
     def has_settings_of(self, other: Epoch) -> bool:
         """Whether both give the same candles of the same trades."""
@@ -101,11 +109,27 @@ def _make_epoch(settings: Settings, number: int, begin: dict[int, int] | None = 
         correction_horizon_us=settings.correction_horizon_us,
         flat_candles=settings.flat_candles,
         begin=begin or {},
+        acceptance=ACCEPTANCE,
     )
 
 
+def _check_acceptance(epoch: Epoch) -> None:
+    if epoch.acceptance != ACCEPTANCE:
+        other = "an earlier" if epoch.acceptance < ACCEPTANCE else "a later"
+        raise StateError(
+            f"the state on this Kafka was built by {other} version of Ashi, to which other records of topic trades "
+            f"count as trades (rules of acceptance {epoch.acceptance}, this version has {ACCEPTANCE}; see "
+            "docs/upgrading.md). One version of a candle would have two contents: go on with that version, or stop "
+            "all aggregate workers and build the state anew with this one's `ashi aggregate reconfigure`"
+        )
+
+
 async def require_epoch(settings: Settings) -> Epoch:
-    """The current epoch. Raises StateError when no aggregate worker has ever run on this Kafka."""
+    """The current epoch.
+
+    Raises StateError when no aggregate worker has ever run on this Kafka, or those of another version run, to which
+    other records count.
+    """
     await require_topics(settings, [META])
     current = await _read_epoch(settings)
     if current is None:
@@ -113,6 +137,7 @@ async def require_epoch(settings: Settings) -> Epoch:
             f"topic {META} has no epoch, so no aggregate worker has ever run on this Kafka: start `ashi aggregate`, or "
             "correct ASHI_KAFKA_BOOTSTRAP"
         )
+    _check_acceptance(current)
     return current
 
 
@@ -165,13 +190,14 @@ def _check_left(number: int) -> None:
 async def agree_on_epoch(settings: Settings) -> Epoch:
     """The current epoch; the first worker of all writes it down.
 
-    Raises StateError when this worker's settings are not the epoch's.
+    Raises StateError when this worker's settings are not the epoch's, or other records count to this version.
     """
     current = await _read_epoch(settings)
     if current is None:
         await _write_epoch(settings, _make_epoch(settings, 0))
         current = await _read_epoch(settings)  # another worker may have been first
         assert current is not None  # noqa: S101
+    _check_acceptance(current)
     wanted = _make_epoch(settings, current.epoch)
     if not current.has_settings_of(wanted):
         raise StateError(
