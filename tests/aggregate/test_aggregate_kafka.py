@@ -200,31 +200,6 @@ def test_what_is_no_trade_ends_in_trades_dead_with_the_reason_and_the_rest_goes_
     asyncio.run(scenario())
 
 
-def test_offsets_that_the_log_does_not_have_do_not_stop_the_worker(kafka_settings, start_stage):
-    log = [
-        Trade("binance:A", str(n), Decimal(5), Decimal(1), None, START + n * 10**6, START + n * 10**6, n)
-        for n in range(200)
-    ]
-
-    async def scenario() -> None:
-        producer = make_producer(kafka_settings, transactional_id="someone-elses")
-        await producer.start()
-        for begin in range(0, len(log), 10):  # each transaction leaves a marker, which takes an offset
-            async with producer.transaction():
-                for trade in log[begin : begin + 10]:
-                    await producer.send(TRADES, key=trade.symbol.encode(), value=encode_trade(trade))
-        await producer.stop()
-        start_stage("aggregate")
-        deadline = time.monotonic() + 60
-        expected = closed(candles_of(log, NAMES), log, 2_000_000)
-        while len(candles := await messages(kafka_settings, CANDLES)) < len(expected):
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.2)
-        assert stored([decode_candle(record.value) for record in candles]) == expected
-
-    asyncio.run(scenario())
-
-
 def test_a_worker_without_its_topics_says_what_to_do(kafka_settings, start_stage):
     worker = start_stage("aggregate", ASHI_TIMEFRAMES="1m,7m,1h")
     assert worker.process.wait(30) == 2 or "does not divide" in worker.log.read_text()
