@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import trustme
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -17,6 +19,7 @@ from confluent_kafka.admin import (
     ResourcePatternType,
     ResourceType,
 )
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from ashi.contracts.access import Access, Operation
 from ashi.runtime.settings import Settings
@@ -27,6 +30,13 @@ from kafka_cluster import HOST, free_ports
 Right = tuple[str, str, Operation]
 """As in `Access.rights`."""
 PASSWORD = "pass-of-"
+CERTIFICATES = {
+    "TLS": (HOST, None),
+    "MUTUAL": (HOST, None),
+    "EXPIRED": (HOST, datetime(2020, 1, 1, tzinfo=UTC)),
+    "ELSEWHERE": ("kafka.example", None),
+}
+"""Of each listener with TLS: the name in its certificate, and when that expires."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +45,37 @@ class SecuredKafka:
 
     Attributes:
         broker: it.
-        login: the address of a listener where one logs in, without TLS.
+        ports: of its listeners. LOGIN: one logs in, without TLS. TLS, MUTUAL, EXPIRED, ELSEWHERE: with TLS; who comes
+            to MUTUAL must show a certificate, that of EXPIRED has expired, that of ELSEWHERE is for another name.
+        authority: of its certificates, and of those that MUTUAL takes.
+        ca_file: the authority's certificate.
 
     """
 
     broker: Broker
-    login: str
+    ports: Mapping[str, int]
+    authority: trustme.CA
+    ca_file: Path
+
+    @property
+    def login(self) -> str:
+        """The address of LOGIN."""
+        return self.at("LOGIN")
+
+    def at(self, listener: str) -> str:
+        """The address of a listener."""
+        return f"{HOST}:{self.ports[listener]}"
+
+    def tls(self, listener: str, **more: str) -> Settings:
+        """Of who speaks TLS to a listener and trusts the authority."""
+        return Settings.from_environment(
+            {
+                "ASHI_KAFKA_BOOTSTRAP": self.at(listener),
+                "ASHI_KAFKA_SECURITY_PROTOCOL": "SSL",
+                "ASHI_KAFKA_CA_FILE": str(self.ca_file),
+            }
+            | more
+        )
 
     @property
     def open(self) -> Settings:
@@ -99,8 +134,18 @@ def _properties(ports: Mapping[str, int], users: tuple[str, ...], masters: tuple
     text = kafka_server._PROPERTIES
     text = text.replace("listeners=PLAINTEXT://", f"listeners={listeners},PLAINTEXT://", 1)
     text = text.replace("advertised.listeners=PLAINTEXT://", f"advertised.listeners={listeners},PLAINTEXT://", 1)
-    text = text.replace("protocol.map=", "protocol.map=LOGIN:SASL_PLAINTEXT,", 1)
+    protocols = "".join(f"{name}:{'SASL_PLAINTEXT' if name == 'LOGIN' else 'SSL'}," for name in ports)
+    text = text.replace("protocol.map=", f"protocol.map={protocols}", 1)
     return text + (
+        "".join(
+            f"listener.name.{name.lower()}.ssl.keystore.type=PEM\n"
+            f"listener.name.{name.lower()}.ssl.keystore.location={name}.pem\n"
+            f"listener.name.{name.lower()}.ssl.truststore.type=PEM\n"
+            f"listener.name.{name.lower()}.ssl.truststore.location=authority.pem\n"
+            for name in ports
+            if name != "LOGIN"
+        )
+        + "listener.name.mutual.ssl.client.auth=required\n"
         "listener.name.login.sasl.enabled.mechanisms=PLAIN\n"
         f"listener.name.login.plain.sasl.jaas.config={plain};\n"
         "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
@@ -111,15 +156,28 @@ def _properties(ports: Mapping[str, int], users: tuple[str, ...], masters: tuple
 @contextlib.contextmanager
 def secured_kafka(directory: Path, users: tuple[str, ...], masters: tuple[str, ...] = ()) -> Iterator[SecuredKafka]:
     """A started broker that knows these users, whose passwords are `PASSWORD` and the name. `masters` may do all."""
-    (login,) = free_ports(1)
+    ports = dict(zip(("LOGIN", *CERTIFICATES), free_ports(1 + len(CERTIFICATES)), strict=True))
+    authority = trustme.CA()
+    (directory / "broker").mkdir(parents=True)
+    authority.cert_pem.write_to_path(directory / "broker" / "authority.pem")
+    for name, (host, not_after) in CERTIFICATES.items():
+        issued = authority.issue_cert(host, not_after=not_after)
+        (directory / "broker" / f"{name}.pem").write_bytes(as_java_reads(issued))
     plain = kafka_server._PROPERTIES
-    kafka_server._PROPERTIES = _properties({"LOGIN": login}, users, masters)
+    kafka_server._PROPERTIES = _properties(ports, users, masters)
     broker = Broker(directory)
     try:
         broker.start(child=True, fresh=True)
     finally:
         kafka_server._PROPERTIES = plain
     try:
-        yield SecuredKafka(broker, f"{HOST}:{login}")
+        yield SecuredKafka(broker, ports, authority, directory / "broker" / "authority.pem")
     finally:
         broker.stop()
+
+
+def as_java_reads(issued: trustme.LeafCert) -> bytes:
+    """The key, in the form of PKCS #8, and the certificates."""
+    key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return text + b"".join(each.bytes() for each in issued.cert_chain_pems)

@@ -34,6 +34,8 @@ def kafka_settings(
     username: str | None = None,
     password: str | None = None,
     ca_file: str | Path | None = None,
+    cert_file: str | Path | None = None,
+    key_file: str | Path | None = None,
 ) -> Settings:
     """How to reach Kafka, where it does not stand in the environment (`Settings.from_environment()`).
 
@@ -44,6 +46,8 @@ def kafka_settings(
         username: to log in with.
         password: to log in with; it is shown by no repr and no error.
         ca_file: certificates (PEM) that the brokers' are checked against; the system's if None.
+        cert_file: our own certificate (PEM), for brokers that ask for one; with `key_file`.
+        key_file: its private key (PEM).
 
     Raises SettingsError, a UsageError, for what is wrong or contradicts; it names the setting of docs/settings.md.
 
@@ -55,6 +59,8 @@ def kafka_settings(
         "ASHI_KAFKA_USERNAME": username,
         "ASHI_KAFKA_PASSWORD": password,
         "ASHI_KAFKA_CA_FILE": None if ca_file is None else str(ca_file),
+        "ASHI_KAFKA_CERT_FILE": None if cert_file is None else str(cert_file),
+        "ASHI_KAFKA_KEY_FILE": None if key_file is None else str(key_file),
     }
     return Settings.from_environment({variable: value for variable, value in given.items() if value is not None})
 

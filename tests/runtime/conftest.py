@@ -7,6 +7,7 @@ import pytest
 import structlog
 
 from ashi.runtime.settings import Settings
+from secured_kafka import SecuredKafka, secured_kafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
 @pytest.fixture
 def settings() -> Settings:
     return Settings.from_environment({"ASHI_LOG_FORMAT": "json"})
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """A Kafka with TLS, logins and rights. `ashi` may do everything; nothing is granted to the users of stages."""
+    users = ("ashi", "ingest", "replay", "aggregate", "sink")
+    with secured_kafka(tmp_path_factory.mktemp("secured"), users, masters=("ashi",)) as kafka:
+        yield kafka
 
 
 @pytest.fixture(autouse=True)

@@ -25,10 +25,10 @@ from ashi_simulator import Simulator
 from ashi_sinks.sqlite.reader import SqliteReader
 from fresh_topics import renew_topics
 from oracle import candles_of, closed, stored
-from secured_kafka import Right, SecuredKafka, secured_kafka
+from secured_kafka import Right, SecuredKafka
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from ashi.runtime.settings import Settings
     from conftest import StartStage
@@ -51,14 +51,14 @@ def check(kafka: SecuredKafka, user: str) -> None:
     asyncio.run(require_access(kafka.settings(user), STAGES[user]))
 
 
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
-    with secured_kafka(tmp_path_factory.mktemp("secured"), tuple(STAGES)) as kafka:
-        asyncio.run(renew_topics(replace(kafka.open, timeframes=TIMEFRAMES)))
-        for user, access in STAGES.items():
-            kafka.grant(user, access)
-            soon(partial(check, kafka, user))
-        yield kafka
+@pytest.fixture(scope="module", name="secured")
+def with_rights(secured: SecuredKafka) -> SecuredKafka:
+    """Each stage's user may do what the table says."""
+    asyncio.run(renew_topics(replace(secured.open, timeframes=TIMEFRAMES)))
+    for user, access in STAGES.items():
+        secured.grant(user, access)
+        soon(partial(check, secured, user))
+    return secured
 
 
 @pytest.fixture

@@ -7,23 +7,20 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError
 
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError
-from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer
-from secured_kafka import SecuredKafka, secured_kafka
+from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, security_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from ashi.runtime.settings import Settings
+    from secured_kafka import SecuredKafka
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
-    with secured_kafka(tmp_path_factory.mktemp("secured"), ("ashi",), ("ashi",)) as kafka:
-        yield kafka
 
 
 async def start_producer(settings: Settings) -> None:
@@ -78,3 +75,71 @@ def test_a_login_where_there_is_none_and_none_where_there_is_one_are_told(secure
         asyncio.run(start_admin(secured.settings("ashi", ASHI_KAFKA_BOOTSTRAP=secured.broker.bootstrap)))
     with pytest.raises(BrokerError, match=r"wants a login: set ASHI_KAFKA_SECURITY_PROTOCOL to SASL_PLAINTEXT, and"):
         asyncio.run(start_admin(dataclasses.replace(secured.open, kafka_bootstrap=secured.login)))
+
+
+def certificate(authority: trustme.CA, folder: Path, name: str) -> dict[str, str]:
+    """Files of a certificate for a client, and the settings that name them."""
+    issued = authority.issue_cert(name)
+    folder.mkdir(exist_ok=True)
+    (folder / "cert.pem").write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    return {"ASHI_KAFKA_CERT_FILE": str(folder / "cert.pem"), "ASHI_KAFKA_KEY_FILE": str(folder / "key.pem")}
+
+
+def test_who_speaks_tls_rightly_is_let_in(secured: SecuredKafka, tmp_path: Path) -> None:
+    asyncio.run(start_admin(secured.tls("TLS")))
+    asyncio.run(start_admin(secured.tls("MUTUAL", **certificate(secured.authority, tmp_path, "client.example"))))
+
+
+TLS_CAUSES = {
+    "expired": ("EXPIRED", "shows a certificate that has expired: renew it, or correct the clock"),
+    "wrong-name": ("ELSEWHERE", "shows a certificate for another name than '127.0.0.1'"),
+    "none-of-ours": ("MUTUAL", "refuses our certificate, or wants one: .*ASHI_KAFKA_CERT_FILE"),
+}
+
+
+@pytest.mark.parametrize("cause", TLS_CAUSES)
+def test_tls_that_fails_is_told_with_its_cause(secured: SecuredKafka, cause: str) -> None:
+    listener, words = TLS_CAUSES[cause]
+    for start in STARTS:
+        with pytest.raises(BrokerError, match=words) as caught:
+            asyncio.run(start(secured.tls(listener)))
+        assert not isinstance(caught.value, BrokerUnreachableError), "it would be waited for"
+
+
+def test_an_authority_that_is_not_trusted_and_a_client_that_is_not_are_told(
+    secured: SecuredKafka, tmp_path: Path
+) -> None:
+    other = trustme.CA()
+    other.cert_pem.write_to_path(tmp_path / "other.pem")
+    with pytest.raises(BrokerError, match=r"shows a certificate that is not trusted .*ASHI_KAFKA_CA_FILE"):
+        asyncio.run(start_admin(secured.tls("TLS", ASHI_KAFKA_CA_FILE=str(tmp_path / "other.pem"))))
+    with pytest.raises(BrokerError, match=r"refuses our certificate, or wants one: .*ASHI_KAFKA_CERT_FILE"):
+        asyncio.run(start_admin(secured.tls("MUTUAL", **certificate(other, tmp_path, "client.example"))))
+
+
+def test_tls_where_there_is_none_and_none_where_there_is_tls_are_told(secured: SecuredKafka) -> None:
+    with pytest.raises(BrokerError, match=r"speaks no TLS and we do: set ASHI_KAFKA_SECURITY_PROTOCOL to PLAINTEXT$"):
+        asyncio.run(start_admin(secured.tls("TLS", ASHI_KAFKA_BOOTSTRAP=secured.broker.bootstrap)))
+    with pytest.raises(BrokerError, match=r"speaks TLS and we do not: set ASHI_KAFKA_SECURITY_PROTOCOL to SSL$"):
+        asyncio.run(start_admin(dataclasses.replace(secured.open, kafka_bootstrap=secured.at("TLS"))))
+
+
+def test_a_certificate_that_is_replaced_is_shown_from_the_next_connection_on(
+    secured: SecuredKafka, tmp_path: Path
+) -> None:
+    files = certificate(trustme.CA(), tmp_path, "client.example")  # of an authority that the broker does not know
+
+    async def main() -> None:
+        client = AIOKafkaClient(
+            bootstrap_servers=secured.at("MUTUAL"), **security_options(secured.tls("MUTUAL", **files))
+        )
+        with pytest.raises(KafkaConnectionError):
+            await client.bootstrap()
+        certificate(secured.authority, tmp_path, "client.example")
+        await client.bootstrap()
+        (tmp_path / "cert.pem").write_text("half a certi")
+        assert await client.ready(1)  # with what was read before
+        await client.close()
+
+    asyncio.run(main())

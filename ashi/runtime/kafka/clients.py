@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import ssl
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -13,9 +12,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.partitioner import DefaultPartitioner, murmur2
 
-from ashi.contracts.errors import BrokerError, UsageError
+from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.ends import COMMITTED
 from ashi.runtime.kafka.errors import client_errors
+from ashi.runtime.kafka.tls import make_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -41,17 +41,11 @@ _partition_randomly = DefaultPartitioner()
 def security_options(settings: Settings) -> dict[str, Any]:
     """What the settings say about security, as arguments of an aiokafka client. Holds the password: never log it.
 
-    Raises UsageError when ASHI_KAFKA_CA_FILE holds no certificate.
+    Raises UsageError when a file of certificates holds none.
     """
     options: dict[str, Any] = {"security_protocol": settings.kafka_security_protocol}
     if settings.kafka_security_protocol.endswith("SSL"):
-        try:
-            options["ssl_context"] = ssl.create_default_context(cafile=settings.kafka_ca_file)
-        except (ssl.SSLError, OSError) as error:
-            raise UsageError(
-                f"ASHI_KAFKA_CA_FILE {str(settings.kafka_ca_file)!r} holds no certificate that can be read ({error}): "
-                "write the path of a file of certificates in PEM form"
-            ) from None
+        options["ssl_context"] = make_context(settings)
     if settings.kafka_password is not None:
         options["sasl_mechanism"] = settings.kafka_sasl_mechanism
         options["sasl_plain_username"] = settings.kafka_username

@@ -81,8 +81,8 @@ async def _refusal(  # noqa: PLR0911 - one a cause
     except (TimeoutError, RequestTimedOutError):
         raise  # who says nothing may be asked by nobody
     except (KafkaError, OSError) as error:
-        if isinstance(error, ssl.SSLError) and "ALERT" in str(error).upper():
-            return f"refuses our TLS: {error.reason or error}"
+        if (alert := _alert(error)) is not None:
+            return f"refuses our certificate, or wants one: {alert}. Set ASHI_KAFKA_CERT_FILE and ASHI_KAFKA_KEY_FILE"
         if (sentence := await _other_protocol(protocol, options, host, port)) is None:
             raise
         return sentence
@@ -131,6 +131,15 @@ async def _connects(host: str, port: int, options: Mapping[str, Any]) -> bool:
     except (KafkaError, OSError):
         return False
     return True
+
+
+def _alert(error: BaseException | None) -> str | None:
+    """What a broker ends TLS with, should this or what caused it say so: it comes after a handshake, as an answer."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+            return str(error.reason).replace("_", " ").lower()
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _certificate(error: ssl.SSLCertVerificationError, host: str) -> str:

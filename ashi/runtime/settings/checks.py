@@ -37,11 +37,19 @@ def check_security(settings: KafkaSettings) -> None:
                 f"{variable} is set but ASHI_KAFKA_SECURITY_PROTOCOL {protocol!r} does not log in: "
                 "write SASL_SSL or SASL_PLAINTEXT there"
             )
-    if settings.kafka_ca_file is not None and not protocol.endswith("SSL"):
-        raise SettingsError(
-            f"ASHI_KAFKA_CA_FILE is set but ASHI_KAFKA_SECURITY_PROTOCOL {protocol!r} is not encrypted: "
-            "write SSL or SASL_SSL there"
-        )
+    files = {
+        "ASHI_KAFKA_CA_FILE": settings.kafka_ca_file,
+        "ASHI_KAFKA_CERT_FILE": settings.kafka_cert_file,
+        "ASHI_KAFKA_KEY_FILE": settings.kafka_key_file,
+    }
+    for variable, path in files.items():
+        if path is not None and not protocol.endswith("SSL"):
+            raise SettingsError(
+                f"{variable} is set but ASHI_KAFKA_SECURITY_PROTOCOL {protocol!r} is not encrypted: "
+                "write SSL or SASL_SSL there"
+            )
+    if (settings.kafka_cert_file is None) != (settings.kafka_key_file is None):
+        raise SettingsError("ASHI_KAFKA_CERT_FILE and ASHI_KAFKA_KEY_FILE belong together: set both or none")
 
 
 def check_windows(settings: AggregateSettings, finest: Timeframe) -> None:

@@ -52,6 +52,21 @@ class KafkaSettings:
             "How what is sent to Kafka is compressed: `zstd`, `snappy`, `lz4`, `gzip` or `none`. All are read.",
         )
     )
+    kafka_cert_file: Path | None = field(
+        metadata=setting(
+            parse_existing_file,
+            None,
+            "Our own certificate (PEM, with those between it and its authority) for brokers that ask for one, with "
+            "`SSL` and `SASL_SSL`; it and the other two files are read again when they are replaced.",
+        )
+    )
+    kafka_key_file: Path | None = field(
+        metadata=setting(
+            parse_existing_file,
+            None,
+            "The private key of that certificate (PEM, without a passphrase).",
+        )
+    )
     session_timeout_us: int = field(
         metadata=setting(
             duration_between("6s", "30m"),

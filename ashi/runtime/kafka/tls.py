@@ -1,0 +1,83 @@
+"""TLS by files that are replaced while the process runs, as certificates are that live for weeks."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from ashi.contracts.errors import UsageError
+from ashi.runtime.library_logs import WEATHER
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ashi.runtime.settings import Settings
+
+# Not by structlog: who only reads the topics does not need it.
+_weather = logging.getLogger(f"{WEATHER}.{__name__}")
+
+
+class RenewedContext(ssl.SSLContext):
+    """Reads its files again before a connection is made if they were replaced. Connections that stand stay as they are.
+
+    Attributes:
+        ca_file: certificates that the brokers' are checked against; the system's if None.
+        cert_file: our certificate and those between it and its authority, with `key_file`; None for none.
+        key_file: its private key.
+
+    """
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    _stamps: tuple[object, ...] = ()
+
+    def load(self) -> None:
+        """Read the files. Raises OSError, of which ssl.SSLError is one, and then nothing has changed."""
+        stamps = self._look()
+        if self.cert_file is not None:
+            # One that is written at this moment, or fits no more to its key, would leave us without any.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(self.cert_file, self.key_file)
+            self.load_cert_chain(self.cert_file, self.key_file)
+        if self.ca_file is not None:
+            self.load_verify_locations(self.ca_file)
+        self._stamps = stamps
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        """Begin a connection, as asyncio does."""
+        try:
+            if self._look() != self._stamps:
+                self.load()
+        except OSError as error:
+            _weather.warning("certificates cannot be read again, going on with those of before: %s", error)
+        return super().wrap_bio(*arguments, **options)
+
+    def _look(self) -> tuple[object, ...]:
+        found = [path.stat() for path in (self.ca_file, self.cert_file, self.key_file) if path is not None]
+        return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in found)
+
+
+def make_context(settings: Settings) -> ssl.SSLContext:
+    """What the settings say of certificates. Raises UsageError when a file holds none that can be read."""
+    context = RenewedContext(ssl.PROTOCOL_TLS_CLIENT)  # which checks certificates and names
+    if settings.kafka_ca_file is None:
+        context.load_default_certs()
+    context.ca_file = settings.kafka_ca_file
+    try:
+        context.load()
+    except OSError as error:
+        raise UsageError(
+            f"ASHI_KAFKA_CA_FILE {str(settings.kafka_ca_file)!r} holds no certificate that can be read ({error}): "
+            "write the path of a file of certificates in PEM form"
+        ) from None
+    context.cert_file, context.key_file = settings.kafka_cert_file, settings.kafka_key_file
+    try:
+        context.load()
+    except OSError as error:
+        raise UsageError(
+            f"ASHI_KAFKA_CERT_FILE {str(settings.kafka_cert_file)!r} and ASHI_KAFKA_KEY_FILE "
+            f"{str(settings.kafka_key_file)!r} hold no certificate with its key ({error}): write the paths of a file "
+            "of certificates and of one with the private key, without a passphrase, in PEM form"
+        ) from None
+    return context
