@@ -65,6 +65,12 @@ class SinkConsumer(Protocol):
         Raises StateError when what was committed before does not stand in the log any more.
         """
 
+    async def read_again(self, topic: str) -> None:
+        """Read a topic from its beginning, and the others from what is committed; the group does so too.
+
+        Raises BrokerError.
+        """
+
 
 class AssignedPartition(NamedTuple):
     """A partition, and after how many rebalances of the group it was read: what is read after the next is another."""
@@ -98,6 +104,8 @@ class KafkaSinkConsumer:
         self._places = PlaceWatch()
         self._compared = 0
         self._held_back: dict[AssignedPartition, Span] = {}
+        self._committed_before: dict[Any, int] = {}
+        self._is_going_back = False
         self._topics = (*topics, dead_topic)
         # While the store is away nothing is polled, for hours if need be, and the worker stays in its group.
         self._consumer = make_consumer(settings, group_id=group, max_poll_interval_ms=NEVER_LEAVE_MS)
@@ -120,6 +128,29 @@ class KafkaSinkConsumer:
     async def places(self) -> Mapping[Any, tuple[int, int]]:
         """See `HeldPartitions.places`."""
         return await places(self._settings, self._consumer)
+
+    @property
+    def is_going_back(self) -> bool:
+        """See `HeldPartitions.is_going_back`."""
+        return self._is_going_back
+
+    @property
+    def committed_before(self) -> Mapping[Any, int]:
+        """See `HeldPartitions.committed_before`."""
+        return self._committed_before
+
+    async def read_again(self, topic: str) -> None:
+        """See `SinkConsumer.read_again`."""
+        self._is_going_back = True
+        found = await committed(self._settings, self._group, topic)
+        held = [at for at in self._consumer.assignment() if at.topic == topic and at.partition in found]
+        self._committed_before |= {at: found[at.partition].offset for at in held}
+        with broker_errors(self._settings):
+            await rewind(self._consumer, {topic})
+        self._log.forget()
+        self._held_back = {}
+        self._compared = 0  # what the group has committed is looked up anew
+        self._is_going_back = False
 
     async def rewind(self) -> None:
         """Read the partitions held from their beginning, and let the group do so if this process ends meanwhile."""
@@ -159,6 +190,11 @@ class KafkaSinkConsumer:
         for topic in {at.topic for at in held}:
             by_number = await committed(self._settings, self._group, topic)
             found |= {at: by_number[at.partition] for at in held if at.topic == topic and at.partition in by_number}
+        self._committed_before = {
+            at: before
+            for at, before in self._committed_before.items()
+            if at in held and (at not in found or found[at].offset < before)
+        }
         for topic in sorted(await self._log.take_over(held, found)):
             _log.warning(
                 f"topic {topic} was made anew and is read from its beginning; what was not stored of the old one is "
@@ -201,6 +237,8 @@ class KafkaSinkConsumer:
         if done:
             for at, offset in fresh.items():
                 self._log.committed(at, offset)
+                if offset >= self._committed_before.get(at, 0):
+                    self._committed_before.pop(at, None)
         return done
 
     async def close(self) -> None:

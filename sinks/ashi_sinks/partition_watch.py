@@ -26,6 +26,9 @@ STALLED_S: Final = 30.0
 """A partition that has something unread and of which nothing was read for so long is not being read."""
 SHOWN: Final = 3
 
+LOST_ROWS: Final = "lost rows"
+"""What an obstacle of that kind is about."""
+
 _ABOUT: Final = "partitions"
 
 _log = get_logger(__name__)
@@ -40,6 +43,14 @@ class HeldPartitions(Protocol):
 
     async def places(self) -> Mapping[Any, tuple[int, int]]:
         """Of each partition it holds, the offset it reads next and the end of the log. Raises BrokerError."""
+
+    @property
+    def is_going_back(self) -> bool:
+        """Whether it is about to read partitions once more, and does not know yet how far they were stored."""
+
+    @property
+    def committed_before(self) -> Mapping[Any, int]:
+        """How far partitions were stored whose rows were lost, for as long as they are not stored so far again."""
 
 
 class PartitionWatch:
@@ -115,9 +126,21 @@ class PartitionWatch:
                 f"{_some(stalled)} {'has' if len(stalled) == 1 else 'have'} unread messages and nothing is read",
                 None,
             )
+        self._tell_of_lost_rows(places)
         if places:
             return None, None
         return None, f"without a partition: group {self._group} has {group.members} members for {len(there)} of them"
+
+    def _tell_of_lost_rows(self, places: Mapping[Any, tuple[int, int]]) -> None:
+        """Not ready until what was stored once is stored again. The writer says the same as soon as it is known."""
+        if self._consumer.is_going_back:
+            return
+        behind = sorted(at for at in self._consumer.committed_before if at in places)
+        health = self._service.health
+        if behind:
+            health.set_obstacle(LOST_ROWS, f"rows that were lost are stored again: {_some(behind)} not done yet")
+        else:
+            health.set_obstacle(LOST_ROWS, None)
 
     def _stalled(self, places: Mapping[Any, tuple[int, int]]) -> list[Any]:
         """The partitions with something unread that have not moved for long, though they were polled."""

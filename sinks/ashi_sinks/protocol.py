@@ -5,12 +5,13 @@ certification suite in `tests/sinks/sink_certification.py`, which states everyth
 
     StorageError            the worker stops: continuing would not help
     ├── RetryableError      the store is away, locked or full: the worker tries again until it is not
-    └── RefusedError        the store is there and refuses a row: the worker finds the row and puts it aside
+    ├── RefusedError        the store is there and refuses a row: the worker finds the row and puts it aside
+    └── RowsLostError       the store is there and lacks what was stored: the worker reads its topic from the beginning
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import FeedStatus
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 STATUS_FIELDS: Final = tuple(name for name in FeedStatus.__struct_fields__ if name != "workers")
 """What is stored of a status: who reads a symbol is of the moment."""
 
+TableName: TypeAlias = Literal["candles", "feed_gaps", "feed_status"]
+"""What the table of each topic is called in every store."""
+
 _Message = TypeVar("_Message")
 
 
@@ -34,6 +38,19 @@ class RetryableError(StorageError):
 
 class RefusedError(StorageError):
     """The store refuses at least one row of the batch, and would again. Nothing of the batch was stored."""
+
+
+class RowsLostError(StorageError):
+    """Rows that were stored are gone: their table was emptied or replaced. Nothing of the batch was stored.
+
+    Said once; the next write goes on with what is there. The worker then reads the table's topic from its beginning.
+
+    Attributes:
+        topic: whose rows they are, which the worker fills in.
+
+    """
+
+    topic: str = ""
 
 
 class Sink(Protocol):
@@ -71,6 +88,13 @@ class Sink(Protocol):
 
         `statuses` holds at most one of each symbol, see `newest_statuses`. It replaces the stored one only if its
         `updated_at` is greater. `STATUS_FIELDS` are stored, `workers` is not.
+        """
+
+    async def look(self, table: TableName) -> None:
+        """See whether a table is still the one that was written to, with its columns and its rows.
+
+        Every write does so too; this is for when there is nothing to write. Raises RowsLostError when it was emptied,
+        StorageError when its columns are not ours any more or it is gone, RetryableError when that cannot be seen now.
         """
 
     async def close(self) -> None:

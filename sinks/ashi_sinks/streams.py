@@ -30,13 +30,15 @@ class Stream(Generic[_Message]):
         topic: its name.
         decode: the message in a record. Raises ContractError when there is none.
         write: writes messages, in the order of the topic's partitions, all or nothing, durably; any number of times.
-            Raises RetryableError, RefusedError or StorageError.
+            Raises RetryableError, RefusedError, RowsLostError or StorageError.
+        look: sees whether what was written is still there, as each write does. Raises as `Sink.look`.
 
     """
 
     topic: str
     decode: Callable[[Record], _Message]
     write: Callable[[Sequence[_Message]], Awaitable[None]]
+    look: Callable[[], Awaitable[None]]
 
 
 class Streams(Protocol):
@@ -94,9 +96,9 @@ class CandleStreams:
     def __init__(self, sink: Sink) -> None:
         self.name = sink.name
         self.streams = (
-            Stream(CANDLES, self._decode_candle, self._write_candles),
-            Stream(FEED_GAPS, feed_gap_in, self._write_gaps),
-            Stream(FEED_STATUS, feed_status_in, self._write_statuses),
+            Stream(CANDLES, self._decode_candle, self._write_candles, lambda: sink.look("candles")),
+            Stream(FEED_GAPS, feed_gap_in, self._write_gaps, lambda: sink.look("feed_gaps")),
+            Stream(FEED_STATUS, feed_status_in, self._write_statuses, lambda: sink.look("feed_status")),
         )
         self._sink = sink
         self._empty = False

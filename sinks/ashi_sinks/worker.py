@@ -13,16 +13,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ashi.contracts.access import sink_access
-from ashi.contracts.errors import ContractError, UsageError
+from ashi.contracts.errors import BrokerError, ContractError, UsageError
 from ashi.contracts.topics import CANDLES
 from ashi.runtime.kafka.dead_letters import DeadLetter, dead_letter
 from ashi.runtime.kafka.offsets import committed_offsets
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import common
+from ashi.runtime.metrics import sink as metrics
 from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
 from ashi.runtime.waiting import start_when_kafka_is_there
 from ashi_sinks.consumer import KafkaSinkConsumer
-from ashi_sinks.partition_watch import PartitionWatch
+from ashi_sinks.partition_watch import LOST_ROWS, PartitionWatch
+from ashi_sinks.protocol import RowsLostError
 from ashi_sinks.registry import make_streams, store_name
 from ashi_sinks.writer import Writer
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from ashi_sinks.consumer import Record, SinkConsumer
     from ashi_sinks.streams import Stream, Streams
 
+LOOK_S: Final = 5.0
+"""How often it is seen whether the store is still what was written to while nothing is written."""
 IDLE_WAIT_S: Final = 0.5
 """How long a poll waits at most: what stopping an idle worker takes."""
 
@@ -200,6 +204,7 @@ class SinkWorker:
         self._pending = _PendingBatch(streams)
         self._uncommitted: dict[Any, int] = {}
         self._writing: asyncio.Task[None] | None = None
+        self._looked_s = time.monotonic()
 
     async def run(self) -> None:
         """Work until the service stops, then write and commit what is in hand.
@@ -209,12 +214,18 @@ class SinkWorker:
         """
         try:
             while not self._service.stopping.is_set():
-                await self._read()
-                if self._is_due():
-                    await self._begin_writing()
+                try:
+                    await self._read()
+                    if self._is_due():
+                        await self._begin_writing()
+                except RowsLostError as error:
+                    await self._read_again(error)
                 self._service.health.beat()
-            await self._begin_writing()
-            await self._end_writing()
+            try:
+                await self._begin_writing()
+                await self._end_writing()
+            except RowsLostError as error:
+                await self._read_again(error)
         finally:
             if self._writing is not None:
                 self._writing.cancel()
@@ -224,8 +235,40 @@ class SinkWorker:
         if self._writing is not None and self._writing.done():
             return True  # with what it raised, perhaps
         if not self._pending:  # but perhaps it has gone on past what no reader gets
-            return self._writing is None and bool(self._uncommitted or self._pending.offsets)
+            passed = bool(self._uncommitted or self._pending.offsets)
+            return self._writing is None and (passed or self._is_time_to_look())
         return len(self._pending) >= self._size or time.monotonic() >= self._pending.began_s + self._interval_s
+
+    def _is_time_to_look(self) -> bool:
+        return time.monotonic() >= self._looked_s + LOOK_S and not self._service.stopping.is_set()
+
+    async def _read_again(self, error: RowsLostError) -> None:
+        """Let the topic whose rows are gone be read from its beginning; nothing is being read or written now.
+
+        What is in hand of the other topics is not committed, so it comes again too.
+        """
+        self._writing = None
+        self._pending, self._uncommitted = _PendingBatch(self._streams), {}
+        metrics.rows_lost.labels(self._streams.name).inc()
+        self._service.health.set_obstacle(LOST_ROWS, str(error))
+        _log.error(
+            f"stored rows are gone, reading topic {error.topic} from its beginning to store them again; of what it "
+            "does not hold any more `ashi rebuild` makes those candles anew that trades are left of",
+            sink=self._streams.name,
+            reason=str(error),
+        )
+        while True:
+            try:
+                await self._consumer.read_again(error.topic)
+            except BrokerError as away:
+                if self._service.stopping.is_set():
+                    _log.error("stopped before that: start once with --from-beginning", reason=str(away))
+                    return
+                _log.warning("Kafka is away, trying again", reason=str(away))
+                self._service.health.beat()
+                await asyncio.sleep(IDLE_WAIT_S)
+            else:
+                return
 
     async def _begin_writing(self) -> None:
         """Let the batch be written while the next one is read: the store works meanwhile, and this process can too.
@@ -233,7 +276,7 @@ class SinkWorker:
         One at a time. While the store is slow or away there are two batches in memory and nothing is read.
         """
         await self._end_writing()
-        if self._pending or self._pending.offsets or self._uncommitted:
+        if self._pending or self._pending.offsets or self._uncommitted or self._is_time_to_look():
             batch, self._pending = self._pending, _PendingBatch(self._streams)
             self._writing = asyncio.create_task(self._write(batch))
 
@@ -265,9 +308,18 @@ class SinkWorker:
     async def _write(self, batch: _PendingBatch) -> None:
         """Write what was read, send what cannot be written where it belongs, then commit."""
         dead_letters = batch.dead_letters
+        look = self._is_time_to_look()
+        if look:
+            self._looked_s = time.monotonic()
         for read in batch.by_topic.values():
-            for place, reason in await self._writer.write(read.messages, read.stream.write):
-                dead_letters.append(self._dead_letter(read.records[place], "refused", reason))
+            try:
+                if look and not read.messages:
+                    await self._writer.look(read.stream.look)
+                for place, reason in await self._writer.write(read.messages, read.stream.write):
+                    dead_letters.append(self._dead_letter(read.records[place], "refused", reason))
+            except RowsLostError as error:
+                error.topic = read.stream.topic
+                raise
         if dead_letters:
             await self._consumer.send_dead_letters(dead_letters)
         self._uncommitted.update(batch.offsets)

@@ -41,6 +41,10 @@ class Writer:
         """Open the store. Raises StorageError, and StoppedError as `write`."""
         await self._until_available(open_store)
 
+    async def look(self, look: Callable[[], Awaitable[None]]) -> None:
+        """See whether the store is still what was written to. Raises as `write`, and RowsLostError."""
+        await self._until_available(look)
+
     async def write(
         self, messages: Sequence[_Message], write: Callable[[Sequence[_Message]], Awaitable[None]], start: int = 0
     ) -> list[RefusedMessage]:

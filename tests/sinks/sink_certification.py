@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sink_losses import LossCertification
 from sink_other_log import OtherLogCertification
 from sink_outages import OutageCertification
 from sink_samples import (
@@ -72,7 +73,7 @@ gap_messages = st.builds(
 )
 
 
-class SinkCertification(OutageCertification, OtherLogCertification):
+class SinkCertification(OutageCertification, OtherLogCertification, LossCertification):
     """The suite. A subclass has a fixture `new_stage`: a function that makes a `Stage` of its own at each call.
 
     `store` is the name of the store as in `ashi sink <name>`.

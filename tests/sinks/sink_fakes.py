@@ -16,6 +16,7 @@ from ashi.runtime.kafka.spans import Span
 from ashi_sinks.protocol import (
     RefusedError,
     RetryableError,
+    RowsLostError,
     SeriesSpan,
     by_symbol_and_length,
     newest,
@@ -68,6 +69,7 @@ class MemoryLog:
         ]
         self.committed = defaultdict(int)
         self.dead = []
+        self.read_again_of = []
         self.at_end = asyncio.Event()
         self.commits_to_fail = 0
         self.behind = {}
@@ -111,6 +113,14 @@ class MemoryLog:
         self._step("send_dead_letters")
         self.dead += dead_letters
 
+    async def read_again(self, topic):
+        self.read_again_of.append(topic)
+        for number, records in enumerate(self.partitions):
+            if records and records[0].topic == topic:
+                self.committed[number] = 0
+            self.position[number] = self.committed[number]
+        self.at_end.clear()
+
     async def commit(self, offsets):
         self._step("commit")
         if self.commits_to_fail:
@@ -141,8 +151,7 @@ class MemorySink:
 
     async def write(self, candles):
         assert len(newest(candles)) == len(candles)
-        if self.rows.away:
-            raise RetryableError("away")
+        await self.look("candles")
         if any(candle.trade_count >= TOO_MANY for candle in candles):
             raise RefusedError("too many trades")
         self.writes.append(list(candles))
@@ -156,8 +165,7 @@ class MemorySink:
 
     async def write_gaps(self, gaps):
         assert len(newest_gaps(gaps)) == len(gaps)
-        if self.rows.away:
-            raise RetryableError("away")
+        await self.look("feed_gaps")
         if any(gap.trades_recovered >= TOO_MANY for gap in gaps):
             raise RefusedError("too many trades")
         changed = 0
@@ -170,8 +178,7 @@ class MemorySink:
 
     async def write_statuses(self, statuses):
         assert len(newest_statuses(statuses)) == len(statuses)
-        if self.rows.away:
-            raise RetryableError("away")
+        await self.look("feed_status")
         changed = 0
         for status in statuses:
             before = self.rows.statuses.get(status.symbol)
@@ -179,6 +186,13 @@ class MemorySink:
                 self.rows.statuses[status.symbol] = msgspec.structs.replace(status, workers=())
                 changed += 1
         return changed
+
+    async def look(self, table):
+        if self.rows.away:
+            raise RetryableError("away")
+        if table in self.rows.lost:
+            self.rows.lost.remove(table)
+            raise RowsLostError(f"table {table} was emptied")
 
     async def close(self):
         pass
@@ -190,6 +204,7 @@ class Rows:
     away: bool = False
     gaps: dict = field(default_factory=dict)
     statuses: dict = field(default_factory=dict)
+    lost: set = field(default_factory=set)
 
     def in_order(self):
         assert self.table is not None
@@ -214,6 +229,12 @@ class MemoryStage:
 
     def unavailable(self):
         return _Away(self.rows)
+
+    def empty(self, table):
+        {"candles": self.rows.table or {}, "feed_gaps": self.rows.gaps, "feed_status": self.rows.statuses}[
+            table
+        ].clear()
+        self.rows.lost.add(table)
 
 
 class _Away:

@@ -19,7 +19,8 @@ from typing import Any
 import delta_in_duckdb
 import polars
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, Field, write_deltalake
+from deltalake.schema import PrimitiveType
 from sink_certification import (
     FIRST_US,
     MINUTE_US,
@@ -40,12 +41,14 @@ from ashi.contracts.errors import StorageError, UsageError
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.topics import CANDLES, FEED_GAPS
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.logs import configure_logging
+from ashi.runtime.settings import Settings
 from ashi_sinks.lake import delta, tables
 from ashi_sinks.lake.location import lake_of
 from ashi_sinks.lake.maintenance import HOUR_US, compact, vacuum
 from ashi_sinks.lake.reader import DAYS_AT_ONCE, LakeReader
 from ashi_sinks.lake.sink import LakeSink
-from ashi_sinks.protocol import RefusedError, RetryableError
+from ashi_sinks.protocol import RefusedError, RetryableError, RowsLostError
 from ashi_sinks.registry import remove_store, store_exists, store_name
 from ashi_sinks.worker import sink_group
 
@@ -76,6 +79,13 @@ class LakeStage:
         yield
         assert not self.folder.exists(), "a place where nothing is mounted must stay empty"
         away.rename(self.folder)
+
+    def empty(self, table):
+        DeltaTable(self.lake.table(table)).delete()
+
+    def alter(self):
+        field = Field("mine", PrimitiveType("string"))
+        DeltaTable(self.lake.table("candles")).alter.add_columns(field)
 
     @contextmanager
     def _read_only(self):
@@ -675,3 +685,74 @@ def test_batches_are_large_and_waited_for_unless_told_otherwise(kafka_settings, 
 
     asyncio.run(scenario())
     assert table(stage).version() == 1
+
+
+@pytest.mark.parametrize("how", ["overwritten", "restored", "restored-by-copy", "deleted-by-a-condition"])
+def test_what_another_writer_takes_away_as_a_whole_is_told(stage, how):
+    async def scenario():
+        async with opened(stage.sink()) as sink:
+            await sink.write([a_candle(0)])
+            await sink.write([a_candle(1)])
+            table = DeltaTable(stage.lake.table("candles"))
+            if how == "overwritten":
+                write_deltalake(table, polars.read_delta(table.table_uri).head(1), mode="overwrite")
+            elif how == "restored":
+                table.restore(1)
+            elif how == "restored-by-copy":
+                log = stage.folder / "candles" / "_delta_log"
+                copy = log.with_name("copy")
+                shutil.copytree(log, copy)
+                (copy / f"{2:020d}.json").unlink()
+                shutil.rmtree(log)
+                copy.rename(log)
+            else:
+                table.delete("symbol <> 'x'")
+            with pytest.raises(RowsLostError, match=r"candles (was emptied, overwritten|is of an earlier version)"):
+                await sink.write([a_candle(2)])
+            assert await sink.write([a_candle(0), a_candle(1), a_candle(2)]) >= 1
+
+    asyncio.run(scenario())
+
+
+def test_rows_that_another_writer_deletes_by_a_condition_are_a_line_in_the_log(stage, capsys):
+    configure_logging(Settings.from_environment({}), "sink-test")
+
+    async def scenario():
+        async with opened(stage.sink()) as sink:
+            await sink.write([a_candle(0), a_candle(1)])
+            DeltaTable(stage.lake.table("candles")).delete("close_time <= '2022-01-01T00:01:00Z'")
+            assert await sink.write([a_candle(2)]) == 1
+            assert await sink.write([a_candle(3)]) == 1
+
+    asyncio.run(scenario())
+    assert capsys.readouterr().err.count("another writer changed rows of the table") == 1
+
+
+def test_upkeep_and_other_workers_take_nothing_away(stage):
+    async def scenario():
+        async with opened(stage.sink()) as sink, opened(stage.sink()) as other:
+            for minute in range(4):
+                await sink.write([a_candle(minute)])
+                await other.write([a_candle(minute, version=2)])
+            list(compact(stage.lake))
+            list(vacuum(stage.lake, HOUR_US))
+            assert await sink.write([a_candle(4)]) == 1
+            await other.look("candles")
+
+    asyncio.run(scenario())
+
+
+def test_a_table_removed_or_replaced_is_told_while_nothing_is_written(stage):
+    async def scenario():
+        async with opened(stage.sink()) as sink:
+            await sink.write([a_candle()])
+            (stage.folder / "candles").rename(stage.folder / "away")
+            with pytest.raises(RetryableError, match="candles is not there: mount it, or put it back"):
+                await sink.look("candles")
+            async with opened(LakeSink(stage.lake)):
+                pass
+            with pytest.raises(StorageError, match="was replaced by another table while in use") as caught:
+                await sink.look("candles")
+            assert not isinstance(caught.value, RetryableError)
+
+    asyncio.run(scenario())

@@ -32,7 +32,7 @@ from ashi_sinks.lake.maintenance import HOUR_US, compact, vacuum
 from ashi_sinks.lake.tables import StoredTrade
 from ashi_sinks.lake.trade_streams import TradeStreams
 from ashi_sinks.lake.trades import LakeTrades, progress_key
-from ashi_sinks.protocol import RetryableError
+from ashi_sinks.protocol import RetryableError, RowsLostError
 from ashi_sinks.worker import SinkWorker, sink_group
 from ashi_sinks.writer import Writer
 
@@ -155,6 +155,21 @@ def test_a_symbol_is_read_in_the_order_of_the_topic_bounded_by_time(lake):
     found, nothing, symbols = asyncio.run(scenario())
     assert found == [row for row in rows[:-1] if start <= row.trade.traded_at < end]
     assert (nothing, symbols) == ([], ["binance:ETHUSD", "binance:ETHUSDT"])
+
+
+def test_trades_taken_away_by_another_writer_end_the_worker_since_the_topic_would_not_bring_them_back(lake):
+    async def scenario():
+        table = LakeTrades(lake)
+        await table.open_or_make()
+        await table.write(as_rows([a_trade(0), a_trade(1)]))
+        await table.look()
+        DeltaTable(lake.table("trades")).delete()
+        with pytest.raises(StorageError, match=r"take that back \(RESTORE\), or name another lake") as caught:
+            await table.write(as_rows([a_trade(2)], first=2))
+        assert not isinstance(caught.value, RetryableError | RowsLostError)
+        await table.close()
+
+    asyncio.run(scenario())
 
 
 def test_duckdb_computes_candles_from_the_table(lake):

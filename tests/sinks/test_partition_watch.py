@@ -27,6 +27,8 @@ class Bench:
         self.polls = True
         self.polled_s = 0.0
         self.broker_error = None
+        self.committed_before = {}
+        self.is_going_back = False
         self.service = Service("sink-test", Settings.from_environment({"ASHI_SESSION_TIMEOUT": "6s"}))
         self.service.health.set_ready(True, STORING)
         self.watch = PartitionWatch(self.service, "a-group", ["candles", "feed.gaps"], self, clock=lambda: self.now)
@@ -110,3 +112,12 @@ def test_an_obstacle_does_not_make_ready_who_says_that_it_is_not(bench):
     bench.service.health.set_ready(False, "waiting for the store: away")
     bench.counts = {}
     assert bench.look(10 * SESSION_S) == (False, "waiting for the store: away")
+
+
+def test_rows_that_are_stored_again_are_an_obstacle_until_all_of_a_partition_that_is_held_are(bench):
+    bench.committed_before = {("candles", 0): 5, ("candles", 7): 5}  # the last one is held by another by now
+    assert bench.look() == (False, "rows that were lost are stored again: candles/0 not done yet")
+    bench.committed_before, bench.is_going_back = {}, True
+    assert not bench.look()[0]
+    bench.committed_before, bench.is_going_back = {("candles", 7): 5}, False
+    assert bench.look() == (True, STORING)

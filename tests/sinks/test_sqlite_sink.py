@@ -41,6 +41,19 @@ class SqliteStage:
             other.execute("BEGIN IMMEDIATE")
             yield
 
+    def empty(self, table):
+        self.execute(f"DELETE FROM {table}")
+
+    def delete_first(self):
+        self.execute("DELETE FROM candles WHERE open_time = (SELECT min(open_time) FROM candles)")
+
+    def alter(self):
+        self.execute("ALTER TABLE candles ADD COLUMN mine TEXT")
+
+    def execute(self, statement):
+        with closing(sqlite3.connect(self.path, isolation_level=None, timeout=30)) as other:
+            other.execute(statement)
+
 
 class TestSqliteSink(SinkCertification):
     store = "sqlite"
@@ -442,3 +455,27 @@ def test_a_file_that_is_not_ashis_is_not_removed(path, content):
     with pytest.raises(StorageError, match="is not a"):
         remove_file(path)
     assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "message"),
+    [
+        (lambda path: path.unlink(), "was moved or replaced while in use: put it back, or start again with a new one"),
+        (lambda path: path.rename(f"{path}.away"), "was moved or replaced while in use"),
+        (lambda path: SqliteStage(path).execute("DROP TABLE candles"), "table candles with other columns .*none"),
+    ],
+    ids=["removed", "moved", "dropped"],
+)
+def test_a_file_that_is_gone_or_altered_is_told_while_nothing_is_written(tmp_path, trouble, message):
+    stage = SqliteStage(tmp_path / "candles.db")
+
+    async def scenario():
+        async with opened(stage.sink()) as sink:
+            await sink.write([a_candle()])
+            await sink.look("candles")
+            trouble(stage.path)
+            with pytest.raises(StorageError, match=message) as caught:
+                await sink.look("candles")
+            assert not isinstance(caught.value, RetryableError)
+
+    asyncio.run(scenario())

@@ -18,7 +18,7 @@ from ashi.runtime.kafka.offsets import ask_coordinator
 from ashi.runtime.logs import get_logger, get_weather_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from aiokafka import AIOKafkaConsumer
 
@@ -147,14 +147,24 @@ async def places(settings: Settings, consumer: AIOKafkaConsumer) -> dict[Any, tu
     return found
 
 
-async def rewind(consumer: AIOKafkaConsumer) -> None:
-    """Go back to the first record of each partition held, for the group too: a crash does not undo it."""
+async def rewind(consumer: AIOKafkaConsumer, topics: Collection[str] | None = None) -> None:
+    """Go back to the first record of each partition held, for the group too: a crash does not undo it.
+
+    With `topics` only those of these; the others held go on from what is committed.
+    """
     while True:
         held = consumer.assignment()
-        beginnings = await consumer.beginning_offsets(held)
+        begun_anew = {at for at in held if topics is None or at.topic in topics}
+        beginnings = await consumer.beginning_offsets(begun_anew) if begun_anew else {}
         try:
             for partition, offset in beginnings.items():
                 consumer.seek(partition, offset)
+            for partition in held - begun_anew:
+                at = await consumer.committed(partition)
+                if at is None:
+                    await consumer.seek_to_beginning(partition)
+                else:
+                    consumer.seek(partition, at)
             if beginnings:
                 await consumer.commit(beginnings)
         except (CommitFailedError, IllegalStateError):

@@ -12,7 +12,7 @@ import random
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -20,6 +20,7 @@ import msgspec
 from ashi.contracts.errors import StorageError
 from ashi.runtime.descriptors import lack_of_descriptors
 from ashi_sinks.lake.driver import CommitFailedError, DeltaError, TableNotFoundError, delta
+from ashi_sinks.lake.foreign import judge
 from ashi_sinks.protocol import RefusedError, RetryableError
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class DeltaTable:
         self._folder = None if lake.folder is None else lake.folder / table.name
         self._opened: delta.DeltaTable | None = None
         self._identity: tuple[int, int] | None = None
+        self._looked_at = 0
 
     def exists(self) -> bool:
         """Whether there is a Delta table. Raises StorageError when that cannot be found out."""
@@ -86,7 +88,12 @@ class DeltaTable:
         self._identity = self._identity_now()
         with self.errors(opening=True):
             self._opened = delta.DeltaTable(self.where, storage_options=self.lake.options)
-        self._check()
+        try:
+            self._check()
+        except StorageError:
+            self.close()
+            raise
+        self._looked_at = self.now.version()
 
     def open_or_make(self) -> None:
         """Open the table, or make it where there is nothing; one of an older version gets the columns that it lacks.
@@ -145,7 +152,6 @@ class DeltaTable:
         needed = [column for column in ours if column.name not in self.lacking]
         if columns.fields != needed or tuple(partitions) != self.table.partitions:
             names = ", ".join(field.name for field in columns.fields)
-            self.close()
             raise StorageError(
                 f"{self.where} is a table with other columns than Ashi's (there are: {names}): "
                 "undo the change, or name another place and fill it from the topic"
@@ -177,6 +183,35 @@ class DeltaTable:
             else:
                 self.now.update_incremental()
         return self.now
+
+    def look(self) -> delta.DeltaTable:
+        """The table as it is now, if others only did to it what workers and upkeep do.
+
+        Raises as `refresh`; RowsLostError when rows were taken away as a whole, StorageError when its columns are not
+        ours any more.
+        """
+        table = self.refresh()
+        since = self._looked_at
+        if since != table.version():
+            self._check()
+            with self.errors():
+                news = self._entries(since, table)
+            self._looked_at = table.version()
+            judge(self.where, news, went_back=table.version() < since, empty=not table.file_uris())
+        return table
+
+    def _entries(self, since: int, table: delta.DeltaTable) -> list[dict[str, Any]]:
+        """What was done to the table after a version: of each entry of its log what it says of itself."""
+        if self._folder is None:
+            entries = table.history(max(table.version() - since, 1))
+            return [entry for entry in reversed(entries) if entry["version"] > since]
+        # The driver finds no history in a folder with a space or a # in its name.
+        return [
+            {**line["commitInfo"], "version": version}
+            for version in range(since + 1, table.version() + 1)
+            for line in _lines(self._folder / LOG / f"{version:020d}.json")
+            if "commitInfo" in line
+        ]
 
     def _identity_now(self) -> tuple[int, int] | None:
         if self._folder is None:
@@ -211,7 +246,7 @@ class DeltaTable:
     def commit(self, change: Callable[[delta.DeltaTable], _T]) -> _T:
         """Do a change to the table as it is now, again and again while others are faster, and make it durable."""
         for longest_s in (*LONGEST_PAUSES_S, None):
-            table = self.refresh()
+            table = self.look()
             before = table.version()
             try:
                 with self.errors():
@@ -230,6 +265,8 @@ class DeltaTable:
                 time.sleep(random.uniform(0, longest_s))  # noqa: S311 - so that two do not meet again
                 continue
             self.make_durable(range(before + 1, table.version() + 1))
+            if table.version() == before + 1:
+                self._looked_at = before + 1  # ours
             return result
         raise AssertionError
 
@@ -298,14 +335,18 @@ def _words(error: Exception) -> str:
 
 def _added(entry: Path, folder: Path) -> Iterator[Path]:
     """The files that an entry of the log adds to the table."""
-    try:
-        lines = entry.read_bytes().splitlines()
-    except FileNotFoundError:  # expired
-        return
-    for line in lines:
-        added = msgspec.json.decode(line).get("add")
+    for line in _lines(entry):
+        added = line.get("add")
         if added is not None:
             yield folder / unquote(added["path"])
+
+
+def _lines(entry: Path) -> list[dict[str, Any]]:
+    """The actions in an entry of the log; none of one that has expired."""
+    try:
+        return [msgspec.json.decode(line) for line in entry.read_bytes().splitlines()]
+    except FileNotFoundError:
+        return []
 
 
 def _sync(path: Path) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ashi.contracts.candle import Candle
     from ashi.contracts.feed import FeedGap, FeedStatus
     from ashi_sinks.lake.location import Lake
+    from ashi_sinks.protocol import TableName
 
 
 class LakeSink:
@@ -61,6 +62,11 @@ class LakeSink:
 
     def _write_statuses(self, statuses: Sequence[FeedStatus]) -> int:
         return self._statuses.merge(status_columns(statuses)) if statuses else 0
+
+    async def look(self, table: TableName) -> None:
+        """See whether a table is still what was written to. See `Sink.look`."""
+        tables = {"candles": self._candles, "feed_gaps": self._gaps, "feed_status": self._statuses}
+        await asyncio.to_thread(tables[table].look)
 
     async def close(self) -> None:
         """Let go of the tables. See `Sink.close`."""

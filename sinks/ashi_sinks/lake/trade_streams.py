@@ -34,7 +34,7 @@ class TradeStreams:
     )
 
     def __init__(self, lake: Lake) -> None:
-        self.streams = (Stream(TRADES, _decode, self._write),)
+        self.streams = (Stream(TRADES, _decode, self._write, self._look),)
         self._table = LakeTrades(lake)
 
     async def open(self) -> None:
@@ -72,6 +72,9 @@ class TradeStreams:
             return await self._table.holds(_decode(record))
         except ContractError:
             return False
+
+    async def _look(self) -> None:
+        await self._table.look()
 
     async def _write(self, trades: Sequence[StoredTrade]) -> None:
         await self._table.write(trades)

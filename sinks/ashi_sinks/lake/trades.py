@@ -8,6 +8,7 @@ left out up to there, and of two workers that hold the same partition for a mome
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -19,9 +20,10 @@ from ashi_sinks.lake.delta import DeltaTable
 from ashi_sinks.lake.driver import delta
 from ashi_sinks.lake.query import Snapshot
 from ashi_sinks.lake.tables import DAY_US, TRADES, StoredTrade, day_literal, text_literal, trade_columns, venue_of
+from ashi_sinks.protocol import RowsLostError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
     from ashi_sinks.lake.location import Lake
 
@@ -39,6 +41,17 @@ def _condition(symbol: str, start: int, end: int, days: Sequence[int]) -> str:
         f"AND day BETWEEN {day_literal(days[0])} AND {day_literal(days[-1])} AND symbol = {text_literal(symbol)} "
         f"AND CAST(traded_at AS BIGINT) >= {start} AND CAST(traded_at AS BIGINT) < {end}"
     )
+
+
+@contextmanager
+def _trades_lost() -> Iterator[None]:
+    """The table notes what it has stored, so that nothing lost would come again from the topic."""
+    try:
+        yield
+    except RowsLostError as error:
+        raise StorageError(
+            f"{error}: take that back (RESTORE), or name another lake, which is filled from the topic"
+        ) from error
 
 
 def progress_key(partition: int) -> str:
@@ -78,7 +91,13 @@ class LakeTrades:
 
         `trades` has the records of a partition in the order of their offsets. Raises RetryableError and StorageError.
         """
-        return await asyncio.to_thread(self._write, trades)
+        with _trades_lost():
+            return await asyncio.to_thread(self._write, trades)
+
+    async def look(self) -> None:
+        """See whether the table is still what was written to. Raises RetryableError and StorageError."""
+        with _trades_lost():
+            await asyncio.to_thread(self._table.look)
 
     def _write(self, trades: Sequence[StoredTrade]) -> int:
         partitions = {row.partition for row in trades}

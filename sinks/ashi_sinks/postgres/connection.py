@@ -59,6 +59,8 @@ _UNUSABLE: Final = {
     "be the owner of the tables and have CREATE ON the schema",
     "42704": "an option of its URL is wrong",
     "42P01": f"a table is missing: run `{MIGRATE}`",
+    "42P10": "the primary key of a table is gone: add it again, in candles on (symbol, timeframe, "
+    "open_time), in feed_gaps on (symbol, from_time), in feed_status on (symbol)",
     "42703": "a column is missing: undo the change of the table, or fill a new database from the topic",
 }
 

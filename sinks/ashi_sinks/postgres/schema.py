@@ -61,6 +61,11 @@ class Identity(NamedTuple):
     """Which store it is: what stays while its tables do.
 
     Another server may give its tables the same numbers; a table made anew by hand leaves the times as they were.
+
+    Attributes:
+        tables: their numbers.
+        applied: when they were made.
+
     """
 
     tables: dict[str, int]
@@ -115,7 +120,7 @@ async def _apply(connection: Any, step: Step, address: Address, *, recorded: boo
     if recorded:
         return ""
     key = tuple(row[0] for row in await connection.fetch(_KEY, step.name))
-    if key != step.table.key or await _changed(connection, step.table):
+    if key != step.table.key or await changed_columns(connection, step.table):
         raise StorageError(_own(address, step.name))
     # With all of Ashi's columns it is Ashi's, and only the record of it is gone.
     return "its table was there already, with Ashi's columns, and is kept with all its rows"
@@ -125,14 +130,14 @@ async def _addition(connection: Any, step: Step, address: Address, *, recorded: 
     """What a step adds to its table, and whether it is there."""
     if step.column is not None:
         return "column", step.column in await _columns(connection, step.table)
-    if changed := await _changed(connection, step.table):
-        raise StorageError(_altered(address, step.table, changed))
+    if changed := await changed_columns(connection, step.table):
+        raise StorageError(altered(address, step.table, changed))
     if step.index:
         return "index", await connection.fetchval(_INDEX, step.table.name, list(step.index))
     assert step.view is not None  # noqa: S101  (the only one left)
     # One that reads a table which was renamed, as for a new one in its place, is no view of ours any more.
     there = await connection.fetchval(_READS, step.view, step.table.name)
-    there = there and not await _changed(connection, replace(step.table, name=step.view))
+    there = there and not await changed_columns(connection, replace(step.table, name=step.view))
     if not there and not recorded and await table_number(connection, step.view) is not None:
         raise StorageError(_own(address, step.view))
     return "view", there
@@ -182,10 +187,13 @@ async def check_schema(connection: Any, address: Address) -> Identity:
         number = await table_number(connection, table.name)
         if number is None:
             raise StorageError(f"{address} has no table {table.name} any more: run `{MIGRATE}`, which makes it anew")
-        if changed := await _changed(connection, table):
-            raise StorageError(_altered(address, table, changed))
+        if changed := await changed_columns(connection, table):
+            raise StorageError(altered(address, table, changed))
         numbers[table.name] = number
-    applied = await connection.fetch("SELECT applied_at FROM ashi_migrations ORDER BY number")
+    making = [number for number, step in enumerate(STEPS, 1) if step.makes_table]
+    applied = await connection.fetch(
+        "SELECT applied_at FROM ashi_migrations WHERE number = ANY($1::integer[]) ORDER BY number", making
+    )
     return Identity(numbers, [row[0] for row in applied])
 
 
@@ -195,7 +203,7 @@ async def table_number(connection: Any, name: str) -> int | None:
     return number
 
 
-async def _changed(connection: Any, table: PostgresTable) -> list[str]:
+async def changed_columns(connection: Any, table: PostgresTable) -> list[str]:
     """The columns that are not as the worker needs them."""
     columns = await _columns(connection, table)
     # A NUMERIC with a scale would round, and a column of the user's that must be given would refuse every row.
@@ -224,7 +232,8 @@ def _own(address: Address, name: str) -> str:
     )
 
 
-def _altered(address: Address, table: PostgresTable, changed: list[str]) -> str:
+def altered(address: Address, table: PostgresTable, changed: list[str]) -> str:
+    """What to say of a table whose columns are not ours."""
     return (
         f"{address} has a table {table.name} with other columns than Ashi's ({', '.join(changed)}): "
         "undo the change, or name another database and fill it from the topic"

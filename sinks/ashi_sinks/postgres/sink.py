@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from ashi.contracts.errors import StorageError
 from ashi_sinks.postgres.address import Address
 from ashi_sinks.postgres.connection import COMMAND_TIMEOUT_S, connect, store_errors, transaction
-from ashi_sinks.postgres.schema import Identity, check_schema, table_number
-from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, NAME, PostgresTable
+from ashi_sinks.postgres.guard import TableGuard
+from ashi_sinks.postgres.schema import Identity, check_schema
+from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, NAME, TABLES, PostgresTable
 from ashi_sinks.protocol import RefusedError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.candle import Candle
     from ashi.contracts.feed import FeedGap, FeedStatus
+    from ashi_sinks.protocol import TableName
 
 # `local` and stricter ones are left as the server has them.
 _DURABLE: Final = (
@@ -50,6 +51,7 @@ class PostgresSink:
         self._address = Address(url)
         self._connection: Any = None
         self._store: Identity | None = None
+        self._guards = {table.name: TableGuard(table, self._address) for table in TABLES}
 
     async def open(self) -> bool:
         """Connect and check the tables, which `ashi sink postgres --migrate` makes. See `Sink.open`."""
@@ -71,15 +73,14 @@ class PostgresSink:
         self._connection = connection = await connect(self._address)
         async with transaction(connection, self._address, read_only=True):
             store = await check_schema(connection, self._address)
-        if self._store not in (None, store):
-            raise self._replaced()
-        self._store = store
+            if self._store is None:
+                for table in TABLES:
+                    await self._guards[table.name].begin(connection, store.tables[table.name])
+            elif self._store != store:
+                for guard in self._guards.values():
+                    guard.replace()
+            self._store = store
         return connection
-
-    def _replaced(self) -> StorageError:
-        return StorageError(
-            f"{self._address} has other tables than before: start again; empty ones are filled from the topic"
-        )
 
     async def write(self, candles: Sequence[Candle]) -> int:
         """Upsert the batch in one transaction. See `Sink.write`."""
@@ -112,14 +113,26 @@ class PostgresSink:
     async def _upsert(self, connection: Any, table: PostgresTable, rows: Sequence[tuple[Any, ...]]) -> int:
         # Each time, in one request: a pooler of transactions may have given us another session.
         await connection.execute(f"{self._address.begin}; {_DURABLE}; {table.create_staging}")
+        await self._guards[table.name].look(connection)
         # In COPY's binary format.
         await connection.copy_records_to_table(table.staging, schema_name="pg_temp", records=rows, columns=table.fields)
-        changed = await connection.execute(table.upsert)
-        # A table made anew between two writes takes them like the old one. Asked here, under the lock of the upsert.
-        if self._store is None or self._store.tables[table.name] != await table_number(connection, table.name):
-            raise self._replaced()
+        done = await connection.execute(table.upsert)
         await connection.execute("COMMIT")
-        return int(changed.rpartition(" ")[2])  # "INSERT 0 987": the rows added and replaced
+        changed = int(done.rpartition(" ")[2])  # "INSERT 0 987": the rows added and replaced
+        self._guards[table.name].wrote(rows, changed)
+        return changed
+
+    async def look(self, table: TableName) -> None:
+        """See whether a table is still what was written to. See `Sink.look`."""
+        try:
+            with store_errors(self._address):
+                async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                    connection = await self._connected()
+                    async with transaction(connection, self._address, read_only=True):
+                        await self._guards[table].look(connection)
+        except BaseException:
+            self._drop()
+            raise
 
     async def _roll_back(self, error: RefusedError) -> None:
         if isinstance(error.__cause__, asyncpg.PostgresError):

@@ -15,9 +15,10 @@ import msgspec
 
 from ashi.contracts.candle import candle_fields
 from ashi.contracts.errors import StorageError
-from ashi_sinks.protocol import RefusedError
+from ashi_sinks.protocol import RefusedError, RowsLostError
+from ashi_sinks.seen_rows import MOST, SeenRows
 from ashi_sinks.sqlite.file import APPLICATION_ID, NAME, SqliteFile, explain, identity
-from ashi_sinks.sqlite.tables import CANDLES, FEED_GAPS, FEED_STATUS, LAYOUTS, SCHEMA_VERSION, SqliteTable
+from ashi_sinks.sqlite.tables import CANDLES, FEED_GAPS, FEED_STATUS, LAYOUTS, SCHEMA_VERSION, TABLES, SqliteTable
 from ashi_sinks.sqlite.thread import OneThread
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.candle import Candle
     from ashi.contracts.feed import FeedGap, FeedStatus
+    from ashi_sinks.protocol import TableName
 
 CHECKPOINT_PAGES: Final = 10_000
 """The log is folded into the file when it has so many pages of 4 KB. Ten times SQLite's default: a batch of a thousand
@@ -44,6 +46,8 @@ class SqliteSink:
         self._file = SqliteFile(path)
         self._thread = OneThread()
         self._identity: tuple[int, int] | None = None
+        self._schema: object = None
+        self._rows = {table.name: SeenRows() for table in LAYOUTS[SCHEMA_VERSION]}
 
     async def open(self) -> bool:
         """Open the file; make it, its folders and its tables if there are none. See `Sink.open`."""
@@ -67,6 +71,14 @@ class SqliteSink:
         self._identity = identity(path)
         return empty
 
+    def _begin_to_look(self) -> None:
+        """Take the tables as they are now for those that are written to."""
+        self._schema = self._file.pragma("schema_version")
+        for table in LAYOUTS[SCHEMA_VERSION]:
+            rows = self._rows[table.name] = SeenRows()
+            for statement in (table.first_key, table.last_key):
+                rows.wrote(self._file.db.execute(statement).fetchall(), all_changed=True)
+
     def _prepare(self) -> bool:
         file = self._file
         if not file.is_empty():
@@ -88,6 +100,7 @@ class SqliteSink:
             file.db.execute(statement)
         # Written each time: a file that can be opened but not written is found now and not with the first candle.
         file.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._begin_to_look()
         file.db.execute("COMMIT")
         return file.db.execute("SELECT 1 FROM candles LIMIT 1").fetchone() is None
 
@@ -111,6 +124,7 @@ class SqliteSink:
             # In the order of the table, so that neighbours go to the same page.
             ordered = sorted(rows, key=lambda row: row[: len(table.key)])
             db.execute("BEGIN IMMEDIATE")
+            self._look(table)
             db.executemany(table.upsert, ordered)
             changed = db.total_changes - before
             db.execute("COMMIT")
@@ -122,10 +136,40 @@ class SqliteSink:
                 raise explain(error, path) from error
             # An integer beyond 64 bits, a text that is not Unicode: Python refuses to hand it to SQLite.
             raise RefusedError(f"{path} refuses the row: {error}") from error
-        # SQLite would go on writing to a file that has been removed, and the offsets be committed for nothing.
+        except StorageError:
+            db.execute("ROLLBACK")
+            raise
+        self._require_same_file()
+        latest = (row[: len(table.key)] for row in ordered[-MOST:])
+        self._rows[table.name].wrote(latest, all_changed=changed == len(ordered))
+        return changed
+
+    def _require_same_file(self) -> None:
+        """SQLite would go on writing to a file that has been removed, and the offsets be committed for nothing."""
+        path = self._file.path
         if identity(path) != self._identity:
             raise StorageError(f"{path} was moved or replaced while in use: put it back, or start again with a new one")
-        return changed
+
+    async def look(self, table: TableName) -> None:
+        """See whether a table is still what was written to. See `Sink.look`."""
+        await self._thread.run(self._look_alone, TABLES[table])
+
+    def _look_alone(self, table: SqliteTable) -> None:
+        try:
+            self._look(table)
+        except sqlite3.Error as error:
+            raise explain(error, self._file.path) from error
+        self._require_same_file()
+
+    def _look(self, table: SqliteTable) -> None:
+        file = self._file
+        schema = file.pragma("schema_version")  # which any change of a table raises
+        if schema != self._schema:
+            file.check_tables()
+            self._schema = schema
+        rows = self._rows[table.name]
+        if not rows.look([key for key in rows.keys if file.db.execute(table.has_key, key).fetchone()]):
+            raise RowsLostError(f"{file.path}: table {table.name} was emptied")
 
     async def close(self) -> None:
         """Close the file; the last one to do so makes SQLite fold the log into it. See `Sink.close`."""

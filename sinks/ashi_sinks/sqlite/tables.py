@@ -70,6 +70,24 @@ class SqliteTable:
             f"DO UPDATE SET {changes} WHERE excluded.{self.guard} > {self.name}.{self.guard}"
         )
 
+    @property
+    def first_key(self) -> str:
+        """The query for the key of the first row."""
+        return f"SELECT {', '.join(self.key)} FROM {self.name} ORDER BY {', '.join(self.key)} LIMIT 1"  # noqa: S608
+
+    @property
+    def last_key(self) -> str:
+        """The query for the key of the last row."""
+        order = ", ".join(f"{name} DESC" for name in self.key)
+        return f"SELECT {', '.join(self.key)} FROM {self.name} ORDER BY {order} LIMIT 1"  # noqa: S608
+
+    @property
+    def has_key(self) -> str:
+        """The query for whether the row of a key is there, or a later one of its series."""
+        *series, last = self.key
+        same = [f"{name} = ?" for name in series] + [f"{last} {'>=' if series else '='} ?"]
+        return f"SELECT 1 FROM {self.name} WHERE {' AND '.join(same)} LIMIT 1"  # noqa: S608
+
 
 CANDLES: Final = SqliteTable(
     "candles",
@@ -105,3 +123,4 @@ LAYOUTS: Final[dict[int, tuple[SqliteTable, ...]]] = {
 }
 """The tables of each layout there has been, by `PRAGMA user_version`. The last one is ours; older ones are upgraded."""
 SCHEMA_VERSION: Final = max(LAYOUTS)
+TABLES: Final = {table.name: table for table in LAYOUTS[SCHEMA_VERSION]}
