@@ -262,7 +262,7 @@ def test_what_is_no_trade_is_put_aside_and_the_rest_stored(lake):
     asyncio.run(scenario())
     assert stored(lake) == [StoredTrade(0, 0, a_trade(0)), StoredTrade(0, 4, a_trade(4))]
     assert [letter.topic for letter in log.dead] == [TRADES_DEAD] * 3
-    assert [letter.value for letter in log.dead] == [b"\xff", b"", values[3]]
+    assert [letter.value for letter in log.dead] == [b"\xff", None, values[3]]
 
 
 # The real worker and a real broker.
