@@ -408,7 +408,8 @@ def test_a_topic_made_anew_that_has_outgrown_the_lake_is_told_by_the_record_stor
     async def read(_settings, _topic, _partition, offsets):
         assert offsets == [4]
         value = at_the_place and encode_trade(at_the_place)
-        return {} if value is None else {4: SimpleNamespace(partition=0, offset=4, value=value)}
+        record = SimpleNamespace(partition=0, offset=4, key=b"binance:ETHUSDT", value=value, headers=())
+        return {} if value is None else {4: record}
 
     for name, fake in (("begin_offsets", begins), ("end_offsets", ends), ("read_at", read)):
         monkeypatch.setattr(trade_streams, name, fake)
