@@ -13,11 +13,13 @@ from ashi_sinks.sqlite.store import STORE as SQLITE
 from ashi_sinks.streams import CandleStreams
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator, Collection, Sequence
 
+    from ashi.runtime.settings import Settings
     from ashi_sinks.protocol import CandleReader, Sink
     from ashi_sinks.store import Store
     from ashi_sinks.streams import Streams
+    from ashi_sinks.upkeep import Chore
 
 STORES: Final[dict[str, Store]] = {store.name: store for store in (SQLITE, POSTGRES, LAKE)}
 """Every kind of store by its name."""
@@ -57,6 +59,12 @@ def make_streams(url: str, topic: str = CANDLES) -> Streams:
         able = [other.name for other in STORES.values() if other.trades is not None]
         raise UsageError(f"a store of {name} keeps candles only: topic {TRADES} goes to {' or '.join(able)}")
     return store.trades(url)
+
+
+def upkeep(settings: Settings, topic: str) -> Sequence[Chore]:
+    """What a worker that keeps `topic` in `settings.storage` does beside writing. Raises UsageError for a wrong URL."""
+    of_store = STORES[store_name(settings.storage)].upkeep
+    return () if of_store is None else of_store(settings, topic)
 
 
 @asynccontextmanager

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from ashi.runtime.settings import Settings
     from ashi_sinks.protocol import CandleReader, Sink
     from ashi_sinks.streams import Streams
+    from ashi_sinks.upkeep import Chore
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Store:
         delete_older: deletes candles that closed longer ago than so many µs, of some timeframes or of all, and says in
             sentences what it did; None where the store has other means.
         trades: what moves topic `trades` there; None where only candles are stored.
+        upkeep: what a worker that keeps a topic there does beside writing, as the settings say; None for nothing.
         takes_driver: whether its URLs may name a driver in SQLAlchemy's way, which Ashi does not know.
         settings: values of settings that suit the store where they are not set.
 
@@ -42,5 +45,6 @@ class Store:
     migrate: Callable[[str], list[str]] | None = None
     delete_older: Callable[[str, int, Collection[str]], list[str]] | None = None
     trades: Callable[[str], Streams] | None = None
+    upkeep: Callable[[Settings, str], Sequence[Chore]] | None = None
     takes_driver: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)

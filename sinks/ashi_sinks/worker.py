@@ -25,7 +25,8 @@ from ashi.runtime.waiting import start_when_kafka_is_there
 from ashi_sinks.consumer import KafkaSinkConsumer
 from ashi_sinks.partition_watch import LOST_ROWS, PartitionWatch
 from ashi_sinks.protocol import RowsLostError
-from ashi_sinks.registry import make_streams, store_name
+from ashi_sinks.registry import make_streams, store_name, upkeep
+from ashi_sinks.upkeep import run_chore
 from ashi_sinks.writer import Writer
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def run_sink(settings: Settings, store: str, topic: str = CANDLES, *, from_begin
     """
     check_store(settings, store)
     streams = make_streams(settings.storage, topic)
+    chores = upkeep(settings, topic)
 
     async def main(service: Service) -> None:
         writer = Writer(service, streams.name, streams.what)
@@ -68,7 +70,9 @@ def run_sink(settings: Settings, store: str, topic: str = CANDLES, *, from_begin
         async def work(on_begun: Callable[[], None]) -> None:
             async with _begin(service, group, streams, writer, from_beginning=from_beginning) as (worker, watch):
                 on_begun()
-                await run_until_first_ends(worker.run(), watch.run())
+                await run_until_first_ends(
+                    worker.run(), watch.run(), *(run_chore(chore, streams.name) for chore in chores)
+                )
 
         try:
             async with AsyncExitStack() as closing:

@@ -136,7 +136,7 @@ def test_candles_are_followed_as_they_are_stored_and_corrected(
             await until(5)
             await sink.write([candle(10), candle(11)])
             await until(7)
-            await sink.write([candle(11, version=2, close="8"), candle(2, version=2), candle(12)])
+            await sink.write([candle(11, version=2, close="8"), candle(6, version=2), candle(12)])
             await until(9)
         await asyncio.sleep(0.1)
         following.cancel()

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import delta_in_duckdb
+import duckdb
 import polars
 import pytest
 from deltalake import DeltaTable, Field, write_deltalake
@@ -39,10 +41,11 @@ from test_sink_kafka import many_candles, publish
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle, candle_fields
 from ashi.contracts.errors import StorageError, UsageError
 from ashi.contracts.feed import FeedGap
-from ashi.contracts.topics import CANDLES, FEED_GAPS
+from ashi.contracts.topics import CANDLES, FEED_GAPS, TRADES
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.logs import configure_logging
 from ashi.runtime.settings import Settings
+from ashi_sinks import registry
 from ashi_sinks.lake import delta, tables
 from ashi_sinks.lake.location import lake_of
 from ashi_sinks.lake.maintenance import HOUR_US, compact, vacuum
@@ -173,8 +176,13 @@ def test_duckdb_reads_exact_decimals_and_times_and_prunes_by_partition(stage):
     close, volume = Decimal("12345678901234567890.123456789012345678"), Decimal("0.00000001")
     assert rows[1][2:6] == (str(close), close, volume, None)
     assert [str(value) for value in rows[1][6:]] == ["binance", "1m", "2022-01-01"]
-    total = duck.execute("SELECT sum(CAST(volume AS DECIMAL(38, 18))) FROM delta_scan(?)", [folder]).fetchone()
+    total = duck.execute("SELECT sum(CAST(volume AS DECIMAL(18, 8))) FROM delta_scan(?)", [folder]).fetchone()
     assert total == (Decimal("3.00000001"),)
+    with pytest.raises(duckdb.ConversionException, match="12345678901234567890"):
+        duck.execute("SELECT sum(CAST(close AS DECIMAL(18, 8))) FROM delta_scan(?)", [folder]).fetchone()
+    product = "CAST(CAST(volume AS DECIMAL(18, 8)) AS DECIMAL(19, 8))"
+    squares = duck.execute(f"SELECT sum({product} * {product}) FROM delta_scan(?)", [folder]).fetchone()
+    assert squares == (Decimal("4.5000000000000001"),)
     plan = duck.execute(
         "EXPLAIN ANALYZE SELECT * FROM delta_scan(?) WHERE day = DATE '2022-01-01'", [folder]
     ).fetchall()
@@ -393,6 +401,33 @@ def test_vacuum_removes_what_is_out_of_use_and_what_killed_writers_left_and_keep
 def test_vacuum_refuses_a_retention_that_could_take_files_of_a_running_write(lake):
     with pytest.raises(StorageError, match="at least 1h"):
         list(vacuum(lake.lake, HOUR_US - 1))
+
+
+def test_a_worker_looks_after_the_tables_that_it_writes_to_as_often_as_it_is_told(stage):
+    def chores(topic, **intervals):
+        environment = {f"ASHI_LAKE_{name}": text for name, text in intervals.items()}
+        settings = Settings.from_environment({"ASHI_STORAGE": stage.url, **environment})
+        return {chore.name: chore for chore in registry.upkeep(settings, topic)}
+
+    write(stage, *([a_candle(minute)] for minute in range(3)), gaps=[a_gap()])
+    write(stage, gaps=[a_gap(7)])
+    assert chores(CANDLES) == {}
+    both = chores(CANDLES, COMPACT_INTERVAL="1h", VACUUM_INTERVAL="1d", RETENTION="1h")
+    assert {name: chore.interval_s for name, chore in both.items()} == {"compact": 3_600, "vacuum": 86_400}
+    going_on, stopping = threading.Event(), threading.Event()
+    stopping.set()
+    assert both["compact"].do(stopping) == []
+    assert both["compact"].do(going_on) == [
+        "candles: 3 files are 1 now, 1 partitions merged",
+        "feed_gaps: 2 files are 1 now, 1 partitions merged",
+    ]
+    for path in stage.folder.rglob("*.parquet"):
+        os.utime(path, (time.time() - 7_200, time.time() - 7_200))
+    assert both["vacuum"].do(going_on)[:2] == ["candles: 0 files removed", "feed_gaps: 0 files removed"]
+    assert read(stage) == [a_candle(minute) for minute in range(3)]
+    with pytest.raises(StorageError, match="does not exist"):
+        chores(TRADES, COMPACT_INTERVAL="1h")["compact"].do(going_on)
+    assert list(chores(TRADES, VACUUM_INTERVAL="1h")) == ["vacuum"]
 
 
 def test_upkeep_of_no_lake_says_so(stage):
@@ -660,10 +695,14 @@ def test_two_workers_of_which_one_is_killed_leave_the_oracles_rows(kafka_setting
                 return await rows_in(stage) > 300
 
             await until(far_enough)
-            with running(stage, kafka_settings, tmp_path / "other.log", ASHI_SINK_BATCH_SIZE="50") as other:
-                await until(lambda: "storing candles" in (tmp_path / "other.log").read_text())
+            upkeep = {"ASHI_LAKE_COMPACT_INTERVAL": "2s", "ASHI_LAKE_VACUUM_INTERVAL": "2s"}
+            other_log = tmp_path / "other.log"
+            with running(stage, kafka_settings, other_log, ASHI_SINK_BATCH_SIZE="50", **upkeep) as other:
+                await until(lambda: "storing candles" in other_log.read_text())
                 one.kill()
                 await until(lambda: everything_is_committed(kafka_settings))
+                await until(lambda: "compact: candles:" in other_log.read_text())
+                await until(lambda: "vacuum: feed_status:" in other_log.read_text())
                 other.terminate()
                 assert other.wait(30) == 0
         async with opened(stage.reader()) as reader:

@@ -44,3 +44,26 @@ class SinkSettings:
             "Longest that a candle waits in a sink for others to be written with it; not set, it is 10s for the lake.",
         )
     )
+    lake_compact_interval_us: int = field(
+        metadata=setting(
+            duration_between("0s", "7d"),
+            "0s",
+            "How often a worker of a lake merges the small files of the tables that it writes to, such as `1h`; `0s`: "
+            "never, `ashi lake compact` does it.",
+        )
+    )
+    lake_vacuum_interval_us: int = field(
+        metadata=setting(
+            duration_between("0s", "30d"),
+            "0s",
+            "How often a worker of a lake removes the files that are out of use from them, such as `1d`; `0s`: never, "
+            "`ashi lake vacuum` does it.",
+        )
+    )
+    lake_retention_us: int = field(
+        metadata=setting(
+            duration_between("1h", "3650d"),
+            "7d",
+            "How long a file must have been out of use for a worker to remove it: longer than any reader takes.",
+        )
+    )

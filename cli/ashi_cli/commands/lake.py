@@ -20,10 +20,7 @@ def compact(*, storage: Annotated[str | None, STORAGE] = None) -> int:
     from ashi_sinks.lake.maintenance import compact as compact_tables
 
     for done in compact_tables(lake):
-        busy = f"; {done.busy} partitions are too busy now, left for the next time" if done.busy else ""
-        print(
-            f"{done.table}: {done.before:,} files are {done.after:,} now, {done.partitions:,} partitions merged{busy}"
-        )
+        print(done)
     return 0
 
 
@@ -44,7 +41,7 @@ def vacuum(
     from ashi_sinks.lake.maintenance import vacuum as vacuum_tables
 
     for done in vacuum_tables(lake, retention):
-        print(f"{done.table}: {done.files:,} files removed")
+        print(done)
     return 0
 
 

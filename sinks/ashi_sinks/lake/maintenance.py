@@ -11,18 +11,25 @@ import contextlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import StorageError
+from ashi.contracts.topics import TRADES
 from ashi_sinks.lake.delta import DeltaTable
 from ashi_sinks.lake.tables import TABLES
+from ashi_sinks.lake.tables import TRADES as TABLE_OF_TRADES
 from ashi_sinks.protocol import RetryableError
+from ashi_sinks.upkeep import Chore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import threading
+    from collections.abc import Callable, Iterator, Sequence
 
+    from ashi.runtime.settings import Settings
     from ashi_sinks.lake.driver import delta
     from ashi_sinks.lake.location import Lake
+    from ashi_sinks.lake.tables import LakeTable
 
 HOUR_US: Final = 3_600_000_000
 LEAST_RETENTION_US: Final = HOUR_US
@@ -39,6 +46,12 @@ class Compacted:
     before: int
     after: int
 
+    def __str__(self) -> str:
+        left = f"; {self.busy} partitions are too busy now, left for the next time" if self.busy else ""
+        return (
+            f"{self.table}: {self.before:,} files are {self.after:,} now, {self.partitions:,} partitions merged{left}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Vacuumed:
@@ -47,18 +60,26 @@ class Vacuumed:
     table: str
     files: int
 
+    def __str__(self) -> str:
+        return f"{self.table}: {self.files:,} files removed"
 
-def compact(lake: Lake) -> Iterator[Compacted]:
+
+def compact(
+    lake: Lake, tables: Sequence[LakeTable] = TABLES, stopping: Callable[[], bool] = lambda: False
+) -> Iterator[Compacted]:
     """Merge the small files of each partition of each table; raises StorageError when there is no table.
 
     One commit for each partition, so that a worker that writes to one of them does not undo the work on all others.
+    It ends before the next one when it is `stopping`.
     """
-    for table in _tables(lake):
+    for table in _tables(lake, tables):
         before = len(table.now.file_uris())
         merged, busy = 0, 0
         for partition, files in sorted(_files_by_partition(table.now).items()):
             if files < 2:
                 continue
+            if stopping():
+                return
             try:
                 merged += table.commit(partial(_compact, partition))
             except RetryableError:
@@ -72,14 +93,14 @@ def _compact(partition: tuple[tuple[str, str], ...], table: delta.DeltaTable) ->
     return bool(done["numFilesRemoved"])
 
 
-def vacuum(lake: Lake, retention_us: int) -> Iterator[Vacuumed]:
+def vacuum(lake: Lake, retention_us: int, tables: Sequence[LakeTable] = TABLES) -> Iterator[Vacuumed]:
     """Remove files that have been out of use for longer than `retention_us`, and entries of the log older than 7 days.
 
     Raises StorageError when there is no table or when `retention_us` is less than `LEAST_RETENTION_US`.
     """
     if retention_us < LEAST_RETENTION_US:
         raise StorageError("vacuuming needs a retention of at least 1h: younger files may be in the middle of a write")
-    for table in _tables(lake):
+    for table in _tables(lake, tables):
         with table.errors():
             now = table.refresh()
             removed = now.vacuum(
@@ -91,9 +112,27 @@ def vacuum(lake: Lake, retention_us: int) -> Iterator[Vacuumed]:
         yield Vacuumed(table.table.name, len(removed))
 
 
-def _tables(lake: Lake) -> Iterator[DeltaTable]:
+def chores(lake: Lake, topic: str, settings: Settings) -> Sequence[Chore]:
+    """What the worker of `topic` does for the tables that it writes to, as often as the settings say."""
+    tables = [table for table in TABLES if (table is TABLE_OF_TRADES) == (topic == TRADES)]
+
+    def do_compact(stopping: threading.Event) -> list[str]:
+        return [str(done) for done in compact(lake, tables, stopping.is_set) if done.partitions or done.busy]
+
+    def do_vacuum(stopping: threading.Event) -> list[str]:
+        return [str(done) for done in takewhile(lambda _: not stopping.is_set(), vacuum(lake, retention_us, tables))]
+
+    retention_us = settings.lake_retention_us
+    wanted = (
+        Chore("compact", settings.lake_compact_interval_us / 1e6, do_compact),
+        Chore("vacuum", settings.lake_vacuum_interval_us / 1e6, do_vacuum),
+    )
+    return [chore for chore in wanted if chore.interval_s]
+
+
+def _tables(lake: Lake, tables: Sequence[LakeTable]) -> Iterator[DeltaTable]:
     found = False
-    for table in (DeltaTable(lake, table) for table in TABLES):
+    for table in (DeltaTable(lake, table) for table in tables):
         if table.exists():
             found = True
             with contextlib.closing(table):

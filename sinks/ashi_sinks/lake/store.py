@@ -14,8 +14,12 @@ from ashi_sinks.lake.location import NAME, S3_SCHEME, lake_of
 from ashi_sinks.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ashi.runtime.settings import Settings
     from ashi_sinks.protocol import CandleReader, Sink
     from ashi_sinks.streams import Streams
+    from ashi_sinks.upkeep import Chore
 
 
 def _sink(url: str) -> Sink:
@@ -37,6 +41,13 @@ def _trades(url: str) -> Streams:
     from ashi_sinks.lake.trade_streams import TradeStreams
 
     return TradeStreams(lake_of(url))
+
+
+def _upkeep(settings: Settings, topic: str) -> Sequence[Chore]:
+    """Compaction and vacuum of the tables that the worker of `topic` writes to. See `Store.upkeep`."""
+    from ashi_sinks.lake.maintenance import chores
+
+    return chores(lake_of(settings.storage), topic, settings)
 
 
 def _exists(url: str) -> bool:
@@ -85,6 +96,7 @@ STORE: Final = Store(
     exists=_exists,
     remove=_remove,
     trades=_trades,
+    upkeep=_upkeep,
     # Each batch makes files, and a few large ones read faster.
     settings={"ASHI_SINK_BATCH_SIZE": "20000", "ASHI_SINK_BATCH_INTERVAL": "10s"},
 )
