@@ -11,6 +11,7 @@ import pytest
 from ashi.contracts import decode_candle, decode_trade
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
 from ashi.runtime.kafka.records import read_topic
+from ashi_ingest.feed.resume import is_late
 from ashi_simulator import Simulator
 from ashi_simulator.executions import PER_S
 from oracle import candles_of, closed, stored
@@ -32,7 +33,9 @@ def trade_in_the_past(simulator: Simulator, seconds: int, step_s: int = 60) -> N
             exchange.histories[batch.market].add(batch.executions, at)
 
 
-def test_the_candles_of_a_symbol_that_begins_days_ago_are_whole_from_then_on(kafka_settings, start_stage):
+def test_the_candles_of_a_symbol_that_begins_days_ago_are_whole_from_then_on_and_a_backfill_fetches_what_was_before(
+    kafka_settings, start_stage
+):
     """Its trades are days old when they are published, and wall time closes quiet windows of a symbol meanwhile."""
 
     async def messages(topic: str) -> list[Any]:
@@ -72,5 +75,13 @@ def test_the_candles_of_a_symbol_that_begins_days_ago_are_whole_from_then_on(kaf
             assert await candles() == oracles, aggregate.log.read_text()[-3000:]
             assert len(oracles) > 1000
             assert await messages(TRADES_LATE) == []
+
+            begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(truth[0].traded_at // 1_000_000))
+            backfill = start_stage("ingest", "backfill", "binance", MARKET, "--from", begin, "--to", since, **addresses)
+            assert await asyncio.to_thread(backfill.process.wait, 30) == 0, backfill.log.read_text()[-3000:]
+            assert "all of it is there" in backfill.log.read_text()
+            before = [each.trade_id for each in truth if each.traded_at < since_us]
+            records = [record async for record in read_topic(kafka_settings, TRADES)]
+            assert [decode_trade(record.value).trade_id for record in records if is_late(record)] == before
 
     asyncio.run(scenario())

@@ -26,6 +26,25 @@ def replay(
     return run_replay(Settings.from_environment(), venue, recordings, summary=summary)
 
 
+def backfill(
+    *,
+    venue: Annotated[str, Positional(f"one of {', '.join(VENUES)}", metavar="VENUE")],
+    markets: Annotated[Sequence[str], Positional("by the venue's own names", metavar="MARKET")],
+    begin: Annotated[int, Option("from when on, in UTC", flag="--from", metavar="TIME", parse=values.time)],
+    end: Annotated[
+        int | None, Option("until when, exclusive; by default now", flag="--to", metavar="TIME", parse=values.time)
+    ] = None,
+) -> int:
+    """`ashi ingest backfill`."""
+    from ashi.runtime.settings import Settings
+    from ashi_ingest.history.backfill import BackfillOptions, run_backfill
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    return run_backfill(Settings.from_environment(), BackfillOptions(venue, markets, begin, end), tell)
+
+
 def make_live(venue: str, title: str, market: str) -> Command:
     """`ashi ingest bitflyer` and its like. `title`: the venue's name in prose; `market`: one of its markets."""
 
@@ -94,6 +113,17 @@ examples:
   ashi ingest replay --venue binance monday.txt.gz tuesday.txt.gz
 
 Exit status 3: a recording could be read only in part; what was read is published.""",
+        ),
+        Command(
+            name="backfill",
+            text="fetch a stretch of time from a venue, and publish what topic trades lacks",
+            run=backfill,
+            epilog="""\
+examples:
+  ashi ingest backfill bitflyer BTC_JPY FX_BTC_JPY --from 2026-11-01 --to 2026-11-03T12:00
+
+Times in ISO 8601. It may be interrupted and given again. Exit status 0: all of it is there; 1: some could not be got
+(docs/venues.md: how far back each venue goes). Binance USD-M needs ASHI_BINANCE_API_KEY.""",
         ),
         *(make_live(name, venue.title, venue.example_market) for name, venue in VENUES.items()),
     ),

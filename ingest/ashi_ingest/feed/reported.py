@@ -40,24 +40,36 @@ async def read_feed(settings: Settings, symbols: Iterable[str]) -> dict[str, Rep
 
     """
     statuses: dict[str, FeedStatus] = {}
-    gaps: dict[tuple[str, int], FeedGap] = {}
 
     async def read_statuses() -> None:
         async for status in _read(settings, FEED_STATUS, feed_status_in):
             statuses[status.symbol] = status
 
-    async def read_gaps() -> None:
-        async for gap in _read(settings, FEED_GAPS, feed_gap_in):
-            before = gaps.get((gap.symbol, gap.from_time))
-            if before is None or gap.updated_at >= before.updated_at:
-                gaps[gap.symbol, gap.from_time] = gap
-
-    await asyncio.gather(read_statuses(), read_gaps())
+    _, gaps = await asyncio.gather(read_statuses(), _read_gaps(settings))
     opened: dict[str, list[FeedGap]] = {}
-    for _, gap in sorted(gaps.items()):
+    for gap in gaps:
         if gap.state == "open":
             opened.setdefault(gap.symbol, []).append(gap)
     return {symbol: ReportedFeed(statuses.get(symbol), tuple(opened.get(symbol, ()))) for symbol in symbols}
+
+
+async def read_unrepaired(settings: Settings, symbols: Iterable[str]) -> dict[str, list[FeedGap]]:
+    """The gaps of each symbol that are open or lost, the oldest first. Raises BrokerError as `read_feed` does."""
+    found: dict[str, list[FeedGap]] = {symbol: [] for symbol in symbols}
+    for gap in await _read_gaps(settings):
+        if gap.symbol in found and gap.state != "repaired":
+            found[gap.symbol].append(gap)
+    return found
+
+
+async def _read_gaps(settings: Settings) -> list[FeedGap]:
+    """What was said last of each gap, by symbol and beginning."""
+    gaps: dict[tuple[str, int], FeedGap] = {}
+    async for gap in _read(settings, FEED_GAPS, feed_gap_in):
+        before = gaps.get((gap.symbol, gap.from_time))
+        if before is None or gap.updated_at >= before.updated_at:
+            gaps[gap.symbol, gap.from_time] = gap
+    return [gap for _, gap in sorted(gaps.items())]
 
 
 async def _read(

@@ -85,6 +85,13 @@ class HistoryFetch:
         self._sleep = sleep
         self._disorder_us = round(venue.limits.disorder_s * 1e6)
 
+    @property
+    def handed_on_until(self) -> int:
+        """Everything before this time, µs, has been handed on, but for `shorts`, also when a plan was broken off."""
+        if self.last is None:
+            return self.known_until
+        return max(self.known_until, self.last.traded_at - self._disorder_us)
+
     async def get(self, request: Request, urgency: Urgency = FIRST) -> Answer:
         """Ask the venue, and count it."""
         self._progress.on_request()
@@ -120,7 +127,7 @@ class HistoryFetch:
         """Carry out one plan. What it says is missing is noted; then its end has no reason any more."""
         begin_us = self._since_us
         if self.last is not None:
-            begin_us = max(self.known_until, self.last.traded_at) - self._disorder_us
+            begin_us = self.handed_on_until - self._disorder_us
         begin_us = max(begin_us, self._since_us)
         asked_us = self._now_us()
         plan = self._venue.history(self._market, begin_us, until_us)
@@ -150,6 +157,6 @@ class HistoryFetch:
             return
         if self.first_us is None:
             self.first_us = within[0].traded_at
-        self.last = within[-1]
         self._progress.on_trades(within, self._monotonic_s())
         await self._publish(within)
+        self.last = within[-1]  # and not before: whoever is told to stop meanwhile must not take them for published

@@ -20,7 +20,7 @@ from ashi_ingest.venues.answers import in_words
 from ashi_ingest.venues.base import Request
 from ashi_ingest.venues.binance import backfill
 from ashi_ingest.venues.binance.backfill import API_KEY, DISORDER_US, Endpoint, Plan
-from ashi_ingest.venues.by_time import Probe, find_begin
+from ashi_ingest.venues.by_time import Begin, Probe, find_begin
 from ashi_ingest.venues.parsing import symbol_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from ashi_ingest.venues.base import Answer, Repair
 
 
-USDM_REACH_US: Final = 30 * 86_400_000_000
+DAY_US: Final = 86_400_000_000
+USDM_REACH_US: Final = 30 * DAY_US
 """The month that USD-M keeps."""
 
 
@@ -90,7 +91,13 @@ def _history(source: _Source, market: str, since_us: int, until_us: int | None) 
         return plan.end(reason, beyond_reach=True)
     is_out_of_reach = source.reach_us is not None and since_us < oldest.received_at - source.reach_us
     ask = partial(_probe, source.old, symbol, market, begin_us if not is_out_of_reach else None)
-    found = yield from find_begin(ask, newest.good, begin_us, source.old.limit)
+    found = None
+    if source.reach_us is None and begin_us < oldest.received_at - DAY_US:  # perhaps before the market's first trade
+        first_of_all = yield from ask(0)
+        if first_of_all.at is not None and first_of_all.at >= begin_us:
+            found = Begin(first_of_all.number - 1, refused=False)
+    if found is None:
+        found = yield from find_begin(ask, newest.good, begin_us, source.old.limit)
     begin = found.after + 1
     first = None
     if begin == oldest.sequence:
