@@ -49,8 +49,8 @@ CASTS: Final = ("CAST({0} AS DOUBLE)", NARROW, "CAST({0} AS DECIMAL(19, 8))", "C
 def cpu_s(connection: duckdb.DuckDBPyConnection, expression: str, path: Path) -> float:
     """CPU of adding up the volumes of each symbol and day."""
     query = f"SELECT symbol, day, sum({expression.format('volume')}) FROM read_parquet('{path}') GROUP BY ALL"
-    runs = []
-    for _ in range(2):
+    runs: list[float] = []
+    while len(runs) < 2 and sum(runs) < 3:  # what takes long is not measured twice
         began = time.process_time()
         connection.execute(query).fetchall()
         runs.append(time.process_time() - began)
@@ -75,7 +75,10 @@ def main() -> None:
             shown = name if not column else f"text and {name}"
             for expression in expressions:
                 seconds = cpu_s(connection, expression, path)
-                print(f"{shown:28} {path.stat().st_size / 1e6:7.1f}   {seconds:6.2f}  {expression.format('volume')}")
+                print(
+                    f"{shown:28} {path.stat().st_size / 1e6:7.1f}   {seconds:6.2f}  {expression.format('volume')}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

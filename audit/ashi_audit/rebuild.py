@@ -117,8 +117,8 @@ async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
         where = f"topic {TRADES}" if options.lake is None else "the lake"
         raise UsageError(
             f"there are no trades of {unknown[0]} in {where} from {format_time(options.start)} on"
-            + (did_you_mean(unknown[0], plan.seen) or ": correct --symbol")
-            + (", or take trades that the topic no longer has from a lake (--trades)" if options.lake is None else "")
+            + (did_you_mean(unknown[0], await _published_symbols(settings, options.start)) or ": correct --symbol.")
+            + (" Trades that the topic no longer has may be in a lake (--trades)" if options.lake is None else "")
         )
     _show(plan, options)
     if plan.changes and not options.dry_run:
@@ -129,6 +129,15 @@ async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
         would = "would be published" if plan.changes else "nothing is to be published"
         print(f"{len(plan.changes):,} of {plan.looked_at:,} candles differ: {would}")
     return 0
+
+
+async def _published_symbols(settings: Settings, start: int) -> set[str]:
+    """The symbols that candles have been published of since then, µs."""
+    symbols: set[str] = set()
+    begin = await offsets_at(settings, CANDLES, (start - MARGIN_US) // 1000)
+    async for _, records in read_between(settings, CANDLES, begin, await end_offsets(settings, CANDLES)):
+        symbols |= {(record.key or b"").decode(errors="replace") for record in records}
+    return symbols
 
 
 class _Planner:

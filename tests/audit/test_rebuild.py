@@ -164,9 +164,10 @@ def test_a_range_in_which_nothing_is_final_publishes_nothing_and_says_so(kafka_s
     status, out, err = ashi("rebuild", *span())
     assert (status, "nothing is to be published" in out) == (0, True)
     assert "not final yet" in err
-    status, out, err = ashi("rebuild", *span(), "--symbol", SYMBOLS[0], "--symbol", "binance:NOPE")
+    status, out, err = ashi("rebuild", *span(), "--symbol", SYMBOLS[0], "--symbol", "binance:s0usdt")
     assert (status, out) == (2, "")
-    assert "there are no trades of binance:NOPE in topic trades from 2" in err
+    assert "there are no trades of binance:s0usdt in topic trades from 2" in err
+    assert "; did you mean binance:S0USDT? Trades" in err
 
 
 def test_without_workers_ever_there_is_nothing_to_rebuild(kafka_settings, ashi):
