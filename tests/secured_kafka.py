@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +33,8 @@ from kafka_cluster import HOST, free_ports
 Right = tuple[str, str, Operation]
 """As in `Access.rights`."""
 PASSWORD = "pass-of-"
+PLAIN = ("LOGIN", "TOKEN")
+"""Listeners without TLS."""
 CERTIFICATES = {
     "TLS": (HOST, None),
     "MUTUAL": (HOST, None),
@@ -45,8 +50,9 @@ class SecuredKafka:
 
     Attributes:
         broker: it.
-        ports: of its listeners. LOGIN: one logs in, without TLS. TLS, MUTUAL, EXPIRED, ELSEWHERE: with TLS; who comes
-            to MUTUAL must show a certificate, that of EXPIRED has expired, that of ELSEWHERE is for another name.
+        ports: of its listeners. LOGIN, TOKEN: one logs in, by a password or by a token, without TLS. TLS, MUTUAL,
+            EXPIRED, ELSEWHERE: with TLS; who comes to MUTUAL must show a certificate, that of EXPIRED has expired, that
+            of ELSEWHERE is for another name.
         authority: of its certificates, and of those that MUTUAL takes.
         ca_file: the authority's certificate.
 
@@ -65,6 +71,14 @@ class SecuredKafka:
     def at(self, listener: str) -> str:
         """The address of a listener."""
         return f"{HOST}:{self.ports[listener]}"
+
+    def by_token(self, **source: str) -> dict[str, str]:
+        """The settings of who logs in by a token."""
+        return {
+            "ASHI_KAFKA_BOOTSTRAP": self.at("TOKEN"),
+            "ASHI_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "ASHI_KAFKA_SASL_MECHANISM": "OAUTHBEARER",
+        } | source
 
     def tls(self, listener: str, **more: str) -> Settings:
         """Of who speaks TLS to a listener and trusts the authority."""
@@ -134,7 +148,7 @@ def _properties(ports: Mapping[str, int], users: tuple[str, ...], masters: tuple
     text = kafka_server._PROPERTIES
     text = text.replace("listeners=PLAINTEXT://", f"listeners={listeners},PLAINTEXT://", 1)
     text = text.replace("advertised.listeners=PLAINTEXT://", f"advertised.listeners={listeners},PLAINTEXT://", 1)
-    protocols = "".join(f"{name}:{'SASL_PLAINTEXT' if name == 'LOGIN' else 'SSL'}," for name in ports)
+    protocols = "".join(f"{name}:{'SASL_PLAINTEXT' if name in PLAIN else 'SSL'}," for name in ports)
     text = text.replace("protocol.map=", f"protocol.map={protocols}", 1)
     return text + (
         "".join(
@@ -143,11 +157,15 @@ def _properties(ports: Mapping[str, int], users: tuple[str, ...], masters: tuple
             f"listener.name.{name.lower()}.ssl.truststore.type=PEM\n"
             f"listener.name.{name.lower()}.ssl.truststore.location=authority.pem\n"
             for name in ports
-            if name != "LOGIN"
+            if name not in PLAIN
         )
         + "listener.name.mutual.ssl.client.auth=required\n"
         "listener.name.login.sasl.enabled.mechanisms=PLAIN\n"
         f"listener.name.login.plain.sasl.jaas.config={plain};\n"
+        "listener.name.token.sasl.enabled.mechanisms=OAUTHBEARER\n"
+        "listener.name.token.oauthbearer.sasl.jaas.config="
+        "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required "
+        'unsecuredLoginStringClaim_sub="kafka";\n'
         "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
         f"super.users={';'.join(f'User:{user}' for user in ('ANONYMOUS', *masters))}\n"
     )
@@ -156,7 +174,7 @@ def _properties(ports: Mapping[str, int], users: tuple[str, ...], masters: tuple
 @contextlib.contextmanager
 def secured_kafka(directory: Path, users: tuple[str, ...], masters: tuple[str, ...] = ()) -> Iterator[SecuredKafka]:
     """A started broker that knows these users, whose passwords are `PASSWORD` and the name. `masters` may do all."""
-    ports = dict(zip(("LOGIN", *CERTIFICATES), free_ports(1 + len(CERTIFICATES)), strict=True))
+    ports = dict(zip((*PLAIN, *CERTIFICATES), free_ports(len(PLAIN) + len(CERTIFICATES)), strict=True))
     authority = trustme.CA()
     (directory / "broker").mkdir(parents=True)
     authority.cert_pem.write_to_path(directory / "broker" / "authority.pem")
@@ -174,6 +192,13 @@ def secured_kafka(directory: Path, users: tuple[str, ...], masters: tuple[str, .
         yield SecuredKafka(broker, ports, authority, directory / "broker" / "authority.pem")
     finally:
         broker.stop()
+
+
+def token(user: str, valid_s: float = 3_600) -> str:
+    """A token without a signature, which the broker takes when nothing else is set."""
+    claims = {"sub": user, "iat": time.time() - 7_200, "exp": time.time() + valid_s}
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in ({"alg": "none"}, claims)]
+    return b".".join([*parts, b""]).decode()
 
 
 def as_java_reads(issued: trustme.LeafCert) -> bytes:

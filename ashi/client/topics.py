@@ -33,6 +33,8 @@ def kafka_settings(
     sasl_mechanism: str | None = None,
     username: str | None = None,
     password: str | None = None,
+    token_file: str | Path | None = None,
+    token_command: str | None = None,
     ca_file: str | Path | None = None,
     cert_file: str | Path | None = None,
     key_file: str | Path | None = None,
@@ -42,9 +44,12 @@ def kafka_settings(
     Args:
         bootstrap: brokers to ask first, `host:port,host:port`.
         security_protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
-        sasl_mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`; with `SASL_…`, as `username` and `password`.
+        sasl_mechanism: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`; with `SASL_…`, as
+            `username` and `password`.
         username: to log in with.
         password: to log in with; it is shown by no repr and no error.
+        token_file: a token to log in with, read for each connection; with `OAUTHBEARER`, as the next.
+        token_command: a command that prints such a token.
         ca_file: certificates (PEM) that the brokers' are checked against; the system's if None.
         cert_file: our own certificate (PEM), for brokers that ask for one; with `key_file`.
         key_file: its private key (PEM).
@@ -58,6 +63,8 @@ def kafka_settings(
         "ASHI_KAFKA_SASL_MECHANISM": sasl_mechanism,
         "ASHI_KAFKA_USERNAME": username,
         "ASHI_KAFKA_PASSWORD": password,
+        "ASHI_KAFKA_TOKEN_FILE": None if token_file is None else str(token_file),
+        "ASHI_KAFKA_TOKEN_COMMAND": token_command,
         "ASHI_KAFKA_CA_FILE": None if ca_file is None else str(ca_file),
         "ASHI_KAFKA_CERT_FILE": None if cert_file is None else str(cert_file),
         "ASHI_KAFKA_KEY_FILE": None if key_file is None else str(key_file),

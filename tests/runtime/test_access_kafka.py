@@ -25,7 +25,7 @@ from ashi_simulator import Simulator
 from ashi_sinks.sqlite.reader import SqliteReader
 from fresh_topics import renew_topics
 from oracle import candles_of, closed, stored
-from secured_kafka import Right, SecuredKafka
+from secured_kafka import Right, SecuredKafka, token
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -180,7 +180,9 @@ def test_a_run_with_one_user_for_each_stage_ends_in_the_oracles_candles(
                 "ASHI_BINANCE_API_KEY": "a-key-the-simulator-takes",
             }
             ingest = start_stage("ingest", "binance", MARKET, **venue, **secured.environment("ingest"))
-            aggregate = {"ASHI_TIMEFRAMES": "1s", **secured.environment("aggregate")}
+            (tmp_path / "token").write_text(token("aggregate"))
+            by_token = secured.by_token(ASHI_KAFKA_TOKEN_FILE=str(tmp_path / "token"))  # which Faust's clients take too
+            aggregate = {"ASHI_TIMEFRAMES": "1s", **by_token}
             start_stage("aggregate", **aggregate)
             start_stage("sink", "sqlite", ASHI_STORAGE=f"sqlite:///{store}", **secured.environment("sink"))
             await simulator.wait_subscribed([MARKET])

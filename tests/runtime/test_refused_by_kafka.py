@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,11 +14,12 @@ from aiokafka.errors import KafkaConnectionError
 
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError
 from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, security_options
+from ashi.runtime.settings import Settings
+from secured_kafka import token
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ashi.runtime.settings import Settings
     from secured_kafka import SecuredKafka
 
 pytestmark = pytest.mark.kafka
@@ -143,3 +145,31 @@ def test_a_certificate_that_is_replaced_is_shown_from_the_next_connection_on(
         await client.close()
 
     asyncio.run(main())
+
+
+def test_who_logs_in_by_a_token_is_let_in_and_a_token_that_is_renewed_is_used(
+    secured: SecuredKafka, tmp_path: Path
+) -> None:
+    path = tmp_path / "token"
+    path.write_text(token("ashi", valid_s=-60))
+    by_file = Settings.from_environment(secured.by_token(ASHI_KAFKA_TOKEN_FILE=str(path)))
+    with pytest.raises(BrokerError, match=r"refuses the token: .*ASHI_KAFKA_TOKEN_FILE") as caught:
+        asyncio.run(start_admin(by_file))  # with which every stage begins
+    assert not isinstance(caught.value, BrokerUnreachableError), "it would be waited for"
+    path.write_text(token("ashi") + "\n")
+    for start in STARTS:
+        asyncio.run(start(by_file))
+    path.write_text("")
+    with pytest.raises(BrokerError, match=r"no token to log in with: ASHI_KAFKA_TOKEN_FILE .* is empty"):
+        asyncio.run(start_admin(by_file))
+
+
+def test_a_command_that_prints_a_token_is_run_and_what_it_says_when_it_fails_is_told(
+    secured: SecuredKafka, tmp_path: Path
+) -> None:
+    path = tmp_path / "token"
+    path.write_text(token("ashi"))
+    asyncio.run(start_admin(Settings.from_environment(secured.by_token(ASHI_KAFKA_TOKEN_COMMAND=f"cat '{path}'"))))
+    failing = f"{sys.executable} -c 'import sys; sys.exit(\"who are you\")'"
+    with pytest.raises(BrokerError, match=r"ASHI_KAFKA_TOKEN_COMMAND .* status 1 and said 'who are you'"):
+        asyncio.run(start_admin(Settings.from_environment(secured.by_token(ASHI_KAFKA_TOKEN_COMMAND=failing))))

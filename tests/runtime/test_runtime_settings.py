@@ -218,3 +218,26 @@ def test_what_kubernetes_sets_and_what_is_known_is_not_warned_about() -> None:
 
 def test_unknown_variables_stop_nothing() -> None:
     assert Settings.from_environment({"ASHI_KAFKA_SERVICE_HOST": "10.0.0.1"}) == Settings.from_environment({})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"ASHI_KAFKA_TOKEN_COMMAND": ""}, "set one of ASHI_KAFKA_TOKEN_FILE, ASHI_KAFKA_TOKEN_COMMAND"),
+        ({"ASHI_KAFKA_USERNAME": "ashi"}, "ASHI_KAFKA_USERNAME is set but .* logs in by a token"),
+        ({"ASHI_KAFKA_SECURITY_PROTOCOL": "SSL"}, "does not log in"),
+        (
+            {"ASHI_KAFKA_SASL_MECHANISM": "PLAIN", "ASHI_KAFKA_USERNAME": "a", "ASHI_KAFKA_PASSWORD": "b"},
+            "ASHI_KAFKA_TOKEN_COMMAND is set but .* logs in by a name and a password",
+        ),
+    ],
+)
+def test_a_token_is_for_who_logs_in_by_one_and_by_nothing_else(wrong: dict[str, str], words: str) -> None:
+    right = {
+        "ASHI_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "ASHI_KAFKA_SASL_MECHANISM": "OAUTHBEARER",
+        "ASHI_KAFKA_TOKEN_COMMAND": "print-token",
+    }
+    assert Settings.from_environment(right).kafka_token_command == "print-token"
+    with pytest.raises(SettingsError, match=words):
+        Settings.from_environment({name: value for name, value in (right | wrong).items() if value})

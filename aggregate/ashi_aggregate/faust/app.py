@@ -228,6 +228,8 @@ def make_app(
 def _credentials(settings: Settings) -> Any:
     options = security_options(settings)
     context = options.get("ssl_context")
+    if "sasl_oauth_token_provider" in options:
+        return faust.OAuthCredentials(oauth_cb=options["sasl_oauth_token_provider"], ssl_context=context)
     if "sasl_mechanism" in options:
         return faust.SASLCredentials(
             username=options["sasl_plain_username"],

@@ -14,7 +14,7 @@ from aiokafka.protocol.api import Request, RequestStruct
 from ashi.contracts.access import Operation
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError
 from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
-from ashi.runtime.kafka.errors import unreachable_broker
+from ashi.runtime.kafka.errors import unreachable_broker, who_asks
 from ashi.runtime.kafka.offsets import ask_coordinator
 from ashi.runtime.kafka.topic_ids import permitted_operations
 
@@ -50,13 +50,11 @@ async def require_access(settings: Settings, access: Access) -> None:
             f"{where} has no topic {', '.join(missing)}: create all with `ashi topics create`, then start again"
         )
     if lacking:
-        user = settings.kafka_username
-        who = f"user {user!r}" if user is not None else "whoever does not log in"
         rights = ", ".join(f"{operation} on {kind} {name}" for kind, name, operation in lacking)
         raise BrokerError(
-            f"{where} does not permit {who}: {rights}. Grant it (kafka-acls --add; docs/access.md has what each stage "
-            "needs), then start again; a topic that cannot be described may also be missing: create all with "
-            "`ashi topics create`"
+            f"{where} does not permit {who_asks(settings)}: {rights}. Grant it (kafka-acls --add; docs/access.md has "
+            "what each stage needs), then start again; a topic that cannot be described may also be missing: create "
+            "all with `ashi topics create`"
         )
 
 

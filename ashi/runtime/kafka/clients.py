@@ -16,6 +16,8 @@ from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.ends import COMMITTED
 from ashi.runtime.kafka.errors import client_errors
 from ashi.runtime.kafka.tls import make_context
+from ashi.runtime.kafka.tokens import make_token_provider
+from ashi.runtime.settings.kafka import OAUTHBEARER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -50,6 +52,9 @@ def security_options(settings: Settings) -> dict[str, Any]:
         options["sasl_mechanism"] = settings.kafka_sasl_mechanism
         options["sasl_plain_username"] = settings.kafka_username
         options["sasl_plain_password"] = settings.kafka_password.reveal()
+    elif settings.kafka_sasl_mechanism == OAUTHBEARER:
+        options["sasl_mechanism"] = OAUTHBEARER
+        options["sasl_oauth_token_provider"] = make_token_provider(settings)
     return options
 
 

@@ -17,6 +17,9 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
+from ashi.runtime.kafka.tokens import TokenError
+from ashi.runtime.settings.kafka import OAUTHBEARER
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -66,9 +69,17 @@ async def _refusal(  # noqa: PLR0911 - one a cause
     """As `refusal`, of one address. Raises KafkaError or OSError where nobody answers."""
     protocol = settings.kafka_security_protocol
     try:
-        await _enter(host, port, options)
+        # A token that is refused looks to the library as one that is taken: Kafka says so in the answer to it, waits
+        # for a confirmation (RFC 7628), and takes the question for one.
+        if not await _enter(host, port, options) and settings.kafka_sasl_mechanism == OAUTHBEARER:
+            return (
+                "refuses the token: it may have expired, or be for somebody else. Look at what ASHI_KAFKA_TOKEN_FILE "
+                "or ASHI_KAFKA_TOKEN_COMMAND gives"
+            )
     except ssl.SSLCertVerificationError as error:
         return _certificate(error, host)
+    except TokenError as error:
+        return f"was not asked, as there is no token to log in with: {_words(error)}"
     except (SaslAuthenticationFailed, AuthenticationFailedError) as error:
         return (
             f"refuses the login of {settings.kafka_username!r}: {_words(error)}. The user is unknown there or the "
@@ -100,13 +111,15 @@ async def _other_protocol(protocol: str, options: Mapping[str, Any], host: str, 
     return None
 
 
-async def _enter(host: str, port: int, options: Mapping[str, Any], *, ask: bool = True) -> None:
-    """Connect, log in, and `ask` something that only who is let in may ask. Raises what the library does."""
+async def _enter(host: str, port: int, options: Mapping[str, Any], *, ask: bool = True) -> bool:
+    """Connect, log in, and `ask` who is there, as only who is let in may ask: whether somebody is.
+
+    Raises what the library does.
+    """
     connection = AIOKafkaConnection(host, port, request_timeout_ms=int(PROBE_TIMEOUT_S * 1_000), **options)
     try:
         await connection.connect()
-        if ask:
-            await connection.send(MetadataRequest([]))
+        return not ask or bool((await connection.send(MetadataRequest([]))).brokers)
     finally:
         connection.close()
 

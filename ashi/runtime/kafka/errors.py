@@ -123,9 +123,9 @@ def as_broker_error(error: BaseException, settings: Settings) -> BrokerError | N
             "correct ASHI_KAFKA_USERNAME, ASHI_KAFKA_PASSWORD or ASHI_KAFKA_SASL_MECHANISM"
         )
     if isinstance(error, _NOT_PERMITTED):
-        user = settings.kafka_username
-        who = f"user {user!r}" if user is not None else "whoever does not log in"
-        return BrokerError(f"{where} does not permit {who} something that is needed: {error}; see docs/access.md")
+        return BrokerError(
+            f"{where} does not permit {who_asks(settings)} something that is needed: {error}; see docs/access.md"
+        )
     if isinstance(error, UnknownTopicOrPartitionError):
         return BrokerError(
             f"{where} lacks a topic that is needed: run `ashi topics create`, then start again ({error})"
@@ -156,6 +156,15 @@ def as_broker_error(error: BaseException, settings: Settings) -> BrokerError | N
 def is_refused_for_its_time(error: BaseException | None) -> bool:
     """Whether this, or what caused it, is a broker's refusal of a record from too far in its future or past."""
     return error is not None and (isinstance(error, InvalidTimestampError) or is_refused_for_its_time(error.__cause__))
+
+
+def who_asks(settings: Settings) -> str:
+    """As whom Kafka knows us, for people."""
+    if settings.kafka_username is not None:
+        return f"user {settings.kafka_username!r}"
+    if settings.kafka_sasl_mechanism is not None:
+        return "the user of the token"
+    return "whoever does not log in" if settings.kafka_cert_file is None else "the user of the certificate"
 
 
 def _where(settings: Settings) -> str:

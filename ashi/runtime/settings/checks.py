@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ashi.runtime.settings.declare import SettingsError
+from ashi.runtime.settings.kafka import OAUTHBEARER
 from ashi.runtime.settings.parsers import format_duration
 
 if TYPE_CHECKING:
@@ -24,19 +25,33 @@ CHECKPOINTS_PER_SESSION: Final = 3
 def check_security(settings: KafkaSettings) -> None:
     """Whether the login is complete and would be used, and so are the certificates. Raises SettingsError."""
     protocol = settings.kafka_security_protocol
-    login = {
-        "ASHI_KAFKA_SASL_MECHANISM": settings.kafka_sasl_mechanism,
-        "ASHI_KAFKA_USERNAME": settings.kafka_username,
-        "ASHI_KAFKA_PASSWORD": settings.kafka_password,
+    by_token = settings.kafka_sasl_mechanism == OAUTHBEARER
+    named = {"ASHI_KAFKA_USERNAME": settings.kafka_username, "ASHI_KAFKA_PASSWORD": settings.kafka_password}
+    tokens = {
+        "ASHI_KAFKA_TOKEN_FILE": settings.kafka_token_file,
+        "ASHI_KAFKA_TOKEN_COMMAND": settings.kafka_token_command,
     }
-    for variable, value in login.items():
-        if protocol.startswith("SASL_") and value is None:
-            raise SettingsError(f"ASHI_KAFKA_SECURITY_PROTOCOL {protocol!r} logs in, so {variable} must be set too")
+    login = {"ASHI_KAFKA_SASL_MECHANISM": settings.kafka_sasl_mechanism, **named}
+    for variable, value in (login | tokens).items():
         if not protocol.startswith("SASL_") and value is not None:
             raise SettingsError(
                 f"{variable} is set but ASHI_KAFKA_SECURITY_PROTOCOL {protocol!r} does not log in: "
                 "write SASL_SSL or SASL_PLAINTEXT there"
             )
+    needed = {} if by_token else login
+    for variable, value in needed.items():
+        if protocol.startswith("SASL_") and value is None:
+            raise SettingsError(f"ASHI_KAFKA_SECURITY_PROTOCOL {protocol!r} logs in, so {variable} must be set too")
+    for variable, value in (named if by_token else tokens).items():
+        if value is not None:
+            raise SettingsError(
+                f"{variable} is set but ASHI_KAFKA_SASL_MECHANISM {settings.kafka_sasl_mechanism!r} logs in "
+                f"{'by a token' if by_token else 'by a name and a password'}: unset it"
+            )
+    if by_token and sum(value is not None for value in tokens.values()) != 1:
+        raise SettingsError(
+            f"ASHI_KAFKA_SASL_MECHANISM {OAUTHBEARER!r} logs in by a token: set one of {', '.join(tokens)}"
+        )
     files = {
         "ASHI_KAFKA_CA_FILE": settings.kafka_ca_file,
         "ASHI_KAFKA_CERT_FILE": settings.kafka_cert_file,

@@ -11,6 +11,9 @@ from ashi.runtime.settings.parsers import duration_between, one_of, parse_bootst
 if TYPE_CHECKING:
     from pathlib import Path
 
+OAUTHBEARER = "OAUTHBEARER"
+"""To log in by a token."""
+
 
 @dataclass(frozen=True)
 class KafkaSettings:
@@ -28,14 +31,31 @@ class KafkaSettings:
     )
     kafka_sasl_mechanism: str | None = field(
         metadata=setting(
-            one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+            one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", OAUTHBEARER),
             None,
-            "How to log in: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`; needed with `SASL_…`.",
+            "How to log in: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`; needed with `SASL_…`.",
         )
     )
-    kafka_username: str | None = field(metadata=setting(str, None, "Name to log in with; needed with `SASL_…`."))
+    kafka_username: str | None = field(
+        metadata=setting(str, None, "Name to log in with; needed with `SASL_…`, but for tokens.")
+    )
     kafka_password: Secret | None = field(
-        metadata=setting(Secret, None, "Password to log in with; needed with `SASL_…`.", secret=True)
+        metadata=setting(Secret, None, "Password to log in with; needed with `SASL_…`, but for tokens.", secret=True)
+    )
+    kafka_token_file: Path | None = field(
+        metadata=setting(
+            parse_existing_file,
+            None,
+            "A token to log in with, for `OAUTHBEARER`; read again for each connection, so that others can renew it.",
+        )
+    )
+    kafka_token_command: str | None = field(
+        metadata=setting(
+            str,
+            None,
+            "A command that prints a token to log in with, for `OAUTHBEARER`; run for new connections, at most every "
+            "5 s, without a shell.",
+        )
     )
     kafka_ca_file: Path | None = field(
         metadata=setting(
