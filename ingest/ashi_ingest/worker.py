@@ -19,12 +19,12 @@ from ashi.runtime.spelling import closest, did_you_mean
 from ashi.runtime.waiting import start_when_kafka_is_there
 from ashi_ingest.feed.checked import uncompared_since
 from ashi_ingest.feed.follower import follow_feeds
+from ashi_ingest.feed.opening import CLOCK_TOLERANCE_US
 from ashi_ingest.feed.partners import new_identity
 from ashi_ingest.feed.reported import read_feed
 from ashi_ingest.feed.resume import read_resume_points
 from ashi_ingest.feed.status import FeedReporter
 from ashi_ingest.feed.supervisor import FeedSupervisor
-from ashi_ingest.feed.symbol_feed import CLOCK_TOLERANCE_US
 from ashi_ingest.history.beginnings import Beginnings, is_to_begin
 from ashi_ingest.history.progress import time_in_words
 from ashi_ingest.instruments import InstrumentReporter, read_instruments

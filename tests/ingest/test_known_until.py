@@ -175,11 +175,11 @@ def test_while_a_repair_goes_on_its_ids_prove_nothing():
     checked = CheckedSymbol(sequencer, reporter, disorder_us=0, now_s=0.0)
     sequencer.begin_repair()
     sequencer.on_repaired(trades_at(0, 1, 2, 3, 4)[3:])
-    checked.look(1.0, 0)
+    checked.look(1.0)
     assert reporter.until == []
     assert not checked.is_comparable
     sequencer.end_repair(1.0)
-    checked.look(2.0, 0)
+    checked.look(2.0)
     assert reporter.until == [T + 4 * S]
     assert checked.is_comparable
 
@@ -191,7 +191,7 @@ def test_while_a_hole_is_waited_for_nothing_is_compared_and_no_more_is_known_tha
     sequencer.begin_repair()
     sequencer.end_repair(0.0)
     sequencer.on_live(trades_at(0, 1, 2, 3, 4)[3:], 1.0)
-    checked.look(1.0, 0)
+    checked.look(1.0)
     assert reporter.until == [T + S]
     assert not checked.is_comparable
 
@@ -203,7 +203,7 @@ def test_a_trade_that_rest_brought_and_that_was_stamped_ahead_proves_nothing_of_
     sequencer.begin_repair()
     sequencer.on_repaired([msgspec.structs.replace(trades_at(0, 1, 51)[2], received_at=T + 60 * S)])
     sequencer.end_repair(1.0)
-    checked.look(1.0, 0, ahead_us=50 * S)
+    checked.look(1.0, ahead_us=50 * S)
     assert reporter.until == [T + S]
 
 

@@ -16,10 +16,11 @@ from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_fee
 from ashi.contracts.trade import EARLIEST_US, Trade
 from ashi_ingest.errors import Reason
 from ashi_ingest.feed import backfill as backfill_module
+from ashi_ingest.feed.opening import CLOCK_TOLERANCE_US
 from ashi_ingest.feed.reported import ReportedFeed
 from ashi_ingest.feed.status import FeedReporter
 from ashi_ingest.feed.supervisor import FeedSupervisor
-from ashi_ingest.feed.symbol_feed import CLOCK_TOLERANCE_US, ENDED, HOLE_PATIENCE_S
+from ashi_ingest.feed.symbol_feed import ENDED, HOLE_PATIENCE_S
 from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.publish.publisher import Appended
 from ashi_ingest.rest.budget import FIRST

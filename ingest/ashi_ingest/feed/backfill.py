@@ -19,8 +19,8 @@ from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.feed.completeness import REST_LAG_ALLOWANCE_US
 from ashi_ingest.feed.first_of import first_of
 from ashi_ingest.feed.lost_gaps import LostGaps
+from ashi_ingest.feed.plans import plan_since
 from ashi_ingest.feed.repair_plan import run_repair
-from ashi_ingest.feed.symbol_feed import NOTHING_BEFORE
 from ashi_ingest.rest.budget import Priority, Urgency
 from ashi_ingest.venues.base import RepairEnd
 
@@ -94,7 +94,7 @@ class Repair:
     """One repair. `until`: the live trade up to which it asks now. `woken`: something has happened that may settle it.
 
     `begun_s` and `progress_s`: when it began, when it last brought something; `answered_s`: when REST last answered.
-    `failure`: what went wrong last.
+    `failure`: what went wrong last. `stated`: the last id that the venue had stated before it was asked.
     """
 
     feed: SymbolFeed
@@ -105,6 +105,7 @@ class Repair:
     until: Trade | None = None
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     failure: str | None = None
+    stated: int = -1
 
 
 class Backfill:
@@ -153,6 +154,13 @@ class Backfill:
         self._stop([task for task, repair in self._repairs.items() if repair is feed])
         self._start(feed, self._repair_hole(feed))
 
+    def repair_before_first(self, feed: SymbolFeed, missed: MissedTrades) -> None:
+        """The first trade of all has come: fetch what may be missing before it, behind it."""
+        now_s = self._monotonic_s()
+        repair = Repair(feed, missed, now_s, now_s, now_s)
+        missed.wake = repair.woken.set
+        self._start(repair, self._repair_behind(repair))
+
     def check(self) -> None:
         """Raise what a repair has failed of by a mistake of ours."""
         failure = self._failure or self.lost.failure()
@@ -184,9 +192,9 @@ class Backfill:
             del self._repairs[task]
             task.cancel()
 
-    def _start(self, feed: SymbolFeed, repair: Coroutine[None, None, None]) -> None:
+    def _start(self, repaired: SymbolFeed | Repair, repair: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(repair)
-        self._repairs[task] = feed
+        self._repairs[task] = repaired
         task.add_done_callback(self._on_ended)
 
     def _on_ended(self, task: asyncio.Task[None]) -> None:
@@ -197,11 +205,6 @@ class Backfill:
     async def _repair_interruption(self, feed: SymbolFeed) -> None:
         """After the start or a reconnection: all since the trade published last."""
         missed = feed.begin_repair()
-        if missed is None:
-            feed.end_unknown()
-            _log.info("begins", symbol=feed.symbol, trades_recovered=0, reason=NOTHING_BEFORE)
-            await feed.go_live(lost=True)
-            return
         repair = self._begin(feed, missed)
         await self._until_woken(repair, FIRST_S, lambda: feed.first_held() is not None)
         if feed.may_have_missed:
@@ -220,6 +223,10 @@ class Backfill:
         self.lost.drop(lambda repair: repair.missed is missed)
         metrics.feed_holes.labels(self._venue.name, "found").inc()
         await self._run(self._begin(feed, missed))
+
+    async def _repair_behind(self, repair: Repair) -> None:
+        await self._until_woken(repair, REST_AGE_S, lambda: False)
+        await self._run(repair)
 
     def _begin(self, feed: SymbolFeed, missed: MissedTrades) -> Repair:
         now_s = self._monotonic_s()
@@ -267,8 +274,10 @@ class Backfill:
         if self._venue.statement is None or not feed.checked.contiguous:
             return
         while missed.is_behind and missed.until is None and not self._is_settled(repair):
-            newer = self._last_ids.newer_than(feed.market, feed.checked.last_sequence, repair.begun_s)
+            known = max(feed.checked.last_sequence, feed.checked.listed_until)
+            newer = self._last_ids.newer_than(feed.market, known, repair.begun_s)
             now_s = self._monotonic_s()
+            repair.stated = self._last_ids.last(feed.market)
             if newer or (newer is None and now_s >= repair.begun_s + STATED_S):
                 return
             missed.is_quiet = newer is False
@@ -327,7 +336,7 @@ class Backfill:
             repair.answered_s = self._monotonic_s()
 
         asked_us = self._now_us()
-        plan = self._venue.repair(feed.market, missed.since, until)
+        plan = plan_since(self._venue, feed.market, missed.since, missed.since_us, until)
         patience_s = self._patience_s if priority is Priority.REPAIR else LOST_PATIENCE_S
         urgency = Urgency(priority, _size(repair))
         end = await run_repair(self._rest, plan, publish, patience_s, urgency=urgency, on_answer=on_answer)
@@ -335,6 +344,7 @@ class Backfill:
         missed.is_quiet = end.reason is None and until is None
         if end.reason is not None:
             return Outcome(False, end.reason, end)
+        feed.checked.listed_until = max(feed.checked.listed_until, repair.stated)
         if missed.is_behind:
             whole = missed.is_whole(end, until, asked_us, self._allowance_us())
         else:
@@ -428,4 +438,4 @@ def _size(repair: Repair) -> float:
     until, missed = repair.until, repair.missed
     if until is None:
         return QUIET
-    return max(until.traded_at - missed.since[-1].traded_at, 0) / 1e6
+    return max(until.traded_at - (missed.since[-1].traded_at if missed.since else missed.since_us), 0) / 1e6

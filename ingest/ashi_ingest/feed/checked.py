@@ -50,6 +50,7 @@ class CheckedSymbol:
     Attributes:
         compared_s: when it was compared with REST last, by the monotonic clock; before that, when it began.
         listed_until: the id up to which REST says that there may be trades, and has been asked and had none.
+        has_begun: a trade has been published, and what lies before it is known, or told by a gap.
 
     """
 
@@ -64,16 +65,19 @@ class CheckedSymbol:
         self._compared: deque[Trade] = deque(maxlen=RESUME_TRADES)
         self._last_seen: Trade | None = None
         self._last_seen_s = now_s
-        self._has_begun = False
+        self.has_begun = False
+        self._begun_us = 0
 
-    def begin(self, status: FeedStatus | None, published: Sequence[Trade]) -> None:
+    def begin(self, status: FeedStatus | None, published: Sequence[Trade], begun_us: int) -> None:
         """Go on from what an earlier process has said and `published`. What it had not compared can be now.
 
-        But only that: of what was published before these, the ids are not known here.
+        But only that: of what was published before these, the ids are not known here. `begun_us`: if nothing was, from
+        this time on, µs, everything is to be known.
         """
+        self._begun_us = begun_us
         until_us = None if status is None else status.complete_until
         self._completeness = Completeness(self._disorder_us, until_us)
-        self._has_begun = self._sequencer.last_published is not None
+        self.has_begun = self._sequencer.last_published is not None
         if self._sequencer.contiguous or not published:
             return
         if until_us is None:
@@ -87,12 +91,23 @@ class CheckedSymbol:
             self._give_up(until_us, first, "the worker had ended before it was compared with REST")
         self._begin_at(compared or published[:1])
 
+    def begin_after(self, first: Trade) -> None:
+        """The first trade of all is published: what lies before it is known, or told by a gap."""
+        self.has_begun = True
+        if not self._sequencer.contiguous:
+            self._begin_at([first])
+
+    @property
+    def since_us(self) -> int:
+        """The time since which nothing is known, µs, while nothing is published."""
+        return max(self._begun_us, self.known_until or 0)
+
     @property
     def is_comparable(self) -> bool:
         """Whether it can be compared now: it is live, no hole is waited for, and there is where to begin."""
         sequencer = self._sequencer
-        has_begun = sequencer.last_published is not None if sequencer.contiguous else bool(self._compared)
-        return has_begun and sequencer.mode is Mode.LIVE and sequencer.hole is None
+        can_begin = sequencer.contiguous or sequencer.last_published is None or bool(self._compared)
+        return can_begin and sequencer.mode is Mode.LIVE and sequencer.hole is None
 
     @property
     def known_until(self) -> int | None:
@@ -120,7 +135,7 @@ class CheckedSymbol:
 
     @property
     def since(self) -> list[Trade]:
-        """The trades after which a comparison has to begin, the last of them; [] when there are none yet."""
+        """The trades after which a comparison has to begin, the last of them; none before the first: see `since_us`."""
         return self._sequencer.resume_point if self._sequencer.contiguous else list(self._compared)
 
     def quiet_s(self, now_s: float) -> float:
@@ -151,11 +166,10 @@ class CheckedSymbol:
             since_us = min(since_us, trade.received_at)
         return asked_us - since_us
 
-    def look(self, now_s: float, begun_us: int, ahead_us: int = 0) -> None:
+    def look(self, now_s: float, ahead_us: int = 0) -> None:
         """To be called every second: what came live is evidence, or is to be compared.
 
-        `begun_us`: where nothing had been published before, since when trades come. `ahead_us`: the last one may be
-        stamped so much later than it happened.
+        `ahead_us`: the last one may be stamped so much later than it happened.
         """
         sequencer = self._sequencer
         last = sequencer.last_published
@@ -163,12 +177,8 @@ class CheckedSymbol:
             if last is not self._last_seen:
                 self._last_seen, self._last_seen_s = last, now_s
             if sequencer.contiguous:
-                if not self._has_begun:
-                    self._begin_with_the_first_id(begun_us)
                 # A clock that is ahead makes no trade a proof of the time after it came.
                 self._completeness.on_unbroken(min(last.traded_at - ahead_us, last.received_at))
-            elif not self._compared:
-                self._begin_with_the_first(begun_us)
             elif sequencer.remembered > MAX_UNCOMPARED:
                 self._give_up_the_oldest()
         self._report()
@@ -193,14 +203,14 @@ class CheckedSymbol:
 
     def on_out_of_reach(self, listed: Sequence[Trade], reason: str) -> None:
         """REST goes back to the first of these and not to `since`: what was before can never be compared."""
-        if self._sequencer.contiguous or not listed:
+        if self._sequencer.contiguous or not listed or not self._compared:
             return
         self._give_up(max(trade.traded_at for trade in self._compared), listed[0].traded_at, reason)
         self._begin_at(listed[:RESUME_TRADES])  # not the last ones: something else may be wrong with these
 
     def on_unreadable(self, listed: Sequence[Trade], reason: str) -> None:
         """REST has listed these since `since`, and something that can never be read: a trade may be missing."""
-        if self._sequencer.contiguous or not listed:
+        if self._sequencer.contiguous or not listed or not self._compared:
             return
         self._give_up(
             max(trade.traded_at for trade in self._compared), max(trade.traded_at for trade in listed), reason
@@ -211,25 +221,6 @@ class CheckedSymbol:
         self._compared.clear()
         self._compared.extend(trades)
         self._sequencer.compared(self._compared)
-
-    def _begin_with_the_first(self, begun_us: int) -> None:
-        """From the first start on everything is to be compared that came after a trade that came since `begun_us`.
-
-        Or after the last one before that, if there is one: then nothing between them is left out.
-        """
-        published = self._sequencer.resume_point
-        before = [trade for trade in published if trade.traded_at < begun_us]
-        if not before:
-            self._give_up(begun_us, published[0].traded_at, "nothing had come before that REST could be asked after")
-        self._begin_at(before[-1:] or published[:1])
-
-    def _begin_with_the_first_id(self, begun_us: int) -> None:
-        """From the first start on the ids prove what comes after the first of them, and nothing before it."""
-        self._has_begun = True
-        first = self._sequencer.resume_point[0]
-        if first.traded_at >= begun_us:
-            until_us = first.traded_at + self._disorder_us
-            self._give_up(begun_us, until_us, "nothing had come before whose id this one could follow")
 
     def _give_up_the_oldest(self) -> None:
         since_us = max(trade.traded_at for trade in self._compared)

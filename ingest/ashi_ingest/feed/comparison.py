@@ -22,6 +22,7 @@ from ashi_ingest.feed import rhythm
 from ashi_ingest.feed.completeness import WorstLag, lag_allowance_us
 from ashi_ingest.feed.last_ids import LastIds
 from ashi_ingest.feed.missing import find_missing
+from ashi_ingest.feed.plans import plan_since
 from ashi_ingest.feed.repair_plan import run_repair
 from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.rest.budget import FIRST, Priority, Urgency
@@ -127,7 +128,7 @@ class Comparison:
         self._stated: dict[str, int] = {}  # of markets of which something newer is stated than has come
         self.last_ids = LastIds(venue, rest=rest, interval_s=times.statement_s, now_us=now_us, monotonic_s=monotonic_s)
         self._unreadable: dict[str, int] = {}
-        self._deadlines: dict[str, tuple[Trade, float]] = {}
+        self._deadlines: dict[str, tuple[Trade | None, float]] = {}
 
     async def run(self) -> None:
         """Compare for ever. Raises what fails by a mistake of ours."""
@@ -184,9 +185,9 @@ class Comparison:
 
     def _deadline_s(self, feed: SymbolFeed) -> float:
         """See `rhythm.deadline_s`; worked out once for each last trade."""
-        last = feed.checked.recent[-1]
+        last = feed.checked.recent[-1] if feed.checked.recent else None
         known, deadline_s = self._deadlines.get(feed.market, (None, 0.0))
-        if known is not last:
+        if known is not last or last is None:
             deadline_s = rhythm.deadline_s(feed.checked.recent, self._times.suspicion_s)
             self._deadlines[feed.market] = last, deadline_s
         return deadline_s
@@ -237,7 +238,7 @@ class Comparison:
         stated = self._stated.pop(feed.market, -1)
         feed.checked.compared_s = self._monotonic_s()
         interruptions, began_us = feed.interruptions, self._now_us()
-        plan = self._venue.repair(feed.market, feed.checked.since, None)
+        plan = plan_since(self._venue, feed.market, feed.checked.since, feed.checked.since_us, None)
         end = await run_repair(rest, plan, take, 0.0, urgency=urgency)
         return _Asked(rest.asked_us or began_us, interruptions, listed, end, stated)
 

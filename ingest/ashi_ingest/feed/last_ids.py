@@ -68,6 +68,10 @@ class LastIds:
             return None
         return self._ids[market] > known
 
+    def last(self, market: str) -> int:
+        """The id that was stated last of a market; -1 when none was."""
+        return self._ids.get(market, -1)
+
     async def run(self, on_stated: Callable[[Mapping[str, int], int], None]) -> None:
         """Ask for ever. `on_stated` is told by market what the venue says, and when it was asked, µs."""
         statement = self._venue.statement

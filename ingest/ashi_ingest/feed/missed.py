@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 class MissedTrades:
-    """The trades of one symbol after those of `since` and before `until`.
+    """The trades of one symbol after those of `since`, or, where nothing was published before, a time, before `until`.
 
     Attributes:
-        since: the trades published last before it, oldest first. What it began after happened at `since_us`.
+        since: the trades published last before it, oldest first; none while only a time is known.
+        since_us: when the last of them happened, or that time, µs.
         until: the first that came over the connection after it; None while none has come.
         end_us: what happened at or after this time, µs, came over the connection.
         gaps: the gaps that tell of it, by their `from_time`, once live trades are published while it is missing.
@@ -34,12 +35,20 @@ class MissedTrades:
     """
 
     def __init__(
-        self, since: Sequence[Trade], end_us: int, reason: str, *, ordered_ids: bool, contiguous: bool, hole: int = 0
+        self,
+        since: Sequence[Trade],
+        end_us: int,
+        reason: str,
+        *,
+        since_us: int = 0,
+        ordered_ids: bool,
+        contiguous: bool,
+        hole: int = 0,
     ) -> None:
-        """`since`: at least one. `ordered_ids` and `contiguous`: as `TradeSequencer` takes them."""
+        """`since_us`: the time, where `since` is empty. `ordered_ids`, `contiguous`: as `TradeSequencer` takes them."""
         self.since: list[Trade] = []
         self.until: Trade | None = None
-        self.since_us = since[-1].traded_at
+        self.since_us = since[-1].traded_at if since else since_us
         self.end_us = end_us
         self.reason = reason
         self.hole = hole

@@ -17,8 +17,8 @@ class Missing(NamedTuple):
     Attributes:
         trades: in the venue's order, at least one.
         since_us: when the last one before them that had come happened, or the first of them: a gap begins here, µs.
-        until_us: when the first one after them that has come happened, or the last of them, if that is later; None:
-            none has come since.
+        until_us: when the first one after them that REST lists happened, or the last of them, if that is later or REST
+            lists none; None: none has come since.
 
     """
 
@@ -31,11 +31,14 @@ def find_missing(listed: Sequence[Trade], unknown: Sequence[Trade], checked: Che
     """Where what is missing lies. `listed`: by REST, in the venue's order; `unknown`: those that are missing."""
     ids = {trade.trade_id for trade in unknown}
     first = next(index for index, trade in enumerate(listed) if trade.trade_id in ids)
-    before = listed[first - 1] if first else checked.since[-1]
-    since_us = min(before.traded_at, *(trade.traded_at for trade in unknown))
+    before = [listed[first - 1]] if first else checked.since[-1:]
+    since_us = min(trade.traded_at for trade in (*before, *unknown))
     newest = max(map(checked.age, unknown))
-    after = [trade for trade in (*listed, *checked.recent) if checked.age(trade) > newest]
-    if not after:
+    # What came after REST was asked is no end: more may be missing before it that REST did not list yet.
+    after = [trade for trade in listed if checked.age(trade) > newest]
+    if not after and all(checked.age(trade) <= newest for trade in checked.recent):
         return Missing(list(unknown), since_us, None)
-    until_us = max(min(after, key=checked.age).traded_at, *(trade.traded_at + 1 for trade in unknown))
+    until_us = max(trade.traded_at + 1 for trade in unknown)
+    if after:
+        until_us = max(until_us, min(after, key=checked.age).traded_at)
     return Missing(list(unknown), since_us, until_us)

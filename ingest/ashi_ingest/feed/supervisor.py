@@ -20,8 +20,9 @@ from ashi_ingest.feed.backfill import Backfill
 from ashi_ingest.feed.clock_watch import ClockWatch
 from ashi_ingest.feed.comparison import Comparison, Times
 from ashi_ingest.feed.completeness import VenueClock
+from ashi_ingest.feed.opening import CLOCK_TOLERANCE_US
 from ashi_ingest.feed.sequencer import TradeSequencer
-from ashi_ingest.feed.symbol_feed import CLOCK_TOLERANCE_US, SymbolFeed
+from ashi_ingest.feed.symbol_feed import SymbolFeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -164,11 +165,20 @@ class FeedSupervisor:
         """Whether it is read, or was read before by this process."""
         return market in self._feeds
 
-    def add(self, market: str, resume_point: Sequence[Trade], status: FeedStatus | None) -> None:
-        """Before any connection for it: read a market as well. For one that was read before nothing else is needed."""
+    def add(
+        self,
+        market: str,
+        resume_point: Sequence[Trade],
+        status: FeedStatus | None,
+        listed_since_us: int | None = None,
+    ) -> None:
+        """Before any connection for it: read a market as well. For one that was read before nothing else is needed.
+
+        `listed_since_us`: see `SymbolFeed.begin`.
+        """
         if market not in self._feeds:
             self._feeds[market] = feed = self._new_feed(market, resume_point)
-            feed.begin(status)
+            feed.begin(status, listed_since_us)
         self._by_symbol[self._feeds[market].symbol] = self._feeds[market]
 
     def remove(self, market: str, reason: str) -> None:
@@ -375,6 +385,9 @@ class FeedSupervisor:
         for feed in self._feeds.values():
             if feed.has_lasting_hole:
                 self._backfill.repair_hole(feed)
+            if feed.before_first is not None:
+                self._backfill.repair_before_first(feed, feed.before_first)
+                feed.before_first = None
         now_s = self._monotonic_s()
         if now_s - self._looked_s >= CHECK_INTERVAL_S:
             self._looked_s = now_s

@@ -18,6 +18,7 @@ from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.logs import get_logger
 from ashi_ingest.feed.checked import CheckedSymbol
 from ashi_ingest.feed.missed import MissedTrades
+from ashi_ingest.feed.opening import CLOCK_TOLERANCE_US, is_cut_off, missed_since
 from ashi_ingest.feed.sequencer import Mode
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from ashi_ingest.feed.status import FeedReporter
     from ashi_ingest.publish.buffer import PublishBuffer
 
-CLOCK_TOLERANCE_US: Final = 1_000_000
-"""The clocks of a venue and ours may be so far apart, and a frame may be on its way so long: gaps by our clock begin
-earlier and end later by this, µs."""
 HOLE_PATIENCE_S: Final = 0.5
 """How long a hole in contiguous ids is waited for: venues send a little out of order."""
 HALTED: Final = "halted: the venue does not trade it now"
@@ -41,6 +39,7 @@ UNPUBLISHED_TOGETHER_US: Final = 10_000_000
 """Trades that cannot be published and are no further apart than this, µs, are one gap."""
 ENDED: Final = "the worker that asked for it has ended"
 NOTHING_BEFORE: Final = "nothing had been published before, so there is nothing to go on from"
+FIRST_OF_ALL: Final = "nothing had come before the first trade that tells whether it was the first"
 
 _log = get_logger(__name__)
 
@@ -64,6 +63,7 @@ class SymbolFeed:
         may_discard: a repair is on its way that would bring again what is held.
         has_discarded: since the venue's last answer, trades that came were discarded, so the repair has to bring them.
         missed: what is missing: what a repair that holds live trades asks for, and what has not come in time.
+        before_first: what may be missing before the first trade of all, until it is asked for.
 
     """
 
@@ -92,6 +92,7 @@ class SymbolFeed:
         self.may_discard = False
         self.has_discarded = False
         self.missed: list[MissedTrades] = []
+        self.before_first: MissedTrades | None = None
         self._sequencer = sequencer
         self._publish_buffer = publish_buffer
         self._reporter = reporter
@@ -137,10 +138,11 @@ class SymbolFeed:
 
     # What connections bring.
 
-    def begin(self, status: FeedStatus | None) -> None:
+    def begin(self, status: FeedStatus | None, listed_since_us: int | None = None) -> None:
         """Before any connection: what this process was not there for is a gap. `status`: what was said last of it.
 
-        So is the time before the first start of all: the first candles are not whole.
+        So is the time before the first start of all, which is lost. What happens from then on is asked for by time.
+        `listed_since_us`: the market was not listed before this time, µs, so it is all asked for.
         """
         self._down_reason = "the worker has been started"
         resume_point = self._sequencer.resume_point
@@ -148,7 +150,7 @@ class SymbolFeed:
         if last is not None:
             self._reporter.on_trade(self.symbol, last)  # what was said last may be of a trade that Kafka never had
         self._reporter.set_state(self.symbol, "down", self._down_reason)
-        if status is not None and _is_cut_off(resume_point, status):
+        if status is not None and is_cut_off(resume_point, status):
             _log.error(
                 "a trade that Kafka had acknowledged is not in topic trades: it was cut or made anew; what is missing "
                 "after the last one that stands there is a gap, to be fetched from the venue",
@@ -161,8 +163,12 @@ class SymbolFeed:
             self._reporter.end_gap(
                 self.symbol, until_us, "lost", gap.trades_recovered, f"{ENDED}: {gap.reason}", from_time=gap.from_time
             )
-        self._reporter.open_gap(self.symbol, _missed_since(resume_point, status, self._now_us()), self._down_reason)
-        self.checked.begin(status, self._published_before)
+        since_us = missed_since(resume_point, status, self._now_us())
+        if since_us == EARLIEST_US:  # of all that was before nothing is known, and from now on everything is to be
+            since_us = self._now_us() if listed_since_us is None else listed_since_us
+            self._reporter.end_gap(self.symbol, since_us, "lost", 0, NOTHING_BEFORE, from_time=EARLIEST_US)
+        self._reporter.open_gap(self.symbol, since_us, self._down_reason)
+        self.checked.begin(status, self._published_before, since_us)
         self._published_before = ()
 
     def on_subscribed(self) -> None:
@@ -226,13 +232,8 @@ class SymbolFeed:
         """Trades do not come any more, since then (µs): a gap begins."""
         self.may_discard = False
         resume_point = self._sequencer.resume_point
-        if not resume_point:  # nothing that a repair could begin after: keep what came
-            first = self._sequencer.first_held()
-            self._publish_held()
-            if first is not None:
-                self._reporter.end_gap(self.symbol, first.traded_at, "lost", 0, NOTHING_BEFORE)
-        elif self._sequencer.held or self._sequencer.mode is Mode.REPAIRING:  # there is a hole, from before the end
-            since_us = min(since_us, resume_point[-1].traded_at)
+        if self._sequencer.held or self._sequencer.mode is Mode.REPAIRING:  # there is a hole, from before the end
+            since_us = min(since_us, resume_point[-1].traded_at if resume_point else self.checked.since_us)
         self._sequencer.disconnected()
         self.interruptions += 1
         self._down_reason = reason
@@ -274,7 +275,7 @@ class SymbolFeed:
     def look(self, now_s: float) -> None:
         """To be called every second: see `CheckedSymbol.look`."""
         quiet_s = self.checked.quiet_s(now_s)
-        self.checked.look(now_s, self._missed_until_us, 0 if self._has_come_last else self._clock.ahead_us)
+        self.checked.look(now_s, 0 if self._has_come_last else self._clock.ahead_us)
         if self._suspicion is not None and self.checked.quiet_s(now_s) < quiet_s:
             self.suspect(None)  # a trade has come
         for missed in self.missed:
@@ -298,6 +299,8 @@ class SymbolFeed:
         Where trades have come since, the gap is told here. Else it is that of the interruption which follows.
         """
         new = self._sequencer.on_repaired(missing.trades)
+        if new and not self.checked.has_begun:  # REST has listed all since it was compared last
+            self.checked.begin_after(new[0])
         self._publish(new, streamed=False)
         self._publish(self._sequencer.release(), streamed=True)
         if missing.until_us is None:
@@ -308,11 +311,9 @@ class SymbolFeed:
 
     # What a repair does.
 
-    def begin_repair(self) -> MissedTrades | None:
-        """After an interruption: hold what comes live. None when nothing has been published to go on from."""
+    def begin_repair(self) -> MissedTrades:
+        """After an interruption: hold what comes live."""
         since = self._sequencer.begin_repair()
-        if not since:
-            return None
         self._reporter.set_state(self.symbol, "repairing", self._down_reason)
         missed = self._miss(since, self._missed_until_us, self._down_reason)
         missed.recovered, self._missing_recovered = self._missing_recovered, 0
@@ -340,7 +341,13 @@ class SymbolFeed:
     def _miss(self, since: list[Trade], end_us: int, reason: str, hole: int = 0) -> MissedTrades:
         sequencer = self._sequencer
         missed = MissedTrades(
-            since, end_us, reason, ordered_ids=sequencer.ordered_ids, contiguous=sequencer.contiguous, hole=hole
+            since,
+            end_us,
+            reason,
+            since_us=self.checked.since_us,
+            ordered_ids=sequencer.ordered_ids,
+            contiguous=sequencer.contiguous,
+            hole=hole,
         )
         self.missed.append(missed)
         return missed
@@ -396,9 +403,30 @@ class SymbolFeed:
         """Whether nothing has to be held: ids tell whether something is missing in front of what will come."""
         return self._sequencer.contiguous and self.held == 0 and not self.has_discarded
 
-    def end_unknown(self) -> None:
-        """Trades come, and there is nothing that a repair could begin after."""
-        self._reporter.end_gap(self.symbol, self._missed_until_us, "lost", 0, NOTHING_BEFORE)
+    def _miss_before(self, first: Trade) -> None:
+        """The first trade of all is published: what lies between it and the time that is known may be missing.
+
+        It is asked for behind it, unless a repair of that time is on its way.
+        """
+        since_us = self.checked.since_us
+        self.checked.begin_after(first)
+        if first.traded_at < since_us or any(not missed.since for missed in self.missed):
+            return
+        missed = MissedTrades(
+            [],
+            since_us,
+            FIRST_OF_ALL,
+            since_us=since_us,
+            ordered_ids=self._sequencer.ordered_ids,
+            contiguous=self._sequencer.contiguous,
+        )
+        missed.is_behind = missed.is_let_go = True
+        missed.reach(first)
+        missed.gaps = [self._name_gap(since_us)]
+        self.missed.append(missed)
+        self.before_first = missed
+        end_us = missed.end_us + self._disorder_us
+        self._reporter.bound_gaps(self.symbol, end_us, FIRST_OF_ALL, from_time=missed.gaps[0])
 
     def end_gaps(self, missed: MissedTrades, state: GapState, reason: str | None, *, final: bool = False) -> None:
         """What was missed has been fetched; or some of it is lost, for this reason.
@@ -470,6 +498,8 @@ class SymbolFeed:
 
     def _publish(self, trades: Sequence[Trade], *, streamed: bool) -> None:
         if trades:
+            if not self.checked.has_begun:
+                self._miss_before(trades[0])
             self._has_come_last = streamed
             for missed in self.missed:
                 missed.note(trades, live=streamed)
@@ -485,37 +515,3 @@ class SymbolFeed:
             self._reporter.set_state(self.symbol, "silent", self._suspicion)
         else:
             self._reporter.set_state(self.symbol, "connected", None)
-
-
-def _missed_since(resume_point: Sequence[Trade], status: FeedStatus | None, now_us: int) -> int:
-    """Since when Kafka may lack trades, µs: by the last one it has, and by what was said last before this start.
-
-    What was said of an earlier time still holds: `connected`, up to that heartbeat; `down`, up to when that began; in
-    any state, up to `complete_until`, unless Kafka has lost something since.
-    """
-    since_us = _unknown_since(resume_point[-1] if resume_point else None, status, now_us)
-    if status is None or status.complete_until is None or _is_cut_off(resume_point, status):
-        return since_us
-    return max(since_us, min(status.complete_until, now_us))
-
-
-def _is_cut_off(resume_point: Sequence[Trade], status: FeedStatus) -> bool:
-    """Whether Kafka has only older trades than one that it had: said last, and covered by `complete_until`."""
-    if not resume_point or None in (status.last_traded_at, status.complete_until):
-        return False  # where there is none at all, all may have expired
-    newest_us = max(trade.traded_at for trade in resume_point)
-    return newest_us < (status.last_traded_at or 0) < (status.complete_until or 0)
-
-
-def _unknown_since(last: Trade | None, status: FeedStatus | None, now_us: int) -> int:
-    if last is None and status is None:
-        return EARLIEST_US  # nothing was ever said: of all that was before nothing is known
-    reported_us = now_us
-    if status is not None:
-        reported_us = status.updated_at if status.state == "connected" else status.since
-    if last is None:
-        return min(reported_us, now_us) - CLOCK_TOLERANCE_US
-    if status is None or status.state not in {"connected", "down"} or status.last_trade_id != last.trade_id:
-        return min(last.traded_at, now_us)  # what was said does not tell what Kafka has
-    late_us = max(last.received_at - last.traded_at, CLOCK_TOLERANCE_US)
-    return min(max(reported_us - late_us, last.traded_at), now_us)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ashi_ingest.venues.answers import Rows
     from ashi_ingest.venues.base import Answer, Repair, Request
 
+KEPT_US: Final = 3_600_000_000
+"""How far back the list goes is not documented. So long at least, µs: a list that ends sooner is of a new market."""
 KEPT: Final = 600
 """Rows that are kept to find the place of the next page among them."""
 LEAST_OVERLAP: Final = 50
@@ -78,7 +80,7 @@ class _Plan:
             return
         self._rows = found.good
         self._newer = (high - 1) * ROWS
-        if found.good and found.good[-1].content.at >= self._since_us:
+        if found.good and found.good[-1].content.at >= self._since_us and not self._is_kept(found.good[-1]):
             self._short = (
                 f"{TRADES_PATH} lists trades of {self._market} from {in_words(found.good[-1].content.at)} on; whether "
                 f"there were any from {in_words(self._since_us)} on it does not say"
@@ -117,6 +119,10 @@ class _Plan:
 
     def _is_enough(self) -> bool:
         return self._until_us is not None and self._rows[0].content.at - LATE_US >= self._until_us
+
+    def _is_kept(self, row: Row) -> bool:
+        """Whether the time is so short ago that a list that ends after it has all there was."""
+        return self._since_us >= row.received_at - KEPT_US
 
     def _is_too_new(self, page: Rows[Row]) -> bool:
         """Whether older pages are needed."""
