@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -40,8 +41,11 @@ class Feeds(Protocol):
     def subscribed(self) -> Sequence[str]:
         """The markets that connections deliver or will, without those that the venue has refused."""
 
-    async def begin(self, markets: Sequence[str]) -> None:
-        """Read these as well, from where they were left; those that were refused are subscribed to again."""
+    async def begin(self, markets: Sequence[str], unlisted_us: Mapping[str, int]) -> None:
+        """Read these as well, from where they were left; those that were refused are subscribed to again.
+
+        `unlisted_us`: when the venue was asked last, µs, and did not list it yet, where that is known.
+        """
 
     def end(self, market: str, reason: str) -> None:
         """Read it no more: it is down for this reason."""
@@ -79,6 +83,7 @@ class MarketFollower:
         self._feeds = feeds
         self._instruments = instruments
         self._absences: Counter[str] = Counter()
+        self._last: tuple[int, MarketList] | None = None
 
     @property
     def reading(self) -> list[str]:
@@ -91,16 +96,18 @@ class MarketFollower:
             await self._tell(self._first, self._gone(self._first))
         while True:
             await asyncio.sleep(interval_s * random.uniform(1 - SPREAD, 1 + SPREAD))  # noqa: S311
+            asked_us = time.time_ns() // 1000
             try:
                 listed = await read_market_list(self._rest, self._venue)
             except (RestError, ContractError) as error:
                 _log.warning("the venue does not list its markets, asking again later", reason=str(error))
                 continue
-            await self._try_to_follow(listed)
+            await self._try_to_follow(listed, asked_us)
 
-    async def _try_to_follow(self, listed: MarketList) -> None:
+    async def _try_to_follow(self, listed: MarketList, asked_us: int) -> None:
         try:
             await self.follow(listed)
+            self._last = asked_us, listed
         except BrokerUnreachableError as error:  # where a market was left stands there
             _log.warning("a change of the venue's markets has to wait for Kafka", reason=str(error))
 
@@ -120,7 +127,8 @@ class MarketFollower:
         begun = [market for market in wanted if market not in subscribed]
         if begun:
             _log.info("markets are read from now on", venue=self._venue.name, markets=begun)
-            await self._feeds.begin(begun)
+            asked_us, before = self._last or (0, listed)
+            await self._feeds.begin(begun, {market: asked_us for market in begun if market not in before})
             self._reading.update(dict.fromkeys(begun))
         await self._tell(listed, gone)
 

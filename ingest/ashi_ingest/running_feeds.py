@@ -10,7 +10,7 @@ from ashi_ingest.feed.reported import read_feed
 from ashi_ingest.feed.resume import read_resume_points
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ashi.runtime.settings import Settings
     from ashi_ingest.feed.status import FeedReporter
@@ -46,8 +46,11 @@ class RunningFeeds:
         """The markets that connections deliver or will, without those that the venue has refused."""
         return [*self._session.markets, *([] if self._beginnings is None else self._beginnings.markets)]
 
-    async def begin(self, markets: Sequence[str]) -> None:
-        """Read these as well, from where they were left. Raises BrokerError when Kafka does not say where."""
+    async def begin(self, markets: Sequence[str], unlisted_us: Mapping[str, int]) -> None:
+        """Read these as well, from where they were left. Raises BrokerError when Kafka does not say where.
+
+        One that was never read before is read from `unlisted_us` on, when the venue did not list it yet.
+        """
         symbols = {market: make_symbol(self._venue.name, market) for market in markets if not self._feeds.knows(market)}
         if symbols:
             reported = await read_feed(self._settings, symbols.values())
@@ -61,7 +64,7 @@ class RunningFeeds:
                 if self._beginnings is not None and self._beginnings.concerns(point, reported[symbol].gaps):
                     self._beginnings.add(market, point)
                 else:
-                    self._feeds.add(market, point, reported[symbol].status)
+                    self._feeds.add(market, point, reported[symbol].status, unlisted_us.get(market))
         for market in markets:
             if market not in symbols:
                 self._feeds.add(market, (), None)

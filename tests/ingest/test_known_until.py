@@ -217,7 +217,7 @@ def test_what_was_published_after_the_first_that_was_not_compared_is_compared_wh
     """The clock was set back after trades that nobody had compared when the worker ended."""
     published = trades_at(0, 1, 2, 100, 10, 11)
     checked, _ = not_contiguous(*published)
-    checked.begin(FeedStatus("toy:A", "connected", T, None, "5", T, T, T + 50 * S), published)
+    checked.begin(FeedStatus("toy:A", "connected", T, None, "5", T, T, T + 50 * S), published, T)
     assert checked.since == published[:3]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -51,9 +52,11 @@ class Feeds:
         self.subscribed = list(markets)
         self.events: list[Any] = []
         self.halted: dict[str, bool] = {}
+        self.unlisted_us: dict[str, int] = {}
 
-    async def begin(self, markets: Sequence[str]) -> None:
+    async def begin(self, markets: Sequence[str], unlisted_us: Mapping[str, int]) -> None:
         self.subscribed += markets
+        self.unlisted_us.update(unlisted_us)
         self.events.append(("begin", *markets))
 
     def end(self, market: str, reason: str) -> None:
@@ -146,6 +149,22 @@ def test_all_markets_that_trade_are_read_and_a_listing_and_the_end_of_a_halt_bri
         assert await world.follow(listed(A="trading", B="trading", C="trading")) == [("begin", "B")]
         assert await world.follow(listed(A="trading", B="trading", C="trading")) == []
         assert sorted(world.follower.reading) == ["A", "B", "C"]
+
+    asyncio.run(scenario())
+
+
+def test_a_listing_is_told_when_the_venue_did_not_list_it_yet_by_the_list_before_that_was_followed() -> None:
+    async def scenario() -> None:
+        second = listed(A="trading", B="trading", C="halted", D="trading")
+        third = listed(A="trading", B="trading", C="trading", D="trading")
+        before_us = time.time_ns() // 1000
+        world = World(listed(A="trading", D="halted"), answers=[listed(A="trading", D="trading"), second, third, third])
+        await world.run()
+        assert world.feeds.take()[:3] == [("begin", "D"), ("begin", "B"), ("begin", "C")]
+        assert world.feeds.unlisted_us.keys() == {"B"}, (
+            "D was listed at the start, C in the list before, both in a halt"
+        )
+        assert before_us <= world.feeds.unlisted_us["B"] <= time.time_ns() // 1000
 
     asyncio.run(scenario())
 

@@ -108,6 +108,13 @@ class Venue:
                 return RepairEnd()
         return RepairEnd("REST does not list it")
 
+    def history(self, market, since_us, until_us):
+        answer = yield Request(market, {"after": str((since_us - T - 1) // 1_000_000)})
+        found = trades(market, *json.loads(answer.body))
+        if found:
+            yield found
+        return RepairEnd(shown_until=found[-1].traded_at if found else None)
+
 
 class RestClient:
     """Knows the ids that happened in each market, but for those it is told to hide, and `lag` ids at the end."""
@@ -362,36 +369,70 @@ async def look_after(world, seconds):
 # Starting.
 
 
-def test_a_first_start_asks_for_nothing_and_says_that_what_was_before_is_missing():
+def test_of_a_first_start_what_was_before_is_missing_and_what_happens_from_then_on_is_asked_for_by_time():
     async def scenario(world):
+        world.happen(NEW, 998, 1001)
         connection = FakeConnection(world, NEW)
-        connection.deliver(NEW, 7)
+        connection.deliver(NEW, 1002)
+        world.happen(NEW, 1002)
         assert world.ids(NEW) == []
-        world.later()
+        world.later(3)
         connection.subscribe()
         await world.settle()
-        connection.deliver(NEW, 8)
-        assert world.ids(NEW) == [7, 8]
-        assert world.rest.asked == []
-        (gap,) = world.gaps(NEW)
-        assert (gap.state, gap.from_time, gap.to_time) == ("lost", EARLIEST_US, at(1002))
+        connection.deliver(NEW, 1003)
+        assert world.ids(NEW) == [1001, 1002, 1003]
+        assert len(world.rest.asked) == 1
+        before, opening = world.gaps(NEW)
+        assert (before.state, before.from_time, before.to_time) == ("lost", EARLIEST_US, at(1000))
+        assert (opening.state, opening.from_time, opening.trades_recovered) == ("repaired", at(1000), 1)
         assert world.state(NEW) == "connected"
 
     play(scenario, {NEW: []})
 
 
-def test_ids_prove_nothing_before_the_first_that_came():
+def test_what_an_earlier_process_that_had_published_nothing_was_to_read_is_asked_for_from_its_start_on():
+    async def scenario(world):
+        world.happen(NEW, 12, 15, 18)
+        await live_connection(world, NEW)
+        assert world.ids(NEW) == [15, 18]
+        assert world.outcomes(NEW) == [("repaired", 2)], "it has told what was before as lost"
+
+    reported = ReportedFeed(status_of(NEW, "connected", updated_at=at(16)), (open_gap(NEW, at(14)),))
+    play(scenario, {NEW: []}, {NEW: reported})
+
+
+def test_a_listing_is_asked_for_from_when_the_venue_did_not_list_it_yet():
+    async def scenario(world):
+        world.rest.happened["LISTED"] = [701, 702]
+        world.feeds.add("LISTED", (), None, at(700))
+        await live_connection(world, "LISTED")
+        assert world.ids("LISTED") == [701, 702]
+        before, since = world.gaps("LISTED")
+        assert (before.state, before.from_time, before.to_time) == ("lost", EARLIEST_US, at(700))
+        assert (since.state, since.from_time, since.trades_recovered) == ("repaired", at(700), 2)
+
+    play(scenario, {NEW: []})
+
+
+def test_ids_prove_nothing_before_the_first_that_came_so_that_is_asked_for_behind_it():
     async def scenario(world):
         connection = await live_connection(world, SPOT)
-        (opening,) = world.gaps()
+        await look_after(world, 3)
+        await world.settle()
+        assert world.outcomes() == [("lost", 0), ("repaired", 0)]
+        world.happen(SPOT, 1028, 1029, 1030, 1031)
         connection.deliver(SPOT, 1030)
         connection.deliver(SPOT, 1031)
+        await world.reporter.flush()
+        assert world.outcomes()[-1] == ("open", 0)
+        assert world.ids() == [1030, 1031]
         await look_after(world, 40)
+        await world.settle()
         await look_after(world, 10)
-        first, unknown = world.gaps()
+        assert world.ids() == [1030, 1031, 1028, 1029]
+        assert [trade.sequence for trade in world.publish_buffer.late] == [1028, 1029]
+        assert world.outcomes()[-1] == ("repaired", 2)
         disorder_us = round(world.venue.limits.disorder_s * 1e6)
-        assert first == opening
-        assert (unknown.state, unknown.from_time, unknown.to_time) == ("lost", opening.to_time, at(1030) + disorder_us)
         assert world.topics.statuses[SPOT].complete_until == at(1031) - disorder_us
 
     play(scenario, {SPOT: []})
@@ -494,11 +535,12 @@ def test_a_restart_with_several_open_gaps_ends_all_of_them():
     play(scenario, {SPOT: trades(SPOT, 10)}, {SPOT: reported})
 
 
-def test_open_gaps_of_a_symbol_whose_trades_have_expired_do_not_stay_open_and_are_not_called_repaired():
+def test_an_open_gap_of_a_symbol_whose_trades_have_expired_is_asked_for_from_its_beginning_on():
     async def scenario(world):
+        world.happen(NEW, 12, 15, 18)
         await live_connection(world, NEW)
-        assert world.rest.asked == []
-        assert world.outcomes(NEW) == [("lost", 0)]
+        assert world.ids(NEW) == [15, 18]
+        assert world.outcomes(NEW) == [("repaired", 2)]
 
     reported = ReportedFeed(status_of(NEW, "down", last=10, since=at(16)), (open_gap(NEW, at(14)),))
     play(scenario, {NEW: []}, {NEW: reported})
@@ -526,31 +568,33 @@ def test_trades_of_a_reconnection_are_fetched_and_the_gap_begins_with_the_last_f
     play(scenario, {SPOT: trades(SPOT, 10)})
 
 
-def test_what_came_before_the_acknowledgment_of_a_new_market_is_kept_when_the_connection_ends():
-    """Nothing is published of it yet, so no repair could begin."""
+def test_what_came_before_the_acknowledgment_of_a_new_market_is_fetched_when_the_connection_ends():
+    """Nothing is published of it yet, so a repair begins with the time of the start."""
 
     async def scenario(world):
         connection = FakeConnection(world, NEW)
-        connection.deliver(NEW, 7)
+        connection.deliver(NEW, 1007)
         connection.close()
-        world.happen(NEW, 7, 8)
+        world.happen(NEW, 1007, 1008)
         await live_connection(world, NEW)
-        assert world.ids(NEW) == [7, 8]
-        assert sorted(world.outcomes(NEW)) == [("lost", 0), ("repaired", 1)]  # before the first trade, and after it
+        assert world.ids(NEW) == [1007, 1008]
+        assert world.outcomes(NEW) == [("lost", 0), ("repaired", 2)]
 
     play(scenario, {NEW: []})
 
 
-def test_a_market_without_any_trade_that_was_away_has_a_gap_that_is_lost():
+def test_a_market_without_any_trade_that_was_away_is_asked_for_by_time():
     async def scenario(world):
         connection = await live_connection(world, NEW)
         world.later()
         connection.close()
         await world.settle()
+        world.happen(NEW, 1003)
         assert world.outcomes(NEW) == [("lost", 0), ("open", 0)]
-        world.later()
+        world.later(10)
         await live_connection(world, NEW)
-        assert world.outcomes(NEW) == [("lost", 0), ("lost", 0)]
+        assert world.ids(NEW) == [1003]
+        assert world.outcomes(NEW) == [("lost", 0), ("repaired", 1)]
 
     play(scenario, {NEW: []})
 

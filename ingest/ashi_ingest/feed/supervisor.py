@@ -170,15 +170,15 @@ class FeedSupervisor:
         market: str,
         resume_point: Sequence[Trade],
         status: FeedStatus | None,
-        listed_since_us: int | None = None,
+        unlisted_us: int | None = None,
     ) -> None:
         """Before any connection for it: read a market as well. For one that was read before nothing else is needed.
 
-        `listed_since_us`: see `SymbolFeed.begin`.
+        `unlisted_us`: see `SymbolFeed.begin`.
         """
         if market not in self._feeds:
             self._feeds[market] = feed = self._new_feed(market, resume_point)
-            feed.begin(status, listed_since_us)
+            feed.begin(status, unlisted_us)
         self._by_symbol[self._feeds[market].symbol] = self._feeds[market]
 
     def remove(self, market: str, reason: str) -> None:

@@ -138,11 +138,11 @@ class SymbolFeed:
 
     # What connections bring.
 
-    def begin(self, status: FeedStatus | None, listed_since_us: int | None = None) -> None:
+    def begin(self, status: FeedStatus | None, unlisted_us: int | None = None) -> None:
         """Before any connection: what this process was not there for is a gap. `status`: what was said last of it.
 
         So is the time before the first start of all, which is lost. What happens from then on is asked for by time.
-        `listed_since_us`: the market was not listed before this time, µs, so it is all asked for.
+        `unlisted_us`: the venue did not list the market then, µs, so all of it is asked for.
         """
         self._down_reason = "the worker has been started"
         resume_point = self._sequencer.resume_point
@@ -164,10 +164,14 @@ class SymbolFeed:
                 self.symbol, until_us, "lost", gap.trades_recovered, f"{ENDED}: {gap.reason}", from_time=gap.from_time
             )
         since_us = missed_since(resume_point, status, self._now_us())
-        if since_us == EARLIEST_US:  # of all that was before nothing is known, and from now on everything is to be
-            since_us = self._now_us() if listed_since_us is None else listed_since_us
+        open_us = self._reporter.open_since(self.symbol)
+        if since_us == EARLIEST_US and open_us is not None and open_us > EARLIEST_US:
+            since_us = open_us  # all since then can be asked for, and what was before has been told
+        elif since_us == EARLIEST_US:  # nothing is known of what was before, and from now on everything is to be
+            since_us = self._now_us() if unlisted_us is None else unlisted_us
             self._reporter.end_gap(self.symbol, since_us, "lost", 0, NOTHING_BEFORE, from_time=EARLIEST_US)
         self._reporter.open_gap(self.symbol, since_us, self._down_reason)
+        since_us = min(since_us, self._reporter.open_since(self.symbol) or since_us)  # gaps of the process before
         self.checked.begin(status, self._published_before, since_us)
         self._published_before = ()
 
@@ -244,7 +248,8 @@ class SymbolFeed:
                     self._reporter.unbound_gap(self.symbol, begun, reason)
         self.missed = [missed for missed in self.missed if missed.is_settled_by_itself]
         # A trade that has not come may have happened before one that has, by the disorder of the venue's times.
-        self._reporter.open_gap(self.symbol, since_us - self._disorder_us, reason)
+        since_us -= self._disorder_us
+        self._reporter.open_gap(self.symbol, since_us if resume_point else max(since_us, self.checked.since_us), reason)
 
     def explain_down(self, reason: str) -> None:
         """If it is down, it stays so for this reason. The gap has begun before, for a reason of its own."""
