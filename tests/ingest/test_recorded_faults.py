@@ -175,6 +175,6 @@ def test_of_feeds_whose_connections_broke_and_were_replaced_a_replay_has_what_th
     async def all_venues() -> None:
         async with asyncio.TaskGroup() as group:
             for venue in MARKETS:
-                group.create_task(cut_and_replaced(venue, tmp_path))
+                group.create_task(cut_and_replaced(venue, tmp_path / venue))
 
     asyncio.run(all_venues())
