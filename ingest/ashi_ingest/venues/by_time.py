@@ -49,7 +49,7 @@ def find_begin(
     low = Probe(-1, None)
     refused = False
     per_us = (last.sequence - first.sequence + 1) / max(last.traded_at - first.traded_at, 1)
-    back = max(round((first.traded_at - begin_us) * per_us * MARGIN), near)
+    back = max(round((first.traded_at - begin_us) * per_us * MARGIN), near, 1)
     interpolates = True
     while high.number - low.number - 1 > (0 if refused else near):  # what is refused must not be asked for again
         if low.number < 0 and back < high.number:
