@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import inspect
 import selectors
+import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -19,10 +20,12 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 LONGEST_STEP_S = 0.05
-"""The clocks never go on further at once, because what is sent may take a moment to arrive, and is not late then."""
-STEPS_A_GRACE = 10
+"""The clocks never go on further at once, because the end of a connection may take a moment to arrive."""
+ENDS_SEEN = 10
 GRACE_S = 0.00005
-"""Really waited for once in so many steps: on a busy machine the kernel does not deliver at once what is sent."""
+"""Really waited for at so many steps after a connection was ended: its other side may not know at once."""
+ON_ITS_WAY_S = 0.05
+"""Really waited for, once, where what was sent has not arrived: a busy kernel does not deliver at once."""
 REAL_BOUND_S = 0.2
 PATCHED_PACKAGES = ("ashi.", "ashi_ingest.", "ashi_simulator.")
 
@@ -60,13 +63,72 @@ class VirtualClock:
         }
 
 
+class Traffic:
+    """What is on its way between the sockets of this process, all of which have both their ends in it.
+
+    Attributes:
+        on_its_way: bytes, and connections, that one side has sent and the other has not taken.
+        graces: at so many steps more the end of a connection may be on its way.
+
+    """
+
+    def __init__(self) -> None:
+        self.on_its_way = 0
+        self.graces = 0
+        self._left = 0  # will not arrive: the connection was reset, or whoever should read it does not
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether something should arrive now."""
+        self._left = min(self._left, self.on_its_way)
+        return self.on_its_way > self._left
+
+    def give_up(self) -> None:
+        """What is on its way now was waited for and has not arrived."""
+        self._left = self.on_its_way
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Count what all sockets do."""
+
+        def count(name: str, amount: Callable[[Any], int], *, ends: bool = False) -> None:
+            real = getattr(socket.socket, name)
+
+            def counted(of: socket.socket, *arguments: Any) -> Any:
+                result = None
+                try:
+                    result = real(of, *arguments)
+                except BlockingIOError:  # of `connect` that is how it begins
+                    if name == "connect":
+                        self.on_its_way += 1
+                    raise
+                self.on_its_way = max(self.on_its_way + amount(result), 0)
+                self.graces = ENDS_SEEN if ends else self.graces
+                return result
+
+            inherited = name not in vars(socket.socket)
+            setattr(socket.socket, name, counted)
+            undo.callback(*((delattr, socket.socket, name) if inherited else (setattr, socket.socket, name, real)))
+
+        with contextlib.ExitStack() as undo:
+            for name in ("send", "sendmsg"):
+                count(name, lambda sent: sent)
+            count("recv", lambda received: -len(received))
+            count("recv_into", lambda length: -length)
+            count("connect", lambda _: 1)
+            count("accept", lambda _: -1)
+            for name in ("close", "shutdown"):
+                count(name, lambda _: 0, ends=True)
+            yield
+
+
 class _Selector(selectors.SelectSelector):
     """Where the loop would sleep it lets the clock go on instead, unless something comes over a socket."""
 
-    def __init__(self, clock: VirtualClock) -> None:
+    def __init__(self, clock: VirtualClock, traffic: Traffic) -> None:
         super().__init__()
         self._clock = clock
-        self._steps = 0
+        self._traffic = traffic
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(0)
@@ -74,17 +136,22 @@ class _Selector(selectors.SelectSelector):
             return events
         if timeout is None:  # nobody waits for a time: only a thread can have something to say
             return super().select(REAL_BOUND_S)
-        self._steps += 1
-        if self._steps % STEPS_A_GRACE == 0 and (events := super().select(GRACE_S)):
-            return events
+        if self._traffic.is_awaited:
+            if events := super().select(ON_ITS_WAY_S):
+                return events
+            self._traffic.give_up()
+        if self._traffic.graces:
+            self._traffic.graces -= 1
+            if events := super().select(GRACE_S):
+                return events
         self._clock.advance(min(timeout, LONGEST_STEP_S))
         return []
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    def __init__(self, clock: VirtualClock) -> None:
+    def __init__(self, clock: VirtualClock, traffic: Traffic) -> None:
         self._virtual = clock
-        super().__init__(_Selector(clock))
+        super().__init__(_Selector(clock, traffic))
 
     def time(self) -> float:
         return self._virtual.monotonic()
@@ -92,8 +159,8 @@ class _Loop(asyncio.SelectorEventLoop):
 
 def run_virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a scenario in virtual time. Everything that asks module `time` within it is told that time."""
-    clock = VirtualClock()
-    with _patched(clock), asyncio.Runner(loop_factory=lambda: _Loop(clock)) as runner:
+    clock, traffic = VirtualClock(), Traffic()
+    with _patched(clock), traffic.watched(), asyncio.Runner(loop_factory=lambda: _Loop(clock, traffic)) as runner:
         return runner.run(main())
 
 

@@ -22,6 +22,7 @@ class TestBitFlyerFaults(FaultCertification, RestFaultCertification, ClockCertif
 class TestGmoFaults(FaultCertification, RestFaultCertification, ClockCertification):
     name = "gmo"
     simulated = ("BTC", "BTC_JPY", "ETH_JPY")
+    paced_apart_s = 1.0
 
 
 class TestBinanceFaults(FaultCertification, RestFaultCertification, ClockCertification):

@@ -21,7 +21,12 @@ LOST_FRAME_S = 120.0
 
 
 class FaultCertification(Rehearsed):
-    """The part of the suite about connections and single markets."""
+    """The part of the suite about connections and single markets.
+
+    `paced_apart_s`: so far apart are the subscriptions of a venue that takes one message a market; else None.
+    """
+
+    paced_apart_s: float | None = None
 
     @pytest.mark.parametrize("rate", [3.0, 0.1])
     def test_without_a_fault_there_is_no_gap_and_no_resubscription_and_all_is_known(self, rate: float) -> None:
@@ -38,6 +43,25 @@ class FaultCertification(Rehearsed):
         assert not any(run.gaps.values()), run.gaps
         run.assert_told_the_truth()
         run.assert_all_is_known()
+
+    def test_subscriptions_keep_the_pace_that_the_venue_documents_with_sixty_symbols(self) -> None:
+        """At the start, and when all have to be made anew at once."""
+        markets = self.many(60)
+
+        async def act(run: Rehearsal) -> None:
+            first = run.sim.limits()
+            run.fault("drop")
+            made_s = 60 + 2 * len(markets)
+            await run.until(lambda: run.sim.limits()["subscribe_messages"] > first["subscribe_messages"], 10)
+            await run.until(lambda: set(markets) <= set(run.sim.subscribed), made_s)
+            again = run.sim.limits()
+            assert again["subscribe_messages"] == 2 * first["subscribe_messages"]
+            if self.paced_apart_s is not None:
+                assert first["subscribe_messages"] == len(markets)
+                assert again["subscribe_least_interval_s"] >= self.paced_apart_s
+            assert again["subscribe_violations"] == 0
+
+        Rehearsal(self.name, markets, rate=1.0, quiet_s=1.0).run(act)
 
     @pytest.mark.parametrize("number", range(3))
     def test_a_mute_market_is_found_and_subscribed_to_anew_and_its_neighbours_notice_nothing(self, number: int) -> None:
