@@ -28,10 +28,10 @@ demo: $(STAMP)  ## real recordings through the whole flow on this machine; LIVE=
 	@.venv/bin/ashi demo $(if $(LIVE),--live)
 
 test: $(STAMP)  ## all tests but test-outside, WORKERS=3 at a time, each with a broker; ARGS="tests/sinks -k lake" chooses
-	.venv/bin/pytest --numprocesses $(WORKERS) --dist worksteal -m "not outside" $(ARGS)
+	.venv/bin/pytest --numprocesses $(WORKERS) -m "not outside" $(ARGS)
 
 test-fast: $(STAMP)  ## the tests that start no server and no process and take no seconds; ARGS as for test
-	.venv/bin/pytest --numprocesses $(WORKERS) --dist worksteal \
+	.venv/bin/pytest --numprocesses $(WORKERS) \
 		-m "not kafka and not postgres and not processes and not slow and not outside" $(ARGS)
 
 test-outside: $(STAMP)  ## the tests that fetch something from outside of this folder and its .venv; ARGS as for test

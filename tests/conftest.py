@@ -15,6 +15,7 @@ from typing import Protocol
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from ashi.runtime import logs
 from ashi.runtime.settings import Settings
@@ -22,6 +23,7 @@ from ashi_cli.main import main
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import spawn, stop_all
 from fresh_topics import renew_topics
+from running_order import in_order, scope_of
 
 # Timing belongs to the benchmarks: on a shared machine a deadline only makes tests flaky.
 settings.register_profile("ashi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,6 +36,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# A broker lives for seconds or minutes here, so Java's second compiler costs more than it gives: two fifths of all that
+# a broker computes. The program `java` reads this.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 MAY_START_PROCESSES = {"kafka", "postgres", "processes", "outside"}
 
 _running: pytest.Item | None = None
@@ -41,10 +47,26 @@ _running: pytest.Item | None = None
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever uses the broker need not say so."""
+    """Whatever uses the broker need not say so. Where processes share the tests, the longest come first."""
     for item in items:
         if "kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kafka)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items[:] = in_order(items)
+
+
+class OneQueue(LoadScopeScheduling):  # type: ignore[misc]
+    """Each process takes the next test, or the next module of those whose tests share something."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)  # where the plugin is not loaded
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneQueue:
+    """In the order of `running_order`, whatever `--dist` says."""
+    config.option.loadscopereorder = False
+    return OneQueue(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
