@@ -264,3 +264,19 @@ def address_of(worker):
     worker.wait_for("storing candles")
     lines = [json.loads(line) for line in worker.log.read_text().splitlines() if '"metrics"' in line]
     return lines[0]["metrics"].removesuffix("/metrics")
+
+
+def test_old_candles_that_were_just_written_again_may_go_while_their_series_has_younger_ones(stage):
+    # The first and the last of all, which a worker finds at its start, are not among the latest that it writes.
+    symbols = ["x:A", "x:Z", *(f"x:S{number}" for number in range(10))]
+
+    async def scenario():
+        async with opened(stage.sink()) as sink:
+            await sink.write([a_candle(100, symbol=symbol) for symbol in symbols])
+        async with opened(PostgresSink(stage.url)) as sink:
+            await sink.write([a_candle(0, symbol=symbol) for symbol in symbols])
+            await delete_older(stage.url, HOUR_US)
+            await sink.look("candles")
+
+    asyncio.run(scenario())
+    assert stage.execute("SELECT count(*) FROM candles")[0][0] == len(symbols)
