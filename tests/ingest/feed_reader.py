@@ -66,6 +66,10 @@ class ReadSymbol:
         """Those after the opening ones, which are told because nothing was known yet."""
         return [gap for _, gap in sorted(self.gaps.items()) if not self.is_opening(gap)]
 
+    def open_gaps(self) -> list[FeedGap]:
+        """Those of them that are not said to be over."""
+        return [gap for gap in self.later_gaps() if gap.state == "open"]
+
     def is_opening(self, gap: FeedGap) -> bool:
         """Whether it began before the first trade of all."""
         return self.first_at is None or gap.from_time <= self.first_at

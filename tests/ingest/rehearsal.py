@@ -113,6 +113,9 @@ class Rehearsal:
     def now_us(self) -> int:
         return time.time_ns() // 1000
 
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
     async def start(self, markets: Sequence[str] | None = None, **options: Any) -> None:
         """Start the worker."""
         environment = {

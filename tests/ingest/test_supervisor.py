@@ -568,6 +568,28 @@ def test_trades_of_a_reconnection_are_fetched_and_the_gap_begins_with_the_last_f
     play(scenario, {SPOT: trades(SPOT, 10)})
 
 
+def test_a_repaired_gap_ends_with_the_first_live_trade_and_not_with_those_that_may_be_on_their_way():
+    async def scenario(world):
+        connection = await live_connection(world, SPOT)
+        connection.deliver(SPOT, 11)
+        connection.close()
+        world.happen(SPOT, 11, 12)
+        await world.settle()
+        world.rest.gate.clear()
+        connection = FakeConnection(world, SPOT)
+        connection.subscribe()
+        world.happen(SPOT, 13)
+        connection.deliver(SPOT, 13)
+        await world.settle()
+        world.rest.gate.set()
+        await world.settle()
+        assert world.ids() == [11, 12, 13]
+        gap = world.gaps()[-1]
+        assert (gap.state, gap.to_time, gap.trades_recovered) == ("repaired", at(13), 1)
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
 def test_what_came_before_the_acknowledgment_of_a_new_market_is_fetched_when_the_connection_ends():
     """Nothing is published of it yet, so a repair begins with the time of the start."""
 
@@ -940,7 +962,7 @@ def test_a_hole_is_fetched_and_told_with_what_was_missing_only():
         await hole(world, connection, 13, 14)
         assert world.ids() == [11, 12, 13, 14, 15]
         gap = world.gaps()[0]
-        assert (gap.from_time, gap.to_time, gap.state, gap.trades_recovered) == (at(10), at(13) + 1, "repaired", 2)
+        assert (gap.from_time, gap.to_time, gap.state, gap.trades_recovered) == (at(10), at(13), "repaired", 2)
         assert world.state() == "connected"
         assert connection.deliver(SPOT, 15, 16)
         assert world.ids()[-1] == 16

@@ -13,6 +13,7 @@ import pytest
 from rehearsal import Rehearsal, Rehearsed
 
 from ashi.contracts.topics import FEED_GAPS, TRADES
+from ashi_simulator import possible_faults, random_script
 
 FOUND_S = 60.0
 MEDIANS = 10
@@ -204,6 +205,29 @@ class FaultCertification(Rehearsed):
         run = self.rehearsal().run(act)
         run.assert_told_the_truth()
         run.assert_all_is_known()
+
+    @pytest.mark.parametrize("seed", [1, 2])
+    def test_under_fifty_faults_every_trade_is_published_once_and_no_gap_stays_open(self, seed: int) -> None:
+        """One a second, so that repairs meet each other. REST fails as often as it was told to, so it may take minutes
+        then: what it refuses waits longer each time."""
+        faults = possible_faults(self.name, self.simulated, partial=False)
+
+        async def act(run: Rehearsal) -> None:
+            await run.pause(4)  # a market that nothing was published of yet has nothing to go on from
+            begun_s = run.monotonic_s()
+            for step in random_script(seed, 50, self.name, self.simulated, faults=faults):
+                await run.pause(max(begun_s + (step.at_s or 0.0) - run.monotonic_s(), 0.0))
+                run.fault(step.fault, **step.args)
+            await run.until(lambda: not any(symbol.open_gaps() for symbol in run.reader.symbols.values()), 600)
+
+        run = self.rehearsal(15.0, seed=seed, quiet_s=60.0).run(act)
+        run.reader.assert_never_misled()
+        run.reader.assert_truth()
+        for name, gaps in run.gaps.items():
+            assert any(gap.state == "repaired" and gap.trades_recovered for gap in gaps), name
+            # Of garbage that names a market whose ids do not show what is missing, nobody knows that it was no trade.
+            left = [gap for gap in gaps if gap.state != "repaired" and "could not be published" not in gap.reason]
+            assert not left, left
 
     def test_a_websocket_that_is_refused_after_a_first_success_is_weather(self) -> None:
         async def act(run: Rehearsal) -> None:

@@ -444,6 +444,9 @@ class SymbolFeed:
         # What is missing has an id between those of trades that came, but it may have happened before or after them.
         wider_us = 0 if state == "repaired" else self._disorder_us
         end_us = missed.end_us + wider_us
+        if state == "repaired" and missed.until is not None:
+            # That and what comes after it is published when this is said, or is on its way still.
+            end_us = missed.until.traded_at
         self._name_hole(missed, wider_us)
         if not missed.gaps:
             self._reporter.end_gap(self.symbol, end_us, state, recovered, reason, final=final)
