@@ -165,7 +165,8 @@ def test_a_market_that_goes_mute_is_found_and_subscribed_anew_and_its_neighbours
         (only,) = feeds.topics.of_comparisons()
         assert only.from_time == gap.from_time
         begun = {symbol for symbol, _ in feeds.topics.all} - {gap.symbol}
-        assert all(sum(each == symbol for each, _ in feeds.topics.all) == 2 for symbol in begun), "before their start, at it"
+        told = [symbol for symbol, _ in feeds.topics.all]
+        assert all(told.count(symbol) == 2 for symbol in begun), "before their start, and at it"
 
     at_each_venue(play, tuple(MARKETS))
 
