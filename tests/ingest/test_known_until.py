@@ -20,6 +20,7 @@ from ashi_ingest.feed.completeness import (
     WorstLag,
     lag_allowance_us,
 )
+from ashi_ingest.feed.missing import Missing, find_missing
 from ashi_ingest.feed.rhythm import LEAST_S, MEDIANS, deadline_s
 from ashi_ingest.feed.sequencer import TradeSequencer
 
@@ -226,3 +227,27 @@ def test_without_ids_rest_lags_by_what_came_after_the_last_that_it_lists():
     checked, _ = not_contiguous(*published)
     assert checked.lag_us(published[:2], T + 10 * S) == 8 * S, "the second was stamped ahead"
     assert checked.lag_us(published, T + 10 * S) == 0
+    after_newer_ones, _ = not_contiguous(*trades_at(0, 1, 2, 3), trades_at(*range(6), 1.5)[-1])
+    assert after_newer_ones.lag_us(trades_at(0, 1, 2, 3)[2:], T + 500 * S) == 0, "what was fetched late is no lag"
+
+
+def test_a_trade_that_was_stamped_ahead_did_not_come_after_what_is_missing():
+    """Else a market that has gone mute would seem to have come back, and its gap to have ended."""
+    came = [msgspec.structs.replace(each, received_at=T + n * S) for n, each in enumerate(trades_at(0, 1, 52, 3))]
+    checked, _ = not_contiguous(*came)
+    checked.begin(None, came)
+    missing = trades_at(*range(4), 4, 5)[4:]
+    fetched = [msgspec.structs.replace(each, received_at=T + 9 * S) for each in [*came, *missing]]
+    assert find_missing(fetched, missing, checked) == Missing(missing, T + 3 * S, None)
+    assert find_missing([*fetched, *trades_at(*range(6), 7)[-1:]], missing, checked).until_us == T + 7 * S
+
+
+def test_what_follows_the_first_that_rest_still_goes_back_to_is_compared_again():
+    """A row that cannot be read may be among it, outside of the gap that is told."""
+    published = trades_at(0, 1)
+    checked, sequencer = not_contiguous(*published)
+    checked.begin(None, published)
+    listed = trades_at(*range(5, 40))
+    sequencer.learn_late(listed)
+    checked.on_out_of_reach(listed, "it does not go back so far")
+    assert checked.since == listed[:1]

@@ -16,7 +16,7 @@ from ashi_ingest.feed.completeness import Completeness
 from ashi_ingest.feed.sequencer import RESUME_TRADES, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
@@ -37,9 +37,9 @@ def uncompared_since(venue: Venue, reported: Mapping[str, ReportedFeed]) -> dict
     """Since when an earlier process has published what it had not compared, µs, of symbols that have to be compared."""
     before_us = round(venue.limits.disorder_s * 1e6) + 1
     return {
-        symbol: status.complete_until - before_us
-        for symbol, (status, _) in reported.items()
-        if status is not None and status.complete_until is not None
+        symbol: feed.status.complete_until - before_us
+        for symbol, feed in reported.items()
+        if feed.status is not None and feed.status.complete_until is not None
         if not venue.contiguous(symbol.partition(":")[2])
     }
 
@@ -145,26 +145,16 @@ class CheckedSymbol:
     def lag_us(self, listed: Sequence[Trade], asked_us: int) -> int:
         """By how much REST lags, µs, that was asked then and lists these at last, at least one.
 
-        Without ids that grow, the last one that is listed tells: its time may be ahead of those that followed it.
+        Of those that have come as well their coming tells how old they are: the venue's clock may have been ahead.
         """
-        if self._sequencer.ordered_ids:
-            return self.lag_after_us(max(map(self.age, listed)), asked_us)
         ids = {trade.trade_id for trade in listed}
-        if all(trade.trade_id not in ids for trade in self._sequencer.resume_point):
-            return 0
-        return self._lag_us(lambda trade: trade.trade_id in ids, asked_us)
+        known = [trade for trade in self._sequencer.resume_point if trade.trade_id in ids]
+        return self.lag_after_us(max(map(self.age, known or listed)), asked_us)
 
-    def lag_after_us(self, last_id: int, asked_us: int) -> int:
-        """By how much REST lags, µs, that was asked then and knows of no trade of a greater id."""
-        return self._lag_us(lambda trade: trade.sequence <= last_id, asked_us)
-
-    def _lag_us(self, is_known: Callable[[Trade], bool], asked_us: int) -> int:
-        since_us = asked_us
-        for trade in reversed(self._sequencer.resume_point):
-            if is_known(trade):
-                break
-            since_us = min(since_us, trade.received_at)
-        return asked_us - since_us
+    def lag_after_us(self, newest: int, asked_us: int) -> int:
+        """By how much REST lags, µs, that was asked then and knows of nothing of a greater age than `newest`."""
+        newer = (trade.received_at for trade in self._sequencer.resume_point if self.age(trade) > newest)
+        return asked_us - min((asked_us, *newer))
 
     def look(self, now_s: float, ahead_us: int = 0) -> None:
         """To be called every second: what came live is evidence, or is to be compared.
@@ -206,7 +196,7 @@ class CheckedSymbol:
         if self._sequencer.contiguous or not listed or not self._compared:
             return
         self._give_up(max(trade.traded_at for trade in self._compared), listed[0].traded_at, reason)
-        self._begin_at(listed[:RESUME_TRADES])  # not the last ones: something else may be wrong with these
+        self._begin_at(listed[:1])  # what follows is compared again: something else may be wrong with that
 
     def on_unreadable(self, listed: Sequence[Trade], reason: str) -> None:
         """REST has listed these since `since`, and something that can never be read: a trade may be missing."""

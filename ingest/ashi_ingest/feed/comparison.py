@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.feed import rhythm
 from ashi_ingest.feed.completeness import WorstLag, lag_allowance_us
 from ashi_ingest.feed.last_ids import LastIds
 from ashi_ingest.feed.missing import find_missing
+from ashi_ingest.feed.outage_log import OutageLog
 from ashi_ingest.feed.plans import plan_since
 from ashi_ingest.feed.repair_plan import run_repair
 from ashi_ingest.rate_limiter import RateLimiter
@@ -41,8 +41,8 @@ SHARE: Final = 0.25
 """Of the requests that we make of a venue at most: for the markets in turn, and once more for those suspected."""
 MAX_UNREADABLE: Final = 5
 """So often in a row a market's answers may have something wrong in them; then that time is given up as lost."""
-
-_log = get_logger(__name__)
+UNREADABLE_S: Final = 120.0
+"""But not sooner: what the venue has stamped ahead is a trade like any other when its time has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,10 @@ class Comparison:
         self._busy: set[str] = set()
         self._stated: dict[str, int] = {}  # of markets of which something newer is stated than has come
         self.last_ids = LastIds(venue, rest=rest, interval_s=times.statement_s, now_us=now_us, monotonic_s=monotonic_s)
-        self._unreadable: dict[str, int] = {}
+        self._unreadable: dict[str, tuple[int, float]] = {}  # how often in a row, and since when, by market
+        self._outages = OutageLog(
+            "a market could not be compared with REST", "markets are compared with REST again", monotonic_s
+        )
         self._deadlines: dict[str, tuple[Trade | None, float]] = {}
 
     async def run(self) -> None:
@@ -267,9 +270,10 @@ class Comparison:
         missing = find_missing(listed, unknown, feed.checked) if unknown else None
         if not self._is_whole(feed, asked):
             metrics.comparisons.labels(self._venue.name, "failed").inc()
-            _log.info("a market could not be compared with REST", symbol=feed.symbol, reason=end.reason)
+            self._outages.failed(end.reason or "", symbol=feed.symbol)
             self._suspect_unasked(feed, end.reason)
         else:
+            self._outages.worked()
             feed.suspect(None)
             metrics.comparisons.labels(self._venue.name, "same" if missing is None else "missing").inc()
         if missing is not None:
@@ -286,13 +290,18 @@ class Comparison:
             self._unreadable.pop(feed.market, None)
             return True
         if end.shown_until is not None:
-            self._unreadable[feed.market] = self._unreadable.get(feed.market, 0) + 1
+            times, since_s = self._unreadable.get(feed.market, (0, self._monotonic_s()))
+            self._unreadable[feed.market] = times + 1, since_s
         if end.beyond_reach:
             feed.checked.on_out_of_reach(asked.listed, end.reason)
-        elif self._unreadable.get(feed.market, 0) >= MAX_UNREADABLE:
+        elif self._is_never_readable(feed.market):
             self._unreadable.pop(feed.market)
             feed.checked.on_unreadable(asked.listed, end.reason)
         return False
+
+    def _is_never_readable(self, market: str) -> bool:
+        times, since_s = self._unreadable.get(market, (0, 0.0))
+        return times >= MAX_UNREADABLE and self._monotonic_s() - since_s >= UNREADABLE_S
 
     def _suspect_unasked(self, feed: SymbolFeed, reason: str | None) -> None:
         """Nobody knows whether a market that is quiet beyond its deadline is mute: say so."""

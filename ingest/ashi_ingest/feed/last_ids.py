@@ -10,8 +10,8 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import ContractError
-from ashi.runtime.logs import get_logger
 from ashi_ingest.feed.first_of import first_of
+from ashi_ingest.feed.outage_log import OutageLog
 from ashi_ingest.rest.budget import Priority, Urgency
 from ashi_ingest.rest.client import RestError
 
@@ -27,8 +27,6 @@ APART_S: Final = 5.0
 """Statements are no closer to each other: each is as heavy as several requests."""
 FRESH: Final = 3
 """After so many intervals without one the last statement says nothing any more."""
-
-_log = get_logger(__name__)
 
 
 class LastIds:
@@ -52,6 +50,11 @@ class LastIds:
         self._wanted = asyncio.Event()
         self._asked_s: float | None = None
         self._ids: Mapping[str, int] = {}
+        self._outages = OutageLog(
+            "the venue does not state the last ids of its markets",
+            "the venue states the last ids of its markets again",
+            monotonic_s,
+        )
 
     @property
     def is_fresh(self) -> bool:
@@ -83,9 +86,10 @@ class LastIds:
                 answer = await self._rest.get(statement.request, Urgency(Priority.SUSPICION))
                 ids = statement.read(answer.body)
             except (RestError, ContractError) as error:
-                _log.warning("the venue does not state the last ids of its markets", reason=str(error))
+                self._outages.failed(str(error))
                 await asyncio.sleep(APART_S)
                 continue
+            self._outages.worked()
             self._asked_s, self._ids = asked_s, ids
             on_stated(ids, asked_us)
 

@@ -34,8 +34,9 @@ def find_missing(listed: Sequence[Trade], unknown: Sequence[Trade], checked: Che
     before = [listed[first - 1]] if first else checked.since[-1:]
     since_us = min(trade.traded_at for trade in (*before, *unknown))
     newest = max(map(checked.age, unknown))
+    last = max(index for index, trade in enumerate(listed) if trade.trade_id in ids)
     # What came after REST was asked is no end: more may be missing before it that REST did not list yet.
-    after = [trade for trade in listed if checked.age(trade) > newest]
+    after = listed[last + 1 :]
     if not after and all(checked.age(trade) <= newest for trade in checked.recent):
         return Missing(list(unknown), since_us, None)
     until_us = max(trade.traded_at + 1 for trade in unknown)

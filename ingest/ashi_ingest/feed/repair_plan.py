@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import ContractError
-from ashi.runtime.logs import get_logger
+from ashi.runtime.logs import get_weather_logger
 from ashi.runtime.retry import Backoff, retry
 from ashi_ingest.rest.budget import FIRST
 from ashi_ingest.rest.client import RestError
@@ -24,7 +24,7 @@ CAP_S: Final = 30.0
 BASE_S: Final = 1.0
 _SHOWN: Final = 60
 
-_log = get_logger(__name__)
+_weather = get_weather_logger(__name__)
 
 
 async def run_repair(
@@ -83,5 +83,7 @@ async def _ask(rest: Asks, request: Request, patience_s: float, urgency: Urgency
         least_wait_s=lambda error: error.retry_after_s if isinstance(error, RestError) else None,
         patience_s=patience_s,
         backoff=Backoff(BASE_S, CAP_S),
-        on_wait=lambda error, wait_s: _log.warning("a repair has to wait", reason=str(error), wait_s=round(wait_s, 3)),
+        on_wait=lambda error, wait_s: _weather.warning(
+            "a repair has to wait", reason=str(error), wait_s=round(wait_s, 3)
+        ),
     )

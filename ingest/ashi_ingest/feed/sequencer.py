@@ -112,8 +112,11 @@ class TradeSequencer:
         return len(self._known)
 
     def age(self, trade: Trade) -> int:
-        """What grows from trade to trade: the venue's id, or, where there are none, the time of trade."""
-        return trade.sequence if self.ordered_ids else trade.traded_at
+        """What grows from trade to trade: the venue's id, or, where there are none, the time of trade.
+
+        But no later than it came, as the venue's clock may have been ahead.
+        """
+        return trade.sequence if self.ordered_ids else min(trade.traded_at, trade.received_at)
 
     def knows(self, trade: Trade) -> bool:
         """Whether it has been published, or has come and waits to be."""
@@ -122,6 +125,10 @@ class TradeSequencer:
     def remembers(self, trade: Trade) -> bool:
         """Whether it is known to have been published; not so what only counts as known because it is old."""
         return trade.trade_id in self._known
+
+    def has_passed(self, trade: Trade) -> bool:
+        """Whether it is none that will be published yet: it is not held, nor newer than all that was published."""
+        return trade.trade_id not in self._held and (not self.ordered_ids or trade.sequence <= self._last)
 
     def compared(self, trades: Iterable[Trade]) -> None:
         """REST has been compared up to these: ids that are older than all of them need not be kept any longer."""
