@@ -21,6 +21,7 @@ from ashi_ingest.feed.checked import uncompared_since
 from ashi_ingest.feed.follower import follow_feeds
 from ashi_ingest.feed.opening import CLOCK_TOLERANCE_US
 from ashi_ingest.feed.partners import new_identity
+from ashi_ingest.feed.published import read_published_ids
 from ashi_ingest.feed.reported import read_feed
 from ashi_ingest.feed.resume import read_resume_points
 from ashi_ingest.feed.status import FeedReporter
@@ -128,6 +129,7 @@ class _Start(NamedTuple):
     Attributes:
         markets: which it reads, and which it cannot.
         resume_points: of each of those it reads, the trades published last.
+        late: by symbol, what was published late among these.
         beginning: those of them that begin in the past, see `ashi_ingest.history.beginnings`.
         reported: what was reported last, of the symbols of all of them.
         instruments: what was said last of the venue's markets.
@@ -136,6 +138,7 @@ class _Start(NamedTuple):
 
     markets: Markets
     resume_points: dict[str, list[Trade]]
+    late: dict[str, list[Trade]]
     beginning: list[str]
     reported: dict[str, ReportedFeed]
     instruments: dict[str, Instrument]
@@ -183,11 +186,12 @@ class _Worker:
         absent = [make_symbol(name, market) for market in markets.absent]
         reported = await read_feed(settings, [*symbols.values(), *absent])
         since = uncompared_since(self._venue, reported)
-        points = await read_resume_points(settings, symbols.values(), reported, since=since)
+        late: dict[str, list[Trade]] = {}
+        points = await read_resume_points(settings, symbols.values(), reported, since=since, late=late)
         instruments = await read_instruments(settings, name)
         resume_points = {market: points[symbol] for market, symbol in symbols.items()}
         beginning = self._beginning(resume_points, reported)
-        return _Start(markets, resume_points, beginning, reported, instruments)
+        return _Start(markets, resume_points, late, beginning, reported, instruments)
 
     def _beginning(self, resume_points: dict[str, list[Trade]], reported: dict[str, ReportedFeed]) -> list[str]:
         """The markets that begin in the past. Of the others `--since` changes nothing, which the log says."""
@@ -233,6 +237,8 @@ class _Worker:
             recorder=self._recorder,
             backpressure=Backpressure(publish_buffer, settings.feed_buffer),
             patience_s=settings.repair_patience_us / 1e6,
+            published=partial(read_published_ids, settings),
+            late=start.late,
         )
         for market in live:
             symbol = make_symbol(self._venue.name, market)
@@ -317,7 +323,7 @@ class _Worker:
                 _report(reporter),
                 follow_feeds(settings, reporter),
                 _look_for_others(reporter),
-                self._look_for_losses(feeds, reporter, publisher),
+                self._look_for_losses(feeds, publisher),
             )
         finally:
             await beginnings.stop("the worker has ended")
@@ -347,7 +353,7 @@ class _Worker:
         hint = f"; did you mean {', '.join(right)}?" if right else ": correct their names"
         return VenueError(f"{self._venue.name} has none of the markets {named}{hint}")
 
-    async def _look_for_losses(self, feeds: FeedSupervisor, reporter: FeedReporter, publisher: Publisher) -> None:
+    async def _look_for_losses(self, feeds: FeedSupervisor, publisher: Publisher) -> None:
         """What Kafka had acknowledged and has no more is a gap like any other; which trades it was nobody knows."""
         while True:
             for lost in publisher.take_losses():
@@ -356,7 +362,7 @@ class _Worker:
                     if publisher.shares(symbol, lost):
                         reason = f"topic trades was cut or made anew at offset {lost.begin} of {lost.end}"
                         until_us = now_us + CLOCK_TOLERANCE_US
-                        reporter.end_gap(symbol, until_us, "lost", 0, reason, from_time=lost.from_time)
+                        feeds.lose_time(symbol, lost.from_time, until_us, reason)
             await asyncio.sleep(LOOK_INTERVAL_S)
 
     async def _look(self, feeds: FeedSupervisor, follower: MarketFollower, beginnings: Beginnings) -> None:

@@ -17,6 +17,7 @@ from feed_reader import FeedReader, missing_at
 from kafka_in_memory import KafkaInMemory, Record
 from shared_time import run_virtually
 
+from ashi.contracts.feed import FeedGap
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_ingest import worker as live
@@ -164,6 +165,10 @@ class Rehearsal:
         """Whether a gap of the market has been told since a time."""
         symbol = self.reader.symbols[self.symbol(market)]
         return lambda: any(gap.updated_at >= since_us and not symbol.is_opening(gap) for gap in symbol.gap_messages)
+
+    def lost_gaps(self) -> list[FeedGap]:
+        """Those of the run but the opening ones that are lost."""
+        return [gap for each in self.reader.symbols.values() for gap in each.later_gaps() if gap.state == "lost"]
 
     def is_whole(self, market: str) -> Callable[[], bool]:
         """Whether all that was traded of the market some seconds ago has been published."""

@@ -132,7 +132,7 @@ class Bench:
         async def read_feed(settings, symbols):
             return {symbol: self.reported.get(symbol, ReportedFeed(None, ())) for symbol in symbols}
 
-        async def read_resume_points(settings, symbols, reported, *, since=None):
+        async def read_resume_points(settings, symbols, reported, *, since=None, late=None):
             self.searched.append(list(symbols))
             return {symbol: [] for symbol in self.searched[-1]}
 

@@ -235,7 +235,7 @@ def test_a_trade_that_was_stamped_ahead_did_not_come_after_what_is_missing():
     """Else a market that has gone mute would seem to have come back, and its gap to have ended."""
     came = [msgspec.structs.replace(each, received_at=T + n * S) for n, each in enumerate(trades_at(0, 1, 52, 3))]
     checked, _ = not_contiguous(*came)
-    checked.begin(None, came)
+    checked.begin(None, came, T)
     missing = trades_at(*range(4), 4, 5)[4:]
     fetched = [msgspec.structs.replace(each, received_at=T + 9 * S) for each in [*came, *missing]]
     assert find_missing(fetched, missing, checked) == Missing(missing, T + 3 * S, None)
@@ -246,7 +246,7 @@ def test_what_follows_the_first_that_rest_still_goes_back_to_is_compared_again()
     """A row that cannot be read may be among it, outside of the gap that is told."""
     published = trades_at(0, 1)
     checked, sequencer = not_contiguous(*published)
-    checked.begin(None, published)
+    checked.begin(None, published, T)
     listed = trades_at(*range(5, 40))
     sequencer.learn_late(listed)
     checked.on_out_of_reach(listed, "it does not go back so far")

@@ -36,3 +36,25 @@ class ClockCertification(Rehearsed):
         run = self.rehearsal().run(act)
         run.assert_told_the_truth()
         assert not any(record.topic == TRADES_DEAD for record in run.kafka.log)
+
+    def test_what_was_refused_for_a_clock_that_is_ahead_comes_when_its_time_has_come(self) -> None:
+        """After a break and a crash as well; and once: another crash after that brings none of it again."""
+
+        async def act(run: Rehearsal) -> None:
+            await run.pause(60)
+            run.fault("clock", offset_s=80.0, seconds=40.0)
+            await run.pause(10)
+            run.fault("close", code=1012)
+            await run.pause(20)
+            await run.kill()
+            await run.start()
+            await run.until(lambda: not run.lost_gaps(), 700)
+            await run.kill()
+            await run.start()
+            await run.pause(20)
+
+        run = self.rehearsal().run(act)
+        assert any(record.topic == TRADES_DEAD for record in run.kafka.log)
+        run.assert_told_the_truth()
+        run.assert_all_is_known()
+        assert all(gap.state == "repaired" for gaps in run.gaps.values() for gap in gaps), run.gaps

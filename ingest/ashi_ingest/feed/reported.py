@@ -9,6 +9,7 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.records import feed_gap_in, feed_status_in
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
+from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.logs import get_logger
 
@@ -24,10 +25,14 @@ _log = get_logger(__name__)
 
 
 class ReportedFeed(NamedTuple):
-    """What the topics say of a symbol: its last status, and the gaps that are still open, the oldest first."""
+    """What the topics say of a symbol: its last status, and the gaps that are still open, the oldest first.
+
+    `lost`: those that are lost and not final, since it was first read.
+    """
 
     status: FeedStatus | None
     gaps: tuple[FeedGap, ...]
+    lost: tuple[FeedGap, ...] = ()
 
 
 async def read_feed(settings: Settings, symbols: Iterable[str]) -> dict[str, ReportedFeed]:
@@ -47,10 +52,16 @@ async def read_feed(settings: Settings, symbols: Iterable[str]) -> dict[str, Rep
 
     _, gaps = await asyncio.gather(read_statuses(), _read_gaps(settings))
     opened: dict[str, list[FeedGap]] = {}
+    lost: dict[str, list[FeedGap]] = {}
     for gap in gaps:
         if gap.state == "open":
             opened.setdefault(gap.symbol, []).append(gap)
-    return {symbol: ReportedFeed(statuses.get(symbol), tuple(opened.get(symbol, ()))) for symbol in symbols}
+        elif gap.state == "lost" and not gap.final and gap.from_time > EARLIEST_US:
+            lost.setdefault(gap.symbol, []).append(gap)
+    return {
+        symbol: ReportedFeed(statuses.get(symbol), tuple(opened.get(symbol, ())), tuple(lost.get(symbol, ())))
+        for symbol in symbols
+    }
 
 
 async def read_unrepaired(settings: Settings, symbols: Iterable[str]) -> dict[str, list[FeedGap]]:

@@ -56,12 +56,16 @@ async def read_resume_points(
     reported: Mapping[str, ReportedFeed] | None = None,
     *,
     since: Mapping[str, int] | None = None,
+    late: dict[str, list[Trade]] | None = None,
 ) -> dict[str, list[Trade]]:
     """The last trades of each symbol in topic `trades`, at most 200, in the order of the log; [] where there are none.
 
     Records that are no trades, or of other symbols, are passed over. `reported` is what `read_feed` has found: with it
     a symbol is found however long ago it traded. A symbol whose partition has changed, because the topic was given
     more of them, is not found.
+
+    `late` is filled with those, by symbol, that were published among them and late: nothing goes on after them, but
+    they are there.
 
     `since`: back to this time of trade, µs, all of a symbol are wanted, at most 5,000: see `CheckedSymbol.begin`.
 
@@ -91,6 +95,8 @@ async def read_resume_points(
                 status = reported[symbol].status if reported is not None and symbol in reported else None
                 if not found[symbol] and status is not None and status.last_trade_id is not None:
                     found[symbol] = await _read_at(consumer, search, status)
+        if late is not None:
+            late.update((symbol, trades) for search in searches for symbol, trades in search.late.items())
     count = sum(map(len, found.values()))
     _log.info("read what was published last", trades=count, seconds=round(time.monotonic() - began, 3))
     return found
@@ -103,6 +109,7 @@ class _Search:
         self.partition = partition
         self.symbols = symbols
         self.found: dict[str, list[Trade]] = {symbol: [] for symbol in symbols}
+        self.late: dict[str, list[Trade]] = {}
         self.lower = self.upper = end
         self._limit = max(begin, end - MAX_RECORDS)
         self._since = since
@@ -135,7 +142,11 @@ class _Search:
             if record.offset >= self.upper:
                 break
             window = self._window.get(record.key)
-            if window is not None and not is_late(record) and (trade := _trade(record)) is not None:
+            if window is None or (trade := trade_of(record)) is None:
+                continue
+            if is_late(record):
+                self.late.setdefault(trade.symbol, []).append(trade)
+            else:
                 window.append(trade)
 
 
@@ -165,7 +176,7 @@ async def _read_at(consumer: Any, search: _Search, status: FeedStatus) -> list[T
         async for record in records:
             if until_ms is not None and record.timestamp > until_ms:
                 break
-            if record.key == status.symbol.encode() and not is_late(record) and (trade := _trade(record)) is not None:
+            if record.key == status.symbol.encode() and not is_late(record) and (trade := trade_of(record)) is not None:
                 trades.append(trade)
                 if trade.trade_id == status.last_trade_id:
                     until_ms = record.timestamp + AFTER_MS
@@ -204,7 +215,7 @@ def is_late(record: Any) -> bool:
     return any(name == LATE_HEADER for name, _ in record.headers)
 
 
-def _trade(record: Any) -> Trade | None:
+def trade_of(record: Any) -> Trade | None:
     """The trade of a record, if it is one and stands under its own symbol."""
     try:
         return trade_in(record)

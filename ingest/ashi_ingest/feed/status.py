@@ -19,6 +19,7 @@ from ashi.contracts.feed import (
     encode_feed,
 )
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
+from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.feed.claims import CompleteUntil, GapMessages
@@ -71,7 +72,7 @@ class _Report:
 
     def go_on_from(self, reported: ReportedFeed) -> None:
         """Go on from what was reported before a restart."""
-        status, gaps = reported
+        status, gaps, lost = reported
         if status is not None:
             self.before = status
             self.trade_id, self.traded_at = status.last_trade_id, status.last_traded_at
@@ -79,6 +80,9 @@ class _Report:
             self.gaps_updated_at = status.updated_at
         for gap in gaps:
             self.gaps[gap.from_time] = gap
+            self.gaps_updated_at = max(self.gaps_updated_at, gap.updated_at)
+        for gap in lost:
+            self.remember_lost(gap)
             self.gaps_updated_at = max(self.gaps_updated_at, gap.updated_at)
 
     def is_due(self, now_us: int) -> bool:
@@ -215,6 +219,19 @@ class FeedReporter:
     def bounded_gaps(self, symbol: str) -> list[FeedGap]:
         """Those that are open and have an end, the oldest first: the feed went on though something was missing."""
         return [gap for _, gap in sorted(self._report(symbol).gaps.items()) if gap.to_time is not None]
+
+    def lost_gaps(self, symbol: str) -> list[int]:
+        """Where its lost gaps begin that are not final, the oldest first; of many, the last 100.
+
+        Without the time before it was first read.
+        """
+        lost = sorted(self._report(symbol).lost.items())
+        return [begun for begun, gap in lost if not gap.final and begun > EARLIEST_US]
+
+    def lost_gap(self, symbol: str, from_time: int) -> FeedGap | None:
+        """The gap that begins there, as long as it is lost and not final."""
+        gap = self._report(symbol).lost.get(from_time)
+        return None if gap is None or gap.final else gap
 
     def unbound_gap(self, symbol: str, from_time: int, reason: str) -> None:
         """The feed is gone again before anything came: a gap that had an end has none."""

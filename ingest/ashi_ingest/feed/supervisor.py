@@ -20,12 +20,13 @@ from ashi_ingest.feed.backfill import Backfill
 from ashi_ingest.feed.clock_watch import ClockWatch
 from ashi_ingest.feed.comparison import Comparison, Times
 from ashi_ingest.feed.completeness import VenueClock
+from ashi_ingest.feed.lost_times import LostTimes, nothing_published
 from ashi_ingest.feed.opening import CLOCK_TOLERANCE_US
 from ashi_ingest.feed.sequencer import TradeSequencer
 from ashi_ingest.feed.symbol_feed import SymbolFeed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
@@ -80,10 +81,15 @@ class FeedSupervisor:
         patience_s: float,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         monotonic_s: Callable[[], float] = time.monotonic,
+        published: Callable[[str, int, int], Awaitable[set[str]]] = nothing_published,
+        late: Mapping[str, Sequence[Trade]] | None = None,
         comparison_times: Times | None = None,
         sleep: Callable[[float], Coroutine[None, None, None]] = asyncio.sleep,
     ) -> None:
-        """`resume_points`: of each market the trades published last. `patience_s`: of repairs, see `run_repair`."""
+        """`resume_points`: of each market the trades published last. `patience_s`: of repairs, see `run_repair`.
+
+        `published`: see `LostTimes`. `late`: by symbol, what was published late among the resume points.
+        """
         self._venue = venue
         self._publish_buffer = publish_buffer
         self._recorder = recorder
@@ -92,7 +98,21 @@ class FeedSupervisor:
         self._monotonic_s = monotonic_s
         self._reporter = reporter
         self._clock = VenueClock()
+        self._lost_times = LostTimes(
+            venue,
+            rest=rest,
+            clock=self._clock,
+            reporter=reporter,
+            backpressure=backpressure,
+            published=published,
+            allowance_us=lambda: self._comparison.allowance_us,
+            now_us=now_us,
+            monotonic_s=monotonic_s,
+            sleep=sleep,
+        )
         self._feeds = {market: self._new_feed(market, trades) for market, trades in resume_points.items()}
+        for feed in self._feeds.values():
+            feed.learn_late((late or {}).get(feed.symbol, ()))
         self._by_symbol = {feed.symbol: feed for feed in self._feeds.values()}
         self._sources: dict[int, _Source] = {}
         self._duplicates = 0
@@ -133,6 +153,7 @@ class FeedSupervisor:
             ),
             publish_buffer=self._publish_buffer,
             reporter=self._reporter,
+            on_lost=self._lost_times.add,
             published=resume_point,
             clock=self._clock,
             disorder_us=round(self._venue.limits.disorder_s * 1e6),
@@ -158,6 +179,10 @@ class FeedSupervisor:
     def begin(self, symbol: str, status: FeedStatus | None) -> None:
         """Before any connection: what this process was not there for is a gap. `status`: what was said last of it."""
         self._by_symbol[symbol].begin(status)
+
+    def lose_time(self, symbol: str, from_us: int, until_us: int, reason: str) -> None:
+        """What had been published of this time, µs, is in topic `trades` no more."""
+        self._by_symbol[symbol].lose_time(from_us, until_us, reason, is_cut=True)
 
     # Markets that come and go.
 
@@ -382,6 +407,7 @@ class FeedSupervisor:
         Raises whatever a repair has failed of.
         """
         self._backfill.check()
+        self._lost_times.check()
         for feed in self._feeds.values():
             if feed.has_lasting_hole:
                 self._backfill.repair_hole(feed)
@@ -432,3 +458,4 @@ class FeedSupervisor:
         for feed in self._by_symbol.values():
             feed.report_stopped(reason)
         await self._backfill.stop_all()
+        await self._lost_times.stop()

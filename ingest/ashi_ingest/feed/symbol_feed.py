@@ -74,6 +74,7 @@ class SymbolFeed:
         *,
         publish_buffer: PublishBuffer,
         reporter: FeedReporter,
+        on_lost: Callable[[SymbolFeed, int, bool], None],
         published: Sequence[Trade],
         clock: VenueClock,
         disorder_us: int,
@@ -82,6 +83,7 @@ class SymbolFeed:
     ) -> None:
         """`published`: what an earlier process has published last, see `CheckedSymbol.begin`.
 
+        `on_lost`: is told where a lost gap begins of which only the time is known, and whether topic `trades` was cut.
         `clock`: of the venue, as its trades show it. `disorder_us`: see `Limits.disorder_s`.
         """
         self.market = market
@@ -96,6 +98,7 @@ class SymbolFeed:
         self._sequencer = sequencer
         self._publish_buffer = publish_buffer
         self._reporter = reporter
+        self._on_lost = on_lost
         self._clock = clock
         self._now_us = now_us
         self._monotonic_s = monotonic_s
@@ -138,6 +141,10 @@ class SymbolFeed:
 
     # What connections bring.
 
+    def learn_late(self, trades: Sequence[Trade]) -> None:
+        """Before any connection: these were published late, so a repair is not to publish them once more."""
+        self._sequencer.learn_late(trades)
+
     def begin(self, status: FeedStatus | None, unlisted_us: int | None = None) -> None:
         """Before any connection: what this process was not there for is a gap. `status`: what was said last of it.
 
@@ -163,6 +170,8 @@ class SymbolFeed:
             self._reporter.end_gap(
                 self.symbol, until_us, "lost", gap.trades_recovered, f"{ENDED}: {gap.reason}", from_time=gap.from_time
             )
+        for from_us in self._reporter.lost_gaps(self.symbol):
+            self._on_lost(self, from_us, False)
         since_us = missed_since(resume_point, status, self._now_us())
         open_us = self._reporter.open_since(self.symbol)
         if since_us == EARLIEST_US and open_us is not None and open_us > EARLIEST_US:
@@ -210,14 +219,16 @@ class SymbolFeed:
         else:
             self._unpublished = _Unpublished(from_us, to_us, 1)
         what = "a trade" if self._unpublished.number == 1 else f"{self._unpublished.number} trades"
-        self._reporter.end_gap(
-            self.symbol,
-            self._unpublished.until_us,
-            "lost",
-            0,
-            f"{what} could not be published and went to trades.dead: {reason}",
-            from_time=self._unpublished.since_us,
-        )
+        reason = f"{what} could not be published and went to trades.dead: {reason}"
+        self.lose_time(self._unpublished.since_us, self._unpublished.until_us, reason)
+
+    def lose_time(self, from_us: int, until_us: int, reason: str, *, is_cut: bool = False) -> None:
+        """Trades of this time are missing, µs, and nobody knows which: a lost gap, which is asked for by time.
+
+        `is_cut`: they had been published, and topic `trades` has them no more.
+        """
+        self._reporter.end_gap(self.symbol, until_us, "lost", 0, reason, from_time=from_us)
+        self._on_lost(self, from_us, is_cut)
 
     def set_halted(self, halted: bool) -> None:
         """Whether the venue lists the market as one that it does not trade now."""
@@ -391,6 +402,20 @@ class SymbolFeed:
                 each.note(late, live=False)
             self._publish_buffer.put(late, streamed=False, late=True)
         return len(late)
+
+    def remembers(self, trade: Trade) -> bool:
+        """Whether it is known to have been published by this process, or just before it."""
+        return self._sequencer.remembers(trade)
+
+    def publish_found(self, trades: Sequence[Trade]) -> list[Trade]:
+        """Publish what was found of a time that was lost. Gives those that were: what is newer comes by itself."""
+        late = [trade for trade in trades if self._sequencer.has_passed(trade)]
+        if late:
+            self._sequencer.learn_late(late)
+            for missed in self.missed:
+                missed.note(late, live=False)
+            self._publish_buffer.put(late, streamed=False, late=True)
+        return late
 
     def reaches_live(self, until: Trade | None) -> bool:
         """Whether nothing can be missing in front of what is held, when all up to `until` has been fetched."""
