@@ -107,7 +107,7 @@ def test_a_late_trade_says_in_headers_of_its_own_where_its_record_stands():
             assert (key, quoted) == (b"binance:A", value)
             names, texts = [name for name, _ in headers], dict(headers)
             assert texts["ashi.source"] == f"trades/0/{offset}".encode()
-            common = ["content-type", "ashi.reason", "ashi.source", "ashi.failed_at"]
+            common = ["content-type", "ashi.reason", "ashi.source", "ashi.consumer", "ashi.failed_at"]
             if topic == "trades.dead":
                 assert names == common
             else:

@@ -62,6 +62,13 @@ WAIT_FOR_KAFKA = frozenset(
 )
 """They ended where Kafka could not be reached, as is recorded, and wait for it since."""
 
+ADDED = (
+    ("sink, symbols, candles", "sink, candles"),
+    ("replay, backfill, bitflyer", "replay, bitflyer"),
+    ("SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER", "SCRAM-SHA-256 or SCRAM-SHA-512"),
+)
+"""What lists of choices have gained since: as they are written now, and as they were."""
+
 _RANGE = "--from 2026-11-01 --to 2026-11-02"
 
 COMMANDS = (
