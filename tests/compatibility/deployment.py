@@ -204,7 +204,7 @@ def live_run(deployment: Deployment, venue: str, markets: list[str]) -> dict[str
         name = f"ingest-{venue}"
         with deployment.stage(name, "ingest", venue, *markets, "--record", f"recorded-{venue}", **env) as worker:
             live_log = deployment.folder / f"{name}.log"
-            wait(lambda: live_log.read_text().count('"event":"begins"') == len(markets), worker)
+            wait(lambda: live_log.read_text().count('"event":"repaired"') == len(markets), worker)
             time.sleep(LIVE_S)
         said = re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", log.read_text())
     finally:

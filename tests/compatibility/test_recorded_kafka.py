@@ -360,6 +360,9 @@ def test_a_live_feed_tells_of_itself_in_the_same_messages(ingested: tuple[Deploy
 REFUSED = "a record of topic trades was refused"
 ADDED = {"complete_until", "workers", "final"}
 """Fields of `feed.status` and `feed.gaps` that version 0.1.0 did not know."""
+BEGINNING = {"the worker has been started", "nothing had been published before, so there is nothing to go on from"}
+"""Version 0.1.0 gave up the moments from its first start to the first trade (`begins`). They are fetched since, so the
+gaps of a beginning and the state `repairing` are not compared, nor the line that says how it ended."""
 
 
 def told(records: list[Recorded]) -> dict[Any, list[Any]]:
@@ -374,6 +377,8 @@ def told(records: list[Recorded]) -> dict[Any, list[Any]]:
             continue
         assert record.value is not None
         message = json.loads(record.value)
+        if message["state"] == "repairing" or (record.topic == "feed.gaps" and message["reason"] in BEGINNING):
+            continue
         fields = [name for name in message if name not in ADDED]
         told = (message["state"], message["reason"], fields, record.headers, record.partition)
         if told not in sequences[record.topic, record.key][-1:]:
@@ -382,8 +387,11 @@ def told(records: list[Recorded]) -> dict[Any, list[Any]]:
 
 
 def test_a_live_worker_says_what_it_said(ingested: tuple[Deployment, Any]) -> None:
-    found = said_by(events(ingested[0].logs["ingest-bitflyer"]))
-    assert found == said_by(INGESTED["logs"]["ingest-bitflyer"])
+    found, before = (
+        {line for line in said_by(lines) if line[2] not in {"begins", "repaired"}}
+        for lines in (events(ingested[0].logs["ingest-bitflyer"]), INGESTED["logs"]["ingest-bitflyer"])
+    )
+    assert found == before
     assert served(INGESTED["metrics"]["ingest"], "ingest") <= set(ingested[0].metrics["ingest"])
 
 
