@@ -16,6 +16,7 @@ from strategies import START
 NAMES = ["1m", "5m", "1h"]
 SYMBOLS = [f"binance:S{number}USDT" for number in range(12)]
 OTHER = "another:MARKET"
+PAUSING = "binance:PAUSINGUSDT"
 MINUTE_US = 60_000_000
 
 
@@ -39,6 +40,15 @@ def make_trades(count: int, seed: int, step_us: int = 300_000) -> list[Trade]:
             )
         )
     return log
+
+
+def pausing_trades() -> list[Trade]:
+    """A market that trades once in four minutes: flat candles between."""
+    return [
+        Trade(PAUSING, f"p{number}", Decimal(100 + number), Decimal("0.5"), "buy", at, at, number)
+        for number in range(5)
+        for at in (START + 1 + number * 4 * MINUTE_US,)
+    ]
 
 
 def records_of(trades: list[Trade]) -> list[Sent]:
