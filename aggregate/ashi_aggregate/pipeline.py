@@ -206,18 +206,24 @@ class Pipeline:
                 return
             if state.ahead:
                 state.check_ahead(chunk.records)
-            state.next = chunk.end
-            state.chunks.append(acknowledge)
             if not chunk.records:
+                self._count(state, chunk, acknowledge)
                 return
             if state.begins_at is None:
                 state.begins_at = chunk.records[0].timestamp * 1000 + MAX_AHEAD_US
             candles, late = self._fold(state, by_symbol, state.begins_at)
+            self._count(state, chunk, acknowledge)
             state.last_record = chunk.records[-1]
             self._quiet.saw(state, chunk.records[-1])
             await self._output.send_candles(candles, "closed")
             await self._output.send_late(chunk, late)
             await self._output.send_rejected(chunk, rejected)
+
+    @staticmethod
+    def _count(state: PartitionState, chunk: Chunk, acknowledge: Acknowledge) -> None:
+        """It is folded: only now may a checkpoint say so, as folding may fail while one waits for its turn."""
+        state.next = chunk.end
+        state.chunks.append(acknowledge)
 
     def _fold(
         self, state: PartitionState, by_symbol: Mapping[str, SymbolTrades], begins_at: int

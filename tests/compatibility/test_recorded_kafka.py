@@ -354,7 +354,8 @@ def test_a_replay_says_and_sums_up_what_it_did(ingested: tuple[Deployment, Any])
 
 def test_a_live_feed_tells_of_itself_in_the_same_messages(ingested: tuple[Deployment, Any]) -> None:
     """Its states and gaps from start to end; times, and how far the market was, are of the day."""
-    assert told(ingested[0].records) == told(INGEST)
+    found, before = told(ingested[0].records), told(INGEST)
+    assert found == before, "\n".join(f"{key}: {[line[:2] for line in found[key]]}" for key in found)
 
 
 REFUSED = "a record of topic trades was refused"

@@ -49,6 +49,7 @@ class ReadSymbol:
     gap_messages: list[FeedGap] = field(default_factory=list)
     unseen_repairs: list[FeedGap] = field(default_factory=list)
     first_at: int | None = None
+    writer: list[str] = field(default_factory=list)
 
     def follow(self) -> None:
         """Learn what was traded since the last time."""
@@ -154,7 +155,10 @@ class FeedReader:
             self.others[FEED_STATUS].append(status)
             return
         before = symbol.complete_until
-        if before is not None and (status.complete_until is None or status.complete_until < before):
+        # What one that was killed still had on its way may come between a successor's start and its first message.
+        writer = [worker.id for worker in status.workers if worker.heartbeat == status.updated_at]
+        goes_on, symbol.writer = writer == symbol.writer, writer
+        if goes_on and before is not None and (status.complete_until is None or status.complete_until < before):
             self.misled.append(f"{status.symbol}: complete_until went back from {before} to {status.complete_until}")
         if (status.complete_until or 0) > status.updated_at + CLOCK_TOLERANCE_US:
             self.misled.append(f"{status.symbol}: a time that is not over is called complete: {status}")

@@ -24,7 +24,7 @@ LONGEST_STEP_S = 0.05
 ENDS_SEEN = 10
 GRACE_S = 0.00005
 """Really waited for at so many steps after a connection was ended: its other side may not know at once."""
-ON_ITS_WAY_S = 0.05
+ON_ITS_WAY_S = 0.5
 """Really waited for, once, where what was sent has not arrived: a busy kernel does not deliver at once."""
 REAL_BOUND_S = 0.2
 PATCHED_PACKAGES = ("ashi.", "ashi_ingest.", "ashi_simulator.")

@@ -511,7 +511,11 @@ def test_what_was_said_is_read_again_after_a_restart(kafka_settings: Settings) -
             await reporter.flush()
         found = await read_feed(kafka_settings, [S, OTHER, "bitflyer:XRP_JPY"])
         assert found == {
-            S: ReportedFeed(by_me(FeedStatus(S, "connected", T, None, "7", T + 7, T)), ()),
+            S: ReportedFeed(
+                by_me(FeedStatus(S, "connected", T, None, "7", T + 7, T)),
+                (),
+                (FeedGap(S, T + 2, T + 3, "lost", 0, "too old", T + 1),),
+            ),
             OTHER: ReportedFeed(
                 by_me(FeedStatus(OTHER, "down", T + 2, "closed", "7", T + 7, T + 2)),
                 (

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import threading
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from aiokafka.abc import AbstractTokenProvider
@@ -24,7 +25,7 @@ REUSED_S: Final = 5.0
 
 
 class TokenError(KafkaError):  # type: ignore[misc]  # the library is not typed
-    """There is no token to log in with; the text says why, and never what was printed."""
+    """There is no token to log in with; the text says why, and never a token: only what a command said on stderr."""
 
 
 class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # the library is not typed
@@ -55,7 +56,13 @@ def make_token_provider(settings: Settings) -> TokenProvider:
         path = settings.kafka_token_file
         return TokenProvider(lambda: _read(path))
     assert settings.kafka_token_command is not None  # noqa: S101 - the settings are checked
-    argv = shlex.split(settings.kafka_token_command)
+    return _of_command(settings.kafka_token_command)
+
+
+@cache
+def _of_command(command: str) -> TokenProvider:
+    """One for all clients of the process, so that they share its tokens. Raises ValueError for an unbalanced quote."""
+    argv = shlex.split(command)
     return TokenProvider(lambda: _run(argv), REUSED_S)
 
 
@@ -74,7 +81,11 @@ def _run(argv: list[str]) -> str:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
         )
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired:  # its text has all arguments, and one may be a secret
+        raise TokenError(
+            f"ASHI_KAFKA_TOKEN_COMMAND {argv[:1]} printed no token within {COMMAND_TIMEOUT_S:g} s"
+        ) from None
+    except (OSError, ValueError) as error:
         raise TokenError(f"ASHI_KAFKA_TOKEN_COMMAND {argv[:1]} cannot be run: {error}") from None
     if done.returncode or not done.stdout.strip():
         said = done.stderr.strip().splitlines()[-1:] or ["nothing"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Final
 
 from ashi.runtime.settings.declare import SettingsError
@@ -52,6 +53,11 @@ def check_security(settings: KafkaSettings) -> None:
         raise SettingsError(
             f"ASHI_KAFKA_SASL_MECHANISM {OAUTHBEARER!r} logs in by a token: set one of {', '.join(tokens)}"
         )
+    if settings.kafka_token_command is not None:
+        try:
+            shlex.split(settings.kafka_token_command)
+        except ValueError as error:
+            raise SettingsError(f"ASHI_KAFKA_TOKEN_COMMAND is no command line: {str(error).lower()}") from None
     files = {
         "ASHI_KAFKA_CA_FILE": settings.kafka_ca_file,
         "ASHI_KAFKA_CERT_FILE": settings.kafka_cert_file,
