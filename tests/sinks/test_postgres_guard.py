@@ -143,6 +143,31 @@ def test_each_of_two_workers_is_told_that_a_table_was_truncated_whoever_writes_f
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("emptying", "wrote"), [("TRUNCATE candles", True), ("TRUNCATE candles", False), ("DELETE FROM candles", True)]
+)
+def test_rows_found_at_the_start_and_stored_again_by_another_worker_do_not_hide_the_loss(stage, emptying, wrote):
+    others = [a_candle(minute, symbol=symbol) for symbol in ("x:A", "x:Z") for minute in range(4)]
+
+    async def scenario():
+        async with opened(stage.sink()) as before:
+            await before.write(others)
+            await before.write([a_candle(0, symbol="x:M")])
+        async with opened(stage.sink()) as one, opened(stage.sink()) as other:
+            if wrote:
+                assert await other.write([a_candle(1, symbol="x:M")]) == 1
+                await other.look("candles")
+            stage.execute(emptying)
+            with pytest.raises(RowsLostError):
+                await one.look("candles")
+            await one.write(others)
+            with pytest.raises(RowsLostError, match="table candles was truncated or emptied"):
+                await other.look("candles")
+            await other.look("candles")
+
+    asyncio.run(scenario())
+
+
 def test_a_table_cannot_be_truncated_between_the_look_and_the_end_of_a_write(stage, monkeypatch):
     copying, go_on = asyncio.Event(), asyncio.Event()
 

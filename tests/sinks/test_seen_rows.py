@@ -65,3 +65,31 @@ def test_only_so_many_are_looked_up():
     assert len(rows.keys) == 2 * MOST
     assert rows.look(rows.keys)
     assert rows.keys == [(f"t{number}", "1m", 1) for number in range(100 - MOST, 100)]
+
+
+def test_rows_found_at_the_start_count_until_there_are_own_ones():
+    rows = SeenRows()
+    rows.found([("a", "1m", 1), ("z", "1m", 1)])
+    assert rows.look([("z", "1m", 1)])
+    rows.wrote([("m", "1m", 1)], all_changed=True)
+    assert not rows.look([("z", "1m", 1)])  # which its own worker has stored again
+    assert rows.look([])
+
+
+def test_rows_found_at_the_start_are_missed_when_nothing_else_is_known():
+    rows = SeenRows()
+    rows.found([("a", "1m", 1)])
+    assert not rows.look([])
+
+
+def test_of_a_table_that_was_rewritten_each_own_row_must_be_there():
+    rows = seen(("a", "1m", 1), ("b", "1m", 1))
+    assert rows.look(rows.keys, rewritten=True)
+    assert not rows.look([("b", "1m", 1)], rewritten=True)
+
+
+def test_of_a_table_that_was_rewritten_rows_found_at_the_start_tell_nothing():
+    rows = SeenRows()
+    assert rows.look([], rewritten=True)  # nothing to miss
+    rows.found([("a", "1m", 1)])
+    assert not rows.look(rows.keys, rewritten=True)

@@ -1,4 +1,4 @@
-"""Whether a table is still the one that was written to: its number, its columns, a few of its rows.
+"""Whether a table is still the one that was written to: its number, its file, its columns, a few of its rows.
 
 Asked in the transaction that writes, before it does: the question locks the table against being altered, truncated or
 dropped until the transaction ends.
@@ -27,18 +27,19 @@ class TableGuard:
         self._table = table
         self._address = address
         self._number: int | None = None
+        self._file: int | None = None
         self._columns: str | None = None
         self._rows = SeenRows()
         self._look = _look_statement(table)
 
     async def begin(self, connection: Any, number: int) -> None:
         """Take the table as it is, known by its `number`, for the one that is written to."""
-        self._number, self._rows = number, SeenRows()
+        self._number, self._file, self._rows = number, None, SeenRows()
         for order in ("ASC", "DESC"):
             key = ", ".join(f"{name} {order}" for name in self._table.key)
             fields = ", ".join(self._table.key)
             found = await connection.fetch(f"SELECT {fields} FROM {self._table.name} ORDER BY {key} LIMIT 1")  # noqa: S608
-            self._rows.wrote(map(tuple, found), all_changed=True)
+            self._rows.found(map(tuple, found))
         await self.look(connection)
 
     async def look(self, connection: Any) -> None:
@@ -50,14 +51,20 @@ class TableGuard:
             if changed := await changed_columns(connection, self._table):
                 raise StorageError(altered(self._address, self._table, changed))
             self._columns = found["columns"]
+        # TRUNCATE gives a table another file; so do VACUUM FULL and CLUSTER.
+        rewritten = self._file not in {None, found["file"]}
+        self._file = found["file"]
         if self._number != found["number"]:
             self._number, self._rows = found["number"], SeenRows()
             raise RowsLostError(
                 f"{self._address} has other tables than before: {self._table.name} was dropped or renamed, and made "
                 "anew, or the whole database was"
             )
-        if not self._rows.look([keys[place - 1] for place in found["there"]]):
-            raise RowsLostError(f"{self._address}: table {self._table.name} was truncated or emptied")
+        if not self._rows.look([keys[place - 1] for place in found["there"]], rewritten=rewritten):
+            raise RowsLostError(
+                f"{self._address}: table {self._table.name} was truncated or emptied"
+                + (", or made compact before a row of this worker could tell" if rewritten else "")
+            )
 
     def replace(self) -> None:
         """Take it that the database is another one, whatever the numbers of its tables: the next look says so."""
@@ -76,7 +83,8 @@ def _look_statement(table: PostgresTable) -> str:
     same = [f"{table.name}.{name} = seen.{name}" for name in series]
     same.append(f"{table.name}.{last} {'>=' if series else '='} seen.{last}")
     return (
-        f"SELECT to_regclass('{table.name}')::oid AS number, ("  # noqa: S608
+        f"SELECT to_regclass('{table.name}')::oid AS number, "  # noqa: S608
+        f"pg_relation_filenode(to_regclass('{table.name}')) AS file, ("
         "SELECT string_agg(concat(attname, ' ', atttypid, ' ', atttypmod, ' ', attnotnull, ' ', atthasdef), ',' "
         f"ORDER BY attnum) FROM pg_attribute WHERE attrelid = to_regclass('{table.name}') AND attnum > 0 "
         "AND NOT attisdropped) AS columns, "

@@ -77,7 +77,7 @@ class SqliteSink:
         for table in LAYOUTS[SCHEMA_VERSION]:
             rows = self._rows[table.name] = SeenRows()
             for statement in (table.first_key, table.last_key):
-                rows.wrote(self._file.db.execute(statement).fetchall(), all_changed=True)
+                rows.found(self._file.db.execute(statement).fetchall())
 
     def _prepare(self) -> bool:
         file = self._file
