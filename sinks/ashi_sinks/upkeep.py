@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 import time
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 SPREAD: Final = 0.1
 """By up to so much of its interval a chore begins later, so that several workers do not begin at once."""
 
+GRACE_S: Final = 3.0
+"""How long a chore may go on when the worker stops; then it is left undone, as by a kill."""
+
 _log = get_logger(__name__)
 
 
@@ -29,7 +33,7 @@ class Chore:
         name: for people: `compact`.
         interval_s: it is done at the multiples of this since the epoch, so a restart does not put it off.
         do: does it, in a thread, and says in sentences what was done. It ends soon after the event is set, and may then
-            leave the rest for the next time. Raises StorageError.
+            leave the rest for the next time; after `GRACE_S` it may be cut short anywhere. Raises StorageError.
 
     """
 
@@ -41,15 +45,16 @@ class Chore:
 async def run_chore(
     chore: Chore, sink: str, *, now_s: Callable[[], float] = time.time, spread: Callable[[], float] = random.random
 ) -> None:
-    """Do it for ever. What fails is logged and tried again at its next time: writing goes on."""
+    """Do it until cancelled. What fails is logged and tried again at its next time: writing goes on."""
     while True:
         now = now_s()
         due = (now // chore.interval_s + 1 + SPREAD * spread()) * chore.interval_s
         await asyncio.sleep(due - now)
         stopping = threading.Event()
         began = time.monotonic()
+        working = _in_thread(chore, stopping)
         try:
-            done = await asyncio.to_thread(chore.do, stopping)
+            done = await asyncio.shield(working)
         except StorageError as error:
             _log.warning(f"{chore.name} failed, it is tried again at its next time", sink=sink, reason=str(error))
         else:
@@ -57,3 +62,35 @@ async def run_chore(
                 _log.info(f"{chore.name}: {sentence}", sink=sink, seconds=round(time.monotonic() - began, 3))
         finally:
             stopping.set()
+            if not working.done():
+                await asyncio.wait([working], timeout=GRACE_S)
+                if not working.done():
+                    _log.warning(f"{chore.name} is cut short by the stop, the rest is for its next time", sink=sink)
+
+
+def _in_thread(chore: Chore, stopping: threading.Event) -> asyncio.Future[list[str]]:
+    """Do it in a thread that the process need not wait for, as it must for asyncio's: no driver can be stopped."""
+    loop = asyncio.get_running_loop()
+    working: asyncio.Future[list[str]] = loop.create_future()
+    working.add_done_callback(lambda _: working.cancelled() or working.exception())  # after a stop nobody else asks
+
+    def settle(done: list[str], error: BaseException | None) -> None:
+        if working.cancelled():
+            return
+        if error is None:
+            working.set_result(done)
+        else:
+            working.set_exception(error)
+
+    def work() -> None:
+        done: list[str] = []
+        failed: BaseException | None = None
+        try:
+            done = chore.do(stopping)
+        except BaseException as error:  # whoever awaits it gets it
+            failed = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended: left behind at a stop
+            loop.call_soon_threadsafe(settle, done, failed)
+
+    threading.Thread(target=work, name=chore.name, daemon=True).start()
+    return working

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import itertools
+import json
 import os
 import random
 import shutil
@@ -22,6 +23,7 @@ import duckdb
 import polars
 import pytest
 from deltalake import DeltaTable, Field, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.schema import PrimitiveType
 from sink_certification import (
     FIRST_US,
@@ -430,6 +432,48 @@ def test_a_worker_looks_after_the_tables_that_it_writes_to_as_often_as_it_is_tol
     assert list(chores(TRADES, VACUUM_INTERVAL="1h")) == ["vacuum"]
 
 
+@pytest.mark.parametrize(
+    ("call", "error", "kind"),
+    [
+        ("file_uris", DeltaError, StorageError),
+        ("get_add_actions", DeltaError, StorageError),
+        ("vacuum", DeltaError, StorageError),
+        ("vacuum", CommitFailedError, RetryableError),
+    ],
+)
+def test_whatever_the_driver_says_in_upkeep_does_not_end_the_worker(lake, monkeypatch, call, error, kind):
+    def fail(*_, **__):
+        raise error("the driver is at a loss")
+
+    monkeypatch.setattr(DeltaTable, call, fail)
+    with pytest.raises(kind, match="the driver is at a loss"):
+        list(vacuum(lake.lake, HOUR_US) if call == "vacuum" else compact(lake.lake))
+
+
+@pytest.mark.parametrize("information", [{}, {"operationParameters": None}, {"operation": None}])
+@pytest.mark.parametrize("taken", [False, True])
+def test_an_entry_of_another_writer_that_does_not_say_what_it_did(stage, caplog, information, taken):
+    async def scenario():
+        async with opened(stage.sink()) as sink:
+            await sink.write([a_candle(0)])
+            log = stage.folder / "candles" / "_delta_log"
+            entries = sorted(log.glob("*.json"))
+            added = [json.loads(line) for line in entries[-1].read_text().splitlines() if '"add"' in line]
+            lines = [{"commitInfo": {"timestamp": 0, **information}}]
+            if taken:
+                lines += [{"remove": {"path": line["add"]["path"], "dataChange": True}} for line in added]
+            (log / f"{len(entries):020d}.json").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+            if taken:
+                with pytest.raises(RowsLostError, match=f"an operation without a name in version {len(entries)}"):
+                    await sink.look("candles")
+            await sink.look("candles")
+            assert await sink.write([a_candle(0), a_candle(1)]) == (2 if taken else 1)
+
+    asyncio.run(scenario())
+    assert ("another writer changed the table" in caplog.text) is not taken
+    assert read(stage) == [a_candle(0), a_candle(1)]
+
+
 def test_upkeep_of_no_lake_says_so(stage):
     for work in (compact(stage.lake), vacuum(stage.lake, HOUR_US)):
         with pytest.raises(StorageError, match="does not exist"):
@@ -764,7 +808,7 @@ def test_rows_that_another_writer_deletes_by_a_condition_are_a_line_in_the_log(s
             assert await sink.write([a_candle(3)]) == 1
 
     asyncio.run(scenario())
-    assert capsys.readouterr().err.count("another writer changed rows of the table") == 1
+    assert capsys.readouterr().err.count("another writer changed the table") == 1
 
 
 def test_upkeep_and_other_workers_take_nothing_away(stage):

@@ -95,3 +95,39 @@ def test_a_chore_at_work_is_told_when_the_worker_ends(sleeps: list[float]) -> No
 
     run(Chore("compact", HOUR_S, do), began.is_set)
     assert ended.wait(5)
+
+
+def test_a_chore_that_does_not_end_does_not_keep_the_worker_from_ending(
+    sleeps: list[float], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "GRACE_S", 0.05)
+    began, end = threading.Event(), threading.Event()
+
+    def do(_: threading.Event) -> list[str]:
+        began.set()
+        end.wait(20)
+        return []
+
+    begun_s = time.monotonic()
+    run(Chore("vacuum", HOUR_S, do), began.is_set)
+    took_s = time.monotonic() - begun_s
+    end.set()
+    assert took_s < 10
+    assert "vacuum is cut short by the stop" in caplog.text
+
+
+def test_a_chore_that_ends_soon_after_the_stop_is_waited_for(
+    sleeps: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    def do(stopping: threading.Event) -> list[str]:
+        began.set()
+        stopping.wait(20)
+        time.sleep(0.1)
+        ended.set()
+        raise StorageError("what nobody waits for any more")
+
+    run(Chore("vacuum", HOUR_S, do), began.is_set)
+    assert ended.is_set()
+    assert not caplog.records

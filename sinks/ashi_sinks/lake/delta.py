@@ -193,11 +193,11 @@ class DeltaTable:
         table = self.refresh()
         since = self._looked_at
         if since != table.version():
-            self._check()
             with self.errors():
-                news = self._entries(since, table)
+                self._check()
+                news, empty = self._entries(since, table), not table.file_uris()
             self._looked_at = table.version()
-            judge(self.where, news, went_back=table.version() < since, empty=not table.file_uris())
+            judge(self.where, news, went_back=table.version() < since, empty=empty)
         return table
 
     def _entries(self, since: int, table: delta.DeltaTable) -> list[dict[str, Any]]:

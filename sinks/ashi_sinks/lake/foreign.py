@@ -14,7 +14,8 @@ from ashi_sinks.protocol import RowsLostError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_CHANGES_ROWS: Final = frozenset({"DELETE", "UPDATE"})
+_UNNAMED: Final = "an operation without a name"
+_CHANGES_ROWS: Final = frozenset({"DELETE", "UPDATE", _UNNAMED})
 
 _ALL: Final = {None, "", "[]", '["true"]'}
 """The condition of a DELETE without one, by delta-rs and by Spark."""
@@ -31,20 +32,21 @@ def judge(where: str, entries: Iterable[Mapping[str, Any]], *, went_back: bool, 
     if went_back:
         raise RowsLostError(f"{where} is of an earlier version than before: it was restored by a copy, or made anew")
     for entry in entries:
-        what = f"{entry['operation']} in version {entry['version']}"
-        if _takes_all(entry) or (empty and entry["operation"] == "DELETE"):
+        operation = entry.get("operation") or _UNNAMED  # the format leaves to each writer what it says
+        what = f"{operation} in version {entry['version']}"
+        if _takes_all(operation, entry.get("operationParameters") or {}) or (
+            empty and operation in {"DELETE", _UNNAMED}
+        ):
             raise RowsLostError(f"{where} was emptied, overwritten or taken back by another writer ({what})")
-        if entry["operation"] in _CHANGES_ROWS:
+        if operation in _CHANGES_ROWS:
             _log.warning(
-                "another writer changed rows of the table; what it took away is stored again by a start with "
-                "--from-beginning",
+                "another writer changed the table; what it took away is stored again by a start with --from-beginning",
                 table=where,
                 reason=what,
             )
 
 
-def _takes_all(entry: Mapping[str, Any]) -> bool:
-    operation, parameters = entry["operation"], entry.get("operationParameters", {})
+def _takes_all(operation: str, parameters: Mapping[str, Any]) -> bool:
     if operation == "WRITE":
         return str(parameters.get("mode")).lower() == "overwrite" and not parameters.get("predicate")
     if operation == "DELETE":

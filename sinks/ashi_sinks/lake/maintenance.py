@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.errors import StorageError
 from ashi.contracts.topics import TRADES
 from ashi_sinks.lake.delta import DeltaTable
+from ashi_sinks.lake.driver import CommitFailedError
 from ashi_sinks.lake.tables import TABLES
 from ashi_sinks.lake.tables import TRADES as TABLE_OF_TRADES
 from ashi_sinks.protocol import RetryableError
@@ -73,9 +74,10 @@ def compact(
     It ends before the next one when it is `stopping`.
     """
     for table in _tables(lake, tables):
-        before = len(table.now.file_uris())
         merged, busy = 0, 0
-        for partition, files in sorted(_files_by_partition(table.now).items()):
+        with table.errors():
+            before, partitions = len(table.now.file_uris()), sorted(_files_by_partition(table.now).items())
+        for partition, files in partitions:
             if files < 2:
                 continue
             if stopping():
@@ -84,7 +86,9 @@ def compact(
                 merged += table.commit(partial(_compact, partition))
             except RetryableError:
                 busy += 1
-        yield Compacted(table.table.name, merged, busy, before, len(table.refresh().file_uris()))
+        with table.errors():
+            after = len(table.refresh().file_uris())
+        yield Compacted(table.table.name, merged, busy, before, after)
 
 
 def _compact(partition: tuple[tuple[str, str], ...], table: delta.DeltaTable) -> bool:
@@ -101,13 +105,16 @@ def vacuum(lake: Lake, retention_us: int, tables: Sequence[LakeTable] = TABLES) 
     if retention_us < LEAST_RETENTION_US:
         raise StorageError("vacuuming needs a retention of at least 1h: younger files may be in the middle of a write")
     for table in _tables(lake, tables):
-        with table.errors():
-            now = table.refresh()
-            removed = now.vacuum(
-                retention_hours=retention_us // HOUR_US, dry_run=False, enforce_retention_duration=False, full=True
-            )
-            now.create_checkpoint()
-            now.cleanup_metadata()
+        try:
+            with table.errors():
+                now = table.refresh()
+                removed = now.vacuum(
+                    retention_hours=retention_us // HOUR_US, dry_run=False, enforce_retention_duration=False, full=True
+                )
+                now.create_checkpoint()
+                now.cleanup_metadata()
+        except CommitFailedError as error:
+            raise RetryableError(f"{table.where}: other writers were faster, vacuum it once more ({error})") from error
         table.make_durable()
         yield Vacuumed(table.table.name, len(removed))
 
