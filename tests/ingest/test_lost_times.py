@@ -51,6 +51,7 @@ class World:
     market = "A"
     name = "toy"
     end: Callable[[World], RepairEnd] = lambda world: RepairEnd()
+    end_of: dict[float, RepairEnd] = field(default_factory=dict)  # of the plan for the slice that begins then, s
     kafka_fails: bool = False
     while_asked: Callable[[], None] = lambda: None
 
@@ -91,7 +92,7 @@ class World:
         listed = [each for each in self.happened if since_us <= each.traded_at < until_us]
         for each in listed:
             yield [each]
-        return self.end(self)
+        return self.end_of.get((since_us + STEP_US - T) / S) or self.end_of.get((since_us - T) / S) or self.end(self)
 
     async def get(self, *_: Any) -> Answer:
         return Answer(b"[]", T)
@@ -105,13 +106,15 @@ class World:
         late = [each for each in trades if each.sequence <= self.newest]
         self.published += [each.trade_id for each in late]
         self.in_memory |= {each.trade_id for each in late}
+        self.in_topic |= {each.trade_id for each in late}
         return late
 
     async def published_ids(self, symbol: str, from_us: int, until_us: int) -> set[str]:
         if self.kafka_fails:
             raise BrokerError("away")
+        await asyncio.sleep(0)
         self.log_read.append(((from_us - T) / S, (until_us - T) / S))
-        return self.in_topic
+        return set(self.in_topic)
 
     async def room_to_repair(self) -> None:
         pass
@@ -122,10 +125,19 @@ class World:
         gap = self.gaps.get(from_us)
         return None if gap is None or gap.state != "lost" or gap.final else gap
 
+    def has_gap(self, symbol: str, from_us: int) -> bool:
+        return from_us in self.gaps
+
     def end_gap(
         self, symbol: str, to_time: int, state: Any, recovered: int, reason: str, *, from_time: int, final: bool = False
     ) -> None:
         self.gaps[from_time] = FeedGap(symbol, from_time, to_time, state, recovered, reason, 0, final)
+
+    def pieces(self, unit_s: float) -> list[tuple[float, float, str, bool]]:
+        return [
+            ((gap.from_time - T) / S / unit_s, ((gap.to_time or 0) - T) / S / unit_s, gap.state, gap.final)
+            for _, gap in sorted(self.gaps.items())
+        ]
 
     @property
     def states(self) -> list[tuple[str, int]]:
@@ -300,3 +312,136 @@ def test_a_trade_that_rest_lists_before_its_time_tells_of_the_clock() -> None:
 
     play(world, act)
     assert world.clock.ahead_us == 15 * S
+
+
+HOUR = SLICE_US // S
+FOUR = [trade(each * HOUR + 100) for each in range(4)]
+
+
+def of_four_hours(**how: Any) -> World:
+    return World(FOUR, now_s=10.0 * HOUR, **how)
+
+
+async def lose_four_hours(world: World) -> None:
+    world.lose(0, 4 * HOUR)
+    await world.pass_by(4000)
+
+
+@pytest.mark.parametrize("end", [RepairEnd("no such", final=True), RepairEnd("too old", beyond_reach=True)])
+def test_the_venues_word_of_a_slice_is_about_no_other(end: RepairEnd) -> None:
+    world = play(of_four_hours(end_of={1.0 * HOUR: end}), lose_four_hours)
+    assert len(world.published) == 4
+    assert len(world.lost_times) == 0, "nothing is left to ask for"
+    assert world.pieces(HOUR) == [(0, 4, "repaired", False), (1, 2, "lost", end.final)]
+    assert world.gaps[T + HOUR * S].reason == end.reason
+    assert world.gaps[T].trades_recovered == 4
+
+
+def test_what_the_venue_has_only_the_end_of_keeps_its_name_and_loses_no_more_than_that() -> None:
+    end = RepairEnd("too old", beyond_reach=True)
+    world = play(of_four_hours(end_of={0.0: end, 1.0 * HOUR: end}), lose_four_hours)
+    (first, second) = world.pieces(HOUR)
+    assert second == (0, 4, "repaired", False)
+    assert first == (pytest.approx(0, abs=1e-9), 2, "lost", False)
+    assert first[0] < 0, "its name tells what was published, which waits for Kafka"
+
+
+def test_the_venues_word_of_a_whole_gap_stays_with_its_name() -> None:
+    world = play(of_four_hours(end=lambda _: RepairEnd("no such", final=True)), lose_four_hours)
+    assert world.pieces(HOUR) == [(0, 4, "lost", True)]
+
+
+def test_a_slice_that_cannot_be_read_keeps_none_of_the_later_ones_back() -> None:
+    world = of_four_hours(end_of={1.0 * HOUR: RepairEnd("a row is bad", T + 9 * HOUR * S)})
+
+    async def act(world: World) -> None:
+        await lose_four_hours(world)
+        assert world.pieces(HOUR) == [(0, 4, "repaired", False), (1, 2, "lost", False)]
+        asked = len(world.asked)
+        world.end_of.clear()
+        await world.pass_by(4000)
+        assert [since_s for since_s, _ in world.asked[asked:]] == [HOUR - 60], "only what is left"
+
+    play(world, act)
+    assert world.pieces(HOUR) == [(0, 4, "repaired", False), (1, 2, "repaired", False)]
+
+
+def test_weather_is_not_asked_slice_by_slice_and_each_slice_has_its_turn() -> None:
+    world = of_four_hours(end=lambda _: RepairEnd("HTTP 503"))
+
+    async def act(world: World) -> None:
+        world.lose(0, 4 * HOUR)
+        await world.pass_by(60)
+        assert [round(since_s / HOUR) for since_s, _ in world.asked] == [0, 1]
+        await world.pass_by(120)
+        assert [round(since_s / HOUR) for since_s, _ in world.asked] == [0, 1, 2, 3]
+        world.end = lambda _: RepairEnd()
+        await world.pass_by(4000)
+
+    play(world, act)
+    assert world.pieces(HOUR) == [(0, 4, "repaired", False)]
+
+
+@pytest.mark.parametrize("end", [RepairEnd("no such", final=True), RepairEnd("too old", beyond_reach=True)])
+def test_a_gap_that_grows_while_the_venue_says_its_word_of_it_is_not_cut_short(end: RepairEnd) -> None:
+    world = World([trade(11), trade(25)], end_of={10.0: end})
+
+    async def act(world: World) -> None:
+        grown = iter([True])
+        world.while_asked = lambda: world.lose(10, 30) if next(grown, False) else None
+        world.lose(10, 20)
+        await world.pass_by(1000)
+
+    play(world, act)
+    assert (world.published, len(world.lost_times)) == (["11", "25"], 0)
+    assert world.pieces(1) == [(10 - 1e-6, 20, "lost", end.final), (10, 30, "repaired", False)]
+
+
+def test_the_word_of_the_venue_is_not_its_last_before_rest_has_shown_the_time() -> None:
+    """Trades are stamped ahead, and ids before them are missing."""
+    world = World(end=lambda world: RepairEnd("no such", T + round(min(world.now_s, 10_079) * S), final=True))
+
+    async def act(world: World) -> None:
+        world.lose(10_000, 10_080)
+        await world.pass_by(10_080 + ALLOWANCE_S - 10_000)
+        assert world.pieces(1) == [(10_000, 10_080, "lost", False)]
+        await world.pass_by(1000)
+
+    play(world, act)
+    assert world.pieces(1) == [(10_000, 10_080, "lost", True)]
+
+
+def test_of_what_topic_trades_has_lost_the_second_plan_publishes_nothing_again() -> None:
+    ends = iter([RepairEnd("the market is not that old", beyond_reach=True), RepairEnd()])
+    world = World([trade(11), trade(12)], in_memory={"11", "12"}, end=lambda _: next(ends))
+
+    async def act(world: World) -> None:
+        world.lose(10, 20, is_cut=True)
+        await world.pass_by(100)
+
+    play(world, act)
+    assert world.published == ["11", "12"]
+    assert world.states == [("repaired", 2)]
+
+
+def test_what_was_published_for_a_gap_and_is_cut_then_is_asked_for_again() -> None:
+    world = of_four_hours(end_of={1.0 * HOUR: RepairEnd("HTTP 503")})
+
+    async def act(world: World) -> None:
+        cuts = iter([True])
+
+        def cut() -> None:
+            if len(world.asked) == 2 and next(cuts, False):
+                world.in_topic.clear()
+                world.lose(0, 2 * HOUR, is_cut=True)
+
+        world.lose(0, 2 * HOUR)
+        world.while_asked = cut
+        await world.pass_by(100)
+        world.end_of.clear()
+        await world.pass_by(4000)
+
+    play(world, act)
+    assert world.published == ["100", "100", "3700"], "the first had been published, and was cut"
+    assert {state for state, _ in world.states} == {"repaired"}
+    assert len(world.lost_times) == 0

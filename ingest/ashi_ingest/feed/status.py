@@ -233,6 +233,11 @@ class FeedReporter:
         gap = self._report(symbol).lost.get(from_time)
         return None if gap is None or gap.final else gap
 
+    def has_gap(self, symbol: str, from_time: int) -> bool:
+        """Whether a gap of it, open or lost, begins there: a gap is named by its beginning."""
+        report = self._report(symbol)
+        return from_time in report.gaps or from_time in report.lost
+
     def unbound_gap(self, symbol: str, from_time: int, reason: str) -> None:
         """The feed is gone again before anything came: a gap that had an end has none."""
         self._say_open(symbol, from_time, None, reason)
