@@ -212,6 +212,24 @@ def test_another_database_in_its_place_is_told_of_each_table(stage):
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("by", ["write", "look"])
+def test_a_table_that_was_dropped_and_made_anew_is_told_once_and_of_the_others_nothing(stage, by):
+    async def scenario():
+        async with opened(stage.sink()) as sink:
+            await sink.write([a_candle()])
+            await sink.write_gaps([a_gap()])
+            await sink.write_statuses([a_status()])
+            stage.execute("DROP TABLE candles CASCADE")
+            await asyncio.to_thread(migrate, stage.url)
+            with pytest.raises(RowsLostError, match="has other tables than before: candles was"):
+                await (sink.write([a_candle()]) if by == "write" else sink.look("candles"))
+            assert await sink.write([a_candle()]) == 1
+            for table in TABLES:
+                await sink.look(table)
+
+    asyncio.run(scenario())
+
+
 def test_a_view_made_anew_by_a_migration_is_not_another_store(stage):
     async def scenario():
         async with opened(stage.sink()) as sink:

@@ -67,7 +67,7 @@ class TableGuard:
             )
 
     def replace(self) -> None:
-        """Take it that the database is another one, whatever the numbers of its tables: the next look says so."""
+        """Take it that the table is another one, though it has the number of the one before: the next look says so."""
         self._number = None
 
     def wrote(self, rows: Sequence[tuple[Any, ...]], changed: int) -> None:

@@ -17,7 +17,7 @@ from ashi_sinks.postgres.tables import TABLES, PostgresTable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
+    from datetime import datetime
 
 _RECORD: Final = """
 CREATE TABLE IF NOT EXISTS ashi_migrations (
@@ -58,18 +58,18 @@ _CHUNK: Final = "7 days"
 
 
 class Identity(NamedTuple):
-    """Which store it is: what stays while its tables do.
+    """Which table it is: what stays while its rows do.
 
-    Another server may give its tables the same numbers; a table made anew by hand leaves the times as they were.
+    Another server may give its tables the same numbers; a table made anew by hand leaves the time as it was.
 
     Attributes:
-        tables: their numbers.
-        applied: when they were made.
+        number: the server's own.
+        applied: when it was made.
 
     """
 
-    tables: dict[str, int]
-    applied: list[int]
+    number: int
+    applied: datetime | None
 
 
 @asynccontextmanager
@@ -171,8 +171,8 @@ async def is_hypertable(connection: Any) -> bool:
     return await connection.fetchval(_TIMESCALE) is not None and bool(await connection.fetchval(_IS_HYPERTABLE))
 
 
-async def check_schema(connection: Any, address: Address) -> Identity:
-    """Which store this is. Raises StorageError when the tables are not those this version knows."""
+async def check_schema(connection: Any, address: Address) -> dict[str, Identity]:
+    """Which tables these are, by name. Raises StorageError when the tables are not those this version knows."""
     if await table_number(connection, "ashi_migrations") is None:
         raise StorageError(f"{address}: a store of candles does not exist there: run `{MIGRATE}` to make its tables")
     version = await _version(connection)
@@ -190,11 +190,12 @@ async def check_schema(connection: Any, address: Address) -> Identity:
         if changed := await changed_columns(connection, table):
             raise StorageError(altered(address, table, changed))
         numbers[table.name] = number
-    making = [number for number, step in enumerate(STEPS, 1) if step.makes_table]
+    making = {number: step.name for number, step in enumerate(STEPS, 1) if step.makes_table}
     applied = await connection.fetch(
-        "SELECT applied_at FROM ashi_migrations WHERE number = ANY($1::integer[]) ORDER BY number", making
+        "SELECT number, applied_at FROM ashi_migrations WHERE number = ANY($1::integer[])", list(making)
     )
-    return Identity(numbers, [row[0] for row in applied])
+    times = {making[row["number"]]: row["applied_at"] for row in applied}
+    return {name: Identity(number, times.get(name)) for name, number in numbers.items()}
 
 
 async def table_number(connection: Any, name: str) -> int | None:

@@ -50,7 +50,7 @@ class PostgresSink:
         """Raises UsageError when `url` is not the URL of a database."""
         self._address = Address(url)
         self._connection: Any = None
-        self._store: Identity | None = None
+        self._store: dict[str, Identity] | None = None
         self._guards = {table.name: TableGuard(table, self._address) for table in TABLES}
 
     async def open(self) -> bool:
@@ -73,12 +73,12 @@ class PostgresSink:
         self._connection = connection = await connect(self._address)
         async with transaction(connection, self._address, read_only=True):
             store = await check_schema(connection, self._address)
-            if self._store is None:
-                for table in TABLES:
-                    await self._guards[table.name].begin(connection, store.tables[table.name])
-            elif self._store != store:
-                for guard in self._guards.values():
-                    guard.replace()
+            for name, guard in self._guards.items():
+                now, before = store[name], None if self._store is None else self._store[name]
+                if before is None:
+                    await guard.begin(connection, now.number)
+                elif now.number == before.number and now.applied != before.applied:
+                    guard.replace()  # of another number the guard tells, if it has not already
             self._store = store
         return connection
 
