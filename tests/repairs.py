@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ashi.contracts.trade import Trade
-from ashi_ingest.venues.base import Answer, Repair, RepairEnd, Request
+from ashi_ingest.venues.base import Answer, Missing, Repair, RepairEnd, Request
 
 NOW = 1_800_000_000_000_000
 """When the first answer is received, µs; each later one comes half a second after the one before."""
@@ -17,6 +17,8 @@ class Outcome(NamedTuple):
     yielded: list[Trade]
     end: RepairEnd
     requests: list[Request]
+    missing: Sequence[tuple[int, Missing]] = ()
+    """What is missing, and how many trades had been yielded when that was told."""
 
     @property
     def reason(self) -> str | None:
@@ -33,16 +35,20 @@ def run_plan(
     """Carry out a plan. `now_us`: when the first answer is received; `on_trades` is given what is yielded at a time."""
     yielded: list[Trade] = []
     requests: list[Request] = []
+    missing: list[tuple[int, Missing]] = []
     to_send: Answer | None = None
     while True:
         try:
             step = plan.send(to_send)
         except StopIteration as end:
-            return Outcome(yielded, end.value, requests)
+            return Outcome(yielded, end.value, requests, tuple(missing))
         if isinstance(step, Request):
             assert len(requests) < MOST_REQUESTS, "the plan does not end"
             to_send = Answer(answer(step), now_us + 500_000 * len(requests))
             requests.append(step)
+        elif isinstance(step, Missing):
+            missing.append((len(yielded), step))
+            to_send = None
         else:
             assert step, "an empty list is no step"
             on_trades(step)

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
 from venue_certification import (
     Documented,
     Execution,
@@ -16,7 +17,10 @@ from venue_certification import (
     Refusal,
     VenueCertification,
 )
+from venue_history_certification import DAY_US, FIRST_US, SECOND_US
+from venue_samples import Rest, one_a_second
 
+from ashi.contracts.errors import ContractError
 from ashi_ingest.recording.bundled import BUNDLED
 from ashi_ingest.venues.base import ListedMarket, Request
 
@@ -144,3 +148,32 @@ class TestBinanceUsdm(TestBinance):
             return None
         assert request.may_be_refused
         return b'{"code":-1130,"msg":"Data sent for parameter \'fromId\' is not valid."}'
+
+    @pytest.mark.parametrize("code", [-1000, -1001, -1003, -1121])
+    def test_an_error_that_is_not_about_the_id_says_nothing_of_how_far_it_goes_back(self, code: int) -> None:
+        good = Rest(self, one_a_second(3000))
+        for broken in (1, 3, 5):
+            asked: list[Request] = []
+
+            def answer(request: Request, broken: int = broken, asked: list[Request] = asked) -> bytes:
+                asked.append(request)
+                return f'{{"code":{code},"msg":"x"}}'.encode() if len(asked) > broken else good(request)
+
+            with pytest.raises(ContractError):
+                self.history(answer, FIRST_US, None, now_us=FIRST_US + 3000 * SECOND_US)
+
+    def test_where_it_begins_is_not_looked_for_beyond_the_newest_trades(self) -> None:
+        """It refuses all pages by id, however far the search for its beginning goes on."""
+        executions = one_a_second(3000)
+        good, kept = Rest(self, executions[1200:]), executions[1200].number
+        refusal = b'{"code":-1130,"msg":"Data sent for parameter is not valid."}'
+
+        def answer(request: Request) -> bytes:
+            asked_id = int(request.parameters.get("fromId", 2**62))
+            is_page = request.parameters["limit"] != "1" and asked_id <= executions[-1].number
+            return refusal if is_page else self.refuses_old(request, kept) or good(request)
+
+        outcome = self.history(answer, FIRST_US - DAY_US, None, now_us=FIRST_US + 3000 * SECOND_US)
+        assert len(outcome.requests) < 60
+        assert outcome.end.beyond_reach
+        assert [trade.sequence for trade in outcome.yielded] == [each.number for each in executions[-1000:]]

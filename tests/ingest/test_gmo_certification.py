@@ -14,6 +14,8 @@ from venue_certification import (
     Refusal,
     VenueCertification,
 )
+from venue_history_certification import FIRST_US, SECOND_US
+from venue_samples import Rest, one_a_second
 
 from ashi_ingest.venues.base import ListedMarket, Request
 
@@ -83,3 +85,22 @@ class TestGmo(VenueCertification, KlineCertification):
         rows = newest_first[(page - 1) * size : page * size]
         pagination = f'{{"currentPage":{page},"count":{len(rows)}}}'
         return f'{{"status":0,"data":{{"pagination":{pagination},"list":[{",".join(rows)}]}},"responsetime":"x"}}'
+
+    def test_a_history_that_is_asked_for_patience_on_the_way_shows_nothing_that_could_count_as_lost(
+        self,
+    ) -> None:
+        good = Rest(self, one_a_second(1500))
+        asked: list[Request] = []
+
+        def answer(request: Request) -> bytes:
+            asked.append(request)
+            if len(asked) > 15:
+                return b'{"status":5,"messages":[{"message_code":"ERR-5003","message_string":"Too many requests"}]}'
+            return good(request)
+
+        outcome = self.history(answer, FIRST_US + 100 * SECOND_US, None)
+        assert outcome.yielded
+        assert outcome.reason is not None
+        assert "ERR-5003" in outcome.reason
+        assert outcome.end.shown_until is None
+        assert outcome.missing == ()

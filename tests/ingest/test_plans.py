@@ -59,7 +59,7 @@ def carry_out(venue: Venue, since: list[Trade], until: Trade | None, since_us: i
         except StopIteration as stop:
             return found, stop.value
         answer = Answer(b"[]", T) if isinstance(wanted, Request) else None
-        if not isinstance(wanted, Request):
+        if isinstance(wanted, list):
             found += [each.trade_id for each in wanted]
 
 

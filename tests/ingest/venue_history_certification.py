@@ -212,6 +212,7 @@ class HistoryCertification(ConnectionCertification):
                 continue
             assert outcome.end.beyond_reach
             assert not outcome.end.final
+            assert [place for place, missing in outcome.missing if missing.beyond_reach] == [0], "before all trades"
             first = datetime.fromtimestamp(truth[kept].traded_at / 1e6, UTC).isoformat(timespec="milliseconds")
             assert outcome.reason is not None
             assert first in outcome.reason
@@ -228,6 +229,10 @@ class HistoryCertification(ConnectionCertification):
         assert outcome.reason is not None
         assert any(f'{{"bad":{number}}}' in outcome.reason for number in bad)
         assert not outcome.end.final
+        assert outcome.missing
+        before = outcome.yielded[: outcome.missing[0][0]]
+        assert all(trade.traded_at < truth[min(bad) - 1].traded_at for trade in before), "told before it is passed"
+        assert not any(missing.final or missing.beyond_reach for _, missing in outcome.missing)
 
     def test_a_history_of_bad_rows_ends(self) -> None:
         executions = one_a_second(1500)

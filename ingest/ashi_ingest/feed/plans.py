@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ashi_ingest.venues.base import RepairEnd, Request
+from ashi_ingest.venues.base import Missing, RepairEnd, Request
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -41,6 +41,8 @@ def _plan_by_time(
             answer = yield wanted
             continue
         answer = None
+        if isinstance(wanted, Missing):  # the end says it as well
+            continue
         is_reached = is_reached or any(_is_as_new(venue, trade, until) for trade in wanted)
         if within := [trade for trade in wanted if trade.traded_at >= since_us]:
             yield within

@@ -9,7 +9,7 @@ from ashi.runtime.logs import get_weather_logger
 from ashi.runtime.retry import Backoff, retry
 from ashi_ingest.rest.budget import FIRST
 from ashi_ingest.rest.client import RestError
-from ashi_ingest.venues.base import Answer, RepairEnd, Request
+from ashi_ingest.venues.base import Answer, Missing, RepairEnd, Request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,6 +35,7 @@ async def run_repair(
     *,
     urgency: Urgency = FIRST,
     on_answer: Callable[[], None] = lambda: None,
+    on_missing: Callable[[Missing], None] = lambda _: None,
 ) -> RepairEnd:
     """Carry out `plan` and tell how it ended. What `publish` raises is raised; the plan is closed in any case.
 
@@ -55,6 +56,9 @@ async def run_repair(
             except ContractError as error:
                 return RepairEnd(f"the venue's answer cannot be read: {error}")
             answer = None
+            if isinstance(wanted, Missing):
+                on_missing(wanted)
+                continue
             if not isinstance(wanted, Request):
                 await publish(wanted)
                 continue

@@ -17,7 +17,7 @@ from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.feed.sequencer import TradeSequencer
-from ashi_ingest.history.fetch import HistoryFetch
+from ashi_ingest.history.fetch import HistoryFetch, Short
 from ashi_ingest.history.progress import Progress, in_days, time_in_words
 
 if TYPE_CHECKING:
@@ -159,6 +159,14 @@ class Beginnings:
             progress.reach(self._now_us())
             await self._backpressure.room_to_repair()
 
+        async def on_short(number: int, short: Short) -> None:
+            # A gap is named by its beginning, and that of all of it begins where this one may.
+            begun = short.from_us + 1 + number
+            before = self._reporter.lost_gap(symbol, begun)  # an earlier process may have said more
+            to_us = max(short.to_us + number, 0 if before is None else before.to_time or 0)
+            self._reporter.end_gap(symbol, to_us, "lost", 0, short.reason, from_time=begun, final=short.final)
+            await self._reporter.flush()
+
         fetch = HistoryFetch(
             self._venue,
             market,
@@ -166,6 +174,7 @@ class Beginnings:
             rest=self._rest,
             publish=publish,
             progress=progress,
+            on_short=on_short,
             now_us=self._now_us,
             monotonic_s=self._monotonic_s,
             sleep=self._sleep,
@@ -188,17 +197,11 @@ class Beginnings:
             telling.cancel()
         self._settle(symbol, fetch, progress.published)
         _log.info("has come to the present", symbol=symbol, progress=progress.in_words(self._monotonic_s()))
-        self._tasks.pop(market, None)
         self._hand_over(market, sequencer.resume_point)
+        self._tasks.pop(market, None)  # and not before: `run` raises what the task has failed of
 
     def _settle(self, symbol: str, fetch: HistoryFetch, recovered: int) -> None:
-        """Tell what is known now: all up to the last trade but what is not to be had. The rest is still a gap."""
-        for number, short in enumerate(fetch.shorts):
-            # A gap is named by its beginning, and that of all of it begins where this one may.
-            to_us = max(short.to_us, short.from_us) + number
-            self._reporter.end_gap(
-                symbol, to_us, "lost", 0, short.reason, from_time=short.from_us + 1 + number, final=short.final
-            )
+        """Tell what is known now: all up to the last trade but what was told to be lost. The rest is still a gap."""
         reason = reason_of(self._since_us)
         if fetch.last is None:
             return

@@ -16,6 +16,7 @@ from ashi.runtime.retry import Backoff
 from ashi_ingest.feed.completeness import REST_LAG_ALLOWANCE_US
 from ashi_ingest.feed.repair_plan import run_repair
 from ashi_ingest.rest.budget import FIRST, Priority, Urgency
+from ashi_ingest.venues.base import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -46,13 +47,23 @@ class Short(NamedTuple):
     beyond_reach: bool
 
 
+class _Open:
+    """Something that the plan has told to be missing, while its end is not certain yet."""
+
+    def __init__(self, missing: Missing, from_us: int) -> None:
+        self.missing = missing
+        self.from_us = from_us
+        self.steps = 0  # so many with trades have followed
+        self.number: int | None = None  # among the shorts
+
+
 class HistoryFetch:
     """Fetches the trades of one market from `since_us` on.
 
     Attributes:
-        first_us: when the first trade that was listed happened, µs; `last` is the one that was listed last.
+        last: the trade that was listed last.
         known_until: everything before this time, µs, has been handed on, but for what is in `shorts`.
-        shorts: what is not to be had.
+        shorts: what is not to be had; it is there before any later trade is handed on.
 
     """
 
@@ -65,15 +76,21 @@ class HistoryFetch:
         rest: Asks,
         publish: Callable[[list[Trade]], Awaitable[None]],
         progress: Progress,
+        on_short: Callable[[int, Short], Awaitable[None]] | None = None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
         monotonic_s: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`publish` gets what is listed, in the venue's order, and perhaps again what it has got before."""
+        """`publish` gets what is listed, in the venue's order, and perhaps again what it has got before.
+
+        `on_short` gets the number of one of `shorts`, and what it is now, before `publish` gets what comes after it.
+        """
         self.last: Trade | None = None
         self.known_until = since_us
-        self.first_us: int | None = None
         self.shorts: list[Short] = []
+        self._open: list[_Open] = []
+        self._on_short = on_short
+        self._reached = 0
         self._venue = venue
         self._market = market
         self._since_us = since_us
@@ -104,12 +121,13 @@ class HistoryFetch:
         """
         backoff = Backoff(*WAIT_S)
         progress_s = self._monotonic_s()
+        reached = self._reached
         told: str | None = None
         while True:
-            last = self.last
             end = await self._one_plan(until_us)
             now_s = self._monotonic_s()
-            if self.last is not last:
+            if self._reached > reached:  # a plan lists once more what the one before has listed last
+                reached = self._reached
                 progress_s, told = now_s, None
                 backoff.reset()
             if end.reason is None and (until_us is None or self.known_until >= until_us):
@@ -131,32 +149,79 @@ class HistoryFetch:
         begin_us = max(begin_us, self._since_us)
         asked_us = self._now_us()
         plan = self._venue.history(self._market, begin_us, until_us)
+        self._open.clear()
+        is_told = False
+        first_us: int | None = None
         urgency = Urgency(Priority.LOST, self._progress.left_us / 1e6)
 
         async def on_trades(trades: list[Trade]) -> None:
-            await self._on_trades(trades, until_us)
+            nonlocal first_us
+            if within := self._within(trades, until_us):
+                first_us = within[0].traded_at if first_us is None else first_us
+            await self._extend(trades, within, until_us)
+            await self._on_trades(within)
 
-        end = await run_repair(self, plan, on_trades, REQUEST_PATIENCE_S, urgency=urgency)
+        def on_missing(missing: Missing) -> None:
+            nonlocal is_told
+            is_told = True
+            from_us = begin_us
+            if self.last is not None and first_us is not None and not missing.beyond_reach:
+                from_us = max(self.last.traded_at - self._disorder_us, begin_us)
+            self._open.append(_Open(missing, from_us))
+
+        end = await run_repair(self, plan, on_trades, REQUEST_PATIENCE_S, urgency=urgency, on_missing=on_missing)
         if end.reason is not None and end.shown_until is None:
             return end  # broken off
         self.known_until = max(self.known_until, end.shown_until or 0, asked_us - REST_LAG_ALLOWANCE_US)
-        if end.reason is not None:
-            to_us = self.known_until if until_us is None else min(self.known_until, until_us)
-            if end.beyond_reach and self.first_us is not None:
-                to_us = self.first_us
-            self.shorts.append(Short(begin_us, max(to_us, begin_us), end.reason, end.final, end.beyond_reach))
+        to_us = self.known_until if until_us is None else min(self.known_until, until_us)
+        for each in self._open:
+            await self._note(each, to_us)
+        if end.reason is not None and not is_told:
+            to_us = first_us if end.beyond_reach and first_us is not None else to_us
+            await self._note(_Open(Missing(end.reason, end.final, end.beyond_reach), begin_us), to_us)
         return end._replace(reason=None)
 
-    async def _on_trades(self, trades: list[Trade], until_us: int | None) -> None:
-        within = [
+    def _within(self, trades: list[Trade], until_us: int | None) -> list[Trade]:
+        return [
             trade
             for trade in trades
             if self._since_us <= trade.traded_at and (until_us is None or trade.traded_at < until_us)
         ]
+
+    async def _extend(self, trades: list[Trade], within: list[Trade], until_us: int | None) -> None:
+        """Note how far that which is missing reaches, before these trades are handed on: see `Missing`."""
+        for each in list(self._open):
+            if each.missing.beyond_reach:
+                if not within:
+                    continue
+                await self._note(each, within[0].traded_at)
+                self._open.remove(each)
+                continue
+            to_us = max(trade.traded_at for trade in trades) + self._disorder_us + 1
+            await self._note(each, to_us if until_us is None else min(to_us, until_us))
+            each.steps += 1
+            if each.steps == 2:
+                self._open.remove(each)
+
+    async def _note(self, each: _Open, to_us: int) -> None:
+        """It reaches up to then at least."""
+        missing = each.missing
+        to_us = max(to_us, each.from_us if each.number is None else self.shorts[each.number].to_us)
+        if to_us == each.from_us:
+            return
+        short = Short(each.from_us, to_us, missing.reason, missing.final, missing.beyond_reach)
+        if each.number is None:
+            each.number = len(self.shorts)
+            self.shorts.append(short)
+        else:
+            self.shorts[each.number] = short
+        if self._on_short is not None:
+            await self._on_short(each.number, short)
+
+    async def _on_trades(self, within: list[Trade]) -> None:
         if not within:
             return
-        if self.first_us is None:
-            self.first_us = within[0].traded_at
         self._progress.on_trades(within, self._monotonic_s())
         await self._publish(within)
+        self._reached = max(self._reached, *(trade.traded_at for trade in within))
         self.last = within[-1]  # and not before: whoever is told to stop meanwhile must not take them for published

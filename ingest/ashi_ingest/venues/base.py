@@ -149,6 +149,19 @@ class Answer(NamedTuple):
     received_at: int
 
 
+class Missing(NamedTuple):
+    """A step of a plan by time: something is not to be had there, told before any trade that comes after it.
+
+    So it is known also when the plan is broken off later. It lies after the trades that were yielded last, and at the
+    latest among those of the two steps with trades that follow; with `beyond_reach` it is all before the next trade.
+    `final`, `beyond_reach`: see `RepairEnd`. The reason stands in that of the end as well.
+    """
+
+    reason: str
+    final: bool = False
+    beyond_reach: bool = False
+
+
 class RepairEnd(NamedTuple):
     """How a repair ended.
 
@@ -187,10 +200,11 @@ class Statement(NamedTuple):
     read: Callable[[bytes], dict[str, int]]
 
 
-Repair: TypeAlias = "Generator[Request | list[Trade], Answer | None, RepairEnd]"
+Repair: TypeAlias = "Generator[Request | list[Trade] | Missing, Answer | None, RepairEnd]"
 """A plan of a repair. It yields either a request, and is sent the answer, or trades in the venue's order, and is sent
-None; it returns how it ended. It raises ContractError when an answer cannot be read. Trades are yielded as soon as
-their order is certain, so a repair of hours does not have to fit into memory where the venue can be read forwards."""
+None, or, of a plan by time, what is missing; it returns how it ended. It raises ContractError when an answer cannot be
+read. Trades are yielded as soon as their order is certain, so a repair of hours does not have to fit into memory where
+the venue can be read forwards."""
 
 
 class Venue(Protocol):
@@ -247,7 +261,8 @@ class Venue(Protocol):
         It asks for what there is and never waits for a REST interface that lags: the end tells by `shown_until` how far
         that went, which is `until_us` at least where nothing lags. What is yielded may go beyond either end, whoever
         runs it drops that; it is in the venue's order, each trade once. Where the venue does not go back to
-        `since_us` it yields what there is and ends `beyond_reach`, with a reason that names from when on.
+        `since_us` it yields what there is and ends `beyond_reach`, with a reason that names from when on. Whatever is
+        not to be had is told by `Missing` as soon as it is seen; a plan that gives up ends without a `shown_until`.
         """
 
 

@@ -21,12 +21,12 @@ import msgspec
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.trade import MAX_SEQUENCE, Trade, check_trade
 from ashi_ingest.venues.answers import MAX_TRIES, Rows, latest, read_list
-from ashi_ingest.venues.base import ApiKey, RepairEnd, Request
+from ashi_ingest.venues.base import ApiKey, Missing, RepairEnd, Request
 from ashi_ingest.venues.binance.messages import parse_time, taker_side
 from ashi_ingest.venues.parsing import symbol_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from ashi_ingest.venues.base import Answer, Repair
 
@@ -102,6 +102,8 @@ class Plan:
         self._missing: list[tuple[int, int]] = []
         self._bad: str | None = None
         self._shown: int | None = None
+        self._bad_now: str | None = None
+        self._told = 0
         self.first: Trade | None = None
 
     def by_id(self, endpoint: Endpoint) -> Repair:
@@ -120,7 +122,7 @@ class Plan:
 
     def read_until(
         self, endpoint: Endpoint, first: Rows[Trade] | None, until_us: int | None
-    ) -> Generator[Request | list[Trade], Answer | None, None]:
+    ) -> Generator[Request | list[Trade] | Missing, Answer | None, None]:
         """Page by id until a time, µs, has been passed, or an answer is not full: nobody waits for REST here.
 
         `first`: the first page, if it has been asked for already.
@@ -130,7 +132,9 @@ class Plan:
             first = None
             if self.first is None and rows.good:  # where the market begins is no hole
                 self._next = max(self._next, rows.good[0].sequence)
-            if new := self.take(rows):
+            new = self.take(rows)
+            yield from self.told()
+            if new:
                 yield new
             if rows.total < endpoint.limit or not new:
                 return
@@ -157,9 +161,18 @@ class Plan:
                 return self.end(lost or self._lagging(endpoint), beyond_reach=lost is not None)
         return self.end(lost, beyond_reach=lost is not None)
 
+    def told(self) -> Iterator[Missing]:
+        """What was seen to be missing in the answer that was taken last."""
+        missing = self._named(self._missing[self._told :])
+        self._told = len(self._missing)
+        if self._bad_now is not None or missing is not None:
+            reason = "; ".join(filter(None, (self._bad_now, missing)))
+            yield Missing(reason, final=self._bad_now is None)
+
     def take(self, rows: Rows[Trade]) -> list[Trade]:
         """Note what an answer lists, and ids that are left out in it. Gives the rows that are new."""
         self._bad = self._bad or rows.bad
+        self._bad_now = rows.bad
         self._shown = latest(self._shown, rows.good, DISORDER_US)
         new = [trade for trade in rows.good if trade.sequence >= self._next]
         self.first = self.first or next(iter(new), None)
@@ -183,18 +196,21 @@ class Plan:
 
     def end(self, reason: str | None, *, beyond_reach: bool = False) -> RepairEnd:
         """How it ended; `reason`: why something is missing besides what was seen in the answers."""
-        missing = None
-        if self._missing:
-            named = [f"{first}" if first == last else f"{first} to {last}" for first, last in self._missing[:MAX_NAMED]]
-            more = len(self._missing) - MAX_NAMED
-            rest = f", and of {more} more stretches" if more > 0 else ""
-            missing = f"{SPOT_TRADES.path} does not list the trades of {self._market} with id {', '.join(named)}{rest}"
+        missing = self._named(self._missing)
         return RepairEnd(
             "; ".join(filter(None, (self._bad, reason, missing))) or None,
             self._shown,
             final=missing is not None and self._bad is None and reason is None,
             beyond_reach=beyond_reach,
         )
+
+    def _named(self, missing: Sequence[tuple[int, int]]) -> str | None:
+        if not missing:
+            return None
+        named = [f"{first}" if first == last else f"{first} to {last}" for first, last in missing[:MAX_NAMED]]
+        more = len(missing) - MAX_NAMED
+        rest = f", and of {more} more stretches" if more > 0 else ""
+        return f"{SPOT_TRADES.path} does not list the trades of {self._market} with id {', '.join(named)}{rest}"
 
 
 def get(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from ashi_ingest.venues.answers import in_words
-from ashi_ingest.venues.base import Request
+from ashi_ingest.venues.base import Missing, Request
 from ashi_ingest.venues.binance import backfill
 from ashi_ingest.venues.binance.backfill import API_KEY, DISORDER_US, Endpoint, Plan
 from ashi_ingest.venues.by_time import Begin, Probe, find_begin
@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 DAY_US: Final = 86_400_000_000
 USDM_REACH_US: Final = 30 * DAY_US
 """The month that USD-M keeps."""
+
+
+REQUEST_ISSUES: Final = range(-1199, -1099)
+"""`11xx` is about the request, `10xx` is weather (https://developers.binance.com/docs/binance-spot-api-docs/errors).
+Which one says that an id is too old is not documented."""
+BAD_SYMBOL: Final = -1121
 
 
 class _Refusal(msgspec.Struct):
@@ -80,14 +86,20 @@ def _history(source: _Source, market: str, since_us: int, until_us: int | None) 
     is_covered = oldest is None or newest.total < source.latest.limit or oldest.traded_at < begin_us
     if is_covered or source.old is None or oldest is None:
         plan = Plan(source.venue, market, 0 if oldest is None else oldest.sequence, None, holes=source.holes)
-        if trades := plan.take(newest):
-            yield trades
+        trades = plan.take(newest)
         if is_covered or oldest is None:
+            yield from plan.told()
+            if trades:
+                yield trades
             return plan.end(None)
         reason = (
             f"the latest {source.latest.limit} trades of {market} reach back to {in_words(oldest.traded_at)} and not "
             f"to {in_words(since_us)}: set {API_KEY.setting}, with it older ones can be fetched"
         )
+        yield Missing(reason, beyond_reach=True)
+        yield from plan.told()
+        if trades:
+            yield trades
         return plan.end(reason, beyond_reach=True)
     is_out_of_reach = source.reach_us is not None and since_us < oldest.received_at - source.reach_us
     ask = partial(_probe, source.old, symbol, market, begin_us if not is_out_of_reach else None)
@@ -103,8 +115,10 @@ def _history(source: _Source, market: str, since_us: int, until_us: int | None) 
     if begin == oldest.sequence:
         first = newest
     elif found.refused:
-        begin, first = yield from _first_page(source.old, symbol, market, begin)
+        begin, first = yield from _first_page(source.old, symbol, market, begin, newest)
     plan = Plan(source.venue, market, begin, None, holes=source.holes)
+    if found.refused or is_out_of_reach:
+        yield Missing(f"{source.old.path} goes back a month, and not to {in_words(since_us)}", beyond_reach=True)
     yield from plan.read_until(source.old, first, until_us)
     if not found.refused and not is_out_of_reach:
         return plan.end(None)
@@ -114,17 +128,21 @@ def _history(source: _Source, market: str, since_us: int, until_us: int | None) 
 
 
 def _first_page(
-    endpoint: Endpoint, symbol: str, market: str, begin: int
+    endpoint: Endpoint, symbol: str, market: str, begin: int, newest: Rows[Trade]
 ) -> Generator[Request, Answer | None, tuple[int, Rows[Trade]]]:
-    """The first page from where the venue begins. That moves on while it is looked for, so it may have been passed."""
+    """The first page from where the venue begins. That moves on while it is looked for, so it may have been passed.
+
+    At the latest it is the page of the newest trades, which has been read.
+    """
     step = 1
-    while True:
+    while begin < newest.good[0].sequence:
         answer = yield _request(endpoint, market, begin, endpoint.limit)
         assert answer is not None  # noqa: S101  (the runner answers every request)
         if not _is_refused(answer.body):
             return begin, backfill.read(endpoint, symbol, answer)
         begin += step
         step *= 2
+    return newest.good[0].sequence, newest
 
 
 def _request(endpoint: Endpoint, market: str, begin: int, limit: int) -> Request:
@@ -151,9 +169,9 @@ def _probe(
 
 
 def _is_refused(body: bytes) -> bool:
-    """Whether it is an error. That the market is right and the venue answers has been seen before."""
+    """Whether it says that something is wrong with the id; the rest of the request has been seen to be right."""
     try:
-        _refusal.decode(body)
+        code = _refusal.decode(body).code
     except msgspec.MsgspecError:
         return False
-    return True
+    return code in REQUEST_ISSUES and code != BAD_SYMBOL

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.symbol import make_symbol
 from ashi_ingest.venues.answers import MAX_TRIES, Rows, latest, read_list
-from ashi_ingest.venues.base import RepairEnd, Request
+from ashi_ingest.venues.base import Missing, RepairEnd, Request
 from ashi_ingest.venues.bitflyer.messages import read_execution
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _begin(since: Sequence[Trade]) -> int:
 
 def fetch_windows(
     venue: str, market: str, after: int, before: int, is_enough: Callable[[list[Trade]], bool] = lambda _: False
-) -> Generator[Request | list[Trade], Answer | None, str | None]:
+) -> Generator[Request | list[Trade] | Missing, Answer | None, str | None]:
     """What lies between two ids, oldest first, in windows of ids as wide as an answer can hold.
 
     Gives what was wrong with the first bad row. Ids may be thousands apart, so an empty window is no end; it ends
@@ -84,6 +84,8 @@ def fetch_windows(
             width = max(ids // 4, COUNT)
             continue
         bad = bad or rows.bad
+        if rows.bad is not None:
+            yield Missing(rows.bad)
         if rows.good:
             yield rows.good
             if is_enough(rows.good):

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ashi_ingest.venues.answers import in_words, latest
-from ashi_ingest.venues.base import RepairEnd
+from ashi_ingest.venues.base import Missing, RepairEnd
 from ashi_ingest.venues.bitflyer import backfill
 from ashi_ingest.venues.by_time import Probe, find_begin
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from ashi.contracts.trade import Trade
+    from ashi_ingest.venues.answers import Rows
     from ashi_ingest.venues.base import Answer, Repair, Request
 
 REACH_DAYS: Final = 31
@@ -69,7 +70,6 @@ def history(venue: str, market: str, since_us: int, until_us: int | None) -> Rep
     reading = _Reading(since_us, until_us)
     begin_us = since_us - backfill.DISORDER_US
     newest = yield from backfill.get(venue, market)
-    reading.bad = newest.bad
     if not newest.good:
         return RepairEnd(newest.bad)
     refused = False
@@ -77,10 +77,14 @@ def history(venue: str, market: str, since_us: int, until_us: int | None) -> Rep
     if newest.total >= backfill.COUNT and newest.good[0].traded_at >= begin_us:
         ask = partial(_probe, venue, market, begin_us)
         after, refused = yield from find_begin(ask, newest.good, begin_us, 2 * backfill.COUNT)
-    yield from _read_on(venue, market, after, newest.good, reading)
-    short = None
     oldest_us = newest.good[-1].received_at - REACH_US
-    if refused or since_us < oldest_us:
+    beyond_reach = refused or since_us < oldest_us
+    if beyond_reach:
+        told = f"{backfill.EXECUTIONS_PATH} goes back {REACH_DAYS} days, and not to {in_words(since_us)}"
+        yield Missing(told, beyond_reach=True)
+    yield from _read_on(venue, market, after, newest, reading)
+    short = None
+    if beyond_reach:
         from_us = max(oldest_us, since_us) if reading.first is None else reading.first.traded_at
         short = (
             f"{backfill.EXECUTIONS_PATH} goes back {REACH_DAYS} days: it has trades of {market} from "
@@ -91,28 +95,36 @@ def history(venue: str, market: str, since_us: int, until_us: int | None) -> Rep
 
 
 def _read_on(
-    venue: str, market: str, after: int, newest: list[Trade], reading: _Reading
-) -> Generator[Request | list[Trade], Answer | None, None]:
-    """Yield what comes after an id, up to `newest`, then those, then what has come meanwhile."""
+    venue: str, market: str, after: int, rows: Rows[Trade], reading: _Reading
+) -> Generator[Request | list[Trade] | Missing, Answer | None, None]:
+    """Yield what comes after an id, up to the newest, then those, then what has come meanwhile."""
     while True:
+        newest = rows.good
         may_be_more = newest[0].sequence > after + 1
         if may_be_more:
             bad = yield from backfill.fetch_windows(venue, market, after, newest[0].sequence, reading.note)
             reading.bad = reading.bad or bad
         if reading.is_enough:
             return
+        yield from _told(rows, reading)
         yield newest
         reading.note(newest)
         if reading.is_enough or not may_be_more:
             return
         after = newest[-1].sequence
         rows = yield from backfill.get(venue, market, after=after)
-        reading.bad = reading.bad or rows.bad
         if not rows.good:
+            yield from _told(rows, reading)
             return
-        newest = rows.good
         if rows.total < backfill.COUNT:
-            after = newest[0].sequence - 1
+            after = rows.good[0].sequence - 1
+
+
+def _told(rows: Rows[Trade], reading: _Reading) -> Iterator[Missing]:
+    """What is missing of an answer that is used."""
+    if rows.bad is not None:
+        reading.bad = reading.bad or rows.bad
+        yield Missing(rows.bad)
 
 
 def _probe(venue: str, market: str, begin_us: int, number: int) -> Generator[Request, Answer | None, Probe]:

@@ -11,14 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ashi_ingest.venues.answers import MAX_TRIES, in_words
-from ashi_ingest.venues.base import RepairEnd
+from ashi_ingest.venues.base import Missing, RepairEnd
 from ashi_ingest.venues.gmo.backfill import JOIN_TRIES, LATE_US, TRADES_PATH, ask_page
 from ashi_ingest.venues.gmo.pages import OVERLAP, ROWS, Row, Window, find_place, list_trades, newer_window
 from ashi_ingest.venues.gmo.status import Message
 from ashi_ingest.venues.parsing import symbol_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from ashi.contracts.trade import Trade
     from ashi_ingest.venues.answers import Rows
@@ -56,7 +56,7 @@ class _Plan:
         self._reason: str | None = None
         self._short: str | None = None
 
-    def find_begin(self) -> Generator[Request, Answer | None, None]:
+    def find_begin(self) -> Generator[Request | Missing, Answer | None, None]:
         """Read the page where the time begins, or the last there is: its number is guessed, doubled, then halved."""
         page = yield from self._read(Window(1, ROWS))
         low, high = 1, 0 if page is not None and self._is_too_new(page) else 1
@@ -80,13 +80,15 @@ class _Plan:
             return
         self._rows = found.good
         self._newer = (high - 1) * ROWS
+        yield from self._told(found)
         if found.good and found.good[-1].content.at >= self._since_us and not self._is_kept(found.good[-1]):
             self._short = (
                 f"{TRADES_PATH} lists trades of {self._market} from {in_words(found.good[-1].content.at)} on; whether "
                 f"there were any from {in_words(self._since_us)} on it does not say"
             )
+            yield Missing(self._short, beyond_reach=True)
 
-    def read_on(self) -> Generator[Request | list[Trade], Answer | None, None]:
+    def read_on(self) -> Generator[Request | list[Trade] | Missing, Answer | None, None]:
         """Read newer pages until the newest, or the time that is wanted; yield all milliseconds that are whole."""
         overlap, tries, is_place_known = OVERLAP, 0, False
         while self._rows and self._newer and not self._is_enough():
@@ -105,6 +107,7 @@ class _Plan:
             if page is None or place is None:
                 overlap *= 2
                 continue
+            yield from self._told(page)
             overlap = OVERLAP if new else LEAST_OVERLAP
             self._rows = self._kept(page.good[:new] + self._rows)
             self._newer = max(window.start - place - new, 0)  # an answer may be older than the one before
@@ -113,7 +116,7 @@ class _Plan:
 
     def end(self) -> RepairEnd:
         """How it ended."""
-        shown_us = self._rows[0].content.at - LATE_US if self._rows else None
+        shown_us = self._rows[0].content.at - LATE_US if self._rows and self._reason is None else None
         reason = "; ".join(filter(None, (self._bad, self._reason, self._short))) or None
         return RepairEnd(reason, shown_us, beyond_reach=self._short is not None)
 
@@ -148,13 +151,18 @@ class _Plan:
         done = next((place for place, row in enumerate(rows) if row.content.at < self._done_us), len(rows))
         return rows[: max(KEPT, done)]
 
+    def _told(self, page: Rows[Row]) -> Iterator[Missing]:
+        """What is missing of a page that is used."""
+        if page.bad is not None:
+            self._bad = self._bad or page.bad
+            yield Missing(page.bad)
+
     def _read(self, window: Window) -> Generator[Request, Answer | None, Rows[Row] | None]:
         """A page; None when the venue asks for patience again and again."""
         for _ in range(MAX_TRIES):
             page = yield from ask_page(self._symbol, self._market, window)
             if not isinstance(page, Message):
                 self._busy = None
-                self._bad = self._bad or page.bad
                 return page
             self._busy = f"{page.message_code} {page.message_string}"
         return None
