@@ -157,7 +157,7 @@ class TestBinanceUsdm(TestBinance):
 
             def answer(request: Request, broken: int = broken, asked: list[Request] = asked) -> bytes:
                 asked.append(request)
-                return f'{{"code":{code},"msg":"x"}}'.encode() if len(asked) > broken else good(request)
+                return f'{{"code":{code},"msg":"x"}}'.encode() if len(asked) == broken + 1 else good(request)
 
             with pytest.raises(ContractError):
                 self.history(answer, FIRST_US, None, now_us=FIRST_US + 3000 * SECOND_US)
