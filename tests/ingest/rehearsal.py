@@ -88,7 +88,9 @@ class Rehearsal:
                 self.sim.start_market()
                 await asyncio.sleep(self.before_s)
             await self.start()
-            await self.until(lambda: set(self.markets) <= set(self.sim.subscribed), 60 + 2 * len(self.markets))
+            # A worker that fetches the past first subscribes after that.
+            within_s = 60 + 2 * len(self.markets) + self.before_s
+            await self.until(lambda: set(self.markets) <= set(self.sim.subscribed), within_s)
             self.sim.start_market()
             self.began_us = self.now_us()
             await act(self)

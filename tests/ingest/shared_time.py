@@ -22,9 +22,11 @@ T = TypeVar("T")
 LONGEST_STEP_S = 0.05
 """The clocks never go on further at once, because the end of a connection may take a moment to arrive."""
 ENDS_SEEN = 10
+STEPS_A_GRACE = 10
 GRACE_S = 0.00005
-"""Really waited for at so many steps after a connection was ended: its other side may not know at once."""
-ON_ITS_WAY_S = 0.5
+"""Really waited for at so many steps after a connection was ended, as its other side may not know at once, and once in
+so many steps for whatever else a busy kernel has not delivered."""
+ON_ITS_WAY_S = 0.1
 """Really waited for, once, where what was sent has not arrived: a busy kernel does not deliver at once."""
 REAL_BOUND_S = 0.2
 PATCHED_PACKAGES = ("ashi.", "ashi_ingest.", "ashi_simulator.")
@@ -129,6 +131,7 @@ class _Selector(selectors.SelectSelector):
         super().__init__()
         self._clock = clock
         self._traffic = traffic
+        self._steps = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(0)
@@ -140,8 +143,9 @@ class _Selector(selectors.SelectSelector):
             if events := super().select(ON_ITS_WAY_S):
                 return events
             self._traffic.give_up()
-        if self._traffic.graces:
-            self._traffic.graces -= 1
+        self._steps += 1
+        if self._traffic.graces or self._steps % STEPS_A_GRACE == 0:
+            self._traffic.graces = max(self._traffic.graces - 1, 0)
             if events := super().select(GRACE_S):
                 return events
         self._clock.advance(min(timeout, LONGEST_STEP_S))
