@@ -382,8 +382,11 @@ def told(records: list[Recorded]) -> dict[Any, list[Any]]:
             continue
         fields = [name for name in message if name not in ADDED]
         told = (message["state"], message["reason"], fields, record.headers, record.partition)
-        if told not in sequences[record.topic, record.key][-1:]:
-            sequences[record.topic, record.key].append(told)
+        sequence = sequences[record.topic, record.key]
+        if record.topic == "feed.status" and sequence and sequence[-1][0] == message["state"]:
+            sequence.pop()  # its reason may change before the first one has gone out
+        if told not in sequence[-1:]:
+            sequence.append(told)
     return sequences
 
 
