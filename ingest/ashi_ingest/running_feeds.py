@@ -12,6 +12,7 @@ from ashi_ingest.feed.resume import read_resume_points
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ashi.contracts.trade import Trade
     from ashi.runtime.settings import Settings
     from ashi_ingest.feed.status import FeedReporter
     from ashi_ingest.feed.supervisor import FeedSupervisor
@@ -57,14 +58,16 @@ class RunningFeeds:
             # The log is not searched for what was never read.
             known = {symbol: feed for symbol, feed in reported.items() if feed.status is not None}
             since = uncompared_since(self._venue, known)
-            resume_points = await read_resume_points(self._settings, known, reported, since=since)
+            late: dict[str, list[Trade]] = {}
+            resume_points = await read_resume_points(self._settings, known, reported, since=since, late=late)
             for market, symbol in symbols.items():
                 self._reporter.go_on_from(symbol, reported[symbol])
                 point = resume_points.get(symbol, [])
                 if self._beginnings is not None and self._beginnings.concerns(point, reported[symbol].gaps):
                     self._beginnings.add(market, point)
                 else:
-                    self._feeds.add(market, point, reported[symbol].status, unlisted_us.get(market))
+                    status = reported[symbol].status
+                    self._feeds.add(market, point, status, unlisted_us.get(market), late.get(symbol, ()))
         for market in markets:
             if market not in symbols:
                 self._feeds.add(market, (), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -157,6 +158,7 @@ class _Worker:
             None if recorder is None else FeedRecorder(recorder, with_connections=not self._venue.ordered_ids)
         )
         self._rest = RestClient(self._venue, settings.rest_url or self._venue.limits.rest_url, key)
+        self._cut: defaultdict[str, list[tuple[str, int, int, str]]] = defaultdict(list)
 
     async def run(self) -> None:
         """Work until the service stops. While Kafka cannot be reached at the start, it is waited for."""
@@ -289,6 +291,8 @@ class _Worker:
 
         def hand_over(market: str, resume_point: list[Trade]) -> None:
             feeds.add(market, resume_point, None)
+            for lost in self._cut.pop(market, ()):
+                feeds.lose_time(*lost)
             session.add([market])
 
         beginnings = Beginnings(
@@ -323,7 +327,7 @@ class _Worker:
                 _report(reporter),
                 follow_feeds(settings, reporter),
                 _look_for_others(reporter),
-                self._look_for_losses(feeds, publisher),
+                self._look_for_losses(feeds, publisher, beginnings, reporter),
             )
         finally:
             await beginnings.stop("the worker has ended")
@@ -353,16 +357,28 @@ class _Worker:
         hint = f"; did you mean {', '.join(right)}?" if right else ": correct their names"
         return VenueError(f"{self._venue.name} has none of the markets {named}{hint}")
 
-    async def _look_for_losses(self, feeds: FeedSupervisor, publisher: Publisher) -> None:
-        """What Kafka had acknowledged and has no more is a gap like any other; which trades it was nobody knows."""
+    async def _look_for_losses(
+        self, feeds: FeedSupervisor, publisher: Publisher, beginnings: Beginnings, reporter: FeedReporter
+    ) -> None:
+        """What Kafka had acknowledged and has no more is a gap like any other; which trades it was nobody knows.
+
+        Of a symbol that begins in the past it is asked for when that has come to the present.
+        """
         while True:
             for lost in publisher.take_losses():
-                now_us = time.time_ns() // 1_000
+                until_us = time.time_ns() // 1_000 + CLOCK_TOLERANCE_US
+                reason = f"topic trades was cut or made anew at offset {lost.begin} of {lost.end}"
                 for symbol in feeds.symbols:
                     if publisher.shares(symbol, lost):
-                        reason = f"topic trades was cut or made anew at offset {lost.begin} of {lost.end}"
-                        until_us = now_us + CLOCK_TOLERANCE_US
                         feeds.lose_time(symbol, lost.from_time, until_us, reason)
+                for market in beginnings.markets:
+                    symbol = make_symbol(self._venue.name, market)
+                    if publisher.shares(symbol, lost):
+                        from_us = lost.from_time
+                        while reporter.has_gap(symbol, from_us):  # a gap is named by its beginning
+                            from_us -= 1
+                        reporter.end_gap(symbol, until_us, "lost", 0, reason, from_time=from_us)
+                        self._cut[market].append((symbol, from_us, until_us, reason))
             await asyncio.sleep(LOOK_INTERVAL_S)
 
     async def _look(self, feeds: FeedSupervisor, follower: MarketFollower, beginnings: Beginnings) -> None:

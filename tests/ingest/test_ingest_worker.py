@@ -7,6 +7,7 @@ import json
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError, VenueError
 from ashi.contracts.feed import FeedStatus, decode_feed_gap, decode_feed_status
 from ashi.contracts.instrument import Instrument, decode_instrument
-from ashi.contracts.trade import EARLIEST_US
+from ashi.contracts.trade import EARLIEST_US, Trade
 from ashi.runtime import waiting
 from ashi.runtime.retry import Backoff
 from ashi.runtime.service import Service
@@ -25,6 +26,7 @@ from ashi_ingest import markets as markets_module
 from ashi_ingest import running_feeds
 from ashi_ingest import worker as live
 from ashi_ingest.feed.reported import ReportedFeed
+from ashi_ingest.feed.symbol_feed import SymbolFeed
 from ashi_ingest.publish.acknowledged import LostTrades
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.shard import Shard, shard_of
@@ -121,6 +123,7 @@ class Bench:
         self.asked_kafka = 0
         self.added: list[str] = []
         self.searched: list[list[str]] = []
+        self.late: dict[str, list[Trade]] = {}
         self.removed: list[str] = []
         self.instruments: dict[str, Instrument] = {}
         self.kafka_is_away = lambda asked: False
@@ -134,6 +137,8 @@ class Bench:
 
         async def read_resume_points(settings, symbols, reported, *, since=None, late=None):
             self.searched.append(list(symbols))
+            if late is not None:
+                late.update(self.late)
             return {symbol: [] for symbol in self.searched[-1]}
 
         async def read_instruments(settings, venue):
@@ -403,6 +408,55 @@ def test_a_stop_while_kafka_is_away_ends_in_time_and_says_so(bench, monkeypatch)
     bench(scenario, ["BTC_JPY"], LISTED)
 
 
+def test_trades_of_a_symbol_that_is_being_fetched_from_the_past_and_are_gone_are_asked_for_when_it_is_there(
+    bench, monkeypatch
+):
+    lost_times = []
+    handed_over = {}
+
+    class Beginnings:
+        """Hands over when it is told to."""
+
+        def __init__(self, venue, since_us, *, hand_over, **_):
+            self.markets: list[str] = []
+            handed_over["now"] = lambda: hand_over(self.markets.pop(0), [])
+
+        def add(self, market, resume_point):
+            self.markets.append(market)
+
+        async def run(self):
+            await asyncio.Event().wait()
+
+        async def stop(self, reason):
+            pass
+
+    class Feeds(live.FeedSupervisor):
+        def lose_time(self, *lost):
+            lost_times.append(lost)
+
+    monkeypatch.setattr(live, "Beginnings", Beginnings)
+    monkeypatch.setattr(live, "FeedSupervisor", Feeds)
+
+    async def scenario(bench):
+        bench.worker._options = replace(bench.worker._options, since_us=NOW_US)
+        bench.publisher.losses.append(LostTrades(3, NOW_US, 20, 22))
+
+        def lost_gaps():
+            return [gap for gap in bench.publisher.gaps if gap.state == "lost" and gap.from_time > EARLIEST_US]
+
+        def asked_for():
+            if lost_gaps() and handed_over:  # the first is BTC_JPY
+                handed_over.pop("now")()
+            return lost_times
+
+        await bench.run_until(asked_for)
+        [lost] = lost_gaps()
+        assert (lost.symbol, lost.from_time) == ("bitflyer:BTC_JPY", NOW_US)
+        assert lost_times == [("bitflyer:BTC_JPY", NOW_US, lost.to_time, lost.reason)]
+
+    bench(scenario, ["BTC_JPY", "ETH_JPY"], LISTED)
+
+
 def test_trades_that_are_gone_from_the_log_are_a_lost_gap_of_the_symbols_of_their_partition(bench):
     async def scenario(bench):
         bench.publisher.losses.append(LostTrades(3, 1_723_161_254_340_863, 20, 22))
@@ -447,6 +501,21 @@ def test_the_log_is_searched_only_for_markets_that_were_read_before(bench):
         assert bench.searched == [["bitflyer:BTC_JPY"], ["bitflyer:OLD_JPY"]]
 
     bench(scenario, [], listing("BTC_JPY"), listing("BTC_JPY", "NEW_JPY", "OLD_JPY"))
+
+
+def test_a_market_that_is_read_again_knows_what_was_published_late(bench, monkeypatch):
+    learned = []
+    monkeypatch.setattr(SymbolFeed, "learn_late", lambda self, trades: learned.append((self.symbol, list(trades))))
+
+    async def scenario(bench):
+        trade = Trade("bitflyer:OLD_JPY", "6", Decimal(1), Decimal(1), "buy", NOW_US, NOW_US, 6)
+        bench.late["bitflyer:OLD_JPY"] = [trade]
+        status = FeedStatus("bitflyer:OLD_JPY", "down", NOW_US, "delisted", "7", NOW_US, NOW_US)
+        bench.reported["bitflyer:OLD_JPY"] = ReportedFeed(status, ())
+        await bench.run_until(lambda: bench.added)
+        assert learned[-1] == ("bitflyer:OLD_JPY", [trade])
+
+    bench(scenario, [], listing("BTC_JPY"), listing("BTC_JPY", "OLD_JPY"))
 
 
 def test_what_was_delisted_while_no_worker_ran_is_down_if_it_was_read_before(bench):

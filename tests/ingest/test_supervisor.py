@@ -16,6 +16,8 @@ from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_fee
 from ashi.contracts.trade import EARLIEST_US, Trade
 from ashi_ingest.errors import Reason
 from ashi_ingest.feed import backfill as backfill_module
+from ashi_ingest.feed import comparison as comparison_module
+from ashi_ingest.feed.completeness import lag_allowance_us
 from ashi_ingest.feed.lost_times import nothing_published
 from ashi_ingest.feed.opening import CLOCK_TOLERANCE_US
 from ashi_ingest.feed.reported import ReportedFeed
@@ -41,7 +43,7 @@ def no_settling():
         patch.setattr(backfill_module, "SETTLE_S", 0.0)
         patch.setattr(backfill_module, "FIRST_S", 0.0)
         patch.setattr(backfill_module, "REST_AGE_S", 0.0)
-        patch.setattr(backfill_module, "REST_LAG_ALLOWANCE_US", -CLOCK_TOLERANCE_US)
+        patch.setattr(comparison_module, "lag_allowance_us", lambda worst_us: 3 * worst_us - CLOCK_TOLERANCE_US)
         yield
 
 
@@ -1101,7 +1103,7 @@ def test_a_trade_that_comes_live_while_rest_lags_is_waited_for_by_the_repair(mar
 
 
 def test_a_repair_asks_again_when_rest_has_had_time_to_know(monkeypatch):
-    monkeypatch.setattr(backfill_module, "REST_LAG_ALLOWANCE_US", 60_000_000)
+    monkeypatch.setattr(comparison_module, "lag_allowance_us", lag_allowance_us)
 
     async def scenario(world):
         world.happen(SHARED, 11)
@@ -1167,10 +1169,30 @@ def test_what_comes_after_all_is_published_and_its_gap_repaired(market, away_s):
     play(scenario, {market: trades(market, 10)}, buffer=10_000)
 
 
+@pytest.mark.parametrize(("lag_s", "repaired"), [(0, True), (100, False)])
+def test_what_a_quiet_market_has_not_shown_is_assumed_as_late_as_rest_is_seen_to_lag(lag_s, repaired, monkeypatch):
+    monkeypatch.setattr(comparison_module, "lag_allowance_us", lag_allowance_us)
+    monkeypatch.setattr(comparison_module.WorstLag, "worst_us", lag_s * 1_000_000)
+
+    async def scenario(world):
+        connection = await live_connection(world, SHARED)
+        connection.deliver(SHARED, 11)
+        connection.close()
+        connection = FakeConnection(world, SHARED)
+        connection.subscribe()
+        await world.settle()
+        await world.pass_by(200)
+        assert world.outcomes(SHARED)[-1] == ("repaired" if repaired else "open", 0)
+        await world.pass_by(200)
+        assert world.outcomes(SHARED)[-1] == ("repaired", 0)
+
+    play(scenario, {SHARED: trades(SHARED, 10)})
+
+
 @pytest.mark.parametrize("market", [SPOT, SHARED])
 def test_a_gap_is_not_repaired_before_rest_has_shown_what_came_after_it(market, monkeypatch):
     """It lags by ten seconds, and the market is quiet: every answer is fine, and shows nothing new."""
-    monkeypatch.setattr(backfill_module, "REST_LAG_ALLOWANCE_US", 60_000_000)
+    monkeypatch.setattr(comparison_module, "lag_allowance_us", lag_allowance_us)
 
     async def scenario(world):
         connection = await live_connection(world, market)
@@ -1198,7 +1220,7 @@ def test_a_gap_is_not_repaired_before_rest_has_shown_what_came_after_it(market, 
 
 
 def test_ids_that_follow_each_other_prove_that_nothing_was_missed_without_a_request(monkeypatch):
-    monkeypatch.setattr(backfill_module, "REST_LAG_ALLOWANCE_US", 60_000_000)
+    monkeypatch.setattr(comparison_module, "lag_allowance_us", lag_allowance_us)
 
     async def scenario(world):
         world.rest.gate.clear()
@@ -1215,7 +1237,7 @@ def test_ids_that_follow_each_other_prove_that_nothing_was_missed_without_a_requ
 
 
 def test_a_comparison_that_shows_the_time_after_a_gap_repairs_it(monkeypatch):
-    monkeypatch.setattr(backfill_module, "REST_LAG_ALLOWANCE_US", 60_000_000)
+    monkeypatch.setattr(comparison_module, "lag_allowance_us", lag_allowance_us)
 
     async def scenario(world):
         await live_connection(world, SPOT)
@@ -1232,7 +1254,7 @@ def test_a_comparison_that_shows_the_time_after_a_gap_repairs_it(monkeypatch):
 
 @pytest.mark.parametrize("market", [SPOT, SHARED])
 def test_a_feed_that_goes_down_while_its_gap_is_open_has_one_gap_if_nothing_came_between(market, monkeypatch):
-    monkeypatch.setattr(backfill_module, "REST_LAG_ALLOWANCE_US", 60_000_000)
+    monkeypatch.setattr(comparison_module, "lag_allowance_us", lag_allowance_us)
 
     async def scenario(world):
         connection = await live_connection(world, market)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
-from ashi_ingest.feed.completeness import REST_LAG_ALLOWANCE_US
 from ashi_ingest.feed.first_of import first_of
 from ashi_ingest.feed.lost_gaps import LostGaps
 from ashi_ingest.feed.plans import plan_since
@@ -123,7 +122,7 @@ class Backfill:
         now_us: Callable[[], int],
         sleep: Callable[[float], Coroutine[None, None, None]] = asyncio.sleep,
         last_ids: LastIds,
-        allowance_us: Callable[[], int] = lambda: REST_LAG_ALLOWANCE_US,
+        allowance_us: Callable[[], int],
     ) -> None:
         """`patience_s`: after so long without anything new, what is missing is told to be lost.
 

@@ -140,6 +140,7 @@ class FeedSupervisor:
             sleep=sleep,
             clock=self._clock,
             last_ids=self._comparison.last_ids,
+            allowance_us=lambda: self._comparison.allowance_us,
         )
 
     def _new_feed(self, market: str, resume_point: Sequence[Trade]) -> SymbolFeed:
@@ -196,13 +197,15 @@ class FeedSupervisor:
         resume_point: Sequence[Trade],
         status: FeedStatus | None,
         unlisted_us: int | None = None,
+        late: Sequence[Trade] = (),
     ) -> None:
         """Before any connection for it: read a market as well. For one that was read before nothing else is needed.
 
-        `unlisted_us`: see `SymbolFeed.begin`.
+        `unlisted_us`: see `SymbolFeed.begin`. `late`: what was published late among the resume point.
         """
         if market not in self._feeds:
             self._feeds[market] = feed = self._new_feed(market, resume_point)
+            feed.learn_late(late)
             feed.begin(status, unlisted_us)
         self._by_symbol[self._feeds[market].symbol] = self._feeds[market]
 
