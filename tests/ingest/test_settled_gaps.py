@@ -22,7 +22,8 @@ def gap(from_time: int, to_time: int | None, state: str = "lost") -> FeedGap:
 
 def told(gaps: list[FeedGap], *known: tuple[int, int]) -> list[tuple[int, int | None, str]]:
     messages = settle(gaps, [Span(*span) for span in known], {}, now_us=10, reason="got")
-    assert all(message.updated_at >= 10 for message in messages)
+    read = {each.from_time for each in gaps}
+    assert all(message.updated_at == (6 if message.from_time in read else 10) for message in messages)
     return [(message.from_time, message.to_time, message.state) for message in messages]
 
 

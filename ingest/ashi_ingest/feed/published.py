@@ -38,7 +38,10 @@ async def read_published_ids(settings: Settings, symbol: str, from_us: int, unti
         consumer.seek(partition, entry.offset)
         consumer.resume(partition)
         while await consumer.position(partition) < end:
-            for record in (await consumer.getmany(partition, timeout_ms=_POLL_MS)).get(partition, []):
+            found = (await consumer.getmany(partition, timeout_ms=_POLL_MS)).get(partition, [])
+            if not found:  # it may have been cut
+                end = min(end, (await consumer.end_offsets([partition]))[partition])
+            for record in found:
                 trade = trade_of(record) if record.key == symbol.encode() else None
                 if trade is not None and from_us <= trade.traded_at < until_us:
                     ids.add(trade.trade_id)

@@ -37,7 +37,8 @@ def settle(
     left is `lost` as before, each piece under the time at which it begins; pieces with new names come first, so that at
     no moment less is called lost than is. One that is open with an end belongs to a
     worker that asks for it: it is repaired wholly or left alone; so is one without an end. `recovered`: how many trades
-    were published of the time of each gap, by its `from_time`.
+    were published of the time of each gap, by its `from_time`. Of a gap that was read the message is but the next one,
+    so that what a worker has said of it meanwhile, that it is longer, is later; pieces have the time `now_us`.
     """
     spans = [span for span in known if span.from_us < span.to_us]
     names = {gap.from_time for gap in gaps}
@@ -52,7 +53,7 @@ def settle(
         if left == [whole] or (left and gap.state == "open"):
             continue
         count = recovered.get(gap.from_time, 0)
-        updated_at = max(now_us, gap.updated_at + 1)
+        updated_at = gap.updated_at + 1
         if not left:
             messages.append(_repaired(gap, gap.to_time, count, reason, updated_at))
             continue
@@ -65,7 +66,8 @@ def settle(
             while begun in names:  # a gap is named by its beginning; rather too much is called lost than too little
                 begun -= 1
             names.add(begun)
-            pieces.append(replace(gap, from_time=begun, to_time=piece.to_us, trades_recovered=0, updated_at=updated_at))
+            new = replace(gap, from_time=begun, to_time=piece.to_us, trades_recovered=0)
+            pieces.append(replace(new, updated_at=max(now_us, updated_at)))  # one of that name may have been repaired
     return [*pieces, *messages]
 
 

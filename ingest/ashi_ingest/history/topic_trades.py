@@ -59,12 +59,22 @@ class TopicTrades:
             self.newest = trade
 
     async def read_on(self) -> None:
-        """Read up to the end of the topic as it is now. Raises BrokerError."""
-        end = (await self._consumer.end_offsets([self._partition]))[self._partition]
+        """Read up to the end of the topic as it is now, or, if it is cut meanwhile, as it is then.
+
+        Raises BrokerError.
+        """
+        end = await self._end()
         while await self._consumer.position(self._partition) < end:
-            for record in (await self._consumer.getmany(self._partition, timeout_ms=_POLL_MS)).get(self._partition, []):
+            found = (await self._consumer.getmany(self._partition, timeout_ms=_POLL_MS)).get(self._partition, [])
+            if not found:
+                end = min(end, await self._end())
+            for record in found:
                 if record.key == self._key and record.value is not None:
                     self._take(record)
+
+    async def _end(self) -> int:
+        end: int = (await self._consumer.end_offsets([self._partition]))[self._partition]
+        return end
 
     def _take(self, record: Any) -> None:
         try:
@@ -81,7 +91,7 @@ class TopicTrades:
 async def topic_trades(
     settings: Settings, venue: Venue, market: str, symbol: str, *, stretch: tuple[int, int], newest: Trade | None
 ) -> AsyncIterator[TopicTrades]:
-    """What the topic has, read from the beginning of the stretch on. `newest`: the one published last, if it is known.
+    """What the topic has, to be read from the beginning of the stretch on. `newest`: the one published last, if known.
 
     Raises:
         BrokerError: Kafka cannot be reached or lacks the topic.
@@ -96,5 +106,4 @@ async def topic_trades(
         consumer.seek(partition, ends[partition] if entry is None else entry.offset)
         trades = TopicTrades(consumer, partition, symbol, venue=venue, market=market, stretch=stretch)
         trades.newest = newest
-        await trades.read_on()
         yield trades
