@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ SPREAD: Final = 0.1
 
 GRACE_S: Final = 3.0
 """How long a chore may go on when the worker stops; then it is left undone, as by a kill."""
+
+_threads: Final[set[threading.Thread]] = set()
 
 _log = get_logger(__name__)
 
@@ -91,6 +95,20 @@ def _in_thread(chore: Chore, stopping: threading.Event) -> asyncio.Future[list[s
             failed = error
         with contextlib.suppress(RuntimeError):  # the loop has ended: left behind at a stop
             loop.call_soon_threadsafe(settle, done, failed)
+        _threads.discard(threading.current_thread())
 
-    threading.Thread(target=work, name=chore.name, daemon=True).start()
+    thread = threading.Thread(target=work, name=chore.name, daemon=True)
+    _threads.add(thread)
+    thread.start()
     return working
+
+
+def exit_past_chores(status: int) -> None:
+    """End the process then and there, if a chore that was cut short is still at work; else do nothing.
+
+    An interpreter that ends while the lake's driver is at work in a thread crashes more often than not.
+    """
+    if _threads:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)

@@ -26,7 +26,7 @@ from ashi_sinks.consumer import KafkaSinkConsumer
 from ashi_sinks.partition_watch import LOST_ROWS, PartitionWatch
 from ashi_sinks.protocol import RowsLostError
 from ashi_sinks.registry import make_streams, store_name, upkeep
-from ashi_sinks.upkeep import run_chore
+from ashi_sinks.upkeep import exit_past_chores, run_chore
 from ashi_sinks.writer import Writer
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ def run_sink(settings: Settings, store: str, topic: str = CANDLES, *, from_begin
         except StoppedError:
             _log.warning("stopped while the store was away; what is not stored yet is read again at the next start")
 
-    return run_service(f"sink-{streams.name}", settings, main)
+    status = run_service(f"sink-{streams.name}", settings, main)
+    exit_past_chores(status)
+    return status
 
 
 def check_store(settings: Settings, store: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -131,3 +133,30 @@ def test_a_chore_that_ends_soon_after_the_stop_is_waited_for(
     run(Chore("vacuum", HOUR_S, do), began.is_set)
     assert ended.is_set()
     assert not caplog.records
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("works_s", "status", "said"), [(20, 3, "begun\n"), (0, 0, "begun\nended as always\n")])
+def test_a_process_with_a_chore_that_was_cut_short_ends_without_the_interpreters_end(
+    works_s: int, status: int, said: str
+) -> None:
+    program = f"""
+import asyncio, time
+from ashi_sinks import upkeep
+
+upkeep.GRACE_S = 0.05
+
+async def main():
+    chore = upkeep.Chore("vacuum", 0.01, lambda _: time.sleep({works_s}) or [])
+    running = asyncio.create_task(upkeep.run_chore(chore, "lake"))
+    await asyncio.sleep(0.5)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    print("begun")
+
+asyncio.run(main())
+upkeep.exit_past_chores(3)
+print("ended as always")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=15, check=False)
+    assert (ended.returncode, ended.stdout) == (status, said)
