@@ -107,6 +107,7 @@ class KafkaInMemory:
             clients.assigned_consumer: assigned_consumer,
             clients.make_producer: lambda *_, **__: _Producer(self),
             ends.stable_ends: ends.stable_ends,  # asks the consumer that it is given
+            records.fetch_to: records.fetch_to,  # likewise
         }
         with pytest.MonkeyPatch.context() as patch:
             for name, module in list(sys.modules.items()):

@@ -54,6 +54,20 @@ async def read_between(
             yield at.partition, records
 
 
+async def fetch_to(consumer: AIOKafkaConsumer, at: TopicPartition, end: int) -> AsyncGenerator[Any, None]:
+    """The records of a partition from where the consumer stands, until it has come to `end`.
+
+    Or to the end of the log, if that is cut meanwhile. What is fetched from beyond comes as well: a consumer that reads
+    on later stands behind it. Raises a KafkaError of the library when Kafka does not answer.
+    """
+    while await consumer.position(at) < end:
+        records = (await consumer.getmany(at, timeout_ms=_WAIT_MS)).get(at, [])
+        if not records:
+            end = min(end, (await stable_ends(consumer, [at]))[at])
+        for record in records:
+            yield record
+
+
 async def read_at(settings: Settings, topic: str, partition: int, offsets: Sequence[int]) -> dict[int, Any]:
     """The records at `offsets` of a partition; one that the log does not have is left out.
 

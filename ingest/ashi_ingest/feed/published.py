@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import assigned_consumer, partition_of
+from ashi.runtime.kafka.ends import stable_ends
+from ashi.runtime.kafka.records import fetch_to
 from ashi_ingest.feed.resume import BEFORE_MS, trade_of
 
 if TYPE_CHECKING:
@@ -16,7 +18,6 @@ AHEAD_MS: Final = 60_000
 MAX_RECORDS: Final = 1_000_000
 """Offsets that are looked at from there on, some 10 s of reading: trades that were appended still later, because they
 were missed as well, may be published once more. Each counts once."""
-_POLL_MS: Final = 200
 
 
 async def read_published_ids(settings: Settings, symbol: str, from_us: int, until_us: int) -> set[str]:
@@ -34,15 +35,11 @@ async def read_published_ids(settings: Settings, symbol: str, from_us: int, unti
         entry = (await consumer.offsets_for_times({partition: since_ms})).get(partition)
         if entry is None:
             return ids
-        end = min((await consumer.end_offsets([partition]))[partition], entry.offset + MAX_RECORDS)
+        end = min((await stable_ends(consumer, [partition]))[partition], entry.offset + MAX_RECORDS)
         consumer.seek(partition, entry.offset)
         consumer.resume(partition)
-        while await consumer.position(partition) < end:
-            found = (await consumer.getmany(partition, timeout_ms=_POLL_MS)).get(partition, [])
-            if not found:  # it may have been cut
-                end = min(end, (await consumer.end_offsets([partition]))[partition])
-            for record in found:
-                trade = trade_of(record) if record.key == symbol.encode() else None
-                if trade is not None and from_us <= trade.traded_at < until_us:
-                    ids.add(trade.trade_id)
+        async for record in fetch_to(consumer, partition, end):
+            trade = trade_of(record) if record.key == symbol.encode() else None
+            if trade is not None and from_us <= trade.traded_at < until_us:
+                ids.add(trade.trade_id)
     return ids

@@ -18,6 +18,7 @@ from ashi.contracts.topics import TRADES
 from ashi.contracts.trade import Trade
 from ashi.runtime.kafka.clients import assigned_consumer, partition_of
 from ashi.runtime.kafka.ends import stable_ends
+from ashi.runtime.kafka.records import fetch_to
 from ashi.runtime.logs import get_logger
 from ashi_ingest.feed.sequencer import RESUME_TRADES
 from ashi_ingest.publish.publisher import LATE_HEADER
@@ -202,8 +203,8 @@ async def _read_from(consumer: Any, search: _Search, time_ms: int) -> AsyncGener
     consumer.seek(partition, entry.offset)
     consumer.resume(partition)
     try:
-        while await consumer.position(partition) < end:
-            for record in (await consumer.getmany(partition, timeout_ms=_POLL_MS)).get(partition, []):
+        async with aclosing(fetch_to(consumer, partition, end)) as records:
+            async for record in records:
                 if record.offset < end:
                     yield record
     finally:

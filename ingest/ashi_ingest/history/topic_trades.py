@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from ashi.contracts.errors import ContractError
-from ashi.contracts.records import trade_in
 from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import assigned_consumer, partition_of
-from ashi_ingest.feed.resume import is_late
+from ashi.runtime.kafka.ends import stable_ends
+from ashi.runtime.kafka.records import fetch_to
+from ashi_ingest.feed.resume import is_late, trade_of
 from ashi_ingest.history.known_trades import KnownTrades
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 BEFORE_MS: Final = 120_000
 """A trade is appended after it happened, but clocks may differ by so much."""
-_POLL_MS: Final = 200
 
 
 class TopicTrades:
@@ -63,25 +62,11 @@ class TopicTrades:
 
         Raises BrokerError.
         """
-        end = await self._end()
-        while await self._consumer.position(self._partition) < end:
-            found = (await self._consumer.getmany(self._partition, timeout_ms=_POLL_MS)).get(self._partition, [])
-            if not found:
-                end = min(end, await self._end())
-            for record in found:
-                if record.key == self._key and record.value is not None:
-                    self._take(record)
-
-    async def _end(self) -> int:
-        end: int = (await self._consumer.end_offsets([self._partition]))[self._partition]
-        return end
-
-    def _take(self, record: Any) -> None:
-        try:
-            trade = trade_in(record)
-        except ContractError:
-            return
-        self.note(trade, late=is_late(record))
+        end = (await stable_ends(self._consumer, [self._partition]))[self._partition]
+        async for record in fetch_to(self._consumer, self._partition, end):
+            trade = trade_of(record) if record.key == self._key else None
+            if trade is not None:
+                self.note(trade, late=is_late(record))
 
     def _age(self, trade: Trade) -> int:
         return trade.sequence if self._venue.ordered_ids else trade.traded_at
@@ -102,7 +87,7 @@ async def topic_trades(
         consumer.pause(*(other for other in partitions if other is not partition))
         time_ms = max(stretch[0] // 1_000 - BEFORE_MS, 0)
         entry = (await consumer.offsets_for_times({partition: time_ms})).get(partition)
-        ends = await consumer.end_offsets([partition])
+        ends = await stable_ends(consumer, [partition])
         consumer.seek(partition, ends[partition] if entry is None else entry.offset)
         trades = TopicTrades(consumer, partition, symbol, venue=venue, market=market, stretch=stretch)
         trades.newest = newest
