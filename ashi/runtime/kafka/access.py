@@ -12,11 +12,12 @@ from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResp
 from aiokafka.protocol.api import Request, RequestStruct
 
 from ashi.contracts.access import Operation
-from ashi.contracts.errors import BrokerError, BrokerUnreachableError
+from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
-from ashi.runtime.kafka.errors import unreachable_broker, who_asks
+from ashi.runtime.kafka.errors import require_brokers, who_asks
 from ashi.runtime.kafka.offsets import ask_coordinator
 from ashi.runtime.kafka.topic_ids import permitted_operations
+from ashi.runtime.kafka.topics import refuse_missing
 
 if TYPE_CHECKING:
     from aiokafka.admin import AIOKafkaAdminClient
@@ -39,22 +40,16 @@ async def require_access(settings: Settings, access: Access) -> None:
     """
     async with admin_client(settings) as client:
         lacking = await _lacking_on_topics(client, access)
-        if (unreachable := await unreachable_broker(client._client)) is not None:
-            raise BrokerUnreachableError(unreachable)
+        await require_brokers(client._client)
         if access.group is not None and not await _may_read_group(client, access.group):
             lacking.append(("group", access.group, Operation.READ))
-    where = f"Kafka at {settings.kafka_bootstrap}"
-    missing = [topic for _, topic, operation in lacking if operation is None]
-    if missing:
-        raise BrokerError(
-            f"{where} has no topic {', '.join(missing)}: create all with `ashi topics create`, then start again"
-        )
+    refuse_missing(settings, [topic for _, topic, operation in lacking if operation is None])
     if lacking:
         rights = ", ".join(f"{operation} on {kind} {name}" for kind, name, operation in lacking)
         raise BrokerError(
-            f"{where} does not permit {who_asks(settings)}: {rights}. Grant it (kafka-acls --add; docs/access.md has "
-            "what each stage needs), then start again; a topic that cannot be described may also be missing: create "
-            "all with `ashi topics create`"
+            f"Kafka at {settings.kafka_bootstrap} does not permit {who_asks(settings)}: {rights}. Grant it "
+            "(kafka-acls --add; docs/access.md has what each stage needs), then start again; a topic that cannot be "
+            "described may also be missing: create all with `ashi topics create`"
         )
 
 

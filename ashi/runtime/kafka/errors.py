@@ -101,6 +101,12 @@ async def unreachable_broker(client: AIOKafkaClient) -> str | None:
     )
 
 
+async def require_brokers(client: AIOKafkaClient) -> None:
+    """Raises BrokerUnreachableError that names a broker which clients would try for ever, and not say which."""
+    if (unreachable := await unreachable_broker(client)) is not None:
+        raise BrokerUnreachableError(unreachable)
+
+
 async def _connect(address: tuple[str, int]) -> str | None:
     """Why no connection to it can be made; None if it can."""
     try:

@@ -9,10 +9,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError, for_code
 
-from ashi.contracts.errors import BrokerError, BrokerUnreachableError
+from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
-from ashi.runtime.kafka.errors import unreachable_broker
+from ashi.runtime.kafka.errors import require_brokers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -116,9 +116,12 @@ async def require_topics(settings: Settings, names: Iterable[str]) -> None:
     """
     async with admin_client(settings) as client:
         existing = await partitions_of_topics(client)
-        if (unreachable := await unreachable_broker(client._client)) is not None:
-            raise BrokerUnreachableError(unreachable)
-    missing = [name for name in names if name not in existing]
+        await require_brokers(client._client)
+    refuse_missing(settings, [name for name in names if name not in existing])
+
+
+def refuse_missing(settings: Settings, missing: Sequence[str]) -> None:
+    """Raises BrokerError that names these topics, if there are any."""
     if missing:
         raise BrokerError(
             f"Kafka at {settings.kafka_bootstrap} has no topic {', '.join(missing)}: "
