@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_comparison_live import MARKETS, QUICK, AllTopics, until
+from simulated_feeds import MARKETS, SimulatedFeeds, until
 
-from ashi.contracts.symbol import make_symbol
 from ashi.contracts.trade import Trade
-from ashi.runtime.settings import Secret
-from ashi_ingest.feed.reported import ReportedFeed
-from ashi_ingest.feed.status import FeedReporter
-from ashi_ingest.feed.supervisor import FeedSupervisor
-from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.publish.buffer import PublishBuffer
-from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.recording.feed_recorder import FeedRecorder
 from ashi_ingest.recording.format import read_recording
 from ashi_ingest.recording.reader import RecordingReader
 from ashi_ingest.recording.recorder import Recorder
-from ashi_ingest.rest.client import RestClient
 from ashi_ingest.venues.registry import VENUES
-from ashi_ingest.websocket.session import Session
 from ashi_simulator import Simulator
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -58,64 +49,23 @@ class Publisher:
         pass
 
 
-class RecordedFeeds:
-    """The feeds of a venue, read from a simulator without Kafka, and recorded."""
+class RecordedFeeds(SimulatedFeeds):
+    """The feeds of a venue, recorded."""
 
     def __init__(self, simulator: Simulator, venue: str, directory: Path) -> None:
-        self.simulator = simulator
         self.publisher = Publisher()
-        self.topics = AllTopics()
-        self.venue = VENUES[venue].live(has_key=True)
-        self.markets = MARKETS[venue]
-        symbols = [make_symbol(venue, market) for market in self.markets]
-        stand_in: Callable[[Any], Any] = lambda fake: fake  # noqa: E731
         self.recorder = Recorder(directory, venue)
-        recorded = FeedRecorder(self.recorder, with_connections=not self.venue.ordered_ids)
+        recorded = FeedRecorder(self.recorder, with_connections=not VENUES[venue].live(has_key=True).ordered_ids)
+        stand_in: Callable[[Any], Any] = lambda fake: fake  # noqa: E731
         self.buffer = PublishBuffer(stand_in(self.publisher), recorded.fetched)
-        nothing = {each: ReportedFeed(None, ()) for each in symbols}
-        self.reporter = FeedReporter(stand_in(self.topics), venue, nothing, on_state=recorded.state)
-        self.rest = RestClient(self.venue, simulator.rest_url, Secret("a-key-the-simulator-takes"))
-        self.feeds = FeedSupervisor(
-            self.venue,
-            {market: [] for market in self.markets},
-            publish_buffer=self.buffer,
-            reporter=self.reporter,
-            rest=self.rest,
-            recorder=recorded,
-            backpressure=Backpressure(self.buffer, 100_000),
-            patience_s=30.0,
-            comparison_times=QUICK,
-        )
-        for symbol in symbols:
-            self.feeds.begin(symbol, None)
+        super().__init__(simulator, venue, self.buffer, recorded, on_state=recorded.state)
 
     @asynccontextmanager
-    async def running(self):
-        url, pace_s = self.simulator.websocket_url, self.venue.limits.message_interval_s
-        session = Session(self.venue, self.markets, self.feeds, url=url, limiter=RateLimiter(pace_s))
-        stopping = asyncio.Event()
-
-        async def look() -> None:
-            while True:
-                self.feeds.look()
-                await self.reporter.flush()
-                await asyncio.sleep(0.05)
-
-        async with self.rest:
-            parts = (session.run(stopping), look(), self.feeds.compare(), self.buffer.run())
-            tasks = [asyncio.create_task(part) for part in parts]
-            try:
-                await self.simulator.wait_subscribed()
-                yield
-            finally:
-                stopping.set()
-                for task in tasks[1:]:
-                    task.cancel()
-                results = await asyncio.gather(*tasks, return_exceptions=True)
-                await self.feeds.stop("the test ends")
-                await self.buffer.empty()
-                self.recorder.close()
-        assert all(isinstance(each, asyncio.CancelledError | None) for each in results), results
+    async def recording(self) -> AsyncIterator[None]:
+        async with self.running(self.buffer.run()):
+            yield
+        await self.buffer.empty()
+        self.recorder.close()
 
     def is_complete(self) -> bool:
         return len(self.publisher.trades) == len(self.simulator.truth())
@@ -152,7 +102,7 @@ def replayed(venue: str, directory: Path) -> list[Trade]:
 async def cut_and_replaced(venue: str, directory: Path) -> None:
     async with Simulator(venue, MARKETS[venue], seed=7, rate=40, bursts=True) as simulator:
         feeds = RecordedFeeds(simulator, venue, directory)
-        async with feeds.running():
+        async with feeds.recording():
             simulator.start_market()
             await until(lambda: len(feeds.publisher.trades) > 60, 30)
             simulator.fault("refuse", seconds=1.0, drop=True)
