@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -50,6 +52,26 @@ def trades(
             )
         )
     return result
+
+
+def drawn_trade(rng: random.Random, symbols: Sequence[str], trade_id: str, traded_at: int, sequence: int) -> Trade:
+    """A trade of one of the symbols at this time, received at once; the rest is drawn."""
+    return Trade(
+        rng.choice(symbols),
+        trade_id,
+        Decimal(rng.randint(1, 10**6)) / 100,
+        Decimal(rng.randint(1, 10**9)) / 10**8,
+        rng.choice(["buy", "sell", None]),
+        traded_at,
+        traded_at,
+        sequence,
+    )
+
+
+def drawn_lateness_us(rng: random.Random) -> int:
+    """How late a trade is: 8 in 100 are, half of them within a horizon of two minutes and half beyond it."""
+    late = [rng.randint(0, 100_000_000)] * 4 + [rng.randint(200_000_000, 900_000_000)] * 4
+    return rng.choice([0] * 92 + late)
 
 
 def cuts(length: int) -> st.SearchStrategy[list[int]]:

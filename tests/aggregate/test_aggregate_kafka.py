@@ -23,7 +23,7 @@ from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
 from oracle import candles_of, closed, stored, timely
-from strategies import START
+from strategies import START, drawn_trade
 
 pytestmark = pytest.mark.kafka
 
@@ -38,18 +38,7 @@ def steady_trades(count: int, seed: int = 1) -> list[Trade]:
     for sequence in range(count):
         behind = rng.choice([0] * 95 + [rng.randint(0, 100_000_000)] * 4 + [rng.randint(200_000_000, 300_000_000)])
         traded_at = START + sequence * 60_000 + rng.randint(0, 1_900_000) - behind
-        log.append(
-            Trade(
-                rng.choice(SYMBOLS),
-                str(sequence),
-                Decimal(rng.randint(1, 10**6)) / 100,
-                Decimal(rng.randint(1, 10**9)) / 10**8,
-                rng.choice(["buy", "sell", None]),
-                traded_at,
-                traded_at,
-                sequence,
-            )
-        )
+        log.append(drawn_trade(rng, SYMBOLS, str(sequence), traded_at, sequence))
     return log
 
 

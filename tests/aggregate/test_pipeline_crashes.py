@@ -15,7 +15,7 @@ from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.partition import PartitionOffsets
 from oracle import candles_of, closed, stored, timely
 from simulated_log import Broker, Crash, Worker
-from strategies import START
+from strategies import START, drawn_trade
 
 NAMES = ["1m", "5m", "1h"]
 TIMEFRAMES = parse_timeframes(",".join(NAMES))
@@ -32,18 +32,7 @@ def disordered_trades(seed: int, count: int) -> list[Trade]:
         clock += rng.choice([0, 10_000, 900_000, 20_000_000])
         behind = rng.choice([0, 0, 0, rng.randint(0, 2_000_000), rng.randint(0, 200_000_000)])
         traded_at = max(clock - behind, START)
-        log.append(
-            Trade(
-                rng.choice(SYMBOLS),
-                str(sequence),
-                Decimal(rng.randint(1, 10**6)) / 100,
-                Decimal(rng.randint(1, 10**9)) / 10**8,
-                rng.choice(["buy", "sell", None]),
-                traded_at,
-                traded_at,
-                sequence,
-            )
-        )
+        log.append(drawn_trade(rng, SYMBOLS, str(sequence), traded_at, sequence))
     return log
 
 

@@ -8,7 +8,6 @@ import random
 import sqlite3
 import time
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from ashi_aggregate.core.window_state import WindowRules
 from ashi_ingest.recording.format import Line, read_recording
 from ashi_ingest.venues.registry import VENUES
 from ashi_sinks.registry import make_sink
-from strategies import START
+from strategies import START, drawn_lateness_us, drawn_trade
 
 ETH = "binance:ETHUSDT"
 MINUTE = 60_000_000
@@ -43,21 +42,10 @@ def some_trades(count: int, seed: int, begin: int = START, step_us: int = 300_00
     rng = random.Random(seed)
     log: list[Trade] = []
     for number in range(count):
-        behind = rng.choice([0] * 92 + [rng.randint(0, 100_000_000)] * 4 + [rng.randint(200_000_000, 900_000_000)] * 4)
+        behind = drawn_lateness_us(rng)
         traded_at = max(begin + number * step_us + rng.randint(0, 1_900_000) - behind, begin)
         busy = number % 2_000 < 400
-        log.append(
-            Trade(
-                rng.choice(SYMBOLS if busy else SYMBOLS[2:]),
-                f"{seed}{number:06}",
-                Decimal(rng.randint(1, 10**6)) / 100,
-                Decimal(rng.randint(1, 10**9)) / 10**8,
-                rng.choice(["buy", "sell", None]),
-                traded_at,
-                traded_at,
-                number,
-            )
-        )
+        log.append(drawn_trade(rng, SYMBOLS if busy else SYMBOLS[2:], f"{seed}{number:06}", traded_at, number))
         if rng.random() < 0.02:
             log.append(rng.choice(log[-500:]))
     return log

@@ -11,7 +11,7 @@ from ashi.contracts import Candle, Trade, encode_candle, encode_trade
 from ashi.contracts.feed import FeedGap, FeedStatus, encode_feed
 from ashi.contracts.instrument import Instrument, encode_instrument
 from ashi.contracts.topics import CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS, TRADES
-from strategies import START
+from strategies import START, drawn_lateness_us, drawn_trade
 
 NAMES = ["1m", "5m", "1h"]
 SYMBOLS = [f"binance:S{number}USDT" for number in range(12)]
@@ -25,20 +25,9 @@ def make_trades(count: int, seed: int, step_us: int = 300_000) -> list[Trade]:
     rng = random.Random(seed)
     log = []
     for number in range(count):
-        behind = rng.choice([0] * 92 + [rng.randint(0, 100_000_000)] * 4 + [rng.randint(200_000_000, 900_000_000)] * 4)
+        behind = drawn_lateness_us(rng)
         traded_at = max(START + number * step_us + rng.randint(0, 1_900_000) - behind, START)
-        log.append(
-            Trade(
-                rng.choice(SYMBOLS),
-                f"{seed}{number:06}",
-                Decimal(rng.randint(1, 10**6)) / 100,
-                Decimal(rng.randint(1, 10**9)) / 10**8,
-                rng.choice(["buy", "sell", None]),
-                traded_at,
-                traded_at,
-                number,
-            )
-        )
+        log.append(drawn_trade(rng, SYMBOLS, f"{seed}{number:06}", traded_at, number))
     return log
 
 
