@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from foreign_client import ForeignProducer, Sent, committed_by, transactional
 from foreign_samples import MINUTE_US, NAMES, SYMBOLS, gaps, make_trades, records_of
-from waiting import all_committed
+from waiting import all_committed, end_of
 
 from ashi.client import Settings, read_candles
 from ashi.contracts import Trade, encode_candle
@@ -88,7 +88,7 @@ def test_places_with_nothing_but_markers_behind_or_before_them(kafka_settings: S
         foreign.send([(TRADES, key, b"aborted")] * 3)
 
     async def nothing() -> None:
-        assert (await end_offsets(kafka_settings, TRADES))[home] == 4
+        assert await end_of(kafka_settings, TRADES, home, 4) == 4
         assert await first_append_time(kafka_settings, TRADES, [home]) is None
         assert await last_append_time(kafka_settings, TRADES) is None
         ends = await end_offsets(kafka_settings, TRADES)
@@ -103,8 +103,8 @@ def test_places_with_nothing_but_markers_behind_or_before_them(kafka_settings: S
         foreign.send([(TRADES, key, b"aborted")] * 50)
 
     async def something() -> None:
+        assert await end_of(kafka_settings, TRADES, home, 58) == 58
         ends = await end_offsets(kafka_settings, TRADES)
-        assert ends[home] == 58
         [first, last] = [record async for record in read_topic(kafka_settings, TRADES)]
         assert (first.offset, last.offset) == (4, 5)
         assert await first_append_time(kafka_settings, TRADES, [home]) == first.timestamp

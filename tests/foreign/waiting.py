@@ -19,3 +19,13 @@ async def all_committed(settings: Settings, group: str, *topics: str) -> None:
                 break
             assert time.monotonic() < deadline, f"{group} has committed {done} of {topic}, which ends at {ends}"
             await asyncio.sleep(0.1)
+
+
+async def end_of(settings: Settings, topic: str, partition: int, expected: int) -> int:
+    """The end of a partition, when it is the expected one: Kafka answers before the markers of a transaction stand."""
+    deadline = time.monotonic() + 20
+    while True:
+        end = (await end_offsets(settings, topic))[partition]
+        if end >= expected or time.monotonic() > deadline:
+            return end
+        await asyncio.sleep(0.05)
