@@ -13,6 +13,8 @@ from sink_samples import a_candle, a_gap
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import overlaps
 from ashi.runtime.kafka.spans import Span
+from ashi.runtime.service import Service
+from ashi.runtime.settings import Settings
 from ashi_sinks.protocol import (
     RefusedError,
     RetryableError,
@@ -23,12 +25,24 @@ from ashi_sinks.protocol import (
     newest_gaps,
     newest_statuses,
 )
+from ashi_sinks.worker import SinkWorker
+from ashi_sinks.writer import Writer
 
 TOO_MANY = 2**63
 """A number of trades that a message may have and a store of 64-bit integers refuses."""
 
 
 FOREVER = 2**63
+
+
+def a_service(**environment):
+    return Service("sink-test", Settings.from_environment(environment))
+
+
+def a_worker(log, streams, service, size=10, interval_s=0.01):
+    """The worker that reads this log into these streams until the service is told to stop."""
+    writer = Writer(service, streams.name, streams.what)
+    return SinkWorker(log, streams, writer, service, group="a-group", batch_size=size, batch_interval_s=interval_s)
 
 
 class CrashError(Exception):

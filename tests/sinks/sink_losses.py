@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from sink_fakes import MemoryLog
+from sink_fakes import MemoryLog, a_service, a_worker
 from sink_samples import a_candle, a_gap, a_status, opened, stored, stored_gaps, until
 
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import encode_feed
 from ashi.runtime.metrics import sink as metrics
-from ashi.runtime.service import Service
-from ashi.runtime.settings import Settings
 from ashi_sinks import worker as worker_module
 from ashi_sinks.protocol import RetryableError, RowsLostError
 from ashi_sinks.streams import CandleStreams
-from ashi_sinks.worker import SinkWorker
-from ashi_sinks.writer import Writer
 
 TABLES = ("candles", "feed_gaps", "feed_status")
 TOPICS = {"candles": "candles", "feed_gaps": "feed.gaps", "feed_status": "feed.status"}
@@ -73,20 +69,11 @@ class LossCertification:
             [encode_candle(candle) for candle in candles[20:]],
             gaps=[[encode_feed(gap) for gap in gaps]],
         )
-        service = Service("sink-test", Settings.from_environment({}))
+        service = a_service()
 
         async def scenario():
             async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
-                streams = CandleStreams(sink)
-                worker = SinkWorker(
-                    log,
-                    streams,
-                    Writer(service, streams.name, streams.what),
-                    service,
-                    group="a-group",
-                    batch_size=7,
-                    batch_interval_s=0.01,
-                )
+                worker = a_worker(log, CandleStreams(sink), service, size=7)
                 counted = metrics.rows_lost.labels(sink.name)._value.get
                 before = counted()
                 working = asyncio.create_task(worker.run())

@@ -11,7 +11,7 @@ from itertools import count
 from typing import NamedTuple
 
 import pytest
-from sink_fakes import MemoryLog
+from sink_fakes import MemoryLog, a_service, a_worker
 from sink_samples import a_candle, opened, oracle, stored, until
 
 from ashi.contracts.candle import encode_candle
@@ -19,12 +19,8 @@ from ashi.contracts.errors import StateError
 from ashi.runtime.kafka.log_identity import Standing, fingerprint_of
 from ashi.runtime.kafka.offsets import Committed
 from ashi.runtime.kafka.topic_ids import Identity
-from ashi.runtime.service import Service
-from ashi.runtime.settings import Settings
 from ashi_sinks.read_log import ReadLog
 from ashi_sinks.streams import CandleStreams
-from ashi_sinks.worker import SinkWorker
-from ashi_sinks.writer import Writer
 
 OLD = [a_candle(minute, version=minute + 10, price="10") for minute in range(20)]
 NEW = [a_candle(minute, version=minute + 9, price="20") for minute in range(15, 45)]
@@ -107,17 +103,8 @@ class IdentifiedLog(MemoryLog):
 
 async def run_until(log, sink, condition):
     """A worker that reads, until this holds or it ends by itself. Raises what it raises."""
-    service, streams = Service("sink-test", Settings.from_environment({})), CandleStreams(sink)
-    worker = SinkWorker(
-        log,
-        streams,
-        Writer(service, streams.name, streams.what),
-        service,
-        group="a-group",
-        batch_size=10,
-        batch_interval_s=0.01,
-    )
-    working = asyncio.create_task(worker.run())
+    service = a_service()
+    working = asyncio.create_task(a_worker(log, CandleStreams(sink), service).run())
     await until(lambda: working.done() or condition())
     service.stopping.set()
     await working

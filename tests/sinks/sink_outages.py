@@ -18,17 +18,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sink_fakes import MemoryLog
+from sink_fakes import MemoryLog, a_service, a_worker
 from sink_samples import a_candle, a_gap, opened, oracle, stored, stored_gaps, until
 
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.feed import encode_feed
 from ashi.runtime.metrics import sink as metrics
-from ashi.runtime.service import Service
-from ashi.runtime.settings import Settings
 from ashi_sinks.protocol import RetryableError
 from ashi_sinks.streams import CandleStreams
-from ashi_sinks.worker import SinkWorker
 from ashi_sinks.writer import Writer
 
 ATTEMPTS_WHILE_AWAY = 5
@@ -36,10 +33,6 @@ ATTEMPTS_WHILE_AWAY = 5
 SMALL_DISK_MB = 128
 BATCHES_TO_FILL_IT = 100
 MANY = 2_000
-
-
-def a_service():
-    return Service("sink-test", Settings.from_environment({}))
 
 
 async def write_until_stored(sink, candles, gaps=()):
@@ -56,10 +49,7 @@ async def write_until_stored(sink, candles, gaps=()):
 async def work_through(log, sink, size=100):
     """Let a worker read all there is, store it and stop."""
     service, streams = a_service(), CandleStreams(sink)
-    writer = Writer(service, streams.name, streams.what)
-    working = asyncio.create_task(
-        SinkWorker(log, streams, writer, service, group="a-group", batch_size=size, batch_interval_s=0.01).run()
-    )
+    working = asyncio.create_task(a_worker(log, streams, service, size).run())
     await until(lambda: working.done() or (log.at_end.is_set() and log.all_committed))
     service.stopping.set()
     await working

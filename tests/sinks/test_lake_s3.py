@@ -9,7 +9,7 @@ import time
 import pytest
 from s3_server import serving
 from sink_certification import a_candle, a_gap, a_status, opened, oracle, stored, stored_gaps
-from sink_outages import a_service
+from sink_fakes import a_service
 
 from ashi.contracts.errors import StorageError
 from ashi_sinks.lake.location import lake_of

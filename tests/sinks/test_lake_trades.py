@@ -14,7 +14,7 @@ import delta_in_duckdb
 import pytest
 from deltalake import DeltaTable
 from sink_certification import FIRST_US, opened, until
-from sink_fakes import CrashError, MemoryLog
+from sink_fakes import CrashError, MemoryLog, a_service, a_worker
 
 from ashi.contracts.errors import StorageError
 from ashi.contracts.topics import TRADES, TRADES_DEAD
@@ -24,7 +24,6 @@ from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.kafka.groups import commit
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_sinks.lake import trade_streams
 from ashi_sinks.lake.location import lake_of
@@ -33,8 +32,7 @@ from ashi_sinks.lake.tables import StoredTrade
 from ashi_sinks.lake.trade_streams import TradeStreams
 from ashi_sinks.lake.trades import LakeTrades, progress_key
 from ashi_sinks.protocol import RetryableError, RowsLostError
-from ashi_sinks.worker import SinkWorker, sink_group
-from ashi_sinks.writer import Writer
+from ashi_sinks.worker import sink_group
 
 GROUP = sink_group(TradeStreams.name)
 ROOT = Path(__file__).parents[2]
@@ -215,13 +213,10 @@ def test_a_lake_that_is_away_is_a_retryable_error_and_there_is_none_to_read_befo
 @asynccontextmanager
 async def working(lake, log):
     """A worker that has opened the table and is at it; at the end it is told to stop."""
-    service = Service("test", Settings.from_environment({}))
+    service = a_service()
     streams = TradeStreams(lake)
     await streams.open()
-    writer = Writer(service, streams.name, streams.what)
-    task = asyncio.create_task(
-        SinkWorker(log, streams, writer, service, group="a-group", batch_size=10, batch_interval_s=0.01).run()
-    )
+    task = asyncio.create_task(a_worker(log, streams, service).run())
     yield task
     service.stopping.set()
     await task

@@ -7,6 +7,7 @@ from contextlib import closing
 
 import msgspec
 import pytest
+import sink_fakes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sink_certification import (
@@ -21,20 +22,17 @@ from sink_certification import (
     stored_gaps,
     until,
 )
-from sink_fakes import TOO_MANY, CrashError, MemoryLog, MemorySink, MemoryStage, Rows, key_of
+from sink_fakes import TOO_MANY, CrashError, MemoryLog, MemorySink, MemoryStage, Rows, a_service, key_of
 
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import encode_feed
-from ashi.runtime.service import Service, StoppedError
-from ashi.runtime.settings import Settings
+from ashi.runtime.service import StoppedError
 from ashi_sinks import writer as writer_module
 from ashi_sinks.sqlite import file
 from ashi_sinks.sqlite.reader import SqliteReader
 from ashi_sinks.sqlite.sink import SqliteSink
 from ashi_sinks.streams import CandleStreams
-from ashi_sinks.worker import SinkWorker
-from ashi_sinks.writer import Writer
 
 GARBAGE = [
     b"",
@@ -58,14 +56,8 @@ GAP_GARBAGE = [
 ]
 
 
-def a_service(**environment):
-    return Service("sink-test", Settings.from_environment(environment))
-
-
 def a_worker(log, sink, service, size=10, interval_s=0.0):
-    streams = CandleStreams(sink)
-    writer = Writer(service, streams.name, streams.what)
-    return SinkWorker(log, streams, writer, service, group="a-group", batch_size=size, batch_interval_s=interval_s)
+    return sink_fakes.a_worker(log, CandleStreams(sink), service, size, interval_s)
 
 
 async def until_the_end(log, sink, service=None, **options):
