@@ -13,6 +13,7 @@ from ashi.contracts.topics import CANDLES, MARKERS_TABLE, changelog_topic, table
 from ashi.runtime.kafka.clients import partition_of
 from ashi.runtime.kafka.dead_letters import trade_place
 from ashi.runtime.kafka.log_identity import Fingerprint, Standing, fingerprint_of
+from ashi.runtime.kafka.record_batches import OutgoingRecord
 from ashi.runtime.kafka.records import keep_newest
 from ashi.runtime.kafka.topic_ids import Identity
 from ashi_aggregate.chunk import Chunk
@@ -153,15 +154,20 @@ class SimulatedTable:
 
 
 class Acknowledgement:
-    """Awaiting any of them makes all that was sent durable. Not a coroutine: a crash leaves some never awaited."""
+    """Awaiting it makes durable what was sent to that partition up to then, and nothing else.
 
-    def __init__(self, worker: Worker) -> None:
+    Not a coroutine: a crash leaves some never awaited.
+    """
+
+    def __init__(self, worker: Worker, topic: str, partition: int) -> None:
         self.worker = worker
+        self.place = topic, partition
+        self.sent = worker.sent[topic, partition]
         self.timestamp = worker.broker.append_time_ms()
         self.timestamp_type = 1 if worker.broker.takes_append_time else 0
 
     def __await__(self) -> Generator[None, None, Acknowledgement]:
-        self.worker.flush()
+        self.worker.flush(self.place, self.sent)
         return self
         yield
 
@@ -189,7 +195,8 @@ class Worker:
         self.crash_after = crash_after
         if now_us is not None:
             broker.now_us = now_us
-        self.in_flight: list[tuple[str, int | None, bytes | None, bytes | None, list]] = []
+        self.in_flight: dict[tuple[str, int], list[OutgoingRecord]] = {}
+        self.sent: dict[tuple[str, int], int] = defaultdict(int)
         self.next: dict[int, int] = {}
         self.fetched_end: dict[int, int] = {}
         self.rewound: list[tuple[int, int]] = []
@@ -253,23 +260,32 @@ class Worker:
             await self.pipeline.checkpoint()
         await self.pipeline.checkpoint()
 
-    async def send(
-        self, topic: str, *, key: bytes | None, value: bytes | None, headers: list, partition: int | None = None
-    ) -> Awaitable[Any]:
-        if self.crash_after is not None:
-            self.crash_after -= 1
-            if self.crash_after < 0:
-                self._lose_some()
-                raise Crash
-        if topic == CANDLES and (candle := decode_candle(value or b"")).open_time > self.broker.now_us:
-            self.broker.early.append(candle)
-        self.in_flight.append((topic, partition, key, value, headers))
+    async def partitions_of(self, topic: str) -> int:
+        return self.broker.partitions
 
-        return Acknowledgement(self)
+    async def send(self, topic: str, partition: int, records: Sequence[OutgoingRecord]) -> Awaitable[Any]:
+        """Kafka takes records in batches, and a crash may come between any two of those: so at any record."""
+        assert records
+        for record in records:
+            if self.crash_after is not None:
+                self.crash_after -= 1
+                if self.crash_after < 0:
+                    self._lose_some()
+                    raise Crash
+            if topic == CANDLES and (candle := decode_candle(record[1] or b"")).open_time > self.broker.now_us:
+                self.broker.early.append(candle)
+            self.in_flight.setdefault((topic, partition), []).append(record)
+            self.sent[topic, partition] += 1
+        return Acknowledgement(self, topic, partition)
 
-    def flush(self) -> None:
-        self._keep(self.in_flight)
-        self.in_flight = []
+    def flush(self, place: tuple[str, int], sent: int) -> None:
+        """What was sent to a partition is durable, up to the so-many-th record."""
+        in_flight = self.in_flight.get(place, [])
+        begin = self.sent[place] - len(in_flight)
+        self._keep(place, in_flight[: max(sent - begin, 0)])
+        self.in_flight[place] = in_flight[max(sent - begin, 0) :]
+        if not self.in_flight[place]:
+            del self.in_flight[place]
 
     async def rewind(self, partition: int, offset: int) -> None:
         self.rewound.append((partition, offset))
@@ -293,14 +309,12 @@ class Worker:
     async def standing(self, offsets: Mapping[int, Sequence[int]]) -> dict[int, Standing]:
         return {number: self.broker.standing(number, asked) for number, asked in offsets.items()}
 
-    def _keep(self, sent: list[tuple[str, int | None, bytes | None, bytes | None, list]]) -> None:
-        for topic, partition, key, value, headers in sent:
-            self.broker.keep(topic, partition, key, value, headers)
+    def _keep(self, place: tuple[str, int], records: list[OutgoingRecord]) -> None:
+        for key, value, headers in records:
+            self.broker.keep(*place, key, value, headers)
 
     def _lose_some(self) -> None:
-        kept: dict[tuple[str, int | None], list[Any]] = defaultdict(list)
-        for message in self.in_flight:
-            kept[message[0], message[1]].append(message)
-        for messages in kept.values():
-            self._keep(messages[: self.random.randint(0, len(messages))])
-        self.in_flight = []
+        """Of each partition's what was sent first is kept, in part."""
+        for place, records in self.in_flight.items():
+            self._keep(place, records[: self.random.randint(0, len(records))])
+        self.in_flight = {}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Final
 
 from ashi.contracts.candle import CANDLE_SCHEMA, Candle, encode_candle
 from ashi.contracts.feed import FEED_GAP_SCHEMA, encode_feed
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, TRADES, TRADES_DEAD, TRADES_LATE, changelog_topic
+from ashi.runtime.kafka.clients import partition_of
 from ashi.runtime.kafka.dead_letters import Headers, dead_letter, message_headers
+from ashi.runtime.kafka.record_batches import OutgoingRecord
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
 from ashi.runtime.metrics.common import dead_letters
@@ -22,6 +25,10 @@ from ashi_aggregate.refused import gap_of
 
 _CANDLE_HEADERS: Final = message_headers(CANDLE_SCHEMA)
 _GAP_HEADERS: Final = message_headers(FEED_GAP_SCHEMA)
+_NO_HEADERS: Final[Headers] = []
+
+CANDLES_AT_ONCE: Final = 1_000
+"""So many are encoded before others have their turn, some milliseconds; what is encoded goes out meanwhile."""
 
 _log = get_logger(__name__)
 
@@ -36,63 +43,85 @@ class Output:
 
     async def send_candles(self, candles: Sequence[Candle], kind: str) -> None:
         """Send candles to topic `candles`; `kind` is closed or corrected, for the metric."""
-        for candle in candles:
-            await self._send(CANDLES, candle.symbol.encode(), encode_candle(candle), _CANDLE_HEADERS)
-            metrics.candles_emitted.labels(candle.timeframe, kind).inc()
+        for begin in range(0, len(candles), CANDLES_AT_ONCE):
+            some = candles[begin : begin + CANDLES_AT_ONCE]
+            keys = {symbol: symbol.encode() for symbol in {candle.symbol for candle in some}}
+            await self._send(
+                CANDLES, ((keys[candle.symbol], encode_candle(candle), _CANDLE_HEADERS) for candle in some)
+            )
+            for timeframe, count in Counter(candle.timeframe for candle in some).items():
+                metrics.candles_emitted.labels(timeframe, kind).inc(count)
 
     async def send_late(self, chunk: Chunk, late: Sequence[tuple[LogRecord, LateTrade]]) -> None:
         """Send late trades, with the records they came in, to topic `trades.late`."""
+        letters = []
         for record, trade in late:
             place = {"partition": str(chunk.partition), "offset": str(record.offset)}
-            await self._send_dead_letter(TRADES_LATE, chunk, record, explain_late(self._rules, trade), **place)
+            letters.append(_letter(TRADES_LATE, chunk, record, explain_late(self._rules, trade), **place))
             metrics.trades_late.labels(trade.reason.value).inc()
+        await self._send(TRADES_LATE, letters, chunk.partition)
 
     async def send_rejected(self, chunk: Chunk, rejected: Sequence[RejectedRecord]) -> None:
         """Send records that are no trades to topic `trades.dead`, and say what may be missing for them.
 
         Topic `feed.gaps` learns of each that tells its symbol and its time.
         """
-        if rejected:
-            first = f"{_source(chunk, rejected[0].record)}: {rejected[0].reason[:300]}"
-            _log.warning("records are no trades, sent to trades.dead", count=len(rejected), first=first)
+        if not rejected:
+            return
+        first = f"{_source(chunk, rejected[0].record)}: {rejected[0].reason[:300]}"
+        _log.warning("records are no trades, sent to trades.dead", count=len(rejected), first=first)
         for each in rejected:
-            await self._send_dead_letter(TRADES_DEAD, chunk, each.record, each.reason)
             dead_letters.labels("aggregate", each.kind).inc()
-            gap = gap_of(each)
-            if gap is not None:
-                await self._send(FEED_GAPS, gap.symbol.encode(), encode_feed(gap), _GAP_HEADERS)
-
-    async def _send_dead_letter(self, topic: str, chunk: Chunk, record: LogRecord, reason: str, **more: str) -> None:
-        letter = dead_letter(
-            topic,
-            key=record.key,
-            value=record.value,
-            reason=reason,
-            source=_source(chunk, record),
-            consumer=AGGREGATE_APP,
-            **more,
+        await self._send(
+            TRADES_DEAD, [_letter(TRADES_DEAD, chunk, each.record, each.reason) for each in rejected], chunk.partition
         )
-        await self._send(letter.topic, letter.key, letter.value, letter.headers)
+        gaps = [gap for each in rejected if (gap := gap_of(each)) is not None]
+        await self._send(FEED_GAPS, [(gap.symbol.encode(), encode_feed(gap), _GAP_HEADERS) for gap in gaps])
 
-    async def put(self, table: StateTable, partition: int, key: bytes, value: bytes | None) -> None:
-        """Keep a row or marker in its table and send it to the changelog; None takes it away from both."""
-        table.put(partition, key, value)
-        await self._send(changelog_topic(table.name), key, value, [], partition)
+    async def put(self, table: StateTable, partition: int, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Keep rows or a marker in their table and send them to the changelog; None takes one away from both.
 
-    async def _send(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
-    ) -> None:
-        self._unacknowledged.append(
-            await self._kafka.send(topic, key=key, value=value, headers=headers, partition=partition)
-        )
+        `rows`: keys and values.
+        """
+        for key, value in rows:
+            table.put(partition, key, value)
+        records = [(key, value, _NO_HEADERS) for key, value in rows]
+        self._unacknowledged.append(await self._kafka.send(changelog_topic(table.name), partition, records))
+
+    async def _send(self, topic: str, records: Iterable[OutgoingRecord], home: int = 0) -> None:
+        """Send records to the partitions of their keys; those without a key to `home`, if the topic has so many."""
+        partitions = await self._kafka.partitions_of(topic)
+        by_partition: dict[int, list[OutgoingRecord]] = defaultdict(list)
+        for record in records:
+            key = record[0]
+            by_partition[home % partitions if key is None else partition_of(key, partitions)].append(record)
+        for partition, those in by_partition.items():
+            self._unacknowledged.append(await self._kafka.send(topic, partition, those))
 
     async def acknowledged(self) -> Sequence[Acknowledged]:
         """Wait until all that was sent is acknowledged, and give what Kafka says of it, in order.
 
-        The error of a failed send ends the worker.
+        One for each partition of a topic and each call: a marker that was put is one. The error of a failed send ends
+        the worker.
         """
-        pending, self._unacknowledged = self._unacknowledged, []
-        return await asyncio.gather(*pending) if pending else ()
+        pending = list(self._unacknowledged)
+        # Shielded and kept until then: whoever is cancelled here has not seen them acknowledged, and another will wait.
+        acknowledged = await asyncio.gather(*map(asyncio.shield, pending))
+        del self._unacknowledged[: len(pending)]
+        return acknowledged
+
+
+def _letter(topic: str, chunk: Chunk, record: LogRecord, reason: str, **more: str) -> OutgoingRecord:
+    letter = dead_letter(
+        topic,
+        key=record.key,
+        value=record.value,
+        reason=reason,
+        source=_source(chunk, record),
+        consumer=AGGREGATE_APP,
+        **more,
+    )
+    return letter.key, letter.value, letter.headers
 
 
 def _source(chunk: Chunk, record: LogRecord) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from ashi.runtime.kafka.dead_letters import Headers
 from ashi.runtime.kafka.log_identity import ObservedLog
+from ashi.runtime.kafka.record_batches import OutgoingRecord
 
 Acknowledge = Callable[[], Awaitable[object]]
 """Says that a chunk has been dealt with."""
@@ -40,10 +40,15 @@ class StateTable(Protocol):
 class KafkaLog(ObservedLog, Protocol):
     """What the pipeline needs of Kafka; what it can ask of topic `trades` as it stands now is `ObservedLog`'s."""
 
-    async def send(
-        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
-    ) -> Awaitable[Acknowledged]:
-        """Hand a record over; what is returned completes when it has been acknowledged."""
+    async def partitions_of(self, topic: str) -> int:
+        """How many partitions a topic has."""
+
+    async def send(self, topic: str, partition: int, records: Sequence[OutgoingRecord]) -> Awaitable[Acknowledged]:
+        """Hand over records, at least one, which come after all that was sent to that partition before.
+
+        What is returned completes when all of them have been acknowledged, and tells what Kafka says of the last one.
+        May wait until less is on its way. Raises what sending has failed of, now or before.
+        """
 
     async def rewind(self, partition: int, offset: int) -> None:
         """Read `trades` of `partition` again from `offset`."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
+from ashi.contracts.candle import Candle
 from ashi.runtime.logs import get_logger
 from ashi_aggregate.chunk import LogRecord
 from ashi_aggregate.clocks import ClockReport, SteadyClock
-from ashi_aggregate.output import Output
+from ashi_aggregate.output import CANDLES_AT_ONCE, Output
 from ashi_aggregate.partition import PartitionState
 from ashi_aggregate.protocols import Acknowledged, KafkaLog
 
@@ -75,9 +76,14 @@ class QuietClose:
         for state, symbols in due.items():
             if state.number not in ends or state.next < ends[state.number]:
                 continue
+            candles: list[Candle] = []
             for symbol, clock in symbols:
                 state.dirty.add(symbol)
-                await self._output.send_candles(state.symbols[symbol].close_due(clock), "closed")
+                candles += state.symbols[symbol].close_due(clock)
+                if len(candles) >= CANDLES_AT_ONCE:
+                    await self._output.send_candles(candles, "closed")
+                    candles = []
+            await self._output.send_candles(candles, "closed")
 
     def _find_due(self, state: PartitionState, now: int) -> list[tuple[str, int]]:
         """The quiet symbols of a partition that have windows to close, each with the time (µs) that they close by.

@@ -25,6 +25,7 @@ import mode
 import pytest
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import IllegalStateError
+from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.sensors.prometheus import PrometheusMonitor
 from faust.streams import _current_event
 from faust.transport.drivers import aiokafka as driver
@@ -36,6 +37,7 @@ from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
 from ashi.contracts.topics import CANDLES, MARKERS_TABLE, TRADES, changelog_topic, table_name
 from ashi.runtime.kafka.clients import make_producer, murmur2_partitioner, partition_of
 from ashi.runtime.kafka.log_identity import Standing, fingerprint_of
+from ashi.runtime.kafka.record_batches import OutgoingRecord, RecordBatches
 from ashi.runtime.kafka.spans import Span
 from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.settings import Settings
@@ -160,6 +162,12 @@ class FakeProducer:
     async def flush(self) -> None:
         return None
 
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder(128 * 1024, 0)
+
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Any]:
+        return await self.send(topic, value=batch.record_count(), partition=partition)
+
     async def send(self, topic: str, key: Any = None, value: Any = None, **options: Any) -> asyncio.Future[Any]:
         self.sent.append((topic, {"key": key, "value": value} | options))
         self.futures.append(asyncio.get_running_loop().create_future())
@@ -262,17 +270,15 @@ class HeldWorker(Worker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.sent: list[str] = []
-        self.places: list[tuple[str, bytes | None, int | None]] = []
+        self.topics: list[str] = []
+        self.places: list[tuple[str, bytes | None, int]] = []
         self.waiting: list[asyncio.Future[Any]] = []
         self.durable: dict[int, int] = {}
         self.acknowledged = 0
 
-    async def send(
-        self, topic: str, *, key: bytes | None, value: bytes | None, headers: list, partition: int | None = None
-    ) -> Awaitable[Any]:
-        self.sent.append(topic)
-        self.places.append((topic, key, partition))
+    async def send(self, topic: str, partition: int, records: Sequence[OutgoingRecord]) -> Awaitable[Any]:
+        self.topics.append(topic)
+        self.places += [(topic, key, partition) for key, _, _ in records]
         self.waiting.append(asyncio.get_running_loop().create_future())
         return self.waiting[-1]
 
@@ -289,7 +295,7 @@ class HeldWorker(Worker):
     def acknowledge_all(self) -> set[str]:
         """Acknowledge what has been sent so far; gives to which topics that was."""
         waiting, self.waiting = self.waiting, []
-        sent, self.sent = self.sent, []
+        sent, self.topics = self.topics, []
         for each in waiting:
             each.set_result(SimpleNamespace(timestamp=0, timestamp_type=1))
         return set(sent)
@@ -1011,7 +1017,7 @@ def test_a_chunk_that_does_not_continue_the_last_one_is_refused_and_read_again()
 
         await worker.pipeline.on_chunk(Chunk(0, 4, 10, broker.trades[0][4:]), acknowledge)
         assert worker.rewound == [(0, 0)]
-        assert worker.sent == []
+        assert worker.topics == []
         assert acknowledged == [1]
         await worker.pipeline.checkpoint()
         assert worker.durable == {}
@@ -1280,9 +1286,11 @@ def test_faust_throttles_at_a_hundred_buffered_messages_and_ashi_sends_past_the_
         assert ProducerBuffer.max_messages == 100, "look at how Faust's producer buffer throttles now"
         app = our_app()
         consumer_of(app)
-        pending = await app.send(CANDLES, key=b"k", value=b"v", headers=[("h", b"1")])
+        app.producer.batches = RecordBatches(app._producer, app.settings)
+        pending = await app.send(CANDLES, 0, [(b"k", b"v", [("h", b"1")])] * 200)
+        await ticks()
         assert app._producer.buffer.pending.empty()
-        assert [topic for topic, _ in app._producer.sent] == [CANDLES]
+        assert app._producer.sent == [(CANDLES, {"key": None, "value": 200, "partition": 0})]
         app._producer.futures[0].set_result("acknowledged")
         assert await pending == "acknowledged", "what is awaited is the broker's acknowledgement"
 
@@ -1374,7 +1382,7 @@ def test_a_worker_that_stood_still_beyond_its_session_ends_before_it_sends_anyth
                 else:
                     await checkpoint
         except LostError:
-            assert worker.sent == []
+            assert worker.topics == []
             raise
         return worker
 
@@ -1383,7 +1391,7 @@ def test_a_worker_that_stood_still_beyond_its_session_ends_before_it_sends_anyth
             worker = await scenario(away_s)
         except LostError:
             return True
-        assert worker.sent
+        assert worker.topics
         return False
 
     assert not asyncio.run(ended(5.9))

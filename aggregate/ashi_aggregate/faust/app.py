@@ -15,8 +15,8 @@ from ashi.contracts.errors import AshiError, BrokerError, StateError
 from ashi.contracts.topics import AGGREGATE_APP, MARKERS_TABLE, MAX_CHANGELOG_RECORD_BYTES, TRADES, table_name
 from ashi.runtime.kafka.background import raise_if_dead
 from ashi.runtime.kafka.clients import METADATA_AGE_MS, compression_of, security_options
-from ashi.runtime.kafka.dead_letters import Headers
 from ashi.runtime.kafka.log_identity import Fingerprint, LogProbe, Standing
+from ashi.runtime.kafka.record_batches import OutgoingRecord
 from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.logs import get_weather_logger
 from ashi.runtime.settings import Settings
@@ -48,13 +48,14 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
     epoch: Epoch
     probe: LogProbe
 
-    async def send(
-        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
-    ) -> Awaitable[Acknowledged]:
-        """Hand a record to the producer; what is returned completes when it has been acknowledged."""
-        future: Awaitable[Acknowledged] = await self.producer.send(
-            topic, key=key, value=value, partition=partition, timestamp=None, headers=headers
-        )
+    async def partitions_of(self, topic: str) -> int:
+        """How many partitions a topic has."""
+        count: int = await self.producer.batches.partitions_of(topic)
+        return count
+
+    async def send(self, topic: str, partition: int, records: Sequence[OutgoingRecord]) -> Awaitable[Acknowledged]:
+        """Hand over records; what is returned completes when all of them have been acknowledged."""
+        future: Awaitable[Acknowledged] = await self.producer.batches.send(topic, partition, records)
         return future
 
     async def rewind(self, partition: int, offset: int) -> None:

@@ -19,6 +19,7 @@ from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import murmur2_partitioner, pace_failures
 from ashi.runtime.kafka.ends import COMMITTED, written_ends
 from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
+from ashi.runtime.kafka.record_batches import RecordBatches
 from ashi.runtime.kafka.spans import Span, fetch_spans
 from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics.aggregate import chunk_holes
@@ -368,9 +369,21 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
 
 
 class Producer(driver.Producer):  # type: ignore[misc]  # Faust is not typed
-    """Faust makes its producer idempotent only in transactions; Ashi's always is."""
+    """Faust makes its producer idempotent only in transactions, Ashi's always is; and it takes many records at once."""
 
     logger = FAUST_LOGGER
+    batches: RecordBatches
+
+    async def on_start(self) -> None:
+        """Connect."""
+        await super().on_start()
+        self.batches = RecordBatches(self._producer, self.app.settings)
+
+    async def on_stop(self) -> None:
+        """Disconnect. What was sent and not awaited may be lost."""
+        if self._producer is not None:
+            self.batches.close()
+        await super().on_stop()
 
     def _new_producer(self, *arguments: Any, **options: Any) -> Any:
         producer = super()._new_producer(*arguments, **options)

@@ -159,6 +159,20 @@ def as_broker_error(error: BaseException, settings: Settings) -> BrokerError | N
     return None
 
 
+def not_taken(topic: str, error: BaseException, settings: Settings, *, then: str = "start again") -> BrokerError:
+    """The BrokerError for messages that were not delivered: what the library says of it, and for which topic.
+
+    `then`: what to do when the broker's log has told why.
+    """
+    if (explained := as_broker_error(error, settings)) is not None:
+        return explained
+    cancelled = isinstance(error, asyncio.CancelledError)
+    reason = "it was cancelled" if cancelled else str(error) or type(error).__name__
+    return BrokerError(
+        f"{_where(settings)} did not take messages for topic {topic} ({reason}). Look at the broker's log, then {then}"
+    )
+
+
 def is_refused_for_its_time(error: BaseException | None) -> bool:
     """Whether this, or what caused it, is a broker's refusal of a record from too far in its future or past."""
     return error is not None and (isinstance(error, InvalidTimestampError) or is_refused_for_its_time(error.__cause__))

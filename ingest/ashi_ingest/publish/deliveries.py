@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka.errors import as_broker_error, lacks_room
+from ashi.runtime.kafka.errors import lacks_room, not_taken
 from ashi.runtime.retry import Backoff, retry
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Deliveries:
     def fail(self, topic: str, error: BaseException | None) -> None:
         """Something for `topic` was not delivered; None: it was cancelled. Nothing more is to be."""
         if self.failure is None:
-            self.failure = self._undelivered(topic, error)
+            self.failure = not_taken(topic, error or asyncio.CancelledError(), self._settings, then=_AGAIN)
             self.failure.__cause__ = error
 
     def check(self) -> None:
@@ -141,13 +141,3 @@ class Deliveries:
                 f"Kafka at {self._settings.kafka_bootstrap} has acknowledged nothing for "
                 f"{ACKNOWLEDGMENT_TIMEOUT_S:g} s. Look at the broker's log, then {_AGAIN}"
             ) from None
-
-    def _undelivered(self, topic: str, error: BaseException | None) -> BrokerError:
-        cancelled = error is None or isinstance(error, asyncio.CancelledError)
-        if error is not None and (explained := as_broker_error(error, self._settings)) is not None:
-            return explained
-        reason = "it was cancelled" if cancelled else str(error) or type(error).__name__
-        return BrokerError(
-            f"Kafka at {self._settings.kafka_bootstrap} did not take messages for topic {topic} ({reason}). "
-            f"Look at the broker's log, then {_AGAIN}"
-        )
