@@ -16,7 +16,7 @@ from ashi.runtime.logs import get_logger
 from ashi_aggregate.census import Rows, find_missing, list_positions, position_of
 from ashi_aggregate.chunk import LogRecord
 from ashi_aggregate.clocks import BrokerClock
-from ashi_aggregate.core.codec import Marker, decode_marker, decode_row, rank_of
+from ashi_aggregate.core.codec import Marker, decode_marker, decode_row, read_rank
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import StateRow, WindowRules
 from ashi_aggregate.log_check import Trail, expired_unread, other_log
@@ -277,7 +277,7 @@ def _row(value: bytes | None, epoch: int) -> StateRow | None:
 
 def _is_of(value: bytes, epoch: int) -> bool:
     """Whether a row or marker belongs to the epoch; one of an earlier epoch is no part of the state."""
-    written_in, _ = rank_of(value)
+    written_in, _ = read_rank(value)
     if written_in > epoch:
         raise StateError(
             f"the state is of epoch {written_in}, this worker started in epoch {epoch}: it has been reconfigured "

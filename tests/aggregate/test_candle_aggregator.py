@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashi.contracts import ContractError, StateError, Trade, parse_timeframes
+from ashi.contracts import ContractError, Trade, parse_timeframes
 from ashi_aggregate import CandleAggregator, WindowRules
-from ashi_aggregate.core.codec import decode_row, encode, rank_of
+from ashi_aggregate.core.codec import decode_row, encode
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import StateRow
 from oracle import candles_of, closed, stored, timely
@@ -259,23 +259,6 @@ def test_an_aggregator_refuses_the_trades_of_another_symbol():
     other = Trade("binance:BTCUSDT", "2", Decimal(1), Decimal(1), "buy", START, START, 1)
     with pytest.raises(ContractError, match="one per symbol"):
         aggregator.on_trade(other)
-
-
-@given(log=trades(symbols=ONE))
-def test_a_row_survives_being_written_and_read_to_the_last_digit(log):
-    _, _, aggregator = fold_log(log, [0, len(log)], rules())
-    for row in (each.row for each in aggregator.rows):
-        assert decode_row(encode(row)) == row
-        assert rank_of(encode(row)) == (row.epoch, row.applied_offset)
-
-
-def test_a_row_of_a_later_format_or_no_row_at_all_is_refused_with_what_to_do():
-    with pytest.raises(StateError, match="format 99"):
-        decode_row(encode(StateRow(symbol="a:B", format=99)))
-    with pytest.raises(StateError, match="cannot be read"):
-        decode_row(b"{")
-    with pytest.raises(StateError, match="no position"):
-        rank_of(b"[]")
 
 
 def test_a_late_trade_in_the_middle_of_a_chunk_is_not_hidden_by_a_flat_candle_of_a_later_one():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from ashi_aggregate.core.codec import decode_row
 
 DATA = Path(__file__).parent / "recorded"
 PARTITIONS = 2
@@ -93,27 +94,19 @@ def recorded_log(name: str = "log.jsonl.gz") -> list[Recorded]:
     return [from_line(line) for line in read_lines(name)]
 
 
-_TEXTS = re.compile(rb'"texts":\[([^\]]*)\]')
-
-
-def ordered(value: bytes) -> bytes:
-    """A row with its ids that are words in order: they are a set, written as Python's seed of hashes has it."""
-    return _TEXTS.sub(lambda found: b'"texts":[' + b",".join(sorted(found[1].split(b","))) + b"]", value)
-
-
 _ADDED = ("topic_id", "records", "positions")
 """Fields that markers have had since. Rows have the same."""
 
 
-def without_added(topic: str, value: bytes) -> bytes:
-    """A marker without the fields that later versions add; other messages as they are.
+def read_state(topic: str, value: bytes) -> Any:
+    """What a row or marker in a changelog says, however it is written; messages of other topics as they are.
 
-    A worker that goes on from what the version before wrote brings them with its next write, and needs none of them.
+    Of a marker without the fields that later versions add: a worker that goes on from what the version before wrote
+    brings them with its next write, and needs none of them.
     """
-    if not topic.endswith("-markers-changelog"):
-        return value
-    fields = {name: field for name, field in json.loads(value).items() if name not in _ADDED}
-    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    if topic.endswith("-markers-changelog"):
+        return {name: field for name, field in json.loads(value).items() if name not in _ADDED}
+    return decode_row(value) if topic.endswith("-changelog") else value
 
 
 NEW_HEADERS = {

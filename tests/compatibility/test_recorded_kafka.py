@@ -25,15 +25,15 @@ from recorded import (
     WAVES,
     Recorded,
     comparable,
-    ordered,
     read_json,
     read_lines,
+    read_state,
     recorded_log,
-    without_added,
 )
 
 from ashi.contracts import decode_candle
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, encode_feed
+from ashi_aggregate.core.window_state import StateRow
 from ashi_aggregate.epoch import ACCEPTANCE
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -143,13 +143,16 @@ def newest(records: Iterable[Recorded]) -> dict[Any, bytes]:
     return {key: value for key, (_, value) in kept.items()}
 
 
-def last_rows(records: Iterable[Recorded]) -> dict[Any, bytes]:
+def last_rows(records: Iterable[Recorded]) -> dict[Any, Any]:
     """The last row of each key, without the time at which its trades were appended: a broker sets that."""
-    rows = {(record.topic, record.partition, record.key): record.value or b"" for record in records}
-    return {
-        key: re.sub(rb'"appended_at":\d+', b'"appended_at":0', without_added(key[0], ordered(value)))
-        for key, value in rows.items()
+    rows = {
+        (record.topic, record.partition, record.key): read_state(record.topic, record.value or b"")
+        for record in records
     }
+    for row in rows.values():
+        if isinstance(row, StateRow):
+            row.appended_at = 0
+    return rows
 
 
 def letters(records: Iterable[Recorded], topic: str) -> Counter[Any]:

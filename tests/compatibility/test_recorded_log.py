@@ -16,10 +16,9 @@ from recorded import (
     WAVES,
     Recorded,
     comparable,
-    ordered,
     read_json,
+    read_state,
     recorded_log,
-    without_added,
 )
 
 from ashi.contracts import decode_candle, encode_candle, parse_timeframes
@@ -119,7 +118,7 @@ def by_topic(messages: Any) -> dict[str, Any]:
             found[topic][None].append((key, value or b"", tuple(comparable(topic, headers))))
         else:
             place = partition if topic.endswith("-changelog") else None
-            found[topic][place, key].append((without_added(topic, ordered(value)), list(headers)))
+            found[topic][place, key].append((read_state(topic, value), list(headers)))
     for topic in ("trades.late", "trades.dead"):
         found[topic] = Counter(found[topic][None])
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import Final
 
 import msgspec
 
@@ -14,9 +13,7 @@ from ashi.contracts.trade import Trade
 from ashi_aggregate.core.candles import candle_of, flat_candles
 from ashi_aggregate.core.fold import Fold, fold_trades
 from ashi_aggregate.core.trade_ids import COPIES_APART_US, TradeIds
-from ashi_aggregate.core.window_state import LateReason, StateRow, Window, WindowRules, late_reason
-
-_END_OF_TIME: Final = 2**63
+from ashi_aggregate.core.window_state import NO_WINDOW, LateReason, StateRow, Window, WindowRules, late_reason
 
 
 class CandleAggregator:
@@ -194,7 +191,7 @@ class CandleAggregator:
         row = self.row
         return [
             self._candle(window.fold)
-            for window in self._windows_between(max(row.closed_until, row.complete_from), _END_OF_TIME)
+            for window in self._windows_between(max(row.closed_until, row.complete_from), NO_WINDOW)
         ]
 
     def get_last_closed_candle(self) -> Candle | None:
@@ -208,9 +205,7 @@ class CandleAggregator:
         return flat[0] if flat else last
 
     def _find_next_close(self) -> int:
-        row = self.row
-        begin = row.closed_until or min(row.windows, default=_END_OF_TIME)
-        return begin + self.timeframe.length_us + self.rules.lateness_us
+        return self.row.closes_from + self.timeframe.length_us + self.rules.lateness_us
 
     def _windows_between(self, begin: int, end: int) -> list[Window]:
         """The windows that began in [begin, end), oldest first."""

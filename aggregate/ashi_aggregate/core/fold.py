@@ -19,7 +19,7 @@ Rank = tuple[int, int, str, Decimal]
 a venue gave the same time and sequence, so that no tie is ever broken by arrival."""
 
 
-class Fold(msgspec.Struct, omit_defaults=True):
+class Fold(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     """The sums over some trades of one symbol and one window.
 
     Attributes:

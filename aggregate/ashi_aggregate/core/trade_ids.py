@@ -19,7 +19,7 @@ COPIES_APART_US: Final = 1_000_000
 """The most that the timestamps of two copies of one trade may differ: venues round them differently on their ways."""
 
 
-class WindowIds(msgspec.Struct, omit_defaults=True):
+class WindowIds(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     """The ids of the trades of one finest window.
 
     Attributes:

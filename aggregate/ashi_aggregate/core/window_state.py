@@ -6,18 +6,16 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
-from msgspec import field
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.timeframe import Timeframe
 from ashi_aggregate.core.fold import Fold
 from ashi_aggregate.core.trade_ids import WindowIds
 
-ROW_FORMAT: Final = 1
-
 NEVER: Final = -1
 """The `emitted` of a window that has not been emitted yet."""
-
+NO_WINDOW: Final = 2**63
+"""Later than any window."""
 
 RECENT_US: Final = 86_400_000_000
 """Trades appended longer than this after they were made come from a recording, not from a feed or its repair."""
@@ -49,17 +47,15 @@ class WindowRules(msgspec.Struct, frozen=True):
         return self.finest.open_time(max(stream_time - self.horizon_us - 1, 0))
 
 
-class Window(msgspec.Struct):
+class Window(msgspec.Struct, array_like=True, gc=False):
     """A window that is open or can still be corrected; `emitted` is the offset its candle was last sent with."""
 
     fold: Fold
     emitted: int = NEVER
 
 
-class StateRow(msgspec.Struct):
+class StateRow(msgspec.Struct, gc=False):
     """All that is known of one (symbol, timeframe): one row of the table `ohlcv-<timeframe>`, self-contained.
-
-    In the changelog some fields have the names they had at first.
 
     Attributes:
         epoch: in which it was written; a row of an earlier one is no part of the state.
@@ -77,16 +73,20 @@ class StateRow(msgspec.Struct):
 
     symbol: str = ""
     epoch: int = 0
-    applied_offset: int = field(default=-1, name="position")
-    stream_time: int = field(default=0, name="data_clock")
+    applied_offset: int = -1
+    stream_time: int = 0
     appended_at: int = 0
-    dropped_until: int = field(default=0, name="floor")
-    complete_from: int = field(default=0, name="edge")
+    dropped_until: int = 0
+    complete_from: int = 0
     closed_until: int = 0
     windows: dict[int, Window] = {}
     ids: dict[int, WindowIds] = {}
     dropped: Candle | None = None
-    format: int = ROW_FORMAT
+
+    @property
+    def closes_from(self) -> int:
+        """Start of the window that closes next, µs; `NO_WINDOW` where there has been none yet."""
+        return self.closed_until or min(self.windows, default=NO_WINDOW)
 
 
 def find_complete_from(rules: WindowRules, begins_at: int, first_traded_at: int) -> int:
