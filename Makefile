@@ -7,7 +7,7 @@ STAMP := .venv/.set-up
 # Tests wait as much as they compute, so three keep two cores busy; each has a broker of its own (half a gigabyte).
 WORKERS ?= 3
 
-.PHONY: help setup demo test test-fast test-outside chaos feeds-soak fix lint bench lock clean
+.PHONY: help setup demo test test-fast test-outside chaos feeds-soak fix lint bench bench-scale lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -61,6 +61,10 @@ bench: $(STAMP)  ## trades per second, next to the plain Faust way; candles per 
 	.venv/bin/python benchmarks/stores.py
 	.venv/bin/python benchmarks/ingest.py
 	.venv/bin/python benchmarks/compression.py
+	.venv/bin/python benchmarks/scale.py --quick
+
+bench-scale: $(STAMP)  ## 10 to 10,000 symbols, a quarter of an hour; AGAINST=v0.1.0 measures another version beside it
+	.venv/bin/python benchmarks/scale.py $(if $(AGAINST),--against $(AGAINST)) --plot docs/scale.svg
 
 lock: $(STAMP)  ## resolve the dependencies anew
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Iterable
 from decimal import Decimal
+from typing import Any
 
 from ashi.contracts import Trade, encode_trade
 from ashi.contracts.topics import TRADES
@@ -18,19 +20,33 @@ DISORDER_US = 500_000
 START_ID = 3_000_000_000
 
 
-def make_messages(count: int, symbols: int, seed: int = 1, *, scattered: bool = False) -> list[tuple[bytes, bytes]]:
-    """Encoded trades with their keys, in publishing order.
+def names_of(symbols: int) -> list[str]:
+    """The symbols' names."""
+    return [f"binance:S{number}USDT" for number in range(symbols)]
+
+
+def make_messages(
+    count: int,
+    symbols: int,
+    seed: int = 1,
+    *,
+    scattered: bool = False,
+    start_us: int = START_US,
+    between_us: float = BETWEEN_US,
+    start_id: int = START_ID,
+) -> list[tuple[bytes, bytes]]:
+    """Encoded trades with their keys, in publishing order, `between_us` (µs) of data time apart.
 
     Ids count up by symbol, as Binance's do, or by venue if `scattered`, as those of bitFlyer's spot markets do.
     """
     rng = random.Random(seed)
-    names = [f"binance:S{number}USDT" for number in range(symbols)]
-    ids = dict.fromkeys(names, START_ID)
+    names = names_of(symbols)
+    ids = dict.fromkeys(names, start_id)
     messages = []
     for number in range(count):
-        traded_at = START_US + number * BETWEEN_US - rng.randint(0, DISORDER_US)
+        traded_at = start_us + int(number * between_us) - rng.randint(0, DISORDER_US)
         symbol = rng.choice(names)
-        ids[symbol] = START_ID + number if scattered else ids[symbol] + 1
+        ids[symbol] = start_id + number if scattered else ids[symbol] + 1
         trade = Trade(
             symbol=symbol,
             trade_id=str(ids[symbol]),
@@ -45,23 +61,34 @@ def make_messages(count: int, symbols: int, seed: int = 1, *, scattered: bool = 
     return messages
 
 
-async def publish(settings: Settings, messages: list[tuple[bytes, bytes]]) -> None:
-    """Publish to topic `trades` by whole batches; a message at a time takes four times as long."""
+async def send_in_batches(
+    producer: Any, topic: str, messages: Iterable[tuple[int, bytes, bytes]]
+) -> list[Awaitable[object]]:
+    """Hand (partition, key, value) to a producer, in order, by whole batches; what comes back ends with Kafka's word.
+
+    A message at a time takes four times as long.
+    """
+    batches: dict[int, Any] = {}
+    sent = []
+    for partition, key, value in messages:
+        batch = batches.get(partition)
+        if batch is None:
+            batch = batches[partition] = producer.create_batch()
+        if batch.append(key=key, value=value, timestamp=None) is None:
+            sent.append(await producer.send_batch(batch, topic, partition=partition))
+            batch = batches[partition] = producer.create_batch()
+            if batch.append(key=key, value=value, timestamp=None) is None:
+                raise ValueError(f"a message of {len(value)} bytes is too large for a batch of this producer")
+    sent += [await producer.send_batch(batch, topic, partition=partition) for partition, batch in batches.items()]
+    return sent
+
+
+async def publish(settings: Settings, messages: list[tuple[bytes, bytes]], topic: str = TRADES) -> None:
+    """Publish (key, value) and wait until Kafka has them."""
     producer = make_producer(settings)
     await producer.start()
     try:
-        queues: dict[int, list[tuple[bytes, bytes]]] = {}
-        for key, value in messages:
-            queues.setdefault(partition_of(key, settings.partitions), []).append((key, value))
-        sent = []
-        for partition, queue in queues.items():
-            batch = producer.create_batch()
-            for key, value in queue:
-                if batch.append(key=key, value=value, timestamp=None) is None:
-                    sent.append(await producer.send_batch(batch, TRADES, partition=partition))
-                    batch = producer.create_batch()
-                    batch.append(key=key, value=value, timestamp=None)
-            sent.append(await producer.send_batch(batch, TRADES, partition=partition))
-        await asyncio.gather(*sent)
+        placed = ((partition_of(key, settings.partitions), key, value) for key, value in messages)
+        await asyncio.gather(*await send_in_batches(producer, topic, placed))
     finally:
         await producer.stop()
