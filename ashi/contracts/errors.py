@@ -7,7 +7,8 @@ Every message says what was wrong, where, and what to do.
     ├── ContractError         a trade, candle, symbol or timeframe breaks the contract
     │   └── ClockError        a trade is stamped too far ahead of its receipt: one of two clocks is wrong
     ├── BrokerError           Kafka cannot be started, reached, or lacks a topic
-    │   └── BrokerUnreachableError   nobody answers there, or nobody that lets us in
+    │   ├── BrokerUnreachableError   nobody answers there, or nobody that lets us in
+    │   └── NotPermittedError        somebody does, and does not permit what is needed
     ├── RecordingError        a recording cannot be read
     ├── VenueError            an exchange cannot be reached, or has no such market
     ├── StorageError          a store refuses to be opened or written
@@ -65,6 +66,15 @@ class BrokerError(AshiError):
 
 class BrokerUnreachableError(BrokerError):
     """Kafka cannot be reached now; that may pass by itself."""
+
+    @classmethod
+    def logged_as(cls) -> str:
+        """As it was before it was told from the others."""
+        return BrokerError.__name__
+
+
+class NotPermittedError(BrokerError):
+    """Kafka lets us in, and not do what is needed there."""
 
     @classmethod
     def logged_as(cls) -> str:

@@ -17,7 +17,7 @@ from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError, ResourceError
 from ashi.contracts.topics import TRADES
 from ashi.runtime.descriptors import FEWEST, descriptors_behind, prepare_descriptors, require_descriptors
 from ashi.runtime.health import Health, serve
-from ashi.runtime.kafka.errors import as_broker_error, is_refused_for_its_time
+from ashi.runtime.kafka.errors import as_broker_error, is_refused_for_its_time, leaves
 from ashi.runtime.kafka.offsets import last_append_time
 from ashi.runtime.logs import configure_logging, flush_logs, get_logger
 from ashi.runtime.settings.environment import Settings, unknown_variables
@@ -237,7 +237,7 @@ def _exit_hung(bound_s: float) -> None:
 
 async def _explain_clock(error: BaseException, settings: Settings) -> str:
     """Whose clock says what, where Kafka refused records for their time; else nothing."""
-    if not any(is_refused_for_its_time(leaf) for leaf in _leaves(error)):
+    if not any(is_refused_for_its_time(leaf) for leaf in leaves(error)):
         return ""
     try:
         async with asyncio.timeout(CLOCK_BOUND_S):
@@ -256,12 +256,12 @@ async def _explain_clock(error: BaseException, settings: Settings) -> str:
 
 def _report(error: BaseException, settings: Settings, remark: str = "") -> int | None:
     """Log why `main` failed and give the exit status; None for what is not a failure of the work (SystemExit)."""
-    leaves = list(_leaves(error))
-    if isinstance(error, Exception) and (lacking := next(filter(None, map(descriptors_behind, leaves)), None)):
-        first = leaves[0]
+    causes = list(leaves(error))
+    if isinstance(error, Exception) and (lacking := next(filter(None, map(descriptors_behind, causes)), None)):
+        first = causes[0]
         _log.error(lacking, error=first.logged_as() if isinstance(first, AshiError) else type(first).__name__)
-        return max(leaf.exit_status if isinstance(leaf, AshiError) else 1 for leaf in leaves)
-    expected = [leaf if isinstance(leaf, AshiError) else as_broker_error(leaf, settings) for leaf in leaves]
+        return max(leaf.exit_status if isinstance(leaf, AshiError) else 1 for leaf in causes)
+    expected = [leaf if isinstance(leaf, AshiError) else as_broker_error(leaf, settings) for leaf in causes]
     if all(expected):
         for leaf in expected:
             assert leaf is not None  # noqa: S101
@@ -271,11 +271,3 @@ def _report(error: BaseException, settings: Settings, remark: str = "") -> int |
         return None
     _log.error("failed unexpectedly; please report this", exc_info=error)
     return 1
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

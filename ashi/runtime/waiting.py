@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import BrokerUnreachableError
-from ashi.runtime.kafka.access import require_access
+from ashi.runtime.kafka.access import require_access, rights_named
 from ashi.runtime.logs import get_logger
 from ashi.runtime.retry import Backoff, retry
 from ashi.runtime.service import StoppedError
@@ -71,7 +71,8 @@ async def start_when_kafka_is_there(
 
     async def attempt() -> None:
         await service.unless_stopped(require_access(service.settings, access))
-        await work(on_begun)
+        async with rights_named(service.settings, access):
+            await work(on_begun)
 
     try:
         await retry(

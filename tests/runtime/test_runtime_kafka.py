@@ -8,17 +8,21 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     AuthenticationFailedError,
+    GroupAuthorizationFailedError,
     IllegalStateError,
     InvalidTimestampError,
+    KafkaError,
+    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
 from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashi.contracts.errors import BrokerError, UsageError
+from ashi.contracts.errors import BrokerError, NotPermittedError, UsageError
 from ashi.contracts.topics import TopicSpec
 from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partition_of, security_options
 from ashi.runtime.kafka.errors import as_broker_error, broker_errors, is_refused_for_its_time
@@ -170,6 +174,27 @@ def test_a_refused_login_names_the_user_but_not_the_password() -> None:
     assert "'ashi'" in explained
     assert "ASHI_KAFKA_PASSWORD" in explained
     assert "hunter2" not in explained
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (GroupAuthorizationFailedError("a-group"), "Read on group a-group"),
+        (GroupAuthorizationFailedError("Unable to get coordinator id for a-group"), "Read on group a-group"),
+        (GroupAuthorizationFailedError(), "something that is needed ([Error 30] GroupAuthorizationFailedError)"),
+        (TopicAuthorizationFailedError("trades"), "what is needed on topic trades"),
+        (TopicAuthorizationFailedError({"trades", "candles"}), "what is needed on topic candles, trades"),
+        (TopicAuthorizationFailedError(TopicPartition("trades", 3)), "what is needed on topic trades"),
+        (
+            KafkaError(repr(TopicAuthorizationFailedError())),
+            "something that is needed (KafkaError: TopicAuthorizationFailedError())",
+        ),
+    ],
+)
+def test_what_kafka_does_not_permit_is_named_as_far_as_the_library_says_it(error: KafkaError, named: str) -> None:
+    explained = as_broker_error(error, Settings.from_environment(SASL))
+    assert isinstance(explained, NotPermittedError)
+    assert f"does not permit user 'ashi': {named}. Grant it" in str(explained)
 
 
 def test_a_missing_topic_names_the_command_that_creates_it(settings: Settings) -> None:

@@ -5,6 +5,8 @@ Met one by one later, a right that is missing would look like a topic without me
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
@@ -12,14 +14,16 @@ from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResp
 from aiokafka.protocol.api import Request, RequestStruct
 
 from ashi.contracts.access import Operation
-from ashi.contracts.errors import BrokerError
+from ashi.contracts.errors import BrokerError, BrokerUnreachableError, NotPermittedError
 from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
-from ashi.runtime.kafka.errors import require_brokers, who_asks
+from ashi.runtime.kafka.errors import GRANT, as_broker_error, leaves, require_brokers, who_asks
 from ashi.runtime.kafka.offsets import ask_coordinator
 from ashi.runtime.kafka.topic_ids import permitted_operations
 from ashi.runtime.kafka.topics import refuse_missing
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from aiokafka.admin import AIOKafkaAdminClient
 
     from ashi.contracts.access import Access
@@ -30,12 +34,14 @@ _UNKNOWN: Final = -(2**31)
 _MISSING: Final = UnknownTopicOrPartitionError.errno
 _NOT_PERMITTED: Final = TopicAuthorizationFailedError.errno
 _GROUP_NOT_PERMITTED: Final = GroupAuthorizationFailedError.errno
+AGAIN_BOUND_S: Final = 5.0
+"""How long a stage that has failed asks Kafka which rights it lacks, seconds."""
 
 
 async def require_access(settings: Settings, access: Access) -> None:
     """Refuse to go on without the topics, the rights and all brokers of a stage.
 
-    Raises BrokerError that names every topic that is missing and every right, BrokerUnreachableError that names a
+    Raises BrokerError that names every topic that is missing, NotPermittedError every right, BrokerUnreachableError a
     broker: a part of the clients would try one whose advertised address is wrong for ever, and not say which.
     """
     async with admin_client(settings) as client:
@@ -46,11 +52,37 @@ async def require_access(settings: Settings, access: Access) -> None:
     refuse_missing(settings, [topic for _, topic, operation in lacking if operation is None])
     if lacking:
         rights = ", ".join(f"{operation} on {kind} {name}" for kind, name, operation in lacking)
-        raise BrokerError(
-            f"Kafka at {settings.kafka_bootstrap} does not permit {who_asks(settings)}: {rights}. Grant it "
-            "(kafka-acls --add; docs/access.md has what each stage needs), then start again; a topic that cannot be "
-            "described may also be missing: create all with `ashi topics create`"
+        raise NotPermittedError(
+            f"Kafka at {settings.kafka_bootstrap} does not permit {who_asks(settings)}: {rights}. {GRANT}; a topic "
+            "that cannot be described may also be missing: create all with `ashi topics create`"
         )
+
+
+@asynccontextmanager
+async def rights_named(settings: Settings, access: Access) -> AsyncIterator[None]:
+    """Around what a stage does: where Kafka then refuses something, it is asked again which rights are missing.
+
+    One may be taken away after `require_access`, and a broker itself knows of that a moment later. The error that comes
+    of it names no operation, and at times it only says that there is no such topic. Raises NotPermittedError that names
+    every right, else whatever is raised inside.
+    """
+    try:
+        yield
+    except Exception as error:
+        if any(_may_be_a_right(leaf, settings) for leaf in leaves(error)):
+            try:
+                async with asyncio.timeout(AGAIN_BOUND_S):
+                    await require_access(settings, access)
+            except NotPermittedError as lacking:
+                raise lacking from error
+            except (BrokerError, TimeoutError):
+                pass  # what was there first is told
+        raise
+
+
+def _may_be_a_right(error: BaseException, settings: Settings) -> bool:
+    told = error if isinstance(error, BrokerError) else as_broker_error(error, settings)
+    return told is not None and not isinstance(told, BrokerUnreachableError)
 
 
 async def _lacking_on_topics(client: AIOKafkaAdminClient, access: Access) -> list[tuple[str, str, Operation | None]]:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     AuthenticationFailedError,
     ClusterAuthorizationFailedError,
@@ -24,7 +25,7 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
-from ashi.contracts.errors import BrokerError, BrokerUnreachableError
+from ashi.contracts.errors import BrokerError, BrokerUnreachableError, NotPermittedError
 from ashi.runtime.descriptors import lack_of_descriptors
 from ashi.runtime.kafka.diagnosis import refusal
 
@@ -41,6 +42,11 @@ _NOT_PERMITTED: Final = (
     GroupAuthorizationFailedError,
     ClusterAuthorizationFailedError,
 )
+_QUOTED: Final = "AuthorizationFailedError("
+"""In errors of the library that hold another one as a text, as those of fetching what a group has committed."""
+_NO_COORDINATOR: Final = "Unable to get coordinator id for "
+"""What the library's client for administration says before the name of a group."""
+GRANT: Final = "Grant it (kafka-acls --add; docs/access.md has what each stage needs), then start again"
 PROBE_TIMEOUT_S: Final = 3.0
 """How long an address may take to accept a connection when the reason of a failure is looked for."""
 
@@ -128,10 +134,8 @@ def as_broker_error(error: BaseException, settings: Settings) -> BrokerError | N
             f"{where} refuses the login of {settings.kafka_username!r}: {error}; "
             "correct ASHI_KAFKA_USERNAME, ASHI_KAFKA_PASSWORD or ASHI_KAFKA_SASL_MECHANISM"
         )
-    if isinstance(error, _NOT_PERMITTED):
-        return BrokerError(
-            f"{where} does not permit {who_asks(settings)} something that is needed: {error}; see docs/access.md"
-        )
+    if isinstance(error, _NOT_PERMITTED) or (isinstance(error, KafkaError) and _QUOTED in str(error)):
+        return NotPermittedError(f"{where} does not permit {who_asks(settings)}: {_refused(error)}. {GRANT}")
     if isinstance(error, UnknownTopicOrPartitionError):
         return BrokerError(
             f"{where} lacks a topic that is needed: run `ashi topics create`, then start again ({error})"
@@ -173,9 +177,30 @@ def not_taken(topic: str, error: BaseException, settings: Settings, *, then: str
     )
 
 
+def _refused(error: BaseException) -> str:
+    """What is not permitted, as far as the library says it."""
+    told = error.args[0] if error.args else None
+    if isinstance(error, GroupAuthorizationFailedError) and told:
+        return f"Read on group {str(told).removeprefix(_NO_COORDINATOR)}"
+    if isinstance(error, TopicAuthorizationFailedError) and told:
+        topics = {told} if isinstance(told, (str, TopicPartition)) else set(told)
+        names = sorted(topic.topic if isinstance(topic, TopicPartition) else topic for topic in topics)
+        return f"what is needed on topic {', '.join(names)}"
+    return f"something that is needed ({error})"
+
+
 def is_refused_for_its_time(error: BaseException | None) -> bool:
     """Whether this, or what caused it, is a broker's refusal of a record from too far in its future or past."""
     return error is not None and (isinstance(error, InvalidTimestampError) or is_refused_for_its_time(error.__cause__))
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors of a group, or the one that it is."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
 
 
 def who_asks(settings: Settings) -> str:

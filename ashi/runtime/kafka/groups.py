@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.protocol import ConsumerProtocol
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, for_code
+from aiokafka.errors import CommitFailedError, GroupAuthorizationFailedError, IllegalStateError, KafkaError, for_code
 
 from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.clients import admin_client
@@ -62,7 +62,7 @@ async def view_group(settings: Settings, group: str) -> GroupView:
             (response,) = await client.describe_consumer_groups([group])
             code, described_members = response.groups[0][0], response.groups[0][5]
             if code:
-                raise for_code(code)
+                raise for_code(code)(group)
             held = {
                 partition
                 for *_, assignment in described_members
@@ -73,6 +73,8 @@ async def view_group(settings: Settings, group: str) -> GroupView:
 
         try:
             return await ask_coordinator(ask)
+        except GroupAuthorizationFailedError:
+            raise  # which the client's errors are told by
         except KafkaError as error:
             raise BrokerError(
                 f"Kafka at {settings.kafka_bootstrap} does not say who is in group {group!r} ({type(error).__name__}): "

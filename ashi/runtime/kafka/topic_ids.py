@@ -118,7 +118,7 @@ async def identify(client: Any, topic: str) -> Identity:
         return Identity(None, {})
     ((code, _, topic_id, _, partitions, _, _),) = response.topics
     if code:
-        raise for_code(code)(f"topic {topic}")
+        raise for_code(code)(topic)
     epochs = {entry[1]: entry[3] for entry in partitions}
     return Identity(str(uuid.UUID(bytes=topic_id)), epochs)
 

@@ -18,7 +18,7 @@ from ashi.contracts.access import INGEST, REPLAY
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TRADES, TRADES_DEAD
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, encode_trade
-from ashi.runtime.kafka.access import require_access
+from ashi.runtime.kafka.access import require_access, rights_named
 from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import dead_letter, message_headers
 from ashi.runtime.kafka.writers_time import warn_of_writers_time
@@ -66,8 +66,9 @@ async def open_publisher(settings: Settings, venue: str, *, live: bool = False) 
     try:
         publisher = Publisher(settings, producer, venue, len(await producer.partitions_for(TRADES)), live=live)
         try:
-            yield publisher
-            await publisher.close()
+            async with rights_named(settings, access):
+                yield publisher
+                await publisher.close()
         finally:
             publisher.abandon()
     finally:
