@@ -141,7 +141,7 @@ class SimulatedTable:
             rows = self._rows[partition]
             for key, value, _ in broker.topics[changelog_topic(name), partition]:
                 assert key is not None
-                keep_newest(rows, key, value, rank_of)
+                keep_newest(rows, [(key, value)], rank_of)
 
     def rows(self, partition: int) -> dict[bytes, bytes]:
         return self._rows[partition]

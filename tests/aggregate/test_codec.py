@@ -114,7 +114,7 @@ def test_of_the_writes_of_a_row_the_newest_counts_whatever_their_order_and_howev
             "marker": encode(Marker(offset, epoch=epoch)),
             "gone": None,
         }[what]
-        keep_newest(kept, b"k", value, rank_of)
+        keep_newest(kept, [(b"k", value)], rank_of)
         newest = None if value is None else max(newest or (epoch, offset), (epoch, offset))
         assert (newest is None) == (not kept)
         assert newest is None or read_rank(kept[b"k"]) == newest
@@ -125,7 +125,7 @@ def test_of_equal_writes_the_later_counts():
     for order in ([first, second], [second, first]):
         kept: dict[bytes, bytes] = {}
         for value in order:
-            keep_newest(kept, b"k", value, rank_of)
+            keep_newest(kept, [(b"k", value)], rank_of)
         assert kept[b"k"] == order[-1]
 
 

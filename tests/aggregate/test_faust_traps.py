@@ -111,7 +111,7 @@ class FakeThread:
         self.committed: dict[TP, int | None] = dict.fromkeys(self.owned, 0)
         self.earliest: dict[TP, int] = dict.fromkeys(self.owned, 0)
         self.end: dict[TP, int] = dict.fromkeys(self.owned, 100)
-        self.fetched: dict[TP, list[Any]] = {}
+        self.fetched: dict[TP, Any] = {}
         self.sought: list[tuple[TP, int]] = []
         self.commits: list[dict[TP, int]] = []
 
@@ -189,7 +189,7 @@ def record(offset: int, partition: int = 0, topic: str = TRADES) -> Any:
         partition=partition,
         offset=offset,
         key=b"k",
-        value=b"v",
+        value=b"v" if topic == TRADES else encode(Marker(offset)),
         timestamp=1_000 * offset,
         timestamp_type=1,
         headers=[],
@@ -207,9 +207,14 @@ def span(begin: int, end: int) -> Span:
     return Span(begin, end, records(begin, end))
 
 
-def spans_of(fetched: Mapping[TP, list[Any]]) -> dict[TP, Span]:
-    """Fetches that began at their first record and ended after their last."""
-    return {tp: Span(found[0].offset, found[-1].offset + 1, found) for tp, found in fetched.items()}
+def spans_of(fetched: Mapping[TP, Any]) -> dict[TP, Span]:
+    """Fetches that began at their first record and ended after their last; of changelogs keys and values."""
+
+    def span_of(tp: TP, found: list[Any]) -> Span:
+        bare = found if tp.topic == TRADES else [(each.key, each.value) for each in found]
+        return Span(found[0].offset, found[-1].offset + 1, bare)
+
+    return {tp: found if isinstance(found, Span) else span_of(tp, found) for tp, found in fetched.items()}
 
 
 def message(offset: int, *, generation: int = 0, value: Any = b"v", tp: TP = TP0) -> ConsumerMessage:
@@ -393,10 +398,9 @@ def test_faust_delivers_a_fetch_one_record_at_a_time_and_ashi_in_one_chunk():
         assert [(tp, each.offset) for tp, each in items] == [
             (TP0, 99),
             (TP(TRADES, 1), 9),
-            (changelog, 0),
-            (changelog, 1),
             (changelog, 2),
         ]
+        assert consumer.app.tables[MARKERS_TABLE].rows(0) == {b"k": encode(Marker(2))}
         chunk = items[0][1].value
         assert (chunk.partition, chunk.begin, chunk.end, len(chunk.records)) == (0, 0, 100, 100)
         event = await ChunkSchema().compile(consumer.app)(items[0][1])
@@ -1227,14 +1231,80 @@ def test_faust_keeps_the_last_row_written_and_ashi_the_one_with_the_greatest_pos
     assert faust_table.data[b"k"] == old, "Faust knows by itself which row is older"
 
     table = our_app().tables[MARKERS_TABLE]
-    table.apply_changelog_batch(batch)
+    table.restore(0, [(b"k", new), (b"k", old)])
     assert table.rows(0) == {b"k": new}
-    table.apply_changelog_batch([changelog_event(0, b"k", encode(Marker(20, begins_at=1)))])
+    table.restore(0, [(b"k", encode(Marker(20, begins_at=1)))])
     assert table.rows(0) == {b"k": encode(Marker(20, begins_at=1))}, "of two with one offset the later is as good"
-    table.apply_changelog_batch([changelog_event(1, b"k", old)])
+    table.restore(1, [(b"k", old)])
     assert table.rows(1) == {b"k": old}, "partitions do not mix"
-    table.apply_changelog_batch([changelog_event(0, b"k", None)])
+    table.restore(0, [(b"k", None)])
     assert table.rows(0) == {}
+
+
+def test_faust_only_logs_what_is_wrong_with_a_changelog_and_ashi_ends():
+    """Trap: what a table raises while it recovers becomes a warning, and the recovery goes on without the record."""
+
+    async def faust_recovers() -> None:
+        app = opened(plain_app())
+        table = app.Table("rows", key_type=bytes, value_type=bytes, partitions=PARTITIONS)
+        table.apply_changelog_batch = raising
+        tp = TP(table.changelog_topic_name, 0)
+        recovery = app.tables.recovery
+        recovery.add_active(table, tp)
+        recovery.buffer_sizes[tp] = 1
+        recovery.active_highwaters[tp] = 5
+        event = changelog_event(0, b"k", b"no row")
+        event.message.tp = tp
+        app.tables.changelog_queue.put_nowait(event)
+        slurping = asyncio.create_task(recovery._slurp_changelogs(recovery))
+        await ticks()
+        assert recovery.active_offsets[tp] == 0
+        assert not slurping.done(), "Faust stops at it by itself"
+        slurping.cancel()
+
+    def raising(_: Any) -> None:
+        raise StateError("this is no row")
+
+    asyncio.run(faust_recovers())
+
+    async def ashi_recovers() -> None:
+        app = our_app()
+        told: list[BaseException] = []
+
+        async def crash(error: BaseException) -> None:
+            told.append(error)
+
+        app.crash = crash
+        consumer, thread = consumer_of(app)
+        changelog = TP(changelog_topic(MARKERS_TABLE), 0)
+        consumer._active_partitions.add(changelog)
+        thread.fetched = {changelog: Span(0, 2, [(b"k", encode(Marker(1))), (b"k", b"no row")])}
+        with pytest.raises(StateError, match="no row"):
+            await fetched_by(consumer)
+        assert len(told) == 1
+
+    asyncio.run(ashi_recovers())
+
+
+def test_faust_waits_for_the_last_offset_of_a_changelog_and_ashi_tells_it_how_far_it_has_read():
+    """Trap: a recovery ends with the record before the end, and there may be none: compacted, aborted, or a marker."""
+
+    async def scenario() -> None:
+        app = our_app()
+        consumer, thread = consumer_of(app)
+        changelog = TP(changelog_topic(MARKERS_TABLE), 0)
+        consumer._active_partitions.add(changelog)
+        recovery = app.tables.recovery
+        recovery.add_active(app.tables[MARKERS_TABLE], changelog)
+        recovery.active_highwaters[changelog] = 9  # the end is 10
+        for fetched, last in ((Span(0, 4, [(b"k", encode(Marker(1)))]), 3), (Span(4, 10, []), 9)):
+            thread.fetched = {changelog: fetched}
+            [(_, message)] = await fetched_by(consumer)
+            assert message.offset == last
+            recovery.active_offsets[changelog] = message.offset
+            assert recovery.need_recovery() == (last < 9)
+
+    asyncio.run(scenario())
 
 
 def test_faust_keeps_the_rows_of_partitions_that_were_given_away_and_ashi_drops_them():

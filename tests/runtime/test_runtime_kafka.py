@@ -303,7 +303,7 @@ def test_reading_a_topic_that_is_missing_is_refused_and_does_not_create_it(kafka
 def test_of_a_compacted_topic_the_record_of_the_greatest_rank_counts_and_of_equals_the_later() -> None:
     rows: dict[bytes, bytes] = {}
     for key, value in [(b"a", b"2x"), (b"a", b"1"), (b"b", b"5"), (b"a", b"2y"), (b"b", None), (b"c", b"1")]:
-        keep_newest(rows, key, value, lambda value: int(value[:1]))
+        keep_newest(rows, [(key, value)], lambda value: int(value[:1]))
     assert rows == {b"a": b"2y", b"c": b"1"}
 
 

@@ -12,7 +12,14 @@ import faust
 import mode
 
 from ashi.contracts.errors import AshiError, BrokerError, StateError
-from ashi.contracts.topics import AGGREGATE_APP, MARKERS_TABLE, MAX_CHANGELOG_RECORD_BYTES, TRADES, table_name
+from ashi.contracts.topics import (
+    AGGREGATE_APP,
+    MARKERS_TABLE,
+    MAX_CHANGELOG_RECORD_BYTES,
+    TRADES,
+    changelog_topic,
+    table_name,
+)
 from ashi.runtime.kafka.background import raise_if_dead
 from ashi.runtime.kafka.clients import METADATA_AGE_MS, compression_of, security_options
 from ashi.runtime.kafka.log_identity import Fingerprint, LogProbe, Standing
@@ -47,6 +54,8 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
     settings: Settings
     epoch: Epoch
     probe: LogProbe
+    changelogs: Mapping[str, RowTable]
+    """The tables by the topic that their rows are written to."""
 
     async def partitions_of(self, topic: str) -> int:
         """How many partitions a topic has."""
@@ -188,6 +197,7 @@ def make_app(
         for timeframe in settings.timeframes
     ]
     markers = app.Table(MARKERS_TABLE, partitions=partitions, key_type=bytes, value_type=bytes)
+    app.changelogs = {changelog_topic(table.name): table for table in (*tables, markers)}
     app.pipeline = Pipeline(
         timeframes=settings.timeframes,
         rules=epoch.rules(),

@@ -15,6 +15,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from ashi.contracts.errors import StateError
 from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import murmur2_partitioner, pace_failures
 from ashi.runtime.kafka.ends import COMMITTED, written_ends
@@ -25,6 +26,7 @@ from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics.aggregate import chunk_holes
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.faust.elections import ElectionWatch
+from ashi_aggregate.faust.restoring import Restoring
 from ashi_aggregate.faust.table import FAUST_LOGGER
 from ashi_aggregate.held_back import KnownEnds
 from ashi_aggregate.log_check import expired_unread
@@ -70,9 +72,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         self._durable: dict[TP, int] = {}
         # Recovery and the fetcher may both seek; of two at once the older could let go what the newer took up.
         self._seeking = asyncio.Lock()
+        self._restoring = Restoring()
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109  (Faust's signature)
-        """Yield chunks of `trades`, and single messages of all other topics (the changelogs)."""
+        """Yield chunks of `trades`, and of a changelog the end of what its table has taken up."""
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if records is None or self.should_stop:
@@ -89,10 +92,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
                 self._next[TP(tp.topic, tp.partition)] = chunk.end
                 if chunk.records:
                     self._last[TP(tp.topic, tp.partition)] = chunk.records[-1]
-                yield TP(tp.topic, tp.partition), self._message(tp, chunk)
-        for tp, record in self.scheduler.iterate({tp: span.records for tp, span in records.items() if span.records}):
+                yield TP(tp.topic, tp.partition), self._message(tp, chunk.end, chunk)
+        for tp, span in records.items():
             if self._may_deliver(tp, active, generation):
-                yield tp, self._to_message(tp, record)
+                await self._restore(tp, span)
+                yield TP(tp.topic, tp.partition), self._message(tp, span.end)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
         """Fetch from the partitions that are active now.
@@ -169,12 +173,22 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         _log.warning("fetch skipped records, reading them again", partition=tp.partition, offset=begin)
         await self.rewind(tp.partition, begin)
 
-    def _message(self, tp: TP, chunk: Chunk) -> Any:
-        last = chunk.records[-1] if chunk.records else None
+    async def _restore(self, tp: TP, span: Span) -> None:
+        """Give a table what was fetched of its changelog. An error ends the worker: Faust would only log it."""
+        try:
+            self.app.changelogs[tp.topic].restore(tp.partition, span.records)
+        except StateError as error:
+            await self.app.crash(error)
+            raise
+        self._restoring.add(len(span.records))
+
+    def _message(self, tp: TP, end: int, chunk: Chunk | None = None) -> Any:
+        """What Faust is told of a fetch up to `end`: its offset is the last that has been read, record or not."""
+        last = chunk.records[-1] if chunk is not None and chunk.records else None
         return ConsumerMessage(
             tp.topic,
             tp.partition,
-            chunk.end - 1,
+            end - 1,
             last.timestamp / 1000.0 if last else 0.0,
             last.timestamp_type if last else 0,
             [],
@@ -217,6 +231,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         ends = await self.highwaters(*partitions)
         if (generation, partitions) != (self.app.consumer_generation_id, self._trades_partitions()):
             return  # a rebalance came in between, and seeks for itself
+        self._restoring.ended()
         starts = await self.app.resume(
             {
                 tp.partition: PartitionOffsets(self._committed_offset.get(tp), earliest[tp], ends[tp])
@@ -251,6 +266,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """A rebalance ends; the positions come with `perform_seek`."""
         self._next.clear()
+        self._restoring.began()
         await super().on_partitions_assigned(assigned, generation_id)
 
     @property
@@ -365,7 +381,8 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
         """What comes next, from where to where; Faust's own would tell only of the records in between."""
         if not self.consumer.flow_active:
             return {}
-        return await fetch_spans(consumer, active_partitions, wait_s=timeout, max_records=max_records)
+        changelogs = self.consumer.app.changelogs
+        return await fetch_spans(consumer, active_partitions, wait_s=timeout, max_records=max_records, bare=changelogs)
 
 
 class Producer(driver.Producer):  # type: ignore[misc]  # Faust is not typed

@@ -15,7 +15,7 @@ from ashi.runtime.kafka.ends import stable_ends
 from ashi.runtime.kafka.errors import broker_errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, MutableMapping, Sequence
 
     from aiokafka import AIOKafkaConsumer
 
@@ -104,22 +104,27 @@ async def newest_records(
     rows: dict[bytes, bytes] = {}
     async for record in read_topic(settings, topic):
         if wanted(record):
-            keep_newest(rows, record.key, record.value, rank)
+            keep_newest(rows, [(record.key, record.value)], rank)
     return rows
 
 
 def keep_newest(
-    rows: MutableMapping[bytes, bytes], key: bytes, value: bytes | None, rank: Callable[[bytes], Any]
+    rows: MutableMapping[bytes, bytes],
+    records: Iterable[tuple[bytes, bytes | None]],
+    rank: Callable[[bytes], Any],
 ) -> None:
-    """Take the next record of a compacted topic into `rows`, where the greatest by `rank` of each key counts.
+    """Take the next records of a compacted topic, (key, value), into `rows`; of each key the greatest by `rank` counts.
 
     Not the last one: a worker that was declared dead may write an older one later. Of equals the later counts. A
     record without a value takes the key away.
     """
-    if value is None:
-        rows.pop(key, None)
-    elif key not in rows or rank(value) >= rank(rows[key]):
-        rows[key] = value
+    for key, value in records:
+        if value is None:
+            rows.pop(key, None)
+            continue
+        known = rows.get(key)
+        if known is None or rank(value) >= rank(known):
+            rows[key] = value
 
 
 @asynccontextmanager

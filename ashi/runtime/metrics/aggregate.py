@@ -20,6 +20,10 @@ records_held_back = gauge(
     "partition",
 )
 rows_written = counter("aggregate", "rows_written", "Rows of state made durable.", "timeframe")
+restored_records = counter("aggregate", "restored_records", "Records of changelogs that the state was restored from.")
+restore_seconds = gauge(
+    "aggregate", "restore_seconds", "Time from the last assignment until the changelogs had been read to their ends."
+)
 checkpoint_seconds = histogram(
     "aggregate", "checkpoint_seconds", "Time that a checkpoint of all partitions of a worker took.", buckets=SECONDS
 )
