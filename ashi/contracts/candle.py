@@ -130,6 +130,49 @@ def candle_fields(candle: Candle) -> dict[str, str | int | None]:
     }
 
 
+class _Message(msgspec.Struct, gc=False):
+    """A candle as it is written: the same fields, decimals as plain strings. Encoding it costs half of a dict's."""
+
+    symbol: str
+    timeframe: str
+    open_time: int
+    close_time: int
+    open: str
+    high: str
+    low: str
+    close: str
+    volume: str
+    quote_volume: str
+    trade_count: int
+    taker_buy_volume: str
+    taker_buy_quote_volume: str
+    first_trade_id: str | None
+    last_trade_id: str | None
+    version: int
+
+
 def encode_candle(candle: Candle) -> bytes:
     """JSON as in the contract: times in µs, decimals as plain strings."""
-    return _encoder.encode(candle_fields(candle))
+    opened, closed = candle.open, candle.close
+    open_text = format_decimal(opened)
+    return _encoder.encode(
+        _Message(
+            candle.symbol,
+            candle.timeframe,
+            candle.open_time,
+            candle.close_time,
+            open_text,
+            # Often one number is several of them: of a single trade and of a flat candle all four.
+            open_text if candle.high is opened else format_decimal(candle.high),
+            open_text if candle.low is opened else format_decimal(candle.low),
+            open_text if closed is opened else format_decimal(closed),
+            format_decimal(candle.volume),
+            format_decimal(candle.quote_volume),
+            candle.trade_count,
+            format_decimal(candle.taker_buy_volume),
+            format_decimal(candle.taker_buy_quote_volume),
+            candle.first_trade_id,
+            candle.last_trade_id,
+            candle.version,
+        )
+    )

@@ -68,6 +68,8 @@ def all_amounts_sound(values: Sequence[Decimal]) -> bool:
 def format_decimal(value: Decimal) -> str:
     """Plain notation: no exponent, no trailing zeros (`61837.63`, `0.00000001`, `0`)."""
     text = str(value)  # plain already but for very small or large exponents, and three times as fast as format()
+    if text[-1] != "0" and "E" not in text:
+        return text  # most are, and what follows costs as much again
     if "E" in text:
         text = format(value, "f")
     if "." in text:

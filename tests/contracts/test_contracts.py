@@ -24,6 +24,7 @@ from ashi.contracts import (
     parse_timeframes,
     split_symbol,
 )
+from ashi.contracts.candle import DECIMAL_FIELDS, candle_fields
 from ashi.contracts.decimals import EXACT, check_amount, format_decimal, parse_decimal
 from ashi.contracts.topics import topic_specs
 from ashi.contracts.trade import all_sound, check_trade
@@ -90,6 +91,28 @@ def test_the_messages_are_exactly_these():
 def test_a_trade_reads_back_as_it_was_written(log):
     for trade in log:
         assert decode_trade(encode_trade(trade)) == trade
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+numbers = st.integers(-(2**53), 2**53)
+sums = st.one_of(
+    amounts.filter(lambda value: value.is_finite() and abs(value.adjusted()) <= EXACT.prec),
+    st.decimals(allow_nan=False, allow_infinity=False, places=2),
+    st.sampled_from([Decimal(text) for text in ("0", "-0", "0E+5", "0.00", "1E-9", "1E+3", "100", "10.00", "1.10")]),
+)
+
+
+@given(st.data())
+def test_a_candle_is_written_as_the_dict_of_its_fields_would_be(data):
+    """It is put into a struct of texts instead, which takes half of the time."""
+    shared = data.draw(st.lists(sums, min_size=1, max_size=3))
+    values = [data.draw(st.one_of(st.sampled_from(shared), sums)) for _ in DECIMAL_FIELDS]
+    of_type = {"str": texts, "int": numbers, "Decimal": st.nothing(), "str | None": st.one_of(st.none(), texts)}
+    others = {
+        name: data.draw(of_type[kind]) for name, kind in Candle.__annotations__.items() if name not in DECIMAL_FIELDS
+    }
+    candle = Candle(**others, **dict(zip(DECIMAL_FIELDS, values, strict=True)))
+    assert encode_candle(candle) == msgspec.json.encode(candle_fields(candle))
 
 
 def test_a_candle_reads_back_as_it_was_written():

@@ -134,12 +134,16 @@ class CandleAggregator:
         until = self.timeframe.open_time(clock - self.rules.lateness_us)
         begin = row.closed_until or min(row.windows)
         candles: list[Candle] = []
-        carried = self._window_before(begin)
+        last: Candle | None = None
         for window in self._windows_between(begin, until):
-            candles += self._flat_candles(carried, begin, window.fold.open_time)
-            candles += self._emit(window)
-            carried, begin = self._candle(window.fold), window.fold.open_time + self.timeframe.length_us
-        candles += self._flat_candles(carried, begin, until)
+            open_time = window.fold.open_time
+            if begin < open_time:
+                candles += self._flat_candles(last or self._window_before(begin), begin, open_time)
+            last = self._candle(window.fold)
+            candles += self._emit(window, last)
+            begin = open_time + self.timeframe.length_us
+        if begin < until:
+            candles += self._flat_candles(last or self._window_before(begin), begin, until)
         row.closed_until = until
         self._next_close = self._find_next_close()
         return candles
@@ -155,9 +159,9 @@ class CandleAggregator:
             if window.emitted == window.fold.offset:
                 continue
             end = self.row.closed_until if following is None else following.fold.open_time
-            candles += self._emit(window)
-            begin = window.fold.open_time + self.timeframe.length_us
-            candles += self._flat_candles(self._candle(window.fold), begin, end)
+            candle = self._candle(window.fold)
+            candles += self._emit(window, candle)
+            candles += self._flat_candles(candle, candle.close_time, end)
         return candles
 
     def drop_final(self) -> None:
@@ -209,17 +213,20 @@ class CandleAggregator:
 
     def _windows_between(self, begin: int, end: int) -> list[Window]:
         """The windows that began in [begin, end), oldest first."""
-        return [window for open_time, window in sorted(self.row.windows.items()) if begin <= open_time < end]
+        windows = self.row.windows
+        found = [open_time for open_time in windows if begin <= open_time < end]
+        found.sort()  # few, and mostly in order
+        return [windows[open_time] for open_time in found]
 
     def _window_before(self, time: int) -> Candle | None:
         """The newest candle of trades that began before `time` (µs) and was or can be emitted."""
         before = self._windows_between(self.row.complete_from, time)
         return self._candle(before[-1].fold) if before else self.row.dropped
 
-    def _emit(self, window: Window) -> list[Candle]:
-        """Note that the window is emitted as it is; its candle, or none if it may lack trades."""
+    def _emit(self, window: Window, candle: Candle) -> tuple[Candle, ...]:
+        """Note that the window is emitted as it is, as `candle`; gives that, or nothing if it may lack trades."""
         window.emitted = window.fold.offset
-        return [self._candle(window.fold)] if window.fold.open_time >= self.row.complete_from else []
+        return (candle,) if candle.open_time >= self.row.complete_from else ()
 
     def _flat_candles(self, carried: Candle | None, begin: int, end: int) -> list[Candle]:
         """Candles of the windows in [begin, end), which have no trades and carry the close of `carried`.
