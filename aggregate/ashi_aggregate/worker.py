@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,8 @@ from ashi.runtime.kafka.topics import (
 )
 from ashi.runtime.kafka.writers_time import warn_of_writers_time
 from ashi.runtime.logs import get_logger
+from ashi.runtime.metrics.aggregate import handover_seconds
+from ashi.runtime.process_age import process_age_s
 from ashi.runtime.service import Service, run_service
 from ashi.runtime.settings import Settings
 from ashi.runtime.waiting import start_when_kafka_is_there
@@ -45,12 +49,17 @@ async def aggregate(service: Service) -> None:
 
     While Kafka cannot be reached at the start, it is waited for.
     """
-    await start_when_kafka_is_there(service, _access(service.settings), partial(_aggregate, service))
+    handover_seconds.labels("process").set(process_age_s() or math.nan)
+    work = partial(_aggregate, service, time.monotonic())
+    await start_when_kafka_is_there(service, _access(service.settings), work)
 
 
-async def _aggregate(service: Service, on_begun: Callable[[], None]) -> None:
+async def _aggregate(service: Service, began_s: float, on_begun: Callable[[], None]) -> None:
     settings = service.settings
     epoch, partitions = await service.unless_stopped(_prepare(settings))
+    checks_s = time.monotonic() - began_s
+    handover_seconds.labels("checks").set(checks_s)
+    _log.info("joining the group", instance_id=settings.instance_id, checks_s=round(checks_s, 2))
     session_guard = SessionGuard(settings.session_timeout_us)
     with tempfile.TemporaryDirectory(prefix="ashi-aggregate-") as datadir:
         app = make_app(settings, epoch, partitions, session_guard, Path(datadir))
@@ -71,18 +80,14 @@ def _access(settings: Settings) -> Access:
 
 async def _prepare(settings: Settings) -> tuple[Epoch, int]:
     """The epoch that this worker's settings agree with, and the number of partitions."""
-    epoch = await agree_on_epoch(settings)
-    counts = await partition_counts(settings)
-    await _check_topics(settings, counts)
+    # Each connects by itself: at once they take as long as the longest of them.
+    epoch, counts, _ = await asyncio.gather(agree_on_epoch(settings), partition_counts(settings), _check_time(settings))
+    _check_partitions(settings, counts)
     return epoch, counts[TRADES]
 
 
-async def _check_topics(settings: Settings, counts: Mapping[str, int]) -> None:
-    """Raise BrokerError or StateError unless all topics are there and those of the state fit to `trades`.
-
-    `counts`: the partitions of each topic.
-    """
-    partitions = counts[TRADES]
+async def _check_time(settings: Settings) -> None:
+    """Raise StateError if windows would close by a time that is not Kafka's; warn of topics that have another."""
     if settings.quiet_close and await topic_setting(settings, TRADES, TIMESTAMP_TYPE) != APPEND_TIME:
         raise StateError(
             f"topic {TRADES} does not have message.timestamp.type=LogAppendTime, so the windows of quiet markets would "
@@ -90,6 +95,11 @@ async def _check_topics(settings: Settings, counts: Mapping[str, int]) -> None:
             "ASHI_QUIET_CLOSE=off"
         )
     await warn_of_writers_time(settings, list(_access(settings).topics))
+
+
+def _check_partitions(settings: Settings, counts: Mapping[str, int]) -> None:
+    """Raise StateError unless the topics of the state have as many partitions as `trades`, by the counts of each."""
+    partitions = counts[TRADES]
     for topic in state_topics(settings.timeframes):
         if counts.get(topic) != partitions:
             raise StateError(

@@ -13,6 +13,7 @@ Every message says what was wrong, where, and what to do.
     ├── VenueError            an exchange cannot be reached, or has no such market
     ├── StorageError          a store refuses to be opened or written
     ├── ResourceError         this process may not have what it needs, such as file descriptors
+    ├── InstanceTakenError    78: another worker has the instance id of this one, and its partitions
     └── StateError            continuing would lose or spoil candles
 """
 
@@ -96,6 +97,13 @@ class StorageError(AshiError):
 
 class ResourceError(AshiError):
     """The process may not have what it needs of the machine, such as file descriptors."""
+
+
+class InstanceTakenError(AshiError):
+    """Another worker runs with the instance id of this one, and has its partitions."""
+
+    exit_status: ClassVar[int] = 78
+    """EX_CONFIG: starting me again only takes them back."""
 
 
 class StateError(AshiError):

@@ -20,6 +20,7 @@ from ashi.runtime.health import Health, serve
 from ashi.runtime.kafka.errors import as_broker_error, is_refused_for_its_time, leaves
 from ashi.runtime.kafka.offsets import last_append_time
 from ashi.runtime.logs import configure_logging, flush_logs, get_logger
+from ashi.runtime.process_age import process_age_s
 from ashi.runtime.settings.environment import Settings, unknown_variables
 from ashi.runtime.signals import stop_signals
 
@@ -144,7 +145,9 @@ async def _run(service: Service, main: Main, watchdog: threading.Timer) -> int:
     with _stop_on_signals(service, watchdog):
         try:
             async with serve(service.settings, service.health) as address:
-                _log.info("started", metrics=f"{address}/metrics")
+                age_s = process_age_s()
+                took = {} if age_s is None else {"process_s": round(age_s, 2)}
+                _log.info("started", metrics=f"{address}/metrics", **took)
                 await _run_while_descriptors_last(service, main, watchdog)
         except BaseException as error:
             status = _report(error, service.settings, await _explain_clock(error, service.settings))

@@ -28,6 +28,7 @@ from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.logs import get_weather_logger
 from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import Epoch, check_epoch
+from ashi_aggregate.faust.membership import PromptTableManager
 from ashi_aggregate.faust.table import FAUST_LOGGER, RowTable
 from ashi_aggregate.faust.transport import ChunkSchema
 from ashi_aggregate.fencing import SessionGuard, since_boot_s
@@ -41,6 +42,11 @@ RECORDS_PER_CHUNK = 8_000
 FETCH_BYTES = 4 * 1024 * 1024
 CHUNKS_BUFFERED = 64
 REQUEST_TIMEOUT_S = 60.0
+HEARTBEAT_S = 0.25
+"""By a heartbeat a member hears that the group rebalances; the others, which have heard it, have stopped until then."""
+CANONICAL_URL = f"http://{AGGREGATE_APP}"
+"""A member's address within its assignment, for a web server that there is not. Faust takes the machine's name, and
+refuses an assignment with another: so a static member could not go on with its own on another machine."""
 
 
 _weather = get_weather_logger(__name__)
@@ -56,6 +62,7 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
     probe: LogProbe
     changelogs: Mapping[str, RowTable]
     """The tables by the topic that their rows are written to."""
+    _epoch_checked: asyncio.Task[None] | None = None
 
     async def partitions_of(self, topic: str) -> int:
         """How many partitions a topic has."""
@@ -88,7 +95,8 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
     async def resume(self, partitions: Mapping[int, PartitionOffsets]) -> dict[int, int]:
         """Where to read each partition on from; called by the transport. An error ends the worker."""
         try:
-            await self.check_epoch()
+            if self._epoch_checked is not None:
+                await asyncio.shield(self._epoch_checked)
             return await self.pipeline.resume(partitions)
         except AshiError as error:
             await self.crash(error)
@@ -123,11 +131,14 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
 
     def raise_if_dead(self) -> None:
         """Raise what a part of the clients has died of, which Faust does not notice, or only when it reads."""
+        self.consumer.instance_guard.raise_if_taken()
         raise_if_dead(self.consumer.client)
         raise_if_dead(self.producer._producer)
 
     async def on_stop(self) -> None:
         """Disconnect what Faust does not know of."""
+        if self._epoch_checked is not None:
+            self._epoch_checked.cancel()
         await super().on_stop()
         await self.probe.close()
 
@@ -143,6 +154,15 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
     async def release(self) -> None:
         """Let go of all partitions; called by the transport."""
         await self.pipeline.release()
+
+    def begin_epoch_check(self) -> None:
+        """Look whether the state has been reconfigured since this worker started; called when it has joined the group.
+
+        From then on it cannot be, as long as this worker is in the group. What is found is told before partitions are
+        taken up; changelogs are read meanwhile.
+        """
+        self._epoch_checked = asyncio.create_task(self.check_epoch())
+        self._epoch_checked.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def check_epoch(self) -> None:
         """Raise StateError if the state has been reconfigured since this worker started."""
@@ -163,6 +183,7 @@ def make_app(
         broker=[f"ashi-batch://{address.strip()}" for address in settings.kafka_bootstrap.split(",")],
         broker_credentials=_credentials(settings),
         Table=RowTable,
+        TableManager=PromptTableManager,
         store="memory://",
         datadir=datadir,  # Faust makes folders in it; nothing is put there
         web_enabled=False,
@@ -176,7 +197,9 @@ def make_app(
         consumer_metadata_max_age_ms=METADATA_AGE_MS,
         broker_max_poll_records=RECORDS_PER_CHUNK,
         broker_session_timeout=session_s,
-        broker_heartbeat_interval=session_s / 4,
+        broker_heartbeat_interval=HEARTBEAT_S,
+        consumer_group_instance_id=settings.instance_id,
+        canonical_url=CANONICAL_URL,
         broker_request_timeout=max(REQUEST_TIMEOUT_S, session_s + 1),
         broker_commit_interval=1.0,
         stream_wait_empty=True,

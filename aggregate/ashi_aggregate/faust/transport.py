@@ -26,6 +26,7 @@ from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics.aggregate import chunk_holes
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.faust.elections import ElectionWatch
+from ashi_aggregate.faust.membership import HandoverTimes, InstanceGuard
 from ashi_aggregate.faust.restoring import Restoring
 from ashi_aggregate.faust.table import FAUST_LOGGER
 from ashi_aggregate.held_back import KnownEnds
@@ -37,6 +38,11 @@ _weather = get_weather_logger(__name__)
 
 ASK_END_TIMEOUT_S: Final = 2.0
 """Longest wait for the end of a log. A checkpoint waits meanwhile; whatever needs the end waits for the next one."""
+
+
+FETCH_WAIT_MS: Final = 100
+"""Longest that a broker holds a fetch which finds nothing. Whatever else is asked on that connection waits behind it,
+as the ends of partitions in a rebalance: with Faust's 1,500 ms that was most of what a hand-over took."""
 
 
 class ChunkSchema(faust.Schema):  # type: ignore[misc]  # Faust is not typed
@@ -66,6 +72,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.elections = ElectionWatch(TRADES)
+        self._times = HandoverTimes()
+        self.instance_guard = InstanceGuard(self.app.conf.consumer_group_instance_id or "")
         self._known: dict[TP, Sequence[Fingerprint]] = {}
         self._last: dict[TP, Any] = {}
         self._next: dict[TP, int] = {}
@@ -250,6 +258,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
             self._known[tp] = self.app.known_records(tp.partition)
             self.elections.forget(tp.partition)
             await self.rewind(tp.partition, start)
+        self._times.end(starts)
 
     def _new_consumer_thread(self) -> Any:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -259,14 +268,17 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """A rebalance begins: what was fetched so far continues nothing, and the state is let go once it is durable."""
+        self._times.begin()
         self._next.clear()
         await super().on_partitions_revoked(revoked)
         await self.app.release()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """A rebalance ends; the positions come with `perform_seek`."""
+        self._times.join()
         self._next.clear()
         self._restoring.began()
+        self.app.begin_epoch_check()
         await super().on_partitions_assigned(assigned, generation_id)
 
     @property
@@ -368,8 +380,15 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
         pace_failures(client._client)
         # Faust lets only a worker that writes transactions leave out what others have aborted.
         client._isolation_level = COMMITTED
+        client._fetch_max_wait_ms = FETCH_WAIT_MS
         self.consumer.elections.watch(client)
         return client
+
+    async def on_start(self) -> None:
+        """Start the client; of one with an instance id, see that nobody else has it."""
+        await super().on_start()
+        if self.app.conf.consumer_group_instance_id is not None:
+            self.consumer.instance_guard.watch(self._consumer)
 
     async def _fetch_records(
         self,

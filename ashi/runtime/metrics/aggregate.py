@@ -39,3 +39,9 @@ clock_offset_seconds = gauge(
 position = gauge(
     "aggregate", "position", "Offset of the last record of topic trades whose effects are durable.", "partition"
 )
+handover_seconds = gauge(
+    "aggregate",
+    "handover_seconds",
+    "How long the last start or hand-over took, by kind: process and checks (of a start), join, state (all of it).",
+    "kind",
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ashi.runtime.settings.declare import setting
-from ashi.runtime.settings.parsers import duration_between, integer_between, parse_switch
+from ashi.runtime.settings.parsers import duration_between, group_name, integer_between, parse_switch
 
 
 @dataclass(frozen=True)
@@ -45,5 +45,13 @@ class AggregateSettings:
             duration_between("50ms", "30s"),
             "500ms",
             "How often an aggregate worker makes its state durable: the stretch that a crash replays.",
+        )
+    )
+    instance_id: str | None = field(
+        metadata=setting(
+            group_name,
+            None,
+            "A name that only this worker has and keeps when it is restarted, such as its pod's in a StatefulSet: back "
+            "within `ASHI_SESSION_TIMEOUT` it goes on with its partitions, and the other workers notice nothing.",
         )
     )

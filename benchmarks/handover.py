@@ -1,0 +1,322 @@
+"""How long candles wait while aggregate workers are restarted one by one: the partitions of the others, and its own.
+
+    .venv/bin/python benchmarks/handover.py [--members static,dynamic] [--symbols N] [--json]
+
+Three workers (`ashi aggregate`) share nine partitions whose symbols all trade steadily; candles are of one second. Each
+worker is told to stop (SIGTERM), and started again as soon as it has ended; then one is killed (SIGKILL) and started
+again. The stall of a partition is the greatest delay of a candle: from the end of its window and the lateness to when
+Kafka appended it. Without a restart it is that of the next trade, a checkpoint at most. Where the restarted worker's
+time went is told by its own log. All in one run, so the members' kinds can be compared on a machine that is shared and
+noisy; the seconds are those of this machine now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+from ashi.contracts import Trade, decode_candle, encode_trade
+from ashi.contracts.topics import CANDLES, TRADES, topic_specs
+from ashi.runtime.kafka.clients import assigned_consumer, make_producer, partition_of
+from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.settings import Settings
+from ashi_cli.onemachine.broker import Broker
+from ashi_cli.onemachine.children import spawn, stop_all
+
+ASHI = (sys.executable, "-m", "ashi_cli.main")
+WORKERS, PARTITIONS = 3, 9
+TICK_S = 0.05
+"""Each symbol trades so often."""
+TIMEFRAME_US, LATENESS_US = 1_000_000, 200_000
+CALM_S = 0.6
+"""Nothing stalls when no partition's last candle is later than this."""
+STEADY_S = 3.0
+"""Between two restarts everything has been calm for so long."""
+BOUND_S = 90.0
+
+
+@dataclass
+class Worker:
+    """A place in the fleet: one process at a time, one log."""
+
+    name: str
+    log: Path
+    environment: Mapping[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    began_at: float = 0.0
+
+    def start(self) -> None:
+        """Start a process; its log is its own, so that what it says is of this start."""
+        self.log.unlink(missing_ok=True)
+        self.began_at = time.time()
+        with self.log.open("ab") as output:
+            self.process = spawn([*ASHI, "aggregate"], env=self.environment, stdout=output, stderr=output)
+
+    def events(self, *names: str) -> Iterator[dict]:
+        """What it has logged of these."""
+        wanted = [f'"event":"{name}"' for name in names]
+        for line in self.log.read_text(errors="replace").splitlines():
+            if any(text in line for text in wanted):
+                yield json.loads(line)
+
+    def said_at(self, event: str) -> float | None:
+        """When (seconds since the epoch) it first said so."""
+        for entry in self.events(event):
+            return datetime.fromisoformat(entry["time"]).timestamp()
+        return None
+
+    def partitions(self) -> set[int]:
+        """Those that it took up last."""
+        taken: set[int] = set()
+        for entry in self.events("resumed", "released all partitions"):
+            taken = {int(number) for number in entry.get("partitions", ())}
+        return taken
+
+
+@dataclass
+class Restart:
+    """One restart. Seconds; `stalls` by partition, of its own and of the others'."""
+
+    members: str
+    what: str
+    own: dict[int, float]
+    others: dict[int, float]
+    ended_s: float
+    phases: dict[str, float]
+
+
+@dataclass
+class Watch:
+    """The delays of candles, as they come."""
+
+    delays: list[tuple[float, int, float]] = field(default_factory=list)
+    """When the window was due (seconds since the epoch), the partition, and how late its candle came (seconds)."""
+    newest: dict[int, float] = field(default_factory=dict)
+    """When the newest window of a partition that has come was due."""
+    seen: set[tuple[str, int]] = field(default_factory=set)
+
+    def take(self, value: bytes, appended_ms: int) -> None:
+        """Count a candle when it comes for the first time."""
+        candle = decode_candle(value)
+        if (candle.symbol, candle.open_time) in self.seen:
+            return
+        self.seen.add((candle.symbol, candle.open_time))
+        partition = partition_of(candle.symbol.encode(), PARTITIONS)
+        due_s = (candle.open_time + TIMEFRAME_US + LATENESS_US) / 1e6
+        self.delays.append((due_s, partition, appended_ms / 1e3 - due_s))
+        self.newest[partition] = max(due_s, self.newest.get(partition, 0.0))
+
+    def late_now(self) -> float:
+        """How late the partition is, that is the furthest behind."""
+        if len(self.newest) < PARTITIONS:
+            return float("inf")
+        return time.time() - min(self.newest.values()) - TIMEFRAME_US / 1e6
+
+    def stalls(self, since_s: float, partitions: Collection[int]) -> dict[int, float]:
+        """The greatest delay of each of these partitions among the windows that were due since then."""
+        longest = dict.fromkeys(sorted(partitions), 0.0)
+        for due_s, partition, delay_s in self.delays:
+            if due_s >= since_s and partition in longest:
+                longest[partition] = max(longest[partition], delay_s)
+        return longest
+
+
+async def trade(settings: Settings, symbols: list[str]) -> None:
+    """Let every symbol trade once a tick, by whole batches, until cancelled."""
+    by_partition: dict[int, list[str]] = {}
+    for symbol in symbols:
+        by_partition.setdefault(partition_of(symbol.encode(), PARTITIONS), []).append(symbol)
+    assert len(by_partition) == PARTITIONS, "more symbols are needed for each partition to have one"
+    producer = make_producer(settings)
+    await producer.start()
+    try:
+        number, next_at = 0, time.monotonic()
+        while True:
+            number, next_at = number + 1, next_at + TICK_S
+            now_us = time.time_ns() // 1000
+            for partition, names in by_partition.items():
+                batch = producer.create_batch()
+                for name in names:
+                    one = Trade(name, str(number), Decimal(number % 1000), Decimal(1), "buy", now_us, now_us, number)
+                    assert batch.append(key=name.encode(), value=encode_trade(one), timestamp=None) is not None
+                await producer.send_batch(batch, TRADES, partition=partition)
+            await asyncio.sleep(max(0.0, next_at - time.monotonic()))
+    finally:
+        await producer.stop()
+
+
+async def follow(settings: Settings, watch: Watch) -> None:
+    """Read topic candles until cancelled."""
+    async with assigned_consumer(settings, CANDLES) as (consumer, partitions):
+        await consumer.seek_to_beginning(*partitions)
+        while True:
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                for record in records:
+                    watch.take(record.value, record.timestamp)
+
+
+async def until(condition: Callable[[], bool], fleet: Collection[Worker], what: str) -> None:
+    """Wait until it holds. Raises SystemExit when it does not in time, or a worker ends by itself."""
+    deadline = time.monotonic() + BOUND_S
+    while not condition():
+        for worker in fleet:
+            if worker.process is not None and worker.process.poll() is not None:
+                raise SystemExit(
+                    f"{worker.name} ended with {worker.process.returncode}: {worker.log.read_text()[-2000:]}"
+                )
+        if time.monotonic() > deadline:
+            raise SystemExit(
+                f"{what} did not come within {BOUND_S:g} s; logs in {fleet and next(iter(fleet)).log.parent}"
+            )
+        await asyncio.sleep(0.02)
+
+
+async def calm(watch: Watch, fleet: Collection[Worker]) -> None:
+    """Wait until no partition has been behind for a while."""
+    since = time.monotonic()
+
+    def is_calm() -> bool:
+        nonlocal since
+        if watch.late_now() > CALM_S:
+            since = time.monotonic()
+        return time.monotonic() - since > STEADY_S
+
+    await until(is_calm, fleet, "calm")
+
+
+async def restart(worker: Worker, fleet: list[Worker], watch: Watch, number: signal.Signals, members: str) -> Restart:
+    """End a worker, start it again at once, and tell what that cost."""
+    own = worker.partitions()
+    assert worker.process is not None
+    began_s = time.time()
+    worker.process.send_signal(number)
+    while worker.process.poll() is None:
+        await asyncio.sleep(0.005)
+        if time.time() > began_s + BOUND_S:
+            raise SystemExit(f"{worker.name} does not end")
+    ended_s = time.time() - began_s
+    worker.start()
+    await until(lambda: worker.said_at("ready") is not None, fleet, f"{worker.name}'s readiness")
+    await calm(watch, fleet)
+    said = {event: worker.said_at(event) for event in ("started", "joining the group", "taken up", "ready")}
+    phases = {event: at - worker.began_at for event, at in said.items() if at is not None}
+    for entry in worker.events("taken up"):
+        phases |= {"join": entry["join_s"], "state": entry["state_s"]}
+        break
+    stalls = watch.stalls(began_s - 0.5, range(PARTITIONS))
+    return Restart(
+        members,
+        number.name,
+        {partition: stall for partition, stall in stalls.items() if partition in own},
+        {partition: stall for partition, stall in stalls.items() if partition not in own},
+        ended_s,
+        phases,
+    )
+
+
+@asynccontextmanager
+async def deployment(directory: Path, bootstrap: str, members: str, symbols: int, level: str) -> AsyncIterator[tuple]:
+    """Three workers that aggregate what is traded, and the watch over their candles."""
+    chosen = {
+        "ASHI_KAFKA_BOOTSTRAP": bootstrap,
+        "ASHI_PARTITIONS": str(PARTITIONS),
+        "ASHI_TIMEFRAMES": "1s",
+        "ASHI_ALLOWED_LATENESS": f"{LATENESS_US // 1000}ms",
+        "ASHI_LOG_FORMAT": "json",
+        "ASHI_LOG_LEVEL": level,
+    }
+    settings = Settings.from_environment(chosen)
+    await create_topics(settings, topic_specs(PARTITIONS, settings.timeframes))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ASHI_")} | chosen
+    fleet = [
+        Worker(
+            name := f"worker-{number}",
+            directory / f"{members}-{name}.log",
+            environment | ({"ASHI_INSTANCE_ID": name} if members == "static" else {}),
+        )
+        for number in range(WORKERS)
+    ]
+    watch = Watch()
+    tasks = [
+        asyncio.create_task(trade(settings, [f"binance:S{number}USDT" for number in range(symbols)])),
+        asyncio.create_task(follow(settings, watch)),
+    ]
+    try:
+        for worker in fleet:
+            worker.start()
+        await until(lambda: all(worker.said_at("ready") for worker in fleet), fleet, "readiness")
+        await calm(watch, fleet)
+        yield fleet, watch
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        stop_all([worker.process for worker in fleet if worker.process is not None], 20)
+
+
+async def run(directory: Path, bootstrap: str, members: str, symbols: int, level: str) -> list[Restart]:
+    """Restart each worker with SIGTERM, then one with SIGKILL."""
+    async with deployment(directory, bootstrap, members, symbols, level) as (fleet, watch):
+        done = []
+        for worker, number in [*((worker, signal.SIGTERM) for worker in fleet), (fleet[0], signal.SIGKILL)]:
+            if len(worker.partitions()) == 0:
+                raise SystemExit(f"{worker.name} has no partitions")
+            done.append(await restart(worker, fleet, watch, number, members))
+            print(_row(done[-1]), file=sys.stderr)
+        return done
+
+
+def _row(one: Restart) -> str:
+    phases = ", ".join(f"{name} {seconds:.2f}" for name, seconds in one.phases.items())
+    return (
+        f"| {one.members} | {one.what} | {len(one.own)} + {len(one.others)} | {max(one.others.values()):.2f} "
+        f"| {max(one.own.values(), default=0.0):.2f} | {one.ended_s:.2f} | {phases} |"
+    )
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--members", default="static,dynamic", help="kinds of membership, in this order")
+    parser.add_argument("--symbols", type=int, default=90)
+    parser.add_argument("--log-level", default="info", help="of the workers; their logs are kept when it is not info")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    directory = Path(tempfile.mkdtemp(prefix="ashi-handover-"))
+    results: list[Restart] = []
+    for members in options.members.split(","):
+        (directory / members).mkdir()
+        broker = Broker(directory / members)
+        broker.start(child=True)
+        try:
+            results += asyncio.run(run(directory, broker.bootstrap, members, options.symbols, options.log_level))
+        finally:
+            broker.stop()
+    if options.log_level != "info":
+        print(f"logs in {directory}", file=sys.stderr)
+    if options.json:
+        print(json.dumps([asdict(result) for result in results]))
+        return
+    print(
+        "| members | restart | partitions, own + others | others' longest stall, s | own, s | end, s | since start, s |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for result in results:
+        print(_row(result))
+
+
+if __name__ == "__main__":
+    main()
