@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ashi.contracts.topics import changelog_topic
-from ashi_aggregate.core.codec import Marker
+from ashi_aggregate.core.codec import Marker, StoredRow
 from ashi_aggregate.core.window_state import StateRow
 from ashi_aggregate.protocols import StateTable
 
-Rows = Mapping[bytes, Sequence[StateRow | None]]
+Rows = Mapping[bytes, Sequence[StoredRow | None]]
 """The rows of each symbol, by key, in the order of the tables; None where a table has none."""
 
 
-def position_of(rows: Sequence[StateRow | None]) -> int | None:
+def position_of(rows: Sequence[StateRow | StoredRow | None]) -> int | None:
     """How far all rows of a symbol have come that stand in the changelogs; None where one is not there yet.
 
     After a crash some are further than others: what the least of them has, all have.

@@ -7,8 +7,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-import msgspec
-
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
@@ -16,17 +14,19 @@ from ashi.runtime.logs import get_logger
 from ashi_aggregate.census import Rows, find_missing, list_positions, position_of
 from ashi_aggregate.chunk import LogRecord
 from ashi_aggregate.clocks import BrokerClock
-from ashi_aggregate.core.codec import Marker, decode_marker, decode_row, read_rank
-from ashi_aggregate.core.symbol import SymbolAggregator
-from ashi_aggregate.core.window_state import StateRow, WindowRules
+from ashi_aggregate.core.codec import Marker, RowHead, StoredRow, decode_marker, read_rank, read_stored
+from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.log_check import Trail, expired_unread, other_log
 from ashi_aggregate.protocols import Acknowledge, StateTable
+from ashi_aggregate.symbols import Symbols
 
 _log = get_logger(__name__)
 
 REWRITE_AFTER_S: Final = 120.0
 """Every row is written at least this often. Less than half of the changelogs' min.compaction.lag.ms: so compaction
 cannot leave an older row, written late by a worker that was declared dead, as the only one."""
+ROWS_AT_ONCE: Final = 50
+"""So many symbols' rows are looked at before others have their turn."""
 ASK_CLOCK_AFTER_S: Final = 60.0
 """A partition whose markers have told the broker's time this long ago gets another one, and with it the time."""
 
@@ -72,7 +72,7 @@ class PartitionState:
     next: int
     durable_end: int
     begins_at: int | None
-    symbols: dict[str, SymbolAggregator] = field(default_factory=dict)
+    symbols: Symbols
     dirty: set[str] = field(default_factory=set)
     chunks: list[Acknowledge] = field(default_factory=list)
     written: dict[str, float] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class PartitionState:
     last_record: LogRecord | None = None
     positions: dict[str, int] = field(default_factory=dict)
     is_rebuilt: bool = False
-    ahead: dict[int, StateRow] = field(default_factory=dict)
+    ahead: dict[int, RowHead] = field(default_factory=dict)
     clock: BrokerClock = field(default_factory=BrokerClock)
     live_from: int = 0
     marked_at: float | None = None
@@ -178,21 +178,20 @@ async def load_partition(
         durable = marker.durable_offset + 1
         start = max(earliest, durable if committed is None else min(committed, durable))
         begins_at = marker.begins_at
-    state = PartitionState(number, start, durable, begins_at, is_rebuilt=is_rebuilt, live_from=end)
+    state = PartitionState(
+        number, start, durable, begins_at, Symbols(timeframes, rules), is_rebuilt=is_rebuilt, live_from=end
+    )
     state.positions = list_positions(rows)
     for key, of_symbol in rows.items():
-        known = [row for row in of_symbol if row is not None]
-        # A row that is missing beside others was not written before a crash; it reads what they have read.
-        complete_from = max(row.complete_from for row in known)
-        state.symbols[key.decode()] = SymbolAggregator(timeframes, rules, of_symbol, complete_from)
+        state.symbols.take_up(key.decode(), of_symbol)
         # Spread over the time within which they are due: else all would be written again at once.
         state.written[key.decode()] = now_s - REWRITE_AFTER_S * len(state.written) / len(rows)
         state.ahead |= {
-            row.applied_offset: msgspec.structs.replace(row) for row in known if row.applied_offset >= start
+            row.applied_offset: row.head for row in of_symbol if row is not None and row.applied_offset >= start
         }
-    if state.ahead and max(state.ahead) >= end:
-        row = state.ahead[max(state.ahead)]
-        raise other_log(number, f"it ends at offset {end}, and the row of {row.symbol} has read {row.applied_offset}")
+    if state.ahead and (last := max(state.ahead)) >= end:
+        row = state.ahead[last]
+        raise other_log(number, f"it ends at offset {end}, and the row of {row.symbol} has read {last}")
     if marker is not None:
         state.trail = Trail(marker.topic_id, marker.records)
     return state
@@ -200,12 +199,13 @@ async def load_partition(
 
 async def _read_rows(number: int, tables: Sequence[StateTable], epoch: int) -> Rows:
     """The rows of each symbol that has any of this epoch, in the order of the tables."""
-    rows: dict[bytes, list[StateRow | None]] = {}
-    for key in dict.fromkeys(key for table in tables for key in table.rows(number)):
+    rows: dict[bytes, list[StoredRow | None]] = {}
+    for count, key in enumerate(dict.fromkeys(key for table in tables for key in table.rows(number))):
         of_symbol = [_row(table.rows(number).get(key), epoch) for table in tables]
         if any(row is not None for row in of_symbol):
             rows[key] = of_symbol
-        await asyncio.sleep(0)  # thousands of wide rows take seconds, in which the process must not seem to stand still
+        if count % ROWS_AT_ONCE == 0:
+            await asyncio.sleep(0)  # rows in JSON are decoded whole
     return rows
 
 
@@ -220,7 +220,7 @@ def _without_unfinished(number: int, rows: Rows, first: int) -> Rows:
     for key, of_symbol in rows.items():
         known = [row for row in of_symbol if row is not None]
         is_torn = len(known) < len(of_symbol)
-        if any(row.applied_offset + 1 < first for row in known) or (is_torn and not known[0].complete_from):
+        if any(row.applied_offset + 1 < first for row in known) or (is_torn and not known[0].head.complete_from):
             behind.append(key.decode())
         elif not is_torn:
             kept[key] = of_symbol
@@ -271,8 +271,8 @@ def read_marker(markers: StateTable, number: int, epoch: int) -> Marker | None:
     return decode_marker(value) if value is not None and _is_of(value, epoch) else None
 
 
-def _row(value: bytes | None, epoch: int) -> StateRow | None:
-    return decode_row(value) if value is not None and _is_of(value, epoch) else None
+def _row(value: bytes | None, epoch: int) -> StoredRow | None:
+    return read_stored(value) if value is not None and _is_of(value, epoch) else None
 
 
 def _is_of(value: bytes, epoch: int) -> bool:

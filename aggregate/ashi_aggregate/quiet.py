@@ -96,11 +96,4 @@ class QuietClose:
         broker_now = state.clock.now_us(self._clock.since_boot_us())
         # Where the state's topics do not take the append time, and nothing has come yet, there is no other clock.
         now = self._clock.wall_us() if broker_now is None else min(now, broker_now)
-        due = []
-        for symbol, aggregator in state.symbols.items():
-            row = aggregator.rows[0].row
-            # Never beyond now: an append time that is wrong must not close windows of the future.
-            clock = max(min(row.stream_time + now - row.appended_at, now), row.stream_time)
-            if aggregator.is_due(clock):
-                due.append((symbol, clock))
-        return due
+        return state.symbols.find_due(now)

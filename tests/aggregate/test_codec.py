@@ -15,7 +15,7 @@ from ashi.contracts import Candle
 from ashi.contracts.candle import MAX_EPOCH
 from ashi.contracts.errors import StateError
 from ashi.runtime.kafka.records import keep_newest
-from ashi_aggregate.core.codec import Marker, decode_head, decode_row, encode, rank_of, read_rank
+from ashi_aggregate.core.codec import Marker, decode_row, encode, rank_of, read_rank, read_stored
 from ashi_aggregate.core.fold import Fold
 from ashi_aggregate.core.trade_ids import WindowIds
 from ashi_aggregate.core.window_state import StateRow, Window
@@ -94,7 +94,9 @@ def test_any_row_comes_back_to_the_last_digit_from_what_is_written_now_and_from_
     assert repr(found.windows) == repr(row.windows), "1.0 is not 1.00: equal is not enough"
     assert repr(found.dropped) == repr(row.dropped)
     assert read_rank(value) == (row.epoch, row.applied_offset)
-    head = decode_head(value)
+    stored = read_stored(value)
+    assert (stored.value, stored.applied_offset) == (value, row.applied_offset)
+    head = stored.head
     assert {name: getattr(head, name) for name in head.__struct_fields__} == {
         name: getattr(row, name) for name in head.__struct_fields__
     }
@@ -168,7 +170,7 @@ def test_what_is_no_row_or_of_a_later_format_is_refused_with_what_to_do():
         (row[:9], "cut off"),
         (b"\x03" + row[1:], "format 3, this version of Ashi knows up to 2, so start the version that wrote it"),
     ):
-        for read in (decode_row, decode_head, rank_of):
+        for read in (decode_row, read_stored, rank_of):
             with pytest.raises(StateError, match=what):
                 read(value)
     for cut in range(9, len(row)):

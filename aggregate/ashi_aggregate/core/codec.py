@@ -60,7 +60,7 @@ class Marker(msgspec.Struct):
     positions: dict[str, int] | None = None
 
 
-class RowHead(msgspec.Struct, array_like=True):
+class RowHead(msgspec.Struct, array_like=True, gc=False):
     """What a row tells without being decoded as a whole. Fields as in `StateRow`, from where nothing is closed on."""
 
     symbol: str
@@ -71,6 +71,14 @@ class RowHead(msgspec.Struct, array_like=True):
     closes_from: int
 
 
+class StoredRow(msgspec.Struct, gc=False):
+    """A row as it stands in a changelog, and what it tells without being decoded."""
+
+    value: bytes
+    applied_offset: int
+    head: RowHead
+
+
 class _Ids(msgspec.Struct, array_like=True, omit_defaults=True):
     """`WindowIds` as differences, which take a third of the space; as text where msgpack's integers do not reach."""
 
@@ -79,7 +87,7 @@ class _Ids(msgspec.Struct, array_like=True, omit_defaults=True):
     wide: list[str] = []
 
 
-class _Body(RowHead, array_like=True):
+class _Body(RowHead, array_like=True, gc=False):
     closed_until: int
     windows: list[Window]
     ids: dict[int, _Ids]
@@ -151,14 +159,14 @@ def decode_row(value: bytes) -> StateRow:
     )
 
 
-def decode_head(value: bytes) -> RowHead:
-    """What a row tells at its beginning; of a row it takes a tenth of the time. Raises as `decode_row`."""
-    if is_json(value):
-        row = decode_json_row(value)
-        return RowHead(
-            row.symbol, row.stream_time, row.appended_at, row.dropped_until, row.complete_from, row.closes_from
-        )
-    return _decode(value, _head_decoder)
+def read_stored(value: bytes) -> StoredRow:
+    """What a row tells without being decoded, in a tenth of the time that takes. Raises as `decode_row`."""
+    _, applied_offset = read_rank(value)
+    if not is_json(value):
+        return StoredRow(value, applied_offset, _decode(value, _head_decoder))
+    row = decode_json_row(value)
+    head = RowHead(row.symbol, row.stream_time, row.appended_at, row.dropped_until, row.complete_from, row.closes_from)
+    return StoredRow(value, applied_offset, head)
 
 
 def _decode(value: bytes, decoder: msgspec.msgpack.Decoder[_Head]) -> _Head:
