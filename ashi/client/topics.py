@@ -38,6 +38,8 @@ def kafka_settings(
     ca_file: str | Path | None = None,
     cert_file: str | Path | None = None,
     key_file: str | Path | None = None,
+    topic_prefix: str = "",
+    rack: str | None = None,
 ) -> Settings:
     """How to reach Kafka, where it does not stand in the environment (`Settings.from_environment()`).
 
@@ -53,6 +55,8 @@ def kafka_settings(
         ca_file: certificates (PEM) that the brokers' are checked against; the system's if None.
         cert_file: our own certificate (PEM), for brokers that ask for one; with `key_file`.
         key_file: its private key (PEM).
+        topic_prefix: what the names of the topics in Kafka begin with, as `ASHI_TOPIC_PREFIX` of the stages.
+        rack: the rack or zone of this program, to read from a copy there.
 
     Raises SettingsError, a UsageError, for what is wrong or contradicts; it names the setting of docs/settings.md.
 
@@ -68,6 +72,8 @@ def kafka_settings(
         "ASHI_KAFKA_CA_FILE": None if ca_file is None else str(ca_file),
         "ASHI_KAFKA_CERT_FILE": None if cert_file is None else str(cert_file),
         "ASHI_KAFKA_KEY_FILE": None if key_file is None else str(key_file),
+        "ASHI_TOPIC_PREFIX": topic_prefix,
+        "ASHI_KAFKA_RACK": rack,
     }
     return Settings.from_environment({variable: value for variable, value in given.items() if value is not None})
 

@@ -55,6 +55,11 @@ class Access:
     topics: Mapping[str, frozenset[Operation]] = field(default_factory=dict)
     group: str | None = None
 
+    def in_kafka(self, prefix: str) -> Access:
+        """The same, by the names that topics and group have in Kafka where `ASHI_TOPIC_PREFIX` is `prefix`."""
+        topics = {prefix + topic: operations for topic, operations in self.topics.items()}
+        return Access(topics, None if self.group is None else prefix + self.group)
+
     def rights(self) -> Iterator[tuple[str, str, Operation]]:
         """Each right by itself: `topic` or `group`, the name, the operation."""
         for topic, operations in self.topics.items():
@@ -95,9 +100,12 @@ def sink_access(topics: Sequence[str], dead_topic: str, group: str) -> Access:
     return Access({**dict.fromkeys(topics, _READ), dead_topic: _WRITE}, group)
 
 
-def access_table(timeframes: Sequence[Timeframe]) -> dict[str, Access]:
-    """All stages, by the command that runs each, with the groups that they have unless set otherwise."""
-    return {
+def access_table(timeframes: Sequence[Timeframe], prefix: str = "") -> dict[str, Access]:
+    """All stages, by the command that runs each, with the groups that they have unless set otherwise.
+
+    With `prefix`, that of `ASHI_TOPIC_PREFIX`, topics and groups have the names that they have in Kafka.
+    """
+    table = {
         "ashi ingest replay": REPLAY,
         "ashi ingest": INGEST,
         "ashi aggregate": aggregate_access(timeframes),
@@ -105,3 +113,4 @@ def access_table(timeframes: Sequence[Timeframe]) -> dict[str, Access]:
         "ashi sink --topic trades": sink_access([TRADES], TRADES_DEAD, "ashi-sink-*"),
         "ashi.client": Access(dict.fromkeys([CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS], _READ)),
     }
+    return {command: access.in_kafka(prefix) for command, access in table.items()}

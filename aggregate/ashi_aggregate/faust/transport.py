@@ -21,6 +21,7 @@ from ashi.runtime.kafka.clients import murmur2_partitioner, pace_failures
 from ashi.runtime.kafka.ends import COMMITTED, written_ends
 from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
 from ashi.runtime.kafka.record_batches import RecordBatches
+from ashi.runtime.kafka.naming import use_prefix
 from ashi.runtime.kafka.spans import Span, fetch_spans
 from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics.aggregate import chunk_holes
@@ -378,6 +379,9 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
     def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
         client = super()._create_consumer(loop)
         pace_failures(client._client)
+        settings = self.consumer.app.settings
+        use_prefix(client._client, settings.topic_prefix)
+        client._client_rack = settings.kafka_rack
         # Faust lets only a worker that writes transactions leave out what others have aborted.
         client._isolation_level = COMMITTED
         client._fetch_max_wait_ms = FETCH_WAIT_MS
@@ -424,6 +428,7 @@ class Producer(driver.Producer):  # type: ignore[misc]  # Faust is not typed
     def _new_producer(self, *arguments: Any, **options: Any) -> Any:
         producer = super()._new_producer(*arguments, **options)
         pace_failures(producer.client)
+        use_prefix(producer.client, self.app.settings.topic_prefix)
         return producer
 
     def _settings_extra(self) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from ashi.contracts.access import Operation
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError, NotPermittedError
 from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
 from ashi.runtime.kafka.errors import GRANT, as_broker_error, leaves, require_brokers, who_asks
+from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import ask_coordinator
 from ashi.runtime.kafka.topic_ids import permitted_operations
 from ashi.runtime.kafka.topics import refuse_missing
@@ -51,7 +52,7 @@ async def require_access(settings: Settings, access: Access) -> None:
             lacking.append(("group", access.group, Operation.READ))
     refuse_missing(settings, [topic for _, topic, operation in lacking if operation is None])
     if lacking:
-        rights = ", ".join(f"{operation} on {kind} {name}" for kind, name, operation in lacking)
+        rights = ", ".join(f"{operation} on {kind} {kafka_name(settings, name)}" for kind, name, operation in lacking)
         raise NotPermittedError(
             f"Kafka at {settings.kafka_bootstrap} does not permit {who_asks(settings)}: {rights}. {GRANT}; a topic "
             "that cannot be described may also be missing: create all with `ashi topics create`"

@@ -15,6 +15,7 @@ from aiokafka.partitioner import DefaultPartitioner, murmur2
 from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.ends import COMMITTED
 from ashi.runtime.kafka.errors import client_errors
+from ashi.runtime.kafka.naming import kafka_name, use_prefix
 from ashi.runtime.kafka.tls import make_context
 from ashi.runtime.kafka.tokens import make_token_provider
 from ashi.runtime.settings.kafka import OAUTHBEARER
@@ -107,6 +108,7 @@ class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # the library is not t
     def __init__(self, settings: Settings, patient: bool, **options: Any) -> None:
         super().__init__(**options)
         pace_failures(self.client)
+        use_prefix(self.client, settings.topic_prefix)
         self._settings = settings
         if patient:
             # A batch that is older than this fails when its partition has no leader, as while a broker starts.
@@ -129,6 +131,7 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # the library is not t
     def __init__(self, settings: Settings, *topics: str, **options: Any) -> None:
         super().__init__(*topics, **options)
         pace_failures(self._client)
+        use_prefix(self._client, settings.topic_prefix)
         self._settings = settings
 
     async def start(self) -> None:
@@ -176,6 +179,7 @@ def make_consumer(settings: Settings, *topics: str, group_id: str | None, **opti
         "heartbeat_interval_ms": settings.session_timeout_us // 4_000,
         "metadata_max_age_ms": METADATA_AGE_MS,
         "isolation_level": COMMITTED,
+        "client_rack": settings.kafka_rack,
         **security_options(settings),
     }
     return _Consumer(
@@ -196,6 +200,7 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
         request_timeout_ms=request_timeout_ms(),
         **security_options(settings),
     )
+    use_prefix(client._client, settings.topic_prefix)
     async with client_errors(settings, client._client):
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -220,7 +225,8 @@ async def partitions_of(settings: Settings, topic: str) -> list[TopicPartition]:
         partitions = (await partitions_of_topics(client)).get(topic)
     if partitions is None:
         raise BrokerError(
-            f"Kafka at {settings.kafka_bootstrap} has no topic {topic!r}: run `ashi topics create`, then start again"
+            f"Kafka at {settings.kafka_bootstrap} has no topic {kafka_name(settings, topic)!r}: run "
+            "`ashi topics create`, then start again"
         )
     return [TopicPartition(topic, number) for number in sorted(entry["partition"] for entry in partitions)]
 

@@ -28,6 +28,7 @@ from aiokafka.errors import (
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError, NotPermittedError
 from ashi.runtime.descriptors import lack_of_descriptors
 from ashi.runtime.kafka.diagnosis import refusal
+from ashi.runtime.kafka.naming import kafka_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -135,7 +136,7 @@ def as_broker_error(error: BaseException, settings: Settings) -> BrokerError | N
             "correct ASHI_KAFKA_USERNAME, ASHI_KAFKA_PASSWORD or ASHI_KAFKA_SASL_MECHANISM"
         )
     if isinstance(error, _NOT_PERMITTED) or (isinstance(error, KafkaError) and _QUOTED in str(error)):
-        return NotPermittedError(f"{where} does not permit {who_asks(settings)}: {_refused(error)}. {GRANT}")
+        return NotPermittedError(f"{where} does not permit {who_asks(settings)}: {_refused(error, settings)}. {GRANT}")
     if isinstance(error, UnknownTopicOrPartitionError):
         return BrokerError(
             f"{where} lacks a topic that is needed: run `ashi topics create`, then start again ({error})"
@@ -173,19 +174,19 @@ def not_taken(topic: str, error: BaseException, settings: Settings, *, then: str
     cancelled = isinstance(error, asyncio.CancelledError)
     reason = "it was cancelled" if cancelled else str(error) or type(error).__name__
     return BrokerError(
-        f"{_where(settings)} did not take messages for topic {topic} ({reason}). Look at the broker's log, then {then}"
+        f"{_where(settings)} did not take messages for topic {kafka_name(settings, topic)} ({reason}). Look at the broker's log, then {then}"
     )
 
 
-def _refused(error: BaseException) -> str:
+def _refused(error: BaseException, settings: Settings) -> str:
     """What is not permitted, as far as the library says it."""
     told = error.args[0] if error.args else None
     if isinstance(error, GroupAuthorizationFailedError) and told:
-        return f"Read on group {str(told).removeprefix(_NO_COORDINATOR)}"
+        return f"Read on group {kafka_name(settings, str(told).removeprefix(_NO_COORDINATOR))}"
     if isinstance(error, TopicAuthorizationFailedError) and told:
         topics = {told} if isinstance(told, (str, TopicPartition)) else set(told)
         names = sorted(topic.topic if isinstance(topic, TopicPartition) else topic for topic in topics)
-        return f"what is needed on topic {', '.join(names)}"
+        return f"what is needed on topic {', '.join(kafka_name(settings, name) for name in names)}"
     return f"something that is needed ({error})"
 
 

@@ -14,6 +14,7 @@ from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.clients import admin_client
 from ashi.runtime.kafka.ends import stable_ends
 from ashi.runtime.kafka.errors import broker_errors
+from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import ask_coordinator
 from ashi.runtime.logs import get_logger, get_weather_logger
 
@@ -77,8 +78,8 @@ async def view_group(settings: Settings, group: str) -> GroupView:
             raise  # which the client's errors are told by
         except KafkaError as error:
             raise BrokerError(
-                f"Kafka at {settings.kafka_bootstrap} does not say who is in group {group!r} ({type(error).__name__}): "
-                "look at the broker's log, then try again"
+                f"Kafka at {settings.kafka_bootstrap} does not say who is in group {kafka_name(settings, group)!r} "
+                f"({type(error).__name__}): look at the broker's log, then try again"
             ) from error
 
 

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.clients import admin_client, assigned_consumer, partitions_of_topics
 from ashi.runtime.kafka.ends import next_records, stable_ends
+from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.retry import Backoff, retry
 
 if TYPE_CHECKING:
@@ -117,7 +118,10 @@ async def committed(settings: Settings, group: str, topic: str) -> dict[int, Com
     async with admin_client(settings) as client:
         metadata = (await partitions_of_topics(client)).get(topic)
         if metadata is None:
-            raise BrokerError(f"Kafka at {settings.kafka_bootstrap} has no topic {topic!r}: run `ashi topics create`")
+            raise BrokerError(
+                f"Kafka at {settings.kafka_bootstrap} has no topic {kafka_name(settings, topic)!r}: "
+                "run `ashi topics create`"
+            )
         asked = [TopicPartition(topic, entry["partition"]) for entry in metadata]
 
         async def ask() -> dict[int, Committed]:
@@ -139,8 +143,8 @@ async def committed(settings: Settings, group: str, topic: str) -> dict[int, Com
                 raise
             reason = "its coordinator is still loading" if isinstance(error, _LoadingError) else str(error)
             raise BrokerError(
-                f"Kafka at {settings.kafka_bootstrap} does not say how far group {group!r} has come ({reason}): "
-                "look at the broker's log, then try again"
+                f"Kafka at {settings.kafka_bootstrap} does not say how far group {kafka_name(settings, group)!r} "
+                f"has come ({reason}): look at the broker's log, then try again"
             ) from error
 
 

@@ -13,6 +13,7 @@ from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
 from ashi.runtime.kafka.errors import require_brokers
+from ashi.runtime.kafka.naming import kafka_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,8 +68,8 @@ async def grow_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[st
         for spec in specs:
             if existing.get(spec.name, 0) > spec.partitions:
                 raise BrokerError(
-                    f"topic {spec.name!r} has {existing[spec.name]} partitions, more than the {spec.partitions} it "
-                    "must have, and partitions cannot be taken away: delete it, then try again"
+                    f"topic {kafka_name(settings, spec.name)!r} has {existing[spec.name]} partitions, more than the "
+                    f"{spec.partitions} it must have, and partitions cannot be taken away: delete it, then try again"
                 )
         grown = {spec.name: spec.partitions for spec in specs if 0 < existing.get(spec.name, 0) < spec.partitions}
         if grown:
@@ -85,7 +86,8 @@ def _new_topic(spec: TopicSpec, replication: int | None) -> NewTopic:
 
 
 def _refusal(name: str, error: type[Exception], message: str | None, settings: Settings) -> str:
-    sentence = f"topic {name!r} cannot be created at {settings.kafka_bootstrap}: {message or error.__name__}"
+    topic = kafka_name(settings, name)
+    sentence = f"topic {topic!r} cannot be created at {settings.kafka_bootstrap}: {message or error.__name__}"
     if error is InvalidReplicationFactorError:
         sentence += " (lower ASHI_REPLICATION or add brokers)"
     return sentence
@@ -96,7 +98,9 @@ async def _wait_until_ready(client: AIOKafkaAdminClient, wanted: dict[str, int],
     while True:
         found = await partitions_of_topics(client)
         waiting = [
-            name for name in wanted if not found.get(name) or any(partition["leader"] < 0 for partition in found[name])
+            kafka_name(settings, name)
+            for name in wanted
+            if not found.get(name) or any(partition["leader"] < 0 for partition in found[name])
         ]
         if not waiting:
             return
@@ -124,8 +128,9 @@ def refuse_missing(settings: Settings, missing: Sequence[str]) -> None:
     """Raises BrokerError that names these topics, if there are any."""
     if missing:
         raise BrokerError(
-            f"Kafka at {settings.kafka_bootstrap} has no topic {', '.join(missing)}: "
-            "create all with `ashi topics create`, then start again"
+            f"Kafka at {settings.kafka_bootstrap} has no topic "
+            f"{', '.join(kafka_name(settings, name) for name in missing)}: create all with `ashi topics create`, "
+            "then start again"
         )
 
 
@@ -135,7 +140,7 @@ async def topics_of_writers_time(settings: Settings, names: Sequence[str]) -> li
     Raises BrokerError when Kafka cannot be reached, or does not show their settings.
     """
     async with admin_client(settings) as client:
-        configs = await _configs(client, list(names)) if names else {}
+        configs = await _configs(settings, client, list(names)) if names else {}
     return [name for name in names if configs[name].get(TIMESTAMP_TYPE) != APPEND_TIME]
 
 
@@ -148,7 +153,7 @@ async def partition_counts(settings: Settings) -> dict[str, int]:
 async def topic_setting(settings: Settings, topic: str, name: str) -> str | None:
     """One setting of a topic that exists, by Kafka's own name for it."""
     async with admin_client(settings) as client:
-        return (await _configs(client, [topic]))[topic].get(name)
+        return (await _configs(settings, client, [topic]))[topic].get(name)
 
 
 async def check_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[str]:
@@ -156,9 +161,9 @@ async def check_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[s
     async with admin_client(settings) as client:
         existing = await partitions_of_topics(client)
         present = [spec for spec in specs if spec.name in existing]
-        configs = await _configs(client, [spec.name for spec in present]) if present else {}
+        configs = await _configs(settings, client, [spec.name for spec in present]) if present else {}
     problems = [
-        f"topic {spec.name} is missing: create it with `ashi topics create`"
+        f"topic {kafka_name(settings, spec.name)} is missing: create it with `ashi topics create`"
         for spec in specs
         if spec.name not in existing
     ]
@@ -167,15 +172,15 @@ async def check_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[s
     return problems
 
 
-async def _configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+async def _configs(settings: Settings, client: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
     responses = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
     configs = {}
     for response in responses:
         for code, message, _, name, entries in response.resources:
             if code:
                 raise PermissionDeniedError(
-                    f"the settings of topic {name!r} cannot be read: {message or for_code(code).__name__}; "
-                    "the user needs DescribeConfigs on the topics"
+                    f"the settings of topic {kafka_name(settings, name)!r} cannot be read: "
+                    f"{message or for_code(code).__name__}; the user needs DescribeConfigs on the topics"
                 )
             configs[name] = {entry[0]: entry[1] for entry in entries}
     return configs
@@ -184,17 +189,18 @@ async def _configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, d
 def _differences(
     settings: Settings, spec: TopicSpec, partitions: list[dict[str, Any]], config: dict[str, str]
 ) -> list[str]:
-    problems = []
+    problems, topic = [], kafka_name(settings, spec.name)
     if len(partitions) != spec.partitions:
         problems.append(
-            f"topic {spec.name} has {len(partitions)} partitions, not {spec.partitions}: set ASHI_PARTITIONS to what "
-            f"topic {TRADES} has. Partitions that are added move symbols away from their state: then stop all "
-            "aggregate workers and run `ashi aggregate reconfigure`, which also gives the topics of the state as many"
+            f"topic {topic} has {len(partitions)} partitions, not {spec.partitions}: set ASHI_PARTITIONS to what "
+            f"topic {kafka_name(settings, TRADES)} has. Partitions that are added move symbols away from their state: "
+            "then stop all aggregate workers and run `ashi aggregate reconfigure`, which also gives the topics of the "
+            "state as many"
         )
     copies = min((len(partition["replicas"]) for partition in partitions), default=0)
     if settings.replication is not None and copies != settings.replication:
         problems.append(
-            f"topic {spec.name} has {copies} copies of each partition, not {settings.replication}: "
+            f"topic {topic} has {copies} copies of each partition, not {settings.replication}: "
             "set ASHI_REPLICATION as the topics are, or move replicas with kafka-reassign-partitions"
         )
     for name, wanted in spec.config.items():
@@ -202,8 +208,8 @@ def _differences(
         if found is None or not _same(found, wanted):
             value = f"[{wanted}]" if "," in wanted else wanted
             problems.append(
-                f"topic {spec.name} has {name}={found}, not {wanted}: run kafka-configs --bootstrap-server "
-                f"{settings.kafka_bootstrap} --alter --entity-type topics --entity-name {spec.name} "
+                f"topic {topic} has {name}={found}, not {wanted}: run kafka-configs --bootstrap-server "
+                f"{settings.kafka_bootstrap} --alter --entity-type topics --entity-name {topic} "
                 f"--add-config '{name}={value}'"
             )
     return problems

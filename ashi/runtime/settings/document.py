@@ -19,6 +19,6 @@ def settings_document() -> str:
         lines += ["", f"## {title}", "", "| variable | default | meaning |", "|---|---|---|"]
         for setting in settings:
             names = f"`{setting.variable}`" + (f", `{setting.variable}_FILE`" if setting.secret else "")
-            default = setting.when_unset if setting.default is None else f"`{setting.default}`"
+            default = setting.when_unset if not setting.default else f"`{setting.default}`"
             lines.append(f"| {names} | {default} | {setting.text} |")
     return "\n".join(lines) + "\n"

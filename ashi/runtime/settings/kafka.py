@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ashi.runtime.settings.declare import Secret, setting
-from ashi.runtime.settings.parsers import duration_between, one_of, parse_bootstrap, parse_existing_file
+from ashi.runtime.settings.parsers import duration_between, one_line, one_of, parse_bootstrap, parse_existing_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,6 +85,14 @@ class KafkaSettings:
             parse_existing_file,
             None,
             "The private key of that certificate (PEM, without a passphrase).",
+        )
+    )
+    kafka_rack: str | None = field(
+        metadata=setting(
+            one_line,
+            None,
+            "The rack or availability zone that this process runs in, as `broker.rack` says it: what is read comes "
+            "from a copy there, where the brokers have `replica.selector.class` for it.",
         )
     )
     session_timeout_us: int = field(

@@ -13,6 +13,8 @@ from ashi.contracts.timeframe import Timeframe, parse_timeframes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MAX_TOPIC_PREFIX: Final = 200
+"""With it the longest name of a topic of Ashi, that of a changelog, is within Kafka's 249 characters."""
 MICROSECONDS: Final = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)", re.ASCII)
@@ -20,6 +22,7 @@ _INTEGER = re.compile(r"[0-9]{1,9}", re.ASCII)
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", re.ASCII)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://.*", re.ASCII)
 _GROUP = re.compile(r"[A-Za-z0-9._-]{1,200}", re.ASCII)
+_PREFIX = re.compile(r"[A-Za-z0-9._-]*", re.ASCII)
 _URL_PASSWORD = re.compile(r"(?<=:/)(/?[^/@:\s]*):\S*@")
 
 
@@ -133,6 +136,23 @@ def group_name(text: str) -> str:
     """The name of a consumer group."""
     if _GROUP.fullmatch(text) is None:
         raise ValueError("write a name of letters, digits, dots, hyphens and underscores")
+    return text
+
+
+def topic_prefix(text: str) -> str:
+    """What the names of topics and groups begin with; may be empty."""
+    if _PREFIX.fullmatch(text) is None or len(text) > MAX_TOPIC_PREFIX:
+        raise ValueError(
+            "Kafka allows letters, digits, dots, hyphens and underscores in the name of a topic, and 249 in all: write "
+            f"at most {MAX_TOPIC_PREFIX} of these, such as staging."
+        )
+    return text
+
+
+def one_line(text: str) -> str:
+    """A text that can be printed, of one line."""
+    if not text.isprintable() or len(text) > 1_000:
+        raise ValueError("write one line of text that can be printed, at most 1000 characters")
     return text
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ashi.runtime.settings.declare import setting
-from ashi.runtime.settings.parsers import integer_between, parse_timeframe_list
+from ashi.runtime.settings.parsers import integer_between, parse_timeframe_list, topic_prefix
 
 if TYPE_CHECKING:
     from ashi.contracts.timeframe import Timeframe
@@ -29,6 +29,14 @@ class TopicSettings:
             None,
             "Copies of each partition that topics are created with.",
             when_unset="the broker's own",
+        )
+    )
+    topic_prefix: str = field(
+        metadata=setting(
+            topic_prefix,
+            "",
+            "What the names of all topics and consumer groups in Kafka begin with, such as `staging.`: for two "
+            "deployments on one Kafka, or where others have a topic `trades`. All stages and readers need the same.",
         )
     )
     timeframes: tuple[Timeframe, ...] = field(

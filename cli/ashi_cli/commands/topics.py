@@ -14,6 +14,7 @@ def create() -> int:
     from contextlib import suppress
 
     from ashi.contracts.topics import TRADES, topic_specs
+    from ashi.runtime.kafka.naming import kafka_name
     from ashi.runtime.kafka.topics import PermissionDeniedError, create_topics, partition_counts, topics_of_writers_time
     from ashi.runtime.settings import Settings
 
@@ -21,22 +22,23 @@ def create() -> int:
     partitions = asyncio.run(partition_counts(settings)).get(TRADES, settings.partitions)
     if partitions != settings.partitions:
         print(
-            f"topic {TRADES} has {partitions} partitions, so the others get as many and ASHI_PARTITIONS="
-            f"{settings.partitions} is left aside; for more see `ashi topics check`",
+            f"topic {kafka_name(settings, TRADES)} has {partitions} partitions, so the others get as many and "
+            f"ASHI_PARTITIONS={settings.partitions} is left aside; for more see `ashi topics check`",
             file=sys.stderr,
         )
     specs = topic_specs(partitions, settings.timeframes)
     created = asyncio.run(create_topics(settings, specs))
     for name in created:
-        print(f"created {name}")
+        print(f"created {kafka_name(settings, name)}")
     print(f"{len(created)} topics created, {len(specs) - len(created)} were there")
     old: list[str] = []
     with suppress(PermissionDeniedError):  # who may create and not look has done what could be done
         old = asyncio.run(topics_of_writers_time(settings, [spec.name for spec in specs if spec.name not in created]))
     if old:
+        names = [kafka_name(settings, name) for name in old]
         print(
             f"{len(old)} of those that were there do not take Kafka's time (message.timestamp.type is not "
-            f"LogAppendTime): {', '.join(old)}. They go on as they are; `ashi topics check` prints the commands that "
+            f"LogAppendTime): {', '.join(names)}. They go on as they are; `ashi topics check` prints the commands that "
             "set it",
             file=sys.stderr,
         )
