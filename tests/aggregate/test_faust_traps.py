@@ -65,10 +65,10 @@ WAIT_S = 10
 """A bound for what must happen at once: reached only by a test that fails."""
 
 
-def our_app(session_guard: SessionGuard | None = None) -> AggregateApp:
+def our_app(session_guard: SessionGuard | None = None, settings: Settings = SETTINGS) -> AggregateApp:
     """The application as a worker builds it, not started."""
     epoch = Epoch(0, [str(timeframe) for timeframe in TIMEFRAMES], RULES.lateness_us, RULES.horizon_us, 1440)
-    app = make_app(SETTINGS, epoch, PARTITIONS, session_guard or SessionGuard(10**12), Path("not-made"))
+    app = make_app(settings, epoch, PARTITIONS, session_guard or SessionGuard(10**12), Path("not-made"))
     app.check_epoch = ticks  # there is no Kafka to ask
     app.probe = UnchangedLog()  # type: ignore[assignment]
     return opened(app)
@@ -1345,6 +1345,23 @@ def test_fausts_producer_is_idempotent_only_in_transactions_and_ashis_always_is(
         assert made._sender._acks == -1
         assert made._partitioner is murmur2_partitioner
         await made.stop()
+
+    asyncio.run(scenario())
+
+
+def test_faust_knows_no_prefix_of_topics_and_no_rack_and_ashis_clients_do():
+    """Trap: a setting of every client must be set in Faust's by hand."""
+
+    async def scenario() -> None:
+        settings = Settings.from_environment({"ASHI_TOPIC_PREFIX": "staging.", "ASHI_KAFKA_RACK": "eu-1a"})
+        app = our_app(settings=settings)
+        consumer = app.consumer._thread._create_consumer(asyncio.get_running_loop())
+        assert consumer._client_rack == "eu-1a"
+        assert "_get_conn" in vars(consumer._client), "it would read somebody else's trades"
+        producer = app.producer._new_producer()
+        assert "_get_conn" in vars(producer.client), "it would write into somebody else's candles"
+        await consumer.stop()
+        await producer.stop()
 
     asyncio.run(scenario())
 

@@ -16,11 +16,21 @@ import pytest
 from ashi.contracts.access import Access, Operation, access_table, sink_access
 from ashi.contracts.errors import BrokerError, NotPermittedError
 from ashi.contracts.timeframe import Timeframe
-from ashi.contracts.topics import AGGREGATE_APP, CANDLES, CANDLES_DEAD, FEED_GAPS, FEED_STATUS, META, TRADES
+from ashi.contracts.topics import (
+    AGGREGATE_APP,
+    CANDLES,
+    CANDLES_DEAD,
+    FEED_GAPS,
+    FEED_STATUS,
+    META,
+    TRADES,
+    topic_specs,
+)
 from ashi.contracts.trade import decode_trade
 from ashi.runtime.kafka.access import require_access
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.topics import create_topics
 from ashi_cli.main import main
 from ashi_simulator import Simulator
 from ashi_sinks.sqlite.reader import SqliteReader
@@ -168,6 +178,17 @@ def test_a_topic_that_is_missing_is_told_from_one_that_is_not_permitted(secured:
         asyncio.run(require_access(secured.open, known))
     with pytest.raises(BrokerError, match=r"Read on topic candles\.gone.* may also be missing"):
         asyncio.run(require_access(secured.settings("sink"), known))
+
+
+def test_rights_are_asked_for_and_named_by_what_topics_and_groups_are_called_in_kafka(secured: SecuredKafka) -> None:
+    prefix = "staging."
+    master = replace(secured.open, topic_prefix=prefix, timeframes=TIMEFRAMES)
+    asyncio.run(create_topics(master, topic_specs(1, TIMEFRAMES)))
+    settings = secured.settings("sink", ASHI_TOPIC_PREFIX=prefix)
+    with pytest.raises(BrokerError, match=r"Read on topic staging\.candles, .*Read on group staging\.ashi-sink-sqlite"):
+        asyncio.run(require_access(settings, STAGES["sink"]))
+    secured.grant("sink", STAGES["sink"].in_kafka(prefix))
+    soon(lambda: asyncio.run(require_access(settings, STAGES["sink"])))
 
 
 @pytest.mark.slow
