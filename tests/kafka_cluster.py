@@ -1,4 +1,4 @@
-"""Three brokers on this machine, for elections. Node 1 is also the controller: never kill it."""
+"""Three brokers on this machine, each in a rack of its own, for elections. Node 1 is also the controller: never kill it."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ T = TypeVar("T")
 _PROPERTIES = """\
 process.roles={roles}
 node.id={node}
+broker.rack=rack-{node}
+replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector
 controller.quorum.voters=1@{host}:{controller_port}
 listeners={listeners}
 advertised.listeners=PLAINTEXT://{host}:{port},OUTSIDE://{host}:{advertised_port}

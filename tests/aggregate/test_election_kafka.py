@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
-from test_aggregate_kafka import aggregated, at, messages, publish, steady_trades
+from test_aggregate_kafka import aggregated, at, check, messages, publish, steady_trades
 from test_moved_ground_kafka import candles, ended
 
 import kafka_cluster
@@ -95,6 +96,44 @@ def test_a_log_that_is_cut_under_a_worker_and_outgrows_what_it_has_read_stops_it
             assert "ashi aggregate reconfigure" in text
         after = await patiently(lambda: candles(kafka_settings))
         assert after == before, "something was folded on top of another log"
+
+    asyncio.run(scenario())
+
+
+def test_whoever_has_a_rack_reads_from_the_copy_there_and_an_aggregate_worker_makes_the_same_of_it(
+    brokers, kafka_settings, start_stage
+):
+    log = steady_trades(2_000, seed=12)
+
+    async def nodes_read_from(settings: Settings) -> set[int]:
+        """The brokers that records of trades come from."""
+        nodes, count = set(), 0
+        consumer = clients.make_consumer(settings, group_id=None)
+        await consumer.start()
+        send = consumer._client.send
+
+        async def send_and_note(node: int, request: Any, **options: Any) -> Any:
+            response = await send(node, request, **options)
+            if isinstance(request, FetchRequest) and any(part[-1] for _, parts in response.topics for part in parts):
+                nodes.add(node)
+            return response
+
+        consumer._client.send = send_and_note
+        consumer.assign([TopicPartition(TRADES, number) for number in range(4)])
+        while count < len(log):
+            count += sum(map(len, (await consumer.getmany(timeout_ms=1_000)).values()))
+        await consumer.stop()
+        return nodes
+
+    async def scenario() -> None:
+        await kafka_cluster.leader_of(kafka_settings, TRADES, 2)
+        await publish(kafka_settings, log)
+        assert await nodes_read_from(kafka_settings) == {2}
+        assert await nodes_read_from(replace(kafka_settings, kafka_rack="rack-3")) == {3}
+        worker = start_stage("aggregate", ASHI_PARTITIONS="4", ASHI_KAFKA_RACK="rack-3")
+        await aggregated(kafka_settings)
+        await check(kafka_settings, log)
+        assert worker.process.poll() is None
 
     asyncio.run(scenario())
 

@@ -78,7 +78,9 @@ def test_two_deployments_and_somebody_elses_trades_do_not_see_each_other(
     async def runs() -> None:
         foreign = ForeignProducer(kafka_settings)
         for prefix, log in logs.items():
-            foreign.send([(prefix + TRADES, *rest) for _, *rest in records_of(log)])  # as its producer would
+            foreign.send(
+                [(prefix + topic, key, value) for topic, key, value in records_of(log)]
+            )  # as its producer would
         foreign.send([(PREFIXES[0] + TRADES, b"binance:S0USDT", b"no trade")])
         stages = [stage for prefix in PREFIXES for stage in start_one(prefix)]
         for prefix, log in logs.items():

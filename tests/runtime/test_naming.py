@@ -60,6 +60,7 @@ def leaves(of: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def every_version(of: type) -> Iterator[Any]:
+    each: Any
     for each in of.__subclasses__():
         yield each
         yield from every_version(each)
@@ -93,7 +94,9 @@ def test_topics_go_out_with_the_prefix_and_come_back_without() -> None:
 
 
 def test_what_is_not_of_the_prefix_is_not_there() -> None:
-    topics = [(0, name, False, []) for name in ("trades", "staging.trades", "stagingtrades", "production.trades")]
+    topics: list[Any] = [
+        (0, name, False, []) for name in ("trades", "staging.trades", "stagingtrades", "production.trades")
+    ]
     answer = answered(MetadataResponse_v5(0, [(1, "h", 9092, None)], "c", 1, topics))
     assert answer.topics == [(0, "trades", False, [])]
     assert answer.brokers == [(1, "h", 9092, None)]

@@ -22,6 +22,7 @@ from ashi.runtime.kafka.ends import COMMITTED, written_ends
 from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
 from ashi.runtime.kafka.record_batches import RecordBatches
 from ashi.runtime.kafka.naming import use_prefix
+from ashi.runtime.kafka.racks import read_near
 from ashi.runtime.kafka.spans import Span, fetch_spans
 from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics.aggregate import chunk_holes
@@ -381,7 +382,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
         pace_failures(client._client)
         settings = self.consumer.app.settings
         use_prefix(client._client, settings.topic_prefix)
-        client._client_rack = settings.kafka_rack
+        read_near(client, settings.kafka_rack)
         # Faust lets only a worker that writes transactions leave out what others have aborted.
         client._isolation_level = COMMITTED
         client._fetch_max_wait_ms = FETCH_WAIT_MS

@@ -16,6 +16,7 @@ from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.ends import COMMITTED
 from ashi.runtime.kafka.errors import client_errors
 from ashi.runtime.kafka.naming import kafka_name, use_prefix
+from ashi.runtime.kafka.racks import read_near
 from ashi.runtime.kafka.tls import make_context
 from ashi.runtime.kafka.tokens import make_token_provider
 from ashi.runtime.settings.kafka import OAUTHBEARER
@@ -128,10 +129,11 @@ class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # the library is not t
 class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # the library is not typed
     """A consumer whose start raises BrokerError and leaves nothing open when it fails."""
 
-    def __init__(self, settings: Settings, *topics: str, **options: Any) -> None:
+    def __init__(self, settings: Settings, *topics: str, rack: str | None, **options: Any) -> None:
         super().__init__(*topics, **options)
         pace_failures(self._client)
         use_prefix(self._client, settings.topic_prefix)
+        read_near(self, rack)
         self._settings = settings
 
     async def start(self) -> None:
@@ -179,7 +181,7 @@ def make_consumer(settings: Settings, *topics: str, group_id: str | None, **opti
         "heartbeat_interval_ms": settings.session_timeout_us // 4_000,
         "metadata_max_age_ms": METADATA_AGE_MS,
         "isolation_level": COMMITTED,
-        "client_rack": settings.kafka_rack,
+        "rack": settings.kafka_rack,
         **security_options(settings),
     }
     return _Consumer(

@@ -200,7 +200,7 @@ class LogProbe:
                 self._settings,
                 group_id=None,
                 auto_offset_reset="none",
-                client_rack=None,  # what stands in the log its leader says, wherever else it is read
+                rack=None,  # what stands in the log its leader says, wherever else it is read
                 # One batch is enough; a larger one comes all the same.
                 max_partition_fetch_bytes=MAX_BATCH_BYTES + 16 * 1024,
             )
