@@ -1,4 +1,4 @@
-"""Three brokers on this machine, each in a rack of its own, for elections. Node 1 is also the controller: never kill it."""
+"""Three brokers on this machine, each in its own rack, for elections. Node 1 is also the controller: never kill it."""
 
 from __future__ import annotations
 
