@@ -16,7 +16,7 @@ from foreign_samples import NAMES, SYMBOLS, make_trades, records_of
 from waiting import all_committed
 
 from ashi.client import Settings, kafka_settings, read_candles
-from ashi.contracts import Trade
+from ashi.contracts import Trade, decode_trade
 from ashi.contracts.topics import (
     AGGREGATE_APP,
     CANDLES,
@@ -33,12 +33,14 @@ from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.kafka.topics import partition_counts
 from ashi_aggregate.epoch import require_epoch
 from ashi_cli.onemachine.broker import Broker
+from ashi_simulator import Simulator
 from fresh_topics import delete_topics
 from oracle import candles_of, closed, stored, timely
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(180)]
 
 PREFIXES = ("staging.", "production-")
+MARKET = "BTCUSDT"
 SINK_GROUP = "ashi-sink-sqlite"
 GARBAGE = [(TRADES, b"invoice", b"\x00\xffnot a trade"), (TRADES, None, None), (TRADES, b"binance:S0USDT", b'{"n": 1}')]
 
@@ -85,6 +87,7 @@ def test_two_deployments_and_somebody_elses_trades_do_not_see_each_other(
         stages = [stage for prefix in PREFIXES for stage in start_one(prefix)]
         for prefix, log in logs.items():
             await check_one(prefix, log)
+        stages += await feed_all()
         for stage in stages:
             assert stage.process.poll() is None, stage.log.read_text()[-3_000:]
             stage.signal(signal.SIGTERM)
@@ -94,6 +97,26 @@ def test_two_deployments_and_somebody_elses_trades_do_not_see_each_other(
     def start_one(prefix: str) -> list[Any]:
         env = {"ASHI_TOPIC_PREFIX": prefix, "ASHI_CHECKPOINT_INTERVAL": "100ms"}
         return [start_stage("aggregate", **env), start_stage("sink", "sqlite", ASHI_STORAGE=store_of(prefix), **env)]
+
+    async def feed_all() -> list[Any]:
+        """One feed for each, of the same market; each publishes all of it, and goes on from its own only."""
+        async with Simulator("binance", [MARKET], rate=50) as venue:
+            env = {"ASHI_WEBSOCKET_URL": venue.websocket_url, "ASHI_REST_URL": venue.rest_url}
+            feeds = [start_stage("ingest", "binance", MARKET, ASHI_TOPIC_PREFIX=prefix, **env) for prefix in PREFIXES]
+            for feed in feeds:
+                await asyncio.to_thread(feed.wait_for, '"event":"connected"')
+            venue.start_market()
+            while len(venue.truth()) < 30:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            await venue.stop_market()
+            happened = {trade.trade_id for trade in venue.truth()}
+            for prefix in PREFIXES:
+                chosen = kafka_settings_of(kafka_settings, prefix)
+                while not happened <= await ids_of_market(chosen):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+                symbols = {record.key async for record in read_topic(chosen, FEED_STATUS)}
+                assert symbols == {f"binance:{MARKET}".encode()}
+        return feeds
 
     def store_of(prefix: str) -> str:
         return f"sqlite:///{tmp_path}/{prefix}candles.db"
@@ -143,6 +166,12 @@ def test_two_deployments_and_somebody_elses_trades_do_not_see_each_other(
         prefix = next(prefix for prefix in PREFIXES if group.startswith(prefix))
         assert committed
         assert all(topic.startswith(prefix) for topic in committed), committed
+
+
+async def ids_of_market(settings: Settings) -> set[str]:
+    symbol = f"binance:{MARKET}".encode()
+    records = [record async for record in read_topic(settings, TRADES) if record.key == symbol]
+    return {decode_trade(record.value).trade_id for record in records}
 
 
 def kafka_settings_of(shared: Settings, prefix: str) -> Settings:
