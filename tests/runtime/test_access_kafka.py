@@ -215,7 +215,7 @@ def test_a_run_with_one_user_for_each_stage_ends_in_the_oracles_candles(
                 "ASHI_REST_URL": simulator.rest_url,
                 "ASHI_BINANCE_API_KEY": "a-key-the-simulator-takes",
             }
-            # The stages come by two listeners, and what follows is read by a third: each is sent on to its own addresses.
+            # The stages come by two listeners, and the test by a third: each is sent on to its own addresses.
             ingest = start_stage("ingest", "binance", MARKET, **venue, **secured.environment("ingest"))
             (tmp_path / "token").write_text(token("aggregate"))
             by_token = secured.by_token(ASHI_KAFKA_TOKEN_FILE=str(tmp_path / "token"))  # which Faust's clients take too
