@@ -20,9 +20,9 @@ from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import murmur2_partitioner, pace_failures
 from ashi.runtime.kafka.ends import COMMITTED, written_ends
 from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
-from ashi.runtime.kafka.record_batches import RecordBatches
 from ashi.runtime.kafka.naming import use_prefix
 from ashi.runtime.kafka.racks import read_near
+from ashi.runtime.kafka.record_batches import RecordBatches
 from ashi.runtime.kafka.spans import Span, fetch_spans
 from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics.aggregate import chunk_holes

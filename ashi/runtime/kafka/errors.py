@@ -174,7 +174,8 @@ def not_taken(topic: str, error: BaseException, settings: Settings, *, then: str
     cancelled = isinstance(error, asyncio.CancelledError)
     reason = "it was cancelled" if cancelled else str(error) or type(error).__name__
     return BrokerError(
-        f"{_where(settings)} did not take messages for topic {kafka_name(settings, topic)} ({reason}). Look at the broker's log, then {then}"
+        f"{_where(settings)} did not take messages for topic {kafka_name(settings, topic)} ({reason}). Look at the "
+        f"broker's log, then {then}"
     )
 
 
