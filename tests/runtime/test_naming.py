@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from aiokafka import protocol
+from aiokafka.admin.config_resource import ConfigResourceType
+from aiokafka.protocol.admin import DescribeConfigsRequest, DescribeConfigsResponse_v0
 from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.fetch import FetchRequest, FetchResponse_v4
@@ -105,6 +107,19 @@ def test_what_is_not_of_the_prefix_is_not_there() -> None:
 def test_all_topics_are_asked_for_as_without_a_prefix() -> None:
     assert prepared(MetadataRequest(None)).topics is None
     assert prepared(MetadataRequest(["trades"])).topics == ["staging.trades"]
+
+
+def test_the_settings_of_topics_are_asked_for_by_their_names_and_those_of_brokers_by_theirs() -> None:
+    asked = prepared(
+        DescribeConfigsRequest([(ConfigResourceType.TOPIC, "trades", None), (ConfigResourceType.BROKER, "1", None)])
+    )
+    assert [entry[:2] for entry in asked.resources] == [
+        (ConfigResourceType.TOPIC, "staging.trades"),
+        (ConfigResourceType.BROKER, "1"),
+    ]
+    told: list[Any] = [(0, "", kind, name, []) for kind, name in ((2, "staging.trades"), (4, "1"), (2, "trades"))]
+    answer = answered(DescribeConfigsResponse_v0(0, told))
+    assert [entry[3] for entry in answer.resources] == ["trades", "1"]
 
 
 def test_groups_have_the_prefix_and_so_have_the_topics_that_their_members_subscribe_to() -> None:

@@ -15,6 +15,7 @@ from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from aiokafka.admin.config_resource import ConfigResourceType
 from aiokafka.protocol.group import MemberAssignment, ProtocolMetadata
 from aiokafka.protocol.types import Array, Schema
 
@@ -97,6 +98,7 @@ _SUBSCRIPTION: Final = "subscription"
 _ASSIGNMENT: Final = "assignment"
 
 _TOPICS: Final = (("topic", _TOPIC),)
+_TYPE: Final = "resource_type"
 _RESOURCES: Final = (("resource_name", _TOPIC),)
 _IN_GROUP: Final = (("group", _GROUP),)
 _OF_GROUP: Final = (("consumer_group", _GROUP), ("topic", _TOPIC))
@@ -119,8 +121,8 @@ _NAMES: Final[Mapping[int, tuple[_Fields, _Fields]]] = {
     20: ((("topics", _TOPIC),), _TOPICS),  # DeleteTopics
     21: ((("name", _TOPIC),), (("name", _TOPIC),)),  # DeleteRecords
     22: ((), ()),  # InitProducerId: Ashi writes no transactions
-    32: (_RESOURCES, _RESOURCES),  # DescribeConfigs, of topics
-    33: (_RESOURCES, _RESOURCES),  # AlterConfigs, of topics
+    32: (_RESOURCES, _RESOURCES),  # DescribeConfigs
+    33: (_RESOURCES, _RESOURCES),  # AlterConfigs
     37: (_TOPICS, _TOPICS),  # CreatePartitions
     42: ((("groups_names", _GROUP),), (("group_id", _GROUP),)),  # DeleteGroups
 }
@@ -190,11 +192,19 @@ def _renaming_of(type_: Any, name: str, kinds: Mapping[str, Any]) -> Any:
     """What changes the names in a field of this type and name; None if it has none."""
     if isinstance(type_, Schema):
         within = [_renaming_of(of, each, kinds) for each, of in zip(type_.names, type_.fields, strict=True)]
-        return _rename_parts(within) if any(within) else None
+        if not any(within):
+            return None
+        rename = _rename_parts(within)
+        return _only_of_topics(rename, type_.names.index(_TYPE)) if _TYPE in type_.names else rename
     if isinstance(type_, Array):
         of_one = _renaming_of(type_.array_of, name, kinds)
         return None if of_one is None else _rename_entries(of_one)
     return kinds.get(name)
+
+
+def _only_of_topics(rename: Any, type_at: int) -> Any:
+    """Changes what is said of a topic; a broker keeps the name that it has."""
+    return lambda prefix, values: rename(prefix, values) if values[type_at] == ConfigResourceType.TOPIC else values
 
 
 def _rename_parts(within: list[Any]) -> Any:
