@@ -198,6 +198,7 @@ def test_partitions_that_move_between_workers_in_mid_stream_lose_and_double_noth
             with running(second_path, kafka_settings, **store) as second:
                 while not second.says('"storing candles"'):
                     await publish(kafka_settings, quarters[1])  # again and again, until both have partitions
+                    await asyncio.sleep(0.2)  # no more of it than the workers store meanwhile, on a busy machine too
                 await publish(kafka_settings, quarters[2])
                 assert first.stop() == 0
                 await publish(kafka_settings, quarters[3])
