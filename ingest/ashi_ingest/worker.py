@@ -396,7 +396,8 @@ class _Worker:
         if follower.reading:
             if beginnings.markets and not feeds.symbols:
                 return True, f"{len(beginnings.markets)} symbols are being fetched from the past"
-            return feeds.live > 0, f"{feeds.live} of {len(feeds.symbols)} symbols are live"
+            live = feeds.live
+            return live > 0, f"{live} of {len(feeds.symbols)} symbols are live"
         if self._choice.followed(self._venue.name):
             return False, "all of its markets are delisted"
         return True, "no market belongs to this shard"

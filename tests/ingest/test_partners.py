@@ -399,7 +399,7 @@ def test_in_the_end_the_last_message_says_the_best_state_of_those_that_live(
 
 @pytest.mark.kafka
 def test_workers_read_each_other_on_a_broker(kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashi_ingest.feed.status.BEAT_US", SECOND // 2)
+    monkeypatch.setattr("ashi_ingest.feed.heartbeats.BEAT_US", SECOND // 2)
 
     async def run(name: str, until: Callable[[FeedReporter], bool]) -> None:
         reported = await read_feed(kafka_settings, [S])

@@ -174,7 +174,7 @@ class Comparison:
             elif market not in self._busy:
                 return feed
         now_s = self._monotonic_s()
-        suspicion = {feed.market: self._suspicion(feed, now_s) for feed in self._feeds.values() if self._is_free(feed)}
+        suspicion = {feed.market: self._suspicion(feed, now_s) for feed in self._free_feeds()}
         most = max(suspicion, key=lambda market: suspicion[market], default=None)
         return None if most is None or suspicion[most] < 1.0 else self._feeds[most]
 
@@ -200,18 +200,26 @@ class Comparison:
         now_s, times = self._monotonic_s(), self._times
         due = [
             feed
-            for feed in self._feeds.values()
-            if self._is_free(feed)
-            and now_s - feed.checked.compared_s >= times.interval_s
+            for feed in self._free_feeds()
+            if now_s - feed.checked.compared_s >= times.interval_s
             and not (feed.checked.contiguous and feed.checked.quiet_s(now_s) < times.quiet_s)
         ]
         return min(due, key=lambda feed: (feed.checked.compared_s, -feed.checked.quiet_s(now_s)), default=None)
 
-    def _is_free(self, feed: SymbolFeed) -> bool:
-        """Whether it may be compared by itself now."""
-        if feed.market in self._busy or not feed.checked.is_comparable or feed.is_asked_for:
-            return False  # what a repair asks for is not to be found missing here
-        return not (feed.checked.contiguous and self.last_ids.is_fresh)
+    def _free_feeds(self) -> list[SymbolFeed]:
+        """Those that may be compared by themselves now. Of a thousand markets mostly none: what tells that comes first.
+
+        Not what a repair asks for: that is not to be found missing here.
+        """
+        stated = self.last_ids.is_fresh
+        return [
+            feed
+            for feed in self._feeds.values()
+            if not (stated and feed.checked.contiguous)
+            and feed.market not in self._busy
+            and feed.checked.is_comparable
+            and not feed.is_asked_for
+        ]
 
     # Comparing one.
 

@@ -70,8 +70,15 @@ class GapsInTopic:
             gaps[gap.from_time] = gap
 
     def symbols(self) -> Iterator[str]:
-        """Those that have gaps."""
-        return iter(self._gaps)
+        """Those of which one that nobody else reads can come to something: not for a gap that has ended long ago.
+
+        Each symbol has such a gap, as nobody was there before it was first read.
+        """
+        return (
+            symbol
+            for symbol, gaps in self._gaps.items()
+            if any(gap.to_time is None or gap.state == "repaired" for gap in gaps.values())
+        )
 
     def repaired_by_others(self, symbol: str, own: OwnFeed, others: OtherWorkers) -> list[RepairedGap]:
         """The gaps that need not stand: ours, and those that were left. All messages must have been read."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import zlib
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.feed import (
     FEED_GAP_SCHEMA,
     FEED_STATUS_SCHEMA,
-    HEARTBEAT_US,
     FeedGap,
     FeedStatus,
     FeedWorker,
@@ -23,6 +21,7 @@ from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.feed.claims import CompleteUntil, GapMessages
+from ashi_ingest.feed.heartbeats import Heartbeats, is_past, phase_of
 from ashi_ingest.feed.partner_gaps import GapsInTopic, OwnFeed
 from ashi_ingest.feed.partners import OtherWorkers, Shared, later_of, new_identity, rivalry
 from ashi_ingest.feed.sharing import SharingWatch
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
     from ashi_ingest.feed.reported import ReportedFeed
     from ashi_ingest.publish.publisher import Publisher
 
-BEAT_US: Final = HEARTBEAT_US * 9 // 10
-"""So often a status is sent while nothing changes, µs: sooner than it is promised, as sending takes its time. Each
-symbol has its own moment within that time, so that the heartbeats of a thousand symbols do not come at once."""
 LOST_GAPS: Final = 100
 """Lost gaps of a symbol that are remembered, those that began last: another worker may have published the trades."""
 
@@ -91,7 +87,7 @@ class _Report:
         return shared is not None and (
             sent is None
             or (shared.state, shared.reason, self.state) != (sent.state, sent.reason, self.sent_state)
-            or (now_us + self.phase_us) // BEAT_US != (sent.updated_at + self.phase_us) // BEAT_US
+            or is_past(self.phase_us, sent.updated_at, now_us)
         )
 
     def remember_lost(self, gap: FeedGap) -> None:
@@ -146,6 +142,8 @@ class FeedReporter:
         self._reports: dict[str, _Report] = {}
         self._claimed: set[str] = set()
         self._with_gaps: dict[str, None] = {}
+        self._changed: dict[str, None] = {}  # symbols of which something else may have to be said
+        self._heartbeats = Heartbeats()
         self._warning: str | None = None
         self._flushing = asyncio.Lock()
         for symbol, before in (reported or {}).items():
@@ -318,6 +316,7 @@ class FeedReporter:
         """What is to be said of a symbol has changed: by us, or by others."""
         if report.state is None:
             return
+        self._changed[symbol] = None
         identity = self._identity
         own = FeedWorker(identity.id, report.state, now_us, identity.redundant, report.complete.until)
         reason = "; ".join(part for part in (self._warning, report.reason) if part is not None) or None
@@ -346,9 +345,13 @@ class FeedReporter:
             await self._send_gaps()
             self._settle_claims()
             now_us = self._now_us()
-            for symbol, report in list(self._reports.items()):
+            self._changed |= dict.fromkeys(self._heartbeats.passed(now_us))
+            for symbol in list(self._changed):
+                report = self._reports[symbol]
                 if report.is_due(now_us):
                     await self._send_status(symbol, report)
+                else:
+                    del self._changed[symbol]
 
     async def close(self) -> None:
         """Send all there is to say, when nothing more will happen, and wait for the acknowledgments it takes.
@@ -427,5 +430,6 @@ class FeedReporter:
     def _report(self, symbol: str) -> _Report:
         report = self._reports.get(symbol)
         if report is None:
-            report = self._reports[symbol] = _Report(zlib.crc32(symbol.encode()) % BEAT_US)
+            report = self._reports[symbol] = _Report(phase_of(symbol))
+            self._heartbeats.add(symbol)
         return report

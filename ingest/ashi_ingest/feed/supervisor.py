@@ -421,14 +421,13 @@ class FeedSupervisor:
         if now_s - self._looked_s >= CHECK_INTERVAL_S:
             self._looked_s = now_s
             self._look_what_is_known(now_s)
-        if self._backpressure.is_exceeded(self.held):
+        held = self.held
+        if self._backpressure.is_exceeded(held):
             self._make_room()
-        metrics.trades_held.labels(self._venue.name).set(self.held)
+            held = self.held
+        metrics.trades_held.labels(self._venue.name).set(held)
         for source in self._sources.values():
             self._count_frames(source)
-        duplicates = sum(feed.duplicates for feed in self._feeds.values())
-        metrics.duplicates_removed.labels(self._venue.name).inc(duplicates - self._duplicates)
-        self._duplicates = duplicates
 
     def _look_what_is_known(self, now_s: float) -> None:
         for source in self._sources.values():
@@ -442,6 +441,9 @@ class FeedSupervisor:
         self._reporter.set_warning(self._clock_watch.look(now_s))
         for feed in self._feeds.values():
             feed.look(now_s)
+        duplicates = sum(feed.duplicates for feed in self._feeds.values())
+        metrics.duplicates_removed.labels(self._venue.name).inc(duplicates - self._duplicates)
+        self._duplicates = duplicates
 
     def _make_room(self) -> None:
         """Discard first what repairs bring again, because then no other symbol suffers."""
