@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import uuid
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError, OutOfOrderSequenceNumber
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 
 from ashi.contracts import BrokerError
+from ashi.contracts.topics import TopicSpec
+from ashi.runtime.kafka.clients import MAX_BATCH_BYTES, make_producer
 from ashi.runtime.kafka.record_batches import OutgoingRecord, RecordBatches
+from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
 
 BATCH_BYTES = 1_000
@@ -247,3 +254,38 @@ def test_partitions_of_a_topic_are_counted_by_the_producer():
         assert (await batches.partitions_of("candles"), await batches.partitions_of("rows")) == (3, 1)
 
     run(scenario)
+
+
+def test_of_a_real_kafka_each_partition_has_its_records_in_order_and_none_after_one_that_was_refused(
+    kafka_settings: Settings,
+) -> None:
+    topic = f"batches-{uuid.uuid4().hex}"
+
+    async def scenario() -> list[Any]:
+        await create_topics(kafka_settings, [TopicSpec(topic, 2, {"max.message.bytes": str(2 * MAX_BATCH_BYTES)})])
+        producer = make_producer(dataclasses.replace(kafka_settings, kafka_compression="none"))
+        await producer.start()
+        try:
+            batches = RecordBatches(producer, kafka_settings)
+            sent = [
+                await batches.send(topic, partition, numbered(begin, begin + 500, 1_000))
+                for begin in range(0, 2_000, 500)
+                for partition in (0, 1)
+            ]
+            await asyncio.gather(*sent)
+            refused = [
+                await batches.send(topic, 1, numbered(2_000, 2_001, 3 * MAX_BATCH_BYTES)),
+                await batches.send(topic, 1, numbered(2_001, 5_001, 1_000)),  # in more than twenty batches
+            ]
+            for pending in refused:
+                with pytest.raises(BrokerError, match=f"did not take messages for topic {topic} "):
+                    await pending
+        finally:
+            with suppress(OutOfOrderSequenceNumber):
+                await producer.stop()
+        return [record async for record in read_topic(kafka_settings, topic)]
+
+    stands = asyncio.run(asyncio.wait_for(scenario(), 60))
+    for partition in (0, 1):
+        values = [record.value for record in stands if record.partition == partition]
+        assert numbers(values) == list(range(2_000))
