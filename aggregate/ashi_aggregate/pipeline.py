@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -32,6 +31,7 @@ from ashi_aggregate.partition import (
 )
 from ashi_aggregate.protocols import Acknowledge, KafkaLog, StateTable
 from ashi_aggregate.quiet import QuietClose
+from ashi_aggregate.step_lock import StepLock
 
 SYMBOLS_AT_ONCE: Final = 500
 """So many rows of a table are encoded before others have their turn: some milliseconds, and less than a megabyte."""
@@ -76,7 +76,7 @@ class Pipeline:
         self._monotonic_s = monotonic_s
         self._decoder = ChunkDecoder(partitions)
         self._states: dict[int, PartitionState] = {}
-        self._lock = asyncio.Lock()
+        self._lock = StepLock()
         self._watch = LogWatch()
         self._condemned: StateError | None = None
 
@@ -177,6 +177,7 @@ class Pipeline:
     async def _replace_states(self, states: dict[int, PartitionState]) -> None:
         forgotten = [acknowledge for state in self._states.values() for acknowledge in state.chunks]
         self._states = states
+        self._lock.begin_anew()
         self._show_positions()
         # They will be read again: acknowledging only lets Faust forget them, a commit needs `mark_durable`.
         for acknowledge in forgotten:
@@ -202,7 +203,7 @@ class Pipeline:
         by_symbol, rejected = self._decoder.decode(chunk)
         async with self._lock:
             self._session_guard.check()
-            if self._condemned is not None:
+            if self._condemned is not None or self._lock.is_broken:
                 return
             state = self._states.get(chunk.partition)
             if state is None or chunk.begin != state.next:
@@ -258,7 +259,7 @@ class Pipeline:
         """
         async with self._lock:
             self._session_guard.check()
-            if self._condemned is not None:
+            if self._condemned is not None or self._lock.is_broken:
                 return
             began = self._monotonic_s()
             await self._quiet.close_due(self._states.values())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
 
 from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
+from ashi.runtime.kafka.record_batches import OutgoingRecord
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.partition import PartitionOffsets
@@ -134,6 +137,59 @@ def test_a_crash_at_each_single_send_of_one_run_leaves_the_oracles_candles():
     while asyncio.run(crash_at(places)):
         places += 1
     assert places > 100
+
+
+class SlowWorker(Worker):
+    """One that waits at a send, the so-many-th, as where too much is on its way; its task is cancelled there."""
+
+    waits_after = 0
+    waits: asyncio.Event
+
+    async def send(self, topic: str, partition: int, records: Sequence[OutgoingRecord]) -> Any:
+        self.waits_after -= 1
+        if self.waits_after == 0:
+            self.waits.set()
+            await asyncio.Event().wait()
+        return await super().send(topic, partition, records)
+
+
+@pytest.mark.parametrize("step", ["chunk", "checkpoint"])
+def test_a_step_that_is_cancelled_while_it_waits_to_send_is_the_last(step):
+    """What it has closed and not sent would else be written as sent, by the checkpoint before the worker ends."""
+
+    async def cancelled_at(place: int) -> bool:
+        log = disordered_trades(3, 60)
+        broker = Broker(partitions=2)
+        broker.publish(log)
+        worker = SlowWorker(broker, TIMEFRAMES, RULES)
+        worker.waits = asyncio.Event()
+        await worker.start()
+        for partition in list(worker.next):
+            await worker.read(partition, 10)
+        await worker.pipeline.checkpoint()
+        if step == "checkpoint":
+            for partition in list(worker.next):
+                await worker.read(partition, 15)
+        worker.waits_after = place
+        task = asyncio.create_task(worker.read(0, 15) if step == "chunk" else worker.pipeline.checkpoint())
+        waiting = asyncio.create_task(worker.waits.wait())
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        was_waiting = waiting.done()
+        waiting.cancel()
+        task.cancel()
+        await asyncio.wait([task])
+        worker.waits_after = 0
+        await worker.pipeline.checkpoint()
+        after = Worker(broker, TIMEFRAMES, RULES)
+        await after.start()
+        await after.run_to_end()
+        assert stored(broker.candles()) == expected(log)
+        return was_waiting
+
+    places = 1
+    while asyncio.run(cancelled_at(places)):
+        places += 1
+    assert places > (1 if step == "chunk" else 8)
 
 
 def test_a_chunk_from_before_a_rebalance_is_refused_and_read_again():
