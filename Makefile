@@ -58,6 +58,7 @@ lint: $(STAMP)  ## style, types and the rules of who may import whom
 bench: $(STAMP)  ## trades per second, next to the plain Faust way; candles per second into each store
 	.venv/bin/python benchmarks/throughput.py
 	.venv/bin/python benchmarks/state.py
+	.venv/bin/python benchmarks/rows.py --seconds 10
 	.venv/bin/python benchmarks/stores.py
 	.venv/bin/python benchmarks/ingest.py
 	.venv/bin/python benchmarks/compression.py

@@ -23,6 +23,7 @@ from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.log_check import expired_unread
 from ashi_aggregate.partition import PartitionOffsets
 from ashi_aggregate.pipeline import Pipeline
+from ashi_aggregate.write_queue import BUDGET, WriteBudget
 
 
 class Crash(Exception):  # noqa: N818  (an event, not an error)
@@ -187,6 +188,7 @@ class Worker:
         now_us: int | None = None,
         begin: dict[int, int] | None = None,
         clock_ahead_us: int = 0,
+        budget: WriteBudget = BUDGET,
     ) -> None:
         """`clock_ahead_us`: how far the machine's wall clock is ahead; it may be changed at any time."""
         self.broker = broker
@@ -212,6 +214,7 @@ class Worker:
             kafka=self,
             session_guard=SessionGuard(10**12),
             begin=begin,
+            budget=budget,
             now_us=lambda: broker.now_us + self.clock_ahead_us,
             monotonic_s=lambda: broker.now_us / 1e6,
         )

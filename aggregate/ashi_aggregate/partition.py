@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -19,12 +19,10 @@ from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.log_check import Trail, expired_unread, other_log
 from ashi_aggregate.protocols import Acknowledge, StateTable
 from ashi_aggregate.symbols import Symbols
+from ashi_aggregate.write_queue import WriteQueue
 
 _log = get_logger(__name__)
 
-REWRITE_AFTER_S: Final = 120.0
-"""Every row is written at least this often. Less than half of the changelogs' min.compaction.lag.ms: so compaction
-cannot leave an older row, written late by a worker that was declared dead, as the only one."""
 ROWS_AT_ONCE: Final = 50
 """So many symbols' rows are looked at before others have their turn."""
 ASK_CLOCK_AFTER_S: Final = 60.0
@@ -54,9 +52,9 @@ class PartitionState:
         next: offset at which the next chunk must begin.
         durable_end: offset up to which (exclusive) all effects are acknowledged.
         begins_at: as in the marker; None until the first record is read of a state that does not begin with the log.
-        dirty: symbols whose rows have changed since the last checkpoint.
+        folded: symbols that have taken in trades since the last checkpoint.
+        unwritten: symbols whose rows have changed since they were last written.
         chunks: how to acknowledge the chunks folded since the last checkpoint.
-        written: when (monotonic, s) each symbol's rows were last written.
         trail: fingerprints of what has been read, up to the last marker.
         last_record: the last one read since.
         positions: how far the rows of each symbol have come, as the last marker lists it; see `ashi_aggregate.census`.
@@ -73,9 +71,9 @@ class PartitionState:
     durable_end: int
     begins_at: int | None
     symbols: Symbols
-    dirty: set[str] = field(default_factory=set)
+    folded: set[str] = field(default_factory=set)
+    unwritten: WriteQueue = field(default_factory=WriteQueue)
     chunks: list[Acknowledge] = field(default_factory=list)
-    written: dict[str, float] = field(default_factory=dict)
     trail: Trail = field(default_factory=Trail)
     last_record: LogRecord | None = None
     positions: dict[str, int] = field(default_factory=dict)
@@ -107,27 +105,24 @@ class PartitionState:
                     f"{record.timestamp * 1000} µs",
                 )
 
-    def mark_rows_due(self, now_s: float) -> None:
-        """Count the rows as changed that were last written too long before now (monotonic, s)."""
-        self.dirty |= {symbol for symbol, at in self.written.items() if now_s - at > REWRITE_AFTER_S}
-
     def must_ask_clock(self, now_s: float) -> bool:
         """Whether a marker is due (monotonic, s) for the sake of its append time, which tells the broker's clock."""
         return bool(self.symbols) and (self.marked_at is None or now_s - self.marked_at > ASK_CLOCK_AFTER_S)
 
-    def note_written(self, symbols: Collection[str]) -> None:
-        """The rows of these symbols stand in the changelogs as they are now."""
+    def note_written(self, symbols: Collection[str], now_s: float) -> None:
+        """The rows of these symbols stand in the changelogs as they are now (monotonic, s)."""
+        self.unwritten.written(symbols, now_s)
         for symbol in symbols:
             position = position_of(self.symbols[symbol].state_rows())
             if position is not None:
                 self.positions[symbol] = position
 
-    def drop_final(self) -> None:
+    def drop_final(self, symbols: Iterable[str]) -> None:
         """Forget what nothing can change any more, of the symbols whose rows are about to be written.
 
         Only to be called when all candles emitted so far have been acknowledged.
         """
-        for symbol in self.dirty:
+        for symbol in symbols:
             self.symbols[symbol].drop_final()
 
 
@@ -184,11 +179,10 @@ async def load_partition(
     state.positions = list_positions(rows)
     for key, of_symbol in rows.items():
         state.symbols.take_up(key.decode(), of_symbol)
-        # Spread over the time within which they are due: else all would be written again at once.
-        state.written[key.decode()] = now_s - REWRITE_AFTER_S * len(state.written) / len(rows)
         state.ahead |= {
             row.applied_offset: row.head for row in of_symbol if row is not None and row.applied_offset >= start
         }
+    state.unwritten.was_written(state.symbols, now_s)
     if state.ahead and (last := max(state.ahead)) >= end:
         row = state.ahead[last]
         raise other_log(number, f"it ends at offset {end}, and the row of {row.symbol} has read {last}")

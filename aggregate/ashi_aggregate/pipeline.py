@@ -32,6 +32,7 @@ from ashi_aggregate.partition import (
 from ashi_aggregate.protocols import Acknowledge, KafkaLog, StateTable
 from ashi_aggregate.quiet import QuietClose
 from ashi_aggregate.step_lock import StepLock
+from ashi_aggregate.write_queue import BUDGET, WriteBudget, WritePace
 
 SYMBOLS_AT_ONCE: Final = 500
 """So many rows of a table are encoded before others have their turn: some milliseconds, and less than a megabyte."""
@@ -54,12 +55,14 @@ class Pipeline:
         kafka: KafkaLog,
         session_guard: SessionGuard,
         begin: Mapping[int, int] | None = None,
+        budget: WriteBudget = BUDGET,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         monotonic_s: Callable[[], float] = since_boot_s,
     ) -> None:
         """Tables are in the order of `timeframes`, the finest first.
 
         `begin`: the offset at which a new state begins to read each partition; by default where the log begins.
+        `budget`: what a checkpoint writes, but for those before partitions are given away.
         """
         self.checkpoints = 0
         """How many have been completed: the sign of life of a worker, busy or idle."""
@@ -72,6 +75,7 @@ class Pipeline:
         self._quiet = QuietClose(kafka, self._output, enabled=quiet_close, now_us=now_us, since_boot_s=monotonic_s)
         self._session_guard = session_guard
         self._begin = begin or {}
+        self._pace = WritePace(budget, len(timeframes), monotonic_s())
         self._partitions = partitions
         self._monotonic_s = monotonic_s
         self._decoder = ChunkDecoder(partitions)
@@ -79,6 +83,7 @@ class Pipeline:
         self._lock = StepLock()
         self._watch = LogWatch()
         self._condemned: StateError | None = None
+        self._gives_away = False
 
     async def resume(self, partitions: Mapping[int, PartitionOffsets]) -> dict[int, int]:
         """Take up the partitions given, and only those; returns the offset to read each on from.
@@ -178,6 +183,7 @@ class Pipeline:
         forgotten = [acknowledge for state in self._states.values() for acknowledge in state.chunks]
         self._states = states
         self._lock.begin_anew()
+        self._gives_away = False
         self._show_positions()
         # They will be read again: acknowledging only lets Faust forget them, a commit needs `mark_durable`.
         for acknowledge in forgotten:
@@ -188,6 +194,7 @@ class Pipeline:
         metrics.position.clear()
         metrics.checkpoint_timestamp_seconds.clear()
         metrics.clock_offset_seconds.clear()
+        metrics.symbols_waiting.clear()
         for state in self._states.values():
             _show_position(state)
 
@@ -236,6 +243,7 @@ class Pipeline:
         """Fold the trades of a chunk; the candles they closed, and those too late with the records they came in."""
         candles: list[Candle] = []
         late: list[tuple[LogRecord, LateTrade]] = []
+        now_s = self._monotonic_s()
         for symbol, group in by_symbol.items():
             aggregator = state.symbols.get(symbol)
             if aggregator is None:
@@ -248,14 +256,22 @@ class Pipeline:
             metrics.trades_aggregated.labels(state.number).inc(outcome.counted)
             if outcome.duplicates:
                 metrics.records_skipped.labels("duplicate").inc(outcome.duplicates)
-            state.dirty.add(symbol)
+            if outcome.changed:
+                state.folded.add(symbol)
+                state.unwritten.changed(symbol, now_s, group.records[0].offset)
         return candles, late
 
+    async def settle(self) -> None:
+        """A checkpoint that leaves no row unwritten, as will all until partitions are taken up: they are given away."""
+        self._gives_away = True
+        await self.checkpoint()
+
     async def checkpoint(self) -> None:
-        """Make everything folded so far durable, in the order that lets a crash happen anywhere.
+        """Make what was folded so far durable, in the order that lets a crash happen anywhere.
 
         Candles, then the rows that say they were emitted, then the marker that says the rows are there, then the
-        chunks. Each step waits until the one before it is acknowledged.
+        chunks. Each step waits until the one before it is acknowledged. All candles go out; of the rows only so many as
+        `WriteBudget` says, and the marker says no more than they do.
         """
         async with self._lock:
             self._session_guard.check()
@@ -266,16 +282,14 @@ class Pipeline:
             for state in self._states.values():
                 await self._send_corrections(state)
             await self._output.acknowledged()
-            for state in self._states.values():
-                state.mark_rows_due(began)
-            changed = [state for state in self._states.values() if state.chunks or state.dirty]
-            written = {}
+            chosen = self._choose_rows()
+            changed = [state for state in self._states.values() if state.chunks or chosen[state.number]]
             for state in changed:
-                state.drop_final()
-                written[state.number] = await self._write_rows(state)
+                state.drop_final(chosen[state.number])
+                await self._write_rows(state, chosen[state.number])
             await self._output.acknowledged()
             for state in changed:
-                await self._write_marker(state, written[state.number])
+                await self._write_marker(state, chosen[state.number])
             asked = [state for state in self._states.values() if state not in changed and self._must_ask(state, began)]
             for state in asked:
                 await self._put_marker(state)
@@ -302,30 +316,36 @@ class Pipeline:
 
     async def _send_corrections(self, state: PartitionState) -> None:
         """Send the candles that late trades have changed since they were last sent."""
-        corrected = [candle for symbol in sorted(state.dirty) for candle in state.symbols[symbol].corrections()]
+        corrected = [candle for symbol in sorted(state.folded) for candle in state.symbols[symbol].corrections()]
+        state.folded.clear()
         await self._output.send_candles(corrected, "corrected")
 
-    async def _write_rows(self, state: PartitionState) -> set[str]:
-        """Write the rows that have changed; gives their symbols."""
+    def _choose_rows(self) -> dict[int, list[str]]:
+        """The symbols of each partition whose rows are to be written now."""
         now_s = self._monotonic_s()
-        symbols = sorted(state.dirty)
+        queues = {state.number: state.unwritten for state in self._states.values()}
+        for queue in queues.values():
+            queue.find_due(now_s)
+        if self._gives_away:
+            return {number: [symbol for _, symbol in queue] for number, queue in queues.items()}
+        return self._pace.choose(queues, now_s)
+
+    async def _write_rows(self, state: PartitionState, symbols: Sequence[str]) -> None:
+        """Write the rows of these symbols as they are."""
         for begin in range(0, len(symbols), SYMBOLS_AT_ONCE):
             some = symbols[begin : begin + SYMBOLS_AT_ONCE]
             for place, (table, timeframe) in enumerate(zip(self._tables, self._timeframes, strict=True)):
                 rows = [(symbol.encode(), encode(state.symbols[symbol].rows[place].row)) for symbol in some]
                 await self._output.put(table, state.number, rows)
                 metrics.rows_written.labels(str(timeframe)).inc(len(rows))
-        state.written |= dict.fromkeys(symbols, now_s)
-        written, state.dirty = state.dirty, set()
-        return written
 
-    async def _write_marker(self, state: PartitionState, written: set[str]) -> None:
-        """`written`: the symbols whose rows have been written since the last one."""
+    async def _write_marker(self, state: PartitionState, written: Sequence[str]) -> None:
+        """`written`: the symbols whose rows have been written since the last one, and acknowledged."""
         if state.last_record is not None:
             state.trail.add(fingerprint_of(state.last_record))
             state.last_record = None
-        state.note_written(written)
-        state.durable_end = state.next
+        state.note_written(written, self._monotonic_s())
+        state.durable_end = state.unwritten.durable_end(state.next)
         await self._put_marker(state)
 
     async def _put_marker(self, state: PartitionState) -> None:
@@ -346,8 +366,11 @@ class Pipeline:
         return read_marker(self._markers, state.number, self._rules.epoch) is not None
 
     async def _acknowledge_chunks(self, state: PartitionState) -> None:
-        """Everything folded so far is durable: let its offsets be committed."""
-        self._kafka.mark_durable(state.number, state.next)
+        """Let the offsets be committed up to which all is durable, and let go of all chunks: they are folded.
+
+        Of what is not durable yet, rows and candles wait here, and no record.
+        """
+        self._kafka.mark_durable(state.number, state.durable_end)
         for acknowledge in state.chunks:
             await acknowledge()
         state.chunks.clear()
@@ -356,3 +379,4 @@ class Pipeline:
 
 def _show_position(state: PartitionState) -> None:
     metrics.position.labels(state.number).set(state.durable_end - 1)
+    metrics.symbols_waiting.labels(state.number).set(len(state.unwritten))

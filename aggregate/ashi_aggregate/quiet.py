@@ -78,7 +78,7 @@ class QuietClose:
                 continue
             candles: list[Candle] = []
             for symbol, clock in symbols:
-                state.dirty.add(symbol)
+                state.unwritten.changed(symbol, self._since_boot_s())
                 candles += state.symbols[symbol].close_due(clock)
                 if len(candles) >= CANDLES_AT_ONCE:
                     await self._output.send_candles(candles, "closed")

@@ -18,6 +18,7 @@ if __name__ == "__main__":
 from ashi.contracts import Trade, parse_timeframes
 from ashi.runtime.kafka.clients import partition_of
 from ashi_aggregate.core.window_state import WindowRules
+from ashi_aggregate.write_queue import WriteBudget
 from oracle import candles_of, closed, stored, timely, unique
 from simulated_log import Broker, Crash, Worker
 from strategies import START
@@ -61,6 +62,8 @@ class History:
         # Drawn by itself, so that a seed's trades and crashes do not depend on what clocks do.
         self.clocks = random.Random(-1 - seed)
         self.wrong_clock = self.clocks.choice(["none", "machines", "broker"])
+        # So are these: of each worker its own.
+        self.budgets = random.Random(f"budget {seed}")
 
     def expire(self) -> None:
         """Before any worker starts, the log loses its beginning; sometimes what follows is no trade."""
@@ -137,7 +140,14 @@ class History:
             crash_after=crash_after,
             quiet_close=self.quiet_close,
             clock_ahead_us=self.clocks.choice([0, 3600 * SECOND]) if self.wrong_clock == "machines" else 0,
+            budget=self.budget(),
         )
+
+    def budget(self) -> WriteBudget:
+        """Half of the workers write all rows at each checkpoint; the others those of one symbol or two."""
+        if self.budgets.random() < 0.5:
+            return WriteBudget()
+        return WriteBudget(self.budgets.randint(1, 2 * len(TIMEFRAMES)), self.budgets.choice([10.0, 100.0, 1e9]))
 
     async def live(self) -> None:
         """Workers come, work, are killed at any send or declared dead and write on; the last one works to the end."""
@@ -162,6 +172,8 @@ class History:
                     undead = [zombie for zombie in undead if rng.random() < 0.7]
                     if rng.random() < 0.1:
                         self.broker.compact(COMPACTION_LAG)
+                if self.budgets.random() < 0.2:
+                    await worker.pipeline.settle()
                 if rng.random() < 0.4:
                     worker.crash_after = None
                     undead.append(worker)

@@ -42,7 +42,7 @@ def fold_log(log: list[Trade], places: list[int], rules: WindowRules) -> tuple[l
     for begin, end in pairwise(places):
         if begin == end:
             continue
-        closed_now, late_now, _, _ = aggregator.on_trades(log[begin:end], range(begin, end))
+        closed_now, late_now, *_ = aggregator.on_trades(log[begin:end], range(begin, end))
         candles += closed_now
         late += late_now
         candles += aggregator.corrections()
@@ -234,7 +234,7 @@ def test_a_record_at_or_below_the_applied_offset_is_skipped():
 def test_windows_that_may_lack_trades_are_never_emitted():
     log = [make_trade(minute, minute) for minute in range(12)]
     aggregator = SymbolAggregator(TIMEFRAMES, rules(), complete_from=START + 30_000_000)
-    candles, _, _, _ = aggregator.on_trades(log, range(12))
+    candles = aggregator.on_trades(log, range(12)).candles
     assert {c.open_time for c in candles if c.timeframe == "1m"} == {START + m * 60_000_000 for m in range(1, 10)}
     assert all(c.open_time >= START + 30_000_000 for c in candles)
     assert any(c.timeframe == "5m" for c in candles)

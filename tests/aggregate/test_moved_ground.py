@@ -118,7 +118,7 @@ MUTATIONS: list[tuple[Callable[[Patch], None], Kind]] = [
 RARE = {
     no_look_when_the_topics_id_changes: 70,
     only_what_is_durable_is_looked_at: 70,
-    no_look_at_how_far_rows_have_come: 40,
+    no_look_at_how_far_rows_have_come: 30,
     no_look_at_rows_without_a_marker: 120,
 }
 """Where to begin to look for a history that needs it, so that the test need not run them all."""

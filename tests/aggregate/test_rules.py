@@ -15,6 +15,7 @@ from simulation import COMPACTION_LAG, FLAT, SECOND, TIMEFRAMES, History, WrongC
 import ashi_aggregate.core.symbol as symbol_module
 import ashi_aggregate.partition as state_module
 import ashi_aggregate.pipeline as pipeline_module
+import ashi_aggregate.write_queue as write_queue_module
 import simulated_log
 from ashi.contracts import Trade
 from ashi_aggregate.clocks import BrokerClock, SteadyClock
@@ -27,6 +28,7 @@ from ashi_aggregate.core.window_state import StateRow, WindowRules
 from ashi_aggregate.output import Output
 from ashi_aggregate.pipeline import Pipeline
 from ashi_aggregate.quiet import QuietClose
+from ashi_aggregate.write_queue import WriteQueue
 from simulated_log import Broker, Crash, Worker
 from strategies import START
 
@@ -63,12 +65,12 @@ def marker_before_rows(patch: Patch) -> None:
     write_rows, write_marker = Pipeline._write_rows, Pipeline._write_marker
     hear = QuietClose.hear
 
-    async def marker_first(self: Pipeline, state: Any) -> set[str]:
-        await write_marker(self, state, set(state.dirty))
-        return set()
+    async def marker_first(self: Pipeline, state: Any, symbols: Any) -> None:
+        state.unwritten.written(symbols, 0.0)
+        await write_marker(self, state, symbols)
 
-    async def rows_then(self: Pipeline, state: Any, _: set[str]) -> None:
-        await write_rows(self, state)
+    async def rows_then(self: Pipeline, state: Any, symbols: Any) -> None:
+        await write_rows(self, state, symbols)
 
     def hear_all(self: Any, marked: Any, acknowledged: Any) -> None:  # what was acknowledged last are rows here
         now = SimpleNamespace(timestamp=self._kafka.broker.append_time_ms(), timestamp_type=1)
@@ -257,6 +259,42 @@ def the_wall_clock_may_step_back(patch: Patch) -> None:
     patch.setattr(SteadyClock, "now_us", SteadyClock.wall_us)
 
 
+def the_marker_says_all_that_was_read(patch: Patch) -> None:
+    patch.setattr(WriteQueue, "durable_end", lambda _, end: end)
+
+
+def rows_that_wait_are_forgotten(patch: Patch) -> None:
+    original = WriteQueue.written
+
+    def written(self: WriteQueue, symbols: Any, now_s: float) -> None:
+        original(self, symbols, now_s)
+        self._waiting.clear()
+
+    patch.setattr(WriteQueue, "written", written)
+
+
+def a_row_that_waits_remembers_the_last_record_it_has_taken_in(patch: Patch) -> None:
+    original = WriteQueue.changed
+
+    def changed(self: WriteQueue, symbol: str, now_s: float, offset: int | None = None) -> None:
+        before = self._waiting.get(symbol)
+        original(self, symbol, now_s, offset)
+        if before is not None and offset is not None:
+            self._waiting[symbol] = before._replace(offset=offset)
+
+    patch.setattr(WriteQueue, "changed", changed)
+
+
+def a_row_that_waits_for_another_reason_remembers_no_record(patch: Patch) -> None:
+    original = WriteQueue.changed
+
+    def changed(self: WriteQueue, symbol: str, now_s: float, offset: int | None = None) -> None:
+        if symbol not in self._waiting:
+            original(self, symbol, now_s, offset)
+
+    patch.setattr(WriteQueue, "changed", changed)
+
+
 RULES: list[Callable[[Patch], None]] = [
     rows_before_candles,
     marker_before_rows,
@@ -283,10 +321,22 @@ RULES: list[Callable[[Patch], None]] = [
     quiet_windows_close_before_the_brokers_clock_is_known,
     quiet_windows_close_by_the_brokers_clock_alone,
     the_wall_clock_may_step_back,
+    the_marker_says_all_that_was_read,
+    rows_that_wait_are_forgotten,
+    a_row_that_waits_remembers_the_last_record_it_has_taken_in,
+    a_row_that_waits_for_another_reason_remembers_no_record,
 ]
 
 
-RARE = {a_chunk_closes_windows_before_all_of_it_is_in: 1300}
+RARE = {
+    a_chunk_closes_windows_before_all_of_it_is_in: 1360,
+    no_last_close_in_the_row: 120,
+    no_memory_of_what_has_closed: 120,
+    recovery_keeps_the_last_write: 100,
+    readers_keep_the_last_candle: 80,
+    a_row_that_waits_remembers_the_last_record_it_has_taken_in: 50,
+    a_row_that_waits_for_another_reason_remembers_no_record: 90,
+}
 """Rules that only some rare history needs: where to begin to look, so that the test need not run them all."""
 
 
@@ -360,7 +410,7 @@ def test_rows_are_written_again_in_time_for_compaction_not_to_leave_only_the_lat
         assert asyncio.run(late_row_of_a_dead_worker(COMPACTION_LAG, minutes))
     nothing_counts_the_rows(monkeypatch)
     assert not asyncio.run(late_row_of_a_dead_worker(0, 0))
-    monkeypatch.setattr(state_module, "REWRITE_AFTER_S", 2**40)
+    monkeypatch.setattr(write_queue_module, "REWRITE_AFTER_S", 2**40)
     assert not asyncio.run(late_row_of_a_dead_worker(COMPACTION_LAG, 8))
 
 

@@ -36,13 +36,15 @@ class LateTrade(NamedTuple):
 class Outcome(NamedTuple):
     """What a chunk of one symbol's trades led to.
 
-    Candles that closed, trades too late, how many were folded and how many not because they had come before.
+    Candles that closed, trades too late, how many were folded and how many not because they had come before. Not
+    `changed`, every row had seen all of them already.
     """
 
     candles: list[Candle]
     late: list[LateTrade]
     counted: int
     duplicates: int
+    changed: bool = True
 
 
 _Group = tuple[list[Trade], list[int], list[int]]
@@ -86,7 +88,7 @@ class SymbolAggregator:
         behind = [aggregator.row for aggregator in self.rows if aggregator.row.applied_offset < offsets[-1]]
         applied_offsets = {aggregator.row.applied_offset for aggregator in self.rows}
         if not behind:
-            return Outcome([], [], 0, 0)
+            return Outcome([], [], 0, 0, changed=False)
         if len(applied_offsets) == 1:
             outcome = self._fold_once(trades, offsets, bisect_right(offsets, applied_offsets.pop()))
         else:

@@ -170,7 +170,7 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
 
     async def settle(self) -> None:
         """Make durable what has been folded, before partitions are given away; called by the transport."""
-        await self.pipeline.checkpoint()
+        await self.pipeline.settle()
 
 
 def make_app(

@@ -24,6 +24,12 @@ restored_records = counter("aggregate", "restored_records", "Records of changelo
 restore_seconds = gauge(
     "aggregate", "restore_seconds", "Time from the last assignment until the changelogs had been read to their ends."
 )
+symbols_waiting = gauge(
+    "aggregate",
+    "symbols_waiting",
+    "Symbols whose rows of state have changed and are written later, as the last checkpoint has written enough.",
+    "partition",
+)
 checkpoint_seconds = histogram(
     "aggregate", "checkpoint_seconds", "Time that a checkpoint of all partitions of a worker took.", buckets=SECONDS
 )
