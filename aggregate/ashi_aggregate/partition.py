@@ -11,7 +11,7 @@ from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
 from ashi.runtime.logs import get_logger
-from ashi_aggregate.census import Rows, find_missing, list_positions, position_of
+from ashi_aggregate.census import MarkerList, Rows, find_listed, find_missing, list_positions, position_of
 from ashi_aggregate.chunk import LogRecord
 from ashi_aggregate.clocks import BrokerClock
 from ashi_aggregate.core.codec import Marker, RowHead, StoredRow, decode_marker, read_rank, read_stored
@@ -58,6 +58,7 @@ class PartitionState:
         trail: fingerprints of what has been read, up to the last marker.
         last_record: the last one read since.
         positions: how far the rows of each symbol have come, as the last marker lists it; see `ashi_aggregate.census`.
+        listing: how its markers list them.
         ahead: rows written after the marker, by position, until the log has been read up to there again.
         is_rebuilt: the marker it had said what is not there, so that it must be taken away before anything is written.
         clock: that of the partition's broker.
@@ -77,11 +78,25 @@ class PartitionState:
     trail: Trail = field(default_factory=Trail)
     last_record: LogRecord | None = None
     positions: dict[str, int] = field(default_factory=dict)
+    listing: MarkerList = field(init=False)
     is_rebuilt: bool = False
     ahead: dict[int, RowHead] = field(default_factory=dict)
     clock: BrokerClock = field(default_factory=BrokerClock)
     live_from: int = 0
     marked_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self.listing = MarkerList(self.number)
+
+    def marker_records(self, epoch: int, known: Iterable[bytes]) -> list[tuple[bytes, bytes | None]]:
+        """What makes the state durable as it is: a marker, with the list of its symbols if that has grown.
+
+        `known`: the keys that the table of markers has.
+        """
+        marker = Marker(self.durable_end - 1, self.begins_at, epoch, self.trail.topic_id, self.trail.as_written())
+        records = self.listing.records(marker_key(self.number), marker, self.positions)
+        # A worker that was declared dead has read no record that was not there when this state was taken up.
+        return [*records, *self.listing.others(known)] if self.durable_end > self.live_from else records
 
     def records_read(self) -> list[Fingerprint]:
         """Some of the records that have been read, the last one last, as they must still stand in the log."""
@@ -262,7 +277,9 @@ def read_witness(markers: StateTable, number: int, epoch: int) -> Marker | None:
 def read_marker(markers: StateTable, number: int, epoch: int) -> Marker | None:
     """The marker of a partition, if it has one of this epoch. Raises StateError for one of a later epoch."""
     value = markers.rows(number).get(marker_key(number))
-    return decode_marker(value) if value is not None and _is_of(value, epoch) else None
+    if value is None or not _is_of(value, epoch):
+        return None
+    return find_listed(number, decode_marker(value), markers)
 
 
 def _row(value: bytes | None, epoch: int) -> StoredRow | None:

@@ -14,7 +14,7 @@ from ashi.runtime.kafka.log_identity import Difference, Fingerprint, difference,
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate.chunk import Chunk, ChunkDecoder, LogRecord, SymbolTrades
-from ashi_aggregate.core.codec import Marker, encode
+from ashi_aggregate.core.codec import encode
 from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules, find_complete_from
 from ashi_aggregate.fencing import SessionGuard, since_boot_s
@@ -349,15 +349,8 @@ class Pipeline:
         await self._put_marker(state)
 
     async def _put_marker(self, state: PartitionState) -> None:
-        marker = Marker(
-            state.durable_end - 1,
-            state.begins_at,
-            self._rules.epoch,
-            state.trail.topic_id,
-            state.trail.as_written(),
-            state.positions,
-        )
-        await self._output.put(self._markers, state.number, [(marker_key(state.number), encode(marker))])
+        records = state.marker_records(self._rules.epoch, self._markers.rows(state.number))
+        await self._output.put(self._markers, state.number, records)
 
     def _must_ask(self, state: PartitionState, now_s: float) -> bool:
         """Whether the last marker is due to be repeated, for the sake of its append time."""

@@ -7,15 +7,18 @@ import copy
 import random
 from collections import defaultdict
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ashi.contracts import Trade, parse_timeframes
 from ashi.contracts.errors import StateError
+from ashi.contracts.topics import MARKERS_TABLE, changelog_topic
 from ashi_aggregate import WindowRules
 from ashi_aggregate import symbols as symbols_module
-from ashi_aggregate.core.codec import decode_row, encode, read_stored
+from ashi_aggregate.census import find_listed
+from ashi_aggregate.core.codec import decode_marker, decode_row, encode, read_stored
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import StateRow
 from ashi_aggregate.symbols import Symbols
@@ -32,12 +35,23 @@ def make_trade(at_us: int, number: int, symbol: str) -> Trade:
 
 
 def by_key(broker: Broker) -> dict[Any, list[Any]]:
-    """What was written, by topic, partition and key: between symbols there is no order."""
+    """What was written, by topic, partition and key: between symbols there is no order. Of markers, what they list."""
     written = defaultdict(list)
     for (topic, partition), messages in broker.topics.items():
+        lists: dict[Any, Any] = {}
+        home = partition or 0
+        markers: Any = SimpleNamespace(rows={home: lists}.get)
         for key, value, headers in messages:
-            is_row = topic.endswith("-changelog") and "markers" not in topic and value is not None
-            written[topic, partition, key].append((decode_row(value) if is_row else value, headers))
+            said: Any = value
+            if "-symbols-" in (key or b"").decode():
+                lists[key] = value
+                continue
+            if topic == changelog_topic(MARKERS_TABLE) and value is not None:
+                marker = find_listed(home, decode_marker(value), markers)
+                said = (marker.durable_offset, marker.begins_at, marker.records, marker.positions)
+            elif topic.endswith("-changelog") and value is not None:
+                said = decode_row(value)
+            written[topic, partition, key].append((said, headers))
     return written
 
 

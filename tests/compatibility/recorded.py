@@ -94,8 +94,13 @@ def recorded_log(name: str = "log.jsonl.gz") -> list[Recorded]:
     return [from_line(line) for line in read_lines(name)]
 
 
-_ADDED = ("topic_id", "records", "positions")
+_ADDED = ("topic_id", "records", "positions", "listed_by", "behind")
 """Fields that markers have had since. Rows have the same."""
+
+
+def is_list(key: bytes | None) -> bool:
+    """Whether a record in the changelog of the markers is a list of symbols, which the version before did not write."""
+    return b"-symbols-" in (key or b"")
 
 
 def read_state(topic: str, value: bytes) -> Any:

@@ -25,6 +25,7 @@ from recorded import (
     WAVES,
     Recorded,
     comparable,
+    is_list,
     read_json,
     read_lines,
     read_state,
@@ -148,6 +149,7 @@ def last_rows(records: Iterable[Recorded]) -> dict[Any, Any]:
     rows = {
         (record.topic, record.partition, record.key): read_state(record.topic, record.value or b"")
         for record in records
+        if not is_list(record.key)
     }
     for row in rows.values():
         if isinstance(row, StateRow):

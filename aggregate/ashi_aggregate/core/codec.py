@@ -48,7 +48,9 @@ class Marker(msgspec.Struct):
         records: fingerprints of records that were read, the last one and some before: offset, append time in ms and
             checksum, as in `ashi.runtime.kafka.log_identity`.
         positions: of each symbol the offset that its rows have come to in every table, or beyond: see
-            `ashi_aggregate.census`. None in markers of versions that listed none.
+            `ashi_aggregate.census`. Written by versions before; now `listed_by` and `behind` say it.
+        listed_by: names the `SymbolList` whose first symbols this marker lists; None where it lists none so.
+        behind: of each of those how far `durable_offset` is beyond its position, in the order of the list.
 
     """
 
@@ -58,6 +60,21 @@ class Marker(msgspec.Struct):
     topic_id: str | None = None
     records: list[tuple[int, int, int]] = []
     positions: dict[str, int] | None = None
+    listed_by: str | None = None
+    behind: list[int] = []
+
+
+class SymbolList(msgspec.Struct):
+    """Symbols of a partition, in the order in which the markers of one state came to list them.
+
+    Attributes:
+        durable_offset: of the marker it was first written for; with `epoch` it ranks the record.
+
+    """
+
+    durable_offset: int = field(name="position")
+    epoch: int
+    symbols: list[str]
 
 
 class RowHead(msgspec.Struct, array_like=True, gc=False):
@@ -101,10 +118,11 @@ _body_decoder = msgspec.msgpack.Decoder(_Body)
 _head_decoder = msgspec.msgpack.Decoder(RowHead)
 _marker_encoder = msgspec.json.Encoder()
 _marker_decoder = msgspec.json.Decoder(Marker)
+_list_decoder = msgspec.json.Decoder(SymbolList)
 
 
-def encode(state: StateRow | Marker) -> bytes:
-    """A row or marker as its changelog value."""
+def encode(state: StateRow | Marker | SymbolList) -> bytes:
+    """A row, marker or list as its changelog value."""
     return _encode_row(state) if isinstance(state, StateRow) else _marker_encoder.encode(state)
 
 
@@ -194,6 +212,14 @@ def decode_marker(value: bytes) -> Marker:
         return _marker_decoder.decode(value)
     except msgspec.MsgspecError as error:
         raise StateError(f"a marker in the changelog cannot be read ({error}): {value[:200]!r}") from None
+
+
+def decode_list(value: bytes) -> SymbolList:
+    """Read a list of symbols. Raises StateError when it is none."""
+    try:
+        return _list_decoder.decode(value)
+    except msgspec.MsgspecError as error:
+        raise StateError(f"a list of symbols in the changelog cannot be read ({error}): {value[:200]!r}") from None
 
 
 def rank_of(value: bytes) -> bytes:
