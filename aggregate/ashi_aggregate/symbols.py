@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Final
 
 from ashi.contracts.timeframe import Timeframe
 from ashi_aggregate.core.codec import StoredRow, decode_row
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules
+
+_NEVER: Final = 2**63
 
 
 class Symbols(MutableMapping[str, SymbolAggregator]):
@@ -18,12 +21,16 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
         self._rules = rules
         self._stored: dict[str, Sequence[StoredRow]] = {}
         self._decoded: dict[str, SymbolAggregator] = {}
+        # Of all symbols but those that were looked up since, nothing is due before.
+        self._first_due = 0
+        self._looked_up: set[str] = set()
 
     def take_up(self, symbol: str, rows: Sequence[StoredRow | None]) -> None:
         """Take up a symbol from its rows, in the order of the timeframes. Raises StateError where one is no row.
 
         One that is missing beside others was not written before a crash; it reads what they have read.
         """
+        self._first_due = 0
         known = [row for row in rows if row is not None]
         if len(known) == len(rows):
             self._stored[symbol] = known
@@ -31,36 +38,54 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
             self._decoded[symbol] = self._decode(rows)
 
     def find_due(self, now: int) -> list[tuple[str, int]]:
-        """The symbols that have windows to close at `now` (µs), each with the time (µs) that they close by."""
-        due = []
-        for symbol, aggregator in self._decoded.items():
-            row = aggregator.rows[0].row
-            clock = _clock_of(row.stream_time, row.appended_at, now)
-            if aggregator.is_due(clock):
-                due.append((symbol, clock))
+        """The symbols that have windows to close at `now` (µs), each with the time (µs) that they close by.
+
+        They are looked at only when one may be due: ten thousand are too many for each checkpoint.
+        """
+        for symbol in self._looked_up:
+            self._first_due = min(self._first_due, _due_of(self._decoded[symbol]))
+        self._looked_up.clear()
+        if now < self._first_due:
+            return []
+        due_at = {symbol: _due_of(aggregator) for symbol, aggregator in self._decoded.items()}
         for symbol, rows in self._stored.items():
-            clock = _clock_of(rows[0].head.stream_time, rows[0].head.appended_at, now)
-            closed_by = clock - self._rules.lateness_us
-            if any(
-                row.head.closes_from + timeframe.length_us <= closed_by
+            closes_from = min(
+                row.head.closes_from + timeframe.length_us
                 for row, timeframe in zip(rows, self._timeframes, strict=True)
-            ):
-                due.append((symbol, clock))
-        return due
+            )
+            head = rows[0].head
+            due_at[symbol] = _due_at(closes_from + self._rules.lateness_us, head.stream_time, head.appended_at)
+        self._first_due = min(due_at.values(), default=_NEVER)
+        return [(symbol, self._clock(symbol, now)) for symbol, due in due_at.items() if due <= now]
+
+    def _clock(self, symbol: str, now: int) -> int:
+        """The time (µs) that windows of a quiet symbol close by: its stream time, and what has passed since its read.
+
+        Never beyond now: an append time that is wrong must not close windows of the future.
+        """
+        aggregator = self._decoded.get(symbol)
+        row = self._stored[symbol][0].head if aggregator is None else aggregator.rows[0].row
+        return max(min(row.stream_time + now - row.appended_at, now), row.stream_time)
 
     def __getitem__(self, symbol: str) -> SymbolAggregator:
-        """Its aggregator. Raises KeyError when there is none, StateError when its rows cannot be read."""
+        """Its aggregator, into which trades may be put. Raises KeyError when there is none.
+
+        StateError when its rows cannot be read.
+        """
         aggregator = self._decoded.get(symbol)
         if aggregator is None:
             aggregator = self._decoded[symbol] = self._decode(self._stored[symbol])
             del self._stored[symbol]
+        self._looked_up.add(symbol)
         return aggregator
 
     def __setitem__(self, symbol: str, aggregator: SymbolAggregator) -> None:
         self._stored.pop(symbol, None)
         self._decoded[symbol] = aggregator
+        self._looked_up.add(symbol)
 
     def __delitem__(self, symbol: str) -> None:
+        self._looked_up.discard(symbol)
         if self._stored.pop(symbol, None) is None:
             del self._decoded[symbol]
 
@@ -79,9 +104,11 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
         return SymbolAggregator(self._timeframes, self._rules, decoded, complete_from)
 
 
-def _clock_of(stream_time: int, appended_at: int, now: int) -> int:
-    """The time (µs) that windows of a quiet symbol close by: its stream time, and what has passed since it was read.
+def _due_of(aggregator: SymbolAggregator) -> int:
+    row = aggregator.rows[0].row
+    return _due_at(aggregator.next_close, row.stream_time, row.appended_at)
 
-    Never beyond now: an append time that is wrong must not close windows of the future.
-    """
-    return max(min(stream_time + now - appended_at, now), stream_time)
+
+def _due_at(next_close: int, stream_time: int, appended_at: int) -> int:
+    """From when on (µs) the clock of a quiet symbol, as `Symbols._clock` has it, is at `next_close` or beyond."""
+    return 0 if stream_time >= next_close else next_close + max(appended_at - stream_time, 0)

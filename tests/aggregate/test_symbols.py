@@ -127,6 +127,82 @@ def test_what_is_resumed_is_decoded_by_its_first_trade_and_by_nothing_else(monke
     asyncio.run(scenario())
 
 
+def clocks_of_due(aggregators: dict[str, SymbolAggregator], now: int) -> dict[str, int]:
+    """The rule, as it is said: by the stream time and what has passed since the last record, but never beyond now."""
+    clocks = {}
+    for name, aggregator in aggregators.items():
+        row = aggregator.rows[0].row
+        clock = max(min(row.stream_time + now - row.appended_at, now), row.stream_time)
+        if any(each.is_due(clock) for each in aggregator.rows):
+            clocks[name] = clock
+    return clocks
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_the_symbols_that_are_due_are_those_that_a_look_at_each_would_find(seed):
+    rng = random.Random(seed)
+    names = [f"binance:S{number}" for number in range(5)]
+    symbols = Symbols(TIMEFRAMES, RULES)
+    aggregators: dict[str, SymbolAggregator] = {}
+    written: dict[str, list[bytes]] = {}
+    now, offset = START, 0
+    for _ in range(rng.randint(20, 60)):
+        now += rng.choice([0, 100_000, 5_000_000, 61_000_000, -3_000_000])
+        for name in rng.sample(names, rng.randint(0, 3)):
+            offset += 1
+            # Now and then a venue's clock is ahead of the broker's, or a record has no append time.
+            at, appended = now - START + rng.randint(-9_000_000, 2_000_000), rng.choice([now, now - 500_000, -1000])
+            each = make_trade(max(at, 0), offset, name)
+            if name not in symbols:
+                symbols[name] = SymbolAggregator(TIMEFRAMES, RULES)
+                aggregators[name] = SymbolAggregator(TIMEFRAMES, RULES)
+            for aggregator in (symbols[name], aggregators[name]):
+                aggregator.on_trades([each], [offset], appended)
+        rows = {name: [encode(row) for row in each.state_rows()] for name, each in aggregators.items()}
+        if rng.random() < 0.2:
+            written = rows
+        if written and rng.random() < 0.1:  # it is resumed after a crash, from rows of which some are older
+            symbols = Symbols(TIMEFRAMES, RULES)
+            for name, newer in rows.items():
+                stored = [rng.choice(pair) for pair in zip(newer, written.get(name, newer), strict=True)]
+                symbols.take_up(name, [read_stored(row) for row in stored])
+                aggregators[name] = SymbolAggregator(TIMEFRAMES, RULES, [decode_row(row) for row in stored])
+        due = symbols.find_due(now)
+        assert dict(due) == clocks_of_due(aggregators, now)
+        if rng.random() < 0.7:  # unless something is unread
+            for name, clock in due:
+                assert symbols[name].close_due(clock) == aggregators[name].close_due(clock)
+
+
+def test_while_nothing_can_be_due_no_symbol_is_looked_at(monkeypatch):
+    symbols = Symbols(TIMEFRAMES, RULES)
+    for number in range(20):
+        symbols[f"binance:S{number}"] = aggregator = SymbolAggregator(TIMEFRAMES, RULES)
+        aggregator.on_trades([make_trade(number * 1_000_000, 1, f"binance:S{number}")], [number], START)
+    minute = START - START % 60_000_000 + 60_000_000
+    looks = []
+    due_of = symbols_module._due_of
+
+    def counted(aggregator: SymbolAggregator) -> int:
+        looks.append(aggregator)
+        return due_of(aggregator)
+
+    monkeypatch.setattr(symbols_module, "_due_of", counted)
+    for now in (minute - 40_000_000, minute - 1, minute + RULES.lateness_us - 1):
+        assert symbols.find_due(now) == []
+        looks.clear()
+        assert symbols.find_due(now) == []
+        assert not looks
+    assert len(symbols["binance:S7"].rows) == 3
+    assert symbols.find_due(minute) == []
+    assert len(looks) == 1, "one that was looked up may be due sooner"
+    older = SymbolAggregator(TIMEFRAMES, RULES)
+    older.on_trades([make_trade(-60_000_000, 1, "binance:A")], [0], START - 60_000_000)
+    symbols.take_up("binance:A", [read_stored(encode(row)) for row in older.state_rows()])
+    assert [symbol for symbol, _ in symbols.find_due(minute)] == ["binance:A"]
+    assert len(symbols.find_due(minute + RULES.lateness_us)) > 10
+
+
 def test_rows_that_are_stored_are_symbols_like_others():
     def rows_of(name: str) -> list[StateRow]:
         aggregator = SymbolAggregator(TIMEFRAMES, RULES, complete_from=START)

@@ -38,7 +38,8 @@ class CandleAggregator:
         self.counted = 0
         """Trades taken in one by one since it was made, without those that were late or came again."""
         self._name = str(self.timeframe)
-        self._next_close = self._find_next_close()
+        self.next_close = self._find_next_close()
+        """The clock (µs) at which the next window closes."""
 
     def on_trade(self, trade: Trade, offset: int | None = None) -> list[Candle]:
         """Take one trade in and return the candles it closed, oldest first.
@@ -107,7 +108,7 @@ class CandleAggregator:
         if window is None:
             row.windows[open_time] = Window(msgspec.structs.replace(partial, open_time=open_time, symbol=""))
             if not row.closed_until:
-                self._next_close = self._find_next_close()
+                self.next_close = self._find_next_close()
         else:
             window.fold.merge(partial)
         self.advance(partial.offset, partial.last[0])
@@ -120,7 +121,7 @@ class CandleAggregator:
 
     def is_due(self, clock: int) -> bool:
         """Whether `close_due` would close anything at `clock` (µs)."""
-        return clock >= self._next_close
+        return clock >= self.next_close
 
     def close_due(self, clock: int) -> list[Candle]:
         """Close the windows that are due at `clock` (µs) and return their candles, oldest first.
@@ -145,7 +146,7 @@ class CandleAggregator:
         if begin < until:
             candles += self._flat_candles(last or self._window_before(begin), begin, until)
         row.closed_until = until
-        self._next_close = self._find_next_close()
+        self.next_close = self._find_next_close()
         return candles
 
     def corrections(self) -> list[Candle]:

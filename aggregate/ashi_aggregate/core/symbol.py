@@ -102,9 +102,10 @@ class SymbolAggregator:
         """Its rows, in the order of the timeframes."""
         return [aggregator.row for aggregator in self.rows]
 
-    def is_due(self, clock: int) -> bool:
-        """Whether `close_due` would close anything at `clock` (µs)."""
-        return any(aggregator.is_due(clock) for aggregator in self.rows)
+    @property
+    def next_close(self) -> int:
+        """The clock (µs) from which on `close_due` would close anything."""
+        return min(aggregator.next_close for aggregator in self.rows)
 
     def close_due(self, clock: int) -> list[Candle]:
         """Close the windows that are due at `clock` (µs) in every timeframe."""
