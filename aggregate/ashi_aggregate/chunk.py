@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-import msgspec
-
 from ashi.contracts.errors import ContractError
 from ashi.contracts.records import SCHEMA_HEADER, check_key, check_schema
 from ashi.contracts.symbol import split_symbol
-from ashi.contracts.trade import TRADE_SCHEMA, Trade, all_sound, decode_trade
+from ashi.contracts.trade import TRADE_SCHEMA, Trade, decode_trade, decode_trades
 from ashi.runtime.kafka.clients import partition_of
 
 
@@ -68,7 +66,6 @@ class SymbolTrades:
 
 
 _SCHEMA: Final = TRADE_SCHEMA.encode()
-_decoder: Final = msgspec.json.Decoder(list[Trade])
 
 
 class ChunkDecoder:
@@ -147,8 +144,8 @@ def _decode_together(records: Sequence[LogRecord]) -> list[Trade] | None:
         # One that holds the second half of an object cannot begin with a brace, so none holds a half.
         if b"".join([value[:1] for value in values]) != b"{" * len(values):  # type: ignore[index]
             return None
-        trades = _decoder.decode(b"[" + b",".join(values) + b"]")  # type: ignore[arg-type]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
+        trades = decode_trades(b"[" + b",".join(values) + b"]")  # type: ignore[arg-type]
+    except TypeError:  # one has no value
         return None
     # One may still hold two objects: then the numbers differ.
-    return trades if len(trades) == len(records) and all_sound(trades) else None
+    return trades if trades is not None and len(trades) == len(records) else None

@@ -33,7 +33,7 @@ ACCEPTANCE: Final = 2
 """The number of the rules of acceptance: which records of `trades` count as trades.
 
 To be raised with whatever changes that, since a replay then gives other candles of one version. 1: as versions did that
-wrote no number. 2: nothing of a transaction that was aborted, and nothing with another `schema`.
+wrote no number. 2: nothing of a transaction that was aborted, nothing with another `schema`, no amount such as `1_000`.
 """
 EPOCH_KEY: Final = b"epoch"
 REBUILD_KEY: Final = b"rebuild"

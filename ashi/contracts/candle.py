@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from ashi.contracts.decimals import EXACT, format_decimal
+from ashi.contracts.decimals import EXACT, check_notation, format_decimal, needs_notation_check
 from ashi.contracts.errors import ContractError
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import Timeframe
@@ -75,6 +75,7 @@ DECIMAL_FIELDS: Final = (
     "taker_buy_quote_volume",
 )
 
+_UNDERSCORES: Final = "".join(Candle.__struct_fields__).count("_")
 _decimals = attrgetter(*DECIMAL_FIELDS)
 _decoder = msgspec.json.Decoder(Candle)
 _encoder = msgspec.json.Encoder()
@@ -87,6 +88,9 @@ def decode_candle(message: bytes) -> Candle:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ContractError(f"not a candle: {error}") from None
     check_candle(candle)
+    others = (candle.symbol, candle.first_trade_id or "", candle.last_trade_id or "")
+    if needs_notation_check(message, _UNDERSCORES, others):
+        check_notation(message, DECIMAL_FIELDS)
     return candle
 
 

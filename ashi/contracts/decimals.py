@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import decimal
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Final
+
+import msgspec
 
 from ashi.contracts.errors import ContractError
 
@@ -33,6 +35,37 @@ def parse_decimal(field: str, text: str) -> Decimal:
     if _PLAIN.fullmatch(text) is None:
         raise ContractError(f"{field} {text[:60]!r} is not a number in plain notation, such as 61837.63")
     return Decimal(text)
+
+
+_CHARACTERS: Final = b'"0123456789.eE+-'
+"""Of a decimal in a message, with the quotes around it."""
+
+
+def needs_notation_check(data: bytes, underscores: int, values: Iterable[str]) -> bool:
+    """Whether a decimal in this JSON may be written as only Python reads it: `1_000`, ` 1`, digits of other scripts.
+
+    Seen in bytes, which takes next to nothing. `underscores`: how many there are in the names of fields; `values`: what
+    else may have some. True when in doubt; then `is_plain_notation` tells.
+    """
+    if not data.isascii() or b" " in data or b"\\" in data:
+        return True
+    more = data.count(b"_") - underscores
+    return more != 0 and more != "".join(values).count("_")
+
+
+def is_plain_notation(values: Iterable[msgspec.Raw]) -> bool:
+    """Whether all of these are written as JSON numbers, or as strings of what stands in one."""
+    return not b"".join(values).translate(None, _CHARACTERS)
+
+
+def check_notation(message: bytes, fields: Iterable[str]) -> None:
+    """Refuse a JSON object in which one of these fields is a decimal that `is_plain_notation` refuses; null is none."""
+    values = msgspec.json.decode(message, type=dict[str, msgspec.Raw])
+    for field in fields:
+        raw = values.get(field, msgspec.Raw(b"null"))
+        if bytes(raw) != b"null" and not is_plain_notation([raw]):
+            text = bytes(raw)[:60].decode(errors="replace")
+            raise ContractError(f"{field} {text} is not a number in plain notation, such as 61837.63")
 
 
 def check_amount(field: str, value: Decimal) -> Decimal:

@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from ashi.contracts.decimals import check_amount, format_decimal
+from ashi.contracts.decimals import check_amount, check_notation, format_decimal
 from ashi.contracts.errors import ContractError
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.trade import check_time
@@ -72,4 +72,5 @@ def decode_instrument(message: bytes) -> Instrument:
     for field, step in (("tick_size", instrument.tick_size), ("lot_size", instrument.lot_size)):
         if step is not None and check_amount(field, step) == 0:
             raise ContractError(f"{field} is 0: write null where it is not known")
+    check_notation(message, ("tick_size", "lot_size"))
     return instrument

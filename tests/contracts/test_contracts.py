@@ -26,8 +26,9 @@ from ashi.contracts import (
 )
 from ashi.contracts.candle import DECIMAL_FIELDS, candle_fields
 from ashi.contracts.decimals import EXACT, check_amount, format_decimal, parse_decimal
+from ashi.contracts.instrument import Instrument, decode_instrument, encode_instrument
 from ashi.contracts.topics import topic_specs
-from ashi.contracts.trade import all_sound, check_trade
+from ashi.contracts.trade import all_sound, check_trade, decode_trades
 from strategies import START, trades
 
 TRADE = Trade("bitflyer:BTC_JPY", "7", Decimal("61837.63"), Decimal("0.00000001"), "buy", START, START + 5, 7)
@@ -132,6 +133,52 @@ def test_decimals_are_written_plainly_and_read_back_exactly(value):
 def test_anything_but_plain_notation_is_refused_naming_the_field(text):
     with pytest.raises(ContractError, match="size"):
         parse_decimal("size", text)
+
+
+ODD = ["1_000", "_1", "1_", "\uff11\uff12", "\u0661", " 1", "1 ", "1\u00a0"]
+"""Decimals as Python's `Decimal` reads them, and nobody else."""
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("escaped", [False, True])
+@pytest.mark.parametrize("field", ["price", "size"])
+def test_a_trade_whose_amount_only_python_reads_is_refused_naming_the_field(odd, escaped, field):
+    message = json.dumps(json.loads(encode_trade(TRADE)) | {field: odd}, ensure_ascii=escaped).encode()
+    with pytest.raises(ContractError, match=f"{field} .*not a number in plain notation"):
+        decode_trade(message)
+    assert decode_trades(b"[" + encode_trade(TRADE) + b"," + message + b"]") is None
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("field", ["open", "quote_volume"])
+def test_a_candle_and_an_instrument_with_such_a_decimal_are_refused_too(odd, field):
+    message = json.dumps(json.loads(encode_candle(CANDLE)) | {field: odd}).encode()
+    with pytest.raises(ContractError, match=f"{field} .*not a number in plain notation"):
+        decode_candle(message)
+    listed = Instrument("gmo:BTC", "BTC", "JPY", Decimal(1), None, "trading", 1_700_000_000_000_000)
+    assert decode_instrument(encode_instrument(listed)) == listed
+    message = json.dumps(json.loads(encode_instrument(listed)) | {"lot_size": odd}).encode()
+    with pytest.raises(ContractError, match="lot_size .*not a number in plain notation"):
+        decode_instrument(message)
+
+
+@pytest.mark.parametrize("plain", ["1000", "0.5", "5E-1", "1e2", "1E+2"])
+@pytest.mark.parametrize("number", [False, True])
+def test_numbers_of_json_and_exponents_are_read_exactly_however_a_message_is_written(plain, number):
+    """With spaces, fields that nobody knows, underscores in them, and names beyond ASCII: the slower way is the same."""
+    for symbol, more in (
+        ("binance:BTCUSDT", {}),
+        ("bitflyer:FX_BTC_JPY", {}),
+        ("binance:\u5e01\u5b89USDT", {}),
+        ("binance:BTCUSDT", {"note_of_mine": "1_000", "\u540d": "\uff11"}),
+    ):
+        fields = json.loads(encode_trade(TRADE)) | {"symbol": symbol, "trade_id": "a_1", "price": "PRICE"} | more
+        for separators in ((",", ":"), (", ", ": ")):
+            text = json.dumps(fields, ensure_ascii=False, separators=separators)
+            message = text.replace('"PRICE"', plain if number else f'"{plain}"').encode()
+            trade = decode_trade(message)
+            assert (trade.symbol, trade.price) == (symbol, Decimal(plain))
+            assert decode_trades(b"[" + message + b"," + message + b"]") == [trade, trade]
 
 
 @given(value=amounts)
