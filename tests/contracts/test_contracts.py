@@ -150,7 +150,7 @@ def test_a_trade_whose_amount_only_python_reads_is_refused_naming_the_field(odd,
 
 
 @pytest.mark.parametrize("odd", ODD)
-@pytest.mark.parametrize("field", ["open", "quote_volume"])
+@pytest.mark.parametrize("field", ["volume", "quote_volume"])
 def test_a_candle_and_an_instrument_with_such_a_decimal_are_refused_too(odd, field):
     message = json.dumps(json.loads(encode_candle(CANDLE)) | {field: odd}).encode()
     with pytest.raises(ContractError, match=f"{field} .*not a number in plain notation"):
@@ -158,14 +158,14 @@ def test_a_candle_and_an_instrument_with_such_a_decimal_are_refused_too(odd, fie
     listed = Instrument("gmo:BTC", "BTC", "JPY", Decimal(1), None, "trading", 1_700_000_000_000_000)
     assert decode_instrument(encode_instrument(listed)) == listed
     message = json.dumps(json.loads(encode_instrument(listed)) | {"lot_size": odd}).encode()
-    with pytest.raises(ContractError, match="lot_size .*not a number in plain notation"):
+    with pytest.raises(ContractError, match=r"lot_size .*not a number in plain notation"):
         decode_instrument(message)
 
 
 @pytest.mark.parametrize("plain", ["1000", "0.5", "5E-1", "1e2", "1E+2"])
 @pytest.mark.parametrize("number", [False, True])
 def test_numbers_of_json_and_exponents_are_read_exactly_however_a_message_is_written(plain, number):
-    """With spaces, fields that nobody knows, underscores in them, and names beyond ASCII: the slower way is the same."""
+    """With spaces, fields that nobody knows, underscores in them, names beyond ASCII: the slower way too."""
     for symbol, more in (
         ("binance:BTCUSDT", {}),
         ("bitflyer:FX_BTC_JPY", {}),
