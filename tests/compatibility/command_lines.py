@@ -289,6 +289,7 @@ _MASKS = (
     (re.compile(r'"time":"[^"]*"'), '"time":"TIME"'),
     (re.compile(r"\bhttp://127\.0\.0\.1:\d+/metrics"), "http://127.0.0.1:PORT/metrics"),
     (re.compile(r'"seconds":[0-9.]+'), '"seconds":SECONDS'),
+    (re.compile(r',"process_s":[0-9.]+'), ""),  # which the version before did not say
     (re.compile(r"_ssl\.c:\d+"), "_ssl.c:LINE"),
     # Python before 3.12 writes the choices of an option another way than later ones.
     (re.compile(r"\(choose from ([^)]*)\)"), lambda found: f"(choose from {found[1].replace(chr(39), '')})"),
