@@ -15,11 +15,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from ashi.contracts.topics import MARKERS_TABLE, changelog_topic
 from ashi_aggregate.core.codec import Marker, StoredRow, SymbolList, decode_list, encode
 from ashi_aggregate.core.window_state import StateRow
 from ashi_aggregate.protocols import StateTable
+
+KEEP_LISTS_S: Final = 3_600.0
+"""So long after a state was taken up the lists of those before are kept: no worker that was declared dead is frozen in
+the middle of a send for that long."""
 
 Rows = Mapping[bytes, Sequence[StoredRow | None]]
 """The rows of each symbol, by key, in the order of the tables; None where a table has none."""
@@ -59,9 +64,10 @@ class MarkerList:
         return records
 
     def others(self, keys: Iterable[bytes]) -> list[tuple[bytes, None]]:
-        """What takes the lists of states before out of a table with these keys.
+        """What takes the lists of states before out of a table with these keys; only to be written behind a marker.
 
-        Only behind a marker that no worker can be beyond which was declared dead: else its marker would lose its list.
+        And only after `KEEP_LISTS_S`. A worker that was declared dead may send its last marker late, and compaction
+        may leave that one as the only one for as long as nobody writes another.
         """
         own, prefix = list_key(self._number, self._writer), list_key(self._number, "")
         return [(key, None) for key in keys if key.startswith(prefix) and key != own]

@@ -11,7 +11,7 @@ from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
 from ashi.runtime.logs import get_logger
-from ashi_aggregate.census import MarkerList, Rows, find_listed, find_missing, list_positions, position_of
+from ashi_aggregate.census import KEEP_LISTS_S, MarkerList, Rows, find_listed, find_missing, list_positions, position_of
 from ashi_aggregate.chunk import LogRecord
 from ashi_aggregate.clocks import BrokerClock
 from ashi_aggregate.core.codec import Marker, RowHead, StoredRow, decode_marker, read_rank, read_stored
@@ -62,6 +62,7 @@ class PartitionState:
         ahead: rows written after the marker, by position, until the log has been read up to there again.
         is_rebuilt: the marker it had said what is not there, so that it must be taken away before anything is written.
         clock: that of the partition's broker.
+        taken_up_at: when (monotonic, s) the partition was taken up.
         live_from: records from this offset on have been appended since the partition was taken up.
         marked_at: when (monotonic, s) a marker was last acknowledged; None before the first since it was taken up.
 
@@ -72,6 +73,7 @@ class PartitionState:
     durable_end: int
     begins_at: int | None
     symbols: Symbols
+    taken_up_at: float
     folded: set[str] = field(default_factory=set)
     unwritten: WriteQueue = field(default_factory=WriteQueue)
     chunks: list[Acknowledge] = field(default_factory=list)
@@ -88,15 +90,16 @@ class PartitionState:
     def __post_init__(self) -> None:
         self.listing = MarkerList(self.number)
 
-    def marker_records(self, epoch: int, known: Iterable[bytes]) -> list[tuple[bytes, bytes | None]]:
+    def marker_records(self, epoch: int, known: Iterable[bytes], now_s: float) -> list[tuple[bytes, bytes | None]]:
         """What makes the state durable as it is: a marker, with the list of its symbols if that has grown.
 
-        `known`: the keys that the table of markers has.
+        `known`: the keys that the table of markers has; `now_s` is monotonic.
         """
         marker = Marker(self.durable_end - 1, self.begins_at, epoch, self.trail.topic_id, self.trail.as_written())
         records = self.listing.records(marker_key(self.number), marker, self.positions)
-        # A worker that was declared dead has read no record that was not there when this state was taken up.
-        return [*records, *self.listing.others(known)] if self.durable_end > self.live_from else records
+        if now_s - self.taken_up_at > KEEP_LISTS_S and self.durable_end > self.live_from:
+            records += self.listing.others(known)
+        return records
 
     def records_read(self) -> list[Fingerprint]:
         """Some of the records that have been read, the last one last, as they must still stand in the log."""
@@ -189,7 +192,7 @@ async def load_partition(
         start = max(earliest, durable if committed is None else min(committed, durable))
         begins_at = marker.begins_at
     state = PartitionState(
-        number, start, durable, begins_at, Symbols(timeframes, rules), is_rebuilt=is_rebuilt, live_from=end
+        number, start, durable, begins_at, Symbols(timeframes, rules), now_s, is_rebuilt=is_rebuilt, live_from=end
     )
     state.positions = list_positions(rows)
     for key, of_symbol in rows.items():

@@ -349,7 +349,7 @@ class Pipeline:
         await self._put_marker(state)
 
     async def _put_marker(self, state: PartitionState) -> None:
-        records = state.marker_records(self._rules.epoch, self._markers.rows(state.number))
+        records = state.marker_records(self._rules.epoch, self._markers.rows(state.number), self._monotonic_s())
         await self._output.put(self._markers, state.number, records)
 
     def _must_ask(self, state: PartitionState, now_s: float) -> bool:
