@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from ashi.contracts.candle import Candle
@@ -90,11 +90,7 @@ class Pipeline:
 
         Raises StateError when going on would lose trades.
         """
-        if any(number >= self._partitions for number in partitions):
-            raise StateError(
-                f"topic trades has grown beyond {self._partitions} partitions, so its symbols have moved: stop all "
-                "aggregate workers, then run `ashi aggregate reconfigure`"
-            )
+        self._refuse_grown(partitions)
         async with self._lock:
             markers, witnesses = (
                 {number: found for number in partitions if (found := read(self._markers, number, self._rules.epoch))}
@@ -157,6 +153,15 @@ class Pipeline:
         for number, found in (await self._watch.look(self._kafka, states, everything=everything)).items():
             if self._states.get(number) is states[number]:
                 raise await self.condemn(number, found) if isinstance(found, Difference) else found
+        # The group does not always tell: of a group of static members nobody may watch how many partitions there are.
+        self._refuse_grown(self._watch.identity.leader_epochs)
+
+    def _refuse_grown(self, partitions: Iterable[int]) -> None:
+        if any(number >= self._partitions for number in partitions):
+            raise StateError(
+                f"topic trades has grown beyond {self._partitions} partitions, so its symbols have moved: stop all "
+                "aggregate workers, then run `ashi aggregate reconfigure`"
+            )
 
     async def condemn(self, partition: int, found: Difference) -> StateError:
         """Remember that a partition's log is not the one that was read, for every start to come; gives the error.

@@ -13,9 +13,10 @@ from aiokafka.errors import KafkaError, UnknownError, for_code
 from aiokafka.protocol.group import HeartbeatRequestStruct
 from faust.assignor.client_assignment import ClientAssignment, ClientMetadata
 from faust.tables.manager import TableManager
-from test_faust_traps import our_app, plain_app, ticks
+from test_faust_traps import PARTITIONS, our_app, plain_app, ticks
 
-from ashi.contracts.errors import InstanceTakenError
+from ashi.contracts.errors import InstanceTakenError, StateError
+from ashi.runtime.kafka.topic_ids import Identity
 from ashi_aggregate.faust.app import HEARTBEAT_S
 from ashi_aggregate.faust.membership import FENCED_INSTANCE_ID, InstanceGuard
 from ashi_aggregate.faust.transport import FETCH_WAIT_MS
@@ -86,6 +87,25 @@ def test_the_library_cannot_tell_a_member_whose_instance_id_is_taken_from_one_wh
     assert for_code(FENCED_INSTANCE_ID) is UnknownError, "the library knows the error: take its own"
     for version in HeartbeatRequestStruct.__args__:
         assert "group_instance_id" not in version.SCHEMA.names, "heartbeats tell it: the guard may go"
+
+
+def test_a_topic_that_grows_is_noticed_without_the_leader_of_the_group() -> None:
+    """Trap: the leader watches how many partitions there are, but not one that came back with its instance id."""
+
+    async def scenario() -> Any:
+        app = our_app()
+        await app.check_log(everything=False)
+        assert not app.crashed
+        app.probe.identity = grown
+        await app.check_log(everything=False)
+        return app._crash_reason
+
+    async def grown() -> Identity:
+        return Identity("first", dict.fromkeys(range(PARTITIONS + 1), 0))
+
+    error = asyncio.run(scenario())
+    assert isinstance(error, StateError)
+    assert "has grown beyond 8 partitions" in str(error)
 
 
 class FakeCoordinator:

@@ -61,7 +61,7 @@ class HandoverTimes:
         self._begun_s = self._joined_s = None
         handover_seconds.labels("join").set(join_s)
         handover_seconds.labels("state").set(state_s)
-        _log.info("taken up", partitions=len(partitions), join_s=round(join_s, 2), state_s=round(state_s, 2))
+        _log.info("taken up", partitions=sorted(partitions), join_s=round(join_s, 2), state_s=round(state_s, 2))
 
 
 class InstanceGuard:
