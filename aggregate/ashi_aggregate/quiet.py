@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from ashi.contracts.candle import Candle
 from ashi.runtime.logs import get_logger
@@ -16,7 +16,18 @@ from ashi_aggregate.protocols import Acknowledged, KafkaLog
 APPEND_TIME: Final = 1
 """The timestamp type of a record that has the time at which the broker appended it."""
 
+ASK_AGAIN_S: Final = 10.0
+"""After so long the end of a log that was not reached is asked for anew: it may have been cut there."""
+
 _log = get_logger(__name__)
+
+
+class _Asked(NamedTuple):
+    """The end that a log had, or one behind it, at the time `now_us` (µs), and when it was asked for (monotonic, s)."""
+
+    end: int
+    now_us: int
+    asked_s: float
 
 
 class QuietClose:
@@ -39,6 +50,7 @@ class QuietClose:
         self._clock = SteadyClock(now_us, since_boot_s)
         self._report = ClockReport()
         self._said_no_append_time = False
+        self._asked: dict[PartitionState, _Asked] = {}
 
     def saw(self, state: PartitionState, last: LogRecord) -> None:
         """The last record of a chunk: it tells the broker's time if it came since the partition was taken up."""
@@ -66,34 +78,60 @@ class QuietClose:
                 self._report.report(state.number, self._clock.wall_us() - broker_now)
 
     async def close_due(self, states: Collection[PartitionState]) -> None:
-        """Close what is due, while nothing is unread that could still belong to it."""
+        """Close what is due by a time, once everything has been read that was appended before it.
+
+        That time and the end of the log at it are remembered until they are reached: where records come without a
+        pause, whoever asks for the end when he has come there finds it further on each time.
+        """
         if not self._enabled:
             return
-        now = self._clock.now_us()
-        due = {state: symbols for state in states if (symbols := self._find_due(state, now))}
-        # What the last fetch said may be from before this process stood still, when much was unread that is gone now.
-        ends = await self._kafka.ask_ends([state.number for state in due]) if due else {}
-        for state, symbols in due.items():
-            if state.number not in ends or state.next < ends[state.number]:
+        self._asked = {state: asked for state in states if (asked := self._asked.get(state)) is not None}
+        await self._ask(states)
+        for state, asked in list(self._asked.items()):
+            if state.next < asked.end:
                 continue
-            candles: list[Candle] = []
-            for symbol, clock in symbols:
-                state.unwritten.changed(symbol, self._since_boot_s())
-                candles += state.symbols[symbol].close_due(clock)
-                if len(candles) >= CANDLES_AT_ONCE:
-                    await self._output.send_candles(candles, "closed")
-                    candles = []
-            await self._output.send_candles(candles, "closed")
+            del self._asked[state]
+            await self._close(state, asked.now_us)
 
-    def _find_due(self, state: PartitionState, now: int) -> list[tuple[str, int]]:
-        """The quiet symbols of a partition that have windows to close, each with the time (µs) that they close by.
+    async def _ask(self, states: Collection[PartitionState]) -> None:
+        """Ask for the ends of partitions with windows to close, and of those whose end was not reached for long."""
+        now, now_s = self._clock.now_us(), self._since_boot_s()
+        times: dict[PartitionState, int] = {}
+        for state in states:
+            if state not in self._asked:
+                time = self._time_of(state, now)
+                if time is not None and state.symbols.find_due(time):
+                    times[state] = time
+            elif now_s - self._asked[state].asked_s >= ASK_AGAIN_S and (time := self._time_of(state, now)) is not None:
+                times[state] = time
+        # What the last fetch said may be from before this process stood still, when much was unread that is gone now.
+        ends = await self._kafka.ask_ends([state.number for state in times]) if times else {}
+        for state, time in times.items():
+            end, before = ends.get(state.number), self._asked.get(state)
+            if end is None:
+                continue
+            if before is None or end < before.end:  # else it goes on to wait for the one that it knows
+                self._asked[state] = _Asked(end, time, now_s)
+            else:
+                self._asked[state] = before._replace(asked_s=now_s)
+
+    async def _close(self, state: PartitionState, now_us: int) -> None:
+        candles: list[Candle] = []
+        for symbol, clock in state.symbols.find_due(now_us):
+            state.unwritten.changed(symbol, self._since_boot_s())
+            candles += state.symbols[symbol].close_due(clock)
+            if len(candles) >= CANDLES_AT_ONCE:
+                await self._output.send_candles(candles, "closed")
+                candles = []
+        await self._output.send_candles(candles, "closed")
+
+    def _time_of(self, state: PartitionState, now: int) -> int | None:
+        """The time (µs) that quiet windows of a partition may close by now.
 
         `now` (µs) counts as far as the broker's clock agrees, which is not known before a marker has been written.
         """
-        end = self._kafka.end_of(state.number)
-        if end is None or state.next < end or state.marked_at is None:
-            return []
+        if self._kafka.end_of(state.number) is None or state.marked_at is None:
+            return None
         broker_now = state.clock.now_us(self._clock.since_boot_us())
         # Where the state's topics do not take the append time, and nothing has come yet, there is no other clock.
-        now = self._clock.wall_us() if broker_now is None else min(now, broker_now)
-        return state.symbols.find_due(now)
+        return self._clock.wall_us() if broker_now is None else min(now, broker_now)

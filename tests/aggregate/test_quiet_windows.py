@@ -1,0 +1,138 @@
+"""Windows of quiet symbols beside busy ones: closed by the clock though the end of the log is never reached."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from decimal import Decimal
+
+from ashi.contracts import Candle, Timeframe, Trade
+from ashi_aggregate import quiet
+from ashi_aggregate.core.window_state import WindowRules
+from simulated_log import Broker, Worker
+from strategies import START
+
+SECOND = 1_000_000
+TIMEFRAMES = (Timeframe.parse("1m"),)
+
+
+class Busy(Worker):
+    """Whenever it asks where the log ends, that goes on before it has the answer."""
+
+    number = 0
+    asked = 0
+    pauses = False
+
+    def publish(self, symbol: str, traded_at: int) -> None:
+        self.number += 1
+        trade = Trade(symbol, str(self.number), Decimal(5), Decimal(1), None, traded_at, traded_at, self.number)
+        self.broker.publish([trade], self.broker.append_time_ms())
+
+    async def ask_ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        self.asked += 1
+        if not self.pauses:
+            self.publish("binance:BUSY", self.broker.now_us)
+        return await super().ask_ends(partitions)
+
+    def quiet_candles(self) -> list[Candle]:
+        return [candle for candle in self.broker.candles() if candle.symbol == "binance:QUIET"]
+
+
+def a_worker() -> Busy:
+    broker = Broker(partitions=1)
+    broker.now_us = START
+    worker = Busy(broker, TIMEFRAMES, WindowRules(TIMEFRAMES[0], max_flat=2), quiet_close=True)
+    worker.publish("binance:QUIET", START)
+    return worker
+
+
+async def go_on(worker: Busy) -> None:
+    """Half a second in which everything is read, then a checkpoint."""
+    worker.broker.now_us += SECOND // 2
+    worker.publish("binance:BUSY", worker.broker.now_us)
+    await worker.read(0, 100)
+    await worker.pipeline.checkpoint()
+
+
+def test_a_quiet_window_closes_a_checkpoint_later_where_records_come_without_a_pause() -> None:
+    async def scenario() -> None:
+        worker = a_worker()
+        await worker.start()
+        await go_on(worker)
+        worker.broker.now_us = START + 62 * SECOND
+        await go_on(worker)
+        assert not worker.quiet_candles(), "what came while it asked is not read yet"
+        await go_on(worker)
+        assert [(each.open_time, each.trade_count) for each in worker.quiet_candles()] == [(START, 1)]
+        worker.broker.now_us = START + 122 * SECOND
+        await go_on(worker)
+        await go_on(worker)
+        assert [each.trade_count for each in worker.quiet_candles()] == [1, 0]
+
+    asyncio.run(scenario())
+
+
+def test_a_trade_that_came_before_it_was_asked_is_in_the_window_though_it_is_read_later() -> None:
+    async def scenario() -> None:
+        worker = a_worker()
+        await worker.start()
+        await go_on(worker)
+        worker.broker.now_us = START + 62 * SECOND
+        worker.publish("binance:QUIET", START + 59 * SECOND)
+        await worker.pipeline.checkpoint()  # it is not read yet
+        assert worker.asked == 1
+        await go_on(worker)
+        await go_on(worker)
+        assert not worker.quiet_candles(), "it was appended just now, so the market is not quiet"
+        for _ in range(10):
+            await go_on(worker)
+        assert [(each.open_time, each.trade_count) for each in worker.quiet_candles()] == [(START, 2)]
+
+    asyncio.run(scenario())
+
+
+def test_an_end_that_is_not_reached_for_long_is_asked_for_anew_as_the_log_may_have_been_cut_there() -> None:
+    async def scenario() -> None:
+        worker = a_worker()
+        await worker.start()
+        await go_on(worker)
+        worker.broker.now_us = START + 62 * SECOND
+        await worker.pipeline.checkpoint()
+        assert worker.asked == 1
+        del worker.broker.trades[0][-1]  # an election that was not clean: nobody had read it
+        await worker.pipeline.checkpoint()
+        assert worker.asked == 1
+        assert not worker.quiet_candles()
+        worker.broker.now_us += int(quiet.ASK_AGAIN_S * SECOND)
+        worker.pauses = True
+        await worker.pipeline.checkpoint()
+        assert worker.asked == 2
+        assert len(worker.quiet_candles()) == 1
+
+    asyncio.run(scenario())
+
+
+def test_what_came_after_it_was_asked_keeps_no_window_from_its_trades() -> None:
+    """It closes by the time at which it asked: by that at which it has read so far, some of what came is unread."""
+
+    async def scenario() -> None:
+        worker = a_worker()
+        await worker.start()
+        await go_on(worker)
+        worker.broker.now_us = START + 12 * SECOND
+        worker.publish("binance:LAGGING", START)  # so its time is twelve seconds behind
+        await go_on(worker)
+        worker.broker.now_us = START + 62 * SECOND
+        await worker.pipeline.checkpoint()
+        assert worker.asked == 1
+        worker.broker.now_us = START + 75 * SECOND
+        worker.publish("binance:LAGGING", START + 59 * SECOND)
+        await worker.read(0, 1)  # up to the end that it was told, and no further
+        await worker.pipeline.checkpoint()
+        assert len(worker.quiet_candles()) == 1
+        for _ in range(20):
+            await go_on(worker)
+        lagging = [each for each in worker.broker.candles() if each.symbol == "binance:LAGGING"]
+        assert [each.trade_count for each in lagging[:1]] == [2]
+
+    asyncio.run(scenario())
