@@ -37,8 +37,9 @@ test-fast: $(STAMP)  ## the tests that start no server and no process and take n
 test-outside: $(STAMP)  ## the tests that fetch something from outside of this folder and its .venv; ARGS as for test
 	.venv/bin/pytest -m outside $(ARGS)
 
-chaos: $(STAMP)  ## candles while everything fails, for MINUTES=15; SEED=7 repeats a run
-	PYTHONPATH=tests .venv/bin/python -m chaos --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED))
+chaos: $(STAMP)  ## candles while everything fails, for MINUTES=15, SYMBOLS=24; SEED=7 repeats a run
+	PYTHONPATH=tests .venv/bin/python -m chaos --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) \
+		$(if $(SYMBOLS),--symbols $(SYMBOLS))
 
 feeds-soak: $(STAMP)  ## live feeds while parts of the venues fail, for MINUTES=30, MARKETS=60; SEED=7 repeats a run
 	PYTHONPATH=tests:tests/ingest .venv/bin/python -m feeds_soak --minutes $(or $(MINUTES),30) \
@@ -60,6 +61,7 @@ bench: $(STAMP)  ## trades per second, next to the plain Faust way; candles per 
 	.venv/bin/python benchmarks/state.py
 	.venv/bin/python benchmarks/rows.py --seconds 10
 	.venv/bin/python benchmarks/stores.py
+	.venv/bin/python benchmarks/minute_end.py
 	.venv/bin/python benchmarks/ingest.py
 	.venv/bin/python benchmarks/compression.py
 	.venv/bin/python benchmarks/scale.py --quick

@@ -160,9 +160,11 @@ def run(trees: dict[str, Path], options: argparse.Namespace) -> list[dict]:
     for symbols in options.symbols:
         for version, tree in trees.items():
             replayed, lived = measure(tree, symbols, options)
-            results.append(
-                {"version": version, "symbols": symbols, **asdict(replayed), "live": [asdict(each) for each in lived]}
-            )
+            result = {"version": version, "symbols": symbols, **asdict(replayed)}
+            results.append(result | {"live": [asdict(each) for each in lived]})
+            if options.results is not None:
+                with options.results.open("a") as file:
+                    file.write(json.dumps(results[-1]) + "\n")
             if not options.json:
                 print(COLUMNS)
                 print_replay(version, symbols, replayed)
@@ -193,9 +195,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=int, help="how many of the last rate's live part, beyond the end of the hour")
     parser.add_argument("--changelog", type=int, default=0, help="least records of the changelogs before the recovery")
     parser.add_argument("--against", metavar="REF", help="a git reference, measured too")
+    parser.add_argument(
+        "--results", type=Path, metavar="FILE", help="keep results there; tables and plot show them all"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the result (SVG)")
     parser.add_argument("--quick", action="store_true", help="two minutes: 10 and 1,500 symbols, fewer trades")
     parser.add_argument("--json", action="store_true", help="print one JSON array")
+    parser.add_argument("--draw-only", action="store_true", help="measure nothing: the results that were kept")
     options = parser.parse_args()
     quick = options.quick
     options.symbols = [int(each) for each in options.symbols.split(",")] if options.symbols else None
@@ -211,11 +217,15 @@ def main() -> int:
     options = parse_arguments()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a broker that has just started makes it complain
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if options.against is None:
+    if options.draw_only:
+        results = []
+    elif options.against is None:
         results = run({"now": HERE}, options)
     else:
         with checkout(options.against) as other:
             results = run({options.against[:10]: other, "now": HERE}, options)
+    if options.results is not None:
+        results = sorted(map(json.loads, options.results.read_text().splitlines()), key=lambda each: each["symbols"])
     if options.json:
         print(json.dumps(results))
     else:

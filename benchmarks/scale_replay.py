@@ -121,7 +121,7 @@ async def read_all(settings: Settings, worker: Worker) -> Pace:
         memory, began = 0.0, time.monotonic()
         while not seen or (seen[-1][1] < total and time.monotonic() < seen[0][0] + BOUND_S):
             worker.check()
-            if time.monotonic() > began + 2 * BOUND_S:
+            if not seen and time.monotonic() > began + 2 * BOUND_S:
                 raise SystemExit("the worker does not get on")
             await asyncio.sleep(POLL_S)
             done = sum([await watcher.committed(each) or 0 for each in at])
