@@ -1,9 +1,10 @@
 """Whether `trades` is still the log that the state was built from: by records that it has read, not by its length.
 
 A log is cut by an election that is not clean, or by a restore; a topic is deleted and made anew. New trades then get
-offsets that the state has read already. The state remembers fingerprints of some records: the last before its marker
-and others before it at growing distances. They are compared when a partition is taken up, when its leader has changed
-or the topic's id is another, and now and then.
+offsets that the state has read already. The state remembers fingerprints of some records: the last that was read when
+its marker was written, which may be beyond what the marker says, as rows wait; and others before it at growing
+distances. They are compared when a partition is taken up, when its leader has changed or the topic's id is another, and
+now and then.
 """
 
 from __future__ import annotations

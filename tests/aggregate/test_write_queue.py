@@ -12,6 +12,7 @@ import pytest
 from simulation import SECOND, TIMEFRAMES, History
 
 from ashi.contracts import Trade
+from ashi.contracts.errors import StateError
 from ashi.contracts.topics import MARKERS_TABLE, changelog_topic, table_name
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate.core.codec import Marker, decode_marker, read_rank
@@ -201,6 +202,24 @@ def test_beyond_the_bound_the_marker_and_the_group_stop_before_the_first_record_
         before = len(market.broker.messages(MARKERS))
         await worker.pipeline.checkpoint()
         assert len(market.broker.messages(MARKERS)) == before, "then nothing is left to write"
+
+    run(scenario())
+
+
+def test_a_log_cut_where_rows_waited_is_another_one_as_candles_of_what_was_there_are_out():
+    async def scenario() -> None:
+        market = Market(4)
+        worker = await market.worker()
+        market.trade(0, 1, 2, 3)
+        await worker.read(0, 4)
+        await worker.pipeline.checkpoint()
+        assert market.marker().durable_offset == 0
+        assert market.rows() == [{"binance:S00": 0}] * 2, "no row has read what is cut off"
+        market.broker.cut(0, 2)
+        market.trade(0, 1, 2, 3)
+        for _ in range(2):
+            with pytest.raises(StateError, match="offset 3 held a record"):
+                await market.worker()
 
     run(scenario())
 
