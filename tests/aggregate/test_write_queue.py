@@ -15,6 +15,7 @@ from ashi.contracts import Trade
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import MARKERS_TABLE, changelog_topic, table_name
 from ashi.runtime.metrics import aggregate as metrics
+from ashi_aggregate.census import find_listed
 from ashi_aggregate.core.codec import Marker, decode_marker, read_rank
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.partition import marker_key
@@ -27,7 +28,7 @@ from ashi_aggregate.write_queue import (
     WritePace,
     WriteQueue,
 )
-from simulated_log import Broker, Crash, Worker
+from simulated_log import Broker, Crash, SimulatedTable, Worker
 from strategies import START
 
 RULES = WindowRules(TIMEFRAMES[0])
@@ -61,8 +62,8 @@ class Market:
 
     def marker(self) -> Marker:
         """The last one."""
-        (value,) = [value for key, value, _ in self.broker.messages(MARKERS)[-1:] if key == marker_key(0)]
-        return decode_marker(value)
+        values = [value for key, value, _ in self.broker.messages(MARKERS) if key == marker_key(0)]
+        return find_listed(0, decode_marker(values[-1]), SimulatedTable(MARKERS_TABLE, self.broker))
 
     def rows(self) -> list[dict[str, int]]:
         """How far the newest row of each symbol has come, by table."""
@@ -391,8 +392,9 @@ class Watched(History):
 
         def keep_and_look(topic: str, partition: int | None, key: Any, value: Any, headers: Any) -> None:
             keep(topic, partition, key, value, headers)
-            if topic == MARKERS and value is not None and partition is not None:
-                self.look(partition, decode_marker(value))
+            if partition is not None and (topic, key) == (MARKERS, marker_key(partition)) and value is not None:
+                table = SimulatedTable(MARKERS_TABLE, self.broker)
+                self.look(partition, find_listed(partition, decode_marker(value), table))
 
         self.broker.keep = keep_and_look  # type: ignore[method-assign]
 
@@ -412,7 +414,8 @@ class Watched(History):
         self.looks += 1
         self.written_up_to[partition] = marker.durable_offset + 1
         rows = [newest(self.broker, table, partition) for table in TABLES]
-        for symbol, position in (marker.positions or {}).items():
+        assert marker.positions is not None
+        for symbol, position in marker.positions.items():
             assert all(table.get(symbol, -1) >= position for table in rows), "it lists a row that is not written"
         begin = self.broker.earliest.get(partition, 0)
         for record in self.broker.trades[partition][begin : marker.durable_offset + 1]:
@@ -489,7 +492,7 @@ def test_a_worker_killed_at_any_send_while_rows_wait_leaves_a_marker_that_is_tru
                 await worker.pipeline.checkpoint()
         except Crash:
             crashed = True
-        if market.broker.messages(MARKERS):
+        if any(key == marker_key(0) for key, _, _ in market.broker.messages(MARKERS)):
             history = Watched(0)
             history.broker = market.broker
             history.look(0, market.marker())
