@@ -64,6 +64,7 @@ bench: $(STAMP)  ## trades per second, next to the plain Faust way; candles per 
 	.venv/bin/python benchmarks/minute_end.py
 	.venv/bin/python benchmarks/ingest.py
 	.venv/bin/python benchmarks/compression.py
+	.venv/bin/python benchmarks/handover.py
 	.venv/bin/python benchmarks/scale.py --quick
 
 bench-scale: $(STAMP)  ## 10 to 10,000 symbols, a quarter of an hour; AGAINST=v0.1.0 measures another version beside it

@@ -1,6 +1,6 @@
 """How long candles wait while aggregate workers are restarted one by one: the partitions of the others, and its own.
 
-    .venv/bin/python benchmarks/handover.py [--members static,dynamic] [--symbols N] [--json]
+    .venv/bin/python benchmarks/handover.py [--members static,dynamic] [--symbols N] [--tick S] [--json]
 
 Three workers (`ashi aggregate`) share nine partitions whose symbols all trade steadily; candles are of one second. Each
 worker is told to stop (SIGTERM), and started again as soon as it has ended; then one is killed (SIGKILL) and started
@@ -38,11 +38,9 @@ from ashi_cli.onemachine.children import spawn, stop_all
 
 ASHI = (sys.executable, "-m", "ashi_cli.main")
 WORKERS, PARTITIONS = 3, 9
-TICK_S = 0.05
-"""Each symbol trades so often."""
 TIMEFRAME_US, LATENESS_US = 1_000_000, 200_000
 CALM_S = 0.6
-"""Nothing stalls when no partition's last candle is later than this."""
+"""Nothing stalls when no partition's last candle is later than this and a tick."""
 STEADY_S = 3.0
 """Between two restarts everything has been calm for so long."""
 BOUND_S = 90.0
@@ -100,8 +98,9 @@ class Restart:
 
 @dataclass
 class Watch:
-    """The delays of candles, as they come."""
+    """The delays of candles, as they come, of symbols that trade once a tick."""
 
+    tick_s: float
     delays: list[tuple[float, int, float]] = field(default_factory=list)
     """When the window was due (seconds since the epoch), the partition, and how late its candle came (seconds)."""
     newest: dict[int, float] = field(default_factory=dict)
@@ -134,7 +133,7 @@ class Watch:
         return longest
 
 
-async def trade(settings: Settings, symbols: list[str]) -> None:
+async def trade(settings: Settings, symbols: list[str], tick_s: float) -> None:
     """Let every symbol trade once a tick, by whole batches, until cancelled."""
     by_partition: dict[int, list[str]] = {}
     for symbol in symbols:
@@ -145,7 +144,7 @@ async def trade(settings: Settings, symbols: list[str]) -> None:
     try:
         number, next_at = 0, time.monotonic()
         while True:
-            number, next_at = number + 1, next_at + TICK_S
+            number, next_at = number + 1, next_at + tick_s
             now_us = time.time_ns() // 1000
             for partition, names in by_partition.items():
                 batch = producer.create_batch()
@@ -190,7 +189,7 @@ async def calm(watch: Watch, fleet: Collection[Worker]) -> None:
 
     def is_calm() -> bool:
         nonlocal since
-        if watch.late_now() > CALM_S:
+        if watch.late_now() > CALM_S + watch.tick_s:
             since = time.monotonic()
         return time.monotonic() - since > STEADY_S
 
@@ -228,7 +227,9 @@ async def restart(worker: Worker, fleet: list[Worker], watch: Watch, number: sig
 
 
 @asynccontextmanager
-async def deployment(directory: Path, bootstrap: str, members: str, symbols: int, level: str) -> AsyncIterator[tuple]:
+async def deployment(
+    directory: Path, bootstrap: str, members: str, options: argparse.Namespace
+) -> AsyncIterator[tuple[list[Worker], Watch]]:
     """Three workers that aggregate what is traded, and the watch over their candles."""
     chosen = {
         "ASHI_KAFKA_BOOTSTRAP": bootstrap,
@@ -236,7 +237,7 @@ async def deployment(directory: Path, bootstrap: str, members: str, symbols: int
         "ASHI_TIMEFRAMES": "1s",
         "ASHI_ALLOWED_LATENESS": f"{LATENESS_US // 1000}ms",
         "ASHI_LOG_FORMAT": "json",
-        "ASHI_LOG_LEVEL": level,
+        "ASHI_LOG_LEVEL": options.log_level,
     }
     settings = Settings.from_environment(chosen)
     await create_topics(settings, topic_specs(PARTITIONS, settings.timeframes))
@@ -249,9 +250,9 @@ async def deployment(directory: Path, bootstrap: str, members: str, symbols: int
         )
         for number in range(WORKERS)
     ]
-    watch = Watch()
+    watch = Watch(options.tick)
     tasks = [
-        asyncio.create_task(trade(settings, [f"binance:S{number}USDT" for number in range(symbols)])),
+        asyncio.create_task(trade(settings, [f"binance:S{n}USDT" for n in range(options.symbols)], options.tick)),
         asyncio.create_task(follow(settings, watch)),
     ]
     try:
@@ -267,9 +268,9 @@ async def deployment(directory: Path, bootstrap: str, members: str, symbols: int
         stop_all([worker.process for worker in fleet if worker.process is not None], 20)
 
 
-async def run(directory: Path, bootstrap: str, members: str, symbols: int, level: str) -> list[Restart]:
+async def run(directory: Path, bootstrap: str, members: str, options: argparse.Namespace) -> list[Restart]:
     """Restart each worker with SIGTERM, then one with SIGKILL."""
-    async with deployment(directory, bootstrap, members, symbols, level) as (fleet, watch):
+    async with deployment(directory, bootstrap, members, options) as (fleet, watch):
         done = []
         for worker, number in [*((worker, signal.SIGTERM) for worker in fleet), (fleet[0], signal.SIGKILL)]:
             if len(worker.partitions()) == 0:
@@ -292,6 +293,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", default="static,dynamic", help="kinds of membership, in this order")
     parser.add_argument("--symbols", type=int, default=90)
+    parser.add_argument("--tick", type=float, default=0.05, help="seconds after which each symbol trades again")
     parser.add_argument("--log-level", default="info", help="of the workers; their logs are kept when it is not info")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -302,7 +304,7 @@ def main() -> None:
         broker = Broker(directory / members)
         broker.start(child=True)
         try:
-            results += asyncio.run(run(directory, broker.bootstrap, members, options.symbols, options.log_level))
+            results += asyncio.run(run(directory, broker.bootstrap, members, options))
         finally:
             broker.stop()
     if options.log_level != "info":
