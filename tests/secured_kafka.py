@@ -6,7 +6,7 @@ import base64
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,9 @@ from confluent_kafka.admin import (
     AdminClient,
     ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
 )
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
@@ -33,11 +36,13 @@ from kafka_cluster import HOST, free_ports
 Right = tuple[str, str, Operation]
 """As in `Access.rights`."""
 PASSWORD = "pass-of-"
+SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 PLAIN = ("LOGIN", "TOKEN")
 """Listeners without TLS."""
 CERTIFICATES = {
     "TLS": (HOST, None),
     "MUTUAL": (HOST, None),
+    "SCRAM": (HOST, None),
     "EXPIRED": (HOST, datetime(2020, 1, 1, tzinfo=UTC)),
     "ELSEWHERE": ("kafka.example", None),
 }
@@ -51,8 +56,8 @@ class SecuredKafka:
     Attributes:
         broker: it.
         ports: of its listeners. LOGIN, TOKEN: one logs in, by a password or by a token, without TLS. TLS, MUTUAL,
-            EXPIRED, ELSEWHERE: with TLS; who comes to MUTUAL must show a certificate, that of EXPIRED has expired, that
-            of ELSEWHERE is for another name.
+            SCRAM, EXPIRED, ELSEWHERE: with TLS; who comes to MUTUAL must show a certificate, to SCRAM one logs in, the
+            certificate of EXPIRED has expired, that of ELSEWHERE is for another name.
         authority: of its certificates, and of those that MUTUAL takes.
         ca_file: the authority's certificate.
 
@@ -79,6 +84,17 @@ class SecuredKafka:
             "ASHI_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
             "ASHI_KAFKA_SASL_MECHANISM": "OAUTHBEARER",
         } | source
+
+    def by_scram(self, user: str, mechanism: str) -> dict[str, str]:
+        """The settings of a user that logs in by a password that is never sent, over TLS."""
+        return {
+            "ASHI_KAFKA_BOOTSTRAP": self.at("SCRAM"),
+            "ASHI_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "ASHI_KAFKA_CA_FILE": str(self.ca_file),
+            "ASHI_KAFKA_SASL_MECHANISM": mechanism,
+            "ASHI_KAFKA_USERNAME": user,
+            "ASHI_KAFKA_PASSWORD": PASSWORD + user,
+        }
 
     def tls(self, listener: str, **more: str) -> Settings:
         """Of who speaks TLS to a listener and trusts the authority."""
@@ -107,6 +123,15 @@ class SecuredKafka:
     def permit(self, user: str, right: Right) -> None:
         """Give one right."""
         self._admin_does("create_acls", [_acl(user, *right)])
+
+    def let_in(self, users: Iterable[str]) -> None:
+        """Give users the password that SCRAM knows them by."""
+        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
+            known_by = ScramCredentialInfo(mechanism, 4_096)
+            self._admin_does(
+                "alter_user_scram_credentials",
+                [UserScramCredentialUpsertion(user, known_by, (PASSWORD + user).encode()) for user in users],
+            )
 
     def _admin_does(self, name: str, bindings: list[Any]) -> None:
         client = AdminClient({"bootstrap.servers": self.broker.bootstrap})
@@ -148,7 +173,8 @@ def _properties(ports: Mapping[str, int], users: tuple[str, ...], masters: tuple
     text = kafka_server._PROPERTIES
     text = text.replace("listeners=PLAINTEXT://", f"listeners={listeners},PLAINTEXT://", 1)
     text = text.replace("advertised.listeners=PLAINTEXT://", f"advertised.listeners={listeners},PLAINTEXT://", 1)
-    protocols = "".join(f"{name}:{'SASL_PLAINTEXT' if name in PLAIN else 'SSL'}," for name in ports)
+    spoken = dict.fromkeys(ports, "SSL") | dict.fromkeys(PLAIN, "SASL_PLAINTEXT") | {"SCRAM": "SASL_SSL"}
+    protocols = "".join(f"{name}:{protocol}," for name, protocol in spoken.items())
     text = text.replace("protocol.map=", f"protocol.map={protocols}", 1)
     return text + (
         "".join(
@@ -160,7 +186,13 @@ def _properties(ports: Mapping[str, int], users: tuple[str, ...], masters: tuple
             if name not in PLAIN
         )
         + "listener.name.mutual.ssl.client.auth=required\n"
-        "listener.name.login.sasl.enabled.mechanisms=PLAIN\n"
+        f"listener.name.scram.sasl.enabled.mechanisms={','.join(SCRAM)}\n"
+        + "".join(
+            f"listener.name.scram.{mechanism.lower()}.sasl.jaas.config="
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;\n"
+            for mechanism in SCRAM
+        )
+        + "listener.name.login.sasl.enabled.mechanisms=PLAIN\n"
         f"listener.name.login.plain.sasl.jaas.config={plain};\n"
         "listener.name.token.sasl.enabled.mechanisms=OAUTHBEARER\n"
         "listener.name.token.oauthbearer.sasl.jaas.config="
@@ -188,8 +220,10 @@ def secured_kafka(directory: Path, users: tuple[str, ...], masters: tuple[str, .
         broker.start(child=True, fresh=True)
     finally:
         kafka_server._PROPERTIES = plain
+    kafka = SecuredKafka(broker, ports, authority, directory / "broker" / "authority.pem")
     try:
-        yield SecuredKafka(broker, ports, authority, directory / "broker" / "authority.pem")
+        kafka.let_in(users)
+        yield kafka
     finally:
         broker.stop()
 

@@ -221,7 +221,8 @@ def test_a_run_with_one_user_for_each_stage_ends_in_the_oracles_candles(
             by_token = secured.by_token(ASHI_KAFKA_TOKEN_FILE=str(tmp_path / "token"))  # which Faust's clients take too
             aggregate = {"ASHI_TIMEFRAMES": "1s", **by_token}
             start_stage("aggregate", **aggregate)
-            start_stage("sink", "sqlite", ASHI_STORAGE=f"sqlite:///{store}", **secured.environment("sink"))
+            by_scram = secured.by_scram("sink", "SCRAM-SHA-512")
+            start_stage("sink", "sqlite", ASHI_STORAGE=f"sqlite:///{store}", **by_scram)
             await simulator.wait_subscribed([MARKET])
             simulator.start_market()
             await until(lambda: is_through(GROUP, CANDLES))

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaConnectionError
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError
 from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, security_options
 from ashi.runtime.settings import Settings
-from secured_kafka import token
+from secured_kafka import SCRAM, token
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +60,20 @@ CAUSES = {
 def test_who_logs_in_rightly_is_let_in(secured: SecuredKafka) -> None:
     for start in STARTS:
         asyncio.run(start(secured.settings("ashi")))
+
+
+@pytest.mark.parametrize("mechanism", SCRAM)
+def test_who_logs_in_by_scram_over_tls_is_let_in_and_who_does_not_know_the_password_is_told(
+    secured: SecuredKafka, mechanism: str
+) -> None:
+    right = secured.by_scram("ashi", mechanism)
+    for start in STARTS:
+        asyncio.run(start(Settings.from_environment(right)))
+    for wrong, who in (({"ASHI_KAFKA_PASSWORD": "wrong"}, "ashi"), ({"ASHI_KAFKA_USERNAME": "nobody"}, "nobody")):
+        with pytest.raises(BrokerError, match=f"refuses the login of '{who}'") as caught:
+            asyncio.run(start_admin(Settings.from_environment(right | wrong)))
+        assert not isinstance(caught.value, BrokerUnreachableError), "it would be waited for"
+        assert secured.at("SCRAM") in str(caught.value)
 
 
 @pytest.mark.parametrize("cause", CAUSES)
