@@ -14,7 +14,7 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
@@ -27,6 +27,8 @@ class S3:
     def __init__(self):
         self.objects = {}
         self.down = False
+        self.may_delete = threading.Event()
+        self.may_delete.set()
         self.lock = threading.Lock()
         self.requests = []
 
@@ -63,6 +65,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.control(key)
             return
         self.s3.requests.append((self.command, key, self.headers.get("If-None-Match")))
+        if self.command == "DELETE" or "delete" in query:
+            self.s3.may_delete.wait()
         if self.s3.down:
             self.error(503, "SlowDown")
         elif "Credential=KEY/" not in self.headers.get("Authorization", ""):
@@ -76,6 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
     def control(self, word):
         if word in ("down", "up"):
             self.s3.down = word == "down"
+        elif word in ("hold", "delete"):
+            (self.s3.may_delete.clear if word == "hold" else self.s3.may_delete.set)()
         self.answer(200, json.dumps({"objects": sorted(self.s3.objects), "requests": self.s3.requests}).encode())
 
     do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = handle_any  # noqa: N815
@@ -155,9 +161,17 @@ class Remote:
         self.address = address
 
     def tell(self, word):
-        """`down`: answer errors. `up`: work again. `state`: nothing but its state, which it answers each time."""
+        """`down`: answer errors. `up`: work again. `hold`: let whoever deletes wait. `delete`: let them go on.
+
+        `state`: nothing but its state, which it answers each time.
+        """
         with urlopen(f"{self.address}/-/{word}") as answer:
             return json.load(answer)
+
+    def put(self, key, body=b""):
+        """Put an object there, as anybody might."""
+        headers = {"Authorization": "AWS4-HMAC-SHA256 Credential=KEY/"}
+        urlopen(Request(f"{self.address}/lakes/{key}", body, headers, method="PUT")).close()
 
 
 @contextmanager

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
 from s3_server import serving
-from sink_certification import a_candle, a_gap, a_status, opened, oracle, stored, stored_gaps
+from sink_certification import a_candle, a_gap, a_status, opened, oracle, stored, stored_gaps, until
 from sink_fakes import a_service
 
+from ashi.contracts.candle import encode_candle
 from ashi.contracts.errors import StorageError
+from ashi.contracts.topics import CANDLES
+from ashi.runtime.kafka.clients import make_producer
 from ashi_sinks.lake.location import lake_of
 from ashi_sinks.lake.maintenance import HOUR_US, compact, vacuum
 from ashi_sinks.lake.reader import LakeReader
@@ -106,6 +110,62 @@ def test_s3_that_answers_with_errors_is_retried_also_at_the_start(s3):
             return await stored(reader)
 
     assert asyncio.run(scenario()) == [a_candle(0), a_candle(1)]
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_stopped_while_it_vacuums_ends_in_time_and_the_lake_is_whole(s3, kafka_settings, start_stage):
+    """SIGTERM while S3 does not answer what is deleted: the driver cannot be interrupted, nor is it waited for."""
+    lake, candles = lake_of(URL), [a_candle(minute) for minute in range(20)]
+    orphan = "market/one/candles/left-behind.parquet"
+
+    async def rows():
+        async with opened(LakeReader(lake)) as reader:
+            return await stored(reader)
+
+    async def are_stored():
+        return await rows() == candles
+
+    async def scenario():
+        async with opened(LakeSink(lake)) as sink:
+            await sink.write(candles[:10])
+        s3.put(orphan)  # as of a write that was broken off, long ago by the times that this server tells
+        s3.tell("hold")
+        worker = start_stage("sink", "lake", **env)
+        await until(lambda: [key for method, key, _ in s3.tell("state")["requests"] if is_deletion(method, key)])
+        await publish(kafka_settings, candles[10:])
+        await until(are_stored)  # writing goes on meanwhile
+        began_s = time.monotonic()
+        worker.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(worker.process.wait, 30) == 0, worker.log.read_text()
+        assert time.monotonic() - began_s < 15
+        assert "vacuum is cut short by the stop" in worker.log.read_text()
+        assert orphan in s3.tell("state")["objects"]
+        s3.tell("delete")
+        await asyncio.to_thread(lambda: list(vacuum(lake, HOUR_US)))
+        assert orphan not in s3.tell("state")["objects"]
+        assert await are_stored()
+
+    env = {
+        "ASHI_STORAGE": URL,
+        "ASHI_LAKE_VACUUM_INTERVAL": "1s",
+        "ASHI_LAKE_RETENTION": "1h",
+        "ASHI_SINK_BATCH_INTERVAL": "100ms",
+    }
+    asyncio.run(scenario())
+
+
+def is_deletion(method, key):
+    return method == "DELETE" or (method == "POST" and not key)
+
+
+async def publish(settings, candles):
+    producer = make_producer(settings)
+    await producer.start()
+    try:
+        for candle in candles:
+            await producer.send_and_wait(CANDLES, encode_candle(candle), candle.symbol.encode())
+    finally:
+        await producer.stop()
 
 
 @pytest.mark.parametrize(
