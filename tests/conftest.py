@@ -22,7 +22,7 @@ from ashi.runtime.settings import Settings
 from ashi_cli.main import main
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import spawn, stop_all
-from fresh_topics import renew_topics
+from fresh_topics import PARTITIONS, renew_topics
 from running_order import in_order, scope_of
 
 # Timing belongs to the benchmarks: on a shared machine a deadline only makes tests flaky.
@@ -121,7 +121,8 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 @pytest.fixture
 def kafka_settings(kafka: Broker) -> Settings:
     """Settings whose Kafka has all topics of a deployment, each newly made and empty."""
-    chosen = Settings.from_environment({"ASHI_KAFKA_BOOTSTRAP": kafka.bootstrap, "ASHI_SESSION_TIMEOUT": "6s"})
+    environment = {"ASHI_SESSION_TIMEOUT": "6s", "ASHI_PARTITIONS": str(PARTITIONS)}
+    chosen = Settings.from_environment({"ASHI_KAFKA_BOOTSTRAP": kafka.bootstrap, **environment})
     asyncio.run(renew_topics(chosen))
     return chosen
 

@@ -147,7 +147,8 @@ def test_what_is_no_trade_ends_in_trades_dead_with_the_reason_and_the_rest_goes_
     ]
     sound = json.loads(encode_trade(log[0]))
     key = b"binance:A"
-    home = partition_of(key, 8)
+    partitions = kafka_settings.partitions
+    home = partition_of(key, partitions)
     garbage = [
         (key, home, b"garbage", "JSON"),
         (key, home, b"", "not a trade"),
@@ -162,7 +163,7 @@ def test_what_is_no_trade_ends_in_trades_dead_with_the_reason_and_the_rest_goes_
         (key, home, json.dumps(sound | {"symbol": "A"}).encode(), "no venue"),
         (b"binance:B", home, encode_trade(log[0]), "is not its trade's symbol"),
         (None, home, encode_trade(log[0]), "is not its trade's symbol"),
-        (key, (home + 1) % 8, encode_trade(log[0]), f"belongs on partition {home}"),
+        (key, (home + 1) % partitions, encode_trade(log[0]), f"belongs on partition {home}"),
         (key, home, encode_trade(log[0]), "the schema 'ashi.trade.v2' is not known here"),
     ]
 
@@ -266,7 +267,7 @@ def test_a_topic_that_has_grown_or_was_made_anew_stops_the_worker_until_it_is_re
             await client.create_partitions({TRADES: NewPartitions(12)})
         refused = start_stage("aggregate")
         assert await asyncio.to_thread(refused.process.wait, 40) == 1
-        assert "has 8 partitions and trades has 12" in refused.log.read_text()
+        assert f"has {kafka_settings.partitions} partitions and trades has 12" in refused.log.read_text()
         # What came before symbols moved is not read again, and what was open then may be incomplete: never sent.
         moved = [at(trade, trade.traded_at + 600_000_000) for trade in log]
         await publish(kafka_settings, moved)

@@ -22,6 +22,7 @@ from ashi_ingest.feed.reported import ReportedFeed
 from ashi_ingest.feed.resume import read_resume_points
 from ashi_ingest.feed.sequencer import RESUME_TRADES
 from ashi_ingest.publish.publisher import LATE_HEADER
+from fresh_topics import PARTITIONS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -37,7 +38,9 @@ pytestmark = pytest.mark.kafka
 def neighbours(count: int) -> list[str]:
     """Symbols on the partition of BUSY."""
     names = (f"binance:N{number}USDT" for number in range(10_000))
-    same = [name for name in names if partition_of(name.encode(), 8) == partition_of(BUSY.encode(), 8)]
+    same = [
+        name for name in names if partition_of(name.encode(), PARTITIONS) == partition_of(BUSY.encode(), PARTITIONS)
+    ]
     return same[:count]
 
 
@@ -152,7 +155,7 @@ def test_what_is_no_trade_of_the_symbol_is_passed_over(kafka_settings: Settings)
         async with producing(kafka_settings) as producer:
             for n in range(30):
                 await publish(producer, [trade(n)])
-                partition = partition_of(BUSY.encode(), 8)
+                partition = partition_of(BUSY.encode(), PARTITIONS)
                 for key, value in (
                     (BUSY.encode(), b"\xff"),
                     (BUSY.encode(), None),
@@ -174,7 +177,7 @@ def test_markers_of_transactions_end_no_window_early_and_hold_none_up(kafka_sett
             for n in range(25):
                 async with producer.transaction():
                     await publish(producer, [trade(n)])
-        partition = partition_of(BUSY.encode(), 8)
+        partition = partition_of(BUSY.encode(), PARTITIONS)
         # A trade and a marker each; Kafka answers before the last marker stands.
         while (await end_offsets(kafka_settings, "trades"))[partition] != 50:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -188,7 +191,7 @@ def test_records_that_retention_has_deleted_are_not_waited_for(kafka_settings: S
     async def main() -> None:
         async with producing(kafka_settings) as producer:
             await publish(producer, [trade(n) for n in range(100)])
-        await delete_before(kafka_settings, partition_of(BUSY.encode(), 8), 63)
+        await delete_before(kafka_settings, partition_of(BUSY.encode(), PARTITIONS), 63)
         assert await read_resume_points(kafka_settings, [BUSY, RARE]) == {
             BUSY: [trade(n) for n in range(63, 100)],
             RARE: [],

@@ -23,6 +23,7 @@ from ashi.runtime.kafka.log_identity import (
     observe,
     thin_out,
 )
+from fresh_topics import PARTITIONS
 from made_anew import make_anew
 
 
@@ -93,7 +94,7 @@ def test_the_records_that_were_read_are_told_from_those_of_a_topic_made_anew(kaf
             assert await probe.standing({0: [59, 0, 31], 1: [5, 58, 60, 400], 2: [0]}) == before
             assert identity == await probe.identity()
         assert identity.topic_id is not None
-        assert identity.leader_epochs.keys() == set(range(8))
+        assert identity.leader_epochs.keys() == set(range(PARTITIONS))
         assert await look(known) == {}
         async with admin_client(kafka_settings) as client:
             await client.delete_records({TopicPartition(TRADES, 0): RecordsToDelete(32)})
