@@ -17,6 +17,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
+import java_cache
 from ashi.runtime import logs
 from ashi.runtime.settings import Settings
 from ashi_cli.main import main
@@ -36,9 +37,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# A broker lives for seconds or minutes here, so Java's second compiler costs more than it gives: two fifths of all that
-# a broker computes. The program `java` reads this.
-os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+os.environ.setdefault("JDK_JAVA_OPTIONS", java_cache.java_options())
 
 MAY_START_PROCESSES = {"kafka", "postgres", "processes", "outside"}
 
@@ -53,6 +52,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kafka)
     if "PYTEST_XDIST_WORKER" in os.environ:
         items[:] = in_order(items)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The first of several processes sees to it that brokers start faster."""
+    if os.environ.get("PYTEST_XDIST_WORKER") == "gw0" and any(map(_has_kafka, session.items)):
+        java_cache.make_in_background()
+
+
+def _has_kafka(item: pytest.Item) -> bool:
+    return item.get_closest_marker("kafka") is not None
 
 
 class OneQueue(LoadScopeScheduling):  # type: ignore[misc]

@@ -1,0 +1,32 @@
+"""Java takes the tests' options, whether the file that they name is there or not."""
+
+import os
+import subprocess
+
+import pytest
+
+import java_cache
+from ashi_cli.onemachine.jars import java_executable
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("is_there", [False, True])
+def test_java_starts_with_the_options_of_the_tests_and_says_nothing_of_the_file(is_there, tmp_path, monkeypatch):
+    path = tmp_path / "a folder" / "kafka.aot"
+    monkeypatch.setattr(java_cache, "_path", lambda: path)
+    path.parent.mkdir()
+    if is_there:
+        path.write_bytes(b"of another Java")
+    options = java_cache.java_options()
+    done = subprocess.run(
+        [java_executable(), "-version"],
+        env=os.environ | {"JDK_JAVA_OPTIONS": options},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
+    assert said[0] == f"NOTE: Picked up JDK_JAVA_OPTIONS: {options}"
+    assert "openjdk version" in said[1]
+    assert not done.stdout
