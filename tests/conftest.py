@@ -147,6 +147,7 @@ class Stage:
                 env=os.environ
                 | {
                     "ASHI_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+                    "ASHI_PARTITIONS": str(settings.partitions),
                     "ASHI_SESSION_TIMEOUT": "6s",
                     "ASHI_QUIET_CLOSE": "off",
                     "ASHI_METRICS_PORT": "0",
@@ -196,6 +197,7 @@ def ashi(
 ) -> Callable[..., tuple[int, str, str]]:
     """Run a command against the test's Kafka; its exit status and what it printed to stdout and to stderr."""
     monkeypatch.setenv("ASHI_KAFKA_BOOTSTRAP", kafka_settings.kafka_bootstrap)
+    monkeypatch.setenv("ASHI_PARTITIONS", str(kafka_settings.partitions))
 
     def run(*arguments: str) -> tuple[int, str, str]:
         status = main(list(arguments))
