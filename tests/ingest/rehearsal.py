@@ -24,10 +24,15 @@ from ashi_ingest import worker as live
 from ashi_simulator import RULES, Rules, Simulator, exchange
 
 KEY = {"ASHI_BINANCE_API_KEY": "a-key-the-simulator-takes"}
-TICK_S = 0.05
+TICK_S = 0.1
 """Executions happen in steps of this, of virtual time; their times lie between the steps."""
+LOOK_S = 0.5
+"""A worker looks at its feeds so often: five times less than it does, as looking is most of what it computes here."""
 QUIET_S = 200.0
-"""At the end nothing trades for so long; what can be got has been got then. Ten minutes where a test says so."""
+"""At the end nothing trades for so long, if need be; what can be got has been got then. Ten minutes where a test says
+so."""
+KNOWN_S = 30.0
+"""Once everything is known to be there, it is quiet for so much longer, and nothing may come of that."""
 
 
 @dataclass
@@ -39,7 +44,7 @@ class Rehearsal:
         markets: of the venue.
         rate: executions a second over all markets.
         uneven: the last of the markets hardly trade.
-        quiet_s: how long nothing trades at the end.
+        quiet_s: how long nothing trades at the end, at most.
         before_s: how long the market trades before the worker is started.
         settings: of the worker, besides addresses.
         rules: the venue's limits; its own by default.
@@ -64,6 +69,7 @@ class Rehearsal:
         """Have `act` play while the worker reads and the market trades, then end the market, the worker, and look."""
         with self.kafka.installed(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(exchange, "TICK_S", TICK_S)
+            patch.setattr(live, "LOOK_INTERVAL_S", LOOK_S)
             run_virtually(lambda: self._play(act))
         return self
 
@@ -100,7 +106,7 @@ class Rehearsal:
             known = {
                 name: {gap.from_time for gap in symbol.later_gaps()} for name, symbol in self.reader.symbols.items()
             }
-            await self.pause(self.quiet_s)
+            await self._be_quiet()
             self.reader.look_at_all(self.now_us())
             self.gaps = {
                 name: [gap for gap in symbol.later_gaps() if gap.from_time in known[name]]
@@ -109,6 +115,22 @@ class Rehearsal:
             self.states = {name: symbol.status for name, symbol in self.reader.symbols.items()}
             await self.stop()
             self.reader.look_at_all(self.now_us())
+
+    async def _be_quiet(self) -> None:
+        """Let time pass without trades until all is known, and somewhat longer."""
+        left_s = self.quiet_s
+        while left_s > KNOWN_S and not self._is_all_known():
+            await self.pause(1.0)
+            left_s -= 1.0
+        await self.pause(min(left_s, KNOWN_S))
+
+    def _is_all_known(self) -> bool:
+        return all(
+            symbol.status is not None
+            and (symbol.status.complete_until or 0) >= self.ended_us
+            and not symbol.open_gaps()
+            for symbol in self.reader.symbols.values()
+        )
 
     def _on_record(self, record: Record) -> None:
         self.reader.on_record(record.topic, record.value, self.now_us())
