@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 ROUND = (
     "kill",
-    "kill",
     "terminate",
     "zombie",
     "hiccup",
@@ -17,14 +16,14 @@ ROUND = (
     "kill sink",
     "terminate sink",
     "freeze sink",
-    *("restart store",) * 5,
+    *("restart store",) * 3,
     "zombie",
     "kill all",
     "stop broker",
     "reconfigure",
 )
 """The faults of one round, in an order that is drawn. Compaction is forced before the first."""
-LONG_ROUND = (*ROUND, "kill broker", "kill", "zombie", "hiccup")
+LONG_ROUND = (*ROUND, "kill broker", "kill", "kill", "zombie", "hiccup", "restart store", "restart store")
 
 
 class Fault(NamedTuple):
