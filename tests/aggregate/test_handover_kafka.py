@@ -12,6 +12,7 @@ import pytest
 from test_aggregate_kafka import aggregated, check, publish, steady_trades
 
 from ashi.runtime.settings import Settings
+from fresh_topics import PARTITIONS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -19,7 +20,7 @@ SESSION = "30s"
 """Much longer than a restart takes here: whoever is given a stopped worker's partitions was told to take them."""
 AWAY_S = 25.0
 """Longest from the signal to the restored state: some two seconds on a quiet machine."""
-PARTITIONS = set(range(8))
+ALL = set(range(PARTITIONS))
 
 
 def taken_up(worker: Any) -> list[set[int]]:
@@ -31,7 +32,7 @@ def taken_up(worker: Any) -> list[set[int]]:
 def until_they_share(*workers: Any) -> None:
     """Wait until each partition is one worker's."""
     deadline = time.monotonic() + 20
-    while sorted(number for worker in workers for number in taken_up(worker)[-1]) != sorted(PARTITIONS):
+    while sorted(number for worker in workers for number in taken_up(worker)[-1]) != sorted(ALL):
         assert time.monotonic() < deadline, [taken_up(worker) for worker in workers]
         time.sleep(0.05)
 
