@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
+from ashi.runtime.kafka.clients import partition_of
 from ashi.runtime.kafka.record_batches import OutgoingRecord
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate.core.window_state import WindowRules
@@ -137,6 +138,38 @@ def test_a_crash_at_each_single_send_of_one_run_leaves_the_oracles_candles():
     while asyncio.run(crash_at(places)):
         places += 1
     assert places > 100
+
+
+def test_candles_and_letters_go_to_the_partitions_of_their_keys_however_many_their_topics_have():
+    class WithOther(Worker):
+        async def partitions_of(self, topic: str) -> int:
+            return 5
+
+    async def scenario() -> None:
+        log = disordered_trades(6, 200)
+        broker = Broker(partitions=2)
+        broker.publish(log)
+        for partition in (0, 1):
+            broker.append(partition, None, b"garbage")
+        worker = WithOther(broker, TIMEFRAMES, RULES)
+        await worker.start()
+        await worker.run_to_end()
+        assert stored(broker.candles()) == expected(log)
+        assert len(broker.late_places()) == len(log) - len(timely(log, "1m", RULES.horizon_us)) > 0
+        places = {
+            (topic, key, partition)
+            for (topic, partition), messages in broker.topics.items()
+            for key, _, _ in messages
+            if not topic.endswith("-changelog")
+        }
+        assert {(topic, partition) for topic, key, partition in places if key is None} == {
+            ("trades.dead", 0),
+            ("trades.dead", 1),
+        }, "one without a key is at home where it came from"
+        assert len({partition for topic, _, partition in places if topic == "candles"}) > 2
+        assert all(key is None or partition == partition_of(key, 5) for _, key, partition in places)
+
+    asyncio.run(scenario())
 
 
 class SlowWorker(Worker):
