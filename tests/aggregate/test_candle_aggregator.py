@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ashi.contracts import ContractError, Trade, parse_timeframes
 from ashi_aggregate import CandleAggregator, WindowRules
 from ashi_aggregate.core.codec import decode_row, encode
+from ashi_aggregate.core.fold import fold_trades
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import StateRow
 from oracle import candles_of, closed, stored, timely
@@ -48,6 +49,23 @@ def fold_log(log: list[Trade], places: list[int], rules: WindowRules) -> tuple[l
         candles += aggregator.corrections()
         aggregator.drop_final()
     return candles, late, aggregator
+
+
+@given(log=trades(symbols=ONE))
+def test_trades_folded_one_by_one_come_to_the_fold_of_all_of_them(log):
+    whole, parts = fold_trades(log, START, 7), [fold_trades([trade], START, 7) for trade in log]
+    merged = parts[0]
+    for part in parts[1:]:
+        merged.merge(part)
+    assert msgspec.json.encode(merged) == msgspec.json.encode(whole), "also in how the numbers are written"
+
+
+def test_a_fold_writes_no_exponents_whether_of_one_trade_or_of_more():
+    large, nothing = make_trade(0, 1, "1E+2", "2E+3"), make_trade(0, 2, "1E+2", "0E+3")
+    for log in ([large], [large, nothing]):
+        fold = fold_trades(log, START, 7)
+        sums = (fold.volume, fold.quote_volume, fold.taker_buy_volume, fold.taker_buy_quote_volume)
+        assert list(map(str, sums)) == ["2000", "200000", "2000", "200000"]
 
 
 @given(data=st.data(), log=trades(symbols=ONE), horizon_us=st.sampled_from([2_000_000, 60_000_000, 120_000_000, 10**9]))

@@ -173,13 +173,16 @@ class CandleAggregator:
         """
         row = self.row
         final_until = self.rules.final_until(row.stream_time)
+        newest: Fold | None = None
         for open_time in sorted(row.windows):
             window = row.windows[open_time]
             if open_time + self.timeframe.length_us > final_until or window.emitted != window.fold.offset:
                 break
             if open_time >= row.complete_from:
-                row.dropped = self._candle(window.fold)
+                newest = window.fold
             del row.windows[open_time]
+        if newest is not None:
+            row.dropped = self._candle(newest)
         row.dropped_until = max(row.dropped_until, final_until)
         self.ids.forget_before(self.ids_needed_from(row.stream_time))
 
