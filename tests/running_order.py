@@ -24,6 +24,7 @@ LONGEST = (
     "aggregate/test_aggregate_kafka.py",
     "audit/test_rebuild.py",
     "aggregate/test_wrong_clock_kafka.py",
+    "aggregate/test_handover_kafka.py",
     "cli/test_demo_live.py",
     "ingest/test_outside_venue.py",
     "cli/test_broker.py",
