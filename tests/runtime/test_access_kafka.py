@@ -154,6 +154,21 @@ def test_a_worker_that_lacks_a_right_ends_and_names_it(
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("right", [("topic", TRADES, Operation.READ), ("group", AGGREGATE_APP, Operation.READ)])
+def test_a_worker_that_loses_a_right_while_it_runs_ends_and_names_it(
+    secured: SecuredKafka, start_stage: StartStage, right: Right
+) -> None:
+    """Faust's own client learns of it, in a thread of its own."""
+    worker = start_stage("aggregate", ASHI_TIMEFRAMES="1s", **secured.environment("aggregate"))
+    worker.wait_for('"event":"ready"')
+    kind, name, operation = right
+    with without(secured, "aggregate", right):
+        assert worker.process.wait(30) == 1, worker.log.read_text()
+    [said] = [line for line in worker.log.read_text().splitlines() if '"error":"BrokerError"' in line]
+    assert f"does not permit user 'aggregate': {operation} on {kind} {name}" in said
+
+
 def test_the_page_of_rights_has_what_the_table_has() -> None:
     page = (Path(__file__).parents[2] / "docs" / "access.md").read_text()
     found = [line for line in page.splitlines() if line.startswith("| `")]
