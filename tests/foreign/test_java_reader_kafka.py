@@ -46,6 +46,8 @@ def read(settings: Settings) -> subprocess.CompletedProcess[str]:
     jars = os.pathsep.join(map(str, classpath()))
     return subprocess.run(
         [java, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", jars, source, settings.kafka_bootstrap],
+        # Those options are for the Java of the brokers that tests start; this may be an earlier one.
+        env={name: value for name, value in os.environ.items() if name != "JDK_JAVA_OPTIONS"},
         check=False,
         capture_output=True,
         encoding="utf-8",
