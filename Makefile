@@ -4,8 +4,8 @@
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
 STAMP := .venv/.set-up
-# Tests wait as much as they compute, so three keep two cores busy; each has a broker of its own (half a gigabyte).
-WORKERS ?= 3
+# Tests wait as much as they compute, so four keep two cores busy; each has a broker of its own (half a gigabyte).
+WORKERS ?= 4
 
 .PHONY: help setup demo test test-fast test-outside chaos feeds-soak fix lint bench bench-scale lock clean
 .DEFAULT_GOAL := help
@@ -27,7 +27,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)  ## real recordings through the whole flow on this machine; LIVE=1 reads the exchanges
 	@.venv/bin/ashi demo $(if $(LIVE),--live)
 
-test: $(STAMP)  ## all tests but test-outside, WORKERS=3 at a time, each with a broker; ARGS="tests/sinks -k lake" chooses
+test: $(STAMP)  ## all tests but test-outside, WORKERS=4 at a time, each with a broker; ARGS="tests/sinks -k lake" chooses
 	.venv/bin/pytest --numprocesses $(WORKERS) -m "not outside" $(ARGS)
 
 test-fast: $(STAMP)  ## the tests that start no server and no process and take no seconds; ARGS as for test

@@ -1,4 +1,4 @@
-"""The short chaos run: some two minutes in which everything fails at least once. `make chaos` is the long one."""
+"""The short chaos run: less than two minutes in which everything fails at least once. `make chaos` is the long one."""
 
 from __future__ import annotations
 
