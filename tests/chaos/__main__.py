@@ -12,6 +12,7 @@ from pathlib import Path
 
 from chaos.fleet import ChaosError
 from chaos.harness import run
+from chaos.market import SYMBOLS
 
 
 def main() -> int:
@@ -20,6 +21,9 @@ def main() -> int:
         "--minutes", type=float, default=15.0, help="how long it takes; at least one round of faults (default: 15)"
     )
     parser.add_argument("--seed", type=int, help="repeat the load and the schedule of a run (default: a new one)")
+    parser.add_argument(
+        "--symbols", type=int, default=SYMBOLS, help=f"how many; of more than {SYMBOLS} time passes more slowly"
+    )
     parser.add_argument("--workdir", type=Path, help="where its files go (default: a temporary directory)")
     options = parser.parse_args()
     seed = secrets.randbelow(10**6) if options.seed is None else options.seed
@@ -27,7 +31,7 @@ def main() -> int:
     directory.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=directory / "harness.log")
     try:
-        result = run(directory, seed, options.minutes, say=_say)
+        result = run(directory, seed, options.minutes, say=_say, symbols=options.symbols)
     except ChaosError as error:
         sys.stderr.write(f"chaos: {error}\n")
         return 1

@@ -22,9 +22,9 @@ from ashi_cli.onemachine.broker import Broker
 from chaos.compaction import LAG_MS, force_compaction, show_compaction
 from chaos.ending import drain, drain_sinks
 from chaos.fleet import SESSION_S, ChaosError, Fleet, Timeline, Worker
-from chaos.market import PARTITIONS, messages
+from chaos.market import PARTITIONS, SYMBOLS, Market, messages
 from chaos.publisher import Publisher
-from chaos.schedule import LONG_ROUND, ROUND, Fault, schedule
+from chaos.schedule import Fault, round_of, schedule
 from chaos.stores import POSTGRES, Postgres, stores, waits
 from chaos.truth import Era, classify_error, compare_with_topic
 
@@ -57,13 +57,15 @@ class Result:
     numbers: dict[str, int]
 
 
-def run(directory: Path, seed: int, minutes: float = 0.0, say: Callable[[str], None] = print) -> Result:
+def run(
+    directory: Path, seed: int, minutes: float = 0.0, say: Callable[[str], None] = print, *, symbols: int = SYMBOLS
+) -> Result:
     """Run the chaos test; faults go on for so many minutes, but one round of them at least.
 
     Raises ChaosError with everything that is wrong. The work directory is left to the caller.
     """
     with ExitStack() as closing:
-        chaos = Chaos(directory, seed, minutes, say, closing)
+        chaos = Chaos(directory, seed, minutes, say, closing, symbols)
         try:
             return chaos.run()
         except ChaosError as error:
@@ -78,12 +80,13 @@ class Chaos:
     """The state of one run."""
 
     def __init__(
-        self, directory: Path, seed: int, minutes: float, say: Callable[[str], None], closing: ExitStack
+        self, directory: Path, seed: int, minutes: float, say: Callable[[str], None], closing: ExitStack, symbols: int
     ) -> None:
         self.timeline = Timeline(directory / "timeline.log", say)
         self._seed = seed
         self._minutes = minutes
         self._directory = directory
+        self._symbols = symbols
         rng = random.Random(seed)
         # Two streams, so that the trades do not depend on when which fault is drawn.
         self._load, self._faults = random.Random(rng.random()), random.Random(rng.random())
@@ -95,6 +98,7 @@ class Chaos:
         closing.callback(self._postgres.remove)
         self._stores = stores(directory, self._postgres)
         self._urls = {store.name: store.url for store in self._stores}
+        self._has_ids = rng.random() < 1 / 2
         self._timeframes = list(TIMEFRAMES)
         self._horizon_s = HORIZON_S
         self._eras: list[Era] = []
@@ -108,16 +112,18 @@ class Chaos:
 
     def run(self) -> Result:
         length = f"{self._minutes:g} minutes" if self._minutes else "one round of faults"
-        self.timeline(f"seed {self._seed}, {length}, a checkpoint every {self._checkpoint}")
+        symbols = f"{self._symbols} symbols, " if self._symbols != SYMBOLS else ""
+        ids = ", aggregate workers with instance ids" if self._has_ids else ""
+        self.timeline(f"seed {self._seed}, {symbols}{length}, a checkpoint every {self._checkpoint}{ids}")
         self._broker.start(port=self._port, child=True)
         settings = self._settings()
         asyncio.run(create_topics(settings, topic_specs(PARTITIONS, settings.timeframes)))
         self.timeline(f"the broker serves on {settings.kafka_bootstrap}")
         self._postgres.migrate()
         self.fleet.environment = self._environment()
-        self._slots = [self.fleet.add(f"aggregate-{number}", "aggregate") for number in range(WORKERS[1])]
+        self._slots = [self._add_worker(number) for number in range(WORKERS[1])]
         self._sinks = {store.name: store.start_sinks(self.fleet) for store in self._stores}
-        publisher = Publisher(settings, messages(self._load))
+        publisher = Publisher(settings, messages(self._load, Market(self._symbols)))
         publisher.start()
         self.timeline("publishing")
         self.fleet.must(
@@ -146,6 +152,11 @@ class Chaos:
         ends, restarts = dict(self.fleet.ends), dict(self._postgres.restarts)
         return Result(self.timeline.now, self._done, restarts, ends, verdict.numbers)
 
+    def _add_worker(self, number: int) -> Worker:
+        """An aggregate worker; in every other run each is known to the group by an id of its own."""
+        name = f"aggregate-{number}"
+        return self.fleet.add(name, "aggregate", environment={"ASHI_INSTANCE_ID": name} if self._has_ids else None)
+
     def _environment(self) -> dict[str, str]:
         return {
             "ASHI_KAFKA_BOOTSTRAP": f"127.0.0.1:{self._port}",
@@ -167,7 +178,7 @@ class Chaos:
 
     def _suffer(self) -> None:
         """Let the faults happen: one round at least, as many as there is time for."""
-        faults = LONG_ROUND if self._minutes else ROUND
+        faults = round_of(is_long=bool(self._minutes), has_many_symbols=self._symbols > SYMBOLS)
         at_least = len(faults) + 1
         until = self._minutes * 60 - CALM_S - 20
         for number, fault in enumerate(schedule(self._faults, faults)):
@@ -215,6 +226,19 @@ class Chaos:
     def _terminate(self, fault: Fault) -> None:
         self.fleet.terminate(self._choose(self._slots, fault), 4 * fault.length)
 
+    def _rolling_restart(self, fault: Fault) -> None:
+        """SIGTERM for one aggregate worker after the other, as a deployment does: the next once the last is ready."""
+        for worker in [each for each in self._slots if each.wanted]:
+            self._await_ready(worker)
+            starts = worker.starts
+            self.fleet.terminate(worker, 0.2 * fault.length)
+            self._await_ready(worker, after=starts)
+
+    def _await_ready(self, worker: Worker, after: int = 0) -> None:
+        self.fleet.must(
+            lambda: worker.starts > after and worker.ready, SETTLE_S, f"{worker.name}, which is let alone, is not ready"
+        )
+
     def _zombie(self, fault: Fault) -> None:
         """Longer than the session of 6 s: Kafka gives its partitions to others, then it goes on."""
         self.fleet.freeze(self._choose(self._slots, fault, ready=True), 8 + 4 * fault.length)
@@ -228,7 +252,7 @@ class Chaos:
             self.timeline(f"{idle[0].name} is wanted again")
             idle[0].wanted = True
         elif len(self._slots) < WORKERS[2]:
-            self._slots.append(self.fleet.add(f"aggregate-{len(self._slots)}", "aggregate"))
+            self._slots.append(self._add_worker(len(self._slots)))
 
     def _remove(self, fault: Fault) -> None:
         if sum(worker.wanted for worker in self._slots) > WORKERS[0]:

@@ -17,22 +17,17 @@ from ashi.runtime.kafka.clients import partition_of
 PARTITIONS = 8
 RATE = 1_200
 """Records a second."""
+SYMBOLS = 24
 SPEED = 20
 """Seconds of the trades' own time that pass in one second: two minutes hold some 200 windows of 10 s."""
+"""Of few symbols. Many give so many candles that the three stores would take them for what lasts; see `Market`."""
 START_US = 1_700_000_040_000_000
-
-BUSY = [f"binance:B{number}USDT" for number in range(16)]
-WORDY = [f"bitflyer:W{number}_JPY" for number in range(3)]
-"""Symbols whose trade ids are not numbers."""
-THIN = [f"binance-usdm:T{number}USDT" for number in range(5)]
-"""Symbols that trade one minute and then are quiet for two, so that flat candles are due: 6 s by the wall clock. The
-chaos test shortens the changelogs' compaction lag, and counts on every row being written again long before that."""
 
 LATENESS_US = 2_000_000
 JITTER_US = 1_900_000
 LATE_US = (2_000_000, 45_000_000)
 VERY_LATE_US = (60_000_000, 240_000_000)
-RECENT = 4_000
+RECENT_US = 66_000_000
 """Trades that may come once more: those of the last minute or so, within the horizon and beyond it."""
 
 
@@ -45,21 +40,65 @@ class Message(NamedTuple):
     sound: bool
 
 
-def messages(rng: random.Random) -> Iterator[Message]:
+class Market:
+    """The symbols, and how fast their time passes.
+
+    The chaos test shortens the changelogs' compaction lag, and counts on every row being written again long before
+    that: of few symbols each trades many times a second by the wall clock, of many each once in a round of all.
+
+    Attributes:
+        speed: seconds of the trades' own time that pass in one second.
+        symbols: all.
+
+    """
+
+    def __init__(self, amount: int = SYMBOLS) -> None:
+        """Of so many symbols an eighth have ids that are not numbers, and a fifth are thin."""
+        wordy, thin = amount // 8, (amount + 4) // 5
+        self.speed = max(2, min(SPEED, 8_000 // amount))
+        self._busy = [f"binance:B{number}USDT" for number in range(amount - wordy - thin)]
+        self._wordy = {f"bitflyer:W{number}_JPY" for number in range(wordy)}
+        self._thin = {f"binance-usdm:T{number}USDT": number for number in range(thin)}
+        self.symbols = [*self._busy, *sorted(self._wordy), *self._thin]
+        # Three seconds by the wall clock, of many symbols two, as a round of them takes long.
+        self._slot_us = (3 if amount <= SYMBOLS else 2) * self.speed * 1_000_000
+        self._in_rounds = amount > SYMBOLS
+        self._round: list[str] = []
+
+    def trade_id(self, symbol: str, number: int) -> str:
+        """An id: the symbol's next number, or a word."""
+        return f"JRF-{number:x}" if symbol in self._wordy else str(number)
+
+    def choose(self, rng: random.Random, now: int) -> str:
+        """The symbol that trades. Thin ones trade for a while and then are quiet for two, so flat candles are due."""
+        if not self._in_rounds:
+            symbol = rng.choice(self.symbols)
+        else:
+            if not self._round:
+                self._round = rng.sample(self.symbols, len(self.symbols))
+            symbol = self._round.pop()
+        number = self._thin.get(symbol)
+        if number is not None and (now // self._slot_us + number) % 3:
+            return rng.choice(self._busy)
+        return symbol
+
+
+def messages(rng: random.Random, market: Market | None = None) -> Iterator[Message]:
     """Records without end: disorder, repetitions, late trades, quiet symbols, wrong clocks and garbage."""
-    recent: deque[Trade] = deque(maxlen=RECENT)
-    next_id = {symbol: rng.randrange(10**9) for symbol in [*BUSY, *WORDY, *THIN]}
+    market = market or Market()
+    recent: deque[Trade] = deque(maxlen=RATE * RECENT_US // market.speed // 1_000_000)
+    next_id = {symbol: rng.randrange(10**9) for symbol in market.symbols}
     sequence = 0
     while True:
         sequence += 1
-        now = START_US + sequence * SPEED * 1_000_000 // RATE
+        now = START_US + sequence * market.speed * 1_000_000 // RATE
         luck = rng.random()
         if luck < 0.03 and recent:
             trade = _again(rng, recent)
         else:
-            symbol = _symbol(rng, now)
+            symbol = market.choose(rng, now)
             next_id[symbol] += 1
-            trade = _trade(rng, symbol, next_id[symbol], sequence, now)
+            trade = _trade(rng, symbol, market.trade_id(symbol, next_id[symbol]), sequence, now)
             if luck > 0.993:
                 yield _unsound(rng, trade)
                 continue
@@ -67,14 +106,7 @@ def messages(rng: random.Random) -> Iterator[Message]:
         yield Message(trade.symbol.encode(), encode_trade(trade), None, sound=True)
 
 
-def _symbol(rng: random.Random, now: int) -> str:
-    symbol = rng.choice(BUSY + WORDY + THIN)
-    if symbol in THIN and (now // 60_000_000 + THIN.index(symbol)) % 3:
-        return rng.choice(BUSY)
-    return symbol
-
-
-def _trade(rng: random.Random, symbol: str, number: int, sequence: int, now: int) -> Trade:
+def _trade(rng: random.Random, symbol: str, trade_id: str, sequence: int, now: int) -> Trade:
     luck = rng.random()
     if luck < 0.92:
         behind = rng.randint(0, JITTER_US)
@@ -85,7 +117,7 @@ def _trade(rng: random.Random, symbol: str, number: int, sequence: int, now: int
         traded_at -= traded_at % 500_000
     return Trade(
         symbol=symbol,
-        trade_id=f"JRF-{number:x}" if symbol in WORDY else str(number),
+        trade_id=trade_id,
         price=Decimal(rng.randint(1, 10**7)) / 100,
         size=Decimal(rng.randint(1, 10**10)) / 10**8,
         side=rng.choice(["buy", "sell", None]),

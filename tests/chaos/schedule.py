@@ -23,7 +23,26 @@ ROUND = (
     "reconfigure",
 )
 """The faults of one round, in an order that is drawn. Compaction is forced before the first."""
-LONG_ROUND = (*ROUND, "kill broker", "kill", "kill", "zombie", "hiccup", "restart store", "restart store")
+LONG_ROUND = (
+    *ROUND,
+    "kill broker",
+    "kill",
+    "kill",
+    "zombie",
+    "hiccup",
+    "restart store",
+    "restart store",
+    "rolling restart",
+)
+"""A rolling restart takes some 20 s, which the short round does without."""
+MANY_SYMBOLS_ROUND = (*ROUND, "rolling restart")
+
+
+def round_of(*, is_long: bool, has_many_symbols: bool) -> tuple[str, ...]:
+    """The faults of a round of such a run."""
+    if is_long:
+        return LONG_ROUND
+    return MANY_SYMBOLS_ROUND if has_many_symbols else ROUND
 
 
 class Fault(NamedTuple):

@@ -17,9 +17,12 @@ from ashi.runtime.settings import Settings
 from ashi_sinks.registry import open_reader
 from chaos.market import LATENESS_US
 from chaos.publisher import KIND_HEADER
+from chaos.whole import read_whole
 from oracle import Key, candles_of, closed, stored, timely, unique
 
 SHOWN = 5
+MOST_SERIES = 500
+"""Of a store with more, all rows are read at once."""
 
 Place = tuple[int, int]
 """Partition and offset of a record of `trades`."""
@@ -101,7 +104,13 @@ async def read_rows(url: str) -> dict[Key, Any]:
     rows: dict[Key, Any] = {}
     read = 0
     async with open_reader(url) as reader:
-        for symbol, timeframe, _, _ in await reader.spans():
+        spans = await reader.spans()
+        whole = await read_whole(url) if len(spans) > MOST_SERIES else None
+        for candle in whole or ():
+            key, row = _row(candle)
+            rows[key] = row
+            read += 1
+        for symbol, timeframe, _, _ in spans if whole is None else ():
             async for candle in reader.read(symbol, timeframe):
                 key, row = _row(candle)
                 rows[key] = row
