@@ -18,6 +18,7 @@ import ashi_aggregate.pipeline as pipeline_module
 import ashi_aggregate.write_queue as write_queue_module
 import simulated_log
 from ashi.contracts import Trade
+from ashi.runtime.kafka.clients import partition_of
 from ashi_aggregate.clocks import BrokerClock, SteadyClock
 from ashi_aggregate.core import aggregator as aggregator_module
 from ashi_aggregate.core.aggregator import CandleAggregator
@@ -310,7 +311,6 @@ RULES: list[Callable[[Patch], None]] = [
     recovery_keeps_the_last_write,
     chunks_need_not_continue_each_other,
     resumption_at_the_end_of_the_log,
-    a_chunk_closes_windows_before_all_of_it_is_in,
     no_corrections,
     flat_candles_are_not_corrected,
     no_left_edge,
@@ -329,11 +329,10 @@ RULES: list[Callable[[Patch], None]] = [
 
 
 RARE = {
-    a_chunk_closes_windows_before_all_of_it_is_in: 1360,
-    no_last_close_in_the_row: 120,
-    no_memory_of_what_has_closed: 120,
-    recovery_keeps_the_last_write: 100,
-    readers_keep_the_last_candle: 80,
+    no_last_close_in_the_row: 110,
+    no_memory_of_what_has_closed: 110,
+    recovery_keeps_the_last_write: 80,
+    readers_keep_the_last_candle: 20,
     a_row_that_waits_remembers_the_last_record_it_has_taken_in: 50,
     a_row_that_waits_for_another_reason_remembers_no_record: 90,
 }
@@ -395,6 +394,39 @@ async def late_row_of_a_dead_worker(lag_us: int, minutes: int) -> bool:
     except WrongCandlesError:
         return False
     return True
+
+
+async def late_windows_out_of_order() -> bool:
+    """Whether the candles are right after one chunk has brought trades of two windows before a symbol's first.
+
+    The later window's first, and nothing of the symbol has closed yet: random histories hardly ever come to that.
+    """
+    history = History(2)
+    history.rules = WindowRules(TIMEFRAMES[0], horizon_us=600 * SECOND, max_flat=FLAT)
+    history.quiet_close = False
+    history.symbols = history.symbols[:1]
+    (symbol,) = history.symbols
+    for number, seconds in enumerate((310, 250, 190, 600)):
+        at = START + seconds * SECOND
+        history.broker.now_us = max(history.broker.now_us, at)
+        history._append(Trade(symbol, str(number), Decimal(5 + number), Decimal(1), "buy", at, at, number))
+    worker = history.worker(crash_after=None)
+    await worker.start()
+    partition = partition_of(symbol.encode(), history.broker.partitions)
+    for records in (1, 2, 1):
+        await worker.read(partition, records)
+        await worker.pipeline.checkpoint()
+    try:
+        history.check()
+    except WrongCandlesError:
+        return False
+    return True
+
+
+def test_a_chunk_is_folded_whole_before_windows_close(monkeypatch):
+    assert asyncio.run(late_windows_out_of_order())
+    a_chunk_closes_windows_before_all_of_it_is_in(monkeypatch)
+    assert not asyncio.run(late_windows_out_of_order())
 
 
 def _aggregators(worker: Any) -> list[SymbolAggregator]:
