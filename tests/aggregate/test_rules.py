@@ -286,16 +286,6 @@ def a_row_that_waits_remembers_the_last_record_it_has_taken_in(patch: Patch) -> 
     patch.setattr(WriteQueue, "changed", changed)
 
 
-def a_row_that_waits_for_another_reason_remembers_no_record(patch: Patch) -> None:
-    original = WriteQueue.changed
-
-    def changed(self: WriteQueue, symbol: str, now_s: float, offset: int | None = None) -> None:
-        if symbol not in self._waiting:
-            original(self, symbol, now_s, offset)
-
-    patch.setattr(WriteQueue, "changed", changed)
-
-
 RULES: list[Callable[[Patch], None]] = [
     rows_before_candles,
     marker_before_rows,
@@ -324,7 +314,6 @@ RULES: list[Callable[[Patch], None]] = [
     the_marker_says_all_that_was_read,
     rows_that_wait_are_forgotten,
     a_row_that_waits_remembers_the_last_record_it_has_taken_in,
-    a_row_that_waits_for_another_reason_remembers_no_record,
 ]
 
 
@@ -333,8 +322,7 @@ RARE = {
     no_memory_of_what_has_closed: 110,
     recovery_keeps_the_last_write: 80,
     readers_keep_the_last_candle: 20,
-    a_row_that_waits_remembers_the_last_record_it_has_taken_in: 50,
-    a_row_that_waits_for_another_reason_remembers_no_record: 90,
+    the_wall_clock_may_step_back: 180,
 }
 """Rules that only some rare history needs: where to begin to look, so that the test need not run them all."""
 

@@ -333,6 +333,40 @@ def test_after_a_crash_rows_that_are_ahead_of_the_marker_are_neither_folded_nor_
     run(scenario())
 
 
+async def killed_while_rows_wait_to_be_written_again() -> list[int]:
+    """Trades in the candles of a minute whose one trade came while its row waited because it was due, and only so."""
+    market = Market(3)
+    worker = await market.worker()
+    market.trade(0, 1, 2)
+    await worker.read(0, 3)
+    for _ in range(3):
+        await worker.pipeline.checkpoint()
+    market.broker.now_us += round(REWRITE_AFTER_S + 1) * SECOND
+    await worker.pipeline.checkpoint()  # all three are due, and one is written
+    market.trade(2)
+    minute = market.broker.now_us - market.broker.now_us % (60 * SECOND)
+    await worker.read(0, 1)
+    await worker.pipeline.checkpoint()  # the second one is
+    again = await market.worker()
+    market.broker.now_us += 70 * SECOND
+    market.trade(2)
+    await again.run_to_end()
+    found = [each for each in market.broker.candles() if (each.timeframe, each.open_time) == ("1m", minute)]
+    return [each.trade_count for each in found if each.symbol == market.symbols[2]]
+
+
+def test_a_row_that_was_only_due_and_then_takes_in_a_trade_holds_the_marker_back(monkeypatch):
+    assert asyncio.run(killed_while_rows_wait_to_be_written_again()) == [1]
+    original = WriteQueue.changed
+
+    def remember_no_record(self: WriteQueue, symbol: str, now_s: float, offset: int | None = None) -> None:
+        if symbol not in self._waiting:
+            original(self, symbol, now_s, offset)
+
+    monkeypatch.setattr(WriteQueue, "changed", remember_no_record)
+    assert asyncio.run(killed_while_rows_wait_to_be_written_again()) == [0]
+
+
 async def longest_between_writes(symbols: int, budget: WriteBudget) -> float:
     """The longest time, s, between two writes of a row, while three of the symbols trade."""
     market = Market(symbols)
