@@ -24,13 +24,15 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
         # Of all symbols but those that were looked up since, nothing is due before.
         self._first_due = 0
         self._looked_up: set[str] = set()
+        # It is asked whether something is due, and soon after, with nothing in between, what.
+        self._found: tuple[int, list[tuple[str, int]]] | None = None
 
     def take_up(self, symbol: str, rows: Sequence[StoredRow | None]) -> None:
         """Take up a symbol from its rows, in the order of the timeframes. Raises StateError where one is no row.
 
         One that is missing beside others was not written before a crash; it reads what they have read.
         """
-        self._first_due = 0
+        self._first_due, self._found = 0, None
         known = [row for row in rows if row is not None]
         if len(known) == len(rows):
             self._stored[symbol] = known
@@ -42,6 +44,9 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
 
         They are looked at only when one may be due: ten thousand are too many for each checkpoint.
         """
+        if self._found is not None and self._found[0] == now and not self._looked_up:
+            return self._found[1]
+        self._found = None
         for symbol in self._looked_up:
             self._first_due = min(self._first_due, _due_of(self._decoded[symbol]))
         self._looked_up.clear()
@@ -56,7 +61,9 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
             head = rows[0].head
             due_at[symbol] = _due_at(closes_from + self._rules.lateness_us, head.stream_time, head.appended_at)
         self._first_due = min(due_at.values(), default=_NEVER)
-        return [(symbol, self._clock(symbol, now)) for symbol, due in due_at.items() if due <= now]
+        found = [(symbol, self._clock(symbol, now)) for symbol, due in due_at.items() if due <= now]
+        self._found = now, found
+        return found
 
     def _clock(self, symbol: str, now: int) -> int:
         """The time (µs) that windows of a quiet symbol close by: its stream time, and what has passed since its read.
@@ -86,6 +93,7 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
 
     def __delitem__(self, symbol: str) -> None:
         self._looked_up.discard(symbol)
+        self._found = None
         if self._stored.pop(symbol, None) is None:
             del self._decoded[symbol]
 

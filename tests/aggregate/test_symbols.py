@@ -169,6 +169,7 @@ def test_the_symbols_that_are_due_are_those_that_a_look_at_each_would_find(seed)
                 aggregators[name] = SymbolAggregator(TIMEFRAMES, RULES, [decode_row(row) for row in stored])
         due = symbols.find_due(now)
         assert dict(due) == clocks_of_due(aggregators, now)
+        assert symbols.find_due(now) == due
         if rng.random() < 0.7:  # unless something is unread
             for name, clock in due:
                 assert symbols[name].close_due(clock) == aggregators[name].close_due(clock)
@@ -200,6 +201,11 @@ def test_while_nothing_can_be_due_no_symbol_is_looked_at(monkeypatch):
     older.on_trades([make_trade(-60_000_000, 1, "binance:A")], [0], START - 60_000_000)
     symbols.take_up("binance:A", [read_stored(encode(row)) for row in older.state_rows()])
     assert [symbol for symbol, _ in symbols.find_due(minute)] == ["binance:A"]
+    looks.clear()
+    assert [symbol for symbol, _ in symbols.find_due(minute)] == ["binance:A"]
+    assert not looks, "asked again at once"
+    del symbols["binance:A"]
+    assert not symbols.find_due(minute)
     assert len(symbols.find_due(minute + RULES.lateness_us)) > 10
 
 
