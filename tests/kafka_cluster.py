@@ -218,8 +218,8 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await ask()
-        except BrokerError:
-            assert time.monotonic() < deadline, "no broker answers"
+        except BrokerError as error:
+            assert time.monotonic() < deadline, f"no broker answers: {error}"
             await asyncio.sleep(0.2)
 
 
