@@ -219,7 +219,8 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
         try:
             return await ask()
         except BrokerError as error:
-            assert time.monotonic() < deadline, f"no broker answers: {error}"
+            if time.monotonic() >= deadline:
+                raise AssertionError(f"no broker answers: {error}") from error
             await asyncio.sleep(0.2)
 
 
