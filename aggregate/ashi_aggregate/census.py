@@ -14,7 +14,7 @@ marker names the list that it means. It is sent before the marker, to the same p
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from ashi.contracts.topics import MARKERS_TABLE, changelog_topic
@@ -90,12 +90,18 @@ def find_listed(number: int, marker: Marker, markers: StateTable) -> Marker:
     return marker
 
 
-def find_missing(number: int, marker: Marker, tables: Sequence[StateTable], rows: Rows) -> str | None:
-    """What the tables lack of what the marker lists, in words; None when they have it all, or it lists nothing."""
+def find_missing(
+    number: int, marker: Marker, tables: Sequence[StateTable], rows: Rows, named: Callable[[str], str] = str
+) -> str | None:
+    """What the tables lack of what the marker lists, in words; None when they have it all, or it lists nothing.
+
+    `named`: what a topic is called in Kafka.
+    """
     if marker.listed_by is not None and marker.positions is None:
         return (
             f"the marker of partition {number} at offset {marker.durable_offset} lists {len(marker.behind)} symbols, "
-            f"and the record with their names (topic {changelog_topic(MARKERS_TABLE)}) is not there, or lists fewer"
+            f"and the record with their names (topic {named(changelog_topic(MARKERS_TABLE))}) is not there, or lists "
+            "fewer"
         )
     listed = marker.positions or {}
     for place, table in enumerate(tables):
@@ -109,9 +115,9 @@ def find_missing(number: int, marker: Marker, tables: Sequence[StateTable], rows
             first = min(lost)
             row = lost[first]
             return (
-                f"of the {len(listed)} rows that table {table.name} (topic {changelog_topic(table.name)}) had in "
-                f"partition {number} at offset {marker.durable_offset} it lacks {len(lost)}, or has them as of before: "
-                f"that of {first} at offset {listed[first]} or later, there is "
+                f"of the {len(listed)} rows that table {table.name} (topic {named(changelog_topic(table.name))}) had "
+                f"in partition {number} at offset {marker.durable_offset} it lacks {len(lost)}, or has them as of "
+                f"before: that of {first} at offset {listed[first]} or later, there is "
                 + ("none" if row is None else f"one at {row.applied_offset}")
             )
     return None

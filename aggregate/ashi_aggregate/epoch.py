@@ -22,6 +22,7 @@ from ashi.contracts.topics import (
 )
 from ashi.runtime.kafka.clients import make_producer
 from ashi.runtime.kafka.groups import members
+from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import end_offsets, first_append_time, offsets_at
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.kafka.topics import create_topics, grow_topics, partition_counts, require_topics
@@ -134,8 +135,8 @@ async def require_epoch(settings: Settings) -> Epoch:
     current = await _read_epoch(settings)
     if current is None:
         raise StateError(
-            f"topic {META} has no epoch, so no aggregate worker has ever run on this Kafka: start `ashi aggregate`, or "
-            "correct ASHI_KAFKA_BOOTSTRAP"
+            f"topic {kafka_name(settings, META)} has no epoch, so no aggregate worker has ever run on this Kafka: "
+            "start `ashi aggregate`, or correct ASHI_KAFKA_BOOTSTRAP"
         )
     _check_acceptance(current)
     return current
@@ -176,8 +177,8 @@ async def _read_rebuilds(settings: Settings) -> list[tuple[bytes, Rebuilt]]:
                 rebuilds.append((record.key, msgspec.json.decode(record.value, type=Rebuilt)))
             except msgspec.MsgspecError as error:
                 raise StateError(
-                    f"a rebuild in topic {META} cannot be read ({error}): {record.value[:200]!r}. Use the version of "
-                    "Ashi that wrote it"
+                    f"a rebuild in topic {kafka_name(settings, META)} cannot be read ({error}): "
+                    f"{record.value[:200]!r}. Use the version of Ashi that wrote it"
                 ) from None
     return rebuilds
 
@@ -278,8 +279,9 @@ async def _read_epoch(settings: Settings) -> Epoch | None:
                     current = written
             except msgspec.MsgspecError as error:
                 raise StateError(
-                    f"the epoch in topic {META} cannot be read ({error}): {record.value[:200]!r}. Write it anew with "
-                    "`ashi aggregate reconfigure` of the version of Ashi that wrote it"
+                    f"the epoch in topic {kafka_name(settings, META)} cannot be read ({error}): "
+                    f"{record.value[:200]!r}. Write it anew with `ashi aggregate reconfigure` of the version of "
+                    "Ashi that wrote it"
                 ) from None
     return current
 

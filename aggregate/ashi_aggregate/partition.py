@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -159,6 +159,7 @@ async def load_partition(
     marker: Marker | None,
     begin: int | None,
     now_s: float,
+    named: Callable[[str], str] = str,
 ) -> PartitionState:
     """Take up the state of a partition from its rows and marker, and find the offset to read on from.
 
@@ -174,7 +175,7 @@ async def load_partition(
     is_rebuilt = False
     if marker is not None:
         _check_log(number, marker.durable_offset + 1, earliest, end)
-        missing = find_missing(number, marker, tables, rows)
+        missing = find_missing(number, marker, tables, rows, named)
         if missing is not None:
             if not is_whole or (begin is None and marker.begins_at != 0):
                 raise _lacks_rows(missing)

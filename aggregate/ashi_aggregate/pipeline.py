@@ -9,6 +9,7 @@ from typing import Final
 from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.topics import TRADES
 from ashi.contracts.trade import MAX_AHEAD_US
 from ashi.runtime.kafka.log_identity import Difference, Fingerprint, difference, fingerprint_of
 from ashi.runtime.logs import get_logger
@@ -56,13 +57,15 @@ class Pipeline:
         session_guard: SessionGuard,
         begin: Mapping[int, int] | None = None,
         budget: WriteBudget = BUDGET,
+        named: Callable[[str], str] = str,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         monotonic_s: Callable[[], float] = since_boot_s,
     ) -> None:
         """Tables are in the order of `timeframes`, the finest first.
 
         `begin`: the offset at which a new state begins to read each partition; by default where the log begins.
-        `budget`: what a checkpoint writes, but for those before partitions are given away.
+        `budget`: what a checkpoint writes, but for those before partitions are given away. `named`: what a topic is
+        called in Kafka, for people who look for it there.
         """
         self.checkpoints = 0
         """How many have been completed: the sign of life of a worker, busy or idle."""
@@ -77,6 +80,7 @@ class Pipeline:
         self._begin = begin or {}
         self._pace = WritePace(budget, len(timeframes), monotonic_s())
         self._partitions = partitions
+        self._named = named
         self._monotonic_s = monotonic_s
         self._decoder = ChunkDecoder(partitions)
         self._states: dict[int, PartitionState] = {}
@@ -108,6 +112,7 @@ class Pipeline:
                         marker=markers.get(number),
                         begin=self._begin.get(number),
                         now_s=self._monotonic_s(),
+                        named=self._named,
                     )
                     for number, offsets in partitions.items()
                 }
@@ -159,8 +164,8 @@ class Pipeline:
     def _refuse_grown(self, partitions: Iterable[int]) -> None:
         if any(number >= self._partitions for number in partitions):
             raise StateError(
-                f"topic trades has grown beyond {self._partitions} partitions, so its symbols have moved: stop all "
-                "aggregate workers, then run `ashi aggregate reconfigure`"
+                f"topic {self._named(TRADES)} has grown beyond {self._partitions} partitions, so its symbols have "
+                "moved: stop all aggregate workers, then run `ashi aggregate reconfigure`"
             )
 
     async def condemn(self, partition: int, found: Difference) -> StateError:

@@ -8,7 +8,6 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from ashi.contracts.access import Access, aggregate_access
 from ashi.contracts.errors import AshiError, BrokerError, StateError
 from ashi.contracts.topics import TRADES, state_topics
 from ashi.runtime.kafka.errors import as_broker_error
+from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.topics import (
     APPEND_TIME,
     TIMESTAMP_TYPE,
@@ -50,14 +50,22 @@ async def aggregate(service: Service) -> None:
     While Kafka cannot be reached at the start, it is waited for.
     """
     handover_seconds.labels("process").set(process_age_s() or math.nan)
-    work = partial(_aggregate, service, time.monotonic())
-    await start_when_kafka_is_there(service, _access(service.settings), work)
+    tried_at_s = time.monotonic()
+
+    def on_try() -> None:
+        nonlocal tried_at_s
+        tried_at_s = time.monotonic()
+
+    async def work(on_begun: Callable[[], None]) -> None:
+        await _aggregate(service, tried_at_s, on_begun)
+
+    await start_when_kafka_is_there(service, _access(service.settings), work, on_try)
 
 
-async def _aggregate(service: Service, began_s: float, on_begun: Callable[[], None]) -> None:
+async def _aggregate(service: Service, tried_at_s: float, on_begun: Callable[[], None]) -> None:
     settings = service.settings
     epoch, partitions = await service.unless_stopped(_prepare(settings))
-    checks_s = time.monotonic() - began_s
+    checks_s = time.monotonic() - tried_at_s
     handover_seconds.labels("checks").set(checks_s)
     _log.info("joining the group", instance_id=settings.instance_id, checks_s=round(checks_s, 2))
     session_guard = SessionGuard(settings.session_timeout_us)
@@ -90,9 +98,9 @@ async def _check_time(settings: Settings) -> None:
     """Raise StateError if windows would close by a time that is not Kafka's; warn of topics that have another."""
     if settings.quiet_close and await topic_setting(settings, TRADES, TIMESTAMP_TYPE) != APPEND_TIME:
         raise StateError(
-            f"topic {TRADES} does not have message.timestamp.type=LogAppendTime, so the windows of quiet markets would "
-            "close by the clocks of whoever publishes: `ashi topics check` says how to set it; or set "
-            "ASHI_QUIET_CLOSE=off"
+            f"topic {kafka_name(settings, TRADES)} does not have message.timestamp.type=LogAppendTime, so the windows "
+            "of quiet markets would close by the clocks of whoever publishes: `ashi topics check` says how to set it; "
+            "or set ASHI_QUIET_CLOSE=off"
         )
     await warn_of_writers_time(settings, list(_access(settings).topics))
 
@@ -103,8 +111,9 @@ def _check_partitions(settings: Settings, counts: Mapping[str, int]) -> None:
     for topic in state_topics(settings.timeframes):
         if counts.get(topic) != partitions:
             raise StateError(
-                f"topic {topic} has {counts.get(topic)} partitions and {TRADES} has {partitions}: they must be the "
-                "same, and the symbols have moved. Stop all aggregate workers, then run `ashi aggregate reconfigure`"
+                f"topic {kafka_name(settings, topic)} has {counts.get(topic)} partitions and "
+                f"{kafka_name(settings, TRADES)} has {partitions}: they must be the same, and the symbols have "
+                "moved. Stop all aggregate workers, then run `ashi aggregate reconfigure`"
             )
 
 

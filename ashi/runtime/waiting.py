@@ -53,13 +53,16 @@ class Absence:
 
 
 async def start_when_kafka_is_there(
-    service: Service, access: Access, work: Callable[[Callable[[], None]], Awaitable[None]]
+    service: Service,
+    access: Access,
+    work: Callable[[Callable[[], None]], Awaitable[None]],
+    on_try: Callable[[], None] = lambda: None,
 ) -> None:
     """Run the work of a service to its end, once Kafka can be reached, has its topics and permits them.
 
-    `work` gets a function to call when it has begun. Until then Kafka may go away again, and the work begins anew. It
-    returns when the service is told to stop. Raises BrokerError when Kafka is there and lacks a topic or refuses
-    us, and whatever the work raises.
+    `work` gets a function to call when it has begun. Until then Kafka may go away again, and the work begins anew;
+    `on_try` is called each time, before Kafka is looked for. It returns when the service is told to stop. Raises
+    BrokerError when Kafka is there and lacks a topic or refuses us, and whatever the work raises.
     """
     absence = Absence(service, "Kafka")
     begun = False
@@ -70,6 +73,7 @@ async def start_when_kafka_is_there(
         absence.end()
 
     async def attempt() -> None:
+        on_try()
         await service.unless_stopped(require_access(service.settings, access))
         async with rights_named(service.settings, access):
             await work(on_begun)

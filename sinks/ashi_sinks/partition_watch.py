@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.groups import view_group
+from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.topics import partition_counts
 from ashi.runtime.logs import get_logger
 
@@ -111,14 +112,14 @@ class PartitionWatch:
         """What keeps messages from being stored, and what else is worth knowing."""
         settings = self._service.settings
         counts = await partition_counts(settings)
-        missing = [topic for topic in self._topics if topic not in counts]
+        missing = [kafka_name(settings, topic) for topic in self._topics if topic not in counts]
         if missing:
             return f"topic {', '.join(missing)} is missing: make it with `ashi topics create`", None
         there = {(topic, number) for topic in self._topics for number in range(counts[topic])}
         group = await view_group(settings, self._group)
         nobodys = sorted(there - group.held)
         if nobodys:
-            return f"nobody in group {self._group} reads {_some(nobodys)}", None
+            return f"nobody in group {kafka_name(settings, self._group)} reads {_some(nobodys)}", None
         places = await self._consumer.places()
         stalled = self._stalled(places)
         if stalled:

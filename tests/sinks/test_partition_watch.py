@@ -19,7 +19,7 @@ SESSION_S = 6.0
 class Bench:
     """A sink's watch over a group and topics that a test makes up; time passes by `look`."""
 
-    def __init__(self, monkeypatch):
+    def __init__(self, monkeypatch, **environment):
         self.now = 0.0
         self.counts = {"candles": 2, "feed.gaps": 1}
         self.group = GroupView(1, ALL)
@@ -29,7 +29,7 @@ class Bench:
         self.broker_error = None
         self.committed_before = {}
         self.is_going_back = False
-        self.service = Service("sink-test", Settings.from_environment({"ASHI_SESSION_TIMEOUT": "6s"}))
+        self.service = Service("sink-test", Settings.from_environment({"ASHI_SESSION_TIMEOUT": "6s"} | environment))
         self.service.health.set_ready(True, STORING)
         self.watch = PartitionWatch(self.service, "a-group", ["candles", "feed.gaps"], self, clock=lambda: self.now)
 
@@ -85,6 +85,14 @@ def test_what_nobody_reads_for_longer_than_a_rebalance_takes_is_said_until_it_is
     for name, value in before.items():
         setattr(bench, name, value)
     assert bench.look() == (True, STORING)
+
+
+def test_topics_and_the_group_are_called_as_in_kafka(monkeypatch):
+    bench = Bench(monkeypatch, ASHI_TOPIC_PREFIX="staging.")
+    bench.group = GroupView(1, frozenset())
+    assert "nobody in group staging.a-group reads candles/0" in bench.look(3 * SESSION_S)[1]
+    bench.counts = {"candles": 2}
+    assert "topic staging.feed.gaps is missing: make it" in bench.look(3 * SESSION_S)[1]
 
 
 def test_a_surplus_member_of_a_group_whose_partitions_are_all_read_is_ready_and_says_so(bench):

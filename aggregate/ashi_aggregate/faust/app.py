@@ -23,6 +23,7 @@ from ashi.contracts.topics import (
 from ashi.runtime.kafka.background import raise_if_dead
 from ashi.runtime.kafka.clients import METADATA_AGE_MS, compression_of, security_options
 from ashi.runtime.kafka.log_identity import Fingerprint, LogProbe, Standing
+from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.record_batches import OutgoingRecord
 from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.logs import get_weather_logger
@@ -231,6 +232,7 @@ def make_app(
         kafka=app,
         session_guard=session_guard,
         begin=epoch.begin,
+        named=partial(kafka_name, settings),
     )
     topic = app.topic(TRADES, schema=ChunkSchema(), partitions=partitions)
 

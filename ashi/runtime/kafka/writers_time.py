@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.topics import APPEND_TIME, TIMESTAMP_TYPE, PermissionDeniedError, topics_of_writers_time
 from ashi.runtime.logs import get_logger
 
@@ -30,5 +31,5 @@ async def warn_of_writers_time(settings: Settings, names: Sequence[str]) -> None
             f"{TIMESTAMP_TYPE} is not {APPEND_TIME} for these topics: Kafka refuses records of a machine whose clock "
             "is more than an hour ahead, and keeps them by the clocks of the writers; `ashi topics check` prints the "
             "command that sets it",
-            topics=found,
+            topics=[kafka_name(settings, name) for name in found],
         )
