@@ -24,7 +24,7 @@ import faust
 import mode
 import pytest
 from aiokafka.cluster import ClusterMetadata
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaConnectionError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.sensors.prometheus import PrometheusMonitor
 from faust.streams import _current_event
@@ -676,17 +676,68 @@ def test_a_seek_that_fails_while_the_flow_is_stopped_does_not_end_the_worker():
     """Trap: partitions may be taken away while the fetcher goes back to where it was."""
 
     async def scenario() -> None:
-        app = our_app()
-        consumer, thread = consumer_of(app, 0)
+        consumer, thread = consumer_of(our_app(), 0)
 
-        async def not_assigned() -> Any:
+        async def not_assigned(*_: Any) -> Any:
             raise IllegalStateError("partition is not assigned")
 
-        thread.seek_to_committed = not_assigned
+        thread.call_thread = not_assigned
+        consumer._next = {TP0: 40}
         consumer.flow_active = False
-        await consumer._seek_while_stopped({})
-        with pytest.raises(IllegalStateError):
-            await consumer.perform_seek()
+        await consumer._seek_while_stopped(spans_of({TP0: records(41, 42)}))
+
+    asyncio.run(scenario())
+
+
+def test_a_fetch_while_the_flow_is_stopped_takes_up_nothing_and_goes_back_to_what_it_has_dropped():
+    """Trap: Faust seeks there as recovery does. The flow is stopped while tables are restored, too, and a state taken
+    up from half of its rows looks like one that has lost some: a worker would end of it, and advise to reconfigure.
+    """
+    changelog = TP(changelog_topic(MARKERS_TABLE), 0)
+
+    async def scenario() -> None:
+        app = our_app()
+        consumer, thread = consumer_of(app, 0, 1)
+        resumed: list[Any] = []
+
+        async def resume(partitions: Any) -> dict[int, int]:
+            resumed.append(partitions)
+            return dict.fromkeys(partitions, 0)
+
+        app.resume = resume
+        gone_back: list[dict[TP, int]] = []
+
+        async def call_thread(_function: Any, first: dict[TP, int]) -> None:
+            gone_back.append(first)
+
+        async def fetch_into_a_rebalance(*_: Any) -> dict[TP, Span]:
+            consumer.flow_active = False
+            return spans_of(thread.fetched)
+
+        thread.call_thread, thread.getmany = call_thread, fetch_into_a_rebalance
+        thread.fetched = {}
+        assert await fetched_by(consumer) == []
+        assert gone_back == []
+        # Recovery has sought the first partition since, and not yet the second.
+        consumer.flow_active = True
+        consumer._next = {TP0: 40}
+        thread.fetched = {TP0: records(40, 42), TP(TRADES, 1): records(7, 9), changelog: records(3, 5)}
+        assert await fetched_by(consumer) == []
+        assert gone_back == [{TP0: 40, changelog: 3}]
+        assert resumed == []
+
+    asyncio.run(scenario())
+
+
+def test_a_producer_that_could_not_be_connected_is_stopped_like_any_other():
+    """Trap: Faust stops what has not started, and a child that fails then leaves its clients open."""
+    nobody = {"ASHI_KAFKA_BOOTSTRAP": "127.0.0.1:1", "ASHI_KAFKA_COMPRESSION": "none"}
+
+    async def scenario() -> None:
+        producer = our_app(settings=Settings.from_environment(nobody)).producer
+        with pytest.raises(KafkaConnectionError):
+            await producer.start()
+        await producer.on_stop()
 
     asyncio.run(scenario())
 
@@ -757,25 +808,6 @@ def test_no_chunk_is_delivered_when_a_rebalance_began_while_the_log_was_looked_i
     assert asyncio.run(scenario(lambda _, consumer: consumer.stop_flow())) == []
 
 
-def test_what_was_fetched_while_the_flow_was_stopped_is_not_delivered_but_sought_anew():
-    """Trap: a fetch that began before a rebalance ends in it, and has moved the position."""
-
-    async def scenario() -> None:
-        app = our_app()
-        consumer, thread = consumer_of(app)
-        consumer._next[TP0] = 0
-
-        async def getmany(*_: Any) -> dict[TP, Span]:
-            consumer.stop_flow()
-            return {TP0: span(0, 9)}
-
-        thread.getmany = getmany
-        assert await fetched_by(consumer) == []
-        assert thread.sought == [(TP0, 0)]
-
-    asyncio.run(scenario())
-
-
 class FakeClient:
     """The Kafka client in the consumer's thread: where it reads each partition on from."""
 
@@ -790,6 +822,28 @@ class FakeClient:
 
     def seek(self, tp: TP, offset: int) -> None:
         self.positions[tp] = offset
+
+
+def test_what_was_fetched_while_the_flow_was_stopped_is_not_delivered_but_sought_anew():
+    """Trap: a fetch that began before a rebalance ends in it, and has moved the position."""
+
+    async def scenario() -> None:
+        app = our_app()
+        consumer, thread = consumer_of(app)
+        consumer._next[TP0] = 0
+        client = FakeClient()
+        client.positions[TP0] = 9
+        thread._ensure_consumer = lambda: client
+
+        async def getmany(*_: Any) -> dict[TP, Span]:
+            consumer.stop_flow()
+            return {TP0: span(0, 9)}
+
+        thread.getmany = getmany
+        assert await fetched_by(consumer) == []
+        assert client.positions == {TP0: 0}
+
+    asyncio.run(scenario())
 
 
 def test_faust_loses_changelog_records_that_a_fetch_drops_and_ashi_reads_them_again():

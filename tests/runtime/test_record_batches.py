@@ -248,6 +248,23 @@ def test_at_the_end_what_the_producer_has_not_been_given_is_given_up_and_said_so
     run(scenario)
 
 
+def test_at_the_end_whoever_waits_for_room_does_so_no_longer_also_if_all_is_on_its_way():
+    async def scenario() -> None:
+        producer = Producer()
+        batches = RecordBatches(producer, SETTINGS, max_bytes=10)
+        await batches.send("candles", 0, numbered(0, 1))
+        await producer.leaves("candles", 0)
+        await ticks()
+        waiting = asyncio.create_task(batches.send("candles", 0, numbered(1, 2)))
+        await ticks()
+        assert not waiting.done()
+        batches.close()
+        with pytest.raises(BrokerError, match=r"topic candles \(it was cancelled\)"):
+            await waiting
+
+    run(scenario)
+
+
 def test_partitions_of_a_topic_are_counted_by_the_producer():
     async def scenario() -> None:
         batches = RecordBatches(Producer(), SETTINGS)

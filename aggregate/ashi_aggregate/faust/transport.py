@@ -118,16 +118,18 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         return await super()._getmany(active, timeout)
 
     async def _seek_while_stopped(self, dropped: Mapping[TP, Span]) -> None:
-        """What was fetched is dropped, so go back.
+        """What was fetched is dropped, so go back, in case recovery has sought already, just before this fetch.
 
-        Of `trades`, recovery seeks again when the flow resumes, whatever fails here. Of a changelog it has perhaps
-        sought already, just before this fetch: it would wait for records that have gone by, until others come.
+        A changelog's records would not come again until others do, and neither would the last ones of `trades` in a
+        quiet partition. Where to take the state up is for recovery alone to say: the flow is stopped also while the
+        tables are being restored, and what is taken up from half of their rows looks like a state that has lost some.
         """
         try:
-            first = {tp: span.begin for tp, span in dropped.items() if tp.topic != TRADES}
-            if first:
-                await self._thread.call_thread(self._go_back, first)
-            await self.perform_seek()
+            async with self._seeking:
+                first = {tp: span.begin for tp, span in dropped.items() if tp.topic != TRADES}
+                first |= {tp: self._next[tp] for tp in map(_as_tp, dropped) if tp in self._next}
+                if first:
+                    await self._thread.call_thread(self._go_back, first)
         except Exception as error:
             _log.warning("partitions were taken away while seeking", error=repr(error))
 
@@ -374,6 +376,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
             await super()._add_gap(tp, offset_from, offset_to)
 
 
+def _as_tp(tp: Any) -> TP:
+    """Faust's name of a partition, which the client's is not equal to."""
+    return TP(tp.topic, tp.partition)
+
+
 class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is not typed
     """The thread of the client, whose answers are looked at before they are taken apart."""
 
@@ -414,15 +421,18 @@ class Producer(driver.Producer):  # type: ignore[misc]  # Faust is not typed
 
     logger = FAUST_LOGGER
     batches: RecordBatches
+    """Once it is connected."""
+    _is_connected = False
 
     async def on_start(self) -> None:
         """Connect."""
         await super().on_start()
         self.batches = RecordBatches(self._producer, self.app.settings)
+        self._is_connected = True
 
     async def on_stop(self) -> None:
         """Disconnect. What was sent and not awaited may be lost."""
-        if self._producer is not None:
+        if self._is_connected:
             self.batches.close()
         await super().on_stop()
 

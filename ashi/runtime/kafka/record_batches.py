@@ -69,6 +69,7 @@ class RecordBatches:
         self._held = 0
         self._less = asyncio.Event()
         self._failure: BrokerError | None = None
+        self._is_closed = False
 
     async def partitions_of(self, topic: str) -> int:
         """How many partitions a topic has, as the producer knows it now."""
@@ -82,15 +83,17 @@ class RecordBatches:
         on top of that.
 
         Raises:
-            BrokerError: Kafka did not take something that was sent before, to this or another partition.
+            BrokerError: Kafka did not take something that was sent before, to whichever partition; or it is closed.
 
         """
         await asyncio.sleep(0)  # what was sent before goes on its way while more is made
-        while self._held > self._max_bytes and self._failure is None:
+        while self._held > self._max_bytes and self._failure is None and not self._is_closed:
             self._less.clear()
             await self._less.wait()
         if self._failure is not None:
             raise self._failure
+        if self._is_closed:
+            raise not_taken(topic, asyncio.CancelledError(), self._settings)
         queue = self._queues.get((topic, partition))
         if queue is None:
             queue = self._queues[topic, partition] = _Queue(topic, partition)
@@ -108,10 +111,12 @@ class RecordBatches:
         return batch.acknowledged
 
     def close(self) -> None:
-        """Give up what the producer has not been given yet: whoever waits for it gets a BrokerError."""
+        """Give up what the producer has not been given yet: whoever waits for it, or for room, gets a BrokerError."""
         for queue in self._queues.values():
             if queue.working is not None:
                 self._fail(queue, asyncio.CancelledError())
+        self._is_closed = True
+        self._less.set()
 
     def _begin(self, queue: _Queue) -> _Batch:
         batch = _Batch(self._producer.create_batch(), asyncio.get_running_loop().create_future())
