@@ -56,7 +56,7 @@ lint: $(STAMP)  ## style, types and the rules of who may import whom
 	.venv/bin/mypy --config-file tests/mypy.ini
 	.venv/bin/lint-imports
 
-bench: $(STAMP)  ## trades per second, next to the plain Faust way; candles per second into each store
+bench: $(STAMP)  ## rates, delays and CPU of each stage and store, hand-overs, state and many symbols; the plain Faust way too
 	.venv/bin/python benchmarks/throughput.py
 	.venv/bin/python benchmarks/state.py
 	.venv/bin/python benchmarks/rows.py --seconds 10

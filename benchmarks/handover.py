@@ -1,13 +1,13 @@
 """How long candles wait while aggregate workers are restarted one by one: the partitions of the others, and its own.
 
-    .venv/bin/python benchmarks/handover.py [--members static,dynamic] [--symbols N] [--tick S] [--json]
+    .venv/bin/python benchmarks/handover.py [--members static,dynamic] [--symbols N] [--tick S] [--keep] [--json]
 
 Three workers (`ashi aggregate`) share nine partitions whose symbols all trade steadily; candles are of one second. Each
 worker is told to stop (SIGTERM), and started again as soon as it has ended; then one is killed (SIGKILL) and started
 again. The stall of a partition is the greatest delay of a candle: from the end of its window and the lateness to when
 Kafka appended it. Without a restart it is that of the next trade, a checkpoint at most. Where the restarted worker's
 time went is told by its own log. All in one run, so the members' kinds can be compared on a machine that is shared and
-noisy; the seconds are those of this machine now.
+noisy; the seconds are those of this machine now. The workers' logs are kept when something fails, or with `--keep`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ import argparse
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+
+from arguments import one_of, seconds, several
 
 from ashi.contracts import Trade, decode_candle, encode_trade
 from ashi.contracts.topics import CANDLES, TRADES, topic_specs
@@ -35,6 +38,7 @@ from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import spawn, stop_all
+from ashi_cli.values import positive
 
 ASHI = (sys.executable, "-m", "ashi_cli.main")
 WORKERS, PARTITIONS = 3, 9
@@ -44,6 +48,8 @@ CALM_S = 0.6
 STEADY_S = 3.0
 """Between two restarts everything has been calm for so long."""
 BOUND_S = 90.0
+STOPPED = 143
+"""The exit status after SIGTERM."""
 
 
 @dataclass
@@ -82,6 +88,26 @@ class Worker:
         for entry in self.events("resumed", "released all partitions"):
             taken = {int(number) for number in entry.get("partitions", ())}
         return taken
+
+
+@dataclass
+class Fleet:
+    """The workers, and what goes on beside them: the trading, and the watch over their candles."""
+
+    workers: list[Worker]
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raise SystemExit if a worker has ended by itself; what a task has died of is raised."""
+        for worker in self.workers:
+            if worker.process is not None and worker.process.poll() is not None:
+                raise SystemExit(
+                    f"{worker.name} ended with {worker.process.returncode}: {worker.log.read_text()[-2000:]}"
+                )
+        for task in self.tasks:
+            if task.done():
+                task.result()
+                raise SystemExit(f"{task.get_name()} came to an end")
 
 
 @dataclass
@@ -138,7 +164,6 @@ async def trade(settings: Settings, symbols: list[str], tick_s: float) -> None:
     by_partition: dict[int, list[str]] = {}
     for symbol in symbols:
         by_partition.setdefault(partition_of(symbol.encode(), PARTITIONS), []).append(symbol)
-    assert len(by_partition) == PARTITIONS, "more symbols are needed for each partition to have one"
     producer = make_producer(settings)
     await producer.start()
     try:
@@ -167,23 +192,17 @@ async def follow(settings: Settings, watch: Watch) -> None:
                     watch.take(record.value, record.timestamp)
 
 
-async def until(condition: Callable[[], bool], fleet: Collection[Worker], what: str) -> None:
-    """Wait until it holds. Raises SystemExit when it does not in time, or a worker ends by itself."""
+async def until(condition: Callable[[], bool], fleet: Fleet, what: str) -> None:
+    """Wait until it holds. Raises SystemExit when it does not in time, and what `Fleet.check` does."""
     deadline = time.monotonic() + BOUND_S
     while not condition():
-        for worker in fleet:
-            if worker.process is not None and worker.process.poll() is not None:
-                raise SystemExit(
-                    f"{worker.name} ended with {worker.process.returncode}: {worker.log.read_text()[-2000:]}"
-                )
+        fleet.check()
         if time.monotonic() > deadline:
-            raise SystemExit(
-                f"{what} did not come within {BOUND_S:g} s; logs in {fleet and next(iter(fleet)).log.parent}"
-            )
+            raise SystemExit(f"{what} did not come within {BOUND_S:g} s")
         await asyncio.sleep(0.02)
 
 
-async def calm(watch: Watch, fleet: Collection[Worker]) -> None:
+async def calm(watch: Watch, fleet: Fleet) -> None:
     """Wait until no partition has been behind for a while."""
     since = time.monotonic()
 
@@ -196,7 +215,7 @@ async def calm(watch: Watch, fleet: Collection[Worker]) -> None:
     await until(is_calm, fleet, "calm")
 
 
-async def restart(worker: Worker, fleet: list[Worker], watch: Watch, number: signal.Signals, members: str) -> Restart:
+async def restart(worker: Worker, fleet: Fleet, watch: Watch, number: signal.Signals, members: str) -> Restart:
     """End a worker, start it again at once, and tell what that cost."""
     own = worker.partitions()
     assert worker.process is not None
@@ -229,7 +248,7 @@ async def restart(worker: Worker, fleet: list[Worker], watch: Watch, number: sig
 @asynccontextmanager
 async def deployment(
     directory: Path, bootstrap: str, members: str, options: argparse.Namespace
-) -> AsyncIterator[tuple[list[Worker], Watch]]:
+) -> AsyncIterator[tuple[Fleet, Watch]]:
     """Three workers that aggregate what is traded, and the watch over their candles."""
     chosen = {
         "ASHI_KAFKA_BOOTSTRAP": bootstrap,
@@ -242,37 +261,40 @@ async def deployment(
     settings = Settings.from_environment(chosen)
     await create_topics(settings, topic_specs(PARTITIONS, settings.timeframes))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ASHI_")} | chosen
-    fleet = [
-        Worker(
-            name := f"worker-{number}",
-            directory / f"{members}-{name}.log",
-            environment | ({"ASHI_INSTANCE_ID": name} if members == "static" else {}),
-        )
-        for number in range(WORKERS)
-    ]
+    fleet = Fleet(
+        [
+            Worker(
+                name := f"worker-{number}",
+                directory / f"{members}-{name}.log",
+                environment | ({"ASHI_INSTANCE_ID": name} if members == "static" else {}),
+            )
+            for number in range(WORKERS)
+        ]
+    )
     watch = Watch(options.tick)
-    tasks = [
-        asyncio.create_task(trade(settings, [f"binance:S{n}USDT" for n in range(options.symbols)], options.tick)),
-        asyncio.create_task(follow(settings, watch)),
+    fleet.tasks = [
+        asyncio.create_task(trade(settings, names_of(options.symbols), options.tick), name="the trading"),
+        asyncio.create_task(follow(settings, watch), name="the watch"),
     ]
     try:
-        for worker in fleet:
+        for worker in fleet.workers:
             worker.start()
-        await until(lambda: all(worker.said_at("ready") for worker in fleet), fleet, "readiness")
+        await until(lambda: all(worker.said_at("ready") for worker in fleet.workers), fleet, "readiness")
         await calm(watch, fleet)
         yield fleet, watch
     finally:
-        for task in tasks:
+        for task in fleet.tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        stop_all([worker.process for worker in fleet if worker.process is not None], 20)
+        await asyncio.gather(*fleet.tasks, return_exceptions=True)
+        stop_all([worker.process for worker in fleet.workers if worker.process is not None], 20)
 
 
 async def run(directory: Path, bootstrap: str, members: str, options: argparse.Namespace) -> list[Restart]:
     """Restart each worker with SIGTERM, then one with SIGKILL."""
     async with deployment(directory, bootstrap, members, options) as (fleet, watch):
         done = []
-        for worker, number in [*((worker, signal.SIGTERM) for worker in fleet), (fleet[0], signal.SIGKILL)]:
+        told = [(worker, signal.SIGTERM) for worker in fleet.workers]
+        for worker, number in [*told, (fleet.workers[0], signal.SIGKILL)]:
             if len(worker.partitions()) == 0:
                 raise SystemExit(f"{worker.name} has no partitions")
             done.append(await restart(worker, fleet, watch, number, members))
@@ -288,27 +310,67 @@ def _row(one: Restart) -> str:
     )
 
 
-def main() -> None:
-    """Run and print."""
+def names_of(symbols: int) -> list[str]:
+    """So many symbols."""
+    return [f"binance:S{number}USDT" for number in range(symbols)]
+
+
+@contextmanager
+def folder(*, keep: bool) -> Iterator[Path]:
+    """A folder for logs and brokers, removed at the end; not when something fails, or with `keep`."""
+    directory = Path(tempfile.mkdtemp(prefix="ashi-handover-"))
+    try:
+        yield directory
+    except BaseException as error:
+        told_to_stop = isinstance(error, KeyboardInterrupt) or getattr(error, "code", None) == STOPPED
+        keep = keep or not told_to_stop
+        raise
+    finally:
+        if keep:
+            print(f"logs in {directory}", file=sys.stderr)
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def measure(kinds: list[str], options: argparse.Namespace) -> list[Restart]:
+    """Everything, with a new broker for each kind of membership."""
+    results: list[Restart] = []
+    with folder(keep=options.keep) as directory:
+        for members in kinds:
+            broker = Broker(directory / f"{members}-kafka")
+            broker.start(child=True)
+            try:
+                results += asyncio.run(run(directory, broker.bootstrap, members, options))
+            finally:
+                broker.stop()
+    return results
+
+
+def parse_arguments() -> argparse.Namespace:
+    """What was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--members", default="static,dynamic", help="kinds of membership, in this order")
-    parser.add_argument("--symbols", type=int, default=90)
-    parser.add_argument("--tick", type=float, default=0.05, help="seconds after which each symbol trades again")
-    parser.add_argument("--log-level", default="info", help="of the workers; their logs are kept when it is not info")
+    parser.add_argument(
+        "--members",
+        type=several(one_of("static", "dynamic")),
+        default="static,dynamic",
+        help="kinds of membership, in this order",
+    )
+    parser.add_argument("--symbols", type=positive, default=90)
+    parser.add_argument("--tick", type=seconds, default=0.05, help="seconds after which each symbol trades again")
+    parser.add_argument("--log-level", choices=("info", "debug"), default="info", help="of the workers")
+    parser.add_argument("--keep", action="store_true", help="keep the folder of the workers' logs and the brokers")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="ashi-handover-"))
-    results: list[Restart] = []
-    for members in options.members.split(","):
-        (directory / members).mkdir()
-        broker = Broker(directory / members)
-        broker.start(child=True)
-        try:
-            results += asyncio.run(run(directory, broker.bootstrap, members, options))
-        finally:
-            broker.stop()
-    if options.log_level != "info":
-        print(f"logs in {directory}", file=sys.stderr)
+    if len({partition_of(name.encode(), PARTITIONS) for name in names_of(options.symbols)}) < PARTITIONS:
+        parser.error(f"--symbols {options.symbols} are too few for each of {PARTITIONS} partitions to have one")
+    return options
+
+
+def main() -> None:
+    """Run and print."""
+    options = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
+    results = measure(options.members, options)
     if options.json:
         print(json.dumps([asdict(result) for result in results]))
         return

@@ -26,6 +26,7 @@ from itertools import accumulate, product
 from typing import Any
 
 import cramjam
+from arguments import exponent, seconds, several
 
 from ashi.contracts import Trade, encode_trade, parse_timeframes
 from ashi.contracts.topics import MARKERS_TABLE, changelog_topic, table_name
@@ -37,6 +38,7 @@ from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.partition import PartitionOffsets
 from ashi_aggregate.pipeline import Pipeline
 from ashi_aggregate.write_queue import LONGEST_WAIT_S, ROWS_PER_CHECKPOINT, WriteBudget
+from ashi_cli.values import positive
 
 PARTITIONS = 8
 TIMEFRAMES = parse_timeframes("1m,5m,1h")
@@ -233,25 +235,32 @@ async def measure(symbols: int, rate: int, skew: float, budget: WriteBudget, sec
     }
 
 
+def _rows(text: str) -> int:
+    return ALL if text == "all" else positive(text)
+
+
 def main() -> int:
     """Run it and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--symbols", default="10000")
-    parser.add_argument("--seconds", type=int, default=30)
-    parser.add_argument("--rates", default="2000,20000")
-    parser.add_argument("--rows", default=f"all,{ROWS_PER_CHECKPOINT}")
-    parser.add_argument("--waits", default=f"{LONGEST_WAIT_S:.0f}", help="seconds that a row waits at most")
-    parser.add_argument("--skew", default="0,1")
+    parser.add_argument("--symbols", type=several(positive), default="10000")
+    parser.add_argument("--seconds", type=positive, default=30)
+    parser.add_argument("--rates", type=several(positive), default="2000,20000")
+    parser.add_argument(
+        "--rows", type=several(_rows), default=f"all,{ROWS_PER_CHECKPOINT}", help="of a checkpoint; or all"
+    )
+    parser.add_argument(
+        "--waits", type=several(seconds), default=f"{LONGEST_WAIT_S:g}", help="seconds that a row waits at most"
+    )
+    parser.add_argument("--skew", type=several(exponent), default="0,1")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each")
     arguments = parser.parse_args()
     columns = ("rows/s", "rows/trade", "B/trade", "zstd", "MB/s", "B/row", "marker B", "most rows", "ms", "behind s")
     if not arguments.json:
         first = f"{'symbols':>8}{'trades/s':>9}{'skew':>5}{'rows':>6}{'wait':>5}"
         print(first + "".join(f"{name:>11}" for name in columns))
-    several = (arguments.symbols, arguments.rates, arguments.skew, arguments.waits, arguments.rows)
-    for symbols, rate, skew, wait, rows in product(*(each.split(",") for each in several)):
-        budget = WriteBudget(ALL if rows == "all" else int(rows), float(wait))
-        result = asyncio.run(measure(int(symbols), int(rate), float(skew), budget, arguments.seconds))
+    chosen = (arguments.symbols, arguments.rates, arguments.skew, arguments.waits, arguments.rows)
+    for symbols, rate, skew, wait, rows in product(*chosen):
+        result = asyncio.run(measure(symbols, rate, skew, WriteBudget(rows, wait), arguments.seconds))
         if arguments.json:
             print(json.dumps(result), flush=True)
             continue
@@ -261,7 +270,8 @@ def main() -> int:
             *("checkpoint_cpu_ms", "replay_seconds"),
         )
         print(
-            f"{symbols:>8}{rate:>9}{skew:>5}{rows:>6}{wait:>5}" + "".join(f"{result[key]:>11,.2f}" for key in keys),
+            f"{symbols:>8}{rate:>9}{skew:>5g}{'all' if rows == ALL else rows:>6}{wait:>5g}"
+            + "".join(f"{result[key]:>11,.2f}" for key in keys),
             flush=True,
         )
     return 0

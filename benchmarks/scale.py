@@ -36,6 +36,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from arguments import several
 from scale_live import Live, live
 from scale_plot import draw
 from scale_replay import Replay, replay
@@ -44,6 +45,7 @@ from ashi.contracts.topics import topic_specs
 from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
+from ashi_cli.values import positive
 
 TIMEFRAMES = "1m,5m,1h"
 SYMBOLS = (10, 100, 1_500, 10_000)
@@ -111,12 +113,11 @@ def measure(tree: Path, symbols: int, options: argparse.Namespace) -> tuple[Repl
                 changelog=options.changelog,
             )
         )
-    rates = [int(rate) for rate in options.rates.split(",") if rate]
-    if not rates:
+    if not options.rates:
         return replayed, []
     with broker(env) as (settings, worker_env, folder):
         lived = asyncio.run(
-            live(settings, worker_env, tree, folder, symbols=symbols, rates=rates, minutes=options.minutes)
+            live(settings, worker_env, tree, folder, symbols=symbols, rates=options.rates, minutes=options.minutes)
         )
     return replayed, lived
 
@@ -186,12 +187,18 @@ def print_tables(results: list[dict]) -> None:
             print_live(each["version"], each["symbols"], Live(**lived))
 
 
+def _rates(text: str) -> list[int]:
+    return several(positive)(text) if text else []
+
+
 def parse_arguments() -> argparse.Namespace:
     """What was asked for, `--quick` resolved."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--symbols", help="how many, such as 10,1500; several are measured one after another")
-    parser.add_argument("--trades", type=int, help="of the dense part; the sparse one has three tenths of that")
-    parser.add_argument("--rates", default=None, help="trades per second of the live part; empty: no live part")
+    parser.add_argument(
+        "--symbols", type=several(positive), help="how many, such as 10,1500; several are measured one after another"
+    )
+    parser.add_argument("--trades", type=positive, help="of the dense part; the sparse one has three tenths of that")
+    parser.add_argument("--rates", type=_rates, help="trades per second of the live part; empty: no live part")
     parser.add_argument("--minutes", type=int, help="how many of the last rate's live part, beyond the end of the hour")
     parser.add_argument("--changelog", type=int, default=0, help="least records of the changelogs before the recovery")
     parser.add_argument("--against", metavar="REF", help="a git reference, measured too")
@@ -204,10 +211,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--draw-only", action="store_true", help="measure nothing: the results that were kept")
     options = parser.parse_args()
     quick = options.quick
-    options.symbols = [int(each) for each in options.symbols.split(",")] if options.symbols else None
+    if options.draw_only and options.results is None:
+        parser.error("--draw-only shows what was kept: name its file with --results")
+    if options.draw_only and not options.results.is_file():
+        parser.error(f"there is no file {options.results} with results to draw")
     options.symbols = options.symbols or (QUICK_SYMBOLS if quick else SYMBOLS)
     options.trades = options.trades or (300_000 if quick else 1_000_000)
-    options.rates = options.rates if options.rates is not None else ("2000" if quick else "2000,20000")
+    options.rates = options.rates if options.rates is not None else ([2_000] if quick else [2_000, 20_000])
     options.minutes = options.minutes if options.minutes is not None else (0 if quick else 1)
     return options
 
