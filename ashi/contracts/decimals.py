@@ -54,7 +54,11 @@ def needs_notation_check(data: bytes, underscores: int, values: Iterable[str]) -
 
 
 def is_plain_notation(values: Iterable[msgspec.Raw]) -> bool:
-    """Whether all of these are written as JSON numbers, or as strings of what stands in one."""
+    """Whether all of these are JSON numbers, or strings of characters that stand in one.
+
+    Strings may put these together as JSON does not, as in `"+1"`, `".5"`, `"1."` and `"01"`; what is no number at all,
+    such as `"1-"`, decoding refuses.
+    """
     return not b"".join(values).translate(None, _CHARACTERS)
 
 

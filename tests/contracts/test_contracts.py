@@ -162,8 +162,13 @@ def test_a_candle_and_an_instrument_with_such_a_decimal_are_refused_too(odd, fie
         decode_instrument(message)
 
 
-@pytest.mark.parametrize("plain", ["1000", "0.5", "5E-1", "1e2", "1E+2"])
-@pytest.mark.parametrize("number", [False, True])
+@pytest.mark.parametrize(
+    ("plain", "number"),
+    [
+        *((plain, number) for plain in ("1000", "0.5", "5E-1", "1e2", "1E+2") for number in (False, True)),
+        *((plain, False) for plain in ("+1", ".5", "1.", "01")),  # of these JSON has no numbers
+    ],
+)
 def test_numbers_of_json_and_exponents_are_read_exactly_however_a_message_is_written(plain, number):
     """With spaces, fields that nobody knows, underscores in them, names beyond ASCII: the slower way too."""
     for symbol, more in (

@@ -73,6 +73,8 @@ def test_the_environment_of_the_process_is_read(monkeypatch: pytest.MonkeyPatch)
         ("ASHI_KAFKA_CA_FILE", "/nowhere/ca.pem", "a file that exists"),
         ("ASHI_QUIET_CLOSE", "yes", "on or off"),
         ("ASHI_METRICS_PORT", "70000", "from 0 to 65535"),
+        ("ASHI_INSTANCE_ID", "x" * 201, "at most 200 characters, it has 201"),
+        ("ASHI_INSTANCE_ID", "pod 0", "letters, digits, dots, hyphens and underscores"),
         ("ASHI_LOG_LEVEL", "loud", "debug, info, warning or error"),
     ],
 )

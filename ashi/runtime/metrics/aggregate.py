@@ -48,6 +48,7 @@ position = gauge(
 handover_seconds = gauge(
     "aggregate",
     "handover_seconds",
-    "How long the last start or hand-over took, by kind: process and checks (of a start), join, state (all of it).",
+    "How long the last start or hand-over took, by kind: process and checks (of a start), join, and state (until "
+    "trades are read on; a restore is part of it).",
     "kind",
 )

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 MAX_TOPIC_PREFIX: Final = 200
 """With it the longest name of a topic of Ashi, that of a changelog, is within Kafka's 249 characters."""
+MAX_GROUP_NAME: Final = 200
+"""In characters, of a member of a group too; Kafka takes 249 of an instance id."""
 MICROSECONDS: Final = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)", re.ASCII)
 _INTEGER = re.compile(r"[0-9]{1,9}", re.ASCII)
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", re.ASCII)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://.*", re.ASCII)
-_GROUP = re.compile(r"[A-Za-z0-9._-]{1,200}", re.ASCII)
+_GROUP = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 _PREFIX = re.compile(r"[A-Za-z0-9._-]*", re.ASCII)
 _URL_PASSWORD = re.compile(r"(?<=:/)(/?[^/@:\s]*):\S*@")
 
@@ -133,7 +135,9 @@ def parse_url(text: str) -> str:
 
 
 def group_name(text: str) -> str:
-    """The name of a consumer group."""
+    """The name of a consumer group, or of a member of one."""
+    if len(text) > MAX_GROUP_NAME:
+        raise ValueError(f"write a name of at most {MAX_GROUP_NAME} characters, it has {len(text)}")
     if _GROUP.fullmatch(text) is None:
         raise ValueError("write a name of letters, digits, dots, hyphens and underscores")
     return text

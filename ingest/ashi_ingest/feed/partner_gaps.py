@@ -70,9 +70,10 @@ class GapsInTopic:
             gaps[gap.from_time] = gap
 
     def symbols(self) -> Iterator[str]:
-        """Those of which one that nobody else reads can come to something: not for a gap that has ended long ago.
+        """The symbols to look at though nobody else reads them: with a gap left open, or a repaired one to forget.
 
-        Each symbol has such a gap, as nobody was there before it was first read.
+        A gap that has ended only ends by trades that another worker publishes. Each symbol has such a one, as nobody
+        was there before it was first read.
         """
         return (
             symbol
