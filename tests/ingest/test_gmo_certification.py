@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import pytest
 from venue_certification import (
     Documented,
     Execution,
@@ -85,6 +86,21 @@ class TestGmo(VenueCertification, KlineCertification):
         rows = newest_first[(page - 1) * size : page * size]
         pagination = f'{{"currentPage":{page},"count":{len(rows)}}}'
         return f'{{"status":0,"data":{{"pagination":{pagination},"list":[{",".join(rows)}]}},"responsetime":"x"}}'
+
+    @pytest.mark.parametrize("executions", [51, 101, 151])
+    def test_a_history_whose_last_page_has_one_execution_is_read_from_there_on(self, executions: int) -> None:
+        """A page of fifty, and two rows of one millisecond: nothing tells where another page that has them stands."""
+        asked: list[Request] = []
+        good = Rest(self, one_a_second(executions))
+
+        def answer(request: Request) -> bytes:
+            asked.append(request)
+            return good(request)
+
+        outcome = self.history(answer, FIRST_US, None)
+        assert "could not be joined" not in (outcome.reason or "")
+        assert len(outcome.yielded) == executions
+        assert len(asked) <= 4 + executions // 20
 
     def test_a_history_that_is_asked_for_patience_on_the_way_shows_nothing_that_could_count_as_lost(
         self,

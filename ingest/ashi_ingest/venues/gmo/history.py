@@ -87,6 +87,24 @@ class _Plan:
                 f"there were any from {in_words(self._since_us)} on it does not say"
             )
             yield Missing(self._short, beyond_reach=True)
+        if self._rows and self._newer and self._rows[0].content.at == self._rows[-1].content.at:
+            yield from self._widen(found.total)
+
+    def _widen(self, total: int) -> Generator[Request | Missing, Answer | None, None]:
+        """The last page has but a few rows, all of one millisecond, by which no page can be joined to them.
+
+        So they are read once more, with newer ones. `total`: how many they are. Some may have come meanwhile, so that
+        what is asked for begins further back each time.
+        """
+        for tries in range(JOIN_TRIES):
+            window = newer_window(self._newer, min(total + OVERLAP * (tries + 1), ROWS - OVERLAP))
+            page = yield from self._read(window)
+            if page is None or not page.good:
+                continue
+            if page.total < window.size or page.good[-1].content.at < self._since_us:
+                yield from self._told(page)
+                self._rows, self._newer = page.good, window.start
+                return
 
     def read_on(self) -> Generator[Request | list[Trade] | Missing, Answer | None, None]:
         """Read newer pages until the newest, or the time that is wanted; yield all milliseconds that are whole."""
