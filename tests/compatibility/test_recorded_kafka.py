@@ -372,7 +372,8 @@ ADDED = {"complete_until", "workers", "final"}
 """Fields of `feed.status` and `feed.gaps` that version 0.1.0 did not know."""
 BEGINNING = {"the worker has been started", "nothing had been published before, so there is nothing to go on from"}
 """Version 0.1.0 gave up the moments from its first start to the first trade (`begins`). They are fetched since, so the
-gaps of a beginning and the state `repairing` are not compared, nor the line that says how it ended."""
+gaps of a beginning and the state `repairing` are not compared, nor the line that says how it ended. Neither is the
+state before: a feed that has begun before that could be told tells only what it is by then."""
 
 
 def told(records: list[Recorded]) -> dict[Any, list[Any]]:
@@ -387,7 +388,7 @@ def told(records: list[Recorded]) -> dict[Any, list[Any]]:
             continue
         assert record.value is not None
         message = json.loads(record.value)
-        if message["state"] == "repairing" or (record.topic == "feed.gaps" and message["reason"] in BEGINNING):
+        if message["state"] == "repairing" or message["reason"] in BEGINNING:
             continue
         fields = [name for name in message if name not in ADDED]
         told = (message["state"], message["reason"], fields, record.headers, record.partition)

@@ -128,7 +128,7 @@ class Rehearsal:
         return all(
             symbol.status is not None
             and (symbol.status.complete_until or 0) >= self.ended_us
-            and not symbol.open_gaps()
+            and all(gap.state == "repaired" or gap.final for gap in symbol.later_gaps())
             for symbol in self.reader.symbols.values()
         )
 
