@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping, Sequence
-from typing import Final
 
 from ashi.contracts.timeframe import Timeframe
 from ashi_aggregate.core.codec import StoredRow, decode_row
 from ashi_aggregate.core.symbol import SymbolAggregator
-from ashi_aggregate.core.window_state import WindowRules
-
-_NEVER: Final = 2**63
+from ashi_aggregate.core.window_state import NO_WINDOW, WindowRules
 
 
 class Symbols(MutableMapping[str, SymbolAggregator]):
@@ -60,7 +57,7 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
             )
             head = rows[0].head
             due_at[symbol] = _due_at(closes_from + self._rules.lateness_us, head.stream_time, head.appended_at)
-        self._first_due = min(due_at.values(), default=_NEVER)
+        self._first_due = min(due_at.values(), default=NO_WINDOW)
         found = [(symbol, self._clock(symbol, now)) for symbol, due in due_at.items() if due <= now]
         self._found = now, found
         return found

@@ -127,7 +127,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         try:
             async with self._seeking:
                 first = {tp: span.begin for tp, span in dropped.items() if tp.topic != TRADES}
-                first |= {tp: self._next[tp] for tp in map(_as_tp, dropped) if tp in self._next}
+                first |= {tp: self._next[tp] for tp in dropped if tp in self._next}
                 if first:
                     await self._thread.call_thread(self._go_back, first)
         except Exception as error:
@@ -376,11 +376,6 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
             await super()._add_gap(tp, offset_from, offset_to)
 
 
-def _as_tp(tp: Any) -> TP:
-    """Faust's name of a partition, which the client's is not equal to."""
-    return TP(tp.topic, tp.partition)
-
-
 class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is not typed
     """The thread of the client, whose answers are looked at before they are taken apart."""
 
@@ -420,19 +415,17 @@ class Producer(driver.Producer):  # type: ignore[misc]  # Faust is not typed
     """Faust makes its producer idempotent only in transactions, Ashi's always is; and it takes many records at once."""
 
     logger = FAUST_LOGGER
-    batches: RecordBatches
+    batches: RecordBatches | None = None
     """Once it is connected."""
-    _is_connected = False
 
     async def on_start(self) -> None:
         """Connect."""
         await super().on_start()
         self.batches = RecordBatches(self._producer, self.app.settings)
-        self._is_connected = True
 
     async def on_stop(self) -> None:
         """Disconnect. What was sent and not awaited may be lost."""
-        if self._is_connected:
+        if self.batches is not None:
             self.batches.close()
         await super().on_stop()
 
