@@ -30,6 +30,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from arguments import one_of, seconds, several
+from trades import names_of
 
 from ashi.contracts import Trade, decode_candle, encode_trade
 from ashi.contracts.topics import CANDLES, TRADES, topic_specs
@@ -308,11 +309,6 @@ def _row(one: Restart) -> str:
         f"| {one.members} | {one.what} | {len(one.own)} + {len(one.others)} | {max(one.others.values()):.2f} "
         f"| {max(one.own.values(), default=0.0):.2f} | {one.ended_s:.2f} | {phases} |"
     )
-
-
-def names_of(symbols: int) -> list[str]:
-    """So many symbols."""
-    return [f"binance:S{number}USDT" for number in range(symbols)]
 
 
 @contextmanager

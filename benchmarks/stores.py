@@ -31,8 +31,7 @@ from pathlib import Path
 
 import asyncpg
 from throughput import measure
-from trades import make_messages
-from trades import publish as publish_trades
+from trades import make_messages, publish
 
 from ashi.contracts import Candle, Trade, encode_trade
 from ashi.contracts.candle import encode_candle
@@ -146,19 +145,6 @@ async def write_rate(url: str, candles: list[Candle], size: int) -> float:
         return len(candles) / (time.perf_counter() - began)
     finally:
         await sink.close()
-
-
-async def publish(settings: Settings, topic: str, messages: list[tuple[bytes, bytes]]) -> None:
-    """Publish (key, value) and wait until Kafka has them."""
-    producer = make_producer(settings)
-    await producer.start()
-    try:
-        sent = []
-        for key, value in messages:
-            sent.append(await producer.send(topic, value, key, partition=partition_of(key, settings.partitions)))
-        await asyncio.gather(*sent)
-    finally:
-        await producer.stop()
 
 
 async def end_to_end(
@@ -275,7 +261,7 @@ def measure_store(name: str, count: int) -> dict[str, float]:
 
     async def whole(settings: Settings, env: dict[str, str]) -> dict[str, float]:
         await create_topics(settings, topic_specs(settings.partitions, settings.timeframes))
-        await publish(settings, CANDLES, [(candle.symbol.encode(), encode_candle(candle)) for candle in candles])
+        await publish(settings, [(candle.symbol.encode(), encode_candle(candle)) for candle in candles], CANDLES)
         return await end_to_end(settings, env, name, ["sink", name], CANDLES)
 
     with new_store(name) as url, kafka(url, "1m") as (settings, env):
@@ -302,7 +288,7 @@ def measure_trades(count: int) -> dict[str, float]:
 
     async def whole(settings: Settings, env: dict[str, str]) -> dict[str, float]:
         await create_topics(settings, topic_specs(settings.partitions, settings.timeframes))
-        await publish_trades(settings, make_messages(count, SYMBOLS))
+        await publish(settings, make_messages(count, SYMBOLS))
         return await end_to_end(settings, env, "lake-trades", ["sink", "lake", "--topic", "trades"], TRADES)
 
     with new_store("lake") as url, kafka(url, "1m") as (settings, env):
