@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-LONGEST_STEP_S = 0.1
+LONGEST_STEP_S = 0.05
 """The clocks never go on further at once, because the end of a connection may take a moment to arrive."""
 ENDS_SEEN = 10
 STEPS_A_GRACE = 10

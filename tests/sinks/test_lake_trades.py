@@ -337,7 +337,7 @@ def test_workers_killed_in_mid_stream_leave_a_table_that_equals_the_topic(kafka_
     async def scenario():
         await publish(kafka_settings, messages)
         for rows in (400, 1_500):
-            with running(lake, kafka_settings, log, ASHI_SINK_BATCH_SIZE="50") as child:
+            with running(lake, kafka_settings, log, ASHI_SINK_BATCH_SIZE="20") as child:
 
                 async def far_enough(rows=rows):
                     return await rows_in(lake) >= rows
