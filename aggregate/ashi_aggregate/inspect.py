@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ashi.contracts.topics import MARKERS_TABLE, TRADES, changelog_topic, table_name
 from ashi.runtime.kafka.log_identity import log_probe
 from ashi.runtime.kafka.records import newest_records
-from ashi_aggregate.core.aggregator import CandleAggregator
+from ashi_aggregate.core.aggregator import TimeframeAggregator
 from ashi_aggregate.core.codec import decode_marker, decode_row, rank_of
 from ashi_aggregate.log_check import check_markers
 from ashi_aggregate.partition import marker_key, witness_key
@@ -27,7 +27,7 @@ async def open_candles(settings: Settings) -> dict[tuple[str, str], list[Candle]
     found: dict[tuple[str, str], list[Candle]] = {}
     for timeframe in settings.timeframes:
         for value in (await newest_records(settings, changelog_topic(table_name(timeframe)), rank_of)).values():
-            aggregator = CandleAggregator(timeframe, row=decode_row(value))
+            aggregator = TimeframeAggregator(timeframe, row=decode_row(value))
             candles = aggregator.get_open_candles()
             if candles:
                 found[aggregator.row.symbol, str(timeframe)] = candles

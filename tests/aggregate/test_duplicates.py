@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts import Trade, parse_timeframes
-from ashi_aggregate import CandleAggregator, WindowRules
+from ashi_aggregate import TimeframeAggregator, WindowRules
 from ashi_aggregate.core import trade_ids as ids_module
 from ashi_aggregate.core.codec import decode_row, encode
 from ashi_aggregate.core.symbol import SymbolAggregator
@@ -74,7 +74,7 @@ def test_rows_of_different_positions_count_a_trade_once_each(data, log):
 
 
 def test_a_copy_whose_time_was_rounded_into_the_next_window_is_the_same_trade():
-    aggregator = CandleAggregator("1m")
+    aggregator = TimeframeAggregator("1m")
     first = Trade(ONE[0], "7", Decimal(5), Decimal(1), None, START + 59_999_500, START + 59_999_500, 7)
     aggregator.on_trade(first)
     aggregator.on_trade(msgspec.structs.replace(first, traded_at=START + 60_000_000))

@@ -21,7 +21,7 @@ from ashi.contracts import Trade
 from ashi.runtime.kafka.clients import partition_of
 from ashi_aggregate.clocks import BrokerClock, SteadyClock
 from ashi_aggregate.core import aggregator as aggregator_module
-from ashi_aggregate.core.aggregator import CandleAggregator
+from ashi_aggregate.core.aggregator import TimeframeAggregator
 from ashi_aggregate.core.codec import decode_row, encode
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.trade_ids import TradeIds
@@ -187,7 +187,7 @@ def resumption_at_the_end_of_the_log(patch: Patch) -> None:
 
 
 def a_chunk_closes_windows_before_all_of_it_is_in(patch: Patch) -> None:
-    add, close_due = CandleAggregator.add, CandleAggregator.close_due
+    add, close_due = TimeframeAggregator.add, TimeframeAggregator.close_due
 
     def add_and_close(self: Any, partial: Any) -> None:
         add(self, partial)
@@ -197,8 +197,8 @@ def a_chunk_closes_windows_before_all_of_it_is_in(patch: Patch) -> None:
         early, self.early = getattr(self, "early", []), []
         return early + close_due(self, clock)
 
-    patch.setattr(CandleAggregator, "add", add_and_close)
-    patch.setattr(CandleAggregator, "close_due", close)
+    patch.setattr(TimeframeAggregator, "add", add_and_close)
+    patch.setattr(TimeframeAggregator, "close_due", close)
 
 
 def no_corrections(patch: Patch) -> None:
@@ -206,9 +206,9 @@ def no_corrections(patch: Patch) -> None:
 
 
 def flat_candles_are_not_corrected(patch: Patch) -> None:
-    original = CandleAggregator.corrections
+    original = TimeframeAggregator.corrections
     patch.setattr(
-        CandleAggregator, "corrections", lambda self: [candle for candle in original(self) if candle.trade_count]
+        TimeframeAggregator, "corrections", lambda self: [candle for candle in original(self) if candle.trade_count]
     )
 
 
@@ -217,7 +217,9 @@ def no_left_edge(patch: Patch) -> None:
 
 
 def ids_are_kept_for_the_horizon_only(patch: Patch) -> None:
-    patch.setattr(CandleAggregator, "ids_needed_from", lambda self, clock: clock - self.rules.horizon_us + 30_000_000)
+    patch.setattr(
+        TimeframeAggregator, "ids_needed_from", lambda self, clock: clock - self.rules.horizon_us + 30_000_000
+    )
 
 
 def settings_change_without_a_new_epoch(patch: Patch) -> None:

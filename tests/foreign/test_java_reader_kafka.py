@@ -18,7 +18,7 @@ from ashi.contracts.candle import CANDLE_SCHEMA, candle_fields
 from ashi.contracts.topics import CANDLES
 from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.settings import Settings
-from ashi_aggregate.core.aggregator import CandleAggregator
+from ashi_aggregate.core.aggregator import TimeframeAggregator
 from ashi_cli.onemachine.jars import classpath
 
 JAVAC = shutil.which("javac")
@@ -32,7 +32,7 @@ pytestmark = [
 
 def candles() -> list[Candle]:
     """As they are closed, flat ones among them; every other one corrected; then all as they were first, once more."""
-    of_symbols: dict[str, CandleAggregator] = defaultdict(lambda: CandleAggregator("1m"))
+    of_symbols: dict[str, TimeframeAggregator] = defaultdict(lambda: TimeframeAggregator("1m"))
     log = [*make_trades(2_000, seed=17), *pausing_trades()]
     made = [candle for trade in log for candle in of_symbols[trade.symbol].on_trade(trade)]
     corrected = [msgspec.structs.replace(each, high=each.high + 1, version=each.version + 1) for each in made[::2]]

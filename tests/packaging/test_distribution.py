@@ -160,7 +160,7 @@ def test_the_base_reads_topics_and_has_no_library_of_a_stage(base: Environment) 
     assert "ashi-candles" in base.distributions()
     assert not base.distributions() & LIBRARIES_OF_STAGES
     base.python("-c", "import ashi.client; ashi.client.read_candles('127.0.0.1:1')")
-    base.python("-c", "import ashi_aggregate; ashi_aggregate.CandleAggregator")
+    base.python("-c", "import ashi_aggregate; ashi_aggregate.TimeframeAggregator")
     assert run(base.bin / "ashi", "--version", cwd=base.folder) == f"ashi {ashi.__version__}\n"
     assert "usage: ashi" in run(base.bin / "ashi", "--help", cwd=base.folder)
     base.python("-m", "pip", "check")
@@ -213,7 +213,7 @@ import asyncio
 
 from ashi.client import kafka_settings, read_candles, read_feed_gaps, read_feed_status
 from ashi.contracts import Candle, Timeframe, Trade
-from ashi_aggregate import CandleAggregator
+from ashi_aggregate import TimeframeAggregator
 
 
 async def main() -> None:
@@ -229,7 +229,7 @@ async def main() -> None:
     reveal_type(candles.position)
 
 
-def count(trade: Trade, candle: Candle, aggregator: CandleAggregator) -> int:
+def count(trade: Trade, candle: Candle, aggregator: TimeframeAggregator) -> int:
     reveal_type(trade)
     reveal_type(aggregator.get_open_candles())
     return candle.trade_count + trade.price  # WRONG: a number of trades and a Decimal

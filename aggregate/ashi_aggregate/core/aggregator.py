@@ -16,10 +16,10 @@ from ashi_aggregate.core.trade_ids import COPIES_APART_US, TradeIds
 from ashi_aggregate.core.window_state import NO_WINDOW, LateReason, StateRow, Window, WindowRules, late_reason
 
 
-class CandleAggregator:
+class TimeframeAggregator:
     """The candles of one symbol in one timeframe: a pure state machine over trades in log order.
 
-    >>> aggregator = CandleAggregator("1m")
+    >>> aggregator = TimeframeAggregator("1m")
     >>> closed = aggregator.on_trade(trade)
 
     Content is a function of the trades alone. A candle is emitted when the stream time (the greatest `traded_at`

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ashi.contracts.candle import Candle
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import Trade
-from ashi_aggregate.core.aggregator import CandleAggregator
+from ashi_aggregate.core.aggregator import TimeframeAggregator
 from ashi_aggregate.core.fold import fold_trades
 from ashi_aggregate.core.trade_ids import as_numbers
 from ashi_aggregate.core.window_state import LateReason, StateRow, WindowRules, late_reason
@@ -68,7 +68,7 @@ class SymbolAggregator:
         kept = list(rows) or [None] * len(timeframes)
         self.rules = rules
         self.rows = [
-            CandleAggregator(timeframe, rules, row or StateRow(complete_from=complete_from, epoch=rules.epoch))
+            TimeframeAggregator(timeframe, rules, row or StateRow(complete_from=complete_from, epoch=rules.epoch))
             for timeframe, row in zip(timeframes, kept, strict=True)
         ]
         self._share_ids()
@@ -116,7 +116,7 @@ class SymbolAggregator:
         return [candle for aggregator in self.rows for candle in aggregator.corrections()]
 
     def drop_final(self) -> None:
-        """Forget what nothing can change any more; see `CandleAggregator.drop_final` for when."""
+        """Forget what nothing can change any more; see `TimeframeAggregator.drop_final` for when."""
         for aggregator in self.rows:
             aggregator.drop_final()
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts import ContractError, Trade, parse_timeframes
-from ashi_aggregate import CandleAggregator, WindowRules
+from ashi_aggregate import TimeframeAggregator, WindowRules
 from ashi_aggregate.core.codec import decode_row, encode
 from ashi_aggregate.core.fold import fold_trades
 from ashi_aggregate.core.symbol import SymbolAggregator
@@ -116,7 +116,7 @@ def test_rows_written_at_different_times_and_a_replay_from_before_them_change_no
 @given(log=trades(symbols=ONE))
 def test_one_by_one_is_the_same_as_all_at_once(log):
     together, _, _ = fold_log(log, [0, len(log)], rules())
-    aggregators = [CandleAggregator(timeframe, rules()) for timeframe in TIMEFRAMES]
+    aggregators = [TimeframeAggregator(timeframe, rules()) for timeframe in TIMEFRAMES]
     single = [candle for trade in log for aggregator in aggregators for candle in aggregator.on_trade(trade)]
     single += [candle for aggregator in aggregators for candle in aggregator.corrections()]
     assert stored(single) == stored(together)
@@ -150,7 +150,7 @@ def test_trades_of_one_time_and_sequence_are_ordered_by_what_they_are_and_not_by
     results = set()
     for seed in range(6):
         random.Random(seed).shuffle(twins)
-        aggregator = CandleAggregator("1m")
+        aggregator = TimeframeAggregator("1m")
         for trade in twins:
             aggregator.on_trade(trade)
         candle = aggregator.get_current_candle()
@@ -160,7 +160,7 @@ def test_trades_of_one_time_and_sequence_are_ordered_by_what_they_are_and_not_by
 
 
 def test_a_trade_exactly_on_the_minute_belongs_to_the_window_it_opens():
-    aggregator = CandleAggregator("1m", rules(lateness_us=0))
+    aggregator = TimeframeAggregator("1m", rules(lateness_us=0))
     assert aggregator.on_trade(make_trade(0, 1)) == []
     (candle,) = aggregator.on_trade(make_trade(1, 2))
     assert (candle.open_time, candle.close_time, candle.trade_count) == (START, START + 60_000_000, 1)
@@ -171,14 +171,14 @@ def test_a_trade_exactly_on_the_minute_belongs_to_the_window_it_opens():
 
 
 def test_a_window_stays_open_for_the_allowed_lateness():
-    aggregator = CandleAggregator("1m")
+    aggregator = TimeframeAggregator("1m")
     aggregator.on_trade(make_trade(0.5, 1))
     assert aggregator.on_trade(make_trade(1 + 1.999999 / 60, 2)) == []
     assert [candle.open_time for candle in aggregator.on_trade(make_trade(1 + 2 / 60, 3))] == [START]
 
 
 def test_a_quiet_window_gives_a_flat_candle_that_carries_the_close_and_its_version():
-    aggregator = CandleAggregator("1m")
+    aggregator = TimeframeAggregator("1m")
     aggregator.on_trade(make_trade(0, 1, "7"), 10)
     real, *flat = aggregator.on_trade(make_trade(4, 2, "9"), 20)
     assert [(c.open_time, c.trade_count) for c in flat] == [(START + m * 60_000_000, 0) for m in (1, 2)]
@@ -191,7 +191,7 @@ def test_a_quiet_window_gives_a_flat_candle_that_carries_the_close_and_its_versi
 
 
 def test_a_trade_that_comes_after_all_makes_its_flat_candle_real_and_corrects_those_that_follow():
-    aggregator = CandleAggregator("1m")
+    aggregator = TimeframeAggregator("1m")
     aggregator.on_trade(make_trade(0, 1, "7"), 10)
     aggregator.on_trade(make_trade(4.5, 2, "9"), 20)
     assert aggregator.on_trade(make_trade(2, 3, "8"), 21) == []
@@ -202,14 +202,14 @@ def test_a_trade_that_comes_after_all_makes_its_flat_candle_real_and_corrects_th
 
 def test_flat_candles_end_after_their_greatest_number_and_can_be_turned_off():
     for most in (0, 3, 1440):
-        aggregator = CandleAggregator("1m", WindowRules(TIMEFRAMES[0], max_flat=most))
+        aggregator = TimeframeAggregator("1m", WindowRules(TIMEFRAMES[0], max_flat=most))
         aggregator.on_trade(make_trade(0, 1))
         candles = aggregator.on_trade(make_trade(2000, 2))
         assert sum(candle.trade_count == 0 for candle in candles) == most
 
 
 def test_a_flat_candle_still_comes_when_the_window_it_carries_has_been_dropped():
-    aggregator = CandleAggregator("1m")
+    aggregator = TimeframeAggregator("1m")
     aggregator.on_trade(make_trade(0, 1, "7"), 0)
     aggregator.close_due(START + 62_000_000)  # wall time: the market is quiet
     aggregator.row.stream_time = START + 1000 * 60_000_000
@@ -220,7 +220,7 @@ def test_a_flat_candle_still_comes_when_the_window_it_carries_has_been_dropped()
 
 
 def test_a_late_trade_within_the_horizon_corrects_the_candle_with_a_greater_version():
-    aggregator = CandleAggregator("1m", rules(epoch=3))
+    aggregator = TimeframeAggregator("1m", rules(epoch=3))
     aggregator.on_trade(make_trade(0, 1), 10)
     (first,) = aggregator.on_trade(make_trade(2, 2), 11)
     assert aggregator.on_trade(make_trade(0.5, 3, "200"), 12) == []
@@ -232,7 +232,7 @@ def test_a_late_trade_within_the_horizon_corrects_the_candle_with_a_greater_vers
 
 def test_a_trade_at_the_horizon_counts_and_one_beyond_it_does_not():
     for clock, counts in ((3.0, True), (3.0 + 1e-6, False)):  # the window ends at 1, the horizon is 2 minutes
-        aggregator = CandleAggregator("1m")
+        aggregator = TimeframeAggregator("1m")
         aggregator.on_trade(make_trade(clock, 1))
         aggregator.on_trade(make_trade(0.5, 2))
         assert (aggregator.late_reason(START) is None) is counts
@@ -240,7 +240,7 @@ def test_a_trade_at_the_horizon_counts_and_one_beyond_it_does_not():
 
 
 def test_a_record_at_or_below_the_applied_offset_is_skipped():
-    aggregator = CandleAggregator("1m")
+    aggregator = TimeframeAggregator("1m")
     aggregator.on_trade(make_trade(0, 1), 5)
     aggregator.on_trade(make_trade(0, 2), 5)
     aggregator.on_trade(make_trade(0, 3), 4)
@@ -259,7 +259,7 @@ def test_windows_that_may_lack_trades_are_never_emitted():
 
 
 def test_open_candles_are_all_windows_not_closed_yet_but_those_that_may_lack_trades():
-    aggregator = CandleAggregator("1m", rules(), StateRow(complete_from=START))
+    aggregator = TimeframeAggregator("1m", rules(), StateRow(complete_from=START))
     assert aggregator.get_open_candles() == []
     for minute, sequence in ((-0.5, 1), (0, 2), (0.9999, 3), (1.01, 4)):
         aggregator.on_trade(make_trade(minute, sequence))  # the window of minute 0 waits for the lateness
@@ -272,7 +272,7 @@ def test_open_candles_are_all_windows_not_closed_yet_but_those_that_may_lack_tra
 
 
 def test_an_aggregator_refuses_the_trades_of_another_symbol():
-    aggregator = CandleAggregator("1m")
+    aggregator = TimeframeAggregator("1m")
     aggregator.on_trade(make_trade(0, 1))
     other = Trade("binance:BTCUSDT", "2", Decimal(1), Decimal(1), "buy", START, START, 1)
     with pytest.raises(ContractError, match="one per symbol"):
