@@ -11,7 +11,14 @@ described in docs/messages.md, this package in docs/client.md.
 from ashi.client.completeness import Completeness
 from ashi.client.position import Position, Since
 from ashi.client.reader import Reader, UnreadableRecord
-from ashi.client.topics import kafka_settings, read_candles, read_feed_gaps, read_feed_status, read_instruments
+from ashi.client.topics import (
+    kafka_settings,
+    read_candles,
+    read_feed_gaps,
+    read_feed_status,
+    read_instruments,
+    read_live_candles,
+)
 from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.instrument import Instrument
@@ -33,4 +40,5 @@ __all__ = [
     "read_feed_gaps",
     "read_feed_status",
     "read_instruments",
+    "read_live_candles",
 ]

@@ -13,7 +13,7 @@ from ashi.runtime.kafka.log_identity import fingerprint_of
 from ashi.runtime.library_logs import limit_client_library
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Container
     from types import TracebackType
 
     from ashi.contracts.records import KafkaRecord
@@ -53,14 +53,14 @@ class Source(Generic[_Message]):
     Attributes:
         topic: the topic's name.
         message_in: the message in a record. Raises ContractError.
-        keys: of the records that are looked at; None for all.
+        keys: holds those of the records that are looked at; None for all.
         wanted: whether a message is to be handed out; is asked once of each, in the topic's order.
 
     """
 
     topic: str
     message_in: Callable[[KafkaRecord], _Message]
-    keys: Collection[bytes] | None
+    keys: Container[bytes | None] | None
     wanted: Callable[[_Message], bool]
 
 

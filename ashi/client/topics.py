@@ -11,10 +11,17 @@ from ashi.contracts.candle import Candle
 from ashi.contracts.errors import UsageError
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.instrument import Instrument
-from ashi.contracts.records import candle_in, feed_gap_in, feed_status_in, instrument_in
+from ashi.contracts.records import (
+    candle_in,
+    feed_gap_in,
+    feed_status_in,
+    instrument_in,
+    live_candle_in,
+    split_live_key,
+)
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import Timeframe
-from ashi.contracts.topics import CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS
+from ashi.contracts.topics import CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS
 from ashi.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -111,14 +118,8 @@ def read_candles(
     Raises UsageError and ContractError for arguments that are wrong; what iterating raises says `Reader`.
 
     """
-    names = None if timeframes is None else {_timeframe_name(timeframe) for timeframe in timeframes}
-    if names is not None and not names:
-        raise UsageError("timeframes is empty, so no candle would ever come: leave it out to read all")
-    newest = Newest[Candle](
-        key=lambda candle: (candle.symbol, candle.timeframe, candle.open_time),
-        rank=lambda candle: candle.version,
-        limit=remember,
-    )
+    names = _timeframe_names(timeframes)
+    newest = _newest_candles(remember)
 
     def wanted(candle: Candle) -> bool:
         return (names is None or candle.timeframe in names) and newest.is_new(candle)
@@ -127,6 +128,38 @@ def read_candles(
         _settings(kafka),
         Source(CANDLES, candle_in, _keys(symbols), wanted),
         start=start_of(since, CANDLES),
+        follow=follow,
+        on_unreadable=on_unreadable,
+    )
+
+
+def read_live_candles(
+    kafka: Settings | str | None = None,
+    *,
+    symbols: Collection[str] | None = None,
+    timeframes: Collection[str | Timeframe] | None = None,
+    since: Since = "beginning",
+    follow: bool = True,
+    on_unreadable: Callable[[UnreadableRecord], None] | None = None,
+    remember: int = REMEMBERED,
+) -> Reader[Candle]:
+    """The candles in progress of topic `candles.live`: what the windows that have not closed hold so far.
+
+    Of one (symbol, timeframe, open_time) each that is handed out has a greater `version` than the one before, and what
+    it holds is what the closed candle would hold if no more trades came. The closed one comes in `candles` and never
+    has a smaller version; no order holds between the two topics, so whoever reads both leaves out an update whose
+    version is not greater than that of the candle which has closed.
+
+    The topic keeps the last update of each (symbol, timeframe) for a day, so from the beginning (the default) a reader
+    gets the present state of all, after some that are older; `since="now"` gives a symbol when next it trades. Its
+    last update may be of a window that has closed since. Arguments, memory and errors: as of `read_candles`.
+    """
+    names = _timeframe_names(timeframes)
+    keys = None if symbols is None and names is None else _LiveKeys(_keys(symbols), names)
+    return Reader(
+        _settings(kafka),
+        Source(CANDLES_LIVE, live_candle_in, keys, _newest_candles(remember).is_new),
+        start=start_of(since, CANDLES_LIVE),
         follow=follow,
         on_unreadable=on_unreadable,
     )
@@ -218,6 +251,37 @@ def _keys(symbols: Collection[str] | None) -> frozenset[bytes] | None:
     for symbol in symbols:
         split_symbol(symbol)
     return frozenset(symbol.encode() for symbol in symbols)
+
+
+def _timeframe_names(timeframes: Collection[str | Timeframe] | None) -> frozenset[str] | None:
+    if timeframes is None:
+        return None
+    if not timeframes:
+        raise UsageError("timeframes is empty, so no candle would ever come: leave it out to read all")
+    return frozenset(_timeframe_name(timeframe) for timeframe in timeframes)
+
+
+class _LiveKeys:
+    """The keys in `candles.live` of some symbols and timeframes; None stands for all."""
+
+    def __init__(self, symbols: frozenset[bytes] | None, names: frozenset[str] | None) -> None:
+        self._symbols = symbols
+        self._names = None if names is None else frozenset(name.encode() for name in names)
+
+    def __contains__(self, key: object) -> bool:
+        """A record without a key has none of them."""
+        if not isinstance(key, bytes):
+            return False
+        symbol, name = split_live_key(key)
+        return (self._symbols is None or symbol in self._symbols) and (self._names is None or name in self._names)
+
+
+def _newest_candles(remember: int) -> Newest[Candle]:
+    return Newest(
+        key=lambda candle: (candle.symbol, candle.timeframe, candle.open_time),
+        rank=lambda candle: candle.version,
+        limit=remember,
+    )
 
 
 def _timeframe_name(timeframe: str | Timeframe) -> str:

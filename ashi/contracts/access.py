@@ -14,6 +14,7 @@ from ashi.contracts.topics import (
     AGGREGATE_APP,
     CANDLES,
     CANDLES_DEAD,
+    CANDLES_LIVE,
     FEED_GAPS,
     FEED_STATUS,
     INSTRUMENTS,
@@ -111,6 +112,6 @@ def access_table(timeframes: Sequence[Timeframe], prefix: str = "") -> dict[str,
         "ashi aggregate": aggregate_access(timeframes),
         "ashi sink": sink_access([CANDLES, FEED_GAPS, FEED_STATUS], CANDLES_DEAD, "ashi-sink-*"),
         "ashi sink --topic trades": sink_access([TRADES], TRADES_DEAD, "ashi-sink-*"),
-        "ashi.client": Access(dict.fromkeys([CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS], _READ)),
+        "ashi.client": Access(dict.fromkeys([CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS], _READ)),
     }
     return {command: access.in_kafka(prefix) for command, access in table.items()}

@@ -80,6 +80,29 @@ def candle_in(record: KafkaRecord) -> Candle:
     return _message_in(record, CANDLE_SCHEMA, decode_candle, "candle")
 
 
+def live_key(symbol: str, timeframe: str) -> bytes:
+    """The key of a candle in progress, in topic `candles.live`: `bitflyer:BTC_JPY/1m`."""
+    return f"{symbol}/{timeframe}".encode()
+
+
+def split_live_key(key: bytes) -> tuple[bytes, bytes]:
+    """Symbol and timeframe of such a key; a market's name may hold a slash, a timeframe's none."""
+    symbol, _, timeframe = key.rpartition(b"/")
+    return symbol, timeframe
+
+
+def live_candle_in(record: KafkaRecord) -> Candle:
+    """The candle in progress in a record of `candles.live`."""
+    check_schema(record.headers, CANDLE_SCHEMA)
+    if record.value is None:
+        raise ContractError("not a candle: the record has no value")
+    candle = decode_candle(record.value)
+    wanted = live_key(candle.symbol, candle.timeframe)
+    if record.key != wanted:
+        raise ContractError(f"the record's key {(record.key or b'')[:_SHOWN]!r} is not its candle's {wanted!r}")
+    return candle
+
+
 def feed_gap_in(record: KafkaRecord) -> FeedGap:
     """The feed gap in a record."""
     return _message_in(record, FEED_GAP_SCHEMA, decode_feed_gap, "gap")

@@ -11,7 +11,7 @@ from ashi.contracts.timeframe import Timeframe
 TRADES: Final = "trades"
 CANDLES: Final = "candles"
 CANDLES_LIVE: Final = "candles.live"
-"""Candles in progress, for the chart: made with the others, written from a later version on."""
+"""Candles in progress."""
 TRADES_LATE: Final = "trades.late"
 TRADES_DEAD: Final = "trades.dead"
 CANDLES_DEAD: Final = "candles.dead"
@@ -20,7 +20,7 @@ FEED_GAPS: Final = "feed.gaps"
 INSTRUMENTS: Final = "instruments"
 META: Final = "ashi.meta"
 
-COMPACTED: Final = frozenset({FEED_STATUS, INSTRUMENTS, META})
+COMPACTED: Final = frozenset({CANDLES_LIVE, FEED_STATUS, INSTRUMENTS, META})
 """Of these only the last record of each key is kept: one before it may go while those around it stay."""
 
 AGGREGATE_APP: Final = "ashi-aggregate"
@@ -83,7 +83,19 @@ def topic_specs(partitions: int, timeframes: Sequence[Timeframe]) -> tuple[Topic
     return (
         TopicSpec(TRADES, partitions, delete(7)),
         TopicSpec(CANDLES, partitions, delete(90)),
-        TopicSpec(CANDLES_LIVE, partitions, {**delete(1), "cleanup.policy": "compact,delete"}),
+        # Each (symbol, timeframe) comes up to four times a second: what has been replaced must go soon, which it does
+        # only in segments that are closed.
+        TopicSpec(
+            CANDLES_LIVE,
+            partitions,
+            {
+                **delete(1),
+                "cleanup.policy": "compact,delete",
+                "segment.ms": "600000",
+                "segment.bytes": str(16 * 1024 * 1024),
+                "min.cleanable.dirty.ratio": "0.1",
+            },
+        ),
         TopicSpec(TRADES_LATE, partitions, delete(30)),
         TopicSpec(TRADES_DEAD, partitions, delete(30)),
         TopicSpec(CANDLES_DEAD, partitions, delete(30)),

@@ -12,7 +12,15 @@ from client_samples import a_candle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashi.client import Position, kafka_settings, read_candles, read_feed_gaps, read_feed_status, read_instruments
+from ashi.client import (
+    Position,
+    kafka_settings,
+    read_candles,
+    read_feed_gaps,
+    read_feed_status,
+    read_instruments,
+    read_live_candles,
+)
 from ashi.client.newest import Newest
 from ashi.client.position import start_of
 from ashi.contracts import BrokerError, ContractError, UsageError
@@ -36,6 +44,9 @@ from ashi.runtime.kafka.log_identity import Fingerprint
 def test_wrong_arguments_are_refused_before_anything_is_done(arguments, words):
     with pytest.raises((UsageError, ContractError), match=words):
         read_candles(**{"kafka": "127.0.0.1:1"} | arguments)
+    words = words.replace("but candles is", "but candles.live is")
+    with pytest.raises((UsageError, ContractError), match=words):
+        read_live_candles(**{"kafka": "127.0.0.1:1"} | arguments)
 
 
 def test_settings_by_hand_are_checked_as_those_of_the_environment_and_hide_the_password():
@@ -54,7 +65,7 @@ def test_settings_by_hand_are_checked_as_those_of_the_environment_and_hide_the_p
 
 def test_the_environment_says_where_kafka_is_when_nothing_else_does(monkeypatch):
     monkeypatch.setenv("ASHI_KAFKA_BOOTSTRAP", "nowhere")
-    for read in (read_candles, read_feed_gaps, read_feed_status, read_instruments):
+    for read in (read_candles, read_live_candles, read_feed_gaps, read_feed_status, read_instruments):
         with pytest.raises(UsageError, match="'nowhere'"):
             read()
 

@@ -27,9 +27,10 @@ from ashi.client import (
     read_feed_gaps,
     read_feed_status,
     read_instruments,
+    read_live_candles,
 )
 from ashi.contracts import BrokerError, ContractError, StateError, encode_candle
-from ashi.contracts.topics import CANDLES, topic_specs
+from ashi.contracts.topics import CANDLES, CANDLES_LIVE, topic_specs
 from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
 from ashi.runtime.kafka.follow import TopicFollower
 from ashi.runtime.kafka.topics import create_topics
@@ -115,6 +116,35 @@ def test_only_the_symbols_and_timeframes_that_were_asked_for_come(kafka_settings
         found = await collect(read_candles(kafka_settings, symbols=[ETH], timeframes=["1m"], follow=False))
         assert found == [a_candle(minute, 1, ETH) for minute in range(3)]
         assert len(await collect(read_candles(kafka_settings, follow=False))) == 6 + 2
+
+    run(main())
+
+
+def test_candles_in_progress_come_by_symbol_and_timeframe_each_in_a_greater_version(kafka_settings: Settings) -> None:
+    def update(candle: Candle) -> tuple[str, str, bytes]:
+        return CANDLES_LIVE, f"{candle.symbol}/{candle.timeframe}", encode_candle(candle)
+
+    async def main() -> None:
+        slashed = "binance:ETH/USDT"
+        sent = [a_candle(0, version, symbol) for version in (3, 3, 2, 4) for symbol in (BTC, slashed)]
+        sent += [a_candle(0, 5, slashed, "5m"), a_candle(1, 2, slashed), a_candle(0, 5, slashed)]
+        await send(kafka_settings, *map(update, sent))
+
+        async def read(**wanted: Any) -> list[Candle]:
+            return await collect(read_live_candles(kafka_settings, follow=False, **wanted))
+
+        minutes = [a_candle(0, 3, slashed), a_candle(0, 4, slashed), a_candle(1, 2, slashed), a_candle(0, 5, slashed)]
+        assert await read(symbols=[slashed], timeframes=["1m"]) == minutes
+        found = await read(symbols=[slashed])
+        assert [each for each in found if each.timeframe == "1m"] == minutes
+        assert a_candle(0, 5, slashed, "5m") in found
+        assert await read(timeframes=["5m"]) == [a_candle(0, 5, slashed, "5m")]
+        assert await read(symbols=[BTC]) == [a_candle(0, 3), a_candle(0, 4)]
+        assert len(await read()) == 7
+        await send(kafka_settings, (CANDLES_LIVE, BTC, encode_candle(a_candle(1))))  # under another key
+        with pytest.raises(ContractError, match=f"the record's key .* is not its candle's b'{BTC}/1m'"):
+            await read()
+        assert len(await read(symbols=[BTC])) == 2
 
     run(main())
 

@@ -36,10 +36,12 @@ def test_topics_have_the_names_partitions_and_settings_they_had() -> None:
     """Changelogs too: the state of a running deployment stands in them.
 
     One setting has been added to all: records have the time of the broker, as those of `trades` always had. And
-    `feed.status`, which has heartbeats now, is compacted sooner. Topics that were made without these go on as they are,
-    and `ashi topics check` says how to set them. Topic `instruments` has been added: `ashi topics create` makes it.
+    `feed.status`, which has heartbeats now, and `candles.live`, which is written now, are compacted sooner. Topics that
+    were made without these go on as they are, and `ashi topics check` says how to set them. Topic `instruments` has
+    been added: `ashi topics create` makes it.
     """
-    added = {"feed.status": {"segment.ms": "600000", "min.cleanable.dirty.ratio": "0.1"}}
+    sooner = {"segment.ms": "600000", "min.cleanable.dirty.ratio": "0.1"}
+    added = {"feed.status": sooner, "candles.live": {**sooner, "segment.bytes": "16777216"}}
     specs = topics.topic_specs(2, parse_timeframes("1s,1m,1d"))
     assert all(spec.config["message.timestamp.type"] == "LogAppendTime" for spec in specs)
     recorded = [

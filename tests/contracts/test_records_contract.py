@@ -14,7 +14,16 @@ from ashi.contracts.candle import encode_candle
 from ashi.contracts.errors import ContractError
 from ashi.contracts.feed import FeedGap, FeedStatus, encode_feed
 from ashi.contracts.instrument import Instrument, encode_instrument
-from ashi.contracts.records import candle_in, feed_gap_in, feed_status_in, instrument_in, trade_in
+from ashi.contracts.records import (
+    candle_in,
+    feed_gap_in,
+    feed_status_in,
+    instrument_in,
+    live_candle_in,
+    live_key,
+    split_live_key,
+    trade_in,
+)
 from ashi.contracts.trade import Trade, encode_trade
 from strategies import START
 
@@ -118,3 +127,21 @@ def test_what_is_written_is_plain_text_whatever_was_read():
     text = json.dumps(A_CANDLE).replace('"100"', "1e2").replace('"0.5"', "5E-1")
     written = json.loads(encode_candle(candle_in(record(text.encode()))))
     assert (written["open"], written["volume"], written["quote_volume"]) == ("0.5", "100", "100")
+
+
+def test_a_candle_in_progress_has_its_symbol_and_its_timeframe_as_key():
+    value = json.dumps(A_CANDLE).encode()
+    assert live_key(SYMBOL, "1m") == b"binance:ETHUSDT/1m"
+    assert live_candle_in(record(value, key=live_key(SYMBOL, "1m"))) == candle_in(record(value))
+    for key in (SYMBOL.encode(), b"binance:ETHUSDT/5m", b"binance:ETHUSDT/", None):
+        with pytest.raises(ContractError, match="is not its candle's b'binance:ETHUSDT/1m'"):
+            live_candle_in(record(value, key=key))
+    with pytest.raises(ContractError, match="no value"):
+        live_candle_in(record(None, key=live_key(SYMBOL, "1m")))
+    with pytest.raises(ContractError, match=r"schema 'ashi\.candle\.v2' is not known"):
+        live_candle_in(record(value, ("schema", b"ashi.candle.v2"), key=live_key(SYMBOL, "1m")))
+
+
+def test_a_market_whose_name_has_a_slash_is_found_in_the_key():
+    for symbol in ("binance:ETH/USDT", "binance:ETH/1m", "binance:币安人生USDT"):
+        assert split_live_key(live_key(symbol, "1h")) == (symbol.encode(), b"1h")
