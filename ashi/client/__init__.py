@@ -1,4 +1,4 @@
-"""What other programs read Ashi's topics with: candles, the feeds' gaps and their status, always the newest version.
+"""What other programs read Ashi's topics with: candles, feeds' gaps and status, signals, always the newest version.
 
     async with read_candles("kafka:9092", symbols=["bitflyer:BTC_JPY"], timeframes=["1m"]) as candles:
         async for candle in candles:
@@ -18,10 +18,12 @@ from ashi.client.topics import (
     read_feed_status,
     read_instruments,
     read_live_candles,
+    read_signals,
 )
 from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.instrument import Instrument
+from ashi.contracts.signal import Signal
 from ashi.runtime.settings import Settings
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Position",
     "Reader",
     "Settings",
+    "Signal",
     "Since",
     "UnreadableRecord",
     "kafka_settings",
@@ -41,4 +44,5 @@ __all__ = [
     "read_feed_status",
     "read_instruments",
     "read_live_candles",
+    "read_signals",
 ]

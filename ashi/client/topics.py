@@ -17,11 +17,13 @@ from ashi.contracts.records import (
     feed_status_in,
     instrument_in,
     live_candle_in,
+    signal_in,
     split_live_key,
 )
+from ashi.contracts.signal import Signal, signal_rank, signal_slot
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import Timeframe
-from ashi.contracts.topics import CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS
+from ashi.contracts.topics import CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS, SIGNALS
 from ashi.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -232,6 +234,40 @@ def read_instruments(
         _settings(kafka),
         Source(INSTRUMENTS, instrument_in, _keys(symbols), lambda _: True),
         start=start_of(since, INSTRUMENTS),
+        follow=follow,
+        on_unreadable=on_unreadable,
+    )
+
+
+def read_signals(
+    kafka: Settings | str | None = None,
+    *,
+    symbols: Collection[str] | None = None,
+    strategies: Collection[str] | None = None,
+    since: Since = "beginning",
+    follow: bool = True,
+    on_unreadable: Callable[[UnreadableRecord], None] | None = None,
+    remember: int = REMEMBERED,
+) -> Reader[Signal]:
+    """The signals of topic `signals`, each when it is given and again when it is superseded.
+
+    Of one (strategy, symbol, timeframe, open_time) each that is handed out has a greater `signal_rank` than the one
+    before, so whoever keeps the last one of each keeps the right one; a signal that is `superseded` is handed out
+    too, as it takes back the one before it. `strategies`: their names with parameters, as `Signal.strategy` has them;
+    None for all. The other arguments, memory and errors: as of `read_candles`.
+    """
+    if strategies is not None and (isinstance(strategies, str) or not strategies):
+        raise UsageError(f"strategies {strategies!r} is no collection of names: leave it out to read all")
+    names = None if strategies is None else frozenset(strategies)
+    newest = Newest[Signal](key=signal_slot, rank=signal_rank, limit=remember)
+
+    def wanted(signal: Signal) -> bool:
+        return (names is None or signal.strategy in names) and newest.is_new(signal)
+
+    return Reader(
+        _settings(kafka),
+        Source(SIGNALS, signal_in, _keys(symbols), wanted),
+        start=start_of(since, SIGNALS),
         follow=follow,
         on_unreadable=on_unreadable,
     )

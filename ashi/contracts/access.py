@@ -19,6 +19,7 @@ from ashi.contracts.topics import (
     FEED_STATUS,
     INSTRUMENTS,
     META,
+    SIGNALS,
     TRADES,
     TRADES_DEAD,
     TRADES_LATE,
@@ -112,6 +113,8 @@ def access_table(timeframes: Sequence[Timeframe], prefix: str = "") -> dict[str,
         "ashi aggregate": aggregate_access(timeframes),
         "ashi sink": sink_access([CANDLES, FEED_GAPS, FEED_STATUS], CANDLES_DEAD, "ashi-sink-*"),
         "ashi sink --topic trades": sink_access([TRADES], TRADES_DEAD, "ashi-sink-*"),
-        "ashi.client": Access(dict.fromkeys([CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS], _READ)),
+        "ashi.client": Access(
+            dict.fromkeys([CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS, SIGNALS], _READ)
+        ),
     }
     return {command: access.in_kafka(prefix) for command, access in table.items()}

@@ -16,6 +16,7 @@ from ashi.contracts.feed import (
     decode_feed_status,
 )
 from ashi.contracts.instrument import INSTRUMENT_SCHEMA, Instrument, decode_instrument
+from ashi.contracts.signal import SIGNAL_SCHEMA, Signal, decode_signal
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, decode_trade
 
 SCHEMA_HEADER: Final = "schema"
@@ -116,6 +117,11 @@ def feed_status_in(record: KafkaRecord) -> FeedStatus:
 def instrument_in(record: KafkaRecord) -> Instrument:
     """The instrument in a record."""
     return _message_in(record, INSTRUMENT_SCHEMA, decode_instrument, "instrument")
+
+
+def signal_in(record: KafkaRecord) -> Signal:
+    """The signal in a record."""
+    return _message_in(record, SIGNAL_SCHEMA, decode_signal, "signal")
 
 
 def _message_in(record: KafkaRecord, schema: str, decode: Callable[[bytes], _Message], what: str) -> _Message:

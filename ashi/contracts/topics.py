@@ -18,6 +18,7 @@ CANDLES_DEAD: Final = "candles.dead"
 FEED_STATUS: Final = "feed.status"
 FEED_GAPS: Final = "feed.gaps"
 INSTRUMENTS: Final = "instruments"
+SIGNALS: Final = "signals"
 META: Final = "ashi.meta"
 
 COMPACTED: Final = frozenset({CANDLES_LIVE, FEED_STATUS, INSTRUMENTS, META})
@@ -113,6 +114,7 @@ def topic_specs(partitions: int, timeframes: Sequence[Timeframe]) -> tuple[Topic
         ),
         TopicSpec(FEED_GAPS, partitions, delete(90)),
         TopicSpec(INSTRUMENTS, partitions, {"cleanup.policy": "compact", **by_the_broker}),
+        TopicSpec(SIGNALS, partitions, delete(90)),
         TopicSpec(META, 1, {"cleanup.policy": "compact", **by_the_broker}),
         *(TopicSpec(topic, partitions, changelog) for topic in state_topics(timeframes)),
     )

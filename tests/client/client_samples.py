@@ -5,11 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
+
 from ashi.contracts.candle import Candle, encode_candle
 from ashi.contracts.feed import FeedGap, FeedStatus, encode_feed
 from ashi.contracts.instrument import Instrument, encode_instrument
+from ashi.contracts.signal import Signal, encode_signal
 from ashi.contracts.timeframe import Timeframe
-from ashi.contracts.topics import CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS
+from ashi.contracts.topics import CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS, SIGNALS
 from ashi.runtime.kafka.clients import make_producer
 
 if TYPE_CHECKING:
@@ -52,7 +55,30 @@ def a_status(updated: int = 1, symbol: str = BTC) -> FeedStatus:
     return FeedStatus(symbol, "connected", FIRST_US, None, None, None, FIRST_US + updated)
 
 
-Message: TypeAlias = Candle | FeedGap | FeedStatus | Instrument | tuple[str, str, bytes]
+def a_signal(minute: int = 0, version: int = 1, revision: int = 0, **changes: Any) -> Signal:
+    candle = a_candle(minute, version)
+    signal = Signal(
+        strategy="ma_cross(fast=9,slow=21)",
+        symbol=candle.symbol,
+        timeframe=candle.timeframe,
+        open_time=candle.open_time,
+        close_time=candle.close_time,
+        version=version,
+        revision=revision,
+        target="long",
+        strength=None,
+        price=candle.close,
+        reason=None,
+        labels={},
+        all_closed=True,
+        is_complete=None,
+        status="active",
+        updated_at=candle.close_time + 2_000_000,
+    )
+    return msgspec.structs.replace(signal, **changes)
+
+
+Message: TypeAlias = Candle | FeedGap | FeedStatus | Instrument | Signal | tuple[str, str, bytes]
 
 
 async def send(settings: Settings, *messages: Message) -> list[Any]:
@@ -77,5 +103,7 @@ def _record(message: Message) -> tuple[str, str, bytes]:
             return FEED_STATUS, message.symbol, encode_feed(message)
         case Instrument():
             return INSTRUMENTS, message.symbol, encode_instrument(message)
+        case Signal():
+            return SIGNALS, message.symbol, encode_signal(message)
         case _:
             return message

@@ -20,6 +20,7 @@ from ashi.client import (
     read_feed_status,
     read_instruments,
     read_live_candles,
+    read_signals,
 )
 from ashi.client.newest import Newest
 from ashi.client.position import start_of
@@ -65,7 +66,7 @@ def test_settings_by_hand_are_checked_as_those_of_the_environment_and_hide_the_p
 
 def test_the_environment_says_where_kafka_is_when_nothing_else_does(monkeypatch):
     monkeypatch.setenv("ASHI_KAFKA_BOOTSTRAP", "nowhere")
-    for read in (read_candles, read_live_candles, read_feed_gaps, read_feed_status, read_instruments):
+    for read in (read_candles, read_live_candles, read_feed_gaps, read_feed_status, read_instruments, read_signals):
         with pytest.raises(UsageError, match="'nowhere'"):
             read()
 

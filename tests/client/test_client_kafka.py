@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions, RecordsToDelete
-from client_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle, a_gap, a_status, send
+from client_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle, a_gap, a_signal, a_status, send
 
 from ashi.client import (
     Instrument,
@@ -28,6 +28,7 @@ from ashi.client import (
     read_feed_status,
     read_instruments,
     read_live_candles,
+    read_signals,
 )
 from ashi.contracts import BrokerError, ContractError, StateError, encode_candle
 from ashi.contracts.topics import CANDLES, CANDLES_LIVE, topic_specs
@@ -103,6 +104,20 @@ def test_every_instrument_comes_in_order_and_the_last_counts(kafka_settings: Set
         await send(kafka_settings, instrument(chinese, "halted"))
         found = await collect(read_instruments(kafka_settings, symbols=[chinese], follow=False))
         assert found == [instrument(chinese, "trading"), instrument(chinese, "halted")]
+
+    run(main())
+
+
+def test_of_signals_the_newest_comes_and_that_one_is_superseded_is_newer(kafka_settings: Settings) -> None:
+    given, taken_back = a_signal(0, 1), a_signal(0, 1, status="superseded")
+    anew, corrected = a_signal(0, 1, 1, target="flat"), a_signal(0, 2)
+    other = a_signal(0, strategy="ma_cross(fast=3,slow=5)")
+
+    async def main() -> None:
+        await send(kafka_settings, given, other, given, taken_back, given, anew, taken_back, corrected, anew)
+        found = await collect(read_signals(kafka_settings, strategies=[given.strategy], follow=False))
+        assert found == [given, taken_back, anew, corrected]
+        assert await collect(read_signals(kafka_settings, symbols=[ETH], follow=False)) == []
 
     run(main())
 

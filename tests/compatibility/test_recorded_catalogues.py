@@ -37,8 +37,8 @@ def test_topics_have_the_names_partitions_and_settings_they_had() -> None:
 
     One setting has been added to all: records have the time of the broker, as those of `trades` always had. And
     `feed.status`, which has heartbeats now, and `candles.live`, which is written now, are compacted sooner. Topics that
-    were made without these go on as they are, and `ashi topics check` says how to set them. Topic `instruments` has
-    been added: `ashi topics create` makes it.
+    were made without these go on as they are, and `ashi topics check` says how to set them. `ashi topics create`
+    makes those that have been added, `instruments` and `signals`.
     """
     sooner = {"segment.ms": "600000", "min.cleanable.dirty.ratio": "0.1"}
     added = {"feed.status": sooner, "candles.live": {**sooner, "segment.bytes": "16777216"}}
@@ -48,7 +48,8 @@ def test_topics_have_the_names_partitions_and_settings_they_had() -> None:
         [name, partitions, {"message.timestamp.type": "LogAppendTime", **config, **added.get(name, {})}]
         for name, partitions, config in RECORDED["topics"]
     ]
-    assert [[spec.name, spec.partitions, spec.config] for spec in specs if spec.name != "instruments"] == recorded
+    had = [spec for spec in specs if spec.name not in {"instruments", "signals"}]
+    assert [[spec.name, spec.partitions, spec.config] for spec in had] == recorded
     assert RECORDED["application"] == topics.AGGREGATE_APP
 
 

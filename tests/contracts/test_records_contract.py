@@ -21,21 +21,27 @@ from ashi.contracts.records import (
     instrument_in,
     live_candle_in,
     live_key,
+    signal_in,
     split_live_key,
     trade_in,
 )
+from ashi.contracts.signal import Signal, encode_signal
 from ashi.contracts.trade import Trade, encode_trade
 from strategies import START
 
 SYMBOL = "binance:ETHUSDT"
 A_TRADE = Trade(SYMBOL, "1", Decimal("0.5"), Decimal(100), "buy", START, START, 1)
-A_CANDLE = {
+A_CANDLE: dict[str, Any] = {
     "symbol": SYMBOL, "timeframe": "1m", "open_time": START // 60_000_000 * 60_000_000,
     "close_time": START // 60_000_000 * 60_000_000 + 60_000_000,
     **dict.fromkeys(("open", "high", "low", "close"), "0.5"), **dict.fromkeys(("volume", "quote_volume"), "100"),
     "trade_count": 1, "taker_buy_volume": "100", "taker_buy_quote_volume": "50", "first_trade_id": "1",
     "last_trade_id": "1", "version": 1,
 }  # fmt: skip
+A_SIGNAL = Signal(
+    "ma_cross(fast=9,slow=21)", SYMBOL, "1m", A_CANDLE["open_time"], A_CANDLE["close_time"], 1, 0, "long",
+    Decimal("0.5"), Decimal(100), "9 above 21", {"fast": "1_000"}, True, None, "active", START,
+)  # fmt: skip
 KINDS: list[tuple[str, Callable[[Any], Any], bytes]] = [
     ("ashi.trade.v1", trade_in, encode_trade(A_TRADE)),
     ("ashi.candle.v1", candle_in, json.dumps(A_CANDLE).encode()),
@@ -50,6 +56,7 @@ KINDS: list[tuple[str, Callable[[Any], Any], bytes]] = [
         instrument_in,
         encode_instrument(Instrument(SYMBOL, "ETH", "USDT", Decimal("0.5"), Decimal(100), "trading", START)),
     ),
+    ("ashi.signal.v1", signal_in, encode_signal(A_SIGNAL)),
 ]
 each_kind = pytest.mark.parametrize(("schema", "message_in", "value"), KINDS, ids=[kind[0] for kind in KINDS])
 
@@ -101,6 +108,7 @@ DECIMALS = {
     "ashi.trade.v1": ("price", "size"),
     "ashi.candle.v1": ("open", "volume"),
     "ashi.instrument.v1": ("tick_size", "lot_size"),
+    "ashi.signal.v1": ("strength", "price"),
 }
 
 

@@ -132,6 +132,37 @@ class Instrument:
         require(self.tick_size != 0 and self.lot_size != 0, "a step of 0")
 
 
+@dataclass(frozen=True)
+class Signal:
+    strategy: str
+    symbol: str
+    timeframe: str
+    open_time: Micros
+    close_time: Micros
+    version: Version
+    revision: int
+    target: Literal["long", "short", "flat"]
+    strength: Decimal | None
+    price: Decimal
+    reason: str | None
+    labels: dict[str, str]
+    all_closed: bool
+    is_complete: bool | None
+    status: Literal["active", "superseded"]
+    updated_at: Micros
+
+    def check(self) -> None:
+        length = int(self.timeframe[:-1]) * SECONDS[self.timeframe[-1]] * 1_000_000
+        require(86_400_000_000 % length == 0 and self.open_time % length == 0, f"open_time {self.open_time}")
+        require(self.close_time == self.open_time + length, f"close_time {self.close_time}")
+        require(1 <= len(self.strategy) <= 500, f"strategy {self.strategy!r}")
+        require(self.reason is None or 1 <= len(self.reason) <= 500, f"reason {self.reason!r}")
+        require(self.revision < 2**31, f"revision {self.revision}")
+        require(self.strength is None or self.strength <= 1, f"strength {self.strength}")
+        require(len(self.labels) <= 16, f"{len(self.labels)} labels")
+        require(all(1 <= len(name) <= 64 and len(text) <= 200 for name, text in self.labels.items()), "a label")
+
+
 _SYMBOL = re.compile(r"[a-z][a-z0-9-]{0,31}:([A-Za-z0-9._@:/+-]|[^\x00-\x7f])+")
 _ANY_FORM = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _PLAIN = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]*[1-9])?")
@@ -181,6 +212,8 @@ def _value(kind: Any, value: Any, where: str, lenient: bool) -> Any:
     elif get_origin(kind) is tuple:
         require(isinstance(value, list), f"{where} is {value!r}")
         return tuple(_object(get_args(kind)[0], each, where, lenient) for each in value)
+    elif get_origin(kind) is dict:
+        holds = isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
     elif kind is Micros:
         holds = is_integer and 10**15 <= value < 2**53
     elif kind is Version:

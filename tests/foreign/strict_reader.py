@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 from confluent_kafka import Message as Record
-from strict_messages import Candle, Gap, Instrument, NotOnThePageError, Status, Trade, parse, require
+from strict_messages import Candle, Gap, Instrument, NotOnThePageError, Signal, Status, Trade, parse, require
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ TOPICS: dict[str, tuple[str, type[Any]]] = {
     "feed.gaps": ("ashi.feed-gap.v1", Gap),
     "feed.status": ("ashi.feed-status.v1", Status),
     "instruments": ("ashi.instrument.v1", Instrument),
+    "signals": ("ashi.signal.v1", Signal),
 }
 LETTERS = ("trades.late", "trades.dead", "candles.dead")
 OF_ALL_LETTERS = {"content-type", "ashi.reason", "ashi.source", "ashi.failed_at", "ashi.consumer"}
@@ -106,7 +107,7 @@ _Message = TypeVar("_Message")
 class Kept(Generic[_Message]):
     """Of each key the greatest rank, and the first of equals; without a rank the last."""
 
-    def __init__(self, key: Callable[[_Message], Any], rank: Callable[[_Message], int] | None = None) -> None:
+    def __init__(self, key: Callable[[_Message], Any], rank: Callable[[_Message], Any] | None = None) -> None:
         self._key, self._rank = key, rank
         self.by_key: dict[Any, _Message] = {}
         self.replaced = 0
@@ -130,6 +131,12 @@ class Known:
     )
     statuses: Kept[Status] = field(default_factory=lambda: Kept(lambda one: one.symbol))
     instruments: Kept[Instrument] = field(default_factory=lambda: Kept(lambda one: one.symbol))
+    signals: Kept[Signal] = field(
+        default_factory=lambda: Kept(
+            lambda one: (one.strategy, one.symbol, one.timeframe, one.open_time),
+            lambda one: (one.version, one.revision, one.status == "superseded"),
+        )
+    )
     trades: dict[tuple[str, str], tuple[Trade, tuple[int, int]]] = field(default_factory=dict)
     late_header: set[str] = field(default_factory=set)
     letters: list[Letter] = field(default_factory=list)
@@ -159,6 +166,7 @@ def read_everything(bootstrap: str) -> Known:
         "feed.gaps": known.gaps,
         "feed.status": known.statuses,
         "instruments": known.instruments,
+        "signals": known.signals,
     }
     for topic in TOPICS:
         at: dict[str, set[int | None]] = defaultdict(set)

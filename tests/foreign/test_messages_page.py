@@ -19,6 +19,7 @@ from strict_reader import LETTERS, MORE_OF_LETTERS, OF_ALL_LETTERS, TOPICS
 from ashi.contracts import Candle, Trade, decode_candle, decode_trade, encode_candle, encode_trade, parse_timeframes
 from ashi.contracts.feed import FeedGap, FeedStatus, FeedWorker, decode_feed_gap, decode_feed_status, encode_feed
 from ashi.contracts.instrument import Instrument, decode_instrument, encode_instrument
+from ashi.contracts.signal import Signal, decode_signal, encode_signal
 from ashi.contracts.topics import META, TRADES_LATE, topic_specs
 from ashi.runtime.kafka.dead_letters import dead_letter
 from ashi.runtime.settings import Settings
@@ -35,6 +36,7 @@ CODECS: dict[str, Codec] = {
     "feed.gaps": (decode_feed_gap, encode_feed),
     "feed.status": (decode_feed_status, encode_feed),
     "instruments": (decode_instrument, encode_instrument),
+    "signals": (decode_signal, encode_signal),
 }
 STRUCTS: dict[str, type[msgspec.Struct]] = {
     "trades": Trade,
@@ -42,6 +44,7 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     "feed.gaps": FeedGap,
     "feed.status": FeedStatus,
     "instruments": Instrument,
+    "signals": Signal,
 }
 
 
@@ -66,6 +69,8 @@ def in_words(kind: Any, name: str) -> str:
         return " or ".join(f'`"{value}"`' for value in get_args(kind))
     if get_origin(kind) is tuple:
         return "array of workers"
+    if get_origin(kind) is dict:
+        return "object of strings"
     if kind is int and (name.endswith(("_time", "_at", "_until")) or name in ("since", "heartbeat")):
         return "µs"
     return {str: "string", int: "integer", bool: "boolean", Decimal: "decimal"}[kind]
