@@ -27,10 +27,14 @@ def test_a_candle_is_complete_once_it_was_checked_and_while_no_gap_overlaps_it()
     known.update(FeedGap(ETH, FIRST_US, None, "open", 0, "silent", FIRST_US))
     assert known.is_complete(first)
     gap = FeedGap(BTC, FIRST_US + MINUTE_US - 1, None, "open", 0, "silent", FIRST_US)
-    known.update(gap)
+    assert known.update(gap) is True
+    assert known.update(gap) is False, "that is known"
     assert not known.is_complete(first)
+    assert (known.gaps_in(first), known.gaps_in(a_candle(0, symbol="gmo:BTC"))) == ([gap], [])
     known.update(msgspec.structs.replace(gap, to_time=FIRST_US + MINUTE_US, state="repaired", updated_at=FIRST_US + 1))
     assert known.is_complete(first)
+    assert known.gaps_in(first) == []
+    assert known.update(a_status(FIRST_US, 1)) is False, "one that is newer is known"
 
 
 def test_the_order_of_messages_does_not_matter() -> None:
