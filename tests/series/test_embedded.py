@@ -148,6 +148,22 @@ def test_a_late_trade_is_a_warning_that_names_the_line_that_gave_it() -> None:
     assert (candle.trade_count, candle.high) == (2, 1)
 
 
+def test_the_last_microsecond_of_a_window_that_has_closed_is_late() -> None:
+    late: list[LateTrade] = []
+    aggregator = CandleAggregator(on_late=late.append)
+    aggregator.on_trade((START + 60) * 1_000_000, 1, 1)
+    aggregator.on_trade((START + 60) * 1_000_000 - 1, 1, 1)
+    assert [each.traded_at for each in late] == [(START + 60) * 1_000_000 - 1]
+
+
+def test_what_has_closed_is_not_kept_by_the_aggregator() -> None:
+    aggregator = CandleAggregator(timeframe_sec=1)
+    for second in range(50):
+        aggregator.on_trade(START + second, 1, 1)
+    assert len(aggregator._core.row.windows) <= 2
+    assert len(aggregator._core.row.ids) <= 5
+
+
 def test_a_trade_that_is_late_for_the_minute_may_be_in_time_for_five() -> None:
     late: list[LateTrade] = []
     store = OhlcvStore([60, 300], on_late=late.append)

@@ -102,6 +102,7 @@ def test_a_view_until_a_time_has_nothing_that_closed_later() -> None:
     assert windows(series.until(closed, 2)) == [1, 2]
     assert windows(series.until(closed, 0)) == []
     assert windows(series.until(FIRST_US)) == []
+    assert windows(series[2:].until(closed, 9)) == [2]
     assert windows(series.until(closed)[1:].until(closed + 9 * MINUTE_US)) == [1, 2]
     assert series.at(FIRST_US + MINUTE_US) == a_candle(1)
     assert series.at(FIRST_US + 3 * MINUTE_US) is None
