@@ -11,6 +11,7 @@ Every message says what was wrong, where, and what to do.
     │   └── NotPermittedError        somebody does, and does not permit what is needed
     ├── RecordingError        a recording cannot be read
     ├── VenueError            an exchange cannot be reached, or has no such market
+    ├── StrategyError         a strategy raises, or says what is no target
     ├── StorageError          a store refuses to be opened or written
     ├── ResourceError         this process may not have what it needs, such as file descriptors
     ├── InstanceTakenError    78: another worker has the instance id of this one, and its partitions
@@ -89,6 +90,10 @@ class RecordingError(AshiError):
 
 class VenueError(AshiError):
     """An exchange cannot be reached, refuses what is asked of it, or has no such market."""
+
+
+class StrategyError(AshiError):
+    """What somebody has written as a strategy raises, or gives something that is no target."""
 
 
 class StorageError(AshiError):

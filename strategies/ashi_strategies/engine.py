@@ -1,0 +1,334 @@
+"""The one engine, for live and for backtests: closed candles in, in whatever order; signals out. It does no I/O.
+
+What it ends with is a function of the candles it has had, of each the greatest version, and of nothing else: not of the
+order in which they came, of corrections in between, or of how often it was started. So a backtest over the final
+candles gives the signals that a live run has given and not taken back.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ashi.contracts.signal import Signal, signal_rank
+from ashi_series.events import Closed, Corrected, Gap
+from ashi_series.series import Series
+from ashi_strategies.run import Run, Step, call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ashi.contracts.candle import Candle
+    from ashi.contracts.signal import SignalStatus
+    from ashi_series.events import Event
+    from ashi_strategies.handed import SeriesKey
+    from ashi_strategies.plan import Plan
+    from ashi_strategies.target import Target
+
+PATIENCE_US: Final = 5_000_000
+"""So long a close time waits for the candles of the other series, counted from when the first of them came."""
+REACH: Final = 1_000
+"""So many candles back, of each series, a correction is followed, unless told otherwise."""
+_NEVER: Final = 2**63
+
+
+class _Pending:
+    """The candles of one close time that has not been dealt with."""
+
+    __slots__ = ("candles", "since")
+
+    def __init__(self, since: int | None) -> None:
+        self.since = since
+        self.candles: dict[SeriesKey, Candle] = {}
+
+
+class Engine:
+    """Runs one strategy.
+
+    Close times are dealt with in order, each once all series have closed: when each has given its candle, or a later
+    one, or when `tick` finds that it has waited `PATIENCE_US`. What comes for a close time that has been dealt with is
+    a correction: the strategy is run again, in a new instance, from that time on for as long as that candle can matter.
+
+    Attributes:
+        plan: what it runs.
+        done: the last close time that has been dealt with, µs; 0 before the first.
+        out_of_reach: how many candles came too late to follow: those that were older than what is kept, and close times
+            that could not be dealt with again for want of candles before them. What was signalled there stands.
+
+    """
+
+    def __init__(self, plan: Plan, *, since: int = 0, known: Iterable[Signal] = (), reach: int = REACH) -> None:
+        """Start with no candles: those before `since` have to come first, `Plan.history` of them.
+
+        Args:
+            plan: what to run.
+            since: signals are given at candles that closed after this time, µs. After a restart: that of the first
+                start, or as far back as candles are corrected.
+            known: the signals that are in the topic already. What is there is not given again, and what is there and is
+                not what the strategy says now is superseded.
+            reach: so many candles back, of each series, a correction is followed.
+
+        """
+        self.plan = plan
+        self.done = 0
+        self.out_of_reach = 0
+        self._since = since
+        self._series = {key: Series(*key, limit=2 * count + reach + 1) for key, count in plan.history.items()}
+        self._names = {(symbol, str(timeframe)): (symbol, timeframe) for symbol, timeframe in self._series}
+        self._newest = dict.fromkeys(self._series, 0)
+        self._pending: dict[int, _Pending] = {}
+        self._pending_times: list[int] = []
+        self._completeness: dict[tuple[SeriesKey, int], bool] = {}
+        self._signals: dict[tuple[SeriesKey, int], Signal] = {}
+        self._prune_at = 10_000
+        self._run = Run(plan)
+        for signal in known:
+            self._remember(signal)
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether it has had so many candles that what the strategy says counts."""
+        return self._run.is_warm
+
+    @property
+    def pending(self) -> int:
+        """How many close times wait for the candles of other series."""
+        return len(self._pending)
+
+    def feed(self, events: Iterable[Event], now: int | None = None) -> list[Signal]:
+        """Take in what came, in the order in which it came, and deal with all close times that are due.
+
+        Candles in progress, and those of other series, are passed over.
+
+        Args:
+            events: of a store that is followed; whether one is Closed or Corrected makes no difference.
+            now: when they came, µs, by the clock whose time `tick` is given; None: nobody waits, as in a backtest.
+
+        Returns the signals to publish, in this order. Raises StrategyError for what the strategy does wrong; the engine
+        cannot be used any more then.
+
+        """
+        told: list[Closed | Corrected | Gap] = []
+        changed: set[int] = set()
+        for event in events:
+            if isinstance(event, Gap):
+                told.append(event)
+            elif isinstance(event, Closed | Corrected) and (key := self._key(event.candle)) is not None:
+                self._note_completeness((key, event.candle.close_time), event)
+                if self._take(key, event.candle, now, changed):
+                    told.append(event)
+        signals = list(self._run_again(sorted(changed), now)) if changed else []
+        signals += self._deal(now, patient=True)
+        for event in told:
+            self._tell(event)
+        return signals
+
+    def tick(self, now: int) -> list[Signal]:
+        """Deal with what has waited for `PATIENCE_US` by a clock (µs), and with what is due after it.
+
+        Not while what is awaited may still be on its way, as when a log is being caught up with.
+        """
+        return list(self._deal(now, patient=False))
+
+    def finish(self) -> list[Signal]:
+        """Deal with all that came: nothing will come any more."""
+        return list(self._deal(None, patient=False))
+
+    def shortage(self) -> dict[SeriesKey, int]:
+        """How many candles of which series are lacking, at least, before what the strategy says counts."""
+        lacking = {key: count - len(self._series[key]) for key, count in self.plan.history.items()}
+        return {} if self.is_warm else {key: count for key, count in lacking.items() if count > 0}
+
+    def signals(self) -> list[Signal]:
+        """The last of each slot that it has given or was told, in order, of the candles that it keeps."""
+        order = sorted(self._signals, key=lambda slot: (slot[1], slot[0][1], slot[0][0]))
+        return [self._signals[slot] for slot in order]
+
+    def _key(self, candle: Candle) -> SeriesKey | None:
+        return self._names.get((candle.symbol, candle.timeframe))
+
+    def _note_completeness(self, slot: tuple[SeriesKey, int], event: Closed | Corrected) -> None:
+        if isinstance(event, Closed) and event.is_complete is not None:
+            self._completeness[slot] = event.is_complete
+        else:
+            self._completeness.pop(slot, None)
+
+    def _take(self, key: SeriesKey, candle: Candle, now: int | None, changed: set[int]) -> bool:
+        """Put a candle where it belongs; whether it corrects a close time that has been dealt with."""
+        time = candle.close_time
+        self._newest[key] = max(self._newest[key], time)
+        if time > self.done:
+            pending = self._pending.get(time)
+            if pending is None:
+                pending = self._pending[time] = _Pending(now)
+                heapq.heappush(self._pending_times, time)
+            known = pending.candles.get(key)
+            if known is None or candle.version > known.version:
+                pending.candles[key] = candle
+            return False
+        series = self._series[key]
+        if series.apply(candle) is None:
+            self.out_of_reach += bool(series) and candle.open_time < series[0].open_time
+            return False
+        changed.add(time)
+        return True
+
+    def _deal(self, now: int | None, *, patient: bool) -> Iterator[Signal]:
+        """Step through the close times that are due."""
+        while self._pending_times:
+            time = self._pending_times[0]
+            pending = self._pending[time]
+            if not self._is_due(time) and (patient or not _has_waited(pending, now)):
+                return
+            heapq.heappop(self._pending_times)
+            del self._pending[time]
+            for key, candle in pending.candles.items():
+                self._series[key].apply(candle)
+            self.done = time
+            yield from self._compare(time, self._run.step(time, self._series), now)
+
+    def _is_due(self, time: int) -> bool:
+        """Whether every series that may close at `time` has, or has gone on."""
+        return all(newest >= time or time % key[1].length_us for key, newest in self._newest.items())
+
+    def _run_again(self, changed: list[int], now: int | None) -> Iterator[Signal]:
+        """Run the strategy again from the first of these close times on, for as long as one of them can matter.
+
+        It cannot any more once an instance would be warm that was begun with series in which nothing is so old. Where
+        that is not reached, the new instance is the one that goes on.
+        """
+        waiting = changed[::-1]
+        while waiting:
+            run, change, until_clean, until_warm = self._started_before(waiting[-1]), 0, {}, None
+            for time in self._close_times(waiting[-1], self.done):
+                while waiting and waiting[-1] <= time:
+                    change, until_clean, until_warm = waiting.pop(), dict(self.plan.startup), None
+                step = run.step(time, self._series)
+                yield from self._compare(time, step, now)
+                if not step.counts and any(len(series) == series.limit for series in self._series.values()):
+                    self.out_of_reach += 1
+                if time == change:
+                    continue
+                if until_warm is None and _count_down(until_clean, step):
+                    until_warm = dict(self.plan.startup)
+                if until_warm is not None and _count_down(until_warm, step):
+                    break
+            else:
+                if run.is_warm or not self._run.is_warm:
+                    self._run = run
+
+    def _started_before(self, time: int) -> Run:
+        """A new instance that has been handed so much before `time` that what it says counts, or all there is."""
+        run = Run(self.plan)
+        start = _NEVER
+        for key, count in self.plan.startup.items():
+            before = self._series[key].until(time - 1, count)
+            if before:
+                start = min(start, before[0].close_time)
+        for earlier in self._close_times(start, time - 1):
+            run.step(earlier, self._series)
+        return run
+
+    def _close_times(self, first: int, last: int) -> list[int]:
+        """When candles closed, from `first` to `last`, both inclusive."""
+        times: set[int] = set()
+        for series in self._series.values():
+            times.update(candle.close_time for candle in series.until(last)[len(series.until(first - 1)) :])
+        return sorted(times)
+
+    def _compare(self, time: int, step: Step, now: int | None) -> Iterator[Signal]:
+        """What has to be published so that the signals at `time` are these answers.
+
+        Where they do not count, what is known stands: this instance knows less than the one that gave it.
+        """
+        if not step.counts or time <= self._since:
+            return
+        for key, candle, target, all_closed in step.answers:
+            known = self._signals.get((key, time))
+            if known is None and target is None:
+                continue
+            if known is not None and known.version > candle.version:
+                continue  # it was given at a candle that is still to come
+            new = None if target is None else self._signal(key, candle, target, all_closed, now)
+            if known is not None and known.status == "active":
+                if new is not None and _content(new) == _content(known):
+                    continue
+                known = msgspec.structs.replace(known, status="superseded", updated_at=time if now is None else now)
+                yield self._remember(known)
+            if new is not None:
+                revision = known.revision + 1 if known is not None and known.version == new.version else 0
+                yield self._remember(msgspec.structs.replace(new, revision=revision))
+        if len(self._signals) + len(self._completeness) > self._prune_at:
+            self._prune()
+
+    def _signal(self, key: SeriesKey, candle: Candle, target: Target, all_closed: bool, now: int | None) -> Signal:
+        status: SignalStatus = "active"
+        return Signal(
+            strategy=self.plan.identity,
+            symbol=candle.symbol,
+            timeframe=candle.timeframe,
+            open_time=candle.open_time,
+            close_time=candle.close_time,
+            version=candle.version,
+            revision=0,
+            target=target.target,
+            strength=target.strength,
+            price=candle.close,
+            reason=target.reason,
+            labels=target.labels,
+            all_closed=all_closed,
+            is_complete=self._completeness.get((key, candle.close_time)),
+            status=status,
+            updated_at=candle.close_time if now is None else now,
+        )
+
+    def _remember(self, signal: Signal) -> Signal:
+        key = self._names.get((signal.symbol, signal.timeframe))
+        if signal.strategy == self.plan.identity and key is not None:
+            slot = key, signal.close_time
+            known = self._signals.get(slot)
+            if known is None or signal_rank(signal) > signal_rank(known):
+                self._signals[slot] = signal
+        return signal
+
+    def _prune(self) -> None:
+        """Forget what is known of candles that are not kept any more."""
+        oldest = min((series[0].close_time for series in self._series.values() if series), default=0)
+        self._signals = {slot: signal for slot, signal in self._signals.items() if slot[1] >= oldest}
+        self._completeness = {slot: known for slot, known in self._completeness.items() if slot[1] >= oldest}
+        self._prune_at = 2 * (len(self._signals) + len(self._completeness)) + 10_000
+
+    def _tell(self, event: Closed | Corrected | Gap) -> None:
+        strategy = self._run.strategy
+        if isinstance(event, Gap):
+            if event.gap.symbol in self.plan.symbols:
+                call(self.plan, "on_gap", strategy.on_gap, event.gap)
+            return
+        key = self._names[event.candle.symbol, event.candle.timeframe]
+        call(self.plan, "on_correction", strategy.on_correction, event.candle, self._series[key].until(self.done))
+
+
+def _has_waited(pending: _Pending, now: int | None) -> bool:
+    return now is None or pending.since is None or now - pending.since >= PATIENCE_US
+
+
+def _count_down(left: dict[SeriesKey, int], step: Step) -> bool:
+    """Count the candles that were handed out; whether there were enough of each series."""
+    for answer in step.answers:
+        left[answer.key] -= 1
+    return all(count <= 0 for count in left.values())
+
+
+def _content(signal: Signal) -> tuple[object, ...]:
+    """What of a signal must not change in silence. Whether its candle is complete is found out later: no change."""
+    return (
+        signal.version,
+        signal.target,
+        signal.strength,
+        signal.price,
+        signal.reason,
+        signal.labels,
+        signal.all_closed,
+    )

@@ -1,0 +1,120 @@
+"""One instance of a strategy on its way through the steps, handed what had closed at each and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ashi.contracts.errors import StrategyError
+from ashi.contracts.timeframe import format_time
+from ashi_strategies.handed import StrategySeries
+from ashi_strategies.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from ashi.contracts.candle import Candle
+    from ashi_series.series import Series
+    from ashi_strategies.handed import SeriesKey
+    from ashi_strategies.plan import Plan
+
+
+class Answer(NamedTuple):
+    """What a strategy said to one candle.
+
+    Attributes:
+        key: of which series the candle is.
+        candle: what it was handed.
+        target: what it said; None: nothing.
+        all_closed: whether each of its series had a candle that closed at that time.
+
+    """
+
+    key: SeriesKey
+    candle: Candle
+    target: Target | None
+    all_closed: bool
+
+
+class Step(NamedTuple):
+    """What was said at one close time.
+
+    Attributes:
+        answers: one for each candle that was handed out; none while a series is shorter than the strategy wants it.
+        counts: whether it was said by an instance that had been handed enough before.
+
+    """
+
+    answers: list[Answer]
+    counts: bool
+
+
+class Run:
+    """An instance and how much it has been handed.
+
+    It is handed nothing before each series is as long as the strategy wants it, and what it says counts once it has
+    been handed as many candles of each again: from then on it is the same as one that was started earlier.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        """Begins with a new instance of the strategy. Raises StrategyError where it cannot be made any more."""
+        self._plan = plan
+        self._handed = dict.fromkeys(plan.startup, 0)
+        self._missing = len(plan.startup)
+        self.strategy = call(plan, "it was made", plan.make)
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether what it says next counts."""
+        return not self._missing
+
+    def step(self, time: int, series: Mapping[SeriesKey, Series]) -> Step:
+        """Hand out the candles that closed at `time` (µs), and ask of each.
+
+        Raises StrategyError for what the strategy raises, and where it says something else than a Target or None.
+        """
+        views = {}
+        for key, count in self._plan.startup.items():
+            view = series[key].until(time, count)
+            if len(view) < count:
+                return Step([], counts=False)
+            views[key] = view
+        closing = [(key, candle) for key, view in views.items() if (candle := view[-1]).close_time == time]
+        expected = len(views) if len(views) == len(closing) else sum(time % key[1].length_us == 0 for key in views)
+        answers = []
+        was_warm = not self._missing
+        for key, candle in closing:
+            answers.append(
+                Answer(key, candle, self._ask(candle, StrategySeries(views[key], views)), len(closing) == expected)
+            )
+            self._handed[key] += 1
+            self._missing -= self._handed[key] == self._plan.startup[key]
+        return Step(answers, was_warm)
+
+    def _ask(self, candle: Candle, series: StrategySeries) -> Target | None:
+        try:
+            target = self.strategy.on_candle(candle, series)
+        except Exception as error:
+            raise _told(self._plan, _at(candle), error) from error
+        if target is not None and not isinstance(target, Target):
+            raise StrategyError(
+                f"strategy {self._plan.identity} said {target!r} to {_at(candle)}: on_candle must return long(…), "
+                "short(…), flat(…) or None"
+            )
+        return target
+
+
+def call(plan: Plan, when: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call what somebody else has written. Raises StrategyError that says when it raised what."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        raise _told(plan, when, error) from error
+
+
+def _told(plan: Plan, when: str, error: Exception) -> StrategyError:
+    return StrategyError(f"strategy {plan.identity} raised {type(error).__name__} at {when}: {error}")
+
+
+def _at(candle: Candle) -> str:
+    return f"the {candle.timeframe} candle of {candle.symbol} that closed at {format_time(candle.close_time)}"
