@@ -54,6 +54,7 @@ class Engine:
     Attributes:
         plan: what it runs.
         done: the last close time that has been dealt with, µs; 0 before the first.
+        counts_since: the first close time at which what the strategy said counted, µs; None before that.
         out_of_reach: how many candles came too late to follow: those that were older than what is kept, and close times
             that could not be dealt with again for want of candles before them. What was signalled there stands.
 
@@ -73,6 +74,7 @@ class Engine:
         """
         self.plan = plan
         self.done = 0
+        self.counts_since: int | None = None
         self.out_of_reach = 0
         self._since = since
         self._series = {key: Series(*key, limit=2 * count + reach + 1) for key, count in plan.history.items()}
@@ -187,7 +189,10 @@ class Engine:
             for key, candle in pending.candles.items():
                 self._series[key].apply(candle)
             self.done = time
-            yield from self._compare(time, self._run.step(time, self._series), now)
+            step = self._run.step(time, self._series)
+            if step.counts and self.counts_since is None:
+                self.counts_since = time
+            yield from self._compare(time, step, now)
 
     def _is_due(self, time: int) -> bool:
         """Whether every series that may close at `time` has, or has gone on."""
@@ -253,7 +258,7 @@ class Engine:
                 continue  # it was given at a candle that is still to come
             new = None if target is None else self._signal(key, candle, target, all_closed, now)
             if known is not None and known.status == "active":
-                if new is not None and _content(new) == _content(known):
+                if new is not None and content_of(new) == content_of(known):
                     continue
                 known = msgspec.structs.replace(known, status="superseded", updated_at=time if now is None else now)
                 yield self._remember(known)
@@ -321,8 +326,11 @@ def _count_down(left: dict[SeriesKey, int], step: Step) -> bool:
     return all(count <= 0 for count in left.values())
 
 
-def _content(signal: Signal) -> tuple[object, ...]:
-    """What of a signal must not change in silence. Whether its candle is complete is found out later: no change."""
+def content_of(signal: Signal) -> tuple[object, ...]:
+    """What of a signal must not change in silence, and is the same in a backtest.
+
+    Not whether its candle is complete, which is found out later, nor its revision and the time it was made.
+    """
     return (
         signal.version,
         signal.target,
