@@ -58,7 +58,8 @@ async def verify_trades(settings: Settings, options: VerifyOptions) -> int:
 
 async def _prepare(settings: Settings, options: VerifyOptions, reader: CandleReader, report: Report) -> Verification:
     if options.recordings:
-        from ashi_audit.sources.recordings import RecordedTrades, check_recordings
+        from ashi_audit.sources.recordings import RecordedTrades
+        from ashi_ingest.recording.sequence import check_recordings
 
         check_recordings(options.recordings)
         rules = rules_of_settings(settings)

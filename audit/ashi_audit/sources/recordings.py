@@ -5,14 +5,9 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from ashi.contracts.errors import RecordingError, UsageError
 from ashi.contracts.feed import overlaps
-from ashi_audit.report import count_text
 from ashi_audit.sources.base import SourcePart, TradeBatch
-from ashi_ingest.recording.check import check_recording
-from ashi_ingest.recording.format import read_recording
-from ashi_ingest.recording.reader import RecordingReader
-from ashi_ingest.venues.registry import VENUES
+from ashi_ingest.recording.sequence import RecordingSequence
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
@@ -23,14 +18,6 @@ if TYPE_CHECKING:
     from ashi_audit.rules import CandleRules
 
 TRADES_AT_ONCE: Final = 5_000
-
-
-def check_recordings(recordings: Sequence[tuple[str, Path]]) -> None:
-    """Raise UsageError unless these are recordings that can be read, of venues there are."""
-    for venue, path in recordings:
-        if venue not in VENUES:
-            raise UsageError(f"--recording: there is no venue {venue!r}: write one of {', '.join(VENUES)}")
-        check_recording(venue, path)
 
 
 class RecordedTrades:
@@ -44,11 +31,10 @@ class RecordedTrades:
         on_note: Callable[[str], None],
     ) -> None:
         """`recordings`: venue and path of each. `symbols`: these, all if empty. `on_note`: told what cannot be read."""
-        self._recordings = recordings
+        self._recordings = RecordingSequence(recordings)
         self._rules = rules
         self._symbols = symbols
         self._on_note = on_note
-        self._with_repairs: set[str] = set()
         self.spans: dict[str, tuple[int, int]] = {}
         """From when to when (µs) each venue was recorded, by the times its trades were received."""
 
@@ -80,32 +66,9 @@ class RecordedTrades:
                 yield TradeBatch(symbol, trades_of_symbol, offsets)
 
     def _trades(self, on_note: Callable[[str], None]) -> Iterator[tuple[int, Trade]]:
-        offset = 0
-        readers = {venue: RecordingReader(venue) for venue, _ in self._recordings}
-        # As a replay does it: all files of a venue are one feed that was written in pieces.
-        for venue, path in sorted(self._recordings, key=lambda recording: list(readers).index(recording[0])):
-            unread, first_unread = 0, ""
-            try:
-                for line in read_recording(path):
-                    parsed, trades = readers[venue].read(line)
-                    if parsed.rejected:
-                        reason = parsed.rejected[0].reason
-                        unread, first_unread = unread + 1, first_unread or f"line {line.number} ({reason})"
-                    for trade in trades:
-                        if not self._symbols or trade.symbol in self._symbols:
-                            yield offset, trade
-                        offset += 1
-            except RecordingError as error:
-                on_note(str(error))
-            if unread:
-                frames = count_text(unread, "frame")
-                on_note(f"{frames} of {path} cannot be read as {venue}, the first in {first_unread}")
-        for reader in readers.values():
-            self._with_repairs |= reader.with_repairs
-            for trade in reader.finish():
-                if not self._symbols or trade.symbol in self._symbols:
-                    yield offset, trade
-                offset += 1
+        for offset, trade in self._recordings.trades(on_note):
+            if not self._symbols or trade.symbol in self._symbols:
+                yield offset, trade
 
     def excuse(self, symbol: str, start: int, end: int, gaps: Sequence[FeedGap]) -> str | None:
         """Why the recordings and a store may hold different trades of a window of a symbol, if they may."""
@@ -115,7 +78,7 @@ class RecordedTrades:
         if end > last:
             return "the recording ends in this window"
         missed = [gap for gap in gaps if overlaps(gap, start, end)]
-        if symbol in self._with_repairs:
+        if symbol in self._recordings.with_repairs:
             # With nothing recovered, another worker may have published it: that stands in a recording of its own.
             missed = [gap for gap in missed if gap.state != "repaired" or not gap.trades_recovered]
         if missed:

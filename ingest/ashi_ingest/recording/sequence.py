@@ -1,0 +1,68 @@
+"""Several recordings as one sequence of trades, in the order in which a replay publishes them. Without Kafka."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ashi.contracts.errors import RecordingError, UsageError
+from ashi_ingest.recording.check import check_recording
+from ashi_ingest.recording.format import read_recording
+from ashi_ingest.recording.reader import RecordingReader
+from ashi_ingest.venues.registry import VENUES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from ashi.contracts.trade import Trade
+
+
+def check_recordings(recordings: Sequence[tuple[str, Path]]) -> None:
+    """Raise UsageError unless these are recordings that can be read, of venues there are."""
+    for venue, path in recordings:
+        if venue not in VENUES:
+            raise UsageError(f"--recording: there is no venue {venue!r}: write one of {', '.join(VENUES)}")
+        check_recording(venue, path)
+
+
+class RecordingSequence:
+    """Recordings one after the other; those of one venue are one feed that was written in pieces.
+
+    Attributes:
+        with_repairs: the symbols of which the recordings hold what REST brought, too; known once all was read.
+
+    """
+
+    def __init__(self, recordings: Sequence[tuple[str, Path]]) -> None:
+        """`recordings`: venue and path of each, as `check_recordings` lets them pass."""
+        self._recordings = recordings
+        self.with_repairs: set[str] = set()
+
+    def trades(self, on_note: Callable[[str], None]) -> Iterator[tuple[int, Trade]]:
+        """Each trade with its place from 0, as the offset it would get in an empty topic of one partition.
+
+        Each call reads the files anew. What cannot be read is left out, and `on_note` is told so once a recording.
+        """
+        offset = 0
+        readers = {venue: RecordingReader(venue) for venue, _ in self._recordings}
+        for venue, path in sorted(self._recordings, key=lambda recording: list(readers).index(recording[0])):
+            unread, first_unread = 0, ""
+            try:
+                for line in read_recording(path):
+                    parsed, trades = readers[venue].read(line)
+                    if parsed.rejected:
+                        reason = parsed.rejected[0].reason
+                        unread, first_unread = unread + 1, first_unread or f"line {line.number} ({reason})"
+                    for trade in trades:
+                        yield offset, trade
+                        offset += 1
+            except RecordingError as error:
+                on_note(str(error))
+            if unread:
+                frames = f"{unread:,} frame{'s' * (unread > 1)}"
+                on_note(f"{frames} of {path} cannot be read as {venue}, the first in {first_unread}")
+        for reader in readers.values():
+            self.with_repairs |= reader.with_repairs
+            for trade in reader.finish():
+                yield offset, trade
+                offset += 1
