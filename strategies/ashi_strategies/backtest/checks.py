@@ -1,0 +1,211 @@
+"""Whether a strategy would have said live what it says in a backtest: it is run again, and knows what it may know only.
+
+    startup     begun in the midst, with `startup_candles`
+    lookahead   with candles that end where a signal is
+    elsewhere   with the same candles years later
+    repeatable  as it was
+
+The first two are one run: a new instance, of which neither what was long before nor what comes after is to be reached.
+Where it says something else, a run from the beginning that ends there tells which it was.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import msgspec
+
+from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT, format_time
+from ashi_strategies.backtest.playing import play_all, series_of, startup_steps
+from ashi_strategies.backtest.sources import Step, read_steps
+from ashi_strategies.engine import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from ashi.contracts.signal import Signal
+    from ashi_strategies.backtest.sources import CandleSource
+    from ashi_strategies.plan import Plan
+
+CheckName: TypeAlias = Literal["startup", "lookahead", "elsewhere", "repeatable"]
+
+SIGNALS_CHECKED: Final = 16
+"""Of so many signals, spread over the run: a new instance must give each of them and no more at that time."""
+PARTS_CHECKED: Final = 4
+"""So many parts of the run, spread over it, are run again: also where there is no signal, none may come."""
+PART_STEPS: Final = 100
+"""So many of the finest windows are in a part."""
+_YEAR_US: Final = 52 * 7 * MICROSECONDS_PER_UNIT["d"]
+"""Whole weeks: the days of the week and the times of the day stay."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A signal that would have been another one live.
+
+    Attributes:
+        check: which one found it.
+        text: what was found, where, and what to do.
+        symbol: of the first signal that differs; `timeframe` and `open_time` (µs) are of its candle.
+
+    """
+
+    check: CheckName
+    text: str
+    symbol: str
+    timeframe: str
+    open_time: int
+
+
+class Checks:
+    """The checks of one plan, after its run."""
+
+    def __init__(
+        self, source: CandleSource, plan: Plan, signals: Sequence[Signal], *, after: int | None, begin: int, end: int
+    ) -> None:
+        """What was run: `signals` are those it gave.
+
+        `after`: close time (µs) after which candles were read, those to start with aside; None: from the first one on.
+        `begin`, `end`: the first and the last close time, µs, that could give a signal.
+        """
+        self._source = source
+        self._plan = plan
+        self._signals = signals
+        self._after = after
+        self._begin = begin
+        self._end = end
+
+    async def run(self, *, may_know_date: bool = False) -> Finding | None:
+        """The first thing that is wrong, or None. `may_know_date`: without the check `elsewhere`."""
+        for after, until in self._parts():
+            startup = await startup_steps(self._source, self._plan, after)
+            steps = [step async for step in read_steps(self._source, series_of(self._plan), after, until)]
+            again = self._play(startup, steps, after)
+            if different := _first_difference(self._between(after, until), again):
+                return await self._explain(different, began_after=after)
+            if may_know_date:
+                continue
+            shift = _YEAR_US * (2 + (self._end - self._begin) // _YEAR_US)
+            later = self._play(_later(startup, shift), _later(steps, shift), after + shift)
+            if different := _first_difference(again, [_moved(signal, -shift) for signal in later]):
+                return _finding("elsewhere", different, again, _ELSEWHERE)
+        return None
+
+    def _parts(self) -> list[tuple[int, int]]:
+        """What is run again: after which close time and until which one, µs."""
+        finest = min(timeframe.length_us for _, timeframe in self._plan.startup)
+        picked = _spread(self._signals, SIGNALS_CHECKED)
+        parts = [(signal.close_time - 1, signal.close_time) for signal in picked]
+        step = (self._end - self._begin) // PARTS_CHECKED
+        for begin in range(self._begin, self._end, max(step, finest)):
+            after = begin - begin % finest
+            parts.append((after, min(after + PART_STEPS * finest, self._end)))
+        return sorted(part for part in parts if part[0] >= self._begin - 1)
+
+    def _play(self, startup: Sequence[Step], steps: Sequence[Step], after: int) -> list[Signal]:
+        engine = Engine(self._plan, since=after)
+        play_all(engine, startup)
+        return play_all(engine, steps)
+
+    def _between(self, after: int, until: int) -> list[Signal]:
+        return [signal for signal in self._signals if after < signal.close_time <= until]
+
+    async def _explain(self, different: Signal, *, began_after: int) -> Finding:
+        """Why an instance that began after a time (µs) did not give what the run gave at a signal's candle."""
+        time = different.close_time
+        given = self._between(time - 1, time)
+        ended = await self._from_the_beginning(time, time)
+        if _first_difference(given, ended) is None:
+            startup = ", ".join(
+                f"{symbol} {timeframe}: {count}" for (symbol, timeframe), count in self._plan.startup.items()
+            )
+            reason = _STARTUP.format(began=format_time(began_after), startup=startup)
+            return _finding("startup", different, given, reason)
+        whole = await self._from_the_beginning(time, self._end)
+        if _first_difference(given, whole) is None:
+            return _finding("lookahead", different, given, _LOOKAHEAD)
+        return _finding("repeatable", different, given, _REPEATABLE)
+
+    async def _from_the_beginning(self, at: int, until: int) -> list[Signal]:
+        """What a new instance gives at a close time, begun as the run was and with candles until another one."""
+        engine = Engine(self._plan, since=0 if self._after is None else self._after)
+        if self._after is not None:
+            play_all(engine, await startup_steps(self._source, self._plan, self._after))
+        found: list[Signal] = []
+        async for step in read_steps(self._source, series_of(self._plan), self._after, until):
+            signals = play_all(engine, [step])
+            if step.close_time == at:
+                found = signals
+        return found
+
+
+_STARTUP: Final = (
+    "it was another one for an instance that began with startup_candles right before {began}: the strategy remembers "
+    "longer than it declares, so after a restart it gives other signals. Raise startup_candles ({startup}), or keep "
+    "less from one candle to the next"
+)
+_LOOKAHEAD: Final = (
+    "it was another one where the candles ended there: the strategy looks at candles that have not closed yet, by some "
+    "way around what it is handed"
+)
+_ELSEWHERE: Final = (
+    "it was another one when the same candles came years later: the strategy looks at something that is not in its "
+    "candles, such as a file of prices. If that is the calendar and is meant: --allow-calendar"
+)
+_REPEATABLE: Final = (
+    "it was another one when all was run again as it was: the strategy goes by chance, a clock, or what an earlier "
+    "instance has left behind"
+)
+
+
+def _finding(check: CheckName, different: Signal, given: Collection[Signal], reason: str) -> Finding:
+    slot = _slot(different)
+    had = next((signal.target for signal in given if _slot(signal) == slot), "no signal")
+    text = (
+        f"{check}: {different.strategy} gave {had} at the {different.timeframe} candle of {different.symbol} that "
+        f"closed at {format_time(different.close_time)}, and {reason}"
+    )
+    return Finding(check, text, different.symbol, different.timeframe, different.open_time)
+
+
+def _first_difference(expected: Sequence[Signal], found: Sequence[Signal]) -> Signal | None:
+    """The first signal that only one of the two has, in the order of time."""
+    of_expected = {_content(signal) for signal in expected}
+    of_found = {_content(signal) for signal in found}
+    different = [signal for signal in expected if _content(signal) not in of_found]
+    different += [signal for signal in found if _content(signal) not in of_expected]
+    return min(different, key=lambda signal: (signal.close_time, signal.timeframe, signal.symbol), default=None)
+
+
+def _slot(signal: Signal) -> tuple[str, str, int]:
+    return signal.symbol, signal.timeframe, signal.open_time
+
+
+def _content(signal: Signal) -> tuple[object, ...]:
+    labels = tuple(sorted(signal.labels.items()))
+    return *_slot(signal), signal.target, signal.strength, signal.reason, labels, signal.all_closed
+
+
+def _spread(signals: Sequence[Signal], count: int) -> list[Signal]:
+    """So many at most, the first and the last among them."""
+    if len(signals) <= count:
+        return list(signals)
+    return [signals[number * (len(signals) - 1) // (count - 1)] for number in range(count)]
+
+
+def _later(steps: Sequence[Step], shift: int) -> list[Step]:
+    return [
+        Step(
+            step.close_time + shift,
+            [
+                msgspec.structs.replace(
+                    candle, open_time=candle.open_time + shift, close_time=candle.close_time + shift
+                )
+                for candle in step.candles
+            ],
+        )
+        for step in steps
+    ]
+
+
+def _moved(signal: Signal, shift: int) -> Signal:
+    return msgspec.structs.replace(signal, open_time=signal.open_time + shift, close_time=signal.close_time + shift)

@@ -1,0 +1,78 @@
+"""Opens what past candles come from, by what the command line names: the URL of a store, or recordings."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from ashi.contracts.errors import UsageError
+from ashi.contracts.timeframe import Timeframe
+from ashi.runtime.spelling import did_you_mean
+from ashi_aggregate.core.window_state import WindowRules
+from ashi_ingest.recording.sequence import RecordingSequence, check_recordings
+from ashi_sinks.registry import open_reader
+from ashi_strategies.backtest.recorded import RecordedCandles
+from ashi_strategies.backtest.sources import check_series
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
+    from pathlib import Path
+
+    from ashi.runtime.settings import Settings
+    from ashi_strategies.backtest.sources import CandleSource, SeriesKey
+
+
+@asynccontextmanager
+async def open_source(
+    settings: Settings,
+    store: str,
+    recordings: Sequence[tuple[str, Path]],
+    series: Collection[SeriesKey],
+    on_note: Callable[[str], None],
+) -> AsyncIterator[CandleSource]:
+    """The candles of `series` out of `recordings` (venue and path of each), or of the store if there are none.
+
+    `on_note` is told what was left out. Raises UsageError for a wrong URL, a file that is no recording, or a series
+    that there is not; StorageError when there is no store.
+    """
+    if recordings:
+        yield _count_recordings(settings, recordings, series, on_note)
+        return
+    async with open_reader(store) as reader:
+        await check_series(reader, series)
+        yield reader
+
+
+def _count_recordings(
+    settings: Settings,
+    recordings: Sequence[tuple[str, Path]],
+    series: Collection[SeriesKey],
+    on_note: Callable[[str], None],
+) -> RecordedCandles:
+    check_recordings(recordings)
+    source = RecordedCandles(RecordingSequence(recordings).trades(on_note), series, _rules(settings, series), on_note)
+    for symbol, timeframe in series:
+        if symbol not in source.symbols:
+            right = did_you_mean(symbol, source.symbols)
+            raise UsageError(f"no trade of {symbol!r} was recorded; there are {', '.join(source.symbols)}{right}")
+        if not source.has(symbol, timeframe):
+            raise UsageError(f"no {timeframe} candle of {symbol} closed in what was recorded: it is too short")
+    return source
+
+
+def _rules(settings: Settings, series: Collection[SeriesKey]) -> WindowRules:
+    """The rules of a worker with these settings, that makes these timeframes too. Raises UsageError if none can."""
+    wanted = {Timeframe.parse(key.timeframe) for key in series}
+    finest = min({*settings.timeframes, *wanted})
+    for timeframe in sorted(wanted):
+        if timeframe.length_us % finest.length_us:
+            raise UsageError(
+                f"timeframe {timeframe} is not a multiple of the finest, {finest}, so no worker makes both: "
+                "name other timeframes in ASHI_TIMEFRAMES"
+            )
+    return WindowRules(
+        finest=finest,
+        lateness_us=settings.allowed_lateness_us,
+        horizon_us=settings.correction_horizon_us,
+        max_flat=settings.flat_candles,
+    )

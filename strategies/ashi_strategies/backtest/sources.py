@@ -1,0 +1,143 @@
+"""What past candles come from, a store of any kind or recordings, and how their series become one sequence of steps."""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from ashi.contracts.errors import UsageError
+from ashi.contracts.feed import is_complete
+from ashi.contracts.timeframe import Timeframe
+from ashi.runtime.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+
+    from ashi.contracts.candle import Candle
+    from ashi.contracts.feed import FeedGap, FeedStatus
+    from ashi_sinks.protocol import SeriesSpan
+
+_NAMED = 20
+"""Of more symbols than this an error does not list them."""
+
+
+class SeriesKey(NamedTuple):
+    """Which candles: `venue:MARKET`, and a timeframe as it is written, `1m`."""
+
+    symbol: str
+    timeframe: str
+
+    @property
+    def length_us(self) -> int:
+        """That of a window, µs."""
+        return Timeframe.parse(self.timeframe).length_us
+
+
+class CandleSource(Protocol):
+    """Past candles, each series as often as it is asked for; a part of `ashi_sinks.protocol.CandleReader`."""
+
+    def read(
+        self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
+    ) -> AsyncIterator[Candle]:
+        """The candles of one series that open in [`start`, `end`), µs, in order; of these the latest `limit`."""
+
+    async def spans(self) -> list[SeriesSpan]:
+        """Each series there is."""
+
+    async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
+        """The symbol's gaps that overlap a time, µs."""
+
+    async def status(self, symbol: str) -> FeedStatus | None:
+        """How the symbol's feed was when it was said last; None when nothing was said of it."""
+
+
+class Step(NamedTuple):
+    """The candles that closed at one time (µs), in the order (timeframe, symbol)."""
+
+    close_time: int
+    candles: Sequence[Candle]
+
+
+async def check_series(source: CandleSource, wanted: Collection[SeriesKey]) -> None:
+    """Raise UsageError that says what there is, unless the source has candles of each of these."""
+    spans = await source.spans()
+    there = {(span.symbol, span.timeframe) for span in spans}
+    for symbol, timeframe in wanted:
+        if (symbol, timeframe) in there:
+            continue
+        timeframes = [span.timeframe for span in spans if span.symbol == symbol]
+        if timeframes:
+            right = did_you_mean(timeframe, timeframes)
+            raise UsageError(f"there are no {timeframe} candles of {symbol}; there are {', '.join(timeframes)}{right}")
+        symbols = [name for name, _ in groupby(span.symbol for span in spans)]
+        if not symbols:
+            raise UsageError("there are no candles at all")
+        names = f"there are {', '.join(symbols)}" if len(symbols) <= _NAMED else "`ashi symbols` lists all there are"
+        raise UsageError(f"there are no candles of {symbol!r}; {names}{did_you_mean(symbol, symbols)}")
+
+
+async def read_steps(
+    source: CandleSource, series: Sequence[SeriesKey], after: int | None = None, until: int | None = None
+) -> AsyncIterator[Step]:
+    """All candles that close after `after` and by `until` (µs), those of one close time together, in order of time."""
+    streams = [
+        source.read(
+            key.symbol,
+            key.timeframe,
+            None if after is None else after - key.length_us + 1,
+            None if until is None else until - key.length_us + 1,
+        )
+        for key in series
+    ]
+    heads: list[tuple[int, int, str, int, Candle]] = []
+
+    async def take(number: int) -> None:
+        candle = await anext(streams[number], None)
+        if candle is not None:
+            heappush(heads, (candle.close_time, series[number].length_us, candle.symbol, number, candle))
+
+    for number in range(len(streams)):
+        await take(number)
+    heapify(heads)
+    while heads:
+        close_time = heads[0][0]
+        candles = []
+        while heads and heads[0][0] == close_time:
+            _, _, _, number, candle = heappop(heads)
+            candles.append(candle)
+            await take(number)
+        yield Step(close_time, candles)
+
+
+async def read_startup(source: CandleSource, counts: Mapping[SeriesKey, int], until: int) -> list[Step]:
+    """The last so many candles of each series that close by `until` (µs); those of one close time together."""
+    candles = [
+        candle
+        for key, count in counts.items()
+        async for candle in source.read(key.symbol, key.timeframe, None, until - key.length_us + 1, count)
+    ]
+    candles.sort(key=_order)
+    return [Step(close_time, list(group)) for close_time, group in groupby(candles, lambda candle: candle.close_time)]
+
+
+def _order(candle: Candle) -> tuple[int, int, str]:
+    return candle.close_time, candle.close_time - candle.open_time, candle.symbol
+
+
+async def completeness(
+    source: CandleSource, symbols: Collection[str], start: int | None, end: int | None
+) -> Callable[[Candle], bool | None]:
+    """What tells of a candle in [`start`, `end`), µs, whether it lacks no trade; None where its feed said nothing."""
+    known = {}
+    for symbol in symbols:
+        status = await source.status(symbol)
+        if status is not None:
+            gaps = [gap for gap in await source.gaps(symbol, start, end) if gap.state != "repaired"]
+            known[symbol] = status.complete_until, gaps
+
+    def tell(candle: Candle) -> bool | None:
+        said = known.get(candle.symbol)
+        return None if said is None else is_complete(candle.open_time, candle.close_time, *said)
+
+    return tell
