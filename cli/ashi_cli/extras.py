@@ -37,6 +37,7 @@ NEEDED: Final[Mapping[str, Sequence[str]]] = {
     "aggregate": ("aggregate",),
     "verify --klines": ("ingest",),
     "rebuild": ("worker",),
+    "strategy": ("strategies",),
     "venue-sim": ("ingest",),
 }
 """The extras of each command, and of its actions; not those of the store that it reads or writes."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
+from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError, UsageError
 from ashi.contracts.timeframe import Timeframe, parse_timeframes
 from ashi.runtime.settings.parsers import duration_between, parse_url
@@ -83,6 +85,36 @@ def recording(text: str) -> tuple[str, Path]:
     if not equals or not venue or not path:
         raise argparse.ArgumentTypeError(f"{text!r} is not VENUE=PATH, such as binance=monday.txt.gz")
     return venue, Path(path).expanduser()
+
+
+def parameter(text: str) -> tuple[str, str]:
+    """NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as length=20")
+    return name, value
+
+
+def amount(text: str) -> Decimal:
+    """A sum of money, more than 0."""
+    try:
+        found = parse_decimal("amount", text)
+    except ContractError:
+        found = Decimal(0)
+    if found <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, such as 10000 or 0.5")
+    return found
+
+
+def part(text: str) -> Decimal:
+    """A part of one, from 0 to below 1: 0.001 is a tenth of a percent."""
+    try:
+        found = parse_decimal("part", text)
+    except ContractError:
+        found = Decimal(-1)
+    if not 0 <= found < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1, such as 0.001 for 0.1 %")
+    return found
 
 
 def shard(text: str) -> Shard:

@@ -15,6 +15,7 @@ from ashi_cli.commands.ingest import INGEST
 from ashi_cli.commands.lake import LAKE
 from ashi_cli.commands.rebuild import REBUILD
 from ashi_cli.commands.sink import SINK
+from ashi_cli.commands.strategy import STRATEGY
 from ashi_cli.commands.symbols import SYMBOLS
 from ashi_cli.commands.topics import TOPICS
 from ashi_cli.commands.venue_sim import VENUE_SIM
@@ -25,7 +26,21 @@ ASHI: Final = Command(
     name="ashi",
     text="exchange trades into candles",
     about="Exchange trades into candles over Apache Kafka.",
-    actions=(DEMO, BROKER, TOPICS, INGEST, AGGREGATE, SINK, SYMBOLS, CANDLES, VERIFY, REBUILD, LAKE, VENUE_SIM),
+    actions=(
+        DEMO,
+        BROKER,
+        TOPICS,
+        INGEST,
+        AGGREGATE,
+        SINK,
+        STRATEGY,
+        SYMBOLS,
+        CANDLES,
+        VERIFY,
+        REBUILD,
+        LAKE,
+        VENUE_SIM,
+    ),
     metavar="COMMAND",
     epilog="""\
 begin with:
