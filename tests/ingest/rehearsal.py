@@ -1,6 +1,7 @@
 """A worker of a venue against the simulated venue, with a Kafka in memory and a reader who knows the truth.
 
-All of it in one process and in virtual time: minutes of a feed take a second or two, whatever else the machine does.
+All of it in one process, in virtual time and on a virtual network: minutes of a feed take half a second, whatever else
+the machine does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Time that passes as fast as the work of one event loop is done: an hour of a quiet feed takes seconds.
 
-All parties of a test (a simulated venue, a worker, a Kafka in memory) share one loop and real sockets of this machine.
-While any of them has something to do, the clocks stand still; when none has, they go on to the next moment that
-somebody waits for. So nothing depends on how busy the machine is.
+All parties of a test (a simulated venue, a worker, a Kafka in memory) share one loop, and a network that is in it too:
+what one of them sends has arrived before the loop does anything else. While any of them has something to do, the clocks
+stand still; when none has, they go on to the next moment that somebody waits for. So nothing depends on how busy the
+machine is.
 """
 
 from __future__ import annotations
@@ -16,19 +17,12 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from network_in_memory import Network
 
 T = TypeVar("T")
 
-LONGEST_STEP_S = 0.05
-"""The clocks never go on further at once, because the end of a connection may take a moment to arrive."""
-ENDS_SEEN = 10
-STEPS_A_GRACE = 10
-GRACE_S = 0.00005
-"""Really waited for at so many steps after a connection was ended, as its other side may not know at once, and once in
-so many steps for whatever else a busy kernel has not delivered."""
-ON_ITS_WAY_S = 0.1
-"""Really waited for, once, where what was sent has not arrived: a busy kernel does not deliver at once."""
-REAL_BOUND_S = 0.2
 PATCHED_PACKAGES = ("ashi.", "ashi_ingest.", "ashi_simulator.")
 
 
@@ -65,106 +59,67 @@ class VirtualClock:
         }
 
 
-class Traffic:
-    """What is on its way between the sockets of this process, all of which have both their ends in it.
-
-    Attributes:
-        on_its_way: bytes, and connections, that one side has sent and the other has not taken.
-        graces: at so many steps more the end of a connection may be on its way.
-
-    """
-
-    def __init__(self) -> None:
-        self.on_its_way = 0
-        self.graces = 0
-        self._left = 0  # will not arrive: the connection was reset, or whoever should read it does not
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether something should arrive now."""
-        self._left = min(self._left, self.on_its_way)
-        return self.on_its_way > self._left
-
-    def give_up(self) -> None:
-        """What is on its way now was waited for and has not arrived."""
-        self._left = self.on_its_way
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Count what all sockets do."""
-
-        def count(name: str, amount: Callable[[Any], int], *, ends: bool = False) -> None:
-            real = getattr(socket.socket, name)
-
-            def counted(of: socket.socket, *arguments: Any) -> Any:
-                result = None
-                try:
-                    result = real(of, *arguments)
-                except BlockingIOError:  # of `connect` that is how it begins
-                    if name == "connect":
-                        self.on_its_way += 1
-                    raise
-                self.on_its_way = max(self.on_its_way + amount(result), 0)
-                self.graces = ENDS_SEEN if ends else self.graces
-                return result
-
-            inherited = name not in vars(socket.socket)
-            setattr(socket.socket, name, counted)
-            undo.callback(*((delattr, socket.socket, name) if inherited else (setattr, socket.socket, name, real)))
-
-        with contextlib.ExitStack() as undo:
-            for name in ("send", "sendmsg"):
-                count(name, lambda sent: sent)
-            count("recv", lambda received: -len(received))
-            count("recv_into", lambda length: -length)
-            count("connect", lambda _: 1)
-            count("accept", lambda _: -1)
-            for name in ("close", "shutdown"):
-                count(name, lambda _: 0, ends=True)
-            yield
-
-
 class _Selector(selectors.SelectSelector):
-    """Where the loop would sleep it lets the clock go on instead, unless something comes over a socket."""
+    """Where the loop would sleep it lets the clock go on instead."""
 
-    def __init__(self, clock: VirtualClock, traffic: Traffic) -> None:
+    def __init__(self, clock: VirtualClock) -> None:
         super().__init__()
         self._clock = clock
-        self._traffic = traffic
-        self._steps = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        events = super().select(0)
-        if events or (timeout is not None and timeout <= 0):
-            return events
-        if timeout is None:  # nobody waits for a time: only a thread can have something to say
-            return super().select(REAL_BOUND_S)
-        if self._traffic.is_awaited:
-            if events := super().select(ON_ITS_WAY_S):
-                return events
-            self._traffic.give_up()
-        self._steps += 1
-        if self._traffic.graces or self._steps % STEPS_A_GRACE == 0:
-            self._traffic.graces = max(self._traffic.graces - 1, 0)
-            if events := super().select(GRACE_S):
-                return events
-        self._clock.advance(min(timeout, LONGEST_STEP_S))
+        if timeout is None:
+            raise RuntimeError("everything waits, and for no time: this would never end")
+        if timeout > 0:
+            self._clock.advance(timeout)
         return []
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    def __init__(self, clock: VirtualClock, traffic: Traffic) -> None:
+    """Its clock is virtual, and so is its network."""
+
+    def __init__(self, clock: VirtualClock) -> None:
         self._virtual = clock
-        super().__init__(_Selector(clock, traffic))
+        self._network = Network()
+        self._dialled: WeakKeyDictionary[socket.socket, tuple[str, int]] = WeakKeyDictionary()
+        super().__init__(_Selector(clock))
 
     def time(self) -> float:
         return self._virtual.monotonic()
 
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """At once: while a thread waited for its turn, time would go on."""
+        done = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+    async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
+        return self._network.listen(protocol_factory, (host, port))
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Whoever brings a socket has it connected first, and made a transport then."""
+        self._network.check(address)
+        self._dialled[sock] = address
+
+    async def create_connection(
+        self, protocol_factory: Any, host: Any = None, port: Any = None, *, sock: Any = None, **_: Any
+    ) -> Any:
+        if sock is not None:
+            host, port = self._dialled.pop(sock)
+            sock.close()
+        made = self._network.connect(self, protocol_factory, (host, port))
+        await asyncio.sleep(0)  # until both sides know
+        return made
+
 
 def run_virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a scenario in virtual time. Everything that asks module `time` within it is told that time."""
-    clock, traffic = VirtualClock(), Traffic()
-    with _patched(clock), traffic.watched(), asyncio.Runner(loop_factory=lambda: _Loop(clock, traffic)) as runner:
+    clock = VirtualClock()
+    with _patched(clock), asyncio.Runner(loop_factory=lambda: _Loop(clock)) as runner:
         return runner.run(main())
 
 

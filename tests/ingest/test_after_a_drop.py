@@ -16,9 +16,6 @@ from ashi_ingest.venues.registry import VENUES
 DOCUMENT = Path(__file__).parents[2] / "docs" / "venues.md"
 SILENT_S = 2.0
 LIVE_S = 10.0
-ON_ITS_WAY = 0.1
-"""A request may take longer on its way than the one that had left a window before; on a busy machine so do many, as the
-rehearsal's time goes on meanwhile. That none is refused is asked for by itself."""
 LAG_MS = 400
 """As REST does while all ask it."""
 
@@ -77,7 +74,7 @@ def dropped(venue: str, amount: int, rate: float, look: Callable[[Drop], Awaitab
         await run.pause(20)
         assert run.sim.limits()["rest_refused"] == 0
         limits = VENUES[venue].live(has_key=True).limits
-        most = limits.request_window_s / limits.request_interval_s * (1 + ON_ITS_WAY)
+        most = limits.request_window_s / limits.request_interval_s
         assert run.sim.limits()["rest_most_weight"] <= most
 
     run = Rehearsal(venue, markets, rate=rate, quiet_s=70.0).run(act)
