@@ -2,6 +2,7 @@
 
 from ashi_series.aggregator import CandleAggregator, LateTrade, LateTradeWarning
 from ashi_series.events import Closed, Corrected, Event, Gap, InProgress, SeriesEvent
+from ashi_series.follow import Following, follow
 from ashi_series.series import Series, SeriesView
 from ashi_series.store import OhlcvStore
 
@@ -10,6 +11,7 @@ __all__ = [
     "Closed",
     "Corrected",
     "Event",
+    "Following",
     "Gap",
     "InProgress",
     "LateTrade",
@@ -18,4 +20,5 @@ __all__ = [
     "Series",
     "SeriesEvent",
     "SeriesView",
+    "follow",
 ]
