@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ashi.contracts.candle import Candle
-    from ashi_series import Event
 
 SYMBOLS = ["a:X", "a:Y", "b:Z"]
 TIMEFRAMES = ["1m", "5m"]
@@ -142,15 +141,15 @@ def test_wherever_store_and_stream_meet_nothing_is_missing_and_nothing_comes_twi
     silent = {(symbol, name): list(store.get_series(symbol, name)) for symbol in wanted for name in TIMEFRAMES}
 
     # What is told, on the way and at the end, is what stands in the log.
-    events: list[Event] = []
+    events: list[Closed | Corrected] = []
     for event in join.begin():
         assert store.get_latest(event.candle.symbol, event.candle.timeframe) == event.candle, "as of that event"
         events.append(event)
     backlog = len(events)
     for partition, records in world.log.items():
         for _, candle in records[world.read[partition] :]:
-            if candle.symbol in wanted and (event := join.stream(candle)) is not None:
-                events.append(event)
+            if candle.symbol in wanted and (told := join.stream(candle)) is not None:
+                events.append(told)
     newest = {key: each for number in world.log for key, each in world.newest(number).items() if key[0] in wanted}
     for symbol in wanted:
         for name in TIMEFRAMES:
