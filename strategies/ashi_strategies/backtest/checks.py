@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import msgspec
 
 from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT, format_time
+from ashi_strategies.backtest.in_memory import CandlesInMemory
 from ashi_strategies.backtest.playing import play_all, series_of, startup_steps
 from ashi_strategies.backtest.sources import Step, read_steps
-from ashi_strategies.engine import Engine
+from ashi_strategies.engine import Engine, content_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
+    from ashi.contracts.candle import Candle
     from ashi.contracts.signal import Signal
     from ashi_strategies.backtest.sources import CandleSource
     from ashi_strategies.plan import Plan
@@ -56,6 +58,23 @@ class Finding(msgspec.Struct, frozen=True):
     open_time: int
 
 
+async def check_strategy(plan: Plan, candles: Iterable[Candle], *, may_know_date: bool = False) -> Finding | None:
+    """Run a strategy over candles, in any order, and check it; what is wrong first, or None. For tests of a strategy.
+
+    What is right everywhere that was tried may still be wrong elsewhere. `may_know_date`: see `Checks.run`. Raises
+    StrategyError for what the strategy does wrong.
+    """
+    source = CandlesInMemory(candles)
+    engine, signals, tested = Engine(plan, reach=0), [], []
+    async for step in read_steps(source, series_of(plan)):
+        tested += [step.close_time] if engine.is_warm else []
+        signals += play_all(engine, [step])
+    if not tested:
+        return None
+    checks = Checks(source, plan, signals, after=None, begin=tested[0], end=tested[-1])
+    return await checks.run(may_know_date=may_know_date)
+
+
 class Checks:
     """The checks of one plan, after its run."""
 
@@ -81,13 +100,14 @@ class Checks:
             steps = [step async for step in read_steps(self._source, series_of(self._plan), after, until)]
             again = self._play(startup, steps, after)
             if different := _first_difference(self._between(after, until), again):
-                return await self._explain(different, began_after=after)
+                return await self._explain(different, again, began_after=after)
             if may_know_date:
                 continue
             shift = _YEAR_US * (2 + (self._end - self._begin) // _YEAR_US)
             later = self._play(_later(startup, shift), _later(steps, shift), after + shift)
-            if different := _first_difference(again, [_moved(signal, -shift) for signal in later]):
-                return _finding("elsewhere", different, again, _ELSEWHERE)
+            later = [_moved(signal, -shift) for signal in later]
+            if different := _first_difference(again, later):
+                return _finding("elsewhere", different, again, later, _ELSEWHERE)
         return None
 
     def _parts(self) -> list[tuple[int, int]]:
@@ -109,21 +129,20 @@ class Checks:
     def _between(self, after: int, until: int) -> list[Signal]:
         return [signal for signal in self._signals if after < signal.close_time <= until]
 
-    async def _explain(self, different: Signal, *, began_after: int) -> Finding:
-        """Why an instance that began after a time (µs) did not give what the run gave at a signal's candle."""
+    async def _explain(self, different: Signal, again: Sequence[Signal], *, began_after: int) -> Finding:
+        """Why an instance that began after a time (µs) gave `again`, and the run gave something else at a candle."""
         time = different.close_time
         given = self._between(time - 1, time)
         ended = await self._from_the_beginning(time, time)
         if _first_difference(given, ended) is None:
-            startup = ", ".join(
-                f"{symbol} {timeframe}: {count}" for (symbol, timeframe), count in self._plan.startup.items()
-            )
+            declared = self._plan.startup.items()
+            startup = ", ".join(f"{symbol} {timeframe}: {count}" for (symbol, timeframe), count in declared)
             reason = _STARTUP.format(began=format_time(began_after), startup=startup)
-            return _finding("startup", different, given, reason)
+            return _finding("startup", different, given, again, reason)
         whole = await self._from_the_beginning(time, self._end)
         if _first_difference(given, whole) is None:
-            return _finding("lookahead", different, given, _LOOKAHEAD)
-        return _finding("repeatable", different, given, _REPEATABLE)
+            return _finding("lookahead", different, given, ended, _LOOKAHEAD)
+        return _finding("repeatable", different, given, whole, _REPEATABLE)
 
     async def _from_the_beginning(self, at: int, until: int) -> list[Signal]:
         """What a new instance gives at a close time, begun as the run was and with candles until another one."""
@@ -139,50 +158,52 @@ class Checks:
 
 
 _STARTUP: Final = (
-    "it was another one for an instance that began with startup_candles right before {began}: the strategy remembers "
-    "longer than it declares, so after a restart it gives other signals. Raise startup_candles ({startup}), or keep "
-    "less from one candle to the next"
+    "from an instance that began right before {began}: the strategy remembers longer than it declares, so after a "
+    "restart it gives other signals. Raise startup_candles ({startup}), or keep less from one candle to the next"
 )
 _LOOKAHEAD: Final = (
-    "it was another one where the candles ended there: the strategy looks at candles that have not closed yet, by some "
-    "way around what it is handed"
+    "where the candles ended there: the strategy looks at candles that have not closed yet, by some way around what it "
+    "is handed"
 )
 _ELSEWHERE: Final = (
-    "it was another one when the same candles came years later: the strategy looks at something that is not in its "
-    "candles, such as a file of prices. If that is the calendar and is meant: --allow-calendar"
+    "when the same candles came years later: the strategy looks at something that is not in its candles, such as a "
+    "file of prices. If that is the calendar and is meant: --allow-calendar"
 )
 _REPEATABLE: Final = (
-    "it was another one when all was run again as it was: the strategy goes by chance, a clock, or what an earlier "
-    "instance has left behind"
+    "when all was run again as it was: the strategy goes by chance, by a clock, or by what its instances share"
 )
 
 
-def _finding(check: CheckName, different: Signal, given: Collection[Signal], reason: str) -> Finding:
-    slot = _slot(different)
-    had = next((signal.target for signal in given if _slot(signal) == slot), "no signal")
+def _finding(
+    check: CheckName, different: Signal, given: Collection[Signal], again: Collection[Signal], reason: str
+) -> Finding:
     text = (
-        f"{check}: {different.strategy} gave {had} at the {different.timeframe} candle of {different.symbol} that "
-        f"closed at {format_time(different.close_time)}, and {reason}"
+        f"{check}: {different.strategy} gave {_target_of(different, given)} at the {different.timeframe} candle of "
+        f"{different.symbol} that closed at {format_time(different.close_time)}, and "
+        f"{_target_of(different, again)} {reason}"
     )
     return Finding(check, text, different.symbol, different.timeframe, different.open_time)
 
 
+def _target_of(different: Signal, signals: Collection[Signal]) -> str:
+    found = next((signal for signal in signals if _slot(signal) == _slot(different)), None)
+    if found is None:
+        return "no signal"
+    return found.target if found.reason is None else f"{found.target} ({found.reason})"
+
+
 def _first_difference(expected: Sequence[Signal], found: Sequence[Signal]) -> Signal | None:
-    """The first signal that only one of the two has, in the order of time."""
-    of_expected = {_content(signal) for signal in expected}
-    of_found = {_content(signal) for signal in found}
-    different = [signal for signal in expected if _content(signal) not in of_found]
-    different += [signal for signal in found if _content(signal) not in of_expected]
-    return min(different, key=lambda signal: (signal.close_time, signal.timeframe, signal.symbol), default=None)
+    """The first signal that only one of the two has, or has so, in the order of time."""
+    of_expected, of_found = ({_slot(signal): signal for signal in signals} for signals in (expected, found))
+    for slot in sorted(of_expected.keys() | of_found.keys()):
+        ours, theirs = of_expected.get(slot), of_found.get(slot)
+        if ours is None or theirs is None or content_of(ours) != content_of(theirs):
+            return ours or theirs
+    return None
 
 
-def _slot(signal: Signal) -> tuple[str, str, int]:
-    return signal.symbol, signal.timeframe, signal.open_time
-
-
-def _content(signal: Signal) -> tuple[object, ...]:
-    labels = tuple(sorted(signal.labels.items()))
-    return *_slot(signal), signal.target, signal.strength, signal.reason, labels, signal.all_closed
+def _slot(signal: Signal) -> tuple[int, int, str]:
+    return signal.close_time, signal.close_time - signal.open_time, signal.symbol
 
 
 def _spread(signals: Sequence[Signal], count: int) -> list[Signal]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import Any
 
@@ -9,10 +10,8 @@ import pytest
 from strategy_samples import BTC, ETH, Forever, Memory, Prophet, Views, a_candle, a_plan
 
 from ashi.contracts.candle import Candle
-from ashi_series.events import Closed
 from ashi_strategies import Target, load_strategy, long, plans_of
-from ashi_strategies.checks import Difference, check_strategy
-from ashi_strategies.engine import Engine
+from ashi_strategies.backtest.checks import Finding, check_strategy
 from ashi_strategies.plan import Plan
 
 
@@ -27,10 +26,8 @@ def walk(symbols: Any = (BTC,), timeframes: Any = ("1m",), minutes: int = 1_200,
     ]
 
 
-def check(plan: Plan, candles: list[Candle], **more: Any) -> Difference | None:
-    engine = Engine(plan, reach=10_000)
-    said = engine.feed([Closed(candle) for candle in sorted(candles, key=lambda one: one.close_time)])
-    return check_strategy(plan, candles, [*said, *engine.finish()], **more)
+def check(plan: Plan, candles: list[Candle]) -> Finding | None:
+    return asyncio.run(check_strategy(plan, candles, may_know_date=True))
 
 
 @pytest.mark.parametrize("strategy", [Views, Memory])
@@ -52,13 +49,13 @@ def test_the_examples_keep_it(name: str) -> None:
     assert check(plan, walk(symbols, timeframes, 3_000)) is None
 
 
-def test_one_that_looks_ahead_is_found_out() -> None:
+def test_one_whose_instances_share_what_they_have_seen_is_found_out() -> None:
     Prophet.shared.clear()
     found = check(a_plan(Prophet), walk())
     assert found is not None
-    assert (found.broken, found.over_all) == ("looks ahead", None)
-    assert "prophet(bitflyer:BTC_JPY,length=2) said nothing at the bitflyer:BTC_JPY 1m candle" in str(found)
-    assert "and long when it was run a second time, without the candles after it" in str(found)
+    assert found.check == "repeatable"
+    assert "prophet(bitflyer:BTC_JPY,length=2) gave no signal at the 1m candle of bitflyer:BTC_JPY" in found.text
+    assert "and long when all was run again as it was" in found.text
 
 
 def test_one_that_decides_by_chance_is_found_out() -> None:
@@ -70,14 +67,14 @@ def test_one_that_decides_by_chance_is_found_out() -> None:
 
     found = check(a_plan(Chance), walk())
     assert found is not None
-    assert found.broken == "looks ahead"
+    assert found.check == "repeatable"
 
 
 def test_one_that_remembers_for_longer_than_it_declares_is_found_out() -> None:
     found = check(a_plan(Forever, length=5), walk())
     assert found is not None
-    assert found.broken == "remembers"
-    assert "Declare as many as it needs, or let it forget" in str(found)
+    assert found.check == "startup"
+    assert "Raise startup_candles (bitflyer:BTC_JPY 1m: 5), or keep less" in found.text
 
 
 class Average(Views):
@@ -101,7 +98,7 @@ def test_one_that_forgets_slowly_has_to_declare_enough() -> None:
     candles = walk(minutes=2_000)
     found = check(a_plan(Average, declared=5), candles)
     assert found is not None
-    assert found.broken == "remembers"
+    assert found.check == "startup"
     assert check(a_plan(Average, declared=400), candles) is None
 
 
