@@ -51,24 +51,29 @@ class Access:
     Attributes:
         topics: the operations on each topic that it uses.
         group: the consumer group that it must be permitted to Read; None if it is in none.
+        transactional_id: the id that it must be permitted to Write under; None if it writes no transactions.
 
     """
 
     topics: Mapping[str, frozenset[Operation]] = field(default_factory=dict)
     group: str | None = None
+    transactional_id: str | None = None
 
     def in_kafka(self, prefix: str) -> Access:
         """The same, by the names that topics and group have in Kafka where `ASHI_TOPIC_PREFIX` is `prefix`."""
         topics = {prefix + topic: operations for topic, operations in self.topics.items()}
-        return Access(topics, None if self.group is None else prefix + self.group)
+        others = (None if name is None else prefix + name for name in (self.group, self.transactional_id))
+        return Access(topics, *others)
 
     def rights(self) -> Iterator[tuple[str, str, Operation]]:
-        """Each right by itself: `topic` or `group`, the name, the operation."""
+        """Each right by itself: `topic`, `group` or `transactional_id`, the name, the operation."""
         for topic, operations in self.topics.items():
             for operation in sorted(operations, key=lambda each: each.value):
                 yield "topic", topic, operation
         if self.group is not None:
             yield "group", self.group, Operation.READ
+        if self.transactional_id is not None:
+            yield "transactional_id", self.transactional_id, Operation.WRITE
 
 
 _READ: Final = frozenset({Operation.READ})

@@ -10,13 +10,20 @@ from typing import Any
 import pytest
 from aiokafka import protocol
 from aiokafka.admin.config_resource import ConfigResourceType
-from aiokafka.protocol.admin import DescribeConfigsRequest, DescribeConfigsResponse_v0
+from aiokafka.protocol.admin import DescribeConfigsRequest, DescribeConfigsResponse_v0, ListGroupsRequest
 from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.fetch import FetchRequest, FetchResponse_v4
 from aiokafka.protocol.group import JoinGroupRequest, MemberAssignment, ProtocolMetadata, SyncGroupResponse_v3
 from aiokafka.protocol.metadata import MetadataRequest, MetadataResponse_v5
-from aiokafka.protocol.transaction import AddOffsetsToTxnRequest
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.protocol.transaction import (
+    AddOffsetsToTxnRequest,
+    AddPartitionsToTxnRequest,
+    EndTxnRequest,
+    InitProducerIdRequest,
+    TxnOffsetCommitRequest,
+)
 from aiokafka.protocol.types import Array, Bytes, Schema, String
 
 from ashi.client import kafka_settings
@@ -35,7 +42,7 @@ PREFIX = "staging."
 ALL_VERSIONS = dict.fromkeys(range(100), (0, 99))
 NOT_NAMES = {
     *("member_id", "group_instance_id", "protocol_type", "protocol_name", "group_protocol", "leader_id"),
-    *("consumer_id", "transactional_id", "host", "rack", "rack_id", "cluster_id", "client_id", "client_host"),
+    *("consumer_id", "host", "rack", "rack_id", "cluster_id", "client_id", "client_host"),
     *("metadata", "messages", "message_set", "error_message", "batch_index_error_message", "state", "protocol"),
     *("config_key", "config_name", "config_names", "config_value"),
 }
@@ -84,7 +91,7 @@ def test_each_text_of_a_request_and_an_answer_is_a_name_that_is_changed_or_known
 
 def test_a_request_that_is_not_known_is_not_sent() -> None:
     with pytest.raises(KeyError):
-        prepared(AddOffsetsToTxnRequest("t", 1, 1, "g"))
+        prepared(ListGroupsRequest())
 
 
 def test_topics_go_out_with_the_prefix_and_come_back_without() -> None:
@@ -93,6 +100,21 @@ def test_topics_go_out_with_the_prefix_and_come_back_without() -> None:
     assert request.topics == [("trades", [(0, 17, 100)])], "the library looks at its own request afterwards"
     answer = FetchResponse_v4(0, [("staging.trades", [(0, 0, 20, 20, [], b"records")])])
     assert answered(answer).topics == [("trades", [(0, 0, 20, 20, [], b"records")])]
+
+
+def test_who_writes_transactions_does_so_under_an_id_with_the_prefix() -> None:
+    assert prepared(InitProducerIdRequest("writer", 10)).transactional_id == "staging.writer"
+    added = prepared(AddPartitionsToTxnRequest("writer", 1, 1, [("signals", [0])]))
+    assert (added.transactional_id, added.topics) == ("staging.writer", [("staging.signals", [0])])
+    group = prepared(AddOffsetsToTxnRequest("writer", 1, 1, "readers"))
+    assert (group.transactional_id, group.group_id) == ("staging.writer", "staging.readers")
+    committed = prepared(TxnOffsetCommitRequest("writer", "readers", 1, 1, [("candles", [(0, 7, "note")])]))
+    assert (committed.transactional_id, committed.group_id) == ("staging.writer", "staging.readers")
+    assert committed.topics == [("staging.candles", [(0, 7, "note")])]
+    assert prepared(EndTxnRequest("writer", 1, 1, True)).transactional_id == "staging.writer"
+    for writer, name in (("writer", "staging.writer"), (None, None)):
+        produced = prepared(ProduceRequest(writer, -1, 1_000, [("signals", [(0, b"")])]))
+        assert (produced.transactional_id, produced.topics) == (name, [("staging.signals", [(0, b"")])])
 
 
 def test_what_is_not_of_the_prefix_is_not_there() -> None:

@@ -9,7 +9,13 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+from aiokafka.client import CoordinationType
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+    UnknownTopicOrPartitionError,
+)
 from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
 from aiokafka.protocol.api import Request, RequestStruct
 
@@ -50,9 +56,13 @@ async def require_access(settings: Settings, access: Access) -> None:
         await require_brokers(client._client)
         if access.group is not None and not await _may_read_group(client, access.group):
             lacking.append(("group", access.group, Operation.READ))
+        if access.transactional_id is not None and not await _may_write_under(client, access.transactional_id):
+            lacking.append(("transactional_id", access.transactional_id, Operation.WRITE))
     refuse_missing(settings, [topic for _, topic, operation in lacking if operation is None])
     if lacking:
-        rights = ", ".join(f"{operation} on {kind} {kafka_name(settings, name)}" for kind, name, operation in lacking)
+        rights = ", ".join(
+            f"{operation} on {kind.replace('_', ' ')} {kafka_name(settings, name)}" for kind, name, operation in lacking
+        )
         raise NotPermittedError(
             f"Kafka at {settings.kafka_bootstrap} does not permit {who_asks(settings)}: {rights}. {GRANT}; a topic "
             "that cannot be described may also be missing: create all with `ashi topics create`"
@@ -120,6 +130,19 @@ async def _may_read_group(client: AIOKafkaAdminClient, group: str) -> bool:
     if code == _GROUP_NOT_PERMITTED:
         return False
     return code != 0 or permitted == _UNKNOWN or bool(permitted & (1 << Operation.READ.value))
+
+
+async def _may_write_under(client: AIOKafkaAdminClient, transactional_id: str) -> bool:
+    """Whoever may write under an id may ask who coordinates it. Kafka does not tell it more exactly."""
+
+    async def ask() -> None:
+        await client._client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
+
+    try:
+        await ask_coordinator(ask)
+    except TransactionalIdAuthorizationFailed:
+        return False
+    return True
 
 
 class _DescribeGroupStruct(RequestStruct):  # type: ignore[misc]  # the library is not typed

@@ -21,6 +21,7 @@ from aiokafka.errors import (
     RequestTimedOutError,
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
     UnknownTopicOrPartitionError,
     UnsupportedSaslMechanismError,
 )
@@ -42,6 +43,7 @@ _NOT_PERMITTED: Final = (
     TopicAuthorizationFailedError,
     GroupAuthorizationFailedError,
     ClusterAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
 )
 _QUOTED: Final = "AuthorizationFailedError("
 """In errors of the library that hold another one as a text, as those of fetching what a group has committed."""
@@ -184,6 +186,8 @@ def _refused(error: BaseException, settings: Settings) -> str:
     told = error.args[0] if error.args else None
     if isinstance(error, GroupAuthorizationFailedError) and told:
         return f"Read on group {kafka_name(settings, str(told).removeprefix(_NO_COORDINATOR))}"
+    if isinstance(error, TransactionalIdAuthorizationFailed) and told:
+        return f"Write on transactional id {kafka_name(settings, str(told))}"
     if isinstance(error, TopicAuthorizationFailedError) and told:
         topics = {told} if isinstance(told, (str, TopicPartition)) else set(told)
         names = sorted(topic.topic if isinstance(topic, TopicPartition) else topic for topic in topics)

@@ -101,10 +101,12 @@ _TOPICS: Final = (("topic", _TOPIC),)
 _TYPE: Final = "resource_type"
 _RESOURCES: Final = (("resource_name", _TOPIC),)
 _IN_GROUP: Final = (("group", _GROUP),)
+_OF_WRITER: Final = (("transactional_id", _GROUP),)
+"""Who writes transactions has an id, which is named as a group is; other producers have none."""
 _OF_GROUP: Final = (("consumer_group", _GROUP), ("topic", _TOPIC))
 _MEMBERS: Final = (("group", _GROUP), ("member_metadata", _SUBSCRIPTION), ("member_assignment", _ASSIGNMENT))
 _NAMES: Final[Mapping[int, tuple[_Fields, _Fields]]] = {
-    0: (_TOPICS, _TOPICS),  # Produce
+    0: ((*_OF_WRITER, ("topic", _TOPIC)), _TOPICS),  # Produce
     1: (_TOPICS, (("topics", _TOPIC),)),  # Fetch
     2: (_TOPICS, _TOPICS),  # ListOffsets
     3: ((("topics", _TOPIC), ("name", _TOPIC)), (("topic", _TOPIC), ("name", _TOPIC))),  # Metadata
@@ -120,7 +122,11 @@ _NAMES: Final[Mapping[int, tuple[_Fields, _Fields]]] = {
     19: (_TOPICS, _TOPICS),  # CreateTopics
     20: ((("topics", _TOPIC),), _TOPICS),  # DeleteTopics
     21: ((("name", _TOPIC),), (("name", _TOPIC),)),  # DeleteRecords
-    22: ((), ()),  # InitProducerId: Ashi writes no transactions
+    22: (_OF_WRITER, ()),  # InitProducerId
+    24: ((*_OF_WRITER, ("topic", _TOPIC)), _TOPICS),  # AddPartitionsToTxn
+    25: ((*_OF_WRITER, ("group_id", _GROUP)), ()),  # AddOffsetsToTxn
+    26: (_OF_WRITER, ()),  # EndTxn
+    28: ((*_OF_WRITER, ("group_id", _GROUP), ("topic", _TOPIC)), _TOPICS),  # TxnOffsetCommit
     32: (_RESOURCES, _RESOURCES),  # DescribeConfigs
     33: (_RESOURCES, _RESOURCES),  # AlterConfigs
     37: (_TOPICS, _TOPICS),  # CreatePartitions
