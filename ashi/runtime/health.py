@@ -33,12 +33,17 @@ class Health:
         self._beat_at = clock()
         self._ready = False
         self._reason = "starting"
+        self._hangs: str | None = None
         self._obstacles: dict[str, str] = {}
         self._remarks: dict[str, str] = {}
 
     def beat(self) -> None:
         """Progress was made, or there was none to make."""
         self._beat_at = self._clock()
+
+    def set_hanging(self, reason: str | None) -> None:
+        """Say that a part of the process hangs, whatever else goes on and beats; None: no longer."""
+        self._hangs = reason
 
     def set_ready(self, ready: bool, reason: str) -> None:
         """Say whether work is being done, and why or why not."""
@@ -54,6 +59,8 @@ class Health:
 
     def live(self) -> tuple[bool, str]:
         """Whether the process lives, and a sentence about it."""
+        if self._hangs is not None:
+            return False, self._hangs
         silent_s = self._clock() - self._beat_at
         if silent_s < self.live_bound_s:
             return True, f"last progress {silent_s:.1f} s ago"

@@ -42,6 +42,15 @@ def test_a_process_is_live_until_its_last_beat_is_too_old() -> None:
     assert health.live()[0]
 
 
+def test_a_process_of_which_a_part_hangs_is_not_live_however_often_it_beats() -> None:
+    health = Health()
+    health.set_hanging("on_candle has taken 12 s")
+    health.beat()
+    assert health.live() == (False, "on_candle has taken 12 s")
+    health.set_hanging(None)
+    assert health.live()[0]
+
+
 def test_live_is_served_with_its_reason(settings: Settings) -> None:
     async def scenario() -> tuple[tuple[int, str], tuple[int, str]]:
         clock = Clock()

@@ -9,12 +9,12 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
-from ashi.runtime.metrics import aggregate, common, ingest, sink
+from ashi.runtime.metrics import aggregate, common, ingest, sink, strategy
 from ashi.runtime.metrics.declare import CATALOGUE, REGISTRY
 from ashi.runtime.metrics.document import metrics_document
 
 ROOT = Path(__file__).parents[2]
-ALLOWED_LABELS = {"venue", "outcome", "state", "stage", "reason", "partition", "timeframe", "kind", "sink"}
+ALLOWED_LABELS = {"venue", "outcome", "state", "stage", "reason", "partition", "timeframe", "kind", "sink", "strategy"}
 
 
 def test_the_document_of_the_metrics_is_up_to_date() -> None:
@@ -23,7 +23,7 @@ def test_the_document_of_the_metrics_is_up_to_date() -> None:
     )
 
 
-STAGES = {"all": common, "ingest": ingest, "aggregate": aggregate, "sink": sink}
+STAGES = {"all": common, "ingest": ingest, "aggregate": aggregate, "sink": sink, "strategy": strategy}
 
 
 def test_every_metric_of_a_module_is_in_the_catalogue_under_its_own_name_and_stage() -> None:

@@ -11,6 +11,7 @@ from ashi.runtime.settings.kafka import KafkaSettings
 from ashi.runtime.settings.local import LOCAL_SETTINGS
 from ashi.runtime.settings.process import ProcessSettings
 from ashi.runtime.settings.sink import SinkSettings
+from ashi.runtime.settings.strategy import StrategySettings
 from ashi.runtime.settings.topics import TopicSettings
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ GROUPS: Final[Mapping[str, tuple[Setting, ...]]] = {
     "Ingest": settings_of(IngestSettings),
     "Aggregate": settings_of(AggregateSettings),
     "Sinks": settings_of(SinkSettings),
+    "Strategies": settings_of(StrategySettings),
     "Every process": settings_of(ProcessSettings),
     "The local broker": LOCAL_SETTINGS,
 }

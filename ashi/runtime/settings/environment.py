@@ -17,6 +17,7 @@ from ashi.runtime.settings.ingest import IngestSettings
 from ashi.runtime.settings.kafka import KafkaSettings
 from ashi.runtime.settings.process import ProcessSettings
 from ashi.runtime.settings.sink import SinkSettings
+from ashi.runtime.settings.strategy import StrategySettings
 from ashi.runtime.settings.topics import TopicSettings
 
 if TYPE_CHECKING:
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings(ProcessSettings, SinkSettings, AggregateSettings, IngestSettings, TopicSettings, KafkaSettings):
+class Settings(
+    ProcessSettings,
+    StrategySettings,
+    SinkSettings,
+    AggregateSettings,
+    IngestSettings,
+    TopicSettings,
+    KafkaSettings,
+):
     """The settings of a process, checked: those of all stages in one. `_us` is in microseconds."""
 
     @classmethod
