@@ -26,6 +26,7 @@ LONGEST = (
     "aggregate/test_wrong_clock_kafka.py",
     "aggregate/test_handover_kafka.py",
     "cli/test_demo_live.py",
+    "strategies/test_strategy_run_kafka.py",
     "ingest/test_outside_venue.py",
     "cli/test_broker.py",
     "client/test_client_kafka.py",

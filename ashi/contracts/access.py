@@ -107,6 +107,12 @@ def sink_access(topics: Sequence[str], dead_topic: str, group: str) -> Access:
     return Access({**dict.fromkeys(topics, _READ), dead_topic: _WRITE}, group)
 
 
+def strategy_access(instance: str) -> Access:
+    """Of `ashi strategy run`: candles and what feeds say, its own signals; `instance` is what Kafka knows it by."""
+    topics = {CANDLES: _READ, FEED_GAPS: _READ, FEED_STATUS: _READ, SIGNALS: _BOTH}
+    return Access(topics, instance, instance)
+
+
 def access_table(timeframes: Sequence[Timeframe], prefix: str = "") -> dict[str, Access]:
     """All stages, by the command that runs each, with the groups that they have unless set otherwise.
 
@@ -118,6 +124,7 @@ def access_table(timeframes: Sequence[Timeframe], prefix: str = "") -> dict[str,
         "ashi aggregate": aggregate_access(timeframes),
         "ashi sink": sink_access([CANDLES, FEED_GAPS, FEED_STATUS], CANDLES_DEAD, "ashi-sink-*"),
         "ashi sink --topic trades": sink_access([TRADES], TRADES_DEAD, "ashi-sink-*"),
+        "ashi strategy run": strategy_access("ashi-strategy-*"),
         "ashi.client": Access(
             dict.fromkeys([CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS, SIGNALS], _READ)
         ),

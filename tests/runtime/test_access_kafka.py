@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ashi.contracts.access import Access, Operation, access_table, sink_access
+from ashi.contracts.access import Access, Operation, access_table, sink_access, strategy_access
 from ashi.contracts.errors import BrokerError, NotPermittedError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import (
@@ -54,6 +54,7 @@ STAGES: dict[str, Access] = {
     "replay": access_table(TIMEFRAMES)["ashi ingest replay"],
     "aggregate": access_table(TIMEFRAMES)["ashi aggregate"],
     "sink": sink_access([CANDLES, FEED_GAPS, FEED_STATUS], CANDLES_DEAD, GROUP),
+    "strategy": strategy_access("ashi-strategy-one"),
 }
 RIGHTS: list[tuple[str, Right]] = [(user, right) for user, access in STAGES.items() for right in access.rights()]
 
@@ -114,7 +115,7 @@ def test_a_right_that_is_missing_is_named(secured: SecuredKafka, user: str, righ
     with without(secured, user, right), pytest.raises(NotPermittedError) as told:
         asyncio.run(require_access(settings, access))
     assert f"does not permit user '{user}': " in str(told.value)
-    assert f"{operation} on {kind} {name}" in str(told.value)
+    assert f"{operation} on {kind.replace('_', ' ')} {name}" in str(told.value)
 
 
 @pytest.mark.parametrize("met", ["at the check", "after it"])
@@ -173,7 +174,7 @@ def test_the_page_of_rights_has_what_the_table_has() -> None:
     page = (Path(__file__).parents[2] / "docs" / "access.md").read_text()
     found = [line for line in page.splitlines() if line.startswith("| `")]
     assert found == [
-        f"| `{command}` | {f'group `{name}`' if kind == 'group' else f'`{name}`'} | {', '.join(operations)} |"
+        f"| `{command}` | {'' if kind == 'topic' else kind.replace('_', ' ') + ' '}`{name}` | {', '.join(operations)} |"
         for command, access in access_table([Timeframe.parse("1m")]).items()
         for (kind, name), operations in by_name(access).items()
     ]

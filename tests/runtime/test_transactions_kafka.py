@@ -46,7 +46,7 @@ def test_a_step_stands_there_whole_and_whoever_starts_later_shuts_out_the_one_be
             await second.write(messages("d"), {(CANDLES, 0): (8, "")})
             assert await written(kafka_settings) == ["a", "b", "c", "d"]
             first._producer._txn_manager.begin_transaction = lambda: None  # its half goes on
-            with pytest.raises(InstanceTakenError, match="another process runs strategy tested .*started later"):
+            with pytest.raises(InstanceTakenError, match=r"another process runs strategy tested .*started later"):
                 await first.write(messages("e"), {(CANDLES, 0): (9, "")})
             assert await written(kafka_settings) == ["a", "b", "c", "d"]
             assert (await committed(kafka_settings, ID, CANDLES))[0] == Committed(8, "")

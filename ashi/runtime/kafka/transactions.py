@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
@@ -49,7 +49,7 @@ class TransactionalWriter:
         self._id = writer_id
         self._whose = whose
         self._producer = make_producer(
-            settings, transactional_id=writer_id, transaction_timeout_ms=int(TIMEOUT_S * 1_000), linger_ms=0
+            settings, transactional_id=writer_id, transaction_timeout_ms=int(TIMEOUT_S * 1_000)
         )
 
     async def start(self) -> None:
@@ -78,8 +78,9 @@ class TransactionalWriter:
         try:
             async with client_errors(self._settings, producer.client):
                 await producer.begin_transaction()
+                _once(producer._txn_manager.wait_for_transaction_end())
                 sent = [
-                    await producer.send(message.topic, message.value, message.key, headers=message.headers)
+                    _once(await producer.send(message.topic, message.value, message.key, headers=message.headers))
                     for message in messages
                 ]
                 if committed:
@@ -107,3 +108,9 @@ class TransactionalWriter:
     async def close(self) -> None:
         """Disconnect. May be called at any time, and again."""
         await self._producer.stop()
+
+
+def _once(future: asyncio.Future[Any]) -> asyncio.Future[Any]:
+    """One of several that fail of the same: what is raised is raised once, and the others are not told by asyncio."""
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future

@@ -22,10 +22,10 @@ strategy_event_seconds = histogram(
 strategy_signals = counter(
     "strategy", "strategy_signals", "Messages written to topic signals, by state: active or superseded.", "state"
 )
-strategy_incomplete_steps = counter(
+strategy_incomplete_signals = counter(
     "strategy",
-    "strategy_incomplete_steps",
-    "Close times at which a series of the strategy was awaited in vain; signals of them say so.",
+    "strategy_incomplete_signals",
+    "Signals given though a series of the strategy was awaited in vain; if its candle comes they are superseded.",
 )
 strategy_close_timestamp_seconds = gauge(
     "strategy",

@@ -1,0 +1,110 @@
+"""The candles and gaps of a strategy's series, from the topics: what was, from a time on, and then what comes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from ashi.client import Completeness, read_candles, read_feed_gaps, read_feed_status
+from ashi.contracts.candle import Candle
+from ashi.contracts.feed import FeedGap
+from ashi.contracts.topics import CANDLES
+from ashi.runtime.kafka.offsets import end_offsets
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ashi.client import Position, Since
+    from ashi.runtime.settings import Settings
+
+Item: TypeAlias = Candle | FeedGap
+
+MOST_WAITING: Final = 10_000
+"""So many are held at most until they are asked for; then the reading waits."""
+
+
+class TopicFeed:
+    """Reads on and on; `more` gives what has come, in the order of the topic.
+
+    Each candle that comes is newer than what came before of its window (`ashi.client.read_candles`).
+    """
+
+    def __init__(self, settings: Settings, symbols: Sequence[str], timeframes: Sequence[str], since: Since) -> None:
+        """`since`: where the reading of candles begins. Of gaps and of the feeds' state all is read that Kafka has."""
+        self._settings = settings
+        self._candles = read_candles(settings, symbols=symbols, timeframes=timeframes, since=since)
+        self._gaps = read_feed_gaps(settings, symbols=symbols)
+        self._statuses = read_feed_status(settings, symbols=symbols)
+        self._completeness = Completeness()
+        self._items: list[Item] = []
+        self._has_some = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._parts: list[asyncio.Task[None]] = []
+        self._ends: dict[int, int] = {}
+
+    async def open(self) -> None:
+        """Connect, and read. Raises BrokerError and StateError; it is to be closed then, too."""
+        for reader in (self._gaps, self._statuses, self._candles):
+            await reader.__aenter__()
+        self._ends = await end_offsets(self._settings, CANDLES)
+        self._parts = [
+            asyncio.create_task(self._read_candles()),
+            asyncio.create_task(self._read_gaps()),
+            asyncio.create_task(self._read_statuses()),
+        ]
+
+    async def close(self) -> None:
+        """Disconnect. May be called at any time, and again."""
+        for part in self._parts:
+            part.cancel()
+        await asyncio.gather(*self._parts, return_exceptions=True)
+        for reader in (self._candles, self._gaps, self._statuses):
+            await reader.aclose()
+
+    def is_complete(self, candle: Candle) -> bool:
+        """Whether no trade is missing from a candle, as far as the feeds have said so far."""
+        return self._completeness.is_complete(candle)
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether all that stood in the topic when the reading began has been given out."""
+        offsets = self._candles.position.offsets
+        return not self._items and all(offsets.get(number, 0) >= end for number, end in self._ends.items())
+
+    async def more(self, wait_s: float) -> tuple[list[Item], Position]:
+        """What has come since, perhaps nothing, and how far topic `candles` goes with it; waits for at most `wait_s`.
+
+        Raises what the readers raise (`ashi.client.Reader`).
+        """
+        if not self._items:
+            waiting = asyncio.create_task(self._has_some.wait())
+            await asyncio.wait({waiting, *self._parts}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+        for part in self._parts:
+            if part.done():
+                part.result()
+        items, self._items = self._items, []
+        self._has_some.clear()
+        self._has_room.set()
+        return items, self._candles.position
+
+    async def _read_candles(self) -> None:
+        async for candle in self._candles:
+            await self._put(candle)
+
+    async def _read_gaps(self) -> None:
+        async for gap in self._gaps:
+            self._completeness.update(gap)
+            await self._put(gap)
+
+    async def _read_statuses(self) -> None:
+        async for status in self._statuses:
+            self._completeness.update(status)
+
+    async def _put(self, item: Item) -> None:
+        self._items.append(item)
+        self._has_some.set()
+        if len(self._items) >= MOST_WAITING:
+            self._has_room.clear()
+            await self._has_room.wait()

@@ -1,0 +1,54 @@
+"""How far a strategy has come, beside what its group has committed."""
+
+from __future__ import annotations
+
+from live_samples import a_candle
+
+from ashi.client import Position
+from ashi.contracts.topics import CANDLES
+from ashi.runtime.kafka.log_identity import Fingerprint
+from ashi.runtime.kafka.offsets import Committed
+from ashi_strategies import load_strategy, plans_of
+from ashi_strategies.live.history import History
+from ashi_strategies.live.instance import Instance
+from ashi_strategies.live.progress import Progress, committed_places, read_progress
+
+
+def test_what_is_committed_is_read_again() -> None:
+    position = Position(CANDLES, {0: 7, 2: 0}, {0: Fingerprint(6, 1_789, 99)}, "topic-id")
+    places = committed_places(Progress(began=5, done=60), position)
+    found = {number: Committed(*place) for (topic, number), place in places.items() if topic == CANDLES}
+    assert read_progress(found) == (Progress(began=5, done=60), position)
+
+
+def test_what_somebody_else_has_committed_is_no_progress() -> None:
+    assert read_progress({}) is None
+    assert read_progress({0: Committed(7, ""), 1: Committed(3, "{}")}) is None
+
+
+def instance(symbols: list[str], timeframes: list[str], **parameters: int) -> Instance:
+    return Instance(plans_of(load_strategy("ma_cross"), symbols, timeframes, parameters))
+
+
+def test_an_instance_is_the_same_in_whatever_order_its_series_are_named() -> None:
+    one = instance(["sim:A", "sim:B"], ["1m", "5m"], fast=9)
+    assert one.id == instance(["sim:B", "sim:A"], ["5m", "1m"]).id
+    assert one.id.startswith("ashi-strategy-ma_cross-")
+    assert one.name == "ma_cross(fast=9,slow=21)"
+    others = [
+        instance(["sim:A", "sim:B"], ["1m", "5m"], fast=8),
+        instance(["sim:A"], ["1m", "5m"]),
+        instance(["sim:A", "sim:B"], ["1m"]),
+    ]
+    assert len({one.id, *(other.id for other in others)}) == 4
+
+
+def test_a_history_has_of_each_window_the_newest_version_wherever_it_came_from() -> None:
+    history = History({("sim:A", "1m"): 2, ("sim:B", "1m"): 1})
+    newer = a_candle(1, 1_001, version=900)
+    history.add([a_candle(2, 1_002), newer, a_candle(0, 1_000), a_candle(0, 1_000, symbol="sim:C")])
+    history.add([a_candle(1, 999), a_candle(0, 1_003, symbol="sim:B")])
+    assert history.in_order() == [a_candle(0, 1_000), a_candle(0, 1_003, symbol="sim:B"), newer, a_candle(2, 1_002)]
+    assert history.newest_close_time() == a_candle(2, 1_002).close_time
+    assert history.short_series(a_candle(2, 1_002).close_time) == []
+    assert history.short_series(a_candle(1, 999).close_time) == ["sim:A 1m"]
