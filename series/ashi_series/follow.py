@@ -84,7 +84,7 @@ def follow(
     else:
         settings = kafka_settings(kafka) if isinstance(kafka, str) else kafka
     store = OhlcvStore(timeframes, limit=limit)
-    return Following(settings, store, list(symbols), history, _time_us(since), in_progress=in_progress)
+    return Following(settings, store, symbols, history, _time_us(since), in_progress=in_progress)
 
 
 class Following:
@@ -106,7 +106,7 @@ class Following:
         self,
         settings: Settings,
         store: OhlcvStore,
-        symbols: list[str],
+        symbols: Collection[str],
         history: Since | str,
         since: int | None,
         *,
@@ -120,7 +120,7 @@ class Following:
         self._statuses = partial(read_feed_status, settings, symbols=symbols)
         self.store = store
         self._settings = settings
-        self._symbols = symbols
+        self._symbols = list(symbols)
         self._warm = WarmStore(history) if isinstance(history, str) and history not in {"beginning", "now"} else None
         self._history = cast("Since", history)  # unless it is warm
         self._candles(since="now" if self._warm else self._history)  # what is wrong is told here and now

@@ -27,6 +27,12 @@ _close_time = attrgetter("close_time")
 _TIMES: Final = ("open_time", "close_time")
 
 
+def check_limit(limit: int) -> None:
+    """Raise UsageError where a series would hold nothing."""
+    if limit < 1:
+        raise UsageError(f"a series of {limit} candles holds none: its limit must be at least 1")
+
+
 class SeriesView(Sequence[Candle]):
     """Closed candles of one symbol in one timeframe, the oldest first; read-only.
 
@@ -160,8 +166,7 @@ class Series(SeriesView):
 
     def __init__(self, symbol: str, timeframe: Timeframe | str, limit: int = LIMIT) -> None:
         """`limit`: so many closed candles are kept. Raises UsageError unless it is at least 1, and ContractError."""
-        if limit < 1:
-            raise UsageError(f"a series of {limit} candles holds none: its limit must be at least 1")
+        check_limit(limit)
         length = Timeframe.parse(timeframe) if isinstance(timeframe, str) else timeframe
         super().__init__(symbol, length, Chunk([], 2 * limit), 0, 0)
         self.limit = limit

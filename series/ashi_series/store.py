@@ -10,7 +10,7 @@ from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi_series.aggregator import CandleAggregator, LateTrade
 from ashi_series.events import Closed, Corrected, Gap, InProgress
 from ashi_series.script_values import amount, time_us, timeframe_of
-from ashi_series.series import LIMIT, Series
+from ashi_series.series import LIMIT, Series, check_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,11 +43,14 @@ class OhlcvStore:
     ) -> None:
         """`limit`: so many closed candles are kept of each series; for the others see `CandleAggregator`.
 
-        Raises ContractError for a timeframe, and UsageError where there is none.
+        Raises ContractError for a timeframe, and UsageError where there is none or the limit is less than 1.
         """
+        if isinstance(timeframes_sec, str):
+            raise UsageError(f"timeframes {timeframes_sec!r} are no collection of them: write ['1m'] or [60, 300]")
         self.timeframes = tuple(sorted({timeframe_of(each) for each in timeframes_sec}))
         if not self.timeframes:
             raise UsageError("a store without timeframes keeps nothing: give it some, as timeframes_sec=[60, 300]")
+        check_limit(limit)
         self.limit = limit
         self._lateness_sec = lateness_sec
         self._flat_candles = flat_candles

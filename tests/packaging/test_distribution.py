@@ -171,6 +171,7 @@ def test_the_base_reads_topics_and_has_no_library_of_a_stage(base: Environment) 
     assert not base.distributions() & LIBRARIES_OF_STAGES
     base.python("-c", "import ashi.client; ashi.client.read_candles('127.0.0.1:1')")
     base.python("-c", "import ashi_aggregate; ashi_aggregate.TimeframeAggregator")
+    base.python("-c", "from ashi_series import OhlcvStore; OhlcvStore([60]).on_trade('BTC_JPY', 1723161180, 1, 1)")
     assert run(base.bin / "ashi", "--version", cwd=base.folder) == f"ashi {ashi.__version__}\n"
     assert "usage: ashi" in run(base.bin / "ashi", "--help", cwd=base.folder)
     base.python("-m", "pip", "check")

@@ -226,6 +226,7 @@ def test_under_load_a_store_and_the_stream_are_joined_without_a_hole_or_a_double
     """Followers begin while candles close, are corrected and are stored, each wherever the store is just then."""
     # So that the time from which the topic is read is within it.
     monkeypatch.setattr("ashi_series.join.APPENDED_BEFORE_US", 1_000_000)
+    monkeypatch.setattr("ashi_series.follow.MOST_WAITING", 30)  # so that the reading has to wait for who asks
     symbols = [f"bitflyer:M{number}" for number in range(100)]
     url = f"sqlite:///{tmp_path / 'candles.db'}"
     market = Market(kafka_settings, symbols)
