@@ -2,7 +2,7 @@
 
 from ashi_series.aggregator import CandleAggregator, LateTrade, LateTradeWarning
 from ashi_series.events import Closed, Corrected, Event, Gap, InProgress, SeriesEvent
-from ashi_series.follow import Following, follow
+from ashi_series.following import Following, follow
 from ashi_series.series import Series, SeriesView
 from ashi_series.store import OhlcvStore
 
