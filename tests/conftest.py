@@ -17,12 +17,13 @@ import structlog
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
+import forked_stages
 import java_cache
 from ashi.runtime import logs
 from ashi.runtime.settings import Settings
 from ashi_cli.main import main
 from ashi_cli.onemachine.broker import Broker
-from ashi_cli.onemachine.children import spawn, stop_all
+from ashi_cli.onemachine.children import stop_all
 from fresh_topics import PARTITIONS, renew_topics
 from running_order import in_order, scope_of
 
@@ -137,12 +138,12 @@ def kafka_settings(kafka: Broker) -> Settings:
 
 
 class Stage:
-    """A stage of the flow as a process of its own, as a user starts it: `ashi aggregate`, `ashi sink sqlite`."""
+    """A stage of the flow as a process of its own, with a user's command line: `ashi aggregate`, `ashi sink sqlite`."""
 
     def __init__(self, settings: Settings, log: Path, arguments: tuple[str, ...], env: dict[str, str]) -> None:
         self.log = log
         with log.open("ab") as output:
-            self.process = spawn(
+            self.process = forked_stages.start(
                 [sys.executable, "-m", "ashi_cli.main", *arguments],
                 env=os.environ
                 | {

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ashi_cli.onemachine.children import spawn
+import forked_stages
 
 EXIT_SESSION_LOST = 75
 SESSION_S = 6.0
@@ -128,7 +128,7 @@ class Fleet:
         worker.log = self._directory / f"{worker.name}.{worker.starts}.log"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ASHI_")}
         with worker.log.open("ab") as output:
-            worker.process = spawn(
+            worker.process = forked_stages.start(
                 [sys.executable, "-m", "ashi_cli.main", *worker.arguments],
                 env={**environment, **self.environment, **worker.environment},
                 stdout=output,

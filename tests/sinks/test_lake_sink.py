@@ -40,6 +40,7 @@ from sink_certification import (
 )
 from test_sink_kafka import many_candles, publish
 
+import forked_stages
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle, candle_fields
 from ashi.contracts.errors import StorageError, UsageError
 from ashi.contracts.feed import FeedGap
@@ -698,7 +699,9 @@ def running(stage, settings, log, **environment):
     }
     command = [sys.executable, "-m", "ashi_cli.main", "sink", "lake", "--storage", stage.url]
     with log.open("ab") as file:
-        child = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=file, env=os.environ | environment)
+        child = forked_stages.start(
+            command, cwd=Path(__file__).parents[2], stdout=file, stderr=file, env=os.environ | environment
+        )
     try:
         yield child
     except BaseException as error:

@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from sink_certification import FIRST_US, opened, until
 from sink_fakes import CrashError, MemoryLog, a_service, a_worker
 
+import forked_stages
 from ashi.contracts.errors import StorageError
 from ashi.contracts.topics import TRADES, TRADES_DEAD
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, decode_trade, encode_trade
@@ -275,7 +276,7 @@ def running(lake, settings, log, **environment):
     }
     command = [sys.executable, "-m", "ashi_cli.main", "sink", "lake", "--topic", "trades"]
     with log.open("ab") as file:
-        child = subprocess.Popen(command, cwd=ROOT, stderr=file, env=os.environ | environment)
+        child = forked_stages.start(command, cwd=ROOT, stdout=file, stderr=file, env=os.environ | environment)
     try:
         yield child
     except BaseException as error:

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import sqlite3
-import subprocess
 import sys
 import time
 import urllib.error
@@ -20,6 +19,7 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.errors import KafkaError
 from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_gaps, until
 
+import forked_stages
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
 from ashi.contracts.errors import StateError
 from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
@@ -51,9 +51,10 @@ class Process:
     def __init__(self, path, bootstrap, *arguments, **environment):
         self.log = path.with_suffix(".log")
         with self.log.open("ab") as log:
-            self.child = subprocess.Popen(
+            self.child = forked_stages.start(
                 [sys.executable, "-c", COMMAND, *arguments],
                 cwd=ROOT,
+                stdout=log,
                 stderr=log,
                 env=os.environ
                 | {
