@@ -114,13 +114,18 @@ async def stored_gaps(reader: CandleReader) -> list[FeedGap]:
 
 
 async def until(condition, timeout_s=60.0):
-    """Wait until `condition()`, which may be a coroutine, is true."""
+    """Wait until `condition()`, which may be a coroutine, is true.
+
+    What takes long is looked at less often: to look may be to open a store, beside the worker that writes to it.
+    """
+    pause_s = 0.005
     async with asyncio.timeout(timeout_s):
         while True:
             met = condition()
             if await met if asyncio.iscoroutine(met) else met:
                 return
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, 0.1)
 
 
 class Stage(Protocol):
