@@ -20,6 +20,7 @@ from ashi.contracts.candle import Candle
 from ashi_ingest.recording.bundled import BUNDLED
 from ashi_ingest.recording.format import Line, read_recording
 from ashi_ingest.venues.registry import VENUES
+from fresh_topics import PARTITIONS
 from oracle import candles_of, closed, stored, timely
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ pytestmark = pytest.mark.kafka
 
 START_MS = 1_723_161_240_000
 WAIT_S = 60.0
+BY_DEFAULT = "8"
+"""Partitions of a topic; the other demos here make fewer, in less time."""
 
 
 def frame(number: int, symbol: str, time_ms: int, price: str = "2683.5") -> str:
@@ -62,7 +65,7 @@ def demo(workdir: Path, *arguments: str, **env: str) -> Iterator[subprocess.Pope
     """A running demo; whatever happens, neither it nor a child of it outlives the block."""
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "ashi_cli.main", "demo", "--workdir", str(workdir), *arguments],
-        env={**os.environ, **env},
+        env={**os.environ, "ASHI_PARTITIONS": str(PARTITIONS), **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -108,7 +111,7 @@ def await_children(process: subprocess.Popen[str], word: str) -> list[psutil.Pro
         children = psutil.Process(process.pid).children(recursive=True)
         if any(word in arguments(child) for child in children):
             return children
-        time.sleep(0.02)
+        time.sleep(0.1)  # each look goes through all processes of the machine
     raise AssertionError(f"no child runs {word}")
 
 
@@ -131,7 +134,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 def test_the_bundled_recordings_become_the_oracles_candles_in_a_table_and_a_store(tmp_path: Path) -> None:
-    status, out, err = run(tmp_path)
+    status, out, err = run(tmp_path, ASHI_PARTITIONS=BY_DEFAULT)
     assert status == 0, err
     assert "14,677 trades published, 0 dead, 0 late; 15 candles stored, 16 still open;" in out
     assert "2024-08-09 00:04  2677.71  2681.64  2677.67  2677.67  210.1914   1,033\n" in out

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fresh_topics import PARTITIONS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -42,7 +44,7 @@ def simulated(*arguments: str) -> Iterator[dict[str, str]]:
 def run(workdir: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*ASHI, "demo", "--live", "--workdir", str(workdir), *arguments],
-        env={**os.environ, **env},
+        env={**os.environ, "ASHI_PARTITIONS": str(PARTITIONS), **env},
         check=False,
         capture_output=True,
         text=True,
@@ -93,7 +95,7 @@ def test_ctrl_c_ends_the_reading_and_the_candles_are_shown(tmp_path):
     with simulated("binance", "BTCUSDT", "--rate", "200") as addresses:
         process = subprocess.Popen(
             [*ASHI, "demo", "--live", "--workdir", str(tmp_path), "--market", "binance=BTCUSDT", "--timeframes", "1s"],
-            env={**os.environ, **addresses},
+            env={**os.environ, "ASHI_PARTITIONS": str(PARTITIONS), **addresses},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
