@@ -114,13 +114,14 @@ def _make_epoch(settings: Settings, number: int, begin: dict[int, int] | None = 
     )
 
 
-def _check_acceptance(epoch: Epoch) -> None:
+def _check_acceptance(settings: Settings, epoch: Epoch) -> None:
     if epoch.acceptance != ACCEPTANCE:
         other = "an earlier" if epoch.acceptance < ACCEPTANCE else "a later"
         raise StateError(
-            f"the state on this Kafka was built by {other} version of Ashi, to which other records of topic trades "
-            f"count as trades (rules of acceptance {epoch.acceptance}, this version has {ACCEPTANCE}; see "
-            "docs/upgrading.md). One version of a candle would have two contents: go on with that version, or stop "
+            f"the state on this Kafka was built by {other} version of Ashi, to which other records of topic "
+            f"{kafka_name(settings, TRADES)} count as trades (rules of acceptance {epoch.acceptance}, this version "
+            f"has {ACCEPTANCE}; see docs/upgrading.md). One version of a candle would have two "
+            "contents: go on with that version, or stop "
             "all aggregate workers and build the state anew with this one's `ashi aggregate reconfigure`"
         )
 
@@ -138,7 +139,7 @@ async def require_epoch(settings: Settings) -> Epoch:
             f"topic {kafka_name(settings, META)} has no epoch, so no aggregate worker has ever run on this Kafka: "
             "start `ashi aggregate`, or correct ASHI_KAFKA_BOOTSTRAP"
         )
-    _check_acceptance(current)
+    _check_acceptance(settings, current)
     return current
 
 
@@ -198,7 +199,7 @@ async def agree_on_epoch(settings: Settings) -> Epoch:
         await _write_epoch(settings, _make_epoch(settings, 0))
         current = await _read_epoch(settings)  # another worker may have been first
         assert current is not None  # noqa: S101
-    _check_acceptance(current)
+    _check_acceptance(settings, current)
     wanted = _make_epoch(settings, current.epoch)
     if not current.has_settings_of(wanted):
         raise StateError(

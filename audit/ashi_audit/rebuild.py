@@ -17,6 +17,7 @@ from ashi.contracts.timeframe import Timeframe, format_time
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
 from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import end_offsets, offsets_at
 from ashi.runtime.kafka.records import read_between
 from ashi.runtime.kafka.topics import partition_counts, require_topics
@@ -114,13 +115,13 @@ async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
     plan = await planner.plan(source)
     unknown = [symbol for symbol in options.symbols if symbol not in plan.seen]
     if unknown:
-        where = f"topic {TRADES}" if options.lake is None else "the lake"
+        where = f"topic {kafka_name(settings, TRADES)}" if options.lake is None else "the lake"
         raise UsageError(
             f"there are no trades of {unknown[0]} in {where} from {format_time(options.start)} on"
             + (did_you_mean(unknown[0], await _published_symbols(settings, options.start)) or ": correct --symbol.")
             + (" Trades that the topic no longer has may be in a lake (--trades)" if options.lake is None else "")
         )
-    _show(plan, options)
+    _show(plan, options, kafka_name(settings, TRADES_LATE))
     if plan.changes and not options.dry_run:
         await claim_rebuild(settings, epoch, last, options.start, options.end)
         await _publish(settings, [candle for _, candle in plan.changes])
@@ -231,7 +232,7 @@ def _key(candle: Candle) -> Key:
     return candle.symbol, candle.timeframe, candle.open_time
 
 
-def _show(plan: RebuildPlan, options: RebuildOptions) -> None:
+def _show(plan: RebuildPlan, options: RebuildOptions, late_topic: str) -> None:
     from rich.console import Console
 
     rows: list[Difference] = []
@@ -251,7 +252,7 @@ def _show(plan: RebuildPlan, options: RebuildOptions) -> None:
     if plan.unreported:
         first = plan.unreported[0]
         print(
-            f"{trades_text(len(plan.unreported))} came too late and not in topic {TRADES_LATE}, the first at offset "
+            f"{trades_text(len(plan.unreported))} came too late and not in topic {late_topic}, the first at offset "
             f"{first.offset} of {first.trade.symbol}: windows with such trades are left as they are",
             file=sys.stderr,
         )

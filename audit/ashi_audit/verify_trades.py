@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
+from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets, left_to_read
 from ashi.runtime.kafka.topics import partition_counts, require_topics
 from ashi.runtime.retry import Backoff, retry
@@ -114,6 +115,7 @@ async def _await_sink(settings: Settings, storage: str, report: Report) -> None:
     from ashi_sinks.worker import sink_group
 
     group = settings.sink_group or sink_group(store_name(storage))
+    group_in_kafka, candles = kafka_name(settings, group), kafka_name(settings, CANDLES)
     ends = await end_offsets(settings, CANDLES)
 
     async def left() -> int:
@@ -130,7 +132,8 @@ async def _await_sink(settings: Settings, storage: str, report: Report) -> None:
     messages = await left()
     if messages:
         print(
-            f"waiting for group {group}, which has {messages:,} messages of topic {CANDLES} to store", file=sys.stderr
+            f"waiting for group {group_in_kafka}, which has {messages:,} messages of topic {candles} to store",
+            file=sys.stderr,
         )
     while messages:
         try:
@@ -142,7 +145,8 @@ async def _await_sink(settings: Settings, storage: str, report: Report) -> None:
             )
         except _NothingStoredError:
             report.note(
-                f"group {group} has {messages:,} messages of topic {CANDLES} still to store: is its worker running?"
+                f"group {group_in_kafka} has {messages:,} messages of topic {candles} still to store: "
+                "is its worker running?"
             )
             return
 

@@ -12,6 +12,7 @@ from ashi.runtime.kafka.clients import make_consumer, make_producer
 from ashi.runtime.kafka.errors import broker_errors
 from ashi.runtime.kafka.groups import NEVER_LEAVE_MS, commit, places, rewind, subscribe
 from ashi.runtime.kafka.log_identity import LogProbe
+from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import committed
 from ashi.runtime.kafka.spans import fetch_spans
 from ashi.runtime.kafka.topics import require_topics
@@ -197,9 +198,9 @@ class KafkaSinkConsumer:
         }
         for topic in sorted(await self._log.take_over(held, found)):
             _log.warning(
-                f"topic {topic} was made anew and is read from its beginning; what was not stored of the old one is "
-                "lost: look with `ashi verify`, and if trades was made anew too run `ashi aggregate "
-                "reconfigure`",
+                f"topic {kafka_name(self._settings, topic)} was made anew and is read from its beginning; what was "
+                "not stored of the old one is lost: look with `ashi verify`, and if trades was made anew too run "
+                "`ashi aggregate reconfigure`",
                 group=self._group,
             )
             if self._on_made_anew is not None:

@@ -21,6 +21,7 @@ from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.clients import MAX_BATCH_BYTES, make_consumer
 from ashi.runtime.kafka.ends import stable_ends
 from ashi.runtime.kafka.errors import broker_errors
+from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.topic_ids import Identity, identify
 
 if TYPE_CHECKING:
@@ -184,8 +185,8 @@ class LogProbe:
                                 continue  # the log has moved on, or was cut, since it was asked where it begins
             except BrokerError as error:
                 raise BrokerError(
-                    f"the records of topic {self._topic} at {dict(offsets)} could not be read within {timeout_s:g} s: "
-                    f"{error}"
+                    f"the records of topic {kafka_name(self._settings, self._topic)} at {dict(offsets)} could "
+                    f"not be read within {timeout_s:g} s: {error}"
                 ) from error
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ from ashi.contracts.topics import TRADES, TRADES_LATE
 from ashi.contracts.trade import MAX_AHEAD_US, decode_trade
 from ashi.runtime.kafka.clients import partition_of
 from ashi.runtime.kafka.dead_letters import trade_place
+from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import begin_offsets, end_offsets, offsets_at
 from ashi.runtime.kafka.records import read_at, read_between, read_topic
 from ashi_aggregate.inspect import durable_ends
@@ -75,14 +76,16 @@ class TopicTrades:
         earliest, ends = await begin_offsets(self._settings, TRADES), await end_offsets(self._settings, TRADES)
         if not durable and any(ends[number] > earliest[number] for number in ends):
             raise StateError(
-                f"no aggregate worker has made anything of topic {TRADES} durable in epoch {self._epoch.epoch}, so "
-                "there is nothing to compare with: start `ashi aggregate` and wait until it has come to the end"
+                f"no aggregate worker has made anything of topic {kafka_name(self._settings, TRADES)} durable "
+                f"in epoch {self._epoch.epoch}, so there is nothing to compare with: start "
+                "`ashi aggregate` and wait until it has come to the end"
             )
         for number, offset in durable.items():
             if offset > ends.get(number, 0):
                 raise StateError(
-                    f"{TRADES}/{number} ends at offset {ends.get(number, 0)}, but up to {offset} of it has been "
-                    "aggregated: the topic was made anew. Run `ashi aggregate reconfigure` first"
+                    f"{kafka_name(self._settings, TRADES)}/{number} ends at offset {ends.get(number, 0)}, "
+                    f"but up to {offset} of it has been aggregated: the topic was made anew. Run "
+                    "`ashi aggregate reconfigure` first"
                 )
         return {number: max(offset, self._epoch.begin.get(number, 0)) for number, offset in earliest.items()}, durable
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.errors import ContractError, StorageError
 from ashi.contracts.records import trade_in
 from ashi.contracts.topics import TRADES, TRADES_DEAD
+from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import begin_offsets, end_offsets
 from ashi.runtime.kafka.records import read_at
 from ashi.runtime.metrics import sink as metrics
@@ -48,14 +49,15 @@ class TradeStreams:
         for partition, offset in stored.items():
             if offset >= ends[partition]:
                 raise StorageError(
-                    f"the lake has partition {partition} of topic {TRADES} up to offset {offset}, and the topic "
-                    f"ends before {ends[partition]}: it was made anew, or is that of another Kafka; name another lake"
+                    f"the lake has partition {partition} of topic {kafka_name(settings, TRADES)} up to offset "
+                    f"{offset}, and the topic ends before {ends[partition]}: it was made anew, or is that of another "
+                    "Kafka; name another lake"
                 )
             if offset >= begins[partition] and not await self._holds(settings, partition, offset):
                 raise StorageError(
-                    f"the lake has partition {partition} of topic {TRADES} up to offset {offset}, and what is there "
-                    "now is another record: the topic was cut or made anew, or is that of another Kafka; name another "
-                    "lake for it"
+                    f"the lake has partition {partition} of topic {kafka_name(settings, TRADES)} up to offset "
+                    f"{offset}, and what is there now is another record: the topic was cut or made anew, or is that of "
+                    "another Kafka; name another lake for it"
                 )
         return not stored
 
