@@ -238,6 +238,7 @@ class Pipeline:
             state.last_record = chunk.records[-1]
             self._quiet.saw(state, chunk.records[-1])
             await self._output.send_candles(candles, "closed")
+            await self._quiet.close_seen(state, chunk.records[-1])
             await self._output.send_late(chunk, late)
             await self._output.send_rejected(chunk, rejected)
 

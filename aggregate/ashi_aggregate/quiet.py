@@ -31,7 +31,7 @@ class _Asked(NamedTuple):
 
 
 class QuietClose:
-    """Closes them at each checkpoint, and hears the brokers' clocks from append times."""
+    """Closes them as records come, or else at checkpoints, and hears the brokers' clocks from append times."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class QuietClose:
 
     def saw(self, state: PartitionState, last: LogRecord) -> None:
         """The last record of a chunk: it tells the broker's time if it came since the partition was taken up."""
-        if last.offset >= state.live_from and last.timestamp_type == APPEND_TIME:
+        if _tells_time(state, last):
             state.clock.saw(last.timestamp * 1000, self._clock.since_boot_us())
 
     def must_ask(self, state: PartitionState, now_s: float) -> bool:
@@ -76,6 +76,14 @@ class QuietClose:
                 )
             if (broker_now := state.clock.now_us(boot)) is not None:
                 self._report.report(state.number, self._clock.wall_us() - broker_now)
+
+    async def close_seen(self, state: PartitionState, last: LogRecord) -> None:
+        """Close what is due by the time at which `last` was appended: it has been read, so all before it has been.
+
+        Beside markets that trade all the time this is at once, where the end of the log is always further on.
+        """
+        if self._enabled and _tells_time(state, last):
+            await self._close(state, min(self._clock.now_us(), last.timestamp * 1000))
 
     async def close_due(self, states: Collection[PartitionState]) -> None:
         """Close what is due by a time, once everything has been read that was appended before it.
@@ -135,3 +143,7 @@ class QuietClose:
         broker_now = state.clock.now_us(self._clock.since_boot_us())
         # Where the state's topics do not take the append time, and nothing has come yet, there is no other clock.
         return self._clock.wall_us() if broker_now is None else min(now, broker_now)
+
+
+def _tells_time(state: PartitionState, record: LogRecord) -> bool:
+    return record.offset >= state.live_from and record.timestamp_type == APPEND_TIME

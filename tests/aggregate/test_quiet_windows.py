@@ -54,20 +54,63 @@ async def go_on(worker: Busy) -> None:
     await worker.pipeline.checkpoint()
 
 
-def test_a_quiet_window_closes_a_checkpoint_later_where_records_come_without_a_pause() -> None:
+def test_a_quiet_window_closes_with_the_first_record_appended_after_it_is_due() -> None:
     async def scenario() -> None:
         worker = a_worker()
         await worker.start()
         await go_on(worker)
+        for counts, due in (([1], START + 62 * SECOND), ([1, 0], START + 122 * SECOND)):
+            worker.broker.now_us = due - SECOND // 1000
+            worker.publish("binance:BUSY", worker.broker.now_us)
+            await worker.read(0, 100)
+            await worker.pipeline.checkpoint()
+            assert len(worker.quiet_candles()) < len(counts), "a millisecond is left"
+            worker.broker.now_us = due
+            worker.publish("binance:BUSY", worker.broker.now_us)
+            await worker.read(0, 100)
+            await worker.pipeline.checkpoint()
+            assert [each.trade_count for each in worker.quiet_candles()] == counts
+        assert worker.asked == 0, "what was appended before a record that is read has been read"
+
+    asyncio.run(scenario())
+
+
+def test_records_from_before_it_was_taken_up_close_nothing_by_their_append_times() -> None:
+    async def scenario() -> None:
+        worker = a_worker()
+        worker.broker.now_us = START + 62 * SECOND
+        worker.publish("binance:BUSY", worker.broker.now_us)
+        await worker.start()
+        await worker.read(0, 100)
+        await worker.pipeline.checkpoint()
+        assert not worker.quiet_candles()
+
+    asyncio.run(scenario())
+
+
+def test_an_append_time_ahead_of_this_machines_clock_closes_nothing_of_the_future() -> None:
+    async def scenario() -> None:
+        worker = a_worker()
+        await worker.start()
+        worker.broker.clock_ahead_us = 3600 * SECOND
+        await go_on(worker)
+        await go_on(worker)
+        assert not worker.quiet_candles()
+
+    asyncio.run(scenario())
+
+
+def test_where_trades_have_the_writers_time_it_closes_nothing() -> None:
+    async def scenario() -> None:
+        worker = a_worker()
+        await worker.start()
+        await go_on(worker)
+        worker.broker.takes_append_time = False
         worker.broker.now_us = START + 62 * SECOND
         await go_on(worker)
-        assert not worker.quiet_candles(), "what came while it asked is not read yet"
+        assert not worker.quiet_candles(), "a writer's clock says nothing of what has been read"
         await go_on(worker)
-        assert [(each.open_time, each.trade_count) for each in worker.quiet_candles()] == [(START, 1)]
-        worker.broker.now_us = START + 122 * SECOND
-        await go_on(worker)
-        await go_on(worker)
-        assert [each.trade_count for each in worker.quiet_candles()] == [1, 0]
+        assert len(worker.quiet_candles()) == 1, "at the end that was asked for"
 
     asyncio.run(scenario())
 
