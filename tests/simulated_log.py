@@ -91,8 +91,7 @@ class Broker:
 
     def append(self, partition: int, key: bytes | None, value: bytes | None, timestamp_ms: int = 0) -> None:
         log = self.trades[partition]
-        timestamp_type = 1 if self.takes_append_time else 0
-        log.append(Record(len(log), key, value, timestamp_ms, timestamp_type, self.leader_epochs[partition]))
+        log.append(Record(len(log), key, value, timestamp_ms, leader_epoch=self.leader_epochs[partition]))
 
     def cut(self, partition: int, keep: int) -> None:
         """An election that is not clean: the new leader has only so many records, and others get the offsets after."""

@@ -22,11 +22,13 @@ class Busy(Worker):
     number = 0
     asked = 0
     pauses = False
+    timestamp_type = quiet.APPEND_TIME
 
     def publish(self, symbol: str, traded_at: int) -> None:
         self.number += 1
         trade = Trade(symbol, str(self.number), Decimal(5), Decimal(1), None, traded_at, traded_at, self.number)
         self.broker.publish([trade], self.broker.append_time_ms())
+        self.broker.trades[0][-1].timestamp_type = self.timestamp_type
 
     async def ask_ends(self, partitions: Iterable[int]) -> dict[int, int]:
         self.asked += 1
@@ -105,7 +107,7 @@ def test_where_trades_have_the_writers_time_it_closes_nothing() -> None:
         worker = a_worker()
         await worker.start()
         await go_on(worker)
-        worker.broker.takes_append_time = False
+        worker.timestamp_type = 0
         worker.broker.now_us = START + 62 * SECOND
         await go_on(worker)
         assert not worker.quiet_candles(), "a writer's clock says nothing of what has been read"
