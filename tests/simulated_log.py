@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.codec import rank_of
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.fencing import SessionGuard
+from ashi_aggregate.live import LiveCandles
 from ashi_aggregate.log_check import expired_unread
 from ashi_aggregate.partition import PartitionOffsets
 from ashi_aggregate.pipeline import Pipeline
@@ -189,8 +190,12 @@ class Worker:
         begin: dict[int, int] | None = None,
         clock_ahead_us: int = 0,
         budget: WriteBudget = BUDGET,
+        live: Callable[[Worker], LiveCandles] | None = None,
     ) -> None:
-        """`clock_ahead_us`: how far the machine's wall clock is ahead; it may be changed at any time."""
+        """`clock_ahead_us`: how far the machine's wall clock is ahead; it may be changed at any time.
+
+        `live`: makes what tells of candles in progress.
+        """
         self.broker = broker
         self.clock_ahead_us = clock_ahead_us
         self.random = random.Random(seed)
@@ -213,6 +218,7 @@ class Worker:
             markers=SimulatedTable(MARKERS_TABLE, broker),
             kafka=self,
             session_guard=SessionGuard(10**12),
+            live=None if live is None else live(self),
             begin=begin,
             budget=budget,
             now_us=lambda: broker.now_us + self.clock_ahead_us,

@@ -16,6 +16,7 @@ from ashi_aggregate.chunk import LogRecord
 from ashi_aggregate.clocks import BrokerClock
 from ashi_aggregate.core.codec import Marker, RowHead, StoredRow, decode_marker, read_rank, read_stored
 from ashi_aggregate.core.window_state import WindowRules
+from ashi_aggregate.live_queue import LiveQueue
 from ashi_aggregate.log_check import Trail, expired_unread, other_log
 from ashi_aggregate.protocols import Acknowledge, StateTable
 from ashi_aggregate.symbols import Symbols
@@ -64,6 +65,8 @@ class PartitionState:
         clock: that of the partition's broker.
         taken_up_at: when (monotonic, s) the partition was taken up.
         live_from: records from this offset on have been appended since the partition was taken up.
+        read_at: when the last record that was read had been appended, µs; 0 where that is not known.
+        live: the symbols that have something to tell of their candles in progress.
         marked_at: when (monotonic, s) a marker was last acknowledged; None before the first since it was taken up.
 
     """
@@ -85,6 +88,8 @@ class PartitionState:
     ahead: dict[int, RowHead] = field(default_factory=dict)
     clock: BrokerClock = field(default_factory=BrokerClock)
     live_from: int = 0
+    read_at: int = 0
+    live: LiveQueue = field(default_factory=LiveQueue)
     marked_at: float | None = None
 
     def __post_init__(self) -> None:

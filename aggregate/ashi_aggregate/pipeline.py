@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from ashi.contracts.candle import Candle
@@ -19,6 +19,7 @@ from ashi_aggregate.core.codec import encode
 from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules, find_complete_from
 from ashi_aggregate.fencing import SessionGuard, since_boot_s
+from ashi_aggregate.live import LiveCandles
 from ashi_aggregate.log_check import LogWatch, check_markers, other_log, witness_of
 from ashi_aggregate.output import Output
 from ashi_aggregate.partition import (
@@ -55,6 +56,7 @@ class Pipeline:
         markers: StateTable,
         kafka: KafkaLog,
         session_guard: SessionGuard,
+        live: LiveCandles | None = None,
         begin: Mapping[int, int] | None = None,
         budget: WriteBudget = BUDGET,
         named: Callable[[str], str] = str,
@@ -63,9 +65,9 @@ class Pipeline:
     ) -> None:
         """Tables are in the order of `timeframes`, the finest first.
 
-        `begin`: the offset at which a new state begins to read each partition; by default where the log begins.
-        `budget`: what a checkpoint writes, but for those before partitions are given away. `named`: what a topic is
-        called in Kafka, for people who look for it there.
+        `live`: what tells of candles in progress, if anything does. `begin`: the offset at which a new state begins to
+        read each partition; by default where the log begins. `budget`: what a checkpoint writes, but for those before
+        partitions are given away. `named`: what a topic is called in Kafka, for people who look for it there.
         """
         self.checkpoints = 0
         """How many have been completed: the sign of life of a worker, busy or idle."""
@@ -77,6 +79,7 @@ class Pipeline:
         self._output = Output(kafka, rules)
         self._quiet = QuietClose(kafka, self._output, enabled=quiet_close, now_us=now_us, since_boot_s=monotonic_s)
         self._session_guard = session_guard
+        self._live = live
         self._begin = begin or {}
         self._pace = WritePace(budget, len(timeframes), monotonic_s())
         self._partitions = partitions
@@ -119,6 +122,8 @@ class Pipeline:
             )
             for state in self._states.values():
                 await self._prepare(state)
+                if self._live is not None:
+                    self._live.took_up(state)
             await self._output.acknowledged()
             starts = {number: state.next for number, state in self._states.items()}
             _log.info("resumed", partitions=starts)
@@ -269,8 +274,21 @@ class Pipeline:
                 metrics.records_skipped.labels("duplicate").inc(outcome.duplicates)
             if outcome.changed:
                 state.folded.add(symbol)
+                if self._live is not None:
+                    state.live.changed(symbol, now_s)
                 state.unwritten.changed(symbol, now_s, group.records[0].offset)
         return candles, late
+
+    async def tell_progress(self) -> None:
+        """Send what is due of the candles in progress. No step, and none waits for it: it only looks at the state."""
+        if self._live is not None:
+            await self._live.tell(self._own_states)
+
+    def _own_states(self) -> Collection[PartitionState]:
+        """The states of our partitions; none where they may not count any more."""
+        if self._gives_away or self._condemned is not None or self._lock.is_broken:
+            return ()
+        return self._states.values()
 
     async def settle(self) -> None:
         """A checkpoint that leaves no row unwritten, as will all until partitions are taken up: they are given away."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -35,6 +36,23 @@ class StateTable(Protocol):
 
     def put(self, partition: int, key: bytes, value: bytes | None) -> None:
         """Keep a row in memory; None takes it away."""
+
+
+class LatestLog(Protocol):
+    """Where candles in progress are sent. What is lost there is replaced by what comes next."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether records may be posted."""
+
+    async def connect(self) -> None:
+        """Connect. Raises BrokerError."""
+
+    def partitions(self) -> int:
+        """How many partitions the topic has. Raises BrokerError where that is not known."""
+
+    def post(self, records: Mapping[int, Sequence[OutgoingRecord]]) -> asyncio.Future[None]:
+        """Send records to each of these partitions; gives what is done when all are taken, or raises BrokerError."""
 
 
 class KafkaLog(ObservedLog, Protocol):

@@ -53,7 +53,9 @@ class QuietClose:
         self._asked: dict[PartitionState, _Asked] = {}
 
     def saw(self, state: PartitionState, last: LogRecord) -> None:
-        """The last record of a chunk: it tells the broker's time if it came since the partition was taken up."""
+        """The last record of a chunk: up to when has been read, and what time it is if it came since the taking up."""
+        if last.timestamp_type == APPEND_TIME:
+            state.read_at = last.timestamp * 1000
         if _tells_time(state, last):
             state.clock.saw(last.timestamp * 1000, self._clock.since_boot_us())
 

@@ -71,6 +71,16 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
         row = self._stored[symbol][0].head if aggregator is None else aggregator.rows[0].row
         return max(min(row.stream_time + now - row.appended_at, now), row.stream_time)
 
+    def look_at(self, symbol: str) -> SymbolAggregator:
+        """Its aggregator, into which nothing is put. Raises as looking it up does."""
+        aggregator = self._decoded.get(symbol)
+        return self[symbol] if aggregator is None else aggregator
+
+    def append_times(self) -> dict[str, int]:
+        """When the last record of each that the state has read was appended, µs."""
+        times = {symbol: aggregator.rows[0].row.appended_at for symbol, aggregator in self._decoded.items()}
+        return times | {symbol: rows[0].head.appended_at for symbol, rows in self._stored.items()}
+
     def __getitem__(self, symbol: str) -> SymbolAggregator:
         """Its aggregator, into which trades may be put. Raises KeyError when there is none.
 

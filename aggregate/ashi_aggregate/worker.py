@@ -83,7 +83,8 @@ async def _aggregate(service: Service, tried_at_s: float, on_begun: Callable[[],
 
 
 def _access(settings: Settings) -> Access:
-    return aggregate_access(settings.timeframes, quiet_close=settings.quiet_close)
+    live = settings.live_interval_us is not None
+    return aggregate_access(settings.timeframes, quiet_close=settings.quiet_close, live=live)
 
 
 async def _prepare(settings: Settings) -> tuple[Epoch, int]:

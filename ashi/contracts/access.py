@@ -86,13 +86,17 @@ INGEST: Final = Access({TRADES: _BOTH, TRADES_DEAD: _WRITE, FEED_STATUS: _BOTH, 
 """`ashi ingest VENUE`: what it reads is where it, or another worker, was before."""
 
 
-def aggregate_access(timeframes: Sequence[Timeframe], *, quiet_close: bool = True) -> Access:
-    """Of `ashi aggregate`. Where windows of quiet markets close by Kafka's clock, it looks that `trades` takes that."""
+def aggregate_access(timeframes: Sequence[Timeframe], *, quiet_close: bool = True, live: bool = True) -> Access:
+    """Of `ashi aggregate`. Where windows of quiet markets close by Kafka's clock, it looks that `trades` takes that.
+
+    `live`: it sends candles in progress.
+    """
     return Access(
         {
             TRADES: _READ | ({Operation.DESCRIBE_CONFIGS} if quiet_close else set()),
             META: _BOTH,
             CANDLES: _WRITE,
+            **({CANDLES_LIVE: _WRITE} if live else {}),
             TRADES_LATE: _WRITE,
             TRADES_DEAD: _WRITE,
             FEED_GAPS: _WRITE,

@@ -202,6 +202,19 @@ class TimeframeAggregator:
             for window in self._windows_between(max(row.closed_until, row.complete_from), NO_WINDOW)
         ]
 
+    def candles_in_progress(self, since: int) -> list[Candle]:
+        """The candles of windows that have not closed and hold a trade from beyond offset `since`, oldest first.
+
+        The newest window's comes last in any case, so that it is the last word on this symbol and timeframe. None where
+        nothing has changed, and none of a window before `complete_from`.
+        """
+        row = self.row
+        windows = self._windows_between(max(row.closed_until, row.complete_from), NO_WINDOW)
+        changed = [window for window in windows if window.fold.offset > since]
+        if changed and changed[-1] is not windows[-1]:
+            changed.append(windows[-1])
+        return [self._candle(window.fold) for window in changed]
+
     def get_last_closed_candle(self) -> Candle | None:
         """The newest closed candle, with the corrections that have reached it, or None. It may be a flat one."""
         row = self.row

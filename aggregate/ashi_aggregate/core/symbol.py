@@ -115,6 +115,18 @@ class SymbolAggregator:
         """Candles that late trades have changed since they were last emitted, of every timeframe."""
         return [candle for aggregator in self.rows for candle in aggregator.corrections()]
 
+    def candles_in_progress(self, since: int) -> list[Candle]:
+        """What windows of every timeframe hold that have changed since offset `since` and not closed.
+
+        See `TimeframeAggregator.candles_in_progress`.
+        """
+        return [candle for aggregator in self.rows for candle in aggregator.candles_in_progress(since)]
+
+    @property
+    def applied_offset(self) -> int:
+        """Up to where (inclusive) every row has seen the log."""
+        return min(aggregator.row.applied_offset for aggregator in self.rows)
+
     def drop_final(self) -> None:
         """Forget what nothing can change any more; see `TimeframeAggregator.drop_final` for when."""
         for aggregator in self.rows:

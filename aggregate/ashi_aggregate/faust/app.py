@@ -14,6 +14,7 @@ import mode
 from ashi.contracts.errors import AshiError, BrokerError, StateError
 from ashi.contracts.topics import (
     AGGREGATE_APP,
+    CANDLES_LIVE,
     MARKERS_TABLE,
     MAX_CHANGELOG_RECORD_BYTES,
     TRADES,
@@ -22,6 +23,7 @@ from ashi.contracts.topics import (
 )
 from ashi.runtime.kafka.background import raise_if_dead
 from ashi.runtime.kafka.clients import METADATA_AGE_MS, compression_of, security_options
+from ashi.runtime.kafka.latest_batches import LatestBatches
 from ashi.runtime.kafka.log_identity import Fingerprint, LogProbe, Standing
 from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.record_batches import OutgoingRecord
@@ -34,6 +36,7 @@ from ashi_aggregate.faust.table import FAUST_LOGGER, RowTable
 from ashi_aggregate.faust.transport import ChunkSchema
 from ashi_aggregate.fencing import SessionGuard, since_boot_s
 from ashi_aggregate.held_back import HeldBack
+from ashi_aggregate.live import LOOK_EVERY_S, LiveCandles
 from ashi_aggregate.log_check import ALL_EVERY_S, IDENTITY_EVERY_S
 from ashi_aggregate.partition import PartitionOffsets
 from ashi_aggregate.pipeline import Pipeline
@@ -61,6 +64,7 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
     settings: Settings
     epoch: Epoch
     probe: LogProbe
+    latest: LatestBatches
     changelogs: Mapping[str, RowTable]
     """The tables by the topic that their rows are written to."""
     _epoch_checked: asyncio.Task[None] | None = None
@@ -142,6 +146,7 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
             self._epoch_checked.cancel()
         await super().on_stop()
         await self.probe.close()
+        await self.latest.close()
 
     async def check_log(self, *, everything: bool) -> None:
         """Look whether `trades` is still the log that was read. An error ends the worker when it is not."""
@@ -216,12 +221,16 @@ def make_app(
         logging_config=None,
     )
     app.settings, app.epoch, app.probe = settings, epoch, LogProbe(settings, TRADES)
+    app.latest = LatestBatches(settings, CANDLES_LIVE)
     tables = [
         app.Table(table_name(timeframe), partitions=partitions, key_type=bytes, value_type=bytes)
         for timeframe in settings.timeframes
     ]
     markers = app.Table(MARKERS_TABLE, partitions=partitions, key_type=bytes, value_type=bytes)
     app.changelogs = {changelog_topic(table.name): table for table in (*tables, markers)}
+    live = None
+    if settings.live_interval_us is not None:
+        live = LiveCandles(app, app.latest, session_guard, interval_us=settings.live_interval_us)
     app.pipeline = Pipeline(
         timeframes=settings.timeframes,
         rules=epoch.rules(),
@@ -231,6 +240,7 @@ def make_app(
         markers=markers,
         kafka=app,
         session_guard=session_guard,
+        live=live,
         begin=epoch.begin,
         named=partial(kafka_name, settings),
     )
@@ -248,6 +258,11 @@ def make_app(
             await asyncio.sleep(settings.checkpoint_interval_us / 1e6)
             await app.pipeline.checkpoint()
 
+    async def progress() -> None:
+        while not app.should_stop:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await app.pipeline.tell_progress()
+
     async def log_checks() -> None:
         rounds, held_back = 0, HeldBack()
         while not app.should_stop:
@@ -257,6 +272,8 @@ def make_app(
             await app.check_log(everything=rounds % round(ALL_EVERY_S / IDENTITY_EVERY_S) == 0)
 
     app.task(checkpoints)
+    if live is not None:
+        app.task(progress)
     app.task(log_checks)
     return app
 

@@ -153,21 +153,20 @@ def make_producer(settings: Settings, *, patient: bool = False, **options: Any) 
     """A producer, not yet started, within a running loop: idempotent, acknowledged by all, partitioned as in Java.
 
     A `patient` one never gives up what it was given, however long Kafka is away. To give it something more may fail
-    for want of room: see `lacks_room`.
+    for want of room: see `lacks_room`. `options` are for the client library, in place of these.
     """
-    return _Producer(
-        settings,
-        patient,
-        bootstrap_servers=settings.kafka_bootstrap,
-        enable_idempotence=True,
-        acks="all",
-        partitioner=murmur2_partitioner,
-        linger_ms=LINGER_MS,
-        max_batch_size=MAX_BATCH_BYTES,
-        metadata_max_age_ms=METADATA_AGE_MS,
-        compression_type=compression_of(settings),
-        **security_options(settings) | options,
-    )
+    defaults = {
+        "bootstrap_servers": settings.kafka_bootstrap,
+        "enable_idempotence": True,
+        "acks": "all",
+        "partitioner": murmur2_partitioner,
+        "linger_ms": LINGER_MS,
+        "max_batch_size": MAX_BATCH_BYTES,
+        "metadata_max_age_ms": METADATA_AGE_MS,
+        "compression_type": compression_of(settings),
+        **security_options(settings),
+    }
+    return _Producer(settings, patient, **defaults | options)
 
 
 def make_consumer(settings: Settings, *topics: str, group_id: str | None, **options: Any) -> AIOKafkaConsumer:

@@ -8,6 +8,14 @@ trades_aggregated = counter("aggregate", "trades_aggregated", "Trades folded int
 candles_emitted = counter(
     "aggregate", "candles_emitted", "Candles sent to topic candles, by kind: closed or corrected.", "timeframe", "kind"
 )
+live_updates = counter("aggregate", "live_updates", "Candles in progress sent to topic candles.live.", "timeframe")
+live_seconds = counter("aggregate", "live_seconds", "CPU time that it took to make and encode candles in progress.")
+live_interval_seconds = gauge(
+    "aggregate",
+    "live_interval_seconds",
+    "How long it is now from one update of a market that trades all the time to the next: ASHI_LIVE_INTERVAL, or more "
+    "where its share of the CPU does not go as far.",
+)
 trades_late = counter("aggregate", "trades_late", "Trades too late for any candle, sent to trades.late.", "reason")
 records_skipped = counter(
     "aggregate", "records_skipped", "Records of topic trades that changed no candle, such as repeated ones.", "reason"

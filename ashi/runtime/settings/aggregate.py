@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ashi.runtime.settings.declare import setting
-from ashi.runtime.settings.parsers import duration_between, group_name, integer_between, parse_switch
+from ashi.runtime.settings.parsers import duration_between, group_name, integer_between, or_off, parse_switch
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,14 @@ class AggregateSettings:
             duration_between("50ms", "30s"),
             "500ms",
             "How often an aggregate worker makes its state durable: the stretch that a crash replays.",
+        )
+    )
+    live_interval_us: int | None = field(
+        metadata=setting(
+            or_off(duration_between("50ms", "1h")),
+            "250ms",
+            "The least time between two updates of a candle in progress in `candles.live`. By itself it grows where a "
+            "tenth of a worker's CPU does not do for it. `off` sends none.",
         )
     )
     instance_id: str | None = field(

@@ -60,6 +60,20 @@ def duration_between(least: str, greatest: str) -> Callable[[str], int]:
     return parse
 
 
+def or_off(parse: Callable[[str], int]) -> Callable[[str], int | None]:
+    """A parser that takes what `parse` takes, or `off`, which is None."""
+
+    def parse_or_off(text: str) -> int | None:
+        if text == "off":
+            return None
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise ValueError(f"{error}, or off") from None
+
+    return parse_or_off
+
+
 def integer_between(least: int, greatest: int) -> Callable[[str], int]:
     """A parser of whole numbers within bounds, both inclusive."""
 

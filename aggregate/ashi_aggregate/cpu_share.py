@@ -1,0 +1,43 @@
+"""How much CPU something may take beside what the process is there for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+SHARE: Final = 0.08
+"""Of the CPU time of the process. What is measured is to encode and to compress; with the requests it is a tenth."""
+LEAST_CORE: Final = 0.3
+"""A process that takes less of a core is taken to take so much: there is nothing then that could be held up."""
+MOST_AHEAD_S: Final = 0.05
+"""Of what was not taken so much may be taken later, at once."""
+
+
+class CpuShare:
+    """A share of the CPU time of this process. Whoever takes of it says how much, and asks before the next time."""
+
+    def __init__(
+        self,
+        share: float = SHARE,
+        *,
+        process_s: Callable[[], float] = time.process_time,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._share = share
+        self._process_s = process_s
+        self._clock_s = clock_s
+        self._seen = process_s(), clock_s()
+        self._left_s = MOST_AHEAD_S
+
+    def has_left(self) -> bool:
+        """Whether there is something left of it now."""
+        before, self._seen = self._seen, (self._process_s(), self._clock_s())
+        process_s, passed_s = self._seen[0] - before[0], self._seen[1] - before[1]
+        self._left_s += self._share * max(process_s, LEAST_CORE * passed_s)
+        self._left_s = min(self._left_s, MOST_AHEAD_S)
+        return self._left_s > 0
+
+    def took(self, seconds: float) -> None:
+        """So much CPU time was taken, more perhaps than there was left: then it is longer until there is something."""
+        self._left_s -= seconds
