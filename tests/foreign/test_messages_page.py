@@ -33,6 +33,7 @@ Codec = tuple[Callable[[bytes], Any], Callable[[Any], bytes]]
 CODECS: dict[str, Codec] = {
     "trades": (decode_trade, encode_trade),
     "candles": (decode_candle, encode_candle),
+    "candles.live": (decode_candle, encode_candle),
     "feed.gaps": (decode_feed_gap, encode_feed),
     "feed.status": (decode_feed_status, encode_feed),
     "instruments": (decode_instrument, encode_instrument),

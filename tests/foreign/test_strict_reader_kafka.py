@@ -141,6 +141,11 @@ def test_a_reader_written_from_the_page_reads_every_topic(
     assert found == right
     assert known.candles.replaced >= 1  # the minute of the late trade, which was flat
     assert sum(candle.trade_count == 0 for candle in known.candles.by_key.values()) >= 10
+    # No update has a greater version than the candle that closed it; those of equal ones are equal.
+    assert {update.symbol for update in known.updates} >= {symbol for symbol, _, _ in right}
+    for update in known.updates:
+        candle = known.candles.by_key.get((update.symbol, update.timeframe, update.open_time))
+        assert candle is None or update.version < candle.version or update == candle
     # From its own reading of `trades` and `trades.late` the reader comes to the same candles.
     assert closed(candles_of(list(known.counted()), NAMES), [of for of, _ in known.trades.values()], 2_000_000) == right
     assert known.late_header == {MISSED}
