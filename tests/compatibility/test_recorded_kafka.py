@@ -213,7 +213,8 @@ def test_rows_and_markers_end_as_those_of_the_version_before(continued: Continue
 
 
 def test_no_other_topic_is_written_to(continued: Continued) -> None:
-    assert {record.topic for record in continued.log} == {record.topic for record in WANTED}
+    """But for that of candles in progress, which was there, and empty."""
+    assert {record.topic for record in continued.log} - {"candles.live"} == {record.topic for record in WANTED}
     assert of_topic(continued.log, "ashi.meta")[0].value == of_topic(WANTED, "ashi.meta")[0].value
     assert len(of_topic(continued.log, "ashi.meta")) == 1, "the epoch of the version before is taken as it is"
 
