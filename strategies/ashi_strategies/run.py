@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
-from ashi.contracts.errors import StrategyError
+from ashi.contracts.errors import ContractError, StrategyError
+from ashi.contracts.signal import SignalTarget, check_target
 from ashi.contracts.timeframe import format_time
 from ashi_strategies.handed import StrategySeries
 from ashi_strategies.target import Target
@@ -96,11 +97,17 @@ class Run:
             target = self.strategy.on_candle(candle, series)
         except Exception as error:
             raise _told(self._plan, _at(candle), error) from error
-        if target is not None and not isinstance(target, Target):
+        if target is None:
+            return None
+        if not isinstance(target, Target) or target.target not in get_args(SignalTarget):
             raise StrategyError(
                 f"strategy {self._plan.identity} said {target!r} to {_at(candle)}: on_candle must return long(…), "
                 "short(…), flat(…) or None"
             )
+        try:
+            check_target(target.strength, target.reason, target.labels)
+        except ContractError as error:
+            raise StrategyError(f"strategy {self._plan.identity} said {target!r} to {_at(candle)}: {error}") from error
         return target
 
 

@@ -86,7 +86,7 @@ class Strategy(ABC):
     def on_correction(self, candle: Candle, series: SeriesView) -> None:  # noqa: B027  (there is nothing one must do)
         """A candle that was handed out before has been corrected, or has come late. For logs and metrics.
 
-        The strategy has been run again by then, from that candle on and in a new instance, which is the one that is
+        The strategy has been run again by then, from that candle on and in a new instance; the one that goes on is
         told. `series` is that of the candle, up to the last one that was handed out. What is kept here is not there
         after a restart, so no signal may depend on it; the same is true of `on_gap`.
         """

@@ -9,7 +9,7 @@ import pytest
 from strategy_samples import BTC, ETH, FIRST_US, MINUTE_US, Views, a_candle, a_plan
 
 from ashi.contracts.candle import Candle
-from ashi.contracts.errors import StrategyError
+from ashi.contracts.errors import StrategyError, UsageError
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.signal import Signal
 from ashi_series.events import Closed, Corrected, Gap, InProgress
@@ -237,6 +237,9 @@ def test_signals_and_what_is_known_of_candles_do_not_pile_up(monkeypatch: pytest
     for window in range(30_000):
         engine.feed([Closed(a_candle(window), is_complete=True)], NOW)
     assert len(engine._signals) + len(engine._completeness) < 25_000
+    engine._prune()
+    said = engine.feed(closed(a_candle(29_992, 99, 2)), NOW)
+    assert where(said)[0] == (BTC, "1m", 29_993, True, "superseded"), "what may still be corrected is not forgotten"
 
 
 def test_what_a_strategy_raises_is_told_with_its_place() -> None:
@@ -262,7 +265,7 @@ def test_what_it_raises_when_it_is_told_something_is_told_too(method: str) -> No
         engine.feed(closed(a_candle(0, 99, 2)) if method == "on_correction" else [Gap(GAP)], NOW)
 
 
-@pytest.mark.parametrize("said", ["buy", True, [long()]])
+@pytest.mark.parametrize("said", ["buy", True, [long()], Target("buy")])  # type: ignore[arg-type]
 def test_what_is_no_target_is_refused(said: Any) -> None:
     class Wrong(Views):
         def on_candle(self, candle: Candle, series: Any) -> Target | None:
@@ -272,6 +275,15 @@ def test_what_is_no_target_is_refused(said: Any) -> None:
         StrategyError, match=r"strategy wrong\(bitflyer:BTC_JPY,length=1\) said .* on_candle must return long"
     ):
         Engine(a_plan(Wrong, length=1)).feed(closed(a_candle(0)), NOW)
+
+
+def test_a_target_that_no_signal_may_hold_is_refused() -> None:
+    class Loud(Views):
+        def on_candle(self, candle: Candle, series: Any) -> Target | None:
+            return Target("long", reason="x" * 501)
+
+    with pytest.raises(StrategyError, match=r"strategy loud\(.*reason 'x+' has 501 characters"):
+        Engine(a_plan(Loud, length=1)).feed(closed(a_candle(0)), NOW)
 
 
 def test_a_strategy_is_handed_exactly_what_it_declares_and_nothing_later() -> None:
@@ -284,6 +296,8 @@ def test_a_strategy_is_handed_exactly_what_it_declares_and_nothing_later() -> No
             with pytest.raises(IndexError):
                 series[len(series)]
             assert series.at(candle.close_time) is None
+            with pytest.raises(UsageError, match="no series gmo:BTC 1m: it declares binance:ETHUSDT 1m, bitflyer"):
+                series.of("gmo:BTC")
             assert len(series.until(2**60)) == len(series)
             assert list(series.of()) == list(series)
             return None
