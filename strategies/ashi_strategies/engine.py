@@ -8,7 +8,7 @@ candles gives the signals that a live run has given and not taken back.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
@@ -34,6 +34,21 @@ REACH: Final = 1_000
 _NEVER: Final = 2**63
 
 
+_Slot: TypeAlias = tuple[str, str, int]
+"""Symbol, timeframe and close time: where a signal may be."""
+
+
+class _Line:
+    """One series, and how far its candles have come."""
+
+    __slots__ = ("length_us", "newest", "series")
+
+    def __init__(self, key: SeriesKey, limit: int) -> None:
+        self.series = Series(*key, limit=limit)
+        self.length_us = key[1].length_us
+        self.newest = 0
+
+
 class _Pending:
     """The candles of one close time that has not been dealt with."""
 
@@ -41,7 +56,7 @@ class _Pending:
 
     def __init__(self, since: int | None) -> None:
         self.since = since
-        self.candles: dict[SeriesKey, Candle] = {}
+        self.candles: dict[_Line, Candle] = {}
 
 
 class Engine:
@@ -77,15 +92,15 @@ class Engine:
         self.counts_since: int | None = None
         self.out_of_reach = 0
         self._since = since
-        self._series = {key: Series(*key, limit=2 * count + reach + 1) for key, count in plan.history.items()}
-        self._names = {(symbol, str(timeframe)): (symbol, timeframe) for symbol, timeframe in self._series}
-        self._newest = dict.fromkeys(self._series, 0)
+        lines = {key: _Line(key, 2 * count + reach + 1) for key, count in plan.history.items()}
+        self._lines = {(symbol, str(timeframe)): line for (symbol, timeframe), line in lines.items()}
+        self._series = {key: line.series for key, line in lines.items()}
         self._pending: dict[int, _Pending] = {}
         self._pending_times: list[int] = []
-        self._completeness: dict[tuple[SeriesKey, int], bool] = {}
-        self._signals: dict[tuple[SeriesKey, int], Signal] = {}
+        self._completeness: dict[_Slot, bool] = {}
+        self._signals: dict[_Slot, Signal] = {}
         self._prune_at = 10_000
-        self._run = Run(plan)
+        self._run = Run(plan, self._series)
         for signal in known:
             self._remember(signal)
 
@@ -117,9 +132,9 @@ class Engine:
         for event in events:
             if isinstance(event, Gap):
                 told.append(event)
-            elif isinstance(event, Closed | Corrected) and (key := self._key(event.candle)) is not None:
-                self._note_completeness((key, event.candle.close_time), event)
-                if self._take(key, event.candle, now, changed):
+            elif isinstance(event, Closed | Corrected) and (line := self._line(event.candle)) is not None:
+                self._note_completeness(event)
+                if self._take(line, event.candle, now, changed):
                     told.append(event)
         signals = list(self._run_again(sorted(changed), now)) if changed else []
         signals += self._deal(now, patient=True)
@@ -145,32 +160,33 @@ class Engine:
 
     def signals(self) -> list[Signal]:
         """The last of each slot that it has given or was told, in order, of the candles that it keeps."""
-        order = sorted(self._signals, key=lambda slot: (slot[1], slot[0][1], slot[0][0]))
-        return [self._signals[slot] for slot in order]
+        return sorted(
+            self._signals.values(), key=lambda each: (each.close_time, each.close_time - each.open_time, each.symbol)
+        )
 
-    def _key(self, candle: Candle) -> SeriesKey | None:
-        return self._names.get((candle.symbol, candle.timeframe))
+    def _line(self, candle: Candle) -> _Line | None:
+        return self._lines.get((candle.symbol, candle.timeframe))
 
-    def _note_completeness(self, slot: tuple[SeriesKey, int], event: Closed | Corrected) -> None:
+    def _note_completeness(self, event: Closed | Corrected) -> None:
         if isinstance(event, Closed) and event.is_complete is not None:
-            self._completeness[slot] = event.is_complete
-        else:
-            self._completeness.pop(slot, None)
+            self._completeness[_slot(event.candle)] = event.is_complete
+        elif self._completeness:
+            self._completeness.pop(_slot(event.candle), None)
 
-    def _take(self, key: SeriesKey, candle: Candle, now: int | None, changed: set[int]) -> bool:
+    def _take(self, line: _Line, candle: Candle, now: int | None, changed: set[int]) -> bool:
         """Put a candle where it belongs; whether it corrects a close time that has been dealt with."""
         time = candle.close_time
-        self._newest[key] = max(self._newest[key], time)
+        line.newest = max(line.newest, time)
         if time > self.done:
             pending = self._pending.get(time)
             if pending is None:
                 pending = self._pending[time] = _Pending(now)
                 heapq.heappush(self._pending_times, time)
-            known = pending.candles.get(key)
+            known = pending.candles.get(line)
             if known is None or candle.version > known.version:
-                pending.candles[key] = candle
+                pending.candles[line] = candle
             return False
-        series = self._series[key]
+        series = line.series
         if series.apply(candle) is None:
             self.out_of_reach += bool(series) and candle.open_time < series[0].open_time
             return False
@@ -186,17 +202,17 @@ class Engine:
                 return
             heapq.heappop(self._pending_times)
             del self._pending[time]
-            for key, candle in pending.candles.items():
-                self._series[key].apply(candle)
+            for line, candle in pending.candles.items():
+                line.series.apply(candle)
             self.done = time
-            step = self._run.step(time, self._series)
+            step = self._run.step(time)
             if step.counts and self.counts_since is None:
                 self.counts_since = time
             yield from self._compare(time, step, now)
 
     def _is_due(self, time: int) -> bool:
         """Whether every series that may close at `time` has, or has gone on."""
-        return all(newest >= time or time % key[1].length_us for key, newest in self._newest.items())
+        return all(line.newest >= time or time % line.length_us for line in self._lines.values())
 
     def _run_again(self, changed: list[int], now: int | None) -> Iterator[Signal]:
         """Run the strategy again from the first of these close times on, for as long as one of them can matter.
@@ -210,7 +226,7 @@ class Engine:
             for time in self._close_times(waiting[-1], self.done):
                 while waiting and waiting[-1] <= time:
                     change, until_clean, until_warm = waiting.pop(), dict(self.plan.startup), None
-                step = run.step(time, self._series)
+                step = run.step(time)
                 yield from self._compare(time, step, now)
                 if not step.counts and any(len(series) == series.limit for series in self._series.values()):
                     self.out_of_reach += 1
@@ -226,14 +242,14 @@ class Engine:
 
     def _started_before(self, time: int) -> Run:
         """A new instance that has been handed so much before `time` that what it says counts, or all there is."""
-        run = Run(self.plan)
+        run = Run(self.plan, self._series)
         start = _NEVER
         for key, count in self.plan.startup.items():
             before = self._series[key].until(time - 1, count)
             if before:
                 start = min(start, before[0].close_time)
         for earlier in self._close_times(start, time - 1):
-            run.step(earlier, self._series)
+            run.step(earlier)
         return run
 
     def _close_times(self, first: int, last: int) -> list[int]:
@@ -250,13 +266,13 @@ class Engine:
         """
         if not step.counts or time <= self._since:
             return
-        for key, candle, target, all_closed in step.answers:
-            known = self._signals.get((key, time))
+        for _, candle, target, all_closed in step.answers:
+            known = self._signals.get(_slot(candle))
             if known is None and target is None:
                 continue
             if known is not None and known.version > candle.version:
                 continue  # it was given at a candle that is still to come
-            new = None if target is None else self._signal(key, candle, target, all_closed, now)
+            new = None if target is None else self._signal(candle, target, all_closed, now)
             if known is not None and known.status == "active":
                 if new is not None and content_of(new) == content_of(known):
                     continue
@@ -268,7 +284,7 @@ class Engine:
         if len(self._signals) + len(self._completeness) > self._prune_at:
             self._prune()
 
-    def _signal(self, key: SeriesKey, candle: Candle, target: Target, all_closed: bool, now: int | None) -> Signal:
+    def _signal(self, candle: Candle, target: Target, all_closed: bool, now: int | None) -> Signal:
         status: SignalStatus = "active"
         return Signal(
             strategy=self.plan.identity,
@@ -284,15 +300,14 @@ class Engine:
             reason=target.reason,
             labels=target.labels,
             all_closed=all_closed,
-            is_complete=self._completeness.get((key, candle.close_time)),
+            is_complete=self._completeness.get(_slot(candle)),
             status=status,
             updated_at=candle.close_time if now is None else now,
         )
 
     def _remember(self, signal: Signal) -> Signal:
-        key = self._names.get((signal.symbol, signal.timeframe))
-        if signal.strategy == self.plan.identity and key is not None:
-            slot = key, signal.close_time
+        slot = _slot(signal)
+        if signal.strategy == self.plan.identity and slot[:2] in self._lines:
             known = self._signals.get(slot)
             if known is None or signal_rank(signal) > signal_rank(known):
                 self._signals[slot] = signal
@@ -301,8 +316,8 @@ class Engine:
     def _prune(self) -> None:
         """Forget what is known of candles that are not kept any more."""
         oldest = min((series[0].close_time for series in self._series.values() if series), default=0)
-        self._signals = {slot: signal for slot, signal in self._signals.items() if slot[1] >= oldest}
-        self._completeness = {slot: known for slot, known in self._completeness.items() if slot[1] >= oldest}
+        self._signals = {slot: signal for slot, signal in self._signals.items() if slot[2] >= oldest}
+        self._completeness = {slot: known for slot, known in self._completeness.items() if slot[2] >= oldest}
         self._prune_at = 2 * (len(self._signals) + len(self._completeness)) + 10_000
 
     def _tell(self, event: Closed | Corrected | Gap) -> None:
@@ -311,8 +326,12 @@ class Engine:
             if event.gap.symbol in self.plan.symbols:
                 call(self.plan, "on_gap", strategy.on_gap, event.gap)
             return
-        key = self._names[event.candle.symbol, event.candle.timeframe]
-        call(self.plan, "on_correction", strategy.on_correction, event.candle, self._series[key].until(self.done))
+        series = self._lines[event.candle.symbol, event.candle.timeframe].series
+        call(self.plan, "on_correction", strategy.on_correction, event.candle, series.until(self.done))
+
+
+def _slot(of: Candle | Signal) -> _Slot:
+    return of.symbol, of.timeframe, of.close_time
 
 
 def _has_waited(pending: _Pending, now: int | None) -> bool:

@@ -9,7 +9,7 @@ from ashi.contracts.timeframe import Timeframe
 from ashi_series.series import SeriesView
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
 SeriesKey: TypeAlias = tuple[str, Timeframe]
 """Symbol and timeframe: what a series is of."""
@@ -23,7 +23,7 @@ class StrategySeries(SeriesView):
 
     __slots__ = ("_others",)
 
-    def __init__(self, view: SeriesView, others: Mapping[SeriesKey, SeriesView]) -> None:
+    def __init__(self, view: SeriesView, others: Sequence[SeriesView]) -> None:
         """`view`: the series of the candle; `others`: all of the strategy, this one too."""
         super().__init__(view.symbol, view.timeframe, view._chunk, view._start, view._end)
         self._others = others
@@ -35,8 +35,8 @@ class StrategySeries(SeriesView):
         """
         wanted = self.symbol if symbol is None else symbol
         length = self.timeframe if timeframe is None else Timeframe.parse(timeframe)
-        found = self._others.get((wanted, length))
-        if found is None:
-            there = ", ".join(view.name for view in self._others.values())
-            raise UsageError(f"the strategy has no series {wanted} {length}: it declares {there}")
-        return found
+        for view in self._others:
+            if view.symbol == wanted and view.timeframe == length:
+                return view
+        there = ", ".join(view.name for view in self._others)
+        raise UsageError(f"the strategy has no series {wanted} {length}: it declares {there}")

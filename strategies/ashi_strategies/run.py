@@ -57,40 +57,39 @@ class Run:
     been handed as many candles of each again: from then on it is the same as one that was started earlier.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        """Begins with a new instance of the strategy. Raises StrategyError where it cannot be made any more."""
+    def __init__(self, plan: Plan, series: Mapping[SeriesKey, Series]) -> None:
+        """Begins with a new instance. `series`: what it is handed of. Raises StrategyError where it cannot be made."""
         self._plan = plan
-        self._handed = dict.fromkeys(plan.startup, 0)
-        self._missing = len(plan.startup)
+        self._parts = [(key, series[key], count) for key, count in plan.startup.items()]
+        self._to_hand = [count for _, _, count in self._parts]
+        self.is_warm = False
+        """Whether what it says next counts."""
         self.strategy = call(plan, "it was made", plan.make)
 
-    @property
-    def is_warm(self) -> bool:
-        """Whether what it says next counts."""
-        return not self._missing
-
-    def step(self, time: int, series: Mapping[SeriesKey, Series]) -> Step:
+    def step(self, time: int) -> Step:
         """Hand out the candles that closed at `time` (µs), and ask of each.
 
         Raises StrategyError for what the strategy raises, and where it says something else than a Target or None.
         """
-        views = {}
-        for key, count in self._plan.startup.items():
-            view = series[key].until(time, count)
+        views = []
+        for _, series, count in self._parts:
+            view = series.until(time, count)
             if len(view) < count:
                 return Step([], counts=False)
-            views[key] = view
-        closing = [(key, candle) for key, view in views.items() if (candle := view[-1]).close_time == time]
-        expected = len(views) if len(views) == len(closing) else sum(time % key[1].length_us == 0 for key in views)
-        answers = []
-        was_warm = not self._missing
-        for key, candle in closing:
-            answers.append(
-                Answer(key, candle, self._ask(candle, StrategySeries(views[key], views)), len(closing) == expected)
-            )
-            self._handed[key] += 1
-            self._missing -= self._handed[key] == self._plan.startup[key]
-        return Step(answers, was_warm)
+            views.append(view)
+        closing = [(place, candle) for place, view in enumerate(views) if (candle := view[-1]).close_time == time]
+        all_closed = len(closing) == len(views) or len(closing) == sum(
+            time % key[1].length_us == 0 for key, _, _ in self._parts
+        )
+        answers, counts = [], self.is_warm
+        for place, candle in closing:
+            target = self._ask(candle, StrategySeries(views[place], views))
+            answers.append(Answer(self._parts[place][0], candle, target, all_closed))
+        if not counts:
+            for place, _ in closing:
+                self._to_hand[place] -= 1
+            self.is_warm = max(self._to_hand) <= 0
+        return Step(answers, counts)
 
     def _ask(self, candle: Candle, series: StrategySeries) -> Target | None:
         try:
