@@ -8,34 +8,29 @@ candles gives the signals that a live run has given and not taken back.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from ashi.contracts.signal import Signal, signal_rank
 from ashi_series.events import Closed, Corrected, Gap
 from ashi_series.series import Series
+from ashi_strategies.given import GivenSignals, content_of
 from ashi_strategies.run import Run, Step, call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ashi.contracts.candle import Candle
-    from ashi.contracts.signal import SignalStatus
+    from ashi.contracts.signal import Signal
     from ashi_series.events import Event
     from ashi_strategies.handed import SeriesKey
     from ashi_strategies.plan import Plan
-    from ashi_strategies.target import Target
+
+__all__ = ["PATIENCE_US", "REACH", "Engine", "content_of"]
 
 PATIENCE_US: Final = 5_000_000
 """So long a close time waits for the candles of the other series, counted from when the first of them came."""
 REACH: Final = 1_000
 """So many candles back, of each series, a correction is followed, unless told otherwise."""
 _NEVER: Final = 2**63
-
-
-_Slot: TypeAlias = tuple[str, str, int]
-"""Symbol, timeframe and close time: where a signal may be."""
 
 
 class _Line:
@@ -91,18 +86,13 @@ class Engine:
         self.done = 0
         self.counts_since: int | None = None
         self.out_of_reach = 0
-        self._since = since
         lines = {key: _Line(key, 2 * count + reach + 1) for key, count in plan.history.items()}
         self._lines = {(symbol, str(timeframe)): line for (symbol, timeframe), line in lines.items()}
         self._series = {key: line.series for key, line in lines.items()}
         self._pending: dict[int, _Pending] = {}
         self._pending_times: list[int] = []
-        self._completeness: dict[_Slot, bool] = {}
-        self._signals: dict[_Slot, Signal] = {}
-        self._prune_at = 10_000
+        self._given = GivenSignals(plan.identity, self._lines, since, known)
         self._run = Run(plan, self._series)
-        for signal in known:
-            self._remember(signal)
 
     @property
     def is_warm(self) -> bool:
@@ -133,7 +123,7 @@ class Engine:
             if isinstance(event, Gap):
                 told.append(event)
             elif isinstance(event, Closed | Corrected) and (line := self._line(event.candle)) is not None:
-                self._note_completeness(event)
+                self._given.note_completeness(event)
                 if self._take(line, event.candle, now, changed):
                     told.append(event)
         signals = list(self._run_again(sorted(changed), now)) if changed else []
@@ -160,18 +150,10 @@ class Engine:
 
     def signals(self) -> list[Signal]:
         """The last of each slot that it has given or was told, in order, of the candles that it keeps."""
-        return sorted(
-            self._signals.values(), key=lambda each: (each.close_time, each.close_time - each.open_time, each.symbol)
-        )
+        return self._given.in_order()
 
     def _line(self, candle: Candle) -> _Line | None:
         return self._lines.get((candle.symbol, candle.timeframe))
-
-    def _note_completeness(self, event: Closed | Corrected) -> None:
-        if isinstance(event, Closed) and event.is_complete is not None:
-            self._completeness[_slot(event.candle)] = event.is_complete
-        elif self._completeness:
-            self._completeness.pop(_slot(event.candle), None)
 
     def _take(self, line: _Line, candle: Candle, now: int | None, changed: set[int]) -> bool:
         """Put a candle where it belongs; whether it corrects a close time that has been dealt with."""
@@ -208,7 +190,8 @@ class Engine:
             step = self._run.step(time)
             if step.counts and self.counts_since is None:
                 self.counts_since = time
-            yield from self._compare(time, step, now)
+            yield from self._given.compare(step, now)
+            self._given.forget(self._oldest)
 
     def _is_due(self, time: int) -> bool:
         """Whether every series that may close at `time` has, or has gone on."""
@@ -227,7 +210,7 @@ class Engine:
                 while waiting and waiting[-1] <= time:
                     change, until_clean, until_warm = waiting.pop(), dict(self.plan.startup), None
                 step = run.step(time)
-                yield from self._compare(time, step, now)
+                yield from self._given.compare(step, now)
                 if not step.counts and any(len(series) == series.limit for series in self._series.values()):
                     self.out_of_reach += 1
                 if time == change:
@@ -259,66 +242,9 @@ class Engine:
             times.update(candle.close_time for candle in series.until(last)[len(series.until(first - 1)) :])
         return sorted(times)
 
-    def _compare(self, time: int, step: Step, now: int | None) -> Iterator[Signal]:
-        """What has to be published so that the signals at `time` are these answers.
-
-        Where they do not count, what is known stands: this instance knows less than the one that gave it.
-        """
-        if not step.counts or time <= self._since:
-            return
-        for _, candle, target, all_closed in step.answers:
-            known = self._signals.get(_slot(candle))
-            if known is None and target is None:
-                continue
-            if known is not None and known.version > candle.version:
-                continue  # it was given at a candle that is still to come
-            new = None if target is None else self._signal(candle, target, all_closed, now)
-            if known is not None and known.status == "active":
-                if new is not None and content_of(new) == content_of(known):
-                    continue
-                known = msgspec.structs.replace(known, status="superseded", updated_at=time if now is None else now)
-                yield self._remember(known)
-            if new is not None:
-                revision = known.revision + 1 if known is not None and known.version == new.version else 0
-                yield self._remember(msgspec.structs.replace(new, revision=revision))
-        if len(self._signals) + len(self._completeness) > self._prune_at:
-            self._prune()
-
-    def _signal(self, candle: Candle, target: Target, all_closed: bool, now: int | None) -> Signal:
-        status: SignalStatus = "active"
-        return Signal(
-            strategy=self.plan.identity,
-            symbol=candle.symbol,
-            timeframe=candle.timeframe,
-            open_time=candle.open_time,
-            close_time=candle.close_time,
-            version=candle.version,
-            revision=0,
-            target=target.target,
-            strength=target.strength,
-            price=candle.close,
-            reason=target.reason,
-            labels=target.labels,
-            all_closed=all_closed,
-            is_complete=self._completeness.get(_slot(candle)),
-            status=status,
-            updated_at=candle.close_time if now is None else now,
-        )
-
-    def _remember(self, signal: Signal) -> Signal:
-        slot = _slot(signal)
-        if signal.strategy == self.plan.identity and slot[:2] in self._lines:
-            known = self._signals.get(slot)
-            if known is None or signal_rank(signal) > signal_rank(known):
-                self._signals[slot] = signal
-        return signal
-
-    def _prune(self) -> None:
-        """Forget what is known of candles that are not kept any more."""
-        oldest = min((series[0].close_time for series in self._series.values() if series), default=0)
-        self._signals = {slot: signal for slot, signal in self._signals.items() if slot[2] >= oldest}
-        self._completeness = {slot: known for slot, known in self._completeness.items() if slot[2] >= oldest}
-        self._prune_at = 2 * (len(self._signals) + len(self._completeness)) + 10_000
+    def _oldest(self) -> int:
+        """The close time of the oldest candle that is kept, µs; 0 if there is none."""
+        return min((line.series[0].close_time for line in self._lines.values() if line.series), default=0)
 
     def _tell(self, event: Closed | Corrected | Gap) -> None:
         strategy = self._run.strategy
@@ -330,10 +256,6 @@ class Engine:
         call(self.plan, "on_correction", strategy.on_correction, event.candle, series.until(self.done))
 
 
-def _slot(of: Candle | Signal) -> _Slot:
-    return of.symbol, of.timeframe, of.close_time
-
-
 def _has_waited(pending: _Pending, now: int | None) -> bool:
     return now is None or pending.since is None or now - pending.since >= PATIENCE_US
 
@@ -343,19 +265,3 @@ def _count_down(left: dict[SeriesKey, int], step: Step) -> bool:
     for answer in step.answers:
         left[answer.key] -= 1
     return all(count <= 0 for count in left.values())
-
-
-def content_of(signal: Signal) -> tuple[object, ...]:
-    """What of a signal must not change in silence, and is the same in a backtest.
-
-    Not whether its candle is complete, which is found out later, nor its revision and the time it was made.
-    """
-    return (
-        signal.version,
-        signal.target,
-        signal.strength,
-        signal.price,
-        signal.reason,
-        signal.labels,
-        signal.all_closed,
-    )

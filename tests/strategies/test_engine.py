@@ -233,11 +233,12 @@ def test_what_is_kept_is_bounded_and_a_correction_out_of_reach_is_counted() -> N
 
 def test_signals_and_what_is_known_of_candles_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = an_engine(reach=10)
-    engine._prune_at = 50
+    engine._given._prune_at = 50
     for window in range(30_000):
         engine.feed([Closed(a_candle(window), is_complete=True)], NOW)
-    assert len(engine._signals) + len(engine._completeness) < 25_000
-    engine._prune()
+    assert len(engine._given) < 25_000
+    engine._given._prune_at = 0
+    engine.feed(closed(a_candle(30_000)), NOW)
     said = engine.feed(closed(a_candle(29_992, 99, 2)), NOW)
     assert where(said)[0] == (BTC, "1m", 29_993, True, "superseded"), "what may still be corrected is not forgotten"
 
