@@ -231,6 +231,43 @@ def test_what_is_kept_is_bounded_and_a_correction_out_of_reach_is_counted() -> N
     assert where(engine.feed(closed(a_candle(1_000)), NOW)) == [(BTC, "1m", 1_001, True, "active")]
 
 
+def test_a_correction_that_cannot_be_followed_does_not_silence_a_strategy_that_had_had_enough() -> None:
+    """What is kept of a busy market reaches back less far than the candles of a quiet one that a new instance needs."""
+    engine = Engine(a_plan(type("Two", (Each,), {"startup_candles": 2}), [BTC, ETH]), reach=0)
+    busy, quiet = (
+        [a_candle(window) for window in range(100)],
+        [a_candle(window, symbol=ETH) for window in range(0, 95, 19)],
+    )
+    engine.feed(closed(*busy, *quiet), NOW)
+    engine.finish()
+    assert engine.is_warm
+    engine.feed(closed(a_candle(95, 99, 2)), NOW)
+    assert engine.out_of_reach > 0
+    engine.feed(closed(a_candle(100)), NOW)
+    assert where(engine.finish()) == [(BTC, "1m", 101, False, "active")]
+
+
+@pytest.mark.parametrize("changed", ["strength", "labels"])
+def test_whatever_else_a_signal_says_is_not_changed_in_silence_either(changed: str) -> None:
+    """Also where its own candle is as it was, and another series' was corrected."""
+
+    class Says(Views):
+        def on_candle(self, candle: Candle, series: Any) -> Target | None:
+            close = series.of(ETH)[-1].close
+            return long(strength=close / 100) if changed == "strength" else long(other=close)
+
+    engine = Engine(a_plan(Says, [BTC, ETH], length=1))
+    candles = [a_candle(window, 50, 1, symbol) for window in range(3) for symbol in (BTC, ETH)]
+    engine.feed(closed(*candles), NOW)
+    said = engine.feed(closed(a_candle(2, 51, 2, ETH)), NOW)
+    assert [(one.symbol, one.status, one.version, one.revision) for one in said] == [
+        (ETH, "superseded", 1, 0),
+        (ETH, "active", 2, 0),
+        (BTC, "superseded", 1, 0),
+        (BTC, "active", 1, 1),
+    ]
+
+
 def test_signals_and_what_is_known_of_candles_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = an_engine(reach=10)
     engine._given._prune_at = 50
