@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ashi_cli import values
@@ -9,6 +11,8 @@ from ashi_cli.declaration import Option, Positional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ashi_strategies import Strategy
 
 NAME: Final = Positional("ma_cross or another of `ashi strategy list`, or your own as package.module:Class")
 SYMBOL: Final = Option("venue:MARKET; repeatable", metavar="SYMBOL")
@@ -29,3 +33,12 @@ def given_parameters(param: Sequence[tuple[str, str]], fast: str | None, slow: s
     if len(set(names)) < len(names):
         raise UsageError(f"a parameter is given twice among {', '.join(names)}")
     return dict(pairs)
+
+
+def strategy_named(name: str) -> type[Strategy]:
+    """The strategy of that name, or at that place: also in the current directory. Raises UsageError."""
+    from ashi_strategies import load_strategy
+
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # behind everything that is installed
+    return load_strategy(name)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 from backtest_samples import MINUTE, OTHER, START, SYMBOL, make_candle, series_of
 
@@ -300,6 +301,39 @@ def test_the_days_of_the_week_may_be_known_and_the_date_where_it_is_allowed():
     [finding] = backtest(source, Sundays, parameters={"by_year": True}).findings or ()
     assert finding.check == "elsewhere"
     assert backtest(source, Sundays, parameters={"by_year": True}, may_know_date=True).findings == []
+
+
+class ChangesMeanwhile(CandlesInMemory):
+    """A store whose candles are corrected after they were read for the first time."""
+
+    def __init__(self, candles: Sequence[Candle]) -> None:
+        super().__init__(candles)
+        self._later = CandlesInMemory(
+            msgspec.structs.replace(candle, close=2 * candle.open - candle.close, version=candle.version + 1)
+            for candle in candles
+        )
+        self._reads = 0
+
+    def read(self, *wanted: Any) -> AsyncIterator[Candle]:
+        self._reads += 1
+        return super().read(*wanted) if self._reads == 1 else self._later.read(*wanted)
+
+
+def test_a_store_that_changes_under_the_checks_is_no_mistake_of_the_strategy():
+    result = backtest(ChangesMeanwhile(series_of(CLOSES)), Rises)
+    assert result.findings is None
+    [note] = result.notes
+    assert "stored or corrected while the checks read them" in note
+
+
+def test_many_plans_get_their_own_candles():
+    symbols = [f"venue:M{number}" for number in range(30)]
+    candles = [candle for n, symbol in enumerate(symbols) for candle in series_of(CLOSES[n : n + 30], symbol=symbol)]
+    result = backtest(CandlesInMemory(candles), Rises, symbols=symbols, check=False)
+    assert {symbol: sum(one.symbol == symbol for one in result.signals) for symbol in symbols} == dict.fromkeys(
+        symbols, 27
+    )
+    assert result.candles == 27 * len(symbols)
 
 
 @pytest.mark.parametrize("count", [0, 2])

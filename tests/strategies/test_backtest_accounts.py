@@ -128,6 +128,22 @@ def test_a_strength_takes_that_part_of_the_account_and_another_one_changes_the_p
     assert trade.profit == simulation.equity - 1_000
 
 
+def test_a_position_that_is_changed_pays_the_fee_of_the_change_alone():
+    simulation = simulated(
+        [
+            ([candle(0, 100, 100)], [signal(0, "long")]),  # 800 and the fee of 200
+            ([candle(1, 100, 100)], [signal(1, "long", "0.8")]),  # 200 less, for 50: 600 are 0.8 of 750
+            ([candle(2, 100, 100)], [signal(2, "long", "1")]),  # 120 more, for 30: 720 are all
+            ([candle(3, 100, 100)], [signal(3, "flat")]),
+            ([candle(4, 100, 100)], []),
+        ],
+        fee="0.25",
+    )
+    [trade] = simulation.trades
+    assert [point.equity for point in simulation.curve.points] == [1_000, 800, 750, 720, 540]
+    assert (trade.units, trade.fees, trade.profit) == (Decimal("9.2"), 200 + 50 + 30 + 180, -460)
+
+
 def test_a_short_that_loses_all_of_its_account_ends_and_the_account_takes_no_more():
     simulation = simulated(
         [

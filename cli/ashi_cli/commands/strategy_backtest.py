@@ -11,7 +11,7 @@ from ashi_cli import values
 from ashi_cli.declaration import Command, Option
 from ashi_cli.extras import require_extras
 from ashi_cli.shared_options import STORAGE, settings_with
-from ashi_cli.strategy_options import FAST, NAME, PARAM, SLOW, SYMBOL, TIMEFRAME, given_parameters
+from ashi_cli.strategy_options import FAST, NAME, PARAM, SLOW, SYMBOL, TIMEFRAME, given_parameters, strategy_named
 
 
 def backtest(
@@ -73,11 +73,11 @@ def backtest(
     settings = settings_with(storage or store)
     require_extras("strategy backtest", store=None if recording else settings.storage)
     from ashi_cli.backtest import BacktestFiles, run_and_print
-    from ashi_strategies import load_strategy, plans_of
+    from ashi_strategies import plans_of
     from ashi_strategies.backtest.backtest import BacktestRequest
 
     request = BacktestRequest(
-        plans=plans_of(load_strategy(name), symbol, timeframe, given_parameters(param, fast, slow)),
+        plans=plans_of(strategy_named(name), symbol, timeframe, given_parameters(param, fast, slow)),
         after=begin_at,
         until=end_at,
         capital=capital,

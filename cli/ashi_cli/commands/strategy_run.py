@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Final
 
 from ashi_cli import values
 from ashi_cli.declaration import Command, Option
 from ashi_cli.extras import require_extras
-from ashi_cli.strategy_options import FAST, NAME, PARAM, SLOW, SYMBOL, TIMEFRAME, given_parameters
+from ashi_cli.strategy_options import FAST, NAME, PARAM, SLOW, SYMBOL, TIMEFRAME, given_parameters, strategy_named
 
 
 def run(
@@ -48,13 +46,12 @@ def run(
         from ashi_sinks.registry import store_name
 
         store_name(warm_from)  # so that a wrong one is refused now, and not when it is opened
-    from ashi_strategies import load_strategy, plans_of
+    from ashi_strategies import plans_of
     from ashi_strategies.live.instance import Instance
     from ashi_strategies.live.worker import run_strategy
 
     settings = Settings.from_environment()
-    sys.path.append(str(Path.cwd()))  # for strategies of one's own; behind everything that is installed
-    plans = plans_of(load_strategy(name), symbol, timeframe, given_parameters(param, fast, slow))
+    plans = plans_of(strategy_named(name), symbol, timeframe, given_parameters(param, fast, slow))
     return run_strategy(settings, Instance(plans), since=begin_at, store=warm_from)
 
 

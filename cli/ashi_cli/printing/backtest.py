@@ -65,7 +65,7 @@ def _drawdown(result: BacktestResult) -> str:
 
 def _checks(result: BacktestResult) -> str:
     if result.findings is None:
-        return "not made (--no-checks)"
+        return "not made"
     return "passed" if not result.findings else "FAILED: live it would have given other signals, see below"
 
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import format_time
 from ashi_strategies.backtest.checks import Checks
-from ashi_strategies.backtest.playing import play, play_all, series_of, startup_steps, traded_series
+from ashi_strategies.backtest.playing import PlanRun, series_of, startup_steps, traded_series
 from ashi_strategies.backtest.result import BacktestResult
 from ashi_strategies.backtest.simulation import Simulation
 from ashi_strategies.backtest.sources import SeriesKey, Step, completeness, read_steps
 from ashi_strategies.backtest.summary import MarketReturn, summarize
-from ashi_strategies.engine import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.candle import Candle
     from ashi.contracts.signal import Signal
+    from ashi_strategies.backtest.checks import Finding
     from ashi_strategies.backtest.sources import CandleSource
     from ashi_strategies.plan import Plan
 
@@ -70,26 +70,12 @@ async def run_backtest(
     run = _Run(request, complete, watchers)
     if request.after is not None:
         for plan_run in run.plan_runs:
-            play_all(plan_run.engine, await startup_steps(source, plan_run.plan, request.after))
+            plan_run.start(await startup_steps(source, plan_run.plan, request.after))
     notes = [*notes, *run.shortages()]
     async for step in read_steps(source, series, request.after, request.until):
         run.step(step)
     run.finish()
-    findings = None
-    if request.check:
-        findings = []
-        for plan_run in run.plan_runs:
-            if plan_run.begin is not None and plan_run.end is not None:
-                checks = Checks(
-                    source,
-                    plan_run.plan,
-                    plan_run.signals,
-                    after=request.after,
-                    begin=plan_run.begin,
-                    end=plan_run.end,
-                )
-                finding = await checks.run(may_know_date=request.may_know_date)
-                findings += [] if finding is None else [finding]
+    findings = await _check(source, request, run.plan_runs, notes) if request.check else None
     return BacktestResult(
         strategy=request.plans[0].identity,
         series={
@@ -111,16 +97,19 @@ async def run_backtest(
     )
 
 
-class _PlanRun:
-    """One plan on its way; `begin` and `end` are the first and last close time (µs) that could give a signal."""
-
-    def __init__(self, plan: Plan, after: int | None) -> None:
-        self.plan = plan
-        self.engine = Engine(plan, since=0 if after is None else after, reach=0)
-        self.series = frozenset(series_of(plan))
-        self.signals: list[Signal] = []
-        self.begin: int | None = None
-        self.end: int | None = None
+async def _check(
+    source: CandleSource, request: BacktestRequest, plan_runs: Sequence[PlanRun], notes: list[str]
+) -> list[Finding] | None:
+    """What the checks find; None where the source has changed under them, which is noted."""
+    findings = []
+    for plan_run in plan_runs:
+        checks = Checks(source, plan_run, request.after)
+        finding = await checks.run(may_know_date=request.may_know_date)
+        if checks.source_changed:
+            notes.append("candles were stored or corrected while the checks read them, so these say nothing: name --to")
+            return None
+        findings += [] if finding is None else [finding]
+    return findings
 
 
 class _Run:
@@ -129,7 +118,11 @@ class _Run:
     def __init__(
         self, request: BacktestRequest, complete: Callable[[Candle], bool | None], watchers: Sequence[CandleWatcher]
     ) -> None:
-        self.plan_runs = [_PlanRun(plan, request.after) for plan in request.plans]
+        self.plan_runs = [PlanRun(plan, request.after) for plan in request.plans]
+        self._by_series: dict[SeriesKey, list[PlanRun]] = {}
+        for plan_run in self.plan_runs:
+            for key in series_of(plan_run.plan):
+                self._by_series.setdefault(key, []).append(plan_run)
         traded = traded_series(request.plans)
         self.simulation = Simulation(traded, capital=request.capital, fee=request.fee)
         self.market = MarketReturn()
@@ -158,28 +151,25 @@ class _Run:
         if self._after is None:
             return []
         return [
-            f"{plan_run.plan.identity} has {count:,} candles of {symbol} {timeframe} too few from before "
+            f"{plan_run.plan.identity} has {count:,} candles of {key.symbol} {key.timeframe} too few from before "
             f"{format_time(self._after)}, so its first signals are missing"
             for plan_run in self.plan_runs
-            for (symbol, timeframe), count in plan_run.engine.shortage().items()
+            for key, count in plan_run.shortage()
         ]
 
     def step(self, step: Step) -> None:
         """Deal with the candles of one close time."""
         signals: list[Signal] = []
         tested: dict[SeriesKey, Candle] = {}
-        by_series = {SeriesKey(candle.symbol, candle.timeframe): candle for candle in step.candles}
-        for plan_run in self.plan_runs:
-            candles = {key: candle for key, candle in by_series.items() if key in plan_run.series}
-            if not candles:
-                continue
-            if plan_run.engine.is_warm:
-                plan_run.begin = step.close_time if plan_run.begin is None else plan_run.begin
-                plan_run.end = step.close_time
+        by_plan: dict[PlanRun, dict[SeriesKey, Candle]] = {}
+        for candle in step.candles:
+            key = SeriesKey(candle.symbol, candle.timeframe)
+            for plan_run in self._by_series[key]:
+                by_plan.setdefault(plan_run, {})[key] = candle
+        for plan_run, candles in by_plan.items():
+            if plan_run.is_warm:
                 tested |= candles
-            given = play(plan_run.engine, Step(step.close_time, list(candles.values())), self._complete)
-            plan_run.signals += given
-            signals += given
+            signals += plan_run.step(Step(step.close_time, list(candles.values())), self._complete)
         if tested:
             self._count(tested)
             for signal in signals:
@@ -207,10 +197,10 @@ class _Run:
         self.simulation.finish()
 
     def _too_few(self) -> str:
-        lacking = Counter[str]()
+        lacking = Counter[SeriesKey]()
         for plan_run in self.plan_runs:
-            for (symbol, timeframe), count in plan_run.engine.shortage().items():
-                lacking[f"{symbol} {timeframe}"] = max(lacking[f"{symbol} {timeframe}"], count)
-        named = ", ".join(f"{count:,} of {series}" for series, count in lacking.items())
+            for key, count in plan_run.shortage():
+                lacking[key] = max(lacking[key], count)
+        named = ", ".join(f"{count:,} of {key.symbol} {key.timeframe}" for key, count in lacking.items())
         wanted = f"{named} more are needed" if named else "there is none in that time"
         return f"too few candles to test {self.plan_runs[0].plan.identity}: {wanted} before its first signal"

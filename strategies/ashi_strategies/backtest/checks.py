@@ -17,9 +17,9 @@ import msgspec
 
 from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT, format_time
 from ashi_strategies.backtest.in_memory import CandlesInMemory
-from ashi_strategies.backtest.playing import play_all, series_of, startup_steps
+from ashi_strategies.backtest.playing import PlanRun, series_of, startup_steps
 from ashi_strategies.backtest.sources import Step, read_steps
-from ashi_strategies.engine import Engine, content_of
+from ashi_strategies.engine import content_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -64,37 +64,41 @@ async def check_strategy(plan: Plan, candles: Iterable[Candle], *, may_know_date
     What is right everywhere that was tried may still be wrong elsewhere. `may_know_date`: see `Checks.run`. Raises
     StrategyError for what the strategy does wrong.
     """
-    source = CandlesInMemory(candles)
-    engine, signals, tested = Engine(plan, reach=0), [], []
+    source, run = CandlesInMemory(candles), PlanRun(plan)
     async for step in read_steps(source, series_of(plan)):
-        tested += [step.close_time] if engine.is_warm else []
-        signals += play_all(engine, [step])
-    if not tested:
-        return None
-    checks = Checks(source, plan, signals, after=None, begin=tested[0], end=tested[-1])
-    return await checks.run(may_know_date=may_know_date)
+        run.step(step)
+    return await Checks(source, run, None).run(may_know_date=may_know_date)
 
 
 class Checks:
-    """The checks of one plan, after its run."""
+    """The checks of one plan, after its run.
 
-    def __init__(
-        self, source: CandleSource, plan: Plan, signals: Sequence[Signal], *, after: int | None, begin: int, end: int
-    ) -> None:
-        """What was run: `signals` are those it gave.
+    Attributes:
+        source_changed: something was found, and other candles too: the checks say nothing.
 
-        `after`: close time (µs) after which candles were read, those to start with aside; None: from the first one on.
-        `begin`, `end`: the first and the last close time, µs, that could give a signal.
+    """
+
+    def __init__(self, source: CandleSource, run: PlanRun, after: int | None) -> None:
+        """`run`: what is checked. `after`: close time (µs) after which it was given candles, those to start with aside.
+
+        None: it began with the first candle there is.
         """
+        self.source_changed = False
         self._source = source
-        self._plan = plan
-        self._signals = signals
+        self._run = run
+        self._plan = run.plan
         self._after = after
-        self._begin = begin
-        self._end = end
 
     async def run(self, *, may_know_date: bool = False) -> Finding | None:
         """The first thing that is wrong, or None. `may_know_date`: without the check `elsewhere`."""
+        finding = await self._first_finding(may_know_date=may_know_date)
+        if finding is not None and (await self._again()).fingerprint != self._run.fingerprint:
+            self.source_changed = True
+            return None
+        return finding
+
+    async def _first_finding(self, *, may_know_date: bool) -> Finding | None:
+        shift = _YEAR_US * (2 + ((self._run.end or 0) - (self._run.begin or 0)) // _YEAR_US)
         for after, until in self._parts():
             startup = await startup_steps(self._source, self._plan, after)
             steps = [step async for step in read_steps(self._source, series_of(self._plan), after, until)]
@@ -103,7 +107,6 @@ class Checks:
                 return await self._explain(different, again, began_after=after)
             if may_know_date:
                 continue
-            shift = _YEAR_US * (2 + (self._end - self._begin) // _YEAR_US)
             later = self._play(_later(startup, shift), _later(steps, shift), after + shift)
             later = [_moved(signal, -shift) for signal in later]
             if different := _first_difference(again, later):
@@ -112,49 +115,55 @@ class Checks:
 
     def _parts(self) -> list[tuple[int, int]]:
         """What is run again: after which close time and until which one, µs."""
+        begin, end = self._run.begin, self._run.end
+        if begin is None or end is None:
+            return []
         finest = min(timeframe.length_us for _, timeframe in self._plan.startup)
-        picked = _spread(self._signals, SIGNALS_CHECKED)
+        picked = _spread(self._run.signals, SIGNALS_CHECKED)
         parts = [(signal.close_time - 1, signal.close_time) for signal in picked]
-        step = (self._end - self._begin) // PARTS_CHECKED
-        for begin in range(self._begin, self._end, max(step, finest)):
-            after = begin - begin % finest
-            parts.append((after, min(after + PART_STEPS * finest, self._end)))
-        return sorted(part for part in parts if part[0] >= self._begin - 1)
+        for time in range(begin, end, max((end - begin) // PARTS_CHECKED, finest)):
+            after = time - time % finest
+            parts.append((after, min(after + PART_STEPS * finest, end)))
+        return sorted(parts)
 
     def _play(self, startup: Sequence[Step], steps: Sequence[Step], after: int) -> list[Signal]:
-        engine = Engine(self._plan, since=after)
-        play_all(engine, startup)
-        return play_all(engine, steps)
+        run = PlanRun(self._plan, after)
+        run.start(startup)
+        for step in steps:
+            run.step(step)
+        return run.signals
 
     def _between(self, after: int, until: int) -> list[Signal]:
-        return [signal for signal in self._signals if after < signal.close_time <= until]
+        return [signal for signal in self._run.signals if after < signal.close_time <= until]
 
     async def _explain(self, different: Signal, again: Sequence[Signal], *, began_after: int) -> Finding:
         """Why an instance that began after a time (µs) gave `again`, and the run gave something else at a candle."""
         time = different.close_time
         given = self._between(time - 1, time)
-        ended = await self._from_the_beginning(time, time)
+        ended = _at(time, await self._again(time))
         if _first_difference(given, ended) is None:
             declared = self._plan.startup.items()
             startup = ", ".join(f"{symbol} {timeframe}: {count}" for (symbol, timeframe), count in declared)
             reason = _STARTUP.format(began=format_time(began_after), startup=startup)
             return _finding("startup", different, given, again, reason)
-        whole = await self._from_the_beginning(time, self._end)
+        whole = _at(time, await self._again())
         if _first_difference(given, whole) is None:
             return _finding("lookahead", different, given, ended, _LOOKAHEAD)
         return _finding("repeatable", different, given, whole, _REPEATABLE)
 
-    async def _from_the_beginning(self, at: int, until: int) -> list[Signal]:
-        """What a new instance gives at a close time, begun as the run was and with candles until another one."""
-        engine = Engine(self._plan, since=0 if self._after is None else self._after)
+    async def _again(self, until: int | None = None) -> PlanRun:
+        """A new run, begun as the one that is checked, with candles until a close time (µs); None: with as many."""
+        again = PlanRun(self._plan, self._after)
         if self._after is not None:
-            play_all(engine, await startup_steps(self._source, self._plan, self._after))
-        found: list[Signal] = []
-        async for step in read_steps(self._source, series_of(self._plan), self._after, until):
-            signals = play_all(engine, [step])
-            if step.close_time == at:
-                found = signals
-        return found
+            again.start(await startup_steps(self._source, self._plan, self._after))
+        end = self._run.end if until is None else until
+        async for step in read_steps(self._source, series_of(self._plan), self._after, end):
+            again.step(step)
+        return again
+
+
+def _at(time: int, run: PlanRun) -> list[Signal]:
+    return [signal for signal in run.signals if signal.close_time == time]
 
 
 _STARTUP: Final = (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from ashi_series import Closed
 from ashi_strategies.backtest.sources import SeriesKey, Step, read_startup
 from ashi_strategies.engine import Engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ashi.contracts.candle import Candle
     from ashi.contracts.signal import Signal
@@ -32,18 +33,56 @@ def traded_series(plans: Sequence[Plan]) -> dict[SeriesKey, SeriesKey]:
     return traded
 
 
-def play(engine: Engine, step: Step, complete: Callable[[Candle], bool | None]) -> list[Signal]:
-    """All candles of one close time into the engine; the signals at that time.
+class PlanRun:
+    """One plan on its way through past candles, by the live engine.
 
-    A series that has none does not come later, so nobody waits for it: live it is given up after some seconds.
+    Attributes:
+        plan: what is run.
+        signals: what it has given so far.
+        begin: the first close time that could give a signal, µs; `end` the last so far. None before there was any.
+        fingerprint: of the candles that it has had, by their versions: the same for the same ones.
+
     """
-    signals = engine.feed([Closed(candle, complete(candle)) for candle in step.candles])
-    return [*signals, *engine.finish()] if engine.pending else signals
 
+    def __init__(self, plan: Plan, after: int | None = None) -> None:
+        """Signals are given at candles that close after this time, µs; None: as soon as there were enough."""
+        self.plan = plan
+        self.signals: list[Signal] = []
+        self.begin: int | None = None
+        self.end: int | None = None
+        self.fingerprint = 0
+        self._engine = Engine(plan, since=0 if after is None else after, reach=0)
 
-def play_all(engine: Engine, steps: Sequence[Step]) -> list[Signal]:
-    """Several steps into the engine; the signals of all."""
-    return [signal for step in steps for signal in play(engine, step, _unknown)]
+    @property
+    def is_warm(self) -> bool:
+        """Whether what the strategy says at the next step counts."""
+        return self._engine.is_warm
+
+    def shortage(self) -> list[tuple[SeriesKey, int]]:
+        """How many candles of which series are lacking, at least, before what the strategy says counts."""
+        return [(SeriesKey(key[0], str(key[1])), count) for key, count in self._engine.shortage().items()]
+
+    def start(self, steps: Iterable[Step]) -> None:
+        """Take candles from before the time whose signals are wanted."""
+        for step in steps:
+            self._play(step, _unknown)
+
+    def step(self, step: Step, complete: Callable[[Candle], bool | None] | None = None) -> list[Signal]:
+        """Take the next candles; the signals at that time. `complete`: whether a candle lacks no trade."""
+        if self._engine.is_warm:
+            self.begin = step.close_time if self.begin is None else self.begin
+            self.end = step.close_time
+        signals = self._play(step, complete or _unknown)
+        self.signals += signals
+        return signals
+
+    def _play(self, step: Step, complete: Callable[[Candle], bool | None]) -> list[Signal]:
+        for candle in step.candles:
+            self.fingerprint = crc32(b"%d %d" % (candle.open_time, candle.version), self.fingerprint)
+        signals = self._engine.feed([Closed(candle, complete(candle)) for candle in step.candles])
+        if self._engine.pending:  # a series that has no candle at that time gets none later, so nobody waits for it
+            signals += self._engine.finish()
+        return signals
 
 
 async def startup_steps(source: CandleSource, plan: Plan, until: int) -> list[Step]:
@@ -58,10 +97,10 @@ async def startup_steps(source: CandleSource, plan: Plan, until: int) -> list[St
             SeriesKey(symbol, str(timeframe)): factor * count for (symbol, timeframe), count in plan.history.items()
         }
         steps = await read_startup(source, counts, until)
-        engine = Engine(plan, since=until)
-        play_all(engine, steps)
+        run = PlanRun(plan, until)
+        run.start(steps)
         read = Counter((candle.symbol, candle.timeframe) for step in steps for candle in step.candles)
-        if engine.is_warm or all(read[key] < count for key, count in counts.items()):
+        if run.is_warm or all(read[key] < count for key, count in counts.items()):
             return steps
         factor *= 2
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ashi.contracts.errors import UsageError
 from ashi.contracts.feed import is_complete
-from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.timeframe import LONGEST_US, Timeframe
 from ashi.runtime.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -128,12 +128,13 @@ def _order(candle: Candle) -> tuple[int, int, str]:
 async def completeness(
     source: CandleSource, symbols: Collection[str], start: int | None, end: int | None
 ) -> Callable[[Candle], bool | None]:
-    """What tells of a candle in [`start`, `end`), µs, whether it lacks no trade; None where its feed said nothing."""
+    """What tells whether a candle that closes from `start` to `end` (µs) lacks no trade; None where nothing is said."""
     known = {}
     for symbol in symbols:
         status = await source.status(symbol)
         if status is not None:
-            gaps = [gap for gap in await source.gaps(symbol, start, end) if gap.state != "repaired"]
+            since = None if start is None else start - LONGEST_US
+            gaps = [gap for gap in await source.gaps(symbol, since, end) if gap.state != "repaired"]
             known[symbol] = status.complete_until, gaps
 
     def tell(candle: Candle) -> bool | None:
