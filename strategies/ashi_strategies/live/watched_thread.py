@@ -67,14 +67,14 @@ class WatchedThread:
 
         def run() -> None:
             self.go_on()
+            set_: Callable[[Any], None] = result.set_result
+            value: Any
             try:
                 value = work()
             except BaseException as error:
-                loop.call_soon_threadsafe(settle, result.set_exception, error)
-            else:
-                loop.call_soon_threadsafe(settle, result.set_result, value)
-            finally:
-                self._began_s = None
+                set_, value = result.set_exception, error
+            self._began_s = None  # before anybody learns that it has ended
+            loop.call_soon_threadsafe(settle, set_, value)
 
         self._calls.put(run)
         return await result
