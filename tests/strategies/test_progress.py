@@ -52,3 +52,11 @@ def test_a_history_has_of_each_window_the_newest_version_wherever_it_came_from()
     assert history.newest_close_time() == a_candle(2, 1_002).close_time
     assert history.short_series(a_candle(2, 1_002).close_time) == []
     assert history.short_series(a_candle(1, 999).close_time) == ["sim:A 1m"]
+
+
+def test_of_partitions_that_were_not_committed_together_the_earliest_time_counts() -> None:
+    position = Position(CANDLES, {0: 7, 1: 9})
+    before = committed_places(Progress(began=5, done=60), position)
+    after = committed_places(Progress(began=5, done=120), position)
+    found = {0: Committed(*after[CANDLES, 0]), 1: Committed(*before[CANDLES, 1])}
+    assert read_progress(found) == (Progress(began=5, done=60), position)

@@ -73,8 +73,15 @@ class Market:
 
     def corrected(self, count: int) -> list[Candle]:
         """Some of the last half an hour, as late trades change them."""
+        return self._corrected(self._random.sample(self.candles()[-60:], count))
+
+    def corrected_long_ago(self) -> list[Candle]:
+        """One of hours ago, as a rebuild changes it."""
+        return self._corrected(self.candles()[20:21])
+
+    def _corrected(self, candles: list[Candle]) -> list[Candle]:
         changed = []
-        for known in self._random.sample(self.candles()[-60:], count):
+        for known in candles:
             minute = (known.open_time - FIRST_US) // MINUTE_US
             price, version = 1_000 + self._random.randrange(200), known.version + 1_000
             changed.append(a_candle(minute, price, symbol=known.symbol, version=version))
@@ -108,7 +115,10 @@ async def stored(file: Path) -> list[Candle]:
 def test_a_strategy_that_is_killed_and_started_again_gives_the_signals_of_a_backtest_over_the_same_hours(
     kafka_settings: Settings, start_stage: StartStage, ashi: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
-    """Each kill hits it at work. Candles are corrected while it runs and while it does not; some are lost in a gap."""
+    """Each kill hits it at work. Candles are corrected while it runs and while it does not; some are lost in a gap.
+
+    One is corrected that is older than all that the last process began with.
+    """
     market = Market(minutes=400)
     store = f"sqlite:///{tmp_path}/candles.db"
 
@@ -132,7 +142,7 @@ def test_a_strategy_that_is_killed_and_started_again_gives_the_signals_of_a_back
             send(a_lost_minute(250), *market.come_late())
         worker = start_stage("strategy", "run", *MA_CROSS)
         worker.wait_for(FOLLOWS)
-    send(*market.corrected(3))
+    send(*market.corrected(3), *market.corrected_long_ago())
     until(lambda: asyncio.run(stored(tmp_path / "candles.db")) == market.candles())
     result = tmp_path / "backtest.json"
     status, _, err = ashi("strategy", "backtest", *MA_CROSS, "--storage", store, "--output", str(result), "--no-checks")
@@ -145,6 +155,7 @@ def test_a_strategy_that_is_killed_and_started_again_gives_the_signals_of_a_back
     assert contents(written) == expected
     assert len(expected) >= 100
     assert sum(each.status == "superseded" for each in written) >= 1
+    assert '"event":"beginning anew"' in worker.log.read_text()
     assert repeated(written) == []
 
 

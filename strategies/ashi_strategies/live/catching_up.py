@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 FURTHER_BACK: Final = 8
 """So many times as far back the topic is read again where the candles were too few, as after a market has paused."""
+FURTHEST_US: Final = 7 * 86_400_000_000
+"""The topic is read no further back for them, µs, than this and what the strategy needs: it may hold the candles of all
+symbols of months. What is older has to come out of a store."""
 POLL_S: Final = 0.5
 LEAST_MARGIN_US: Final = 600_000_000
 
@@ -63,7 +66,7 @@ async def catch_up(service: Service, instance: Instance, beginning: Beginning, s
     span_us = max(count * Timeframe.parse(timeframe).length_us for (_, timeframe), count in wanted.items())
     # Candles are corrected for minutes after they have closed: not each of these is to ask for another beginning.
     margin_us = max(span_us, LEAST_MARGIN_US)
-    seen = -1
+    furthest_us = span_us + FURTHEST_US
     while True:
         since = max((beginning.redo_from or _now_us()) - margin_us - span_us - APPENDED_BEFORE_US, 0)
         feed = TopicFeed(service.settings, instance.symbols, instance.timeframes, since)
@@ -79,13 +82,16 @@ async def catch_up(service: Service, instance: Instance, beginning: Beginning, s
             raise
         began, redo_from, kept_from = _places(beginning, history, margin_us)
         short = history.short_series(kept_from)
-        if not short or since == 0 or len(history) == seen:
+        if not short or since == 0 or span_us == furthest_us:
             break
         await feed.close()
-        seen = len(history)
-        span_us *= FURTHER_BACK
+        span_us = min(span_us * FURTHER_BACK, furthest_us)
     if short:
-        _log.info("there are fewer candles than the strategy needs; its signals begin when there are enough", of=short)
+        _log.info(
+            "there are fewer candles than the strategy needs: its signals begin when there are enough; what is too old "
+            "for topic candles comes out of a store that --warm-from names",
+            of=short,
+        )
     return CaughtUp(feed, history.in_order(), position, began, redo_from, kept_from)
 
 
