@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,7 +30,10 @@ async def written(settings: Settings) -> list[str]:
 
 
 def test_a_step_stands_there_whole_and_whoever_starts_later_shuts_out_the_one_before(kafka_settings: Settings) -> None:
+    not_retrieved: list[Any] = []
+
     async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: not_retrieved.append(context))
         first = TransactionalWriter(kafka_settings, ID, whose="strategy tested")
         second = TransactionalWriter(kafka_settings, ID, whose="strategy tested")
         try:
@@ -53,8 +57,10 @@ def test_a_step_stands_there_whole_and_whoever_starts_later_shuts_out_the_one_be
         finally:
             await first.close()
             await second.close()
+        gc.collect()
 
     asyncio.run(main())
+    assert not_retrieved == []
 
 
 def test_a_step_that_kafka_aborts_for_its_time_is_not_taken_for_another_process(

@@ -222,7 +222,7 @@ def test_a_strategy_that_raises_blocks_or_leaks_is_told_and_others_go_on(
     (tmp_path / "own_strategies.py").write_text(STRATEGIES)
     env = {
         "PYTHONPATH": str(tmp_path),
-        "ASHI_STRATEGY_TIMEOUT": "2s",
+        "ASHI_STRATEGY_TIMEOUT": "3s",
         "ASHI_STRATEGY_MEMORY_MB": "400",
     }
     raises, blocks, leaks, works = (start_stage(*own(name), **env) for name in ("Raises", "Blocks", "Leaks", "Works"))
@@ -232,16 +232,17 @@ def test_a_strategy_that_raises_blocks_or_leaks_is_told_and_others_go_on(
         publish(kafka_settings, [a_candle(minute, price) for minute, price in enumerate([998, 999, 1_001, 1_002])])
     )
 
+    address = address_of(blocks)
+    until(lambda: get(f"{address}/live")[0] == 503)
+    assert "does not return" in get(f"{address}/live")[1]
+    assert "ashi_strategy_blocked 1.0" in get(f"{address}/metrics")[1]
+
     assert raises.process.wait(30) == 1
     log = raises.log.read_text()
     assert '"error":"StrategyError"' in log
     assert "raised KeyError at the 1m candle of sim:A that closed at 2022-01-01" in log
     assert "in goes_wrong" in log, "where it raised"
 
-    address = address_of(blocks)
-    until(lambda: get(f"{address}/live")[0] == 503)
-    assert "does not return" in get(f"{address}/live")[1]
-    assert "ashi_strategy_blocked 1.0" in get(f"{address}/metrics")[1]
     assert blocks.process.wait(30) == 1
     log = blocks.log.read_text()
     assert "time.sleep(3_600)" in log, "where it stood"

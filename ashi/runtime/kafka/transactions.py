@@ -83,6 +83,11 @@ class TransactionalWriter:
                     _once(await producer.send(message.topic, message.value, message.key, headers=message.headers))
                     for message in messages
                 ]
+                for batches in producer._message_accumulator._batches.values():
+                    for batch in batches:
+                        _once(
+                            batch._drain_waiter
+                        )  # which the library fails too, and looks at only where room is lacking
                 if committed:
                     await producer.send_offsets_to_transaction(committed, self._id)
                 if sent:
