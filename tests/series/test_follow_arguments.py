@@ -71,6 +71,24 @@ def test_who_asks_slowly_gets_each_candle_that_closed_and_of_those_in_progress_t
     assert asyncio.run(main()) == [InProgress(a_candle(2, 9)), *closed]
 
 
+def test_a_position_is_that_of_what_has_been_handed_out_not_of_what_has_been_read() -> None:
+    async def main() -> None:
+        following = follow(NOWHERE, symbols=[BTC], timeframes=["1m"])
+        following._reader = _Reader()  # type: ignore[assignment]
+        following._position = following._taken_to = Position("candles", {0: 4})
+        for version in range(1, 4):
+            following._put(a_candle(version, version))
+        for _ in range(3):
+            await anext(following)
+            assert following.position.offsets == {0: 4}
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await anext(following)
+        assert following.position.offsets == {0: 7}
+
+    asyncio.run(main())
+
+
 def test_a_store_whose_library_is_not_installed_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
