@@ -243,7 +243,11 @@ class Following:
         return await _read_up(self._candles, start, self._join.take)
 
     async def _read_live(self) -> Position | None:
-        return await _read_up(self._live, "beginning", self._put_update) if self._in_progress else None
+        if not self._in_progress:
+            return None
+        # Its last update of a market may be of a window that has closed long since: without history that cannot be told.
+        start: Since = "now" if self._history == "now" else "beginning"
+        return await _read_up(self._live, start, self._put_update)
 
     def _put(self, message: Candle | FeedGap | FeedStatus) -> None:
         self._waiting.append(message)
