@@ -245,7 +245,7 @@ class Following:
     async def _read_live(self) -> Position | None:
         if not self._in_progress:
             return None
-        # Its last update of a market may be of a window that has closed long since: without history that cannot be told.
+        # The last update of a market may be of a window that closed long ago: without history that cannot be told.
         start: Since = "now" if self._history == "now" else "beginning"
         return await _read_up(self._live, start, self._put_update)
 
