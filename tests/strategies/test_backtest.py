@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
-from backtest_samples import MINUTE, OTHER, START, SYMBOL, make_candle, series_of
+from backtest_samples import MINUTE, OTHER, START, SYMBOL, WatchedCandles, make_candle, series_of
 
 from ashi.contracts import Candle
 from ashi.contracts.candle import candle_fields
 from ashi.contracts.errors import StrategyError, UsageError
+from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.signal import decode_signal
 from ashi_sinks.registry import make_sink, open_reader
 from ashi_strategies import Strategy, StrategySeries, Target, flat, long, plans_of, short
@@ -46,6 +47,8 @@ class Rises(Strategy):
 class Counts(Strategy):
     """Remembers how many candles it has seen, however long ago."""
 
+    every: int = 7
+
     def __post_init__(self) -> None:
         self._seen = 0
 
@@ -55,7 +58,7 @@ class Counts(Strategy):
 
     def on_candle(self, candle: Candle, series: StrategySeries) -> Target | None:
         self._seen += 1
-        return None if self._seen % 7 else long()
+        return None if self._seen % self.every else long()
 
 
 class ReadsAFile(Strategy):
@@ -268,6 +271,24 @@ def test_one_that_remembers_longer_than_it_declares_is_found():
     assert f"{SYMBOL} 1m: 3" in finding.text
 
 
+def test_each_of_a_few_signals_is_checked_where_no_part_of_the_run_is():
+    candles = series_of([1 + n % 5 for n in range(2_000)])
+    [finding] = backtest(CandlesInMemory(candles), Counts, parameters={"every": 430}).findings or ()
+    assert finding.check == "startup"
+    assert "gave long at the 1m candle" in finding.text
+    assert (finding.open_time - START) // MINUTE % 430 == 1  # the third is the first that is handed out
+
+
+def test_candles_that_may_lack_trades_are_counted_from_when_it_is_tested():
+    gaps = [FeedGap(SYMBOL, START + n * MINUTE, START + n * MINUTE + 1, "lost", 0, "", START) for n in (0, 10, 20)]
+    status = FeedStatus(SYMBOL, "connected", START, None, None, None, START, START + 30 * MINUTE)
+    result = backtest(WatchedCandles(series_of(CLOSES[:40]), gaps, [status]), Rises)
+    assert result.candles_incomplete == 2 + 10  # and those that the feed was not checked for
+    assert [signal.open_time for signal in result.signals if signal.is_complete is False] == [
+        START + n * MINUTE for n in (10, 20, *range(30, 40))
+    ]
+
+
 def test_one_that_knows_prices_from_elsewhere_is_found():
     candles = series_of(CLOSES)
     ReadsAFile.next_close = {candle.open_time: candle.close for candle in candles}
@@ -399,19 +420,18 @@ def test_a_file_that_is_not_finished_is_not_there(tmp_path):
 TRADED = {SeriesKey(SYMBOL, "1m"): SeriesKey(SYMBOL, "1m")}
 
 
-@pytest.mark.parametrize("name", ["plot.svg", "plot.png"])
 @pytest.mark.processes  # once on a machine: `fc-list`, which tells matplotlib what fonts there are
-def test_the_plot_is_a_picture_with_its_label_and_the_same_each_time(tmp_path, name):
-    drawn = []
-    for _ in range(2):
-        plot = Plot(tmp_path / name, TRADED)
-        plot.finish(backtest(CandlesInMemory(series_of(CLOSES[:60])), Rises, watchers=[plot], check=False))
-        drawn.append((tmp_path / name).read_bytes())
-    assert drawn[0] == drawn[1]
-    assert drawn[0].startswith(b"<?xml" if name.endswith("svg") else b"\x89PNG")
-    if name.endswith("svg"):
-        assert b"SIMULATION" in drawn[0]
-        assert b"long (" in drawn[0]
+def test_the_plot_is_a_picture_with_its_label_and_the_same_each_time(tmp_path):
+    names = ["plot.svg", "again.svg", "plot.png"]
+    plots = [Plot(tmp_path / name, TRADED) for name in names]
+    result = backtest(CandlesInMemory(series_of(CLOSES[:60])), Rises, watchers=plots, check=False)
+    for plot in plots:
+        plot.finish(result)
+    svg, again, png = ((tmp_path / name).read_bytes() for name in names)
+    assert svg == again
+    assert (svg[:5], png[:4]) == (b"<?xml", b"\x89PNG")
+    assert b"SIMULATION" in svg
+    assert b"long (" in svg
 
 
 def test_a_plot_of_another_kind_is_refused_before_anything_is_run(tmp_path):
