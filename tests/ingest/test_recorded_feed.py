@@ -18,6 +18,7 @@ from ashi_ingest.recording.own_lines import PREFIX, TRADES_PER_LINE, own_line, r
 from ashi_ingest.recording.reader import RecordingReader
 from ashi_ingest.recording.recorder import Recorder
 from ashi_ingest.recording.replay import _Replay
+from ashi_ingest.recording.sequence import RecordingSequence
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
@@ -151,6 +152,25 @@ def test_what_is_fetched_while_the_feed_is_live_stands_where_it_was_published() 
 def test_what_still_waits_at_the_end_is_given_then() -> None:
     assert read(WAITS, came(5), came(7)) == []
     assert read(WAITS, came(5), came(7), finish=True) == [5, 7]
+
+
+def test_several_recordings_are_one_sequence_with_what_still_waits_at_its_end(tmp_path: Path) -> None:
+    frames = [came(0), b"{", b"{", WAITS, came(2)], [came(3), fetched(1)]
+    paths = [tmp_path / name for name in ("first", "second")]
+    for path, written in zip(paths, frames, strict=True):
+        path.write_bytes(b"".join(b"%d000 %b\n" % (T, frame) for frame in written))
+    notes: list[str] = []
+    sequence = RecordingSequence([("binance", path) for path in paths])
+    for _ in range(2):
+        assert [(place, each.sequence) for place, each in sequence.trades(notes.append)] == [
+            (0, 0),
+            (1, 1),
+            (2, 2),
+            (3, 3),
+        ]
+    assert sequence.with_repairs == {ETH}
+    [note] = set(notes)
+    assert note.startswith(f"2 frames of {paths[0]} cannot be read as binance, the first in line 2 (")
 
 
 def test_more_waits_than_a_feed_would_hold_so_its_end_was_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
