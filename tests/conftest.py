@@ -38,6 +38,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# What one of the hundreds of Pythons that are started here has compiled, the next need not. Containers often forbid to
+# keep it; then to rewrite the assertions alone takes each process that runs tests six seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 os.environ.setdefault("JDK_JAVA_OPTIONS", java_cache.java_options())
 
 MAY_START_PROCESSES = {"kafka", "postgres", "processes", "outside"}
