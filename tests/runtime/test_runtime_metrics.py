@@ -43,6 +43,7 @@ def test_every_metric_of_a_module_is_in_the_catalogue_under_its_own_name_and_sta
         ("ingest", "ashi_ingest.worker"),
         ("aggregate", "ashi_aggregate.worker"),
         ("sink", "ashi_sinks.worker"),
+        ("strategy", "ashi_strategies.live.worker"),
     ],
 )
 @pytest.mark.processes

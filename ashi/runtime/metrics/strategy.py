@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ashi.runtime.metrics import common  # noqa: F401  (which every process has)
 from ashi.runtime.metrics.declare import SECONDS, counter, gauge, histogram
 
 strategy_info = gauge(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.candle import Candle
 from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.logs import get_logger
-from ashi_sinks.registry import open_reader
 from ashi_strategies.live.beginning import APPENDED_BEFORE_US
 from ashi_strategies.live.feed import TopicFeed
 from ashi_strategies.live.history import History
@@ -113,6 +112,8 @@ async def _read_topic(service: Service, feed: TopicFeed, history: History) -> Po
 
 async def _read_store(store: str, wanted: dict[SeriesName, int], first: int | None, history: History) -> None:
     """All that closed at `first` (µs) or later, and so many candles before as are wanted."""
+    from ashi_sinks.registry import open_reader  # which brings the metrics of sinks along, all at zero
+
     async with open_reader(store) as reader:
         for (symbol, timeframe), count in wanted.items():
             # A candle closes before `first` when it opens before this.
