@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MONEY: Final = Context(prec=50, rounding=ROUND_HALF_EVEN)
 """Amounts are quotients of prices of up to 38 digits, so they cannot be exact; the last digits are far below a cent."""
 ZERO: Final = Decimal(0)
+DUST: Final = Decimal("1E-30")
+"""An account that has no more than this has nothing: rounding may leave it where the exact result is zero."""
 ONE: Final = Decimal(1)
 
 EndReason: TypeAlias = Literal["signal", "end", "ruined"]
@@ -121,7 +123,7 @@ class Account:
                 with localcontext(MONEY):
                     self._change_to(wanted, candle.open, candle.open_time)
         self._mark, self._marked_at = candle.close, candle.close_time
-        if self.units < 0 and self.equity <= 0:
+        if self.units < 0 and self.equity <= DUST:
             with localcontext(MONEY):
                 self._close(candle.close, candle.close_time, "ruined")
 
@@ -133,7 +135,7 @@ class Account:
                 self._close(self._mark, self._marked_at, "end")
 
     def _change_to(self, share: Decimal, price: Decimal, time: int) -> None:
-        if self.cash + self.units * price <= 0:
+        if self.cash + self.units * price <= DUST:
             self._close(price, time, "ruined")
         elif self._trade is not None and share * self._trade.side <= 0:
             self._close(price, time, "signal")
@@ -188,5 +190,5 @@ class Account:
             )
         )
         self.units, self._share = ZERO, ZERO
-        if self.cash <= 0:
+        if self.cash <= DUST:
             self.is_ruined, self._wanted = True, None
