@@ -123,6 +123,8 @@ def _at_a_start(environment: Mapping[str, str]) -> dict[str, str]:
 def _serve(parent: int) -> dict[str, Any]:
     """Fork for whoever asks, for ever; returns in the forks, with what each is to run."""
     _die_with(parent)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the first test that asks may be one of few descriptors
     for library in LIBRARIES:
         with suppress(ImportError):  # of an extra that is not installed
             import_module(library)
