@@ -10,6 +10,8 @@ SHARE: Final = 0.08
 """Of the CPU time of the process. What is measured is to encode and to compress; with the requests it is a tenth."""
 LEAST_CORE: Final = 0.3
 """A process that takes less of a core is taken to take so much: there is nothing then that could be held up."""
+LOOK_EVERY_S: Final = 1.0
+"""How much of a core the process takes is measured over so long: by the moment it is all or nothing."""
 MOST_AHEAD_S: Final = 0.05
 """Of what was not taken so much may be taken later, at once."""
 
@@ -27,15 +29,20 @@ class CpuShare:
         self._share = share
         self._process_s = process_s
         self._clock_s = clock_s
-        self._seen = process_s(), clock_s()
+        self._looked = process_s(), clock_s()
+        self._core = LEAST_CORE
+        self._seen_s = clock_s()
         self._left_s = MOST_AHEAD_S
 
     def has_left(self) -> bool:
         """Whether there is something left of it now."""
-        before, self._seen = self._seen, (self._process_s(), self._clock_s())
-        process_s, passed_s = self._seen[0] - before[0], self._seen[1] - before[1]
-        self._left_s += self._share * max(process_s, LEAST_CORE * passed_s)
-        self._left_s = min(self._left_s, MOST_AHEAD_S)
+        now_s = self._clock_s()
+        process_s, looked_s = self._looked
+        if now_s - looked_s >= LOOK_EVERY_S:
+            self._looked = self._process_s(), now_s
+            self._core = max((self._looked[0] - process_s) / (now_s - looked_s), LEAST_CORE)
+        self._left_s = min(self._left_s + self._share * self._core * (now_s - self._seen_s), MOST_AHEAD_S)
+        self._seen_s = now_s
         return self._left_s > 0
 
     def took(self, seconds: float) -> None:

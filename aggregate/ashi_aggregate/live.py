@@ -29,12 +29,18 @@ if TYPE_CHECKING:
     from ashi_aggregate.partition import PartitionState
     from ashi_aggregate.protocols import KafkaLog, LatestLog
 
-LOOK_EVERY_S: Final = 0.025
-"""How often it is looked whether something is due."""
-BYTES_AT_ONCE: Final = 64 * 1024
-"""So much is encoded before others have their turn, a millisecond; and sent at once, of one partition."""
-SYMBOLS_AT_ONCE: Final = 200
+LOOK_SOON_S: Final = 0.025
+"""After so long it is looked again whether something may be sent, while something waits."""
+LOOK_EVERY_S: Final = 0.13
+"""At most so long while nothing waits. What is due by then goes out together: a request costs as 100 updates do."""
+LOOK_MARGIN_S: Final = 0.005
+"""Half the interval and this is how often it is looked. What was told in a round has rested in the next but one."""
+BYTES_AT_ONCE: Final = 192 * 1024
+"""So much is encoded before others have their turn, three milliseconds, and sent at once."""
+SYMBOLS_AT_ONCE: Final = 500
 """So many are looked at before others have their turn, should there be nothing to tell of them."""
+REQUEST_S: Final = 0.0005
+"""CPU time that it takes to send what has been encoded, and to hear that it was taken, about."""
 WITHIN_REACH_US: Final = 2_000_000
 """A worker whose last record was appended longer ago, and which has not come to the end of the log, is catching up."""
 OWED_US: Final = 60_000_000
@@ -85,21 +91,25 @@ class LiveCandles:
             if appended_at >= from_us:
                 state.live.changed(symbol, self._now_s())
 
-    async def tell(self, own: Callable[[], Collection[PartitionState]]) -> None:
-        """Send what is due. `own`: the partitions whose state counts, asked for again before each batch.
+    async def tell(self, own: Callable[[], Collection[PartitionState]]) -> float:
+        """Send what is due; gives after how long to do it again, s.
 
-        Raises StateError where a row cannot be read, and nothing for what Kafka does not take.
+        `own`: the partitions whose state counts, asked for again before each batch. Raises StateError where a row
+        cannot be read, and nothing for what Kafka does not take.
         """
         if self._now_s() < self._paused_until_s or not await self._is_connected():
-            return
+            return LOOK_EVERY_S
         for state in own():
             state.live.wake(self._now_s(), self._interval_s)
         first_due_s = min((due_since for due_since, _ in self._waiting(own())), default=self._now_s())
         metrics.live_interval_seconds.set(self._interval_s + self._now_s() - first_due_s)
-        while self._share.has_left() and (chosen := self._find_next(own())) is not None:
+        while self._share.has_left() and (chosen := self._find_next(own())):
             if not self._tell_some(chosen):
-                return
+                return LOOK_EVERY_S
             await asyncio.sleep(0)
+        if self._waiting(own()):
+            return LOOK_SOON_S
+        return min(self._interval_s / 2 + LOOK_MARGIN_S, LOOK_EVERY_S)
 
     async def _is_connected(self) -> bool:
         if not self._log.is_connected:
@@ -122,10 +132,10 @@ class LiveCandles:
             if (due_since := state.live.due_since) is not None and self._is_within_reach(state)
         ]
 
-    def _find_next(self, states: Collection[PartitionState]) -> PartitionState | None:
-        """The partition in which a symbol has waited longest, of those of which nothing is on its way."""
+    def _find_next(self, states: Collection[PartitionState]) -> list[PartitionState]:
+        """The partitions in which symbols wait and of which nothing is on its way, the longest wait first."""
         waiting = self._waiting([state for state in states if state not in self._on_its_way])
-        return min(waiting, key=lambda each: (each[0], each[1].number))[1] if waiting else None
+        return [state for _, state in sorted(waiting, key=lambda each: (each[0], each[1].number))]
 
     def _is_within_reach(self, state: PartitionState) -> bool:
         """Whether what is known of a partition is about all there is: a worker that catches up has better to do.
@@ -143,8 +153,8 @@ class LiveCandles:
         end = self._kafka.end_of(state.number)
         return end is not None and state.next >= end
 
-    def _tell_some(self, state: PartitionState) -> bool:
-        """Send one batch of a partition; False when Kafka cannot take any now."""
+    def _tell_some(self, states: Sequence[PartitionState]) -> bool:
+        """Send a batch of each of these partitions, as far as they go at once; False when Kafka cannot take any now."""
         self._session_guard.check()
         began_s = time.thread_time()
         try:
@@ -152,25 +162,36 @@ class LiveCandles:
         except BrokerError as error:
             self._pause(error)
             return False
-        symbols, records = self._take_some(state, partitions)
-        if symbols:
-            self._on_its_way.add(state)
-            self._log.post(records).add_done_callback(partial(self._settle, state, symbols))
-        took_s = time.thread_time() - began_s
+        records: dict[int, list[OutgoingRecord]] = defaultdict(list)
+        taken: dict[PartitionState, list[str]] = {}
+        size = 0
+        for state in states:
+            if size >= BYTES_AT_ONCE:
+                break
+            symbols, more = self._take_some(state, partitions, records, BYTES_AT_ONCE - size)
+            size += more
+            if symbols:
+                taken[state] = symbols
+        if taken:
+            self._on_its_way |= taken.keys()
+            self._log.post(records).add_done_callback(partial(self._settle, taken))
+        took_s = time.thread_time() - began_s + (REQUEST_S if taken else 0.0)
         self._share.took(took_s)
         metrics.live_seconds.inc(took_s)
         return True
 
     def _take_some(
-        self, state: PartitionState, partitions: int
-    ) -> tuple[list[str], Mapping[int, Sequence[OutgoingRecord]]]:
-        """The symbols whose turn it is, some of them, and what is to be told of them by the topic's `partitions`."""
+        self, state: PartitionState, partitions: int, records: Mapping[int, list[OutgoingRecord]], most: int
+    ) -> tuple[list[str], int]:
+        """The symbols whose turn it is, about as many as make `most` bytes, and how many these are.
+
+        What is to be told of them goes to `records`, by the partition of the topic, of which there are so many.
+        """
         symbols: list[str] = []
-        records: dict[int, list[OutgoingRecord]] = defaultdict(list)
         updates: Counter[str] = Counter()
         queue, now_s, size = state.live, self._now_s(), 0
         for _ in range(min(len(queue), SYMBOLS_AT_ONCE)):
-            if size >= BYTES_AT_ONCE:
+            if size >= most:
                 break
             symbol = queue.take()
             aggregator = state.symbols.look_at(symbol)
@@ -187,12 +208,13 @@ class LiveCandles:
                 updates[candle.timeframe] += 1
         for timeframe, count in updates.items():
             metrics.live_updates.labels(timeframe).inc(count)
-        return symbols, records
+        return symbols, size
 
-    def _settle(self, state: PartitionState, symbols: Sequence[str], sent: asyncio.Future[None]) -> None:
-        """What was on its way of a partition has been taken, or has not been."""
-        self._on_its_way.discard(state)
+    def _settle(self, taken: Mapping[PartitionState, Sequence[str]], sent: asyncio.Future[None]) -> None:
+        """What was on its way of these symbols has been taken, or has not been."""
+        self._on_its_way -= taken.keys()
         if sent.cancelled() or (error := sent.exception()) is None:
             return
-        state.live.not_told(symbols, self._now_s())
+        for state, symbols in taken.items():
+            state.live.not_told(symbols, self._now_s())
         self._pause(error)

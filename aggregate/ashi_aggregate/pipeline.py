@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
@@ -279,10 +280,12 @@ class Pipeline:
                 state.unwritten.changed(symbol, now_s, group.records[0].offset)
         return candles, late
 
-    async def tell_progress(self) -> None:
-        """Send what is due of the candles in progress. No step, and none waits for it: it only looks at the state."""
-        if self._live is not None:
-            await self._live.tell(self._own_states)
+    async def tell_progress(self) -> float:
+        """Send what is due of the candles in progress; gives after how long to do it again, s.
+
+        No step, and none waits for it: it only looks at the state.
+        """
+        return math.inf if self._live is None else await self._live.tell(self._own_states)
 
     def _own_states(self) -> Collection[PartitionState]:
         """The states of our partitions; none where they may not count any more."""

@@ -17,6 +17,7 @@ from ashi.contracts import BrokerError, Candle, Trade, decode_trade, parse_timef
 from ashi.contracts.candle import decode_candle
 from ashi.contracts.records import live_candle_in
 from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.log_identity import Difference
 from ashi.runtime.kafka.record_batches import OutgoingRecord
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate import live
@@ -48,10 +49,10 @@ class Unlimited(CpuShare):
 
 @dataclass
 class Post:
-    """What was sent at once, and when, of one partition of `trades`."""
+    """What was sent at once, and when, of some partitions of `trades`."""
 
     at: int
-    partition: int
+    partitions: set[int]
     candles: list[Candle]
     sent: asyncio.Future[None]
 
@@ -75,15 +76,17 @@ class Topic:
         return self.worker.broker.partitions
 
     def post(self, records: Mapping[int, Sequence[OutgoingRecord]]) -> asyncio.Future[None]:
-        ((partition, those),) = records.items()  # there are as many as of `trades`, so each has its own
         candles = []
-        for key, value, headers in those:
-            candle = live_candle_in(Record(0, key, value, 0, headers=headers))
-            assert partition_of(candle.symbol.encode(), self.worker.broker.partitions) == partition
-            candles.append(candle)
-        assert all(post.sent.done() for post in self.posts if post.partition == partition), "two are on their way"
+        for partition, those in records.items():
+            assert those
+            for key, value, headers in those:
+                candle = live_candle_in(Record(0, key, value, 0, headers=headers))
+                assert partition_of(candle.symbol.encode(), self.worker.broker.partitions) == partition
+                candles.append(candle)
+        partitions = set(records)  # there are as many as of `trades`, so each has its own
+        assert all(post.sent.done() or not post.partitions & partitions for post in self.posts), "two are on their way"
         sent = asyncio.get_running_loop().create_future()
-        self.posts.append(Post(self.worker.broker.now_us, partition, candles, sent))
+        self.posts.append(Post(self.worker.broker.now_us, partitions, candles, sent))
         return sent
 
     def settle(self, error: BaseException | None = None) -> None:
@@ -223,10 +226,10 @@ class History:
 
     def check_moment(self, worker: Teller, post: Post) -> None:
         """It is told by a worker that is at the end of the log or near it, of windows that it has not closed."""
-        log, begin = self.broker.trades[post.partition], worker.next[post.partition]
-        state = worker.pipeline._states[post.partition]
-        assert begin >= state.live_from
-        assert begin == len(log) or self.broker.now_us - log[begin - 1].timestamp * 1000 <= 2 * SECOND
+        for partition in post.partitions:
+            log, begin = self.broker.trades[partition], worker.next[partition]
+            assert begin >= worker.pipeline._states[partition].live_from
+            assert begin == len(log) or self.broker.now_us - log[begin - 1].timestamp * 1000 <= 2 * SECOND
         for candle in post.candles:
             assert key_of(candle) not in worker.topic.closed
 
@@ -261,11 +264,9 @@ class History:
             for post in worker.topic.posts:
                 changed = set()
                 for candle in post.candles:
-                    place = post.partition, candle.version
+                    place = partition_of(candle.symbol.encode(), self.broker.partitions), candle.version
                     if place not in oracles:
-                        counted = timely(
-                            unique(logs[post.partition][: candle.version + 1]), "1m", self.rules.horizon_us
-                        )
+                        counted = timely(unique(logs[place[0]][: candle.version + 1]), "1m", self.rules.horizon_us)
                         oracles[place] = candles_of(counted, NAMES)
                     content = oracles[place][key_of(candle)]
                     assert {name: getattr(candle, name) for name in content} == content
@@ -299,9 +300,9 @@ def minute(number: int) -> int:
     return START + number * 60 * SECOND
 
 
-async def begun(*trades: Trade, **more: Any) -> Teller:
+async def begun(*trades: Trade, partitions: int = 1, **more: Any) -> Teller:
     """A worker that has read these trades, has made them durable and told of them."""
-    broker = Broker(partitions=1)
+    broker = Broker(partitions)
     broker.now_us = minute(0)
     worker = Teller(broker, **more)
     await worker.start()
@@ -380,9 +381,13 @@ def test_what_kafka_does_not_take_is_told_anew_as_it_is_a_second_later() -> None
         await asyncio.sleep(0)
         worker.broker.now_us += SECOND - 1
         assert await worker.tell() == []
+        worker.broker.now_us += 1
+        assert [candle.trade_count for candle in await worker.tell(taken=False)] == [2, 2], "though nothing has changed"
+        worker.topic.settle(BrokerError("Kafka did not take messages for topic candles.live"))
+        await asyncio.sleep(0)
         publish(worker.broker, a_trade(2, minute(0) + 2))
         await worker.read_all()
-        worker.broker.now_us += 1
+        worker.broker.now_us += SECOND
         assert [candle.trade_count for candle in await worker.tell()] == [3, 3]
         worker.topic.is_known = False
         worker.broker.now_us += SECOND
@@ -407,6 +412,7 @@ def test_a_worker_that_catches_up_tells_nothing_until_it_has() -> None:
         for _ in range(8):
             await worker.read(0, 1)
             assert await worker.tell() == [], "what stood in the log has been told, or will be when all is read"
+            await worker.pipeline.checkpoint()
         await worker.read(0, 1)
         await worker.pipeline.checkpoint()
         assert [candle.trade_count for candle in await worker.tell()] == [10, 10]
@@ -494,6 +500,12 @@ def test_nothing_is_told_once_the_session_is_lost_or_partitions_are_given_away_o
             await worker.read_all()
         assert await worker.tell() == [], "what it has closed it may not have sent"
 
+        worker = await begun(a_trade(0, minute(0)))
+        publish(worker.broker, a_trade(1, minute(0) + 1))
+        await worker.read_all()
+        await worker.pipeline.condemn(0, Difference(worker.pipeline.known_records(0)[0], None, 0))
+        assert await worker.tell() == [], "it is another log"
+
     asyncio.run(scenario())
 
 
@@ -512,6 +524,7 @@ def test_where_its_share_of_the_cpu_does_not_do_each_symbol_has_its_turn_and_the
 
     async def scenario(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(live, "SYMBOLS_AT_ONCE", 2)
+        monkeypatch.setattr(live, "BYTES_AT_ONCE", 1_000)
         share = Turns()
         worker = await begun(share=share)
         symbols = [f"binance:S{number}" for number in range(8)]
@@ -530,8 +543,21 @@ def test_where_its_share_of_the_cpu_does_not_do_each_symbol_has_its_turn_and_the
         assert [len(await worker.tell()) for _ in range(4)] == [4, 4, 4, 0], "all that is owed"
         assert metrics.live_interval_seconds._value.get() == INTERVAL / SECOND
 
+    async def of_many_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(live, "BYTES_AT_ONCE", 1)
+        share = Turns()
+        worker = await begun(share=share, partitions=8)
+        publish(worker.broker, *(a_trade(number, minute(0), f"binance:S{number}") for number in range(40)))
+        await worker.read_all()
+        for turns in (0, 2, 0, 3):
+            share.left, before = turns, len(worker.topic.posts)
+            again_s = await worker.pipeline.tell_progress()
+            assert (len(worker.topic.posts) - before, share.left) == (turns, 0)
+            assert again_s == live.LOOK_SOON_S
+
     with pytest.MonkeyPatch.context() as monkeypatch:
         asyncio.run(scenario(monkeypatch))
+        asyncio.run(of_many_partitions(monkeypatch))
 
 
 def test_a_share_of_the_cpu_is_never_more_than_that_however_it_is_taken() -> None:
@@ -548,6 +574,12 @@ def test_a_share_of_the_cpu_is_never_more_than_that_however_it_is_taken() -> Non
             taken_s += took_s
         assert taken_s <= 0.1 * max(process_s, 0) + 0.1 * LEAST_CORE * clock_s + MOST_AHEAD_S + most_s
     assert taken_s > 0.09 * process_s, "it can be had"
+    clock_s += 1_000.0
+    taken_s = 0.0
+    while share.has_left():
+        share.took(most_s)
+        taken_s += most_s
+    assert taken_s <= MOST_AHEAD_S + most_s, "what was not taken is not kept"
     share.took(1.0)
     clock_s += 0.9 / 0.1 / LEAST_CORE
     assert not share.has_left()

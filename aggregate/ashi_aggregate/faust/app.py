@@ -36,7 +36,7 @@ from ashi_aggregate.faust.table import FAUST_LOGGER, RowTable
 from ashi_aggregate.faust.transport import ChunkSchema
 from ashi_aggregate.fencing import SessionGuard, since_boot_s
 from ashi_aggregate.held_back import HeldBack
-from ashi_aggregate.live import LOOK_EVERY_S, LiveCandles
+from ashi_aggregate.live import LiveCandles
 from ashi_aggregate.log_check import ALL_EVERY_S, IDENTITY_EVERY_S
 from ashi_aggregate.partition import PartitionOffsets
 from ashi_aggregate.pipeline import Pipeline
@@ -259,9 +259,10 @@ def make_app(
             await app.pipeline.checkpoint()
 
     async def progress() -> None:
+        again_s = 0.0
         while not app.should_stop:
-            await asyncio.sleep(LOOK_EVERY_S)
-            await app.pipeline.tell_progress()
+            await asyncio.sleep(again_s)
+            again_s = await app.pipeline.tell_progress()
 
     async def log_checks() -> None:
         rounds, held_back = 0, HeldBack()
