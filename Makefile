@@ -65,6 +65,7 @@ bench: $(STAMP)  ## rates, delays and CPU of each stage and store, hand-overs, s
 	.venv/bin/python benchmarks/ingest.py
 	.venv/bin/python benchmarks/compression.py
 	.venv/bin/python benchmarks/handover.py
+	.venv/bin/python benchmarks/live.py
 	.venv/bin/python benchmarks/backtest.py
 	.venv/bin/python benchmarks/scale.py --quick
 
