@@ -111,6 +111,21 @@ def test_a_strategy_of_ones_own_that_remembers_too_long_ends_with_1(backtest, tm
     assert "Raise startup_candles (binance:ETHUSDT 1m: 3)" in text
 
 
+def test_one_that_goes_by_the_date_may_where_that_is_allowed(backtest, tmp_path, monkeypatch):
+    by_the_minute = OWN.replace("self.seen += 1", "self.seen = candle.open_time // 60_000_000")
+    (tmp_path / "own_dates.py").write_text(by_the_minute)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    assert backtest("--param", "every=11", name="own_dates:Counts")[0] == 1
+    status, text = backtest("--param", "every=11", "--allow-calendar", name="own_dates:Counts")
+    assert (status, "checks      passed" in text) == (0, True), text
+
+
+def test_fees_are_those_that_are_asked_for(backtest):
+    assert ", fees 0.00\n" in backtest("--fast", "2", "--slow", "4", "--fee", "0")[1]
+    assert ", fees 0.00\n" not in backtest("--fast", "2", "--slow", "4")[1]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
@@ -431,7 +432,8 @@ def test_the_plot_is_a_picture_with_its_label_and_the_same_each_time(tmp_path):
     assert svg == again
     assert (svg[:5], png[:4]) == (b"<?xml", b"\x89PNG")
     assert b"SIMULATION" in svg
-    assert b"long (" in svg
+    counted = Counter(signal.target for signal in result.signals)
+    assert all(f"{target} ({count})".encode() in svg for target, count in counted.items())
 
 
 def test_a_plot_of_another_kind_is_refused_before_anything_is_run(tmp_path):

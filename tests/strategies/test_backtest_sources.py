@@ -157,6 +157,13 @@ def test_a_store_and_the_recordings_that_it_was_filled_from_give_the_same_candle
     assert opened(url, [], series) == candles
 
 
+@pytest.mark.parametrize(("most", "flat"), [("0", False), ("1440", True)])
+def test_candles_of_recordings_are_made_by_the_settings(most, flat):
+    recordings = [("binance", path) for path in BUNDLED["binance"]]
+    candles = opened("", recordings, [SeriesKey(SYMBOL, "1s")], ASHI_FLAT_CANDLES=most)
+    assert any(candle.trade_count == 0 for candle in candles) is flat
+
+
 @pytest.mark.parametrize(
     ("series", "sentence"),
     [
