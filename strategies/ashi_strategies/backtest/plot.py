@@ -104,10 +104,11 @@ def _draw_equity(panel: Any, below: Any, result: BacktestResult) -> None:
     for value in equity:
         peak = max(peak, value)
         peaks.append(peak)
-    panel.plot(times, equity, color="#1565c0", linewidth=0.9)
+    # Steps: the points are those at which it changed.
+    panel.plot(times, equity, color="#1565c0", linewidth=0.9, drawstyle="steps-post")
     panel.set_ylabel("equity (simulated)")
     depths = [-100 * (top - value) / top if top > 0 else 0.0 for top, value in zip(peaks, equity, strict=True)]
-    below.fill_between(times, depths, 0, color="#c62828", alpha=0.4, linewidth=0)
+    below.fill_between(times, depths, 0, color="#c62828", alpha=0.4, linewidth=0, step="post")
     below.set_ylabel("drawdown, %")
 
 
