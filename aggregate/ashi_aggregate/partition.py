@@ -68,6 +68,7 @@ class PartitionState:
         read_at: when the last record that was read had been appended, µs; 0 where that is not known.
         live: the symbols that have something to tell of their candles in progress.
         marked_at: when (monotonic, s) a marker was last acknowledged; None before the first since it was taken up.
+        closed_at: by which append time (µs) of a record windows of quiet symbols were last closed.
 
     """
 
@@ -91,6 +92,7 @@ class PartitionState:
     read_at: int = 0
     live: LiveQueue = field(default_factory=LiveQueue)
     marked_at: float | None = None
+    closed_at: int = 0
 
     def __post_init__(self) -> None:
         self.listing = MarkerList(self.number)

@@ -16,6 +16,10 @@ from ashi_aggregate.protocols import Acknowledged, KafkaLog
 APPEND_TIME: Final = 1
 """The timestamp type of a record that has the time at which the broker appended it."""
 
+CLOSE_EVERY_US: Final = 100_000
+"""After a record has closed windows of a partition, only one appended so much later closes further ones: at the end
+of a minute some fall due at each moment, and each look goes through all symbols."""
+
 ASK_AGAIN_S: Final = 10.0
 """After so long the end of a log that was not reached is asked for anew: it may have been cut there."""
 
@@ -84,8 +88,11 @@ class QuietClose:
 
         Beside markets that trade all the time this is at once, where the end of the log is always further on.
         """
-        if self._enabled and _tells_time(state, last):
-            await self._close(state, min(self._clock.now_us(), last.timestamp * 1000))
+        if not self._enabled or not _tells_time(state, last):
+            return
+        now = min(self._clock.now_us(), last.timestamp * 1000)
+        if now - state.closed_at >= CLOSE_EVERY_US and await self._close(state, now):
+            state.closed_at = now
 
     async def close_due(self, states: Collection[PartitionState]) -> None:
         """Close what is due by a time, once everything has been read that was appended before it.
@@ -125,15 +132,18 @@ class QuietClose:
             else:
                 self._asked[state] = before._replace(asked_s=now_s)
 
-    async def _close(self, state: PartitionState, now_us: int) -> None:
+    async def _close(self, state: PartitionState, now_us: int) -> bool:
+        """Close what is due at `now_us` (µs); whether something was."""
         candles: list[Candle] = []
-        for symbol, clock in state.symbols.find_due(now_us):
+        due = state.symbols.find_due(now_us)
+        for symbol, clock in due:
             state.unwritten.changed(symbol, self._since_boot_s())
             candles += state.symbols[symbol].close_due(clock)
             if len(candles) >= CANDLES_AT_ONCE:
                 await self._output.send_candles(candles, "closed")
                 candles = []
         await self._output.send_candles(candles, "closed")
+        return bool(due)
 
     def _time_of(self, state: PartitionState, now: int) -> int | None:
         """The time (µs) that quiet windows of a partition may close by now.
