@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,11 @@ import msgspec
 from ashi.contracts.candle import Candle
 from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import Timeframe, format_time
-from ashi.contracts.trade import MAX_ID_LENGTH, Side, Trade
+from ashi.contracts.trade import Side, Trade
 from ashi_aggregate.core.aggregator import TimeframeAggregator
+from ashi_aggregate.core.trade_ids import TradeIds
 from ashi_aggregate.core.window_state import WindowRules
-from ashi_series.script_values import AnyTimeframe, amount, time_us, timeframe_of
+from ashi_series.script_values import AnyTimeframe, amount, check_side_and_id, is_number, time_us, timeframe_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +82,7 @@ class CandleAggregator:
         lateness_sec: float = 0,
         flat_candles: int = 0,
         on_late: Callable[[LateTrade], None] | None = None,
+        on_change: Callable[[CandleAggregator], None] | None = None,
     ) -> None:
         """Begin without any trade.
 
@@ -89,10 +92,13 @@ class CandleAggregator:
             lateness_sec: so long after its end a window waits for trades that come late, by the time of the trades, s.
             flat_candles: at most so many windows in a row without trades give flat candles.
             on_late: is told of each trade that is too late; without it each is a `LateTradeWarning`.
+            on_change: is called with the aggregator when its candles may be others now, before any trade is told.
 
         Raises ContractError for a timeframe and UsageError for a lateness or a number that cannot be.
 
         """
+        if not is_number(lateness_sec) or not isinstance(flat_candles, int):
+            raise UsageError(f"lateness_sec {lateness_sec!r} and flat_candles {flat_candles!r} must both be numbers")
         if not 0 <= lateness_sec < float("inf") or flat_candles < 0:
             raise UsageError(
                 f"lateness_sec {lateness_sec} and flat_candles {flat_candles}: neither can be negative, nor endless"
@@ -105,6 +111,9 @@ class CandleAggregator:
         # What is late is decided here, before the core is asked: its horizon says how long it keeps closed windows.
         rules = WindowRules(self.timeframe, self._lateness_us, self._lateness_us, max_flat=flat_candles)
         self._core = TimeframeAggregator(self.timeframe, rules)
+        # A worker bounds what it stores and gives open windows up for that; here the ids go with their windows.
+        self._core.ids = TradeIds(self._core.row.ids, self.timeframe.length_us, most=sys.maxsize)
+        self._on_change = on_change
         self._on_late = on_late
         self._begins_at: int | None = None
         self._last_closed: Candle | None = None
@@ -122,30 +131,41 @@ class CandleAggregator:
             size: base currency, likewise.
             side: the taker's, `buy` or `sell`, for the volume of taker buys.
             trade_id: the venue's. With ids a trade that comes again counts once, as long as its window is open; without
-                any, each call is a trade. Either all trades of a market have one or none has.
+                any, each call is a trade, and the candles number them from 1. Either all trades of a market have one or
+                none has. Ids cost memory while their window is open: nothing where they are consecutive numbers.
 
-        Raises ContractError for a time or a number that is none, and nothing has changed then.
+        Raises ContractError for a time, a number or a side that is none and UsageError for an id that is none; nothing
+        has changed then.
 
         """
-        return self.take(time_us(ts), amount("price", price), amount("size", size), side, trade_id)
+        check_side_and_id(side, trade_id)
+        self.check_has_ids(trade_id is not None)
+        late = self.take(time_us(ts), amount("price", price), amount("size", size), side, trade_id)
+        if late is not None:
+            self.tell(late)
+        return self.closed[-1] if self.closed else None
 
     def take(
         self, traded_at: int, price: Decimal, size: Decimal, side: Side | None, trade_id: str | None
-    ) -> Candle | None:
-        """As `on_trade`, with the time in µs and exact numbers, which are taken as they are."""
-        self._check_id(trade_id)
+    ) -> LateTrade | None:
+        """As `on_trade`, with the time in µs, exact numbers and what is checked; gives the trade if it is late.
+
+        `tell` is for its caller to call then.
+        """
+        self._has_ids = trade_id is not None
         self.closed = ()
         core, row = self._core, self._core.row
         if self._begins_at is None:
             self._begins_at = self.timeframe.open_time(traded_at - self._lateness_us)
         closed_until = max(row.closed_until, self._begins_at)
         if traded_at < closed_until or core.late_reason(traded_at) is not None:
-            self._tell(LateTrade(self.symbol, self.timeframe, traded_at, price, size, closed_until))
-            return None
+            self.late_trades += 1
+            return LateTrade(self.symbol, self.timeframe, traded_at, price, size, closed_until)
         self._count += 1
         own_id = str(self._count) if trade_id is None else trade_id
         trade = Trade(self.symbol, own_id, price, size, side, traded_at, traded_at, self._count)
-        return self._close(core.on_trade(trade))
+        self._close(core.on_trade(trade))
+        return None
 
     def on_time(self, ts: Number) -> Candle | None:
         """Close what is due at a time (seconds or milliseconds since the epoch) though no trade came; as `on_trade`.
@@ -168,24 +188,31 @@ class CandleAggregator:
 
     def _close(self, closed: list[Candle]) -> Candle | None:
         self.closed = tuple(closed)
-        if not closed:
-            return None
-        self._core.drop_final()
-        self._last_closed = closed[-1]
-        return closed[-1]
+        if closed:
+            self._core.drop_final()
+            self._last_closed = closed[-1]
+        if self._on_change is not None:
+            self._on_change(self)
+        return closed[-1] if closed else None
 
-    def _check_id(self, trade_id: str | None) -> None:
-        has_id = trade_id is not None
-        if self._has_ids is None:
-            self._has_ids = has_id
-        if has_id is not self._has_ids:
+    def check_has_ids(self, has_ids: bool) -> None:
+        """Raise UsageError for a trade with an id where those before had none, or without one where they had."""
+        if self._has_ids not in (None, has_ids):
             raise UsageError("some trades have a trade_id and some have none: give it for all of a market or for none")
-        if trade_id is not None and not 0 < len(trade_id) <= MAX_ID_LENGTH:
-            raise UsageError(f"trade_id {trade_id[:80]!r} must have 1 to {MAX_ID_LENGTH} characters")
 
-    def _tell(self, late: LateTrade) -> None:
-        self.late_trades += 1
+    def tell(self, late: LateTrade) -> None:
+        """Tell of a trade that is late."""
         if self._on_late is None:
-            warnings.warn(str(late), LateTradeWarning, stacklevel=4)
+            frame = sys._getframe(1)
+            while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+                frame = frame.f_back
+            warnings.warn_explicit(
+                str(late),
+                LateTradeWarning,
+                frame.f_code.co_filename,
+                frame.f_lineno,
+                module=frame.f_globals.get("__name__"),
+                registry={},  # the module's own would keep each text for ever, and show equal ones once
+            )
         else:
             self._on_late(late)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias, cast
 
 from ashi.client import (
     Candle,
     FeedGap,
     FeedStatus,
+    Position,
     Settings,
     kafka_settings,
     read_candles,
@@ -20,7 +23,9 @@ from ashi.client import (
     read_feed_status,
     read_live_candles,
 )
-from ashi.contracts.errors import UsageError
+from ashi.contracts.errors import BrokerError, BrokerUnreachableError, StateError, UsageError
+from ashi.contracts.trade import EARLIEST_US, LATEST_US
+from ashi.runtime.library_logs import WEATHER
 from ashi_series.join import Join
 from ashi_series.series import LIMIT
 from ashi_series.store import OhlcvStore
@@ -30,12 +35,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from types import TracebackType
 
-    from ashi.client import Position, Reader, Since
+    from ashi.client import Reader, Since, UnreadableRecord
     from ashi_series.events import Event
     from ashi_series.script_values import AnyTimeframe
 
 MOST_WAITING: Final = 10_000
 """So many messages are read ahead at most; then the reading waits until they have been asked for."""
+LIVE_AGAIN_S: Final = 10.0
+"""So long after `candles.live` could not be read it is tried again."""
+
+# Not structlog's: in a script that has configured none it would write to stdout.
+_log = logging.getLogger(f"{WEATHER}.{__name__}")
 
 
 class _Update(NamedTuple):
@@ -72,7 +82,7 @@ def follow(
             `since` of `read_candles`; the beginning reads all that Kafka keeps), or the URL of a store (`sqlite:////…`,
             `postgresql://…`, `lake:…`), whose newest candles are taken; what it lacks is read from the topic.
         since: tell of the candles, too, that were there and closed after this time (µs, or a datetime with a zone): as
-            they are now, in order, before what comes. None: tell of what comes only.
+            they are now, in order, before what comes; 0: of all of them. None: tell of what comes only.
         limit: so many closed candles are kept of each series.
         in_progress: whether candles in progress are wanted, from topic `candles.live`.
 
@@ -92,6 +102,10 @@ class Following:
 
     When an event is handed out its series is as of that event, and not further. To stop waiting (`asyncio.timeout`)
     loses none. Who asks slowly gets all that closed or was corrected, and of what is in progress the last update.
+
+    Nothing depends on candles in progress: where `candles.live` cannot be read (there is no such topic, or no right to
+    read it; its records are gone or others; one holds no candle), that is a warning in the log (`logging`), and there
+    are none until it can be read again.
 
     Raises, as the readers of `ashi.client` do, BrokerError at the start, StateError when records that were still to be
     read are gone or a topic is another one now, and ContractError for a record that holds no message; StorageError when
@@ -115,7 +129,9 @@ class Following:
         names = [str(timeframe) for timeframe in store.timeframes]
         # What comes again is told by the series, which know the version of each candle.
         self._candles = partial(read_candles, settings, symbols=symbols, timeframes=names, remember=1)
-        self._live = partial(read_live_candles, settings, symbols=symbols, timeframes=names, remember=1)
+        self._live = partial(
+            read_live_candles, settings, symbols=symbols, timeframes=names, remember=1, on_unreadable=_warn_of
+        )
         self._gaps = partial(read_feed_gaps, settings, symbols=symbols, remember=1)
         self._statuses = partial(read_feed_status, settings, symbols=symbols)
         self.store = store
@@ -167,11 +183,19 @@ class Following:
     def position(self) -> Position:
         """A place in topic `candles`: all that stands before it has been handed out, and perhaps some that follows.
 
-        Raises UsageError before it has begun.
+        Before all has been handed out that was there and closed after `since` there is no such place, but for the
+        Position that `history` was: then it raises UsageError, as before it has begun.
         """
         if self._position is None:
             raise UsageError("the series are not followed yet: enter them with `async with`")
-        return self._position
+        if self._join.is_begun:
+            return self._position
+        if isinstance(self._history, Position):
+            return self._history
+        raise UsageError(
+            "there is no position yet, as not all candles that closed after `since` have been handed out: ask for them "
+            "first, or go on by the close time of the last one"
+        )
 
     def __aiter__(self) -> Self:
         return self
@@ -227,8 +251,8 @@ class Following:
         await self._go_on(self._reader, self._put)
         await self._go_on(self._gaps(since=from_gaps), self._put)
         await self._go_on(self._statuses(since=from_statuses), self._put)
-        if from_live is not None:
-            await self._go_on(self._live(since=from_live), self._put_update)
+        if self._in_progress:
+            self._reading.append(asyncio.create_task(self._follow_live(from_live)))
 
     async def _read_history(self) -> Position:
         start: Since = self._history
@@ -242,12 +266,31 @@ class Following:
                             self._join.take(candle)
         return await _read_up(self._candles, start, self._join.take)
 
-    async def _read_live(self) -> Position | None:
-        if not self._in_progress:
-            return None
-        # The last update of a market may be of a window that closed long ago: without history that cannot be told.
-        start: Since = "now" if self._history == "now" else "beginning"
-        return await _read_up(self._live, start, self._put_update)
+    async def _read_live(self) -> Since:
+        # The last update of a market may be of a window that closed long ago. Where the history does not hold the last
+        # candle of each market that cannot be told, and only what comes is in progress for sure.
+        if not self._in_progress or (self._warm is None and self._history != "beginning"):
+            return "now"
+        try:
+            return await _read_up(self._live, "beginning", self._put_update)
+        except BrokerUnreachableError:
+            raise
+        except (BrokerError, StateError) as error:
+            _log.warning("candles in progress cannot be read for now: %s", error)
+            return "now"
+
+    async def _follow_live(self, start: Since) -> None:
+        while True:
+            try:
+                async with self._live(since=start) as reader:
+                    await self._pass_on(reader, self._put_update)
+            except (BrokerError, StateError) as error:
+                _log.warning("candles in progress cannot be read for now: %s", error)
+            except Exception as error:
+                self._fail(error)
+                return
+            start = "now"
+            await asyncio.sleep(LIVE_AGAIN_S)
 
     def _put(self, message: Candle | FeedGap | FeedStatus) -> None:
         self._waiting.append(message)
@@ -260,19 +303,25 @@ class Following:
 
     async def _go_on(self, reader: Reader[Any], put: Callable[[Any], None]) -> None:
         await self._readers.enter_async_context(reader)
-        self._reading.append(asyncio.create_task(self._pass_on(reader, put)))
+        self._reading.append(asyncio.create_task(self._follow(reader, put)))
+
+    async def _follow(self, reader: Reader[Any], put: Callable[[Any], None]) -> None:
+        try:
+            await self._pass_on(reader, put)
+        except Exception as error:
+            self._fail(error)
 
     async def _pass_on(self, reader: Reader[Any], put: Callable[[Any], None]) -> None:
-        try:
-            async for message in reader:
-                put(message)
-                self._has_some.set()
-                if len(self._waiting) >= MOST_WAITING:
-                    self._has_room.clear()
-                    await self._has_room.wait()
-        except Exception as error:
-            self._failure = error
+        async for message in reader:
+            put(message)
             self._has_some.set()
+            if len(self._waiting) >= MOST_WAITING:
+                self._has_room.clear()
+                await self._has_room.wait()
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = error
+        self._has_some.set()
 
 
 async def _read_up(make: Callable[..., Reader[Any]], start: Since, take: Callable[[Any], object]) -> Position:
@@ -283,9 +332,22 @@ async def _read_up(make: Callable[..., Reader[Any]], start: Since, take: Callabl
         return reader.position
 
 
+def _warn_of(record: UnreadableRecord) -> None:
+    place = f"{record.topic}/{record.partition}/{record.offset}"
+    _log.warning("the candle in progress %s cannot be read and is passed over: %s", place, record.error)
+
+
 def _time_us(since: datetime | int | None) -> int | None:
     if isinstance(since, datetime):
         if since.utcoffset() is None:
             raise UsageError(f"since {since} has no time zone: write datetime(..., tzinfo=UTC)")
         return int(since.timestamp() * 1_000_000)
-    return since
+    if since is None:
+        return None
+    if isinstance(since, bool) or not isinstance(since, Integral):
+        raise UsageError(f"since {since!r} is no time: give µs since the epoch or a datetime with a zone")
+    if since != 0 and not EARLIEST_US <= since <= LATEST_US:
+        raise UsageError(
+            f"since {since} is no time in µs since the epoch, between 2001 and 2255, nor 0 for all candles"
+        )
+    return int(since)

@@ -60,7 +60,7 @@ class Join:
     def take(self, candle: Candle) -> None:
         """Take in a candle that was there before the beginning."""
         if self._since is None or candle.close_time <= self._since:
-            self._store.apply(candle)
+            self._store.fill(candle)
             return
         key = (candle.symbol, candle.timeframe, candle.open_time)
         known = self._to_tell.get(key)
@@ -75,11 +75,16 @@ class Join:
         candles = sorted(
             self._to_tell.values(), key=lambda each: (each.close_time, Timeframe.parse(each.timeframe), each.symbol)
         )
-        self._to_tell.clear()
         for candle in candles:
+            del self._to_tell[candle.symbol, candle.timeframe, candle.open_time]
             event = self._store.apply(candle)
             if event is not None:
                 yield event
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether all that was to be told of what was there has been handed out."""
+        return not self._to_tell
 
     def stream(self, candle: Candle) -> Closed | Corrected | None:
         """Take in a candle that has come since; None where it is no news."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -29,6 +30,8 @@ _TIMES: Final = ("open_time", "close_time")
 
 def check_limit(limit: int) -> None:
     """Raise UsageError where a series would hold nothing."""
+    if isinstance(limit, bool) or not isinstance(limit, Integral):
+        raise UsageError(f"limit {limit!r} is no whole number: a series keeps so many candles")
     if limit < 1:
         raise UsageError(f"a series of {limit} candles holds none: its limit must be at least 1")
 

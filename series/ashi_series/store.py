@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ashi.client.completeness import Completeness
@@ -9,11 +11,11 @@ from ashi.contracts.errors import UsageError
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi_series.aggregator import CandleAggregator, LateTrade
 from ashi_series.events import Closed, Corrected, Gap, InProgress
-from ashi_series.script_values import amount, time_us, timeframe_of
+from ashi_series.script_values import amount, check_side_and_id, time_us, timeframe_of
 from ashi_series.series import LIMIT, Series, check_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ashi.contracts.candle import Candle
     from ashi.contracts.timeframe import Timeframe
@@ -45,7 +47,7 @@ class OhlcvStore:
 
         Raises ContractError for a timeframe, and UsageError where there is none or the limit is less than 1.
         """
-        if isinstance(timeframes_sec, str):
+        if isinstance(timeframes_sec, str) or not isinstance(timeframes_sec, Iterable):
             raise UsageError(f"timeframes {timeframes_sec!r} are no collection of them: write ['1m'] or [60, 300]")
         self.timeframes = tuple(sorted({timeframe_of(each) for each in timeframes_sec}))
         if not self.timeframes:
@@ -71,20 +73,27 @@ class OhlcvStore:
     ) -> list[Candle]:
         """Take a trade in; gives the candles that it closed, of the finest timeframe first. See `CandleAggregator`."""
         traded_at, exact_price, exact_size = time_us(ts), amount("price", price), amount("size", size)
+        check_side_and_id(side, trade_id)
+        aggregators = (self._aggregators.get(symbol) or self._begin(symbol)).values()
+        for aggregator in aggregators:  # none takes it in unless all would
+            aggregator.check_has_ids(trade_id is not None)
         closed: list[Candle] = []
-        for timeframe, aggregator in (self._aggregators.get(symbol) or self._begin(symbol)).items():
-            aggregator.take(traded_at, exact_price, exact_size, side, trade_id)
-            self._take_from(self._series[symbol, timeframe], aggregator)
+        late: list[tuple[CandleAggregator, LateTrade]] = []
+        for aggregator in aggregators:
+            told = aggregator.take(traded_at, exact_price, exact_size, side, trade_id)
+            if told is not None:
+                late.append((aggregator, told))
             closed += aggregator.closed
+        _tell(late)
         return closed
 
     def on_time(self, ts: Number) -> list[Candle]:
         """Close what is due at a time, of all symbols, though no trade has come. See `CandleAggregator.on_time`."""
+        time_us(ts)  # what is wrong with it is told without any symbol, too
         closed: list[Candle] = []
-        for symbol, aggregators in self._aggregators.items():
-            for timeframe, aggregator in aggregators.items():
+        for aggregators in self._aggregators.values():
+            for aggregator in aggregators.values():
                 aggregator.on_time(ts)
-                self._take_from(self._series[symbol, timeframe], aggregator)
                 closed += aggregator.closed
         return closed
 
@@ -131,6 +140,10 @@ class OhlcvStore:
         event = series.apply(candle)
         return Closed(candle, self.is_complete(candle)) if isinstance(event, Closed) else event
 
+    def fill(self, candle: Candle) -> None:
+        """As `apply`, where nobody wants to be told: whether a candle is complete is not looked up."""
+        self._fed_by_candles(candle).apply(candle)
+
     def update(self, candle: Candle) -> InProgress | None:
         """Take in how far a candle in progress has come; None where that is no news. Raises as `apply`."""
         return self._fed_by_candles(candle).update(candle)
@@ -165,6 +178,7 @@ class OhlcvStore:
             lateness_sec=self._lateness_sec,
             flat_candles=self._flat_candles,
             on_late=self._on_late,
+            on_change=partial(self._take_from, series),
         )
 
     def _fed_by_candles(self, candle: Candle) -> Series:
@@ -179,3 +193,15 @@ class OhlcvStore:
             series.apply(candle)
         for candle in aggregator.get_open_candles():
             series.update(candle)
+
+
+def _tell(late: Iterable[tuple[CandleAggregator, LateTrade]]) -> None:
+    """Tell of all of them; what telling raised first is raised then."""
+    failure: Exception | None = None
+    for aggregator, trade in late:
+        try:
+            aggregator.tell(trade)
+        except Exception as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure

@@ -260,8 +260,20 @@ def test_what_cannot_be_is_refused() -> None:
         CandleAggregator(lateness_sec=float("inf"))
     with pytest.raises(UsageError, match="flat_candles -1"):
         CandleAggregator(flat_candles=-1)
+    with pytest.raises(UsageError, match="lateness_sec '2'"):
+        CandleAggregator(lateness_sec="2")  # type: ignore[arg-type]
     with pytest.raises(ContractError, match="does not divide a day"):
         CandleAggregator(timeframe_sec=61)
+    with pytest.raises(ContractError, match=r"timeframe 60.0 is no whole number of seconds: give 60"):
+        CandleAggregator(timeframe_sec=60.0)  # type: ignore[arg-type]
+    for wrong in (60, "1m"):
+        with pytest.raises(UsageError, match="are no collection of them"):
+            OhlcvStore(wrong)  # type: ignore[arg-type]
+    for limit in (10.0, True, "10"):
+        with pytest.raises(UsageError, match=f"limit {limit!r} is no whole number"):
+            OhlcvStore(limit=limit)  # type: ignore[arg-type]
+    with pytest.raises(ContractError, match="ts 'x' is no number"):
+        OhlcvStore().on_time("x")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="without timeframes"):
         OhlcvStore([])
 
@@ -278,3 +290,109 @@ def test_a_series_is_made_of_trades_or_of_candles_and_not_of_both() -> None:
         feed(store, candle)
         with pytest.raises(UsageError, match="is made of candles"):
             store.on_trade(candle.symbol, START, 5, 1)
+
+
+@pytest.mark.parametrize("trade_id", ["uuid-{:032x}", None])
+def test_no_trade_in_time_is_late_however_many_ids_a_window_has(
+    trade_id: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ashi_aggregate.core.trade_ids.MAX_IDS", 50)
+    late: list[LateTrade] = []
+    aggregator = CandleAggregator("1h", lateness_sec=600, on_late=late.append)
+    day = START - START % 86_400
+    for number in range(100):  # of two windows by turns, so that numbers counted in this process are no interval either
+        for ts in (day + 3_000, day + 3_600):
+            aggregator.on_trade(ts + number / 100, 1, 1, trade_id=trade_id and trade_id.format(int(ts) + number))
+    assert [candle.trade_count for candle in aggregator.get_open_candles()] == [100, 100]
+    if trade_id:
+        aggregator.on_trade(day + 3_000, 1, 1, trade_id=trade_id.format(day + 3_000))
+        assert aggregator.get_open_candles()[0].trade_count == 100, "one that comes again counts once"
+    assert late == []
+
+
+def test_what_an_aggregator_of_a_store_is_given_is_in_its_series() -> None:
+    store = OhlcvStore([60, 300])
+    aggregator = store.ensure_aggregator("X", 60)
+    for minute in range(5):
+        aggregator.on_trade(START + 60 * minute, minute, 1)
+    assert [candle.close for candle in store.get_series("X", 60)] == [0, 1, 2, 3]
+    assert store.get_current("X", 60) == aggregator.get_current_candle() is not None
+    aggregator.on_time(START + 300)
+    assert store.get_latest("X", 60) == aggregator.get_last_closed_candle()
+    assert store.get_current("X", 60) is None
+    assert [candle.timeframe for candle in store.on_trade("X", START + 300, 5, 1)] == []
+    assert len(store.get_series("X", 60)) == 5
+
+
+def test_a_late_trade_whose_telling_raises_is_in_all_candles_it_is_in_time_for_and_is_told_of_all_others() -> None:
+    told: list[str] = []
+
+    def tell(late: LateTrade) -> None:
+        told.append(str(late.timeframe))
+        raise RuntimeError(f"late for {late.timeframe}")
+
+    store = OhlcvStore([60, 120, 300], on_late=tell)
+    store.on_trade("X", START + 120 - START % 120 + 120, 1, 1)
+    with pytest.raises(RuntimeError, match="late for 1m"):
+        store.on_trade("X", START + 1, 9, 1)
+    assert told == ["1m", "2m"]
+    five = store.get_current("X", 300)
+    assert five is not None
+    assert (five.trade_count, five.high) == (2, 9)
+    store = OhlcvStore([60, 300])
+    store.on_trade("X", START + 60, 1, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(LateTradeWarning):
+            store.on_trade("X", START + 1, 9, 1)
+    five = store.get_current("X", 300)
+    assert five is not None
+    assert five.trade_count == 2
+
+
+def test_each_late_trade_is_warned_of_though_its_text_is_that_of_another_and_no_text_is_kept() -> None:
+    store = OhlcvStore()
+    store.on_trade("X", START + 60, 1, 1)
+    kept = len(globals().get("__warningregistry__", {}))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        for price in (5, 5, 6):
+            store.on_trade("X", START, price, 1)
+    assert [warning.filename for warning in told] == [__file__] * 3
+    assert len(globals().get("__warningregistry__", {})) == kept
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"side": "BUY"}, "side 'BUY' is none: give 'buy' or 'sell'"),
+        ({"side": ["buy"]}, "side"),
+        ({"trade_id": 7}, "trade_id 7 must be a str"),
+        ({"trade_id": ""}, "1 to 128 characters"),
+        ({"trade_id": "x" * 129}, "1 to 128 characters"),
+    ],
+)
+def test_a_side_or_an_id_that_is_none_is_refused_and_changes_nothing(wrong: dict[str, Any], told: str) -> None:
+    store, aggregator, unused = OhlcvStore([60]), CandleAggregator(), a_candle(symbol="X")
+    for give in (lambda *trade, **more: store.on_trade("X", *trade, **more), aggregator.on_trade):
+        with pytest.raises((ContractError, UsageError), match=told):
+            give(START, 1, 1, **wrong)
+    aggregator.on_trade(START, 1, 1)
+    current = aggregator.get_current_candle()
+    assert current is not None
+    assert (current.trade_count, current.taker_buy_volume) == (1, 0)
+    store.apply(unused)  # the symbol is still one that nobody has given trades of
+
+
+def test_where_one_trade_of_a_market_has_no_id_no_timeframe_takes_it() -> None:
+    store = OhlcvStore([60])
+    store.on_trade("X", START, 1, 1, trade_id="1")
+    store.ensure_aggregator("X", 15)
+    with pytest.raises(UsageError, match="for all of a market or for none"):
+        store.on_trade("X", START + 1, 5, 1)
+    assert store.get_current("X", 15) is None
+    store.on_trade("X", START + 2, 6, 1, trade_id="2")
+    for length_s, trades_in in ((15, 1), (60, 2)):
+        current = store.get_current("X", length_s)
+        assert current is not None
+        assert (current.trade_count, current.high) == (trades_in, 6)

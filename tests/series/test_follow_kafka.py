@@ -54,6 +54,14 @@ async def _send(producer: Any, message: Candle | FeedGap | FeedStatus, *, live: 
         await producer.send_and_wait(CANDLES, encode_candle(message), key)
 
 
+async def send_unreadable(settings: Settings) -> None:
+    """Send a candle in progress that is none."""
+    producer = make_producer(settings)
+    await producer.start()
+    await producer.send_and_wait(CANDLES_LIVE, b"{}", live_key(BTC, "1m"))
+    await producer.stop()
+
+
 async def take(following: Following, count: int) -> list[Event]:
     async with asyncio.timeout(BOUND_S):
         return [await anext(following) for _ in range(count)]
@@ -84,6 +92,7 @@ def test_what_was_there_fills_the_series_and_what_comes_is_told(kafka_settings: 
             assert await take(following, 1) == [Gap(repaired)]
             assert following.store.is_complete(series[0]) is True
             await send(kafka_settings, a_candle(2, 5), live=True)
+            await send_unreadable(kafka_settings)
             await send(kafka_settings, a_candle(2, 7), live=True)
             assert await take(following, 1) == [InProgress(a_candle(2, 7))]
             await send(kafka_settings, a_candle(2, 8), a_candle(2, 8), a_candle(1, 9), a_candle(7, 10, ETH))

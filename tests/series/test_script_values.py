@@ -53,6 +53,11 @@ def test_a_time_in_floating_seconds_stays_in_its_minute(minute: int, seconds: fl
         (0, "between 2001 and 2255"),
         (-1_723_161_239, "between 2001 and 2255"),
         (10**400, "between 2001 and 2255"),
+        pytest.param(10**5_000, "between 2001 and 2255", id="so many digits"),
+        (Decimal("1E+5000"), "between 2001 and 2255"),
+        (Decimal("-1E+999999999999"), "between 2001 and 2255"),
+        (Decimal("NaN"), "ts NaN is no time"),
+        (Decimal("sNaN"), "ts sNaN is no time"),
         (1e308, "between 2001 and 2255"),
         (float("nan"), "ts nan is no time"),
         (float("inf"), "ts inf is no time"),
@@ -90,6 +95,8 @@ def test_numbers_are_taken_exactly_floats_as_they_are_shown(value: Any, expected
     [
         (float("nan"), "price NaN is not a finite number"),
         (Decimal("Infinity"), "price Infinity is not a finite number"),
+        (Decimal("sNaN"), "price sNaN is not a finite number"),
+        pytest.param(10**5_000, "has 5001 digits; at most 38", id="so many digits"),
         (-1, "price -1 is negative"),
         (-0.5, "price -0.5 is negative"),
         ("-1", "price -1 is negative"),
@@ -112,3 +119,8 @@ def test_a_timeframe_is_seconds_or_text() -> None:
     for wrong in (0, -60, 7 * 86_400, 61, 0.5):
         with pytest.raises(ContractError, match="timeframe"):
             timeframe_of(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("zero", [-0.0, "-0", Decimal("-0.0")])
+def test_a_zero_has_no_sign(zero: Any) -> None:
+    assert not amount("size", zero).is_signed()

@@ -82,8 +82,9 @@ class WindowIds(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
 class TradeIds:
     """The ids of one symbol's trades within the horizon, by the finest window of their time."""
 
-    def __init__(self, windows: dict[int, WindowIds], finest_us: int) -> None:
-        """Take up `windows` (by start, µs), which stay the caller's to store."""
+    def __init__(self, windows: dict[int, WindowIds], finest_us: int, most: int | None = None) -> None:
+        """Take up `windows` (by start, µs), which stay the caller's to store, and keep `most` ids; None: `MAX_IDS`."""
+        self._most = MAX_IDS if most is None else most
         self.windows = windows
         self._finest_us = finest_us
         self._count = sum(map(len, windows.values()))
@@ -115,7 +116,7 @@ class TradeIds:
         return (
             numbers[0] > self._greatest
             and all(map(lt, numbers, islice(numbers, 1, None)))
-            and self._count + len(numbers) <= MAX_IDS
+            and self._count + len(numbers) <= self._most
         )
 
     def add_ascending(self, start: int, numbers: Sequence[int]) -> None:
@@ -132,7 +133,7 @@ class TradeIds:
 
     def give_up_oldest(self) -> int | None:
         """If there are too many, forget the ids of the oldest window and return that window's end (µs)."""
-        if self._count <= MAX_IDS:
+        if self._count <= self._most:
             return None
         oldest = min(self.windows)
         self._forget([oldest])
