@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from ashi.contracts.topics import CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS
 from ashi.runtime.kafka.clients import make_producer
 from ashi_series import Closed, Corrected, Gap, InProgress, follow
 from ashi_sinks.registry import make_sink
+from made_anew import delete, make_anew
 
 if TYPE_CHECKING:
     from ashi.runtime.settings import Settings
@@ -159,6 +161,40 @@ def test_what_ends_the_reading_is_raised_after_what_came_before_it(kafka_setting
                 await anext(following)
 
     run(main())
+
+
+@pytest.mark.slow
+def test_candles_that_close_are_told_whatever_becomes_of_the_topic_of_those_in_progress(
+    kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ashi_series.following.LIVE_AGAIN_S", 0.1)
+
+    async def in_progress(following: Following, version: int) -> None:
+        """Send updates until one is told: reading anew begins with what comes."""
+        async with asyncio.timeout(BOUND_S):
+            while True:
+                await send(kafka_settings, a_candle(9, version), live=True)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        event = await anext(following)
+                    assert isinstance(event, InProgress)
+                    return
+                version += 1
+
+    async def main() -> None:
+        await delete(kafka_settings, CANDLES_LIVE)
+        async with follow(kafka_settings, symbols=[BTC], timeframes=["1m"]) as following:
+            await send(kafka_settings, a_candle(0, 1))
+            assert await take(following, 1) == [Closed(a_candle(0, 1))]
+            await make_anew(kafka_settings, CANDLES_LIVE)
+            await in_progress(following, 100)
+            await make_anew(kafka_settings, CANDLES_LIVE)
+            await in_progress(following, 1_000)
+            await send(kafka_settings, a_candle(1, 2))
+            assert await take(following, 1) == [Closed(a_candle(1, 2))]
+
+    run(main())
+    assert "has no topic 'candles.live'" in caplog.text
 
 
 def test_a_store_that_is_not_there_is_told(kafka_settings: Settings, tmp_path: Path) -> None:
