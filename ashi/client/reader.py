@@ -113,6 +113,14 @@ class Reader(Generic[_Message]):
         return Position(self._source.topic, dict(self._offsets), last_read, self._topic_id)
 
     @property
+    def last_ends(self) -> dict[int, int]:
+        """The end of each partition, as Kafka said it with the records that were fetched last; empty if not connected.
+
+        All that stood there by then has been handed out once `position` is there.
+        """
+        return {} if self._follower is None else self._follower.last_ends
+
+    @property
     def unreadable(self) -> int:
         """How many records were handed to `on_unreadable`."""
         return self._unreadable

@@ -335,6 +335,7 @@ def test_records_that_expire_before_a_reader_comes_to_them_are_an_error(kafka_se
         try:
             await follower.open("beginning")
             await follower.poll(5)
+            assert follower.last_ends[at.partition] == follower.positions[at.partition] == 1
             follower._consumer.pause(at)
             await send(kafka_settings, *(a_candle(minute) for minute in range(1, 10)))
             async with admin_client(kafka_settings) as client:

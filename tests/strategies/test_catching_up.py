@@ -78,7 +78,7 @@ def test_it_needs_so_many_candles() -> None:
 def test_a_first_start_gives_the_signal_of_the_newest_candle_and_those_that_follow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(catching_up, "_now_us", lambda: minute_us(100))
+    monkeypatch.setattr(catching_up, "now_us", lambda: minute_us(100))
     topic = Topic([a_candle(minute, 1_000 + minute) for minute in range(100)])
     found = caught_up(monkeypatch, topic, Beginning(None, None))
     assert (found.began, found.redo_from) == (minute_us(100) - 1, minute_us(100))

@@ -114,6 +114,12 @@ class TopicFollower:
         await self._look_before(positions, first, start if isinstance(start, ReadTo) else None)
         self._assign(positions)
 
+    @property
+    def last_ends(self) -> dict[int, int]:
+        """The end of each partition as Kafka said it when it was asked for records last; asks for nothing."""
+        said = {each.partition: self._consumer.last_stable_offset(each) for each in self._consumer.assignment()}
+        return {number: end for number, end in said.items() if end is not None}
+
     async def ends(self) -> dict[int, int]:
         """The end of each partition. Raises BrokerError when Kafka cannot be reached."""
         with broker_errors(self._settings):

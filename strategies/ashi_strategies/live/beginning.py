@@ -9,13 +9,14 @@ signal was on its way when the process was killed, or what has happened to its c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ashi.client import read_candles, read_signals
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import CANDLES
 from ashi.runtime.kafka.offsets import committed
 from ashi.runtime.logs import get_logger
+from ashi_series.join import APPENDED_BEFORE_US
 from ashi_strategies.live.progress import read_progress
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from ashi.runtime.settings import Settings
     from ashi_strategies.live.instance import Instance
     from ashi_strategies.live.progress import Progress
-
-APPENDED_BEFORE_US: Final = 3_600_000_000
-"""A record may have been appended so long before the time that it tells of, µs: two clocks need not agree."""
 
 _log = get_logger(__name__)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.candle import Candle
 from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.logs import get_logger
-from ashi_strategies.live.beginning import APPENDED_BEFORE_US
+from ashi_series.join import APPENDED_BEFORE_US
 from ashi_strategies.live.feed import TopicFeed
 from ashi_strategies.live.history import History
 
@@ -67,7 +67,7 @@ async def catch_up(service: Service, instance: Instance, beginning: Beginning, s
     margin_us = max(span_us, LEAST_MARGIN_US)
     furthest_us = span_us + FURTHEST_US
     while True:
-        since = max((beginning.redo_from or _now_us()) - margin_us - span_us - APPENDED_BEFORE_US, 0)
+        since = max((beginning.redo_from or now_us()) - margin_us - span_us - APPENDED_BEFORE_US, 0)
         feed = TopicFeed(service.settings, instance.symbols, instance.timeframes, since)
         try:
             await service.unless_stopped(feed.open())
@@ -133,5 +133,6 @@ def wanted_candles(instance: Instance) -> dict[SeriesName, int]:
     return wanted
 
 
-def _now_us() -> int:
+def now_us() -> int:
+    """The time by this machine's clock, µs."""
     return time.time_ns() // 1_000

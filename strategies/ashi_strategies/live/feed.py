@@ -72,6 +72,11 @@ class TopicFeed:
         offsets = self._candles.position.offsets
         return not self._items and all(offsets.get(number, 0) >= end for number, end in self._ends.items())
 
+    @property
+    def ends(self) -> dict[int, int]:
+        """The end of each partition of topic `candles`, as far as is known without asking for it."""
+        return self._candles.last_ends
+
     async def more(self, wait_s: float) -> tuple[list[Item], Position]:
         """What has come since, perhaps nothing, and how far topic `candles` goes with it; waits for at most `wait_s`.
 

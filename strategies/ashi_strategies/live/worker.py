@@ -23,7 +23,7 @@ from ashi.runtime.metrics import strategy as metrics
 from ashi.runtime.service import BEAT_S, StoppedError, run_service, run_until_first_ends
 from ashi.runtime.waiting import start_when_kafka_is_there
 from ashi_strategies.live.beginning import find_beginning, read_known
-from ashi_strategies.live.catching_up import catch_up
+from ashi_strategies.live.catching_up import catch_up, now_us
 from ashi_strategies.live.desk import Desk, event_of
 from ashi_strategies.live.messages import message_of
 from ashi_strategies.live.progress import Progress, committed_places
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ashi_strategies.live.instance import Instance
 
 TICK_S: Final = 0.5
-"""The strategy is told the time so often: a candle that is awaited in vain is given up by it."""
+"""The strategy is told the time so often, s: a candle that is awaited in vain is given up by it."""
 COMMIT_S: Final = 5.0
 """How far topic `candles` has been read is committed at least so often, whether or not there were signals."""
 STOP_S: Final = 5.0
@@ -95,7 +95,6 @@ class StrategyWorker:
         self._since = since
         self._store = store
         self._desk: Desk | None = None
-        self._is_writing = False
         self._committed: tuple[Progress, Position] | None = None
         self._committed_s = 0.0
 
@@ -160,7 +159,7 @@ class StrategyWorker:
         candles, feed = caught_up.candles, caught_up.feed
         for start in range(0, len(candles), AT_ONCE):
             some = [event_of(candle, feed.is_complete) for candle in candles[start : start + AT_ONCE]]
-            await self._finish(thread.call(partial(desk.go_over, some, _now_us())))
+            await self._finish(thread.call(partial(desk.go_over, some, now_us())))
             progress, rest = _progress(caught_up, desk), candles[start + AT_ONCE :][:1]
             if rest:  # candles of several series close at one time: that of the next one may not be done yet
                 progress = Progress(progress.began, max(min(progress.done, rest[0].close_time - 1), progress.began))
@@ -171,16 +170,21 @@ class StrategyWorker:
     ) -> None:
         feed = caught_up.feed
         ticked_s = time.monotonic()
+        asked: tuple[int, dict[int, int]] | None = None
         while not self._service.stopping.is_set():
             items, position = await feed.more(TICK_S)
             self._service.health.beat()
             if items:
                 events = [event_of(item, feed.is_complete) for item in items]
-                await self._finish(thread.call(partial(desk.take, events, _now_us())))
-            elif time.monotonic() - ticked_s >= TICK_S:
-                # Only where nothing is waiting to be read, as what is awaited may be among it.
-                await self._finish(thread.call(partial(desk.tick, _now_us())))
-                ticked_s = time.monotonic()
+                await self._finish(thread.call(partial(desk.take, events, now_us())))
+            if time.monotonic() - ticked_s >= TICK_S:
+                # Once all is read that stood in the topic by that time, as what is awaited may be among it. Whether
+                # more has come since does not matter: of a market that never rests, something always has.
+                asked = asked or (now_us(), feed.ends)
+                time_us, ends = asked
+                if not items or all(position.offsets.get(number, 0) >= end for number, end in ends.items()):
+                    await self._finish(thread.call(partial(desk.tick, time_us)))
+                    ticked_s, asked = time.monotonic(), None
             if desk.must_begin_anew:
                 # Not committed, so the next beginning finds it, and goes over the candles from there on.
                 raise _BeginAnewError("a candle was corrected that is older than those that the strategy keeps")
@@ -190,7 +194,7 @@ class StrategyWorker:
 
     async def _write_rest(self, writer: TransactionalWriter) -> None:
         """Write the signals that the strategy gave before it failed; the next start finds them there."""
-        if self._desk is not None and not self._is_writing and (signals := self._desk.collect()):
+        if self._desk is not None and (signals := self._desk.collect()):
             await self._finish(writer.write([message_of(signal) for signal in signals]))
 
     def _is_time_to_commit(self) -> bool:
@@ -209,7 +213,7 @@ class StrategyWorker:
                 metrics.strategy_incomplete_signals.inc()
         metrics.strategy_close_timestamp_seconds.set(progress.done / 1_000_000)
         if signals:
-            metrics.strategy_delay_seconds.set(_now_us() / 1_000_000 - signals[-1].close_time / 1_000_000)
+            metrics.strategy_delay_seconds.set(now_us() / 1_000_000 - signals[-1].close_time / 1_000_000)
 
     async def _finish(self, work: Awaitable[_T]) -> _T:
         """The result of a part of a step; the process is alive meanwhile.
@@ -235,7 +239,3 @@ class StrategyWorker:
 
 def _progress(caught_up: CaughtUp, desk: Desk) -> Progress:
     return Progress(caught_up.began, max(desk.done, caught_up.redo_from - 1))
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1_000
