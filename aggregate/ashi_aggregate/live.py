@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
-from ashi.contracts.errors import BrokerError
+from ashi.contracts.errors import BrokerError, StateError
 from ashi.contracts.records import live_key
 from ashi.runtime.kafka.clients import partition_of
 from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.logs import get_weather_logger
+from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate.clocks import REMEMBERED_US
 from ashi_aggregate.cpu_share import CpuShare
@@ -26,6 +27,7 @@ from ashi_aggregate.fencing import SessionGuard, since_boot_s
 
 if TYPE_CHECKING:
     from ashi.runtime.kafka.record_batches import OutgoingRecord
+    from ashi_aggregate.core.symbol import SymbolAggregator
     from ashi_aggregate.partition import PartitionState
     from ashi_aggregate.protocols import KafkaLog, LatestLog
 
@@ -38,7 +40,7 @@ LOOK_MARGIN_S: Final = 0.005
 BYTES_AT_ONCE: Final = 192 * 1024
 """So much is encoded before others have their turn, three milliseconds, and sent at once."""
 SYMBOLS_AT_ONCE: Final = 500
-"""So many are looked at before others have their turn, should there be nothing to tell of them."""
+"""So many are looked at before others have their turn, of all partitions, should there be nothing to tell of them."""
 REQUEST_S: Final = 0.0005
 """CPU time that it takes to send what has been encoded, and to hear that it was taken, about."""
 WITHIN_REACH_US: Final = 2_000_000
@@ -46,11 +48,20 @@ WITHIN_REACH_US: Final = 2_000_000
 OWED_US: Final = 60_000_000
 """Of symbols that traded so soon before the last record of a partition, whoever had it before may owe an update."""
 PAUSE_S: Final = 1.0
-"""After Kafka has not taken an update, or cannot be reached."""
+"""After Kafka has not taken an update of a partition, for that one; for all, after it cannot be reached."""
 
 _HEADERS: Final = message_headers(CANDLE_SCHEMA)
 
+_log = get_logger(__name__)
 _weather = get_weather_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Turn:
+    """How much may still be done before others have their turn."""
+
+    size: int
+    symbols: int
 
 
 class LiveCandles:
@@ -58,7 +69,8 @@ class LiveCandles:
 
     The symbols that wait have their turn in the order in which they became due, as far as the share of the CPU goes;
     where it is too little for all, their turn comes later, which is the interval stretched. Of a partition one batch is
-    on its way at a time: what changes meanwhile waits, and is told as it is then.
+    on its way at a time: what changes meanwhile waits, and is told as it is then. One whose updates Kafka does not take
+    holds up no other.
 
     An update is what its version says, the fold of the window's trades up to that offset, so one that comes late or
     twice misleads nobody: the closed candle's version is never less.
@@ -94,8 +106,8 @@ class LiveCandles:
     async def tell(self, own: Callable[[], Collection[PartitionState]]) -> float:
         """Send what is due; gives after how long to do it again, s.
 
-        `own`: the partitions whose state counts, asked for again before each batch. Raises StateError where a row
-        cannot be read, and nothing for what Kafka does not take.
+        `own`: the partitions whose state counts, asked for again before each batch. Raises nothing for what Kafka does
+        not take, nor for a row that cannot be read.
         """
         if self._now_s() < self._paused_until_s or not await self._is_connected():
             return LOOK_EVERY_S
@@ -116,20 +128,22 @@ class LiveCandles:
             try:
                 await self._log.connect()
             except BrokerError as error:
-                self._pause(error)
+                self._pause_all(error)
                 return False
         return True
 
-    def _pause(self, error: BaseException) -> None:
+    def _pause_all(self, error: BrokerError) -> None:
         self._paused_until_s = self._now_s() + PAUSE_S
-        _weather.warning("candles in progress cannot be sent, trying again", error=str(error))
+        _warn(error)
 
     def _waiting(self, states: Collection[PartitionState]) -> list[tuple[float, PartitionState]]:
         """The partitions of which there is something to tell now, each with since when (monotonic, s)."""
         return [
             (due_since, state)
             for state in states
-            if (due_since := state.live.due_since) is not None and self._is_within_reach(state)
+            if (due_since := state.live.due_since) is not None
+            and state.live.paused_until_s <= self._now_s()
+            and self._is_within_reach(state)
         ]
 
     def _find_next(self, states: Collection[PartitionState]) -> list[PartitionState]:
@@ -160,61 +174,75 @@ class LiveCandles:
         try:
             partitions = self._log.partitions()
         except BrokerError as error:
-            self._pause(error)
+            self._pause_all(error)
             return False
-        records: dict[int, list[OutgoingRecord]] = defaultdict(list)
-        taken: dict[PartitionState, list[str]] = {}
-        size = 0
+        turn = _Turn(BYTES_AT_ONCE, SYMBOLS_AT_ONCE)
+        is_sent = False
         for state in states:
-            if size >= BYTES_AT_ONCE:
+            if turn.size <= 0 or turn.symbols <= 0:
                 break
-            symbols, more = self._take_some(state, partitions, records, BYTES_AT_ONCE - size)
-            size += more
+            symbols, records = self._take_some(state, partitions, turn)
             if symbols:
-                taken[state] = symbols
-        if taken:
-            self._on_its_way |= taken.keys()
-            self._log.post(records).add_done_callback(partial(self._settle, taken))
-        took_s = time.thread_time() - began_s + (REQUEST_S if taken else 0.0)
+                is_sent = True
+                self._on_its_way.add(state)
+                self._log.post(records).add_done_callback(partial(self._settle, state, symbols))
+        took_s = time.thread_time() - began_s + (REQUEST_S if is_sent else 0.0)
         self._share.took(took_s)
         metrics.live_seconds.inc(took_s)
         return True
 
     def _take_some(
-        self, state: PartitionState, partitions: int, records: Mapping[int, list[OutgoingRecord]], most: int
-    ) -> tuple[list[str], int]:
-        """The symbols whose turn it is, about as many as make `most` bytes, and how many these are.
-
-        What is to be told of them goes to `records`, by the partition of the topic, of which there are so many.
-        """
+        self, state: PartitionState, partitions: int, turn: _Turn
+    ) -> tuple[list[str], dict[int, list[OutgoingRecord]]]:
+        """The symbols whose turn it is, and what is to be told of them by partition of the topic, which has so many."""
         symbols: list[str] = []
+        records: dict[int, list[OutgoingRecord]] = defaultdict(list)
         updates: Counter[str] = Counter()
-        queue, now_s, size = state.live, self._now_s(), 0
-        for _ in range(min(len(queue), SYMBOLS_AT_ONCE)):
-            if size >= most:
-                break
+        queue, now_s = state.live, self._now_s()
+        while len(queue) and turn.size > 0 and turn.symbols > 0:
+            turn.symbols -= 1
             symbol = queue.take()
-            aggregator = state.symbols.look_at(symbol)
-            candles = aggregator.candles_in_progress(queue.told_up_to(symbol))
-            if not candles:  # all that came was late, or had come before, or has closed
+            aggregator = _look_at(state, symbol)
+            candles = [] if aggregator is None else aggregator.candles_in_progress(queue.told_up_to(symbol))
+            if aggregator is None or not candles:  # all that came was late, or had come before, or has closed
                 continue
             queue.told(symbol, aggregator.applied_offset, now_s)
             symbols.append(symbol)
             of_partition = records[partition_of(symbol.encode(), partitions)]
             for candle in candles:
                 value = encode_candle(candle)
-                size += len(value)
+                turn.size -= len(value)
                 of_partition.append((live_key(symbol, candle.timeframe), value, _HEADERS))
                 updates[candle.timeframe] += 1
         for timeframe, count in updates.items():
             metrics.live_updates.labels(timeframe).inc(count)
-        return symbols, size
+        return symbols, records
 
-    def _settle(self, taken: Mapping[PartitionState, Sequence[str]], sent: asyncio.Future[None]) -> None:
-        """What was on its way of these symbols has been taken, or has not been."""
-        self._on_its_way -= taken.keys()
-        if sent.cancelled() or (error := sent.exception()) is None:
+    def _settle(self, state: PartitionState, symbols: Sequence[str], sent: asyncio.Future[None]) -> None:
+        """What was on its way of a partition's symbols has been taken, or has not been."""
+        self._on_its_way.discard(state)
+        error = None if sent.cancelled() else sent.exception()
+        if error is None and not sent.cancelled():
             return
-        for state, symbols in taken.items():
-            state.live.not_told(symbols, self._now_s())
-        self._pause(error)
+        state.live.not_told(symbols, self._now_s())
+        if error is not None:
+            state.live.paused_until_s = self._now_s() + PAUSE_S
+            _warn(error)
+
+
+def _look_at(state: PartitionState, symbol: str) -> SymbolAggregator | None:
+    """Its aggregator; None where its row cannot be read. To end the worker for that is up to whoever needs the row."""
+    try:
+        return state.symbols.look_at(symbol)
+    except StateError as error:
+        _log.error(
+            "the state of a symbol cannot be read, its candles in progress are not sent",
+            partition=state.number,
+            symbol=symbol,
+            error=str(error),
+        )
+        return None
+
+
+def _warn(error: BaseException) -> None:
+    _weather.warning("candles in progress cannot be sent, trying again", error=str(error))

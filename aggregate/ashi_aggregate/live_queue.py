@@ -14,6 +14,10 @@ class LiveQueue:
 
     A symbol that was told rests for the interval. However often it changes meanwhile, it waits once, and what is told
     then is what its windows hold by then: nothing is queued but its name.
+
+    Attributes:
+        paused_until_s: none is told before, as Kafka has not taken the last that was.
+
     """
 
     def __init__(self) -> None:
@@ -21,6 +25,7 @@ class LiveQueue:
         self._resting: dict[str, float] = {}
         self._changed: set[str] = set()
         self._told: dict[str, int] = {}
+        self.paused_until_s = 0.0
 
     def __len__(self) -> int:
         return len(self._waiting)

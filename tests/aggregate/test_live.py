@@ -12,8 +12,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from ashi.contracts import BrokerError, Candle, Trade, decode_trade, parse_timeframes
+from ashi.contracts import BrokerError, Candle, StateError, Trade, decode_trade, parse_timeframes
 from ashi.contracts.candle import decode_candle
 from ashi.contracts.records import live_candle_in
 from ashi.runtime.kafka.clients import partition_of
@@ -21,6 +22,7 @@ from ashi.runtime.kafka.log_identity import Difference
 from ashi.runtime.kafka.record_batches import OutgoingRecord
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate import live
+from ashi_aggregate.core.codec import StoredRow
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.cpu_share import LEAST_CORE, MOST_AHEAD_S, CpuShare
 from ashi_aggregate.fencing import SessionGuard
@@ -403,6 +405,86 @@ def test_what_kafka_does_not_take_is_told_anew_as_it_is_a_second_later() -> None
     asyncio.run(scenario())
 
 
+def symbols_of_partitions(partitions: int, each: int = 1) -> list[list[str]]:
+    """Symbols by the partition that they belong to, so many of each."""
+    found: list[list[str]] = [[] for _ in range(partitions)]
+    for number in range(100 * partitions * each):
+        symbol = f"binance:S{number}"
+        of_partition = found[partition_of(symbol.encode(), partitions)]
+        if len(of_partition) < each:
+            of_partition.append(symbol)
+    return found
+
+
+def test_a_partition_whose_updates_are_not_taken_holds_up_no_other() -> None:
+    async def scenario() -> None:
+        worker = await begun(partitions=2)
+        (first,), (second,) = symbols_of_partitions(2)
+        number = 0
+
+        async def told(passed_us: int) -> list[tuple[str, int]]:
+            """What is told, each symbol having traded; only the second partition's is taken."""
+            nonlocal number
+            worker.broker.now_us += passed_us
+            for symbol in (first, second):
+                publish(worker.broker, a_trade(number, minute(0) + number, symbol))
+                number += 1
+            await worker.read_all()
+            candles = await worker.tell(taken=False)
+            for post in worker.topic.posts:
+                if post.partitions == {1} and not post.sent.done():
+                    post.sent.set_result(None)
+            await asyncio.sleep(0)
+            return sorted((each.symbol, each.trade_count) for each in candles if each.timeframe == "1m")
+
+        assert await told(0) == sorted([(first, 1), (second, 1)])
+        assert await told(INTERVAL) == [(second, 2)], "of the first one is on its way"
+        worker.topic.settle(BrokerError("no leader"))
+        await asyncio.sleep(0)
+        assert await told(INTERVAL) == [(second, 3)], "the first waits for a second"
+        assert await told(INTERVAL) == [(second, 4)]
+        assert metrics.live_interval_seconds._value.get() == INTERVAL / SECOND, "that is no want of CPU"
+        assert await told(SECOND) == sorted([(first, 5), (second, 5)])
+
+    asyncio.run(scenario())
+
+
+def test_what_was_on_its_way_when_the_producer_ended_is_told_anew() -> None:
+    async def scenario() -> None:
+        worker = await begun(a_trade(0, minute(0)))
+        publish(worker.broker, a_trade(1, minute(0) + 1))
+        await worker.read_all()
+        await worker.tell(taken=False)
+        worker.topic.posts[-1].sent.cancel()
+        await asyncio.sleep(0)
+        worker.broker.now_us += INTERVAL
+        assert [candle.trade_count for candle in await worker.tell()] == [2, 2]
+
+    asyncio.run(scenario())
+
+
+def test_a_symbol_whose_row_cannot_be_read_is_left_out_and_ends_nothing() -> None:
+    async def scenario() -> None:
+        names = ["binance:A", "binance:B", "binance:C"]
+        first = await begun(*(a_trade(number, minute(0), symbol) for number, symbol in enumerate(names)))
+        worker = Teller(first.broker)
+        await worker.start()
+        stored = worker.pipeline._states[0].symbols._stored
+        stored["binance:B"] = [StoredRow(row.value[:-9], row.applied_offset, row.head) for row in stored["binance:B"]]
+        with capture_logs() as logs:
+            assert {candle.symbol for candle in await worker.tell()} == {"binance:A", "binance:C"}
+            worker.broker.now_us += INTERVAL
+            assert await worker.tell() == []
+        (line,) = (line for line in logs if line["log_level"] == "error")
+        assert (line["partition"], line["symbol"]) == (0, "binance:B")
+        assert "a row in the changelog cannot be read" in line["error"]
+        publish(worker.broker, a_trade(3, minute(0) + 1, "binance:B"))
+        with pytest.raises(StateError):  # for whoever needs the row
+            await worker.read_all()
+
+    asyncio.run(scenario())
+
+
 def test_a_worker_that_catches_up_tells_nothing_until_it_has() -> None:
     async def scenario() -> None:
         first = await begun(a_trade(0, minute(0)))
@@ -509,19 +591,48 @@ def test_nothing_is_told_once_the_session_is_lost_or_partitions_are_given_away_o
     asyncio.run(scenario())
 
 
+class Turns(CpuShare):
+    """Enough for one batch each time that it is asked for."""
+
+    left = 0
+
+    def has_left(self) -> bool:
+        return self.left > 0
+
+    def took(self, seconds: float) -> None:
+        assert seconds > 0
+        self.left -= 1
+
+
+def test_others_have_their_turn_after_so_many_symbols_in_however_many_partitions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        share = Turns()
+        worker = await begun(share=share, partitions=4)
+        names = [symbol for symbols in symbols_of_partitions(4, each=3) for symbol in symbols]
+        share.left = 100
+        publish(worker.broker, *(a_trade(number, minute(0), symbol) for number, symbol in enumerate(names)))
+        await worker.read_all()
+        assert len(await worker.tell()) == 24
+        monkeypatch.setattr(live, "SYMBOLS_AT_ONCE", 5)
+        worker.broker.now_us += INTERVAL
+        states = list(worker.pipeline._states.values())
+        for state in states:
+            state.live.wake(worker.broker.now_us / 1e6, 0.0)
+            for symbol in state.symbols:  # of which there is nothing to tell
+                state.live.changed(symbol, worker.broker.now_us / 1e6)
+        left = []
+        for _ in range(3):
+            share.left = 1
+            assert await worker.tell() == []
+            left.append(sum(len(state.live) for state in states))
+        assert left == [7, 2, 0]
+
+    asyncio.run(scenario())
+
+
 def test_where_its_share_of_the_cpu_does_not_do_each_symbol_has_its_turn_and_the_interval_grows() -> None:
-    class Turns(CpuShare):
-        """Enough for one batch each time that it is asked for."""
-
-        left = 0
-
-        def has_left(self) -> bool:
-            return self.left > 0
-
-        def took(self, seconds: float) -> None:
-            assert seconds > 0
-            self.left -= 1
-
     async def scenario(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(live, "SYMBOLS_AT_ONCE", 2)
         monkeypatch.setattr(live, "BYTES_AT_ONCE", 1_000)
