@@ -5,7 +5,9 @@
 For each number of symbols and trades a second, on a real broker and with three timeframes (1m, 5m, 1h): trades as they
 happen, first into a worker that sends no candles in progress (`ASHI_LIVE_INTERVAL=off`), then into one that does.
 
-- *delay*: from the append of a trade to the moment when a reader in another process has the first update that it is in.
+- *delay*: from the append of a trade to the moment when a reader in another process has the first update that it is in,
+  one of its own window (1m). *untold*: the share of trades that no update tells of, and so in no delay, as those
+  whose window closed before they had their turn.
 - *interval*: between two updates of one symbol and timeframe, as they stand in the topic: what was reached.
 - *core*: what the worker took of a core, without and with. *share*: the difference, of what it took with. *told*: what
   the worker itself says that it took (`ashi_live_seconds_total`), likewise.
@@ -26,8 +28,7 @@ import statistics
 import sys
 import time
 import urllib.request
-from bisect import bisect_left
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -39,7 +40,7 @@ from scale import HERE, broker, environment_of
 from scale_live import Market
 from scale_replay import Worker
 
-from ashi.contracts import decode_candle
+from ashi.contracts import decode_candle, decode_trade
 from ashi.contracts.candle import EPOCH_BITS
 from ashi.contracts.topics import CANDLES_LIVE, TRADES
 from ashi.runtime.kafka.clients import assigned_consumer
@@ -53,8 +54,13 @@ READY_S = 60.0
 LAST_S = 12.0
 """So long before the end trades are left out: their updates may not have come."""
 
-_Arrival = tuple[int, str, str, int]
-"""When (µs) which update came: symbol, timeframe, version."""
+MINUTE_US = 60_000_000
+
+_Arrival = tuple[int, str, str, int, int]
+"""When (µs) which update came: symbol, timeframe, open time (µs), version."""
+
+_Windows = dict[tuple[str, int], list[tuple[int, int]]]
+"""The trades of each minute, by symbol and open time (µs): offset and append time (µs) of each, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ class Result:
     delay_p50_ms: float
     delay_p99_ms: float
     delay_most_ms: float
+    untold: float
     interval_p50_ms: float
     interval_p99_ms: float
     updates_per_second: float
@@ -88,44 +95,38 @@ def read_updates(env: Mapping[str, str], arrivals: Any, stop: Any) -> None:
                 now_us = time.time_ns() // 1000
                 found += [(now_us, record) for records in fetched.values() for record in records]
         candles = [(at, decode_candle(record.value)) for at, record in found]
-        return [(at, candle.symbol, candle.timeframe, candle.version) for at, candle in candles]
+        return [(at, each.symbol, each.timeframe, each.open_time, each.version) for at, each in candles]
 
     arrivals.put(asyncio.run(read()))
 
 
-async def appends(settings: Settings) -> dict[str, tuple[list[int], list[int]]]:
-    """Offsets and append times (µs) of the trades of each symbol."""
-    found: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+async def appends(settings: Settings, run: Run) -> _Windows:
+    """The trades that were appended in what was measured of a run."""
+    found: _Windows = defaultdict(list)
     async for record in read_topic(settings, TRADES):
-        offsets, times = found[record.key.decode()]
-        offsets.append(record.offset)
-        times.append(record.timestamp * 1000)
+        at = record.timestamp * 1000
+        if run.begin_us <= at < run.end_us:
+            trade = decode_trade(record.value)
+            found[trade.symbol, trade.traded_at - trade.traded_at % MINUTE_US].append((record.offset, at))
     return found
 
 
-def delays_of(
-    arrivals: Sequence[_Arrival], trades: Mapping[str, tuple[list[int], list[int]]], begin_us: int, end_us: int
-) -> list[float]:
-    """Ms from the append of each trade in [begin, end) to the first update that it is in."""
+def delays_of(arrivals: Sequence[_Arrival], windows: _Windows) -> list[float]:
+    """Ms from the append of each trade to the first update of its window that it is in; of some there may be none."""
     delays = []
-    by_symbol: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for at, symbol, timeframe, version in arrivals:
-        if timeframe == "1m":
-            by_symbol[symbol].append((version % (1 << EPOCH_BITS), at))
-    for symbol, updates in by_symbol.items():
-        offsets, times = trades[symbol]
-        done = bisect_left(times, begin_us)
-        for offset, at in updates:
-            while done < len(offsets) and offsets[done] <= offset and times[done] < end_us:
-                delays.append((at - times[done]) / 1000)
-                done += 1
+    untold = {window: deque(trades) for window, trades in windows.items()}
+    for at, symbol, timeframe, open_time, version in arrivals:
+        trades = untold.get((symbol, open_time)) if timeframe == "1m" else None
+        offset = version % (1 << EPOCH_BITS)
+        while trades and trades[0][0] <= offset:
+            delays.append((at - trades.popleft()[1]) / 1000)
     return delays
 
 
 def intervals_of(arrivals: Sequence[_Arrival], begin_us: int, end_us: int) -> list[float]:
     """Ms between two updates of one symbol and timeframe."""
     times: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for at, symbol, timeframe, _ in arrivals:
+    for at, symbol, timeframe, *_ in arrivals:
         of_series = times[symbol, timeframe]
         if begin_us <= at < end_us and (not of_series or of_series[-1] != at):
             of_series.append(at)
@@ -205,13 +206,14 @@ def quantile(values: Sequence[float], percent: int) -> float:
 def measure(symbols: int, rate: int, measured_s: float) -> Result:
     """Without and with, each on an empty broker."""
     env = environment_of(HERE)
-    runs = []
+    runs: list[Run] = []
     for interval in ("off", "250ms"):
         with broker(env) as (settings, worker_env, folder):
             runs.append(asyncio.run(run_worker(settings, worker_env, folder, (symbols, rate, measured_s), interval)))
-            trades = asyncio.run(appends(settings)) if interval != "off" else {}
+            windows = asyncio.run(appends(settings, runs[-1])) if interval != "off" else {}
     without, told = runs
-    delays = delays_of(told.arrivals, trades, told.begin_us, told.end_us)
+    trades = sum(map(len, windows.values()))
+    delays = delays_of(told.arrivals, windows)
     intervals = intervals_of(told.arrivals, told.begin_us, told.end_us)
     within = sum(told.begin_us <= at < told.end_us for at, *_ in told.arrivals)
     return Result(
@@ -220,6 +222,7 @@ def measure(symbols: int, rate: int, measured_s: float) -> Result:
         delay_p50_ms=quantile(delays, 50),
         delay_p99_ms=quantile(delays, 99),
         delay_most_ms=max(delays, default=float("nan")),
+        untold=1 - len(delays) / trades if trades else float("nan"),
         interval_p50_ms=quantile(intervals, 50),
         interval_p99_ms=quantile(intervals, 99),
         updates_per_second=within / (told.end_us - told.begin_us) * 1e6,
@@ -231,8 +234,8 @@ def measure(symbols: int, rate: int, measured_s: float) -> Result:
 
 
 COLUMNS = (
-    f"{'symbols':>7} {'trades/s':>9}   {'delay p50':>9} {'p99':>7} {'most ms':>8}   {'interval p50':>12} {'p99 ms':>7}"
-    f"   {'updates/s':>9}   {'core':>5} {'with':>5} {'share':>6} {'told':>6}"
+    f"{'symbols':>7} {'trades/s':>9}   {'delay p50':>9} {'p99':>7} {'most ms':>8} {'untold':>7}   "
+    f"{'interval p50':>12} {'p99 ms':>7}   {'updates/s':>9}   {'core':>5} {'with':>5} {'share':>6} {'told':>6}"
 )
 
 
@@ -240,9 +243,9 @@ def line(each: Result) -> str:
     """One line of the table."""
     return (
         f"{each.symbols:>7,} {each.rate:>9,}   {each.delay_p50_ms:>9,.0f} {each.delay_p99_ms:>7,.0f} "
-        f"{each.delay_most_ms:>8,.0f}   {each.interval_p50_ms:>12,.0f} {each.interval_p99_ms:>7,.0f}   "
-        f"{each.updates_per_second:>9,.0f}   {each.core_without:>5.0%} {each.core_with:>5.0%} {each.share:>6.1%} "
-        f"{each.told:>6.1%}"
+        f"{each.delay_most_ms:>8,.0f} {each.untold:>7.2%}   "
+        f"{each.interval_p50_ms:>12,.0f} {each.interval_p99_ms:>7,.0f}   {each.updates_per_second:>9,.0f}   "
+        f"{each.core_without:>5.0%} {each.core_with:>5.0%} {each.share:>6.1%} {each.told:>6.1%}"
     )
 
 
