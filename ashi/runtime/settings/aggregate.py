@@ -52,7 +52,7 @@ class AggregateSettings:
             or_off(duration_between("50ms", "1h")),
             "250ms",
             "The least time between two updates of a candle in progress in `candles.live`. By itself it grows where a "
-            "tenth of a worker's CPU does not do for it. `off` sends none.",
+            "tenth of a worker's CPU does not do for it, or 3 % of a core where that is more. `off` sends none.",
         )
     )
     instance_id: str | None = field(
