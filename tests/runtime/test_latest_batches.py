@@ -86,6 +86,38 @@ def test_what_kafka_does_not_take_raises_soon_and_what_comes_after_it_is_taken(k
     asyncio.run(scenario())
 
 
+def test_once_the_task_that_sends_has_ended_it_connects_anew(kafka_settings: Settings) -> None:
+    async def fail(*_: object) -> None:
+        raise ValueError("the library has an error")
+
+    async def scenario() -> None:
+        batches = await connected(kafka_settings)
+        try:
+            for ends_with_error in (True, False):
+                sender, accumulator = batches._producer._sender, batches._producer._message_accumulator
+                if ends_with_error:
+                    sender._send_produce_req = fail
+                else:
+                    sender.sender_task.cancel()
+                lost = batches.post({0: records(0, 1)})
+                async with asyncio.timeout(5):
+                    await asyncio.wait([sender.sender_task])
+                    if ends_with_error:
+                        with pytest.raises(BrokerError):
+                            await lost
+                    assert not batches.is_connected
+                    await batches.connect()
+                assert batches.is_connected
+                assert lost.done()
+                assert accumulator is not batches._producer._message_accumulator
+                await batches.post({0: records(1, 1)})
+            assert await found_in(kafka_settings) == {0: [1, 1]}
+        finally:
+            await batches.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_topic_that_is_missing_is_told(kafka_settings: Settings) -> None:
     async def scenario() -> None:
         batches = await connected(kafka_settings)

@@ -40,11 +40,15 @@ class LatestBatches:
 
     @property
     def is_connected(self) -> bool:
-        """Whether records may be posted."""
-        return self._producer is not None
+        """Whether records may be posted. Not any more once the library's task that sends has ended."""
+        return self._producer is not None and not self._producer._sender.sender_task.done()
 
     async def connect(self) -> None:
-        """Connect. Raises BrokerError when Kafka cannot be reached, or has no such topic."""
+        """Connect, anew where the task that sends has ended: what was on its way is cancelled.
+
+        Raises BrokerError when Kafka cannot be reached, or has no such topic.
+        """
+        await self.close()
         producer = make_producer(
             self._settings,
             enable_idempotence=False,
