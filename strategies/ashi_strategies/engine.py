@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi_series.events import Closed, Corrected, Gap
 from ashi_series.series import Series
-from ashi_strategies.given import GivenSignals, content_of
+from ashi_strategies.given import GivenSignals
 from ashi_strategies.run import Run, Step, call
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ashi_strategies.handed import SeriesKey
     from ashi_strategies.plan import Plan
 
-__all__ = ["PATIENCE_US", "REACH", "Engine", "content_of"]
+__all__ = ["PATIENCE_US", "REACH", "Engine"]
 
 PATIENCE_US: Final = 5_000_000
 """So long a close time waits for the candles of the other series, counted from when the first of them came."""

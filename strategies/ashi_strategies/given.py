@@ -100,7 +100,7 @@ class GivenSignals:
             strength=target.strength,
             price=candle.close,
             reason=target.reason,
-            labels=target.labels,
+            labels=dict(target.labels),
             all_closed=all_closed,
             is_complete=self._completeness.get(_slot(candle)),
             status="active",

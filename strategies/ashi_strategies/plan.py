@@ -140,7 +140,7 @@ def load_strategy(name: str) -> type[Strategy]:
         raise UsageError(f"there is no strategy {name!r}: there are {there}, and your own as package.module:Class")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever a module of somebody else does when it is imported
+    except (Exception, SystemExit) as error:  # whatever a module of somebody else does when it is imported
         raise UsageError(f"strategy {name}: importing {module_name} failed: {type(error).__name__}: {error}") from error
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Strategy)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from traceback import extract_tb
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from ashi.contracts.errors import ContractError, StrategyError
@@ -94,7 +95,7 @@ class Run:
     def _ask(self, candle: Candle, series: StrategySeries) -> Target | None:
         try:
             target = self.strategy.on_candle(candle, series)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # whoever calls sys.exit() must not end the worker in silence
             raise _told(self._plan, _at(candle), error) from error
         if target is None:
             return None
@@ -114,12 +115,20 @@ def call(plan: Plan, when: str, function: Callable[..., Any], *arguments: Any) -
     """Call what somebody else has written. Raises StrategyError that says when it raised what."""
     try:
         return function(*arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _told(plan, when, error) from error
 
 
-def _told(plan: Plan, when: str, error: Exception) -> StrategyError:
-    return StrategyError(f"strategy {plan.identity} raised {type(error).__name__} at {when}: {error}")
+def _told(plan: Plan, when: str, error: BaseException) -> StrategyError:
+    return StrategyError(
+        f"strategy {plan.identity} raised {type(error).__name__} at {when}: {error} ({place_of(error)})"
+    )
+
+
+def place_of(error: BaseException) -> str:
+    """File and line where it was raised: `/srv/ideas.py:12`."""
+    frame = extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}:{frame.lineno}"
 
 
 def _at(candle: Candle) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import msgspec
@@ -286,9 +288,41 @@ def test_what_a_strategy_raises_is_told_with_its_place() -> None:
             raise KeyError("closes")
 
     place = "the 1m candle of bitflyer:BTC_JPY that closed at 2022-01-01 00:01:00"
-    with pytest.raises(StrategyError, match=rf"^strategy broken\(.*\) raised KeyError at {place}: 'closes'$") as error:
+    line = rf"{__file__}:{Broken.on_candle.__code__.co_firstlineno + 1}"
+    told = rf"^strategy broken\(.*\) raised KeyError at {place}: 'closes' \({line}\)$"
+    with pytest.raises(StrategyError, match=told) as error:
         Engine(a_plan(Broken, length=1)).feed(closed(a_candle(0)), NOW)
     assert isinstance(error.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("method", ["__post_init__", "on_candle", "on_correction", "on_gap"])
+def test_a_strategy_that_calls_exit_ends_nothing_in_silence(method: str) -> None:
+    def leave(*_: Any) -> None:
+        sys.exit()
+
+    plan = replace(a_plan(Each), strategy=type("Leaves", (Each,), {method: leave}))
+
+    def run() -> None:
+        engine = Engine(plan)
+        engine.feed(closed(a_candle(0)), NOW)
+        engine.feed([*closed(a_candle(0, 99, 2)), Gap(GAP)], NOW)
+
+    with pytest.raises(StrategyError, match=r"^strategy each.* raised SystemExit at "):
+        run()
+
+
+def test_labels_that_a_strategy_keeps_and_changes_stay_in_its_earlier_signals() -> None:
+    class Keeps(Each):
+        def __post_init__(self) -> None:
+            self.labels = {"count": "0"}
+
+        def on_candle(self, candle: Candle, series: Any) -> Target | None:
+            self.labels["count"] = str(int(self.labels["count"]) + 1)
+            return Target("long", labels=self.labels)
+
+    engine = Engine(a_plan(Keeps))
+    said = engine.feed(closed(*map(a_candle, range(3))), NOW)
+    assert [signal.labels["count"] for signal in said] == ["2", "3"]
 
 
 @pytest.mark.parametrize("method", ["on_correction", "on_gap"])

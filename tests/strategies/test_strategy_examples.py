@@ -53,6 +53,14 @@ def test_ma_cross_is_long_from_where_the_fast_mean_comes_above_the_slow_one() ->
     assert said[0].labels.keys() == {"fast", "slow"}
 
 
+@pytest.mark.parametrize("close", ["0.1", "0.0731", "1.1", "2650.1", "3000.33", "65432.17"])
+def test_ma_cross_says_nothing_of_means_that_are_equal(close: str) -> None:
+    """The last digits of a running sum are noise, which is no cross."""
+    closes = [2 * float(close)] * 45 + [float(close)] * 60
+    said = signals_of("ma_cross", [BTC], [a_candle(window, close) for window, close in enumerate(closes)])
+    assert [(signal.target, signal.close_time) for signal in said] == []
+
+
 def test_trend_pullback_is_long_only_in_an_upward_trend() -> None:
     def candles(slope: float) -> list[Candle]:
         fine = [

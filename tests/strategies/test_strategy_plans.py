@@ -115,6 +115,7 @@ def test_a_strategy_in_a_file_of_ones_own_is_found_by_its_place(
         "class Mine: pass\n"
     )
     (tmp_path / "own_broken.py").write_text("import there_is_no_such_module\n")
+    (tmp_path / "own_leaving.py").write_text("raise SystemExit\n")
     monkeypatch.syspath_prepend(tmp_path)
     try:
         found = load_strategy("own_strategies:Always")
@@ -124,6 +125,7 @@ def test_a_strategy_in_a_file_of_ones_own_is_found_by_its_place(
             "own_strategies:Mine": "no subclass of ashi_strategies.Strategy named 'Mine'",
             "own_strategies:Nothing": "named 'Nothing'",
             "own_broken:Always": "importing own_broken failed: ModuleNotFoundError: .*there_is_no_such_module",
+            "own_leaving:Always": "importing own_leaving failed: SystemExit",
             "own_strategies": "there is no strategy 'own_strategies': there are ma_cross, .* as package.module:Class",
         }.items():
             with pytest.raises(UsageError, match=what):

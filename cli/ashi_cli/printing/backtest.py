@@ -35,7 +35,8 @@ def _lines(result: BacktestResult) -> Iterator[tuple[str, str]]:
     yield "strategy", result.strategy
     yield "series", ", ".join(f"{key.symbol} {key.timeframe}" for key in result.series)
     lacking = f", {result.candles_incomplete:,} may lack trades" if result.candles_incomplete else ""
-    yield "candles", f"{result.candles:,} closed from {_time(result.begin)} to {_time(result.end)} (UTC){lacking}"
+    begin, end = format_time(result.begin), format_time(result.end)
+    yield "candles", f"{result.candles:,} closed from {begin} to {end} (UTC){lacking}"
     if result.candles_missing:
         yield "", f"{result.candles_missing:,} windows in between have no candle"
     targets = Counter(signal.target for signal in result.signals)
@@ -59,18 +60,16 @@ def _drawdown(result: BacktestResult) -> str:
     drawdown = result.summary.drawdown
     if drawdown.peak_at is None or drawdown.low_at is None:
         return "none"
-    again = "not made up for" if drawdown.recovered_at is None else f"made up for at {_time(drawdown.recovered_at)}"
-    return f"{_percent(drawdown.depth, sign='')} from {_time(drawdown.peak_at)} to {_time(drawdown.low_at)}, {again}"
+    peak, low = format_time(drawdown.peak_at), format_time(drawdown.low_at)
+    recovered = drawdown.recovered_at
+    again = "not made up for" if recovered is None else f"made up for at {format_time(recovered)}"
+    return f"{_percent(drawdown.depth, sign='')} from {peak} to {low}, {again}"
 
 
 def _checks(result: BacktestResult) -> str:
     if result.findings is None:
         return "not made"
     return "passed" if not result.findings else "FAILED: live it would have given other signals, see below"
-
-
-def _time(time_us: int) -> str:
-    return format_time(time_us)
 
 
 def _percent(part: Decimal, sign: str = "+") -> str:

@@ -19,7 +19,7 @@ from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT, format_time
 from ashi_strategies.backtest.in_memory import CandlesInMemory
 from ashi_strategies.backtest.playing import PlanRun, series_of, startup_steps
 from ashi_strategies.backtest.sources import Step, read_steps
-from ashi_strategies.engine import content_of
+from ashi_strategies.given import content_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

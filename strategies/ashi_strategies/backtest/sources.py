@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -99,7 +99,6 @@ async def read_steps(
 
     for number in range(len(streams)):
         await take(number)
-    heapify(heads)
     while heads:
         close_time = heads[0][0]
         candles = []

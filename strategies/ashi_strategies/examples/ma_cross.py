@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import talib
 
@@ -11,6 +11,9 @@ from ashi_strategies import Strategy, StrategySeries, Target, flat, long
 
 if TYPE_CHECKING:
     from ashi.contracts.candle import Candle
+
+_EQUAL: Final = 1e-9
+"""Means that differ by less, as a part of them, are equal: TA-Lib's running sums leave noise in the last digits."""
 
 
 class MaCross(Strategy):
@@ -33,7 +36,7 @@ class MaCross(Strategy):
         """Long where the fast mean comes above the slow one, flat where it no longer is."""
         closes = series.closes()
         fast, slow = talib.SMA(closes, self.fast)[-2:], talib.SMA(closes, self.slow)[-2:]
-        was_above, is_above = fast > slow
+        was_above, is_above = fast - slow > _EQUAL * abs(slow)
         if was_above == is_above:
             return None
         if is_above:
