@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import nullcontext
+
+import pytest
 from live_samples import a_candle
 
 from ashi.client import Position
+from ashi.contracts.errors import UsageError
 from ashi.contracts.topics import CANDLES
 from ashi.runtime.kafka.log_identity import Fingerprint
 from ashi.runtime.kafka.offsets import Committed
+from ashi.runtime.settings import Settings
 from ashi_strategies import load_strategy, plans_of
+from ashi_strategies.live import beginning
+from ashi_strategies.live.beginning import refuse_namesake
 from ashi_strategies.live.history import History
 from ashi_strategies.live.instance import Instance
 from ashi_strategies.live.progress import Progress, committed_places, read_progress
@@ -19,6 +27,35 @@ def test_what_is_committed_is_read_again() -> None:
     places = committed_places(Progress(began=5, done=60), position)
     found = {number: Committed(*place) for (topic, number), place in places.items() if topic == CANDLES}
     assert read_progress(found) == (Progress(began=5, done=60), position)
+
+
+def test_a_note_says_which_class_it_was_and_one_of_before_says_nothing_of_it() -> None:
+    position = Position(CANDLES, {0: 7})
+    assert instance(["sim:A"], ["1m"]).place == "ashi_strategies.examples.ma_cross:MaCross"
+    progress = Progress(5, 60, "here.ideas:Idea")
+    found = {0: Committed(*committed_places(progress, position)[CANDLES, 0])}
+    assert read_progress(found) == (progress, position)
+    assert read_progress({0: Committed(7, '{"began":5,"done":60}')}) == (Progress(5, 60), position)
+
+
+@pytest.mark.parametrize(
+    ("place", "is_refused"),
+    [("here.ideas:MaCross", True), ("ashi_strategies.examples.ma_cross:MaCross", False), (None, False)],
+)
+def test_another_class_of_the_same_name_is_refused(
+    monkeypatch: pytest.MonkeyPatch, place: str | None, is_refused: bool
+) -> None:
+    note = committed_places(Progress(5, 60, place), Position(CANDLES, {0: 7}))[CANDLES, 0]
+    one = instance(["sim:A"], ["1m"])
+
+    async def committed(settings: Settings, group: str, topic: str) -> dict[int, Committed]:
+        assert group == one.id
+        return {0: Committed(*note)}
+
+    monkeypatch.setattr(beginning, "committed", committed)
+    refused = pytest.raises(UsageError, match=r"here\.ideas:MaCross .*ashi_strategies.*name = .*delete the group")
+    with refused if is_refused else nullcontext():
+        asyncio.run(refuse_namesake(Settings.from_environment({}), one))
 
 
 def test_what_somebody_else_has_committed_is_no_progress() -> None:

@@ -27,6 +27,7 @@ from live_samples import (
 from msgspec import Raw, Struct
 from msgspec.json import decode
 
+from ashi.contracts.errors import UsageError
 from ashi.contracts.signal import Signal, decode_signal
 from ashi_sinks.sqlite.reader import SqliteReader
 
@@ -257,6 +258,12 @@ def test_a_strategy_that_raises_blocks_or_leaks_is_told_and_others_go_on(
     until(lambda: told() == {"works": 3, "raises": 1, "blocks": 1})
     assert get(f"{address_of(works)}/live")[0] == 200
     assert get(f"{address_of(works)}/ready")[0] == 200
+
+    # Another class of the same name is none of its processes, and the one that works is not ended for it.
+    (tmp_path / "others.py").write_text(STRATEGIES)
+    namesake = start_stage("strategy", "run", "others:Works", "--symbol", "sim:A", **env)
+    assert namesake.process.wait(30) == UsageError.exit_status
+    assert "was run as own_strategies:Works and is others:Works now" in namesake.log.read_text()
 
     # Of two processes of one strategy the one that was started last goes on.
     later = start_stage(*own("Works"), **env)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ashi.client import read_candles, read_signals
-from ashi.contracts.errors import StateError
+from ashi.contracts.errors import StateError, UsageError
 from ashi.contracts.topics import CANDLES
+from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import committed
 from ashi.runtime.logs import get_logger
 from ashi_series.join import APPENDED_BEFORE_US
@@ -41,6 +42,21 @@ class Beginning:
 
     began: int | None
     redo_from: int | None
+
+
+async def refuse_namesake(settings: Settings, instance: Instance) -> None:
+    """Raise UsageError where another class of the same name has given the signals so far. Raises BrokerError.
+
+    To be asked before the writer takes over, which would end the other one.
+    """
+    found = read_progress(await committed(settings, instance.id, CANDLES))
+    if found is not None and found[0].place not in (None, instance.place):
+        raise UsageError(
+            f"{instance.name} on these series was run as {found[0].place} and is {instance.place} now, and two classes "
+            f'of one name would supersede each other\'s signals: write `name = "…"` in the class {instance.place}. If '
+            "it is the same strategy and has only moved, delete the group "
+            f"{kafka_name(settings, instance.id)}: it is then run again from its first signal"
+        )
 
 
 async def find_beginning(settings: Settings, instance: Instance, since: int | None) -> Beginning:

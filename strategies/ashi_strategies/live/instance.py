@@ -50,6 +50,12 @@ class Instance:
         return list(dict.fromkeys(timeframe for plan in self.plans for timeframe in plan.timeframes))
 
     @property
+    def place(self) -> str:
+        """Where the class of its strategy stands: `package.module:Class`."""
+        strategy = self.plans[0].strategy
+        return f"{strategy.__module__}:{strategy.__qualname__}"
+
+    @property
     def id(self) -> str:
         """Its transactional id and its group: `ashi-strategy-ma_cross-5a1f0c9be210`.
 

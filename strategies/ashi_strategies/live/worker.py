@@ -22,7 +22,7 @@ from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import strategy as metrics
 from ashi.runtime.service import BEAT_S, StoppedError, run_service, run_until_first_ends
 from ashi.runtime.waiting import start_when_kafka_is_there
-from ashi_strategies.live.beginning import find_beginning, read_known
+from ashi_strategies.live.beginning import find_beginning, read_known, refuse_namesake
 from ashi_strategies.live.catching_up import catch_up, now_us
 from ashi_strategies.live.desk import Desk, event_of
 from ashi_strategies.live.messages import message_of
@@ -125,6 +125,7 @@ class StrategyWorker:
     async def _work(self, thread: WatchedThread, writer: TransactionalWriter, on_begun: Callable[[], None]) -> None:
         service, settings = self._service, self._service.settings
         service.health.set_ready(False, "reading what the strategy has done before")
+        await service.unless_stopped(refuse_namesake(settings, self._instance))
         await service.unless_stopped(writer.start())
         beginning = await service.unless_stopped(find_beginning(settings, self._instance, self._since))
         service.health.set_ready(False, "reading the candles that the strategy begins with")
@@ -155,14 +156,15 @@ class StrategyWorker:
     ) -> None:
         """Let the strategy go over the candles that are there already, and write what its topic lacks."""
         # Should the process be killed before there is a signal, the next one must know where this one began.
-        await self._write(writer, [], _progress(caught_up, desk), caught_up.position)
+        await self._write(writer, [], _progress(caught_up, desk, self._instance.place), caught_up.position)
         candles, feed = caught_up.candles, caught_up.feed
         for start in range(0, len(candles), AT_ONCE):
             some = [event_of(candle, feed.is_complete) for candle in candles[start : start + AT_ONCE]]
             await self._finish(thread.call(partial(desk.go_over, some, now_us())))
-            progress, rest = _progress(caught_up, desk), candles[start + AT_ONCE :][:1]
+            progress, rest = _progress(caught_up, desk, self._instance.place), candles[start + AT_ONCE :][:1]
             if rest:  # candles of several series close at one time: that of the next one may not be done yet
-                progress = Progress(progress.began, max(min(progress.done, rest[0].close_time - 1), progress.began))
+                done = max(min(progress.done, rest[0].close_time - 1), progress.began)
+                progress = Progress(progress.began, done, progress.place)
             await self._write(writer, desk.collect(), progress, caught_up.position)
 
     async def _follow(
@@ -188,7 +190,7 @@ class StrategyWorker:
             if desk.must_begin_anew:
                 # Not committed, so the next beginning finds it, and goes over the candles from there on.
                 raise _BeginAnewError("a candle was corrected that is older than those that the strategy keeps")
-            progress, signals = _progress(caught_up, desk), desk.collect()
+            progress, signals = _progress(caught_up, desk, self._instance.place), desk.collect()
             if signals or (self._committed != (progress, position) and self._is_time_to_commit()):
                 await self._write(writer, signals, progress, position)
 
@@ -237,5 +239,5 @@ class StrategyWorker:
             await asyncio.gather(working, return_exceptions=True)
 
 
-def _progress(caught_up: CaughtUp, desk: Desk) -> Progress:
-    return Progress(caught_up.began, max(desk.done, caught_up.redo_from - 1))
+def _progress(caught_up: CaughtUp, desk: Desk, place: str) -> Progress:
+    return Progress(caught_up.began, max(desk.done, caught_up.redo_from - 1), place)
