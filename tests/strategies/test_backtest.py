@@ -322,7 +322,19 @@ def test_the_days_of_the_week_may_be_known_and_the_date_where_it_is_allowed():
     assert backtest(source, Sundays).findings == []
     [finding] = backtest(source, Sundays, parameters={"by_year": True}).findings or ()
     assert finding.check == "elsewhere"
-    assert backtest(source, Sundays, parameters={"by_year": True}, may_know_date=True).findings == []
+    allowed = backtest(source, Sundays, parameters={"by_year": True}, may_know_date=True)
+    assert (allowed.findings, allowed.checks) == ([], ["startup", "lookahead", "repeatable"])
+
+
+def test_each_timeframe_of_a_symbol_has_an_account_where_it_is_run_by_itself():
+    start = START + MINUTE
+    candles = [*series_of(CLOSES[:100], start=start), *series_of(CLOSES[:20], start=start, timeframe="5m")]
+    result = backtest(CandlesInMemory(candles), Rises, timeframes=["1m", "5m"])
+    assert result.summary.capital == 2_000
+    for timeframe in ("1m", "5m"):
+        alone = backtest(CandlesInMemory(candles), Rises, timeframes=[timeframe])
+        assert [trade for trade in result.trades if trade.timeframe == timeframe] == alone.trades
+        assert alone.trades
 
 
 class ChangesMeanwhile(CandlesInMemory):
@@ -397,6 +409,8 @@ def test_the_file_holds_candles_and_signals_as_messages_and_the_figures(tmp_path
     assert [decode_signal(json.dumps(signal).encode()) for signal in written["signals"]] == list(result.signals)
     assert written["series"] == [{"symbol": SYMBOL, "timeframe": "1m", "startup_candles": 2}]
     assert (written["begin"], written["end"], written["findings"]) == (result.begin, result.end, [])
+    assert written["checks"] == ["startup", "lookahead", "elsewhere", "repeatable"]
+    assert {trade["timeframe"] for trade in written["trades"]} == {"1m"}
     assert [Decimal(trade["entry"]) for trade in written["trades"]] == [trade.entry for trade in result.trades]
     assert written["equity"][0] == [result.begin, "1000"]
     assert [time for time, _ in written["equity"]] == sorted({time for time, _ in written["equity"]})

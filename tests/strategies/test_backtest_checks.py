@@ -70,6 +70,20 @@ def test_one_that_decides_by_chance_is_found_out() -> None:
     assert found.check == "repeatable"
 
 
+def test_chance_that_comes_seldom_is_not_taken_for_something_else() -> None:
+    """A part that is run again may differ where a run that ends there does not."""
+    for seed in range(10):
+        rng = random.Random(seed)
+
+        class Rare(Views):
+            def on_candle(self, candle: Candle, series: Any, rng: random.Random = rng) -> Target | None:
+                return None if rng.random() < 0.01 else long()
+
+        found = asyncio.run(check_strategy(a_plan(Rare), walk(minutes=600)))
+        assert found is not None
+        assert found.check == "repeatable"
+
+
 def test_one_that_remembers_for_longer_than_it_declares_is_found_out() -> None:
     found = check(a_plan(Forever, length=5), walk())
     assert found is not None

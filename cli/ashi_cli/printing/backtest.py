@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ashi.contracts.timeframe import format_time
 from ashi_strategies.backtest.account import MONEY
+from ashi_strategies.backtest.checks import CHECKS
 from ashi_strategies.backtest.summary import LABEL
 
 if TYPE_CHECKING:
@@ -69,7 +70,10 @@ def _drawdown(result: BacktestResult) -> str:
 def _checks(result: BacktestResult) -> str:
     if result.findings is None:
         return "not made"
-    return "passed" if not result.findings else "FAILED: live it would have given other signals, see below"
+    if result.findings:
+        return "FAILED: live it would have given other signals, see below"
+    left_out = ", ".join(name for name in CHECKS if name not in result.checks)
+    return f"passed, but {left_out} was left out" if left_out else "passed"
 
 
 def _percent(part: Decimal, sign: str = "+") -> str:

@@ -4,7 +4,9 @@ Nothing here knows an order book. A signal is known when its candle has closed, 
 trade after that: the open of the next candle that has trades, of the finest timeframe there is of the symbol. All of
 it, at that price, whatever its size; the market does not move by it.
 
-Each symbol has an account of its own that begins with the same capital, in its quote currency. A position takes all of
+Each series at whose candles signals are filled has an account of its own: one for each symbol, and one for each of its
+timeframes where a strategy of one timeframe is run in several. All begin with the same capital, in the symbol's quote
+currency. A position takes all of
 its account, or the part that is the signal's `strength`, without leverage, and profits stay in it. The fee is a part
 of each fill's value, paid at both ends.
 
@@ -35,7 +37,7 @@ class ClosedTrade:
     """A position from its first fill to its last.
 
     Attributes:
-        symbol: `venue:MARKET`.
+        symbol: `venue:MARKET`; `timeframe` that of the account.
         side: which way.
         opened_at: begin (µs) of the window whose first trade gave the first fill; `closed_at` likewise of the last. A
             position that was ended by the end of the candles, or by ruin, closed at the end of a window, at its close.
@@ -49,6 +51,7 @@ class ClosedTrade:
     """
 
     symbol: str
+    timeframe: str
     side: Literal["long", "short"]
     opened_at: int
     closed_at: int
@@ -76,10 +79,10 @@ class _OpenTrade:
 
 
 class Account:
-    """The money of one symbol.
+    """The money of one series.
 
     Attributes:
-        symbol: whose candles it trades at.
+        symbol: whose candles it trades at; `timeframe` which of them.
         cash: quote currency; more than it began with while it is short.
         units: of the base currency; negative when short.
         fees: all that it has paid, quote currency.
@@ -88,9 +91,10 @@ class Account:
 
     """
 
-    def __init__(self, symbol: str, capital: Decimal, fee: Decimal) -> None:
+    def __init__(self, symbol: str, timeframe: str, capital: Decimal, fee: Decimal) -> None:
         """`capital`: quote currency. `fee`: a part of each fill's value, such as 0.001."""
         self.symbol = symbol
+        self.timeframe = timeframe
         self.cash = capital
         self.units = ZERO
         self.fees = ZERO
@@ -177,6 +181,7 @@ class Account:
         self.trades.append(
             ClosedTrade(
                 symbol=self.symbol,
+                timeframe=self.timeframe,
                 side="long" if trade.side > 0 else "short",
                 opened_at=trade.opened_at,
                 closed_at=time,

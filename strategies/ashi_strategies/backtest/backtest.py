@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import format_time
-from ashi_strategies.backtest.checks import Checks
+from ashi_strategies.backtest.checks import CHECKS, Checks
 from ashi_strategies.backtest.playing import PlanRun, series_of, startup_steps, traded_series
 from ashi_strategies.backtest.result import BacktestResult
 from ashi_strategies.backtest.simulation import Simulation
@@ -93,6 +93,9 @@ async def run_backtest(
         equity=run.simulation.curve.points,
         summary=summarize(run.simulation, run.market),
         notes=notes,
+        checks=[]
+        if findings is None
+        else [name for name in CHECKS if name != "elsewhere" or not request.may_know_date],
         findings=findings,
     )
 
@@ -202,5 +205,5 @@ class _Run:
             for key, count in plan_run.shortage():
                 lacking[key] = max(lacking[key], count)
         named = ", ".join(f"{count:,} of {key.symbol} {key.timeframe}" for key, count in lacking.items())
-        wanted = f"{named} more are needed" if named else "there is none in that time"
-        return f"too few candles to test {self.plan_runs[0].plan.identity}: {wanted} before its first signal"
+        wanted = f"{named} more are needed before its first signal" if named else "there is none in that time"
+        return f"too few candles to test {self.plan_runs[0].plan.identity}: {wanted}"

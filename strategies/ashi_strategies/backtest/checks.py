@@ -6,12 +6,13 @@
     repeatable  as it was
 
 The first two are one run: a new instance, of which neither what was long before nor what comes after is to be reached.
-Where it says something else, a run from the beginning that ends there tells which it was.
+Where anything differs, all is run again as it was, first of all: what differs then too is of no other kind. Else a run
+from the beginning that ends there tells which of the two it was.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ashi_strategies.plan import Plan
 
 CheckName: TypeAlias = Literal["startup", "lookahead", "elsewhere", "repeatable"]
+CHECKS: Final[tuple[CheckName, ...]] = get_args(CheckName)
 
 SIGNALS_CHECKED: Final = 16
 """Of so many signals, spread over the run: a new instance must give each of them and no more at that time."""
@@ -92,9 +94,14 @@ class Checks:
     async def run(self, *, may_know_date: bool = False) -> Finding | None:
         """The first thing that is wrong, or None. `may_know_date`: without the check `elsewhere`."""
         finding = await self._first_finding(may_know_date=may_know_date)
-        if finding is not None and (await self._again()).fingerprint != self._run.fingerprint:
+        if finding is None:
+            return None
+        again = await self._again()
+        if again.fingerprint != self._run.fingerprint:
             self.source_changed = True
             return None
+        if different := _first_difference(self._run.signals, again.signals):
+            return _finding("repeatable", different, self._run.signals, again.signals, _REPEATABLE)
         return finding
 
     async def _first_finding(self, *, may_know_date: bool) -> Finding | None:
@@ -146,10 +153,7 @@ class Checks:
             startup = ", ".join(f"{symbol} {timeframe}: {count}" for (symbol, timeframe), count in declared)
             reason = _STARTUP.format(began=format_time(began_after), startup=startup)
             return _finding("startup", different, given, again, reason)
-        whole = _at(time, await self._again())
-        if _first_difference(given, whole) is None:
-            return _finding("lookahead", different, given, ended, _LOOKAHEAD)
-        return _finding("repeatable", different, given, whole, _REPEATABLE)
+        return _finding("lookahead", different, given, ended, _LOOKAHEAD)
 
     async def _again(self, until: int | None = None) -> PlanRun:
         """A new run, begun as the one that is checked, with candles until a close time (µs); None: with as many."""

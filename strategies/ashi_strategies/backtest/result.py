@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ashi.contracts.candle import Candle
     from ashi.contracts.signal import Signal
     from ashi_strategies.backtest.account import ClosedTrade
-    from ashi_strategies.backtest.checks import Finding
+    from ashi_strategies.backtest.checks import CheckName, Finding
     from ashi_strategies.backtest.simulation import EquityPoint
     from ashi_strategies.backtest.sources import SeriesKey
     from ashi_strategies.backtest.summary import Summary
@@ -48,7 +48,8 @@ class BacktestResult:
         signals: all of them, in order.
         trades: positions of the simulation; `equity` what its accounts were worth.
         notes: what was left out, and what else to know.
-        findings: what the checks found; None where they were not made.
+        checks: the names of those that were made.
+        findings: what they found; None where none was made.
 
     """
 
@@ -64,6 +65,7 @@ class BacktestResult:
     equity: Sequence[EquityPoint]
     summary: Summary
     notes: Sequence[str]
+    checks: Sequence[CheckName]
     findings: Sequence[Finding] | None
 
 
@@ -100,6 +102,7 @@ class ResultFile:
             "equity": [[point.time, _shown(point.equity)] for point in result.equity],
             "summary": _plain({**_fields_of(result.summary), "drawdown": _plain(result.summary.drawdown._asdict())}),
             "notes": list(result.notes),
+            "checks": list(result.checks),
             "findings": result.findings,
         }
         self._write(b"]," + msgspec.json.encode(fields)[1:] + b"\n")

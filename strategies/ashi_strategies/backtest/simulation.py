@@ -1,10 +1,11 @@
-"""What would have come of trading the signals: an account for each symbol, and what all are worth over time."""
+"""What would have come of trading the signals: an account for each series, and what all are worth over time."""
 
 from __future__ import annotations
 
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ashi.contracts.timeframe import Timeframe
 from ashi_strategies.backtest.account import MONEY, ONE, ZERO, Account
 from ashi_strategies.backtest.sources import SeriesKey
 
@@ -78,7 +79,7 @@ class EquityCurve:
 
 
 class Simulation:
-    """The accounts of all symbols over time. Of each step first the candles, then the signals, then its end."""
+    """All accounts over time. Of each step first the candles, then the signals, then its end."""
 
     def __init__(self, traded: Mapping[SeriesKey, SeriesKey], *, capital: Decimal, fee: Decimal) -> None:
         """Open the accounts.
@@ -87,7 +88,7 @@ class Simulation:
         account. `capital`: of each, quote currency, above 0. `fee`: a part of each fill's value, below 1.
         """
         self.capital = capital
-        self.accounts = {key: Account(key.symbol, capital, fee) for key in dict.fromkeys(traded.values())}
+        self.accounts = {key: Account(*key, capital, fee) for key in dict.fromkeys(traded.values())}
         self.curve = EquityCurve()
         self.candles = 0
         self.candles_in_market = 0
@@ -130,6 +131,8 @@ class Simulation:
 
     @property
     def trades(self) -> Sequence[ClosedTrade]:
-        """Those of all accounts, by when they ended, then by symbol."""
+        """Those of all accounts, by when they ended, then by symbol and timeframe."""
         trades = [trade for account in self.accounts.values() for trade in account.trades]
-        return sorted(trades, key=lambda trade: (trade.closed_at, trade.symbol, trade.opened_at))
+        return sorted(
+            trades, key=lambda trade: (trade.closed_at, trade.symbol, Timeframe.parse(trade.timeframe), trade.opened_at)
+        )

@@ -27,7 +27,7 @@ class Summary:
         capital: of all accounts together at the start.
         final_equity: of all accounts at the end, every position closed.
         total_return: `final_equity` over `capital`, less 1.
-        market_return: what the symbols' closes did from the first to the last, the mean over the symbols, without fees.
+        market_return: what closes did from the first to the last, the mean over the accounts, without fees.
         drawdown: of the equity at the end of each window.
         trades: positions that were opened and closed.
         wins: trades with a profit after fees.
@@ -35,7 +35,7 @@ class Summary:
         profit_factor: profits over losses, None without losses.
         exposure: the part of all candles at whose end there was a position.
         fees: paid in all, quote currency.
-        ruined: symbols whose account had nothing left.
+        ruined: symbols of which an account had nothing left.
 
     """
 
@@ -96,7 +96,7 @@ def summarize(simulation: Simulation, market: MarketReturn) -> Summary:
             profit_factor=_profit_factor(trades),
             exposure=Decimal(simulation.candles_in_market) / max(simulation.candles, 1),
             fees=sum((account.fees for account in simulation.accounts.values()), ZERO),
-            ruined=[account.symbol for account in simulation.accounts.values() if account.is_ruined],
+            ruined=list(dict.fromkeys(account.symbol for account in simulation.accounts.values() if account.is_ruined)),
         )
 
 
