@@ -6,10 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from live_samples import FIRST_US, MINUTE_US, a_candle
+from live_samples import FIRST_US, MINUTE_US, a_candle, a_lost_minute
+from structlog.testing import capture_logs
 
 from ashi.client import Position
 from ashi.contracts.topics import CANDLES
+from ashi.runtime.health import Health
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_sinks.registry import make_sink
@@ -17,6 +19,7 @@ from ashi_strategies import load_strategy, plans_of
 from ashi_strategies.live import catching_up
 from ashi_strategies.live.beginning import Beginning
 from ashi_strategies.live.catching_up import CaughtUp, catch_up
+from ashi_strategies.live.empty import EmptySeries
 from ashi_strategies.live.instance import Instance
 
 if TYPE_CHECKING:
@@ -140,3 +143,23 @@ def test_what_the_topic_does_not_hold_any_more_comes_out_of_a_store_and_of_two_t
     assert len(before) >= NEEDED
     assert found.candles[-4:] == [corrected, in_store[101], in_store[102], newest]
     assert found.candles == sorted(found.candles, key=lambda candle: candle.open_time)
+
+
+def test_a_series_without_any_candle_is_warned_of_and_a_remark_until_one_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = caught_up(monkeypatch, Topic([]), Beginning(0, minute_us(3)))
+    assert list(found.empty) == [("sim:A", "1m")]
+    assert not caught_up(monkeypatch, Topic([a_candle(1, 1_000)]), Beginning(0, minute_us(3))).empty
+
+    health = Health()
+    health.set_ready(True, "following the candles")
+    with capture_logs() as logs:
+        empty = EmptySeries(health, [("sim:A", "1m"), ("sim:WRONG", "1m")])
+    assert [(each["log_level"], each["of"]) for each in logs] == [("warning", ["sim:A 1m", "sim:WRONG 1m"])]
+    empty.note([a_candle(1, 1_000), a_lost_minute(1, "sim:WRONG")])
+    is_ready, reason = health.ready()
+    assert is_ready
+    assert reason.endswith("there is no candle so far of sim:WRONG 1m")
+    empty.note([a_candle(1, 1_000, symbol="sim:WRONG")])
+    assert "no candle" not in health.ready()[1]

@@ -13,6 +13,7 @@ from live_samples import a_candle
 
 from ashi.client import Position
 from ashi.contracts.topics import CANDLES
+from ashi.runtime.health import Health
 from ashi_series import Closed
 from ashi_strategies import Strategy, StrategySeries, Target, long, plans_of
 from ashi_strategies.live import worker
@@ -79,7 +80,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, feed: Trickle, *, seconds: float) ->
 
     async def run() -> None:
         stopping = asyncio.Event()
-        service: Any = SimpleNamespace(stopping=stopping, health=SimpleNamespace(beat=lambda: None), settings=None)
+        service: Any = SimpleNamespace(stopping=stopping, health=Health(), settings=None)
         strategy_worker = StrategyWorker(service, instance, None, None)
 
         async def write(writer: Any, signals: list[Signal], *place: Any) -> None:
@@ -88,7 +89,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, feed: Trickle, *, seconds: float) ->
                 stopping.set()
 
         monkeypatch.setattr(strategy_worker, "_write", write)
-        caught_up: Any = SimpleNamespace(feed=feed, began=0, redo_from=0)
+        caught_up: Any = SimpleNamespace(feed=feed, began=0, redo_from=0, empty=())
         asyncio.get_running_loop().call_later(seconds, stopping.set)
         await strategy_worker._follow(caught_up, desk, Here(), None)  # type: ignore[arg-type]
 

@@ -45,6 +45,7 @@ class CaughtUp:
         redo_from: the first close time, µs, whose signals are not in the topic, or not as they would be given now.
         kept_from: the strategy is run from this close time on, µs. A candle that is corrected before it, and after
             `began`, asks for another beginning.
+        empty: the series of which there was no candle at all.
 
     """
 
@@ -54,6 +55,7 @@ class CaughtUp:
     began: int
     redo_from: int
     kept_from: int
+    empty: Sequence[SeriesName] = ()
 
 
 async def catch_up(service: Service, instance: Instance, beginning: Beginning, store: str | None) -> CaughtUp:
@@ -87,11 +89,12 @@ async def catch_up(service: Service, instance: Instance, beginning: Beginning, s
         span_us = min(span_us * FURTHER_BACK, furthest_us)
     if short:
         _log.info(
-            "there are fewer candles than the strategy needs: its signals begin when there are enough; what is too old "
-            "for topic candles comes out of a store that --warm-from names",
+            "there are fewer candles than the strategy needs before those that it is run over: it gives signals from "
+            "where there are enough; what is too old for topic candles comes out of a store that --warm-from names",
             of=short,
+            before_us=kept_from,
         )
-    return CaughtUp(feed, history.in_order(), position, began, redo_from, kept_from)
+    return CaughtUp(feed, history.in_order(), position, began, redo_from, kept_from, history.empty_series())
 
 
 def _places(beginning: Beginning, history: History, margin_us: int) -> tuple[int, int, int]:

@@ -49,6 +49,10 @@ class History:
             if sum(candle.close_time < redo_from for candle in of_series.values()) < self._wanted[name]
         ]
 
+    def empty_series(self) -> list[SeriesName]:
+        """The series that have no candle at all."""
+        return [name for name, of_series in self._candles.items() if not of_series]
+
     def newest_close_time(self) -> int:
         """The greatest close time, µs; 0 where there is no candle."""
         return max(

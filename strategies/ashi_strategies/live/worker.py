@@ -25,6 +25,7 @@ from ashi.runtime.waiting import start_when_kafka_is_there
 from ashi_strategies.live.beginning import find_beginning, read_known, refuse_namesake
 from ashi_strategies.live.catching_up import catch_up, now_us
 from ashi_strategies.live.desk import Desk, event_of
+from ashi_strategies.live.empty import EmptySeries
 from ashi_strategies.live.messages import message_of
 from ashi_strategies.live.progress import Progress, committed_places
 from ashi_strategies.live.watch import LAST_RESORT, watch_memory, watch_time
@@ -170,13 +171,14 @@ class StrategyWorker:
     async def _follow(
         self, caught_up: CaughtUp, desk: Desk, thread: WatchedThread, writer: TransactionalWriter
     ) -> None:
-        feed = caught_up.feed
+        feed, empty = caught_up.feed, EmptySeries(self._service.health, caught_up.empty)
         ticked_s = time.monotonic()
         asked: tuple[int, dict[int, int]] | None = None
         while not self._service.stopping.is_set():
             items, position = await feed.more(TICK_S)
             self._service.health.beat()
             if items:
+                empty.note(items)
                 events = [event_of(item, feed.is_complete) for item in items]
                 await self._finish(thread.call(partial(desk.take, events, now_us())))
             if time.monotonic() - ticked_s >= TICK_S:
