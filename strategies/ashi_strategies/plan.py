@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import operator
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from traceback import extract_tb
 from typing import Any, Final, get_type_hints
 
 import msgspec
@@ -112,20 +115,20 @@ def read_parameters(strategy: type[Strategy], given: Mapping[str, Any]) -> dict[
         raise UsageError(
             f"{strategy.name}: {error}: what its parameters are annotated with must be imported where the class is read"
         ) from error
-    if unknown := given.keys() - fields.keys():
+    if unknown := sorted(given.keys() - fields.keys()):
         there = ", ".join(fields) or "none"
-        raise UsageError(f"{strategy.name} has no parameter {', '.join(sorted(unknown))}: there are {there}")
+        raise UsageError(
+            f"{strategy.name} has no parameter {', '.join(unknown)}: there are {there}{_to_annotate(strategy, unknown)}"
+        )
     values = {}
     for name, field in fields.items():
-        if name in given:
-            try:
-                values[name] = msgspec.convert(given[name], hints[name], strict=not isinstance(given[name], str))
-            except msgspec.ValidationError as error:
-                raise UsageError(f"{strategy.name}: {name} is {given[name]!r}: {error}") from None
-        elif field.default is not dataclasses.MISSING:
-            values[name] = field.default
-        else:
+        value = given.get(name, field.default)
+        if value is dataclasses.MISSING:
             raise UsageError(f"{strategy.name} needs a value for {name}")
+        try:  # a default too: `edge: float = 2` is the same as 2.0, which is given
+            values[name] = msgspec.convert(value, hints[name], strict=not isinstance(value, str))
+        except (msgspec.ValidationError, TypeError) as error:
+            raise UsageError(f"{strategy.name}: {name} is {value!r}: {error}") from None
     return values
 
 
@@ -160,7 +163,14 @@ def _fields(strategy: type[Strategy]) -> dict[str, dataclasses.Field[Any]]:
 def _plan(
     strategy: type[Strategy], symbols: tuple[str, ...], timeframes: tuple[str, ...], values: Mapping[str, Any]
 ) -> Plan:
-    instance = strategy(symbols=symbols, timeframes=timeframes, **values)
+    try:
+        startup_candles = strategy(symbols=symbols, timeframes=timeframes, **values).startup_candles
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"{strategy.name} raised {type(error).__name__} when it was made: {error} ({place_of(error)})"
+        ) from error
     said = [
         *(symbols if strategy.symbols_together else ()),
         *(timeframes if len(timeframes) > 1 else ()),
@@ -172,16 +182,35 @@ def _plan(
             f"{identity[:80]}…: a strategy's name with its parameters has at most {MAX_STRATEGY_LENGTH} characters"
         )
     lengths = sorted(map(Timeframe.parse, timeframes))
-    startup = {(symbol, length): _startup_of(instance, length) for length in lengths for symbol in sorted(symbols)}
+    counts = {length: _startup_of(strategy, startup_candles, length, timeframes) for length in lengths}
+    startup = {(symbol, length): counts[length] for length in lengths for symbol in sorted(symbols)}
     return Plan(strategy, symbols, timeframes, dict(values), identity, startup)
 
 
-def _startup_of(instance: Strategy, timeframe: Timeframe) -> int:
-    said = instance.startup_candles
-    count = said.get(str(timeframe)) if isinstance(said, Mapping) else said
-    if not isinstance(count, int) or count < 1:
+def _startup_of(strategy: type[Strategy], said: Any, timeframe: Timeframe, timeframes: Sequence[str]) -> int:
+    wanted: Any = said.get(str(timeframe)) if isinstance(said, Mapping) else said
+    try:
+        count = operator.index(wanted)  # NumPy has integers of its own
+    except TypeError:
+        count = 0
+    if count < 1:
         raise UsageError(
-            f"{instance.name}: startup_candles is {said!r}: write how many candles it decides by, at least 1, "
-            f"or one number for each of {', '.join(instance.timeframes)}"
+            f"{strategy.name}: startup_candles is {said!r}: write how many candles it decides by, at least 1, "
+            f"or one number for each of {', '.join(timeframes)}"
         )
     return count
+
+
+def _to_annotate(strategy: type[Strategy], names: Sequence[str]) -> str:
+    """What to do where one of these is an attribute of the class, and would be a parameter if it were annotated."""
+    for name in names:
+        value = getattr(strategy, name, None)
+        if isinstance(value, int | float | str | Decimal) and not hasattr(Strategy, name):
+            return f"; annotate it to make it one, `{name}: {type(value).__name__} = {value!r}`"
+    return ""
+
+
+def place_of(error: BaseException) -> str:
+    """File and line where it was raised: `/srv/ideas.py:12`."""
+    frame = extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}:{frame.lineno}"

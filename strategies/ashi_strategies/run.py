@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from traceback import extract_tb
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from ashi.contracts.errors import ContractError, StrategyError
 from ashi.contracts.signal import SignalTarget, check_target
 from ashi.contracts.timeframe import format_time
 from ashi_strategies.handed import StrategySeries
+from ashi_strategies.plan import place_of
 from ashi_strategies.target import Target
 
 if TYPE_CHECKING:
@@ -123,12 +123,6 @@ def _told(plan: Plan, when: str, error: BaseException) -> StrategyError:
     return StrategyError(
         f"strategy {plan.identity} raised {type(error).__name__} at {when}: {error} ({place_of(error)})"
     )
-
-
-def place_of(error: BaseException) -> str:
-    """File and line where it was raised: `/srv/ideas.py:12`."""
-    frame = extract_tb(error.__traceback__)[-1]
-    return f"{frame.filename}:{frame.lineno}"
 
 
 def _at(candle: Candle) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Callable
 from decimal import Decimal
@@ -155,6 +156,15 @@ def test_values_that_cannot_be_are_refused(backtest, capsys, option, value):
         backtest(f"{option}={value}")
     assert ended.value.code == 2
     assert f"argument {option}: {value!r} is not" in capsys.readouterr().err
+
+
+def test_the_command_on_the_page_runs_in_the_clone_as_it_stands_there(monkeypatch, capsys):
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "strategies.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"^    ashi (strategy backtest (?:.*\\\n)*.*)$", page, re.MULTILINE)
+    monkeypatch.chdir(root)
+    assert main(command.replace("\\\n", " ").split()) == 0
+    assert "signals     12: 6 long, 6 flat" in capsys.readouterr().out
 
 
 @pytest.mark.processes  # the picture: see tests/strategies/test_backtest.py

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from strategy_samples import BTC, ETH
 
@@ -94,6 +95,49 @@ def test_what_cannot_be_run_is_refused_before_anything_starts(
 def test_symbols_and_timeframes_are_those_of_the_contract(symbols: Any, timeframes: Any) -> None:
     with pytest.raises(ContractError):
         plans_of(RsiBands, symbols, timeframes)
+
+
+def test_a_default_is_read_as_if_it_were_given() -> None:
+    class Widths(RsiBands):
+        width: float = 2
+
+    (by_default,), (given,) = plans_of(Widths, [BTC]), plans_of(Widths, [BTC], [], {"width": "2"})
+    assert by_default.identity == given.identity
+    assert by_default.identity.endswith(",width=2.0)")
+
+    class Wrong(RsiBands):
+        width: float = None  # type: ignore[assignment]
+
+    with pytest.raises(UsageError, match="wrong: width is None: Expected `float`"):
+        plans_of(Wrong, [BTC])
+
+
+def test_an_attribute_that_is_not_annotated_is_no_parameter_and_one_is_told_how_it_gets_one() -> None:
+    class Forgets(RsiBands):
+        window = 20
+
+    with pytest.raises(UsageError, match=r"no parameter window: .*; annotate it to make it one, `window: int = 20`$"):
+        plans_of(Forgets, [BTC], [], {"window": "9"})
+
+
+@pytest.mark.parametrize("method", ["__post_init__", "startup_candles"])
+@pytest.mark.parametrize("what", [ZeroDivisionError, SystemExit])
+def test_what_a_strategy_raises_when_it_is_made_is_told_with_its_line(method: str, what: type[BaseException]) -> None:
+    def fail(_: Any) -> int:
+        raise what("planted")
+
+    broken = type("Broken", (RsiBands,), {method: property(fail) if method == "startup_candles" else fail})
+    line = fail.__code__.co_firstlineno + 1
+    with pytest.raises(UsageError, match=rf"^broken raised {what.__name__} when it was made: planted \(.*:{line}\)$"):
+        plans_of(broken, [BTC])
+
+
+def test_an_integer_of_numpy_is_a_number_of_candles() -> None:
+    counts = type("Counts", (RsiBands,), {"startup_candles": {"1m": np.int64(3)}})
+    (plan,) = plans_of(counts, [BTC])
+    assert [(count, type(count)) for count in plan.startup.values()] == [(3, int)]
+    with pytest.raises(UsageError, match=r"startup_candles is 2\.0: write how many"):
+        plans_of(type("Counts", (RsiBands,), {"startup_candles": 2.0}), [BTC])
 
 
 def test_a_parameter_without_a_default_has_to_be_given() -> None:
