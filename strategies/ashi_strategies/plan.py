@@ -168,9 +168,7 @@ def _plan(
     except UsageError:
         raise
     except (Exception, SystemExit) as error:
-        raise UsageError(
-            f"{strategy.name} raised {type(error).__name__} when it was made: {error} ({place_of(error)})"
-        ) from error
+        raise UsageError(f"{strategy.name} raised {type(error).__name__} when it was made{told_of(error)}") from error
     said = [
         *(symbols if strategy.symbols_together else ()),
         *(timeframes if len(timeframes) > 1 else ()),
@@ -210,7 +208,8 @@ def _to_annotate(strategy: type[Strategy], names: Sequence[str]) -> str:
     return ""
 
 
-def place_of(error: BaseException) -> str:
-    """File and line where it was raised: `/srv/ideas.py:12`."""
+def told_of(error: BaseException) -> str:
+    """Its text if it has one, and where it was raised: `: division by zero (/srv/ideas.py:12)`."""
     frame = extract_tb(error.__traceback__)[-1]
-    return f"{frame.filename}:{frame.lineno}"
+    text = f": {error}" if str(error) else ""
+    return f"{text} ({frame.filename}:{frame.lineno})"

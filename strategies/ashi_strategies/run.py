@@ -8,7 +8,7 @@ from ashi.contracts.errors import ContractError, StrategyError
 from ashi.contracts.signal import SignalTarget, check_target
 from ashi.contracts.timeframe import format_time
 from ashi_strategies.handed import StrategySeries
-from ashi_strategies.plan import place_of
+from ashi_strategies.plan import told_of
 from ashi_strategies.target import Target
 
 if TYPE_CHECKING:
@@ -120,9 +120,7 @@ def call(plan: Plan, when: str, function: Callable[..., Any], *arguments: Any) -
 
 
 def _told(plan: Plan, when: str, error: BaseException) -> StrategyError:
-    return StrategyError(
-        f"strategy {plan.identity} raised {type(error).__name__} at {when}: {error} ({place_of(error)})"
-    )
+    return StrategyError(f"strategy {plan.identity} raised {type(error).__name__} at {when}{told_of(error)}")
 
 
 def _at(candle: Candle) -> str:
