@@ -28,6 +28,9 @@ QUIET_S: Final = 20.0
 GRACE_S: Final = 15.0
 """So long a cluster may answer "not yet": a group's coordinator that is being made, a leader that is being elected."""
 
+STEP_GRACE_S: Final = 3.0
+"""So long Kafka may take to end one transaction before the next of its writer goes on."""
+
 _NOT_YET: Final = frozenset(
     {
         "GroupCoordinatorNotAvailableError",
@@ -65,6 +68,26 @@ class _Cause:
     held: int = 0
     held_of_outage: int = 0
     begun: bool = False
+
+
+class StepFilter(logging.Filter):
+    """For the library's sender: holds back that Kafka is still ending the step before, at the beginning of a step.
+
+    Kafka 4 answers CONCURRENT_TRANSACTIONS to a client of before as "not enough replicas", and the library, which tries
+    again after 0.1 s, warns of it. A lack of replicas lasts, and is told once a step has taken `STEP_GRACE_S`.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self.began_s: float | None = None
+        """When the step in hand began; None between steps."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record goes on."""
+        if self.began_s is None or self._clock() - self.began_s >= STEP_GRACE_S or not isinstance(record.args, tuple):
+            return True
+        return not any(_name(argument) == "NotEnoughReplicasError" for argument in record.args)
 
 
 class LibraryFilter(logging.Filter):

@@ -10,10 +10,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiokafka.errors import GroupCoordinatorNotAvailableError, NotLeaderForPartitionError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, NotEnoughReplicasError, NotLeaderForPartitionError
 
 from ashi.runtime import library_logs
-from ashi.runtime.library_logs import GRACE_S, QUIET_S, LibraryFilter, limit_client_library
+from ashi.runtime.library_logs import GRACE_S, QUIET_S, STEP_GRACE_S, LibraryFilter, StepFilter, limit_client_library
 from ashi.runtime.logs import configure_logging, flush_logs, get_logger, get_weather_logger
 
 if TYPE_CHECKING:
@@ -239,3 +239,22 @@ def test_a_program_that_reads_by_our_client_gets_a_warning_of_the_library_once_a
         for name, logger in logging.root.manager.loggerDict.items():
             if name.startswith("aiokafka") and isinstance(logger, logging.Logger):
                 logger.removeFilter(library_logs._OF_CLIENTS)
+
+
+def test_what_kafka_says_while_it_ends_the_step_before_is_told_only_when_it_lasts() -> None:
+    now_s = 100.0
+    of_steps = StepFilter(lambda: now_s)
+
+    def passes(error: type[Exception]) -> bool:
+        template = "Got error produce response on topic-partition %s, retrying. Error: %s"
+        at = ("signals", 0)
+        return of_steps.filter(
+            logging.LogRecord("aiokafka.producer.sender", logging.WARNING, __file__, 1, template, (at, error), None)
+        )
+
+    assert passes(NotEnoughReplicasError), "of another writer, as none of ours is at work"
+    of_steps.began_s = now_s
+    assert not passes(NotEnoughReplicasError)
+    assert passes(NotLeaderForPartitionError)
+    now_s += STEP_GRACE_S
+    assert passes(NotEnoughReplicasError)

@@ -29,7 +29,9 @@ async def written(settings: Settings) -> list[str]:
     return sorted([record.value.decode() async for record in read_topic(settings, FEED_GAPS)])
 
 
-def test_a_step_stands_there_whole_and_whoever_starts_later_shuts_out_the_one_before(kafka_settings: Settings) -> None:
+def test_a_step_stands_there_whole_and_whoever_starts_later_shuts_out_the_one_before(
+    kafka_settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     not_retrieved: list[Any] = []
 
     async def main() -> None:
@@ -43,6 +45,7 @@ def test_a_step_stands_there_whole_and_whoever_starts_later_shuts_out_the_one_be
             await first.write([], {(CANDLES, 1): (10, "ten")})
             assert await written(kafka_settings) == ["a", "b", "c"]
             assert await committed(kafka_settings, ID, CANDLES) == {0: Committed(7, "seven"), 1: Committed(10, "ten")}
+            assert "NotEnoughReplicas" not in caplog.text
             # As when a process is killed within a step.
             await first._producer.begin_transaction()
             await (await first._producer.send(FEED_GAPS, b"half", b"half"))

@@ -8,6 +8,7 @@ last under an id has it: what the one before left open is aborted, and its next 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -19,6 +20,7 @@ from ashi.contracts.errors import BrokerUnreachableError, InstanceTakenError
 from ashi.runtime.kafka.clients import make_producer
 from ashi.runtime.kafka.errors import as_broker_error, client_errors, not_taken
 from ashi.runtime.kafka.naming import kafka_name
+from ashi.runtime.library_logs import StepFilter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 TIMEOUT_S: Final = 15.0
 """Kafka aborts a step that was begun and not ended by then. So long, at most, a writer that was killed within a step
 holds back the readers of the partitions that it was writing to, if it is not started again before."""
+
+_SENDER_LOG: Final = logging.getLogger("aiokafka.producer.sender")
 
 
 class Message(NamedTuple):
@@ -51,12 +55,14 @@ class TransactionalWriter:
         self._producer = make_producer(
             settings, transactional_id=writer_id, transaction_timeout_ms=int(TIMEOUT_S * 1_000)
         )
+        self._warnings = StepFilter()
 
     async def start(self) -> None:
         """Connect, and shut out whoever wrote under the id before; what was open of it is aborted.
 
         Raises BrokerError.
         """
+        _SENDER_LOG.addFilter(self._warnings)
         await self._producer.start()
 
     async def write(
@@ -71,7 +77,7 @@ class TransactionalWriter:
         Raises InstanceTakenError when another process writes under the id, BrokerUnreachableError when Kafka was away
         for so long that it has aborted the step, and BrokerError.
         """
-        began_s = time.monotonic()
+        began_s = self._warnings.began_s = time.monotonic()
         producer = self._producer
         committed = {TopicPartition(*at): OffsetAndMetadata(*place) for at, place in (offsets or {}).items()}
         topic = messages[0].topic if messages else next((at[0] for at in offsets or {}), "")
@@ -109,9 +115,12 @@ class TransactionalWriter:
             if as_broker_error(error, self._settings) is not None or isinstance(error, BrokerUnreachableError):
                 raise
             raise not_taken(topic, error, self._settings) from error
+        finally:
+            self._warnings.began_s = None
 
     async def close(self) -> None:
         """Disconnect. May be called at any time, and again."""
+        _SENDER_LOG.removeFilter(self._warnings)
         await self._producer.stop()
 
 
