@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ashi.client.newest import Newest
 from ashi.client.position import Since, start_of
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 REMEMBERED: Final = 100_000
 """How many versions a reader remembers, at some 300 bytes each. What may come again unchanged, after a crash of a
 worker, is what was written within a few seconds before it."""
+
+_Message = TypeVar("_Message")
 
 
 def kafka_settings(
@@ -126,13 +128,7 @@ def read_candles(
     def wanted(candle: Candle) -> bool:
         return (names is None or candle.timeframe in names) and newest.is_new(candle)
 
-    return Reader(
-        _settings(kafka),
-        Source(CANDLES, candle_in, _keys(symbols), wanted),
-        start=start_of(since, CANDLES),
-        follow=follow,
-        on_unreadable=on_unreadable,
-    )
+    return _reader(kafka, Source(CANDLES, candle_in, _keys(symbols), wanted), since, follow, on_unreadable)
 
 
 def read_live_candles(
@@ -158,13 +154,8 @@ def read_live_candles(
     """
     names = _timeframe_names(timeframes)
     keys = None if symbols is None and names is None else _LiveKeys(_keys(symbols), names)
-    return Reader(
-        _settings(kafka),
-        Source(CANDLES_LIVE, live_candle_in, keys, _newest_candles(remember).is_new),
-        start=start_of(since, CANDLES_LIVE),
-        follow=follow,
-        on_unreadable=on_unreadable,
-    )
+    source = Source(CANDLES_LIVE, live_candle_in, keys, _newest_candles(remember).is_new)
+    return _reader(kafka, source, since, follow, on_unreadable)
 
 
 def read_feed_gaps(
@@ -184,13 +175,7 @@ def read_feed_gaps(
     newest = Newest[FeedGap](
         key=lambda gap: (gap.symbol, gap.from_time), rank=lambda gap: gap.updated_at, limit=remember
     )
-    return Reader(
-        _settings(kafka),
-        Source(FEED_GAPS, feed_gap_in, _keys(symbols), newest.is_new),
-        start=start_of(since, FEED_GAPS),
-        follow=follow,
-        on_unreadable=on_unreadable,
-    )
+    return _reader(kafka, Source(FEED_GAPS, feed_gap_in, _keys(symbols), newest.is_new), since, follow, on_unreadable)
 
 
 def read_feed_status(
@@ -207,13 +192,8 @@ def read_feed_status(
     state of all, and then each change. Every message is handed out and nothing is remembered. Arguments and errors are
     those of `read_candles`.
     """
-    return Reader(
-        _settings(kafka),
-        Source(FEED_STATUS, feed_status_in, _keys(symbols), lambda _: True),
-        start=start_of(since, FEED_STATUS),
-        follow=follow,
-        on_unreadable=on_unreadable,
-    )
+    source = Source(FEED_STATUS, feed_status_in, _keys(symbols), lambda _: True)
+    return _reader(kafka, source, since, follow, on_unreadable)
 
 
 def read_instruments(
@@ -230,13 +210,8 @@ def read_instruments(
     state of all, and then each change. Every message is handed out and nothing is remembered. Arguments and errors are
     those of `read_candles`.
     """
-    return Reader(
-        _settings(kafka),
-        Source(INSTRUMENTS, instrument_in, _keys(symbols), lambda _: True),
-        start=start_of(since, INSTRUMENTS),
-        follow=follow,
-        on_unreadable=on_unreadable,
-    )
+    source = Source(INSTRUMENTS, instrument_in, _keys(symbols), lambda _: True)
+    return _reader(kafka, source, since, follow, on_unreadable)
 
 
 def read_signals(
@@ -264,13 +239,18 @@ def read_signals(
     def wanted(signal: Signal) -> bool:
         return (names is None or signal.strategy in names) and newest.is_new(signal)
 
-    return Reader(
-        _settings(kafka),
-        Source(SIGNALS, signal_in, _keys(symbols), wanted),
-        start=start_of(since, SIGNALS),
-        follow=follow,
-        on_unreadable=on_unreadable,
-    )
+    return _reader(kafka, Source(SIGNALS, signal_in, _keys(symbols), wanted), since, follow, on_unreadable)
+
+
+def _reader(
+    kafka: Settings | str | None,
+    source: Source[_Message],
+    since: Since,
+    follow: bool,
+    on_unreadable: Callable[[UnreadableRecord], None] | None,
+) -> Reader[_Message]:
+    start = start_of(since, source.topic)
+    return Reader(_settings(kafka), source, start=start, follow=follow, on_unreadable=on_unreadable)
 
 
 def _settings(kafka: Settings | str | None) -> Settings:

@@ -10,6 +10,7 @@ import msgspec
 
 from ashi.contracts.decimals import EXACT, check_notation, format_decimal, needs_notation_check
 from ashi.contracts.errors import ContractError
+from ashi.contracts.json_messages import decode_json, plain_fields
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import check_time
@@ -83,10 +84,7 @@ _encoder = msgspec.json.Encoder()
 
 def decode_candle(message: bytes) -> Candle:
     """Read and check one message of `candles`. Raises ContractError that names the field and what is wrong."""
-    try:
-        candle = _decoder.decode(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ContractError(f"not a candle: {error}") from None
+    candle = decode_json(_decoder, message, "a candle")
     check_candle(candle)
     others = (candle.symbol, candle.first_trade_id or "", candle.last_trade_id or "")
     if needs_notation_check(message, _UNDERSCORES, others):
@@ -128,10 +126,7 @@ def _check_decimals(candle: Candle) -> None:
 
 def candle_fields(candle: Candle) -> dict[str, str | int | None]:
     """The message as plain values in field order: decimals as plain strings, times in µs."""
-    return {
-        field: format_decimal(value) if isinstance(value := getattr(candle, field), Decimal) else value
-        for field in Candle.__struct_fields__
-    }
+    return plain_fields(candle)
 
 
 class _Message(msgspec.Struct, gc=False):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 import msgspec
 
 from ashi.contracts.errors import ContractError
+from ashi.contracts.json_messages import decode_json
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.trade import check_time
 
@@ -122,7 +123,7 @@ def encode_feed(message: FeedStatus | FeedGap) -> bytes:
 
 def decode_feed_status(message: bytes) -> FeedStatus:
     """Read and check a message of `feed.status`. Raises ContractError that names the field and what is wrong."""
-    status = _decode(_status_decoder, message, "feed status")
+    status = _decode(_status_decoder, message, "a feed status")
     check_time("since", status.since)
     if status.complete_until is not None:
         check_time("complete_until", status.complete_until)
@@ -135,7 +136,7 @@ def decode_feed_status(message: bytes) -> FeedStatus:
 
 def decode_feed_gap(message: bytes) -> FeedGap:
     """Read and check a message of `feed.gaps`. Raises ContractError that names the field and what is wrong."""
-    gap = _decode(_gap_decoder, message, "feed gap")
+    gap = _decode(_gap_decoder, message, "a feed gap")
     check_time("from_time", gap.from_time)
     if gap.to_time is not None:
         check_time("to_time", gap.to_time)
@@ -174,10 +175,7 @@ def is_stale(status: FeedStatus, now_us: int) -> bool:
 
 
 def _decode(decoder: msgspec.json.Decoder[_Message], message: bytes, what: str) -> _Message:
-    try:
-        decoded = decoder.decode(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ContractError(f"not a {what}: {error}") from None
+    decoded = decode_json(decoder, message, what)
     split_symbol(decoded.symbol)
     check_time("updated_at", decoded.updated_at)
     return decoded

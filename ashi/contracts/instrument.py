@@ -11,8 +11,9 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from ashi.contracts.decimals import check_amount, check_notation, format_decimal
+from ashi.contracts.decimals import check_amount, check_notation
 from ashi.contracts.errors import ContractError
+from ashi.contracts.json_messages import decode_json, plain_fields
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.trade import check_time
 
@@ -50,20 +51,12 @@ _encoder = msgspec.json.Encoder()
 
 def encode_instrument(instrument: Instrument) -> bytes:
     """JSON as in the contract: times in µs, decimals as plain strings."""
-    return _encoder.encode(
-        {
-            field: format_decimal(value) if isinstance(value := getattr(instrument, field), Decimal) else value
-            for field in Instrument.__struct_fields__
-        }
-    )
+    return _encoder.encode(plain_fields(instrument))
 
 
 def decode_instrument(message: bytes) -> Instrument:
     """Read and check one message of `instruments`. Raises ContractError that names the field and what is wrong."""
-    try:
-        instrument = _decoder.decode(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ContractError(f"not an instrument: {error}") from None
+    instrument = decode_json(_decoder, message, "an instrument")
     split_symbol(instrument.symbol)
     check_time("updated_at", instrument.updated_at)
     for field in ("base", "quote"):

@@ -12,8 +12,9 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from ashi.contracts.candle import MAX_VERSION
-from ashi.contracts.decimals import check_amount, check_notation, format_decimal, needs_notation_check
+from ashi.contracts.decimals import check_amount, check_notation, needs_notation_check
 from ashi.contracts.errors import ContractError
+from ashi.contracts.json_messages import decode_json, plain_fields
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import check_time
@@ -96,20 +97,12 @@ def signal_rank(signal: Signal) -> int:
 
 def encode_signal(signal: Signal) -> bytes:
     """JSON as in the contract: times in µs, decimals as plain strings."""
-    return _encoder.encode(
-        {
-            field: format_decimal(value) if isinstance(value := getattr(signal, field), Decimal) else value
-            for field in Signal.__struct_fields__
-        }
-    )
+    return _encoder.encode(plain_fields(signal))
 
 
 def decode_signal(message: bytes) -> Signal:
     """Read and check one message of `signals`. Raises ContractError that names the field and what is wrong."""
-    try:
-        signal = _decoder.decode(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ContractError(f"not a signal: {error}") from None
+    signal = decode_json(_decoder, message, "a signal")
     check_signal(signal)
     others = (
         signal.strategy,

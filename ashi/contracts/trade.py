@@ -18,6 +18,7 @@ from ashi.contracts.decimals import (
     needs_notation_check,
 )
 from ashi.contracts.errors import ClockError, ContractError
+from ashi.contracts.json_messages import decode_json
 from ashi.contracts.symbol import split_symbol
 
 TRADE_SCHEMA: Final = "ashi.trade.v1"
@@ -75,10 +76,7 @@ _encoder = msgspec.json.Encoder()
 
 def decode_trade(message: bytes) -> Trade:
     """Read and check one message of `trades`. Raises ContractError that names the field and what is wrong."""
-    try:
-        trade = _decoder.decode(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ContractError(f"not a trade: {error}") from None
+    trade = decode_json(_decoder, message, "a trade")
     check_trade(trade)
     if needs_notation_check(message, _UNDERSCORES, (trade.symbol, trade.trade_id)):
         check_notation(message, ("price", "size"))
