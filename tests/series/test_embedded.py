@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from series_samples import a_candle
 
 from ashi.contracts.candle import Candle, check_candle
 from ashi.contracts.errors import ContractError, UsageError
 from ashi_series import CandleAggregator, LateTrade, LateTradeWarning, OhlcvStore
+from candle_samples import a_candle
 
 START = 1_723_161_000
 """The start of five minutes, s."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
-from series_samples import BTC, ETH, a_candle
 
 from ashi.client import Candle, Position
 from ashi.contracts.errors import BrokerError, ContractError, NotPermittedError, StateError, UsageError
 from ashi_series import Closed, InProgress, follow
+from candle_samples import BTC, ETH, a_candle
 
 if TYPE_CHECKING:
     from ashi_series import Event

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from series_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 
 from ashi.contracts.candle import Candle, encode_candle
 from ashi.contracts.errors import ContractError, StorageError, UsageError
@@ -20,6 +19,7 @@ from ashi.contracts.topics import CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS
 from ashi.runtime.kafka.clients import make_producer
 from ashi_series import Closed, Corrected, Gap, InProgress, follow
 from ashi_sinks.registry import make_sink
+from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 from made_anew import delete, make_anew
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from series_samples import FIRST_US, MINUTE_US, a_candle
 
 from ashi_series import Closed, Corrected, OhlcvStore
 from ashi_series.join import APPENDED_BEFORE_US, Join, Stored, read_from
+from candle_samples import FIRST_US, MINUTE_US, a_candle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

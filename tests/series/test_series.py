@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from series_samples import BTC, FIRST_US, MINUTE_US, a_candle
 
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.errors import ContractError, UsageError
 from ashi_series import Closed, Corrected, InProgress, Series, SeriesView
+from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
 
 
 def series_of(*candles: Candle, limit: int = 500) -> Series:

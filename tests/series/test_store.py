@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import msgspec
-from series_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi_series import Closed, Corrected, Gap, InProgress, OhlcvStore
+from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 
 
 def a_status(complete_until: int | None, updated: int, symbol: str = BTC) -> FeedStatus:

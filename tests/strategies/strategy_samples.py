@@ -11,36 +11,13 @@ from ashi.contracts.candle import Candle
 from ashi.contracts.signal import Signal
 from ashi.contracts.timeframe import Timeframe
 from ashi_strategies import Plan, Strategy, Target, flat, long, plans_of, short
-
-BTC, ETH = "bitflyer:BTC_JPY", "binance:ETHUSDT"
-MINUTE_US = 60_000_000
-FIRST_US = 1_640_995_200_000_000
-"""The start of a day, µs."""
+from candle_samples import BTC
+from candle_samples import a_candle as candle_of_window
 
 
 def a_candle(window: int = 0, close: Any = 100, version: int = 1, symbol: str = BTC, timeframe: str = "1m") -> Candle:
     """The candle of the window with that number, counted from the start of a day."""
-    length_us = Timeframe.parse(timeframe).length_us
-    open_time = FIRST_US + window * length_us
-    price = Decimal(str(close))
-    return Candle(
-        symbol=symbol,
-        timeframe=timeframe,
-        open_time=open_time,
-        close_time=open_time + length_us,
-        open=price,
-        high=price + 1,
-        low=price,
-        close=price,
-        volume=Decimal(1),
-        quote_volume=price,
-        trade_count=1,
-        taker_buy_volume=Decimal(0),
-        taker_buy_quote_volume=Decimal(0),
-        first_trade_id="1",
-        last_trade_id="1",
-        version=version,
-    )
+    return candle_of_window(window, version, symbol, timeframe, price=str(close))
 
 
 def digest(*values: Any) -> int:

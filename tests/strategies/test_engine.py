@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
-from strategy_samples import BTC, ETH, FIRST_US, MINUTE_US, Views, a_candle, a_plan
+from strategy_samples import Views, a_candle, a_plan
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StrategyError, UsageError
@@ -17,6 +17,7 @@ from ashi.contracts.signal import Signal
 from ashi_series.events import Closed, Corrected, Gap, InProgress
 from ashi_strategies import Strategy, Target, long
 from ashi_strategies.engine import PATIENCE_US, Engine
+from candle_samples import BTC, ETH, FIRST_US, MINUTE_US
 
 NOW = FIRST_US + 1_000 * MINUTE_US
 GAP = FeedGap(BTC, FIRST_US, None, "open", 0, "silent for 30 s", NOW)

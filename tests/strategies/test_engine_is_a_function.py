@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategy_samples import BTC, ETH, FIRST_US, MINUTE_US, Memory, Views, a_candle, a_plan, content, oracle
+from strategy_samples import Memory, Views, a_candle, a_plan, content, oracle
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.signal import Signal, decode_signal, encode_signal, signal_rank, signal_slot
 from ashi_series.events import Closed, Corrected, InProgress
 from ashi_strategies import Plan
 from ashi_strategies.engine import Engine
+from candle_samples import BTC, ETH, FIRST_US, MINUTE_US
 
 EXAMPLES = int(os.environ.get("ASHI_EXAMPLES", "150"))
 SERIES = [

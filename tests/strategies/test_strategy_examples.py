@@ -7,7 +7,7 @@ import statistics
 from typing import Any
 
 import pytest
-from strategy_samples import BTC, ETH, a_candle
+from strategy_samples import a_candle
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.errors import UsageError
@@ -15,6 +15,7 @@ from ashi.contracts.signal import Signal
 from ashi_series.events import Closed
 from ashi_strategies import load_strategy, plans_of
 from ashi_strategies.engine import Engine
+from candle_samples import BTC, ETH
 
 
 def signals_of(

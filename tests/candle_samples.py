@@ -1,4 +1,4 @@
-"""Candles for the tests of series."""
+"""Candles for the tests of series and strategies."""
 
 from __future__ import annotations
 
