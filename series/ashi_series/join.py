@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ashi.contracts.timeframe import Timeframe
 from ashi_series.events import Corrected
+from ashi_series.order import step_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -72,10 +72,7 @@ class Join:
 
         When an event is handed out the series is as of that event.
         """
-        candles = sorted(
-            self._to_tell.values(), key=lambda each: (each.close_time, Timeframe.parse(each.timeframe), each.symbol)
-        )
-        for candle in candles:
+        for candle in sorted(self._to_tell.values(), key=step_order):
             del self._to_tell[candle.symbol, candle.timeframe, candle.open_time]
             event = self._store.apply(candle)
             if event is not None:

@@ -8,6 +8,7 @@ import msgspec
 
 from ashi.contracts.signal import Signal, signal_rank
 from ashi_series.events import Closed, Corrected
+from ashi_series.order import step_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -42,9 +43,7 @@ class GivenSignals:
 
     def in_order(self) -> list[Signal]:
         """The last of each, by (close time, timeframe, symbol)."""
-        return sorted(
-            self._signals.values(), key=lambda each: (each.close_time, each.close_time - each.open_time, each.symbol)
-        )
+        return sorted(self._signals.values(), key=step_order)
 
     def note_completeness(self, event: Closed | Corrected) -> None:
         """Take in whether a candle is complete, as far as its event says."""

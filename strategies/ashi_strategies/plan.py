@@ -108,7 +108,7 @@ def plans_of(
 
 def read_parameters(strategy: type[Strategy], given: Mapping[str, Any]) -> dict[str, Any]:
     """All parameters of a strategy, texts read by their annotations. Raises UsageError that names what is wrong."""
-    fields = {name: field for name, field in _fields(strategy).items() if name not in _GIVEN_APART}
+    fields = parameter_fields(strategy)
     try:
         hints = get_type_hints(strategy)
     except NameError as error:
@@ -156,8 +156,9 @@ def load_strategy(name: str) -> type[Strategy]:
     return found
 
 
-def _fields(strategy: type[Strategy]) -> dict[str, dataclasses.Field[Any]]:
-    return {field.name: field for field in dataclasses.fields(strategy)}
+def parameter_fields(strategy: type[Strategy]) -> dict[str, dataclasses.Field[Any]]:
+    """The parameters of a strategy by name, with their defaults."""
+    return {field.name: field for field in dataclasses.fields(strategy) if field.name not in _GIVEN_APART}
 
 
 def _plan(

@@ -28,7 +28,8 @@ from ashi_strategies.backtest.backtest import BacktestRequest, run_backtest
 from ashi_strategies.backtest.in_memory import CandlesInMemory
 from ashi_strategies.backtest.plot import Plot
 from ashi_strategies.backtest.result import BacktestResult, ResultFile
-from ashi_strategies.backtest.sources import CandleSource, SeriesKey
+from ashi_strategies.backtest.sources import CandleSource
+from ashi_strategies.series_name import SeriesName
 
 CLOSES = [100 + (n * 37) % 23 for n in range(400)]
 """Goes up and down, and never twice alike for long."""
@@ -432,7 +433,7 @@ def test_a_file_that_is_not_finished_is_not_there(tmp_path):
         ResultFile(tmp_path / "no" / "out.json")
 
 
-TRADED = {SeriesKey(SYMBOL, "1m"): SeriesKey(SYMBOL, "1m")}
+TRADED = {SeriesName(SYMBOL, "1m"): SeriesName(SYMBOL, "1m")}
 
 
 @pytest.mark.processes  # once on a machine: `fc-list`, which tells matplotlib what fonts there are

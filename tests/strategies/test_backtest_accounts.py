@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from ashi.contracts import Candle
 from ashi.contracts.signal import Signal
 from ashi_strategies.backtest.simulation import EquityCurve, Simulation
-from ashi_strategies.backtest.sources import SeriesKey
 from ashi_strategies.backtest.summary import MarketReturn, summarize
+from ashi_strategies.series_name import SeriesName
 
 SYMBOL, OTHER = "binance:ETHUSDT", "bitflyer:BTC_JPY"
 MINUTE = 60_000_000
@@ -40,7 +40,7 @@ def signal(minute: int, target: Any, strength: Any = None, *, symbol: str = SYMB
 def simulated(
     steps: list[tuple[list[Candle], list[Signal]]], *, fee: Any = 0, symbols: tuple[str, ...] = (SYMBOL,)
 ) -> Simulation:
-    keys = [SeriesKey(symbol, "1m") for symbol in symbols]
+    keys = [SeriesName(symbol, "1m") for symbol in symbols]
     simulation = Simulation(dict(zip(keys, keys, strict=True)), capital=CAPITAL, fee=Decimal(fee))
     for candles, signals in steps:
         for one in candles:

@@ -25,13 +25,13 @@ from ashi_strategies.backtest.opening import open_source
 from ashi_strategies.backtest.recorded import RecordedCandles
 from ashi_strategies.backtest.sources import (
     CandleSource,
-    SeriesKey,
     Step,
     check_series,
     completeness,
     read_startup,
     read_steps,
 )
+from ashi_strategies.series_name import SeriesName
 from oracle import candles_of, closed, stored, timely, unique
 from postgres_server import PostgresServer
 from strategies import trades
@@ -41,7 +41,7 @@ RULES = WindowRules(finest=Timeframe.parse("1m"))
 
 
 def steps(
-    source: CandleSource, series: list[SeriesKey], after: int | None = None, until: int | None = None
+    source: CandleSource, series: list[SeriesName], after: int | None = None, until: int | None = None
 ) -> list[Step]:
     async def read() -> list[Step]:
         return [step async for step in read_steps(source, series, after, until)]
@@ -56,7 +56,7 @@ def test_candles_of_one_close_time_are_one_step_in_the_order_of_timeframe_and_sy
         *series_of([4, 5], start=hour - 2 * MINUTE, symbol=OTHER),
         make_candle(hour - HOUR, 1, 3, timeframe="1h"),
     ]
-    series = [SeriesKey(SYMBOL, "1h"), SeriesKey(OTHER, "1m"), SeriesKey(SYMBOL, "1m")]
+    series = [SeriesName(SYMBOL, "1h"), SeriesName(OTHER, "1m"), SeriesName(SYMBOL, "1m")]
     found = steps(CandlesInMemory(candles), series)
     assert [(step.close_time, [(c.timeframe, c.symbol) for c in step.candles]) for step in found] == [
         (hour - 2 * MINUTE, [("1m", SYMBOL)]),
@@ -72,7 +72,7 @@ def test_bounds_are_close_times_so_that_no_candle_to_start_with_closes_after_a_s
         *series_of([60, 120], start=hour, timeframe="1h"),
     ]
     source = CandlesInMemory(candles)
-    series = [SeriesKey(SYMBOL, "1m"), SeriesKey(SYMBOL, "1h")]
+    series = [SeriesName(SYMBOL, "1m"), SeriesName(SYMBOL, "1h")]
     after = hour + 90 * MINUTE  # in the midst of the second hour
     found = steps(source, series, after, hour + 119 * MINUTE)
     assert [step.close_time for step in found] == list(range(after + MINUTE, hour + 120 * MINUTE, MINUTE))
@@ -95,7 +95,7 @@ def test_steps_hold_every_candle_once_and_in_order(drawn):
     lengths = {"1m": MINUTE, "5m": 5 * MINUTE}
     base = Timeframe.parse("5m").open_time(START)
     candles = [make_candle(base + n * lengths[t], 1, 1, symbol=s, timeframe=t) for s, t, n in sorted(set(drawn))]
-    series = [SeriesKey(s, t) for s in (OTHER, SYMBOL) for t in ("5m", "1m")]
+    series = [SeriesName(s, t) for s in (OTHER, SYMBOL) for t in ("5m", "1m")]
     found = steps(CandlesInMemory(candles), series)
     assert [step.close_time for step in found] == sorted({candle.close_time for candle in candles})
     flat = [candle for step in found for candle in step.candles]
@@ -105,7 +105,7 @@ def test_steps_hold_every_candle_once_and_in_order(drawn):
 @settings(max_examples=50)
 @given(trades(count=60, symbols=[SYMBOL, OTHER]), st.integers(1, 7))
 def test_candles_of_recorded_trades_are_those_that_an_oracle_makes_of_them(log, at_once):
-    series = [SeriesKey(SYMBOL, "1m"), SeriesKey(SYMBOL, "5m"), SeriesKey(OTHER, "5m")]
+    series = [SeriesName(SYMBOL, "1m"), SeriesName(SYMBOL, "5m"), SeriesName(OTHER, "5m")]
     notes: list[str] = []
     with patch.object(recorded, "TRADES_AT_ONCE", at_once):
         source = RecordedCandles(enumerate(log), series, RULES, notes.append)
@@ -118,7 +118,7 @@ def test_candles_of_recorded_trades_are_those_that_an_oracle_makes_of_them(log, 
     assert bool(notes) == (len(timely(late, "1m", RULES.horizon_us)) < len(late))
 
 
-def opened(store: str, recordings: list[tuple[str, Path]], series: list[SeriesKey], **env: str) -> list[Candle]:
+def opened(store: str, recordings: list[tuple[str, Path]], series: list[SeriesName], **env: str) -> list[Candle]:
     async def read() -> list[Candle]:
         notes: list[str] = []
         settings = Settings.from_environment({"ASHI_TIMEFRAMES": "1m,5m", **env})
@@ -140,7 +140,7 @@ def postgres() -> Iterator[str]:
 @pytest.mark.parametrize("store", ["sqlite", "lake", pytest.param("postgres", marks=pytest.mark.postgres)])
 def test_a_store_and_the_recordings_that_it_was_filled_from_give_the_same_candles(tmp_path, request, store):
     [first, second] = BUNDLED["binance"]
-    series = [SeriesKey(SYMBOL, "1m"), SeriesKey(SYMBOL, "5m")]
+    series = [SeriesName(SYMBOL, "1m"), SeriesName(SYMBOL, "5m")]
     candles = opened("", [("binance", first), ("binance", second)], series)
     assert len(candles) > 5
     url = request.getfixturevalue("postgres") if store == "postgres" else f"{store}:///{tmp_path}/candles"
@@ -160,7 +160,7 @@ def test_a_store_and_the_recordings_that_it_was_filled_from_give_the_same_candle
 @pytest.mark.parametrize(("most", "flat"), [("0", False), ("1440", True)])
 def test_candles_of_recordings_are_made_by_the_settings(most, flat):
     recordings = [("binance", path) for path in BUNDLED["binance"]]
-    candles = opened("", recordings, [SeriesKey(SYMBOL, "1s")], ASHI_FLAT_CANDLES=most)
+    candles = opened("", recordings, [SeriesName(SYMBOL, "1s")], ASHI_FLAT_CANDLES=most)
     assert any(candle.trade_count == 0 for candle in candles) is flat
 
 
@@ -168,11 +168,11 @@ def test_candles_of_recordings_are_made_by_the_settings(most, flat):
     ("series", "sentence"),
     [
         (
-            SeriesKey("binance:ETHUSD", "1m"),
+            SeriesName("binance:ETHUSD", "1m"),
             "no trade of 'binance:ETHUSD' was recorded; there are binance:ETHUSDT; did you",
         ),
-        (SeriesKey(SYMBOL, "1d"), f"no 1d candle of {SYMBOL} closed in what was recorded: it is too short"),
-        (SeriesKey(SYMBOL, "90s"), "timeframe 90s is not a multiple of the finest, 1m"),
+        (SeriesName(SYMBOL, "1d"), f"no 1d candle of {SYMBOL} closed in what was recorded: it is too short"),
+        (SeriesName(SYMBOL, "90s"), "timeframe 90s is not a multiple of the finest, 1m"),
     ],
 )
 def test_what_no_recording_can_give_is_told(series, sentence):
@@ -183,15 +183,15 @@ def test_what_no_recording_can_give_is_told(series, sentence):
 @pytest.mark.parametrize(
     ("key", "sentence"),
     [
-        (SeriesKey(SYMBOL, "5m"), f"there are no 5m candles of {SYMBOL}; there are 1m"),
-        (SeriesKey("binance:ETHUSD", "1m"), "there are no candles of 'binance:ETHUSD'; there are"),
+        (SeriesName(SYMBOL, "5m"), f"there are no 5m candles of {SYMBOL}; there are 1m"),
+        (SeriesName("binance:ETHUSD", "1m"), "there are no candles of 'binance:ETHUSD'; there are"),
     ],
 )
 def test_what_a_store_has_not_is_told_with_what_it_has(key, sentence):
     source = CandlesInMemory([*series_of([1]), *series_of([1], symbol=OTHER)])
     with pytest.raises(UsageError, match=sentence):
-        asyncio.run(check_series(source, [SeriesKey(SYMBOL, "1m"), key]))
-    asyncio.run(check_series(source, [SeriesKey(SYMBOL, "1m"), SeriesKey(OTHER, "1m")]))
+        asyncio.run(check_series(source, [SeriesName(SYMBOL, "1m"), key]))
+    asyncio.run(check_series(source, [SeriesName(SYMBOL, "1m"), SeriesName(OTHER, "1m")]))
 
 
 def test_a_candle_is_complete_as_its_feed_has_said():

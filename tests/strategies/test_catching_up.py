@@ -21,6 +21,7 @@ from ashi_strategies.live.beginning import Beginning
 from ashi_strategies.live.catching_up import CaughtUp, catch_up
 from ashi_strategies.live.empty import EmptySeries
 from ashi_strategies.live.instance import Instance
+from ashi_strategies.series_name import SeriesName
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,7 +156,7 @@ def test_a_series_without_any_candle_is_warned_of_and_a_remark_until_one_comes(
     health = Health()
     health.set_ready(True, "following the candles")
     with capture_logs() as logs:
-        empty = EmptySeries(health, [("sim:A", "1m"), ("sim:WRONG", "1m")])
+        empty = EmptySeries(health, [SeriesName("sim:A", "1m"), SeriesName("sim:WRONG", "1m")])
     assert [(each["log_level"], each["of"]) for each in logs] == [("warning", ["sim:A 1m", "sim:WRONG 1m"])]
     empty.note([a_candle(1, 1_000), a_lost_minute(1, "sim:WRONG")])
     is_ready, reason = health.ready()

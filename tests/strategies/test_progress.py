@@ -20,6 +20,7 @@ from ashi_strategies.live.beginning import refuse_namesake
 from ashi_strategies.live.history import History
 from ashi_strategies.live.instance import Instance
 from ashi_strategies.live.progress import Progress, committed_places, read_progress
+from ashi_strategies.series_name import SeriesName
 
 
 def test_what_is_committed_is_read_again() -> None:
@@ -81,7 +82,7 @@ def test_an_instance_is_the_same_in_whatever_order_its_series_are_named() -> Non
 
 
 def test_a_history_has_of_each_window_the_newest_version_wherever_it_came_from() -> None:
-    history = History({("sim:A", "1m"): 2, ("sim:B", "1m"): 1})
+    history = History({SeriesName("sim:A", "1m"): 2, SeriesName("sim:B", "1m"): 1})
     newer = a_candle(1, 1_001, version=900)
     history.add([a_candle(2, 1_002), newer, a_candle(0, 1_000), a_candle(0, 1_000, symbol="sim:C")])
     history.add([a_candle(1, 999), a_candle(0, 1_003, symbol="sim:B")])

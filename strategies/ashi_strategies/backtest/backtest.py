@@ -12,8 +12,9 @@ from ashi_strategies.backtest.checks import CHECKS, Checks
 from ashi_strategies.backtest.playing import PlanRun, series_of, startup_steps, traded_series
 from ashi_strategies.backtest.result import BacktestResult
 from ashi_strategies.backtest.simulation import Simulation
-from ashi_strategies.backtest.sources import SeriesKey, Step, completeness, read_steps
+from ashi_strategies.backtest.sources import Step, completeness, read_steps
 from ashi_strategies.backtest.summary import MarketReturn, summarize
+from ashi_strategies.series_name import SeriesName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,7 +80,7 @@ async def run_backtest(
     return BacktestResult(
         strategy=request.plans[0].identity,
         series={
-            SeriesKey(symbol, str(timeframe)): count
+            SeriesName(symbol, str(timeframe)): count
             for plan in request.plans
             for (symbol, timeframe), count in plan.startup.items()
         },
@@ -122,7 +123,7 @@ class _Run:
         self, request: BacktestRequest, complete: Callable[[Candle], bool | None], watchers: Sequence[CandleWatcher]
     ) -> None:
         self.plan_runs = [PlanRun(plan, request.after) for plan in request.plans]
-        self._by_series: dict[SeriesKey, list[PlanRun]] = {}
+        self._by_series: dict[SeriesName, list[PlanRun]] = {}
         for plan_run in self.plan_runs:
             for key in series_of(plan_run.plan):
                 self._by_series.setdefault(key, []).append(plan_run)
@@ -136,7 +137,7 @@ class _Run:
         self._traded = set(traded.values())
         self._complete = complete
         self._watchers = watchers
-        self._last_close: dict[SeriesKey, int] = {}
+        self._last_close: dict[SeriesName, int] = {}
         self._after = request.after
 
     @property
@@ -163,10 +164,10 @@ class _Run:
     def step(self, step: Step) -> None:
         """Deal with the candles of one close time."""
         signals: list[Signal] = []
-        tested: dict[SeriesKey, Candle] = {}
-        by_plan: dict[PlanRun, dict[SeriesKey, Candle]] = {}
+        tested: dict[SeriesName, Candle] = {}
+        by_plan: dict[PlanRun, dict[SeriesName, Candle]] = {}
         for candle in step.candles:
-            key = SeriesKey(candle.symbol, candle.timeframe)
+            key = SeriesName(candle.symbol, candle.timeframe)
             for plan_run in self._by_series[key]:
                 by_plan.setdefault(plan_run, {})[key] = candle
         for plan_run, candles in by_plan.items():
@@ -180,7 +181,7 @@ class _Run:
             self.simulation.end_step(step.close_time)
             self.signals += signals
 
-    def _count(self, tested: dict[SeriesKey, Candle]) -> None:
+    def _count(self, tested: dict[SeriesName, Candle]) -> None:
         for key, candle in tested.items():
             self.candles += 1
             self.candles_incomplete += self._complete(candle) is False
@@ -200,7 +201,7 @@ class _Run:
         self.simulation.finish()
 
     def _too_few(self) -> str:
-        lacking = Counter[SeriesKey]()
+        lacking = Counter[SeriesName]()
         for plan_run in self.plan_runs:
             for key, count in plan_run.shortage():
                 lacking[key] = max(lacking[key], count)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 import msgspec
 
 from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT, format_time
+from ashi_series.order import step_order
 from ashi_strategies.backtest.in_memory import CandlesInMemory
 from ashi_strategies.backtest.playing import PlanRun, series_of, startup_steps
 from ashi_strategies.backtest.sources import Step, read_steps
@@ -199,7 +200,7 @@ def _finding(
 
 
 def _target_of(different: Signal, signals: Collection[Signal]) -> str:
-    found = next((signal for signal in signals if _slot(signal) == _slot(different)), None)
+    found = next((signal for signal in signals if step_order(signal) == step_order(different)), None)
     if found is None:
         return "no signal"
     return found.target if found.reason is None else f"{found.target} ({found.reason})"
@@ -207,16 +208,12 @@ def _target_of(different: Signal, signals: Collection[Signal]) -> str:
 
 def _first_difference(expected: Sequence[Signal], found: Sequence[Signal]) -> Signal | None:
     """The first signal that only one of the two has, or has so, in the order of time."""
-    of_expected, of_found = ({_slot(signal): signal for signal in signals} for signals in (expected, found))
+    of_expected, of_found = ({step_order(signal): signal for signal in signals} for signals in (expected, found))
     for slot in sorted(of_expected.keys() | of_found.keys()):
         ours, theirs = of_expected.get(slot), of_found.get(slot)
         if ours is None or theirs is None or content_of(ours) != content_of(theirs):
             return ours or theirs
     return None
-
-
-def _slot(signal: Signal) -> tuple[int, int, str]:
-    return signal.close_time, signal.close_time - signal.open_time, signal.symbol
 
 
 def _spread(signals: Sequence[Signal], count: int) -> list[Signal]:

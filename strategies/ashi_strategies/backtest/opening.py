@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ashi.runtime.settings import Settings
-    from ashi_strategies.backtest.sources import CandleSource, SeriesKey
+    from ashi_strategies.backtest.sources import CandleSource
+    from ashi_strategies.series_name import SeriesName
 
 
 @asynccontextmanager
@@ -27,7 +28,7 @@ async def open_source(
     settings: Settings,
     store: str,
     recordings: Sequence[tuple[str, Path]],
-    series: Collection[SeriesKey],
+    series: Collection[SeriesName],
     on_note: Callable[[str], None],
 ) -> AsyncIterator[CandleSource]:
     """The candles of `series` out of `recordings` (venue and path of each), or of the store if there are none.
@@ -46,7 +47,7 @@ async def open_source(
 def _count_recordings(
     settings: Settings,
     recordings: Sequence[tuple[str, Path]],
-    series: Collection[SeriesKey],
+    series: Collection[SeriesName],
     on_note: Callable[[str], None],
 ) -> RecordedCandles:
     check_recordings(recordings)
@@ -60,7 +61,7 @@ def _count_recordings(
     return source
 
 
-def _rules(settings: Settings, series: Collection[SeriesKey]) -> WindowRules:
+def _rules(settings: Settings, series: Collection[SeriesName]) -> WindowRules:
     """The rules of a worker with these settings, that makes these timeframes too. Raises UsageError if none can."""
     wanted = {Timeframe.parse(key.timeframe) for key in series}
     finest = min({*settings.timeframes, *wanted})

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from ashi_series import Closed
-from ashi_strategies.backtest.sources import SeriesKey, Step, read_startup
+from ashi_strategies.backtest.sources import Step, read_startup
 from ashi_strategies.engine import Engine
+from ashi_strategies.series_name import SeriesName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -19,17 +20,17 @@ if TYPE_CHECKING:
     from ashi_strategies.plan import Plan
 
 
-def series_of(plan: Plan) -> list[SeriesKey]:
+def series_of(plan: Plan) -> list[SeriesName]:
     """What the plan gets candles of, in the order (timeframe, symbol)."""
-    return [SeriesKey(symbol, str(timeframe)) for symbol, timeframe in plan.startup]
+    return [SeriesName(symbol, str(timeframe)) for symbol, timeframe in plan.startup]
 
 
-def traded_series(plans: Sequence[Plan]) -> dict[SeriesKey, SeriesKey]:
+def traded_series(plans: Sequence[Plan]) -> dict[SeriesName, SeriesName]:
     """For each series that signals come of, the one at whose candles they are filled: the plan's finest of it."""
-    traded: dict[SeriesKey, SeriesKey] = {}
+    traded: dict[SeriesName, SeriesName] = {}
     for plan in plans:
         finest = str(min(timeframe for _, timeframe in plan.startup))
-        traded |= {key: SeriesKey(key.symbol, finest) for key in series_of(plan)}
+        traded |= {key: SeriesName(key.symbol, finest) for key in series_of(plan)}
     return traded
 
 
@@ -58,9 +59,9 @@ class PlanRun:
         """Whether what the strategy says at the next step counts."""
         return self._engine.is_warm
 
-    def shortage(self) -> list[tuple[SeriesKey, int]]:
+    def shortage(self) -> list[tuple[SeriesName, int]]:
         """How many candles of which series are lacking, at least, before what the strategy says counts."""
-        return [(SeriesKey(key[0], str(key[1])), count) for key, count in self._engine.shortage().items()]
+        return [(SeriesName(key[0], str(key[1])), count) for key, count in self._engine.shortage().items()]
 
     def start(self, steps: Iterable[Step]) -> None:
         """Take candles from before the time whose signals are wanted."""
@@ -94,7 +95,7 @@ async def startup_steps(source: CandleSource, plan: Plan, until: int) -> list[St
     factor = 1
     while True:
         counts = {
-            SeriesKey(symbol, str(timeframe)): factor * count for (symbol, timeframe), count in plan.history.items()
+            SeriesName(symbol, str(timeframe)): factor * count for (symbol, timeframe), count in plan.history.items()
         }
         steps = await read_startup(source, counts, until)
         run = PlanRun(plan, until)

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi.contracts.errors import UsageError
-from ashi_strategies.backtest.sources import SeriesKey
 from ashi_strategies.backtest.summary import LABEL
+from ashi_strategies.series_name import SeriesName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ _US: Final = 1e6
 class Plot:
     """Closes while they pass by, and the picture at the end."""
 
-    def __init__(self, path: Path, traded: Mapping[SeriesKey, SeriesKey]) -> None:
+    def __init__(self, path: Path, traded: Mapping[SeriesName, SeriesName]) -> None:
         """`traded`: see `playing.traded_series`. Raises UsageError for a name that is no picture's, or in no folder."""
         if path.suffix.lower() not in FORMATS:
             raise UsageError(f"{path} is not the name of a picture: it must end with {' or '.join(FORMATS)}")
@@ -39,11 +39,11 @@ class Plot:
         self._path = path
         self._traded = traded
         self._drawn = frozenset(traded.values())
-        self._closes: dict[SeriesKey, tuple[array[float], array[float]]] = {}
+        self._closes: dict[SeriesName, tuple[array[float], array[float]]] = {}
 
     def add(self, candle: Candle) -> None:
         """The next candle of its series; passed over if that is not drawn."""
-        key = SeriesKey(candle.symbol, candle.timeframe)
+        key = SeriesName(candle.symbol, candle.timeframe)
         if key not in self._drawn:
             return
         times, closes = self._closes.setdefault(key, (array("d"), array("d")))
@@ -74,10 +74,10 @@ class Plot:
                 reason = error.strerror or error
                 raise UsageError(f"the picture cannot be written to {self._path}: {reason}") from error
 
-    def _draw_prices(self, panel: Any, key: SeriesKey, result: BacktestResult) -> None:
+    def _draw_prices(self, panel: Any, key: SeriesName, result: BacktestResult) -> None:
         times, closes = self._closes[key]
         signals = [
-            signal for signal in result.signals if self._traded[SeriesKey(signal.symbol, signal.timeframe)] == key
+            signal for signal in result.signals if self._traded[SeriesName(signal.symbol, signal.timeframe)] == key
         ]
         panel.plot([_at(time) for time in times], closes, color="#455a64", linewidth=0.8)
         for target, (marker, color) in _MARKERS.items():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ashi.contracts.candle import Candle
     from ashi.contracts.trade import Trade
     from ashi_aggregate.core.window_state import WindowRules
-    from ashi_strategies.backtest.sources import SeriesKey
+    from ashi_strategies.series_name import SeriesName
 
 TRADES_AT_ONCE: Final = 5_000
 
@@ -35,7 +35,7 @@ class RecordedCandles(CandlesInMemory):
     def __init__(
         self,
         trades: Iterable[tuple[int, Trade]],
-        series: Collection[SeriesKey],
+        series: Collection[SeriesName],
         rules: WindowRules,
         on_note: Callable[[str], None],
     ) -> None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ashi_strategies.backtest.account import ClosedTrade
     from ashi_strategies.backtest.checks import CheckName, Finding
     from ashi_strategies.backtest.simulation import EquityPoint
-    from ashi_strategies.backtest.sources import SeriesKey
     from ashi_strategies.backtest.summary import Summary
+    from ashi_strategies.series_name import SeriesName
 
 BACKTEST_SCHEMA: Final = "ashi.backtest.v1"
 
@@ -54,7 +54,7 @@ class BacktestResult:
     """
 
     strategy: str
-    series: Mapping[SeriesKey, int]
+    series: Mapping[SeriesName, int]
     begin: int
     end: int
     candles: int

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.timeframe import Timeframe
 from ashi_strategies.backtest.account import MONEY, ONE, ZERO, Account
-from ashi_strategies.backtest.sources import SeriesKey
+from ashi_strategies.series_name import SeriesName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +81,7 @@ class EquityCurve:
 class Simulation:
     """All accounts over time. Of each step first the candles, then the signals, then its end."""
 
-    def __init__(self, traded: Mapping[SeriesKey, SeriesKey], *, capital: Decimal, fee: Decimal) -> None:
+    def __init__(self, traded: Mapping[SeriesName, SeriesName], *, capital: Decimal, fee: Decimal) -> None:
         """Open the accounts.
 
         `traded`: for each series that signals come of, the one at whose candles they are filled; each of these has an
@@ -98,7 +98,7 @@ class Simulation:
 
     def on_candle(self, candle: Candle) -> None:
         """The next candle of a series that has an account."""
-        account = self.accounts[SeriesKey(candle.symbol, candle.timeframe)]
+        account = self.accounts[SeriesName(candle.symbol, candle.timeframe)]
         account.on_candle(candle)
         self.candles += 1
         self.candles_in_market += bool(account.units)
@@ -106,7 +106,7 @@ class Simulation:
     def on_signal(self, signal: Signal) -> None:
         """The strategy wants another position, or the same; the last word before the next trade counts."""
         strength = ONE if signal.strength is None else signal.strength
-        account = self._by_signal[SeriesKey(signal.symbol, signal.timeframe)]
+        account = self._by_signal[SeriesName(signal.symbol, signal.timeframe)]
         account.want(_SIDES[signal.target] * strength)
 
     def end_step(self, time: int) -> None:

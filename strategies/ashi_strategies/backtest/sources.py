@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ashi.contracts.errors import UsageError
 from ashi.contracts.feed import is_complete
-from ashi.contracts.timeframe import LONGEST_US, Timeframe
+from ashi.contracts.timeframe import LONGEST_US
 from ashi.runtime.spelling import did_you_mean
+from ashi_series.order import step_order
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -17,21 +18,10 @@ if TYPE_CHECKING:
     from ashi.contracts.candle import Candle
     from ashi.contracts.feed import FeedGap, FeedStatus
     from ashi_sinks.protocol import SeriesSpan
+    from ashi_strategies.series_name import SeriesName
 
 _NAMED = 20
 """Of more symbols than this an error does not list them."""
-
-
-class SeriesKey(NamedTuple):
-    """Which candles: `venue:MARKET`, and a timeframe as it is written, `1m`."""
-
-    symbol: str
-    timeframe: str
-
-    @property
-    def length_us(self) -> int:
-        """That of a window, µs."""
-        return Timeframe.parse(self.timeframe).length_us
 
 
 class CandleSource(Protocol):
@@ -59,7 +49,7 @@ class Step(NamedTuple):
     candles: Sequence[Candle]
 
 
-async def check_series(source: CandleSource, wanted: Collection[SeriesKey]) -> None:
+async def check_series(source: CandleSource, wanted: Collection[SeriesName]) -> None:
     """Raise UsageError that says what there is, unless the source has candles of each of these."""
     spans = await source.spans()
     there = {(span.symbol, span.timeframe) for span in spans}
@@ -78,7 +68,7 @@ async def check_series(source: CandleSource, wanted: Collection[SeriesKey]) -> N
 
 
 async def read_steps(
-    source: CandleSource, series: Sequence[SeriesKey], after: int | None = None, until: int | None = None
+    source: CandleSource, series: Sequence[SeriesName], after: int | None = None, until: int | None = None
 ) -> AsyncIterator[Step]:
     """All candles that close after `after` and by `until` (µs), those of one close time together, in order of time."""
     streams = [
@@ -95,7 +85,7 @@ async def read_steps(
     async def take(number: int) -> None:
         candle = await anext(streams[number], None)
         if candle is not None:
-            heappush(heads, (candle.close_time, series[number].length_us, candle.symbol, number, candle))
+            heappush(heads, (*step_order(candle), number, candle))
 
     for number in range(len(streams)):
         await take(number)
@@ -109,19 +99,15 @@ async def read_steps(
         yield Step(close_time, candles)
 
 
-async def read_startup(source: CandleSource, counts: Mapping[SeriesKey, int], until: int) -> list[Step]:
+async def read_startup(source: CandleSource, counts: Mapping[SeriesName, int], until: int) -> list[Step]:
     """The last so many candles of each series that close by `until` (µs); those of one close time together."""
     candles = [
         candle
         for key, count in counts.items()
         async for candle in source.read(key.symbol, key.timeframe, None, until - key.length_us + 1, count)
     ]
-    candles.sort(key=_order)
+    candles.sort(key=step_order)
     return [Step(close_time, list(group)) for close_time, group in groupby(candles, lambda candle: candle.close_time)]
-
-
-def _order(candle: Candle) -> tuple[int, int, str]:
-    return candle.close_time, candle.close_time - candle.open_time, candle.symbol
 
 
 async def completeness(

@@ -10,8 +10,10 @@ from ashi.contracts.candle import Candle
 from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.logs import get_logger
 from ashi_series.join import APPENDED_BEFORE_US
+from ashi_series.warm import WarmStore
 from ashi_strategies.live.feed import TopicFeed
 from ashi_strategies.live.history import History
+from ashi_strategies.series_name import SeriesName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from ashi.client import Position
     from ashi.runtime.service import Service
     from ashi_strategies.live.beginning import Beginning
-    from ashi_strategies.live.history import SeriesName
     from ashi_strategies.live.instance import Instance
 
 FURTHER_BACK: Final = 8
@@ -64,7 +65,7 @@ async def catch_up(service: Service, instance: Instance, beginning: Beginning, s
     Raises StoppedError when told to stop meanwhile, BrokerError, StateError, and StorageError for a store that is away.
     """
     wanted = wanted_candles(instance)
-    span_us = max(count * Timeframe.parse(timeframe).length_us for (_, timeframe), count in wanted.items())
+    span_us = max(count * name.length_us for name, count in wanted.items())
     # Candles are corrected for minutes after they have closed: not each of these is to ask for another beginning.
     margin_us = max(span_us, LEAST_MARGIN_US)
     furthest_us = span_us + FURTHEST_US
@@ -115,15 +116,11 @@ async def _read_topic(service: Service, feed: TopicFeed, history: History) -> Po
 
 async def _read_store(store: str, wanted: dict[SeriesName, int], first: int | None, history: History) -> None:
     """All that closed at `first` (µs) or later, and so many candles before as are wanted."""
-    from ashi_sinks.registry import open_reader  # which brings the metrics of sinks along, all at zero
-
-    async with open_reader(store) as reader:
+    since = None if first is None else first - 1
+    async with WarmStore(store) as warm:
         for (symbol, timeframe), count in wanted.items():
-            # A candle closes before `first` when it opens before this.
-            end = None if first is None else first - Timeframe.parse(timeframe).length_us
-            history.add([candle async for candle in reader.read(symbol, timeframe, None, end, count + 1)])
-            if end is not None:
-                history.add([candle async for candle in reader.read(symbol, timeframe, end)])
+            candles = warm.candles(symbol, Timeframe.parse(timeframe), count + 1, since)
+            history.add([candle async for candle in candles])
 
 
 def wanted_candles(instance: Instance) -> dict[SeriesName, int]:
@@ -131,7 +128,7 @@ def wanted_candles(instance: Instance) -> dict[SeriesName, int]:
     wanted: dict[SeriesName, int] = {}
     for plan in instance.plans:
         for (symbol, timeframe), count in plan.history.items():
-            name = symbol, str(timeframe)
+            name = SeriesName(symbol, str(timeframe))
             wanted[name] = max(wanted.get(name, 0), count)
     return wanted
 

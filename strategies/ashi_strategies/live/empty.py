@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ashi.runtime.health import Health
     from ashi_strategies.live.feed import Item
-    from ashi_strategies.live.history import SeriesName
+    from ashi_strategies.series_name import SeriesName
 
 ABOUT_EMPTY: Final = "no candles"
 

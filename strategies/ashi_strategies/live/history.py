@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
+
+from ashi_series.order import step_order
+from ashi_strategies.series_name import SeriesName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ashi.contracts.candle import Candle
-
-SeriesName: TypeAlias = tuple[str, str]
-"""Symbol and timeframe, as candles have them."""
 
 
 class History:
@@ -27,7 +27,7 @@ class History:
     def add(self, candles: Iterable[Candle]) -> None:
         """Take candles; those of other series are left out."""
         for candle in candles:
-            of_series = self._candles.get((candle.symbol, candle.timeframe))
+            of_series = self._candles.get(SeriesName(candle.symbol, candle.timeframe))
             if of_series is None:
                 continue
             known = of_series.get(candle.open_time)
@@ -36,10 +36,7 @@ class History:
 
     def in_order(self) -> list[Candle]:
         """All, by (close time, timeframe, symbol)."""
-        return sorted(
-            (candle for of_series in self._candles.values() for candle in of_series.values()),
-            key=lambda candle: (candle.close_time, candle.close_time - candle.open_time, candle.symbol),
-        )
+        return sorted((candle for of_series in self._candles.values() for candle in of_series.values()), key=step_order)
 
     def short_series(self, redo_from: int) -> list[str]:
         """The series that have fewer candles than are needed that closed before a time, µs: `bitflyer:BTC_JPY 1m`."""
