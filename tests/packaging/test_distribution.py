@@ -19,9 +19,9 @@ import ashi
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "ashi", "ashi_ingest", "ashi_aggregate", "ashi_sinks", "ashi_series", "ashi_audit", "ashi_simulator",
-    "ashi_strategies", "ashi_cli",
+    "ashi_strategies", "ashi_chart", "ashi_cli",
 }  # fmt: skip
-STAGES = {"ingest", "aggregate", "sqlite", "postgres", "lake", "series", "strategies", "local"}
+STAGES = {"ingest", "aggregate", "sqlite", "postgres", "lake", "series", "strategies", "chart", "local"}
 LIBRARIES_OF_STAGES = {
     "aiohttp",
     "asyncpg",
@@ -108,7 +108,7 @@ def test_the_wheel_holds_packages_of_our_prefix_only_each_with_its_types(wheel: 
     information = f"ashi_candles-{ashi.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == PACKAGES | {information}
     assert {name for name in names if name.endswith("py.typed")} == {f"{package}/py.typed" for package in PACKAGES}
-    folders = ["", "ingest", "aggregate", "sinks", "series", "audit", "simulator", "strategies", "cli"]
+    folders = ["", "ingest", "aggregate", "sinks", "series", "audit", "simulator", "strategies", "chart", "cli"]
     ours = {
         str(path.relative_to(ROOT / folder))
         for folder in folders
@@ -116,6 +116,8 @@ def test_the_wheel_holds_packages_of_our_prefix_only_each_with_its_types(wheel: 
         for path in package.rglob("*.py")
     }
     assert {name for name in names if name.endswith(".py")} == ours
+    pages = {str(path.relative_to(ROOT / "chart")) for path in (ROOT / "chart/ashi_chart/static").rglob("*.*")}
+    assert {name for name in names if name.startswith("ashi_chart/static/")} == pages != set()
 
 
 def test_the_metadata_names_the_extras_and_bounds_every_dependency(wheel: Path) -> None:
@@ -150,14 +152,14 @@ def test_the_lock_has_every_dependency_with_its_hashes_and_names_no_host() -> No
 
 def test_folders_and_modules_named_as_ours_in_the_current_directory_disturb_nothing(tmp_path: Path) -> None:
     for name in (
-        "ingest", "aggregate", "sinks", "series", "audit", "simulator", "strategies", "cli",
+        "ingest", "aggregate", "sinks", "series", "audit", "simulator", "strategies", "chart", "cli",
         "client", "runtime", "contracts",
     ):  # fmt: skip
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('the wrong one')\n")
     imports = (
         "import ashi.client, ashi_ingest.worker, ashi_aggregate.worker, ashi_sinks.worker, ashi_audit, ashi_simulator, "
-        "ashi_series, ashi_strategies"
+        "ashi_series, ashi_strategies, ashi_chart"
     )
     run(sys.executable, "-c", imports, cwd=tmp_path)
     for command in ([Path(sys.executable).with_name("ashi")], [sys.executable, "-m", "ashi_cli.main"]):
@@ -186,6 +188,7 @@ def test_the_base_reads_topics_and_has_no_library_of_a_stage(base: Environment) 
         ("sink sqlite --storage sqlite:////nowhere/x.db", "sqlite"),
         ("sink postgres --storage postgresql://127.0.0.1:1/x", "postgres"),
         ("sink lake --storage lake:////nowhere", "lake"),
+        ("chart", "chart"),
         ("broker start", "local"),
         ("venue-sim binance", "ingest"),
     ],

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
-from ashi.runtime.metrics import aggregate, common, ingest, sink, strategy
+from ashi.runtime.metrics import aggregate, chart, common, ingest, sink, strategy
 from ashi.runtime.metrics.declare import CATALOGUE, REGISTRY
 from ashi.runtime.metrics.document import metrics_document
 
@@ -23,7 +23,7 @@ def test_the_document_of_the_metrics_is_up_to_date() -> None:
     )
 
 
-STAGES = {"all": common, "ingest": ingest, "aggregate": aggregate, "sink": sink, "strategy": strategy}
+STAGES = {"all": common, "ingest": ingest, "aggregate": aggregate, "sink": sink, "strategy": strategy, "chart": chart}
 
 
 def test_every_metric_of_a_module_is_in_the_catalogue_under_its_own_name_and_stage() -> None:
@@ -44,6 +44,7 @@ def test_every_metric_of_a_module_is_in_the_catalogue_under_its_own_name_and_sta
         ("aggregate", "ashi_aggregate.worker"),
         ("sink", "ashi_sinks.worker"),
         ("strategy", "ashi_strategies.live.worker"),
+        ("chart", "ashi_chart.worker"),
     ],
 )
 @pytest.mark.processes

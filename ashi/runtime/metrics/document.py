@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 
-from ashi.runtime.metrics import aggregate, common, ingest, sink, strategy  # noqa: F401  (importing them declares them)
+from ashi.runtime.metrics import aggregate, chart, common, ingest, sink, strategy  # noqa: F401  (importing them declares them)
 from ashi.runtime.metrics.declare import CATALOGUE
 
 

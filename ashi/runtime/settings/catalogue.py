@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ashi.runtime.settings.aggregate import AggregateSettings
+from ashi.runtime.settings.chart import ChartSettings
 from ashi.runtime.settings.declare import settings_of
 from ashi.runtime.settings.ingest import IngestSettings
 from ashi.runtime.settings.kafka import KafkaSettings
@@ -26,6 +27,7 @@ GROUPS: Final[Mapping[str, tuple[Setting, ...]]] = {
     "Aggregate": settings_of(AggregateSettings),
     "Sinks": settings_of(SinkSettings),
     "Strategies": settings_of(StrategySettings),
+    "Chart": settings_of(ChartSettings),
     "Every process": settings_of(ProcessSettings),
     "The local broker": LOCAL_SETTINGS,
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ashi.runtime.settings.aggregate import AggregateSettings
 from ashi.runtime.settings.catalogue import CATALOGUE
+from ashi.runtime.settings.chart import ChartSettings
 from ashi.runtime.settings.checks import check_checkpoints, check_security, check_windows
 from ashi.runtime.settings.declare import PREFIX, Secret, Setting, SettingsError
 from ashi.runtime.settings.ingest import IngestSettings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Settings(
     ProcessSettings,
+    ChartSettings,
     StrategySettings,
     SinkSettings,
     AggregateSettings,

@@ -10,6 +10,7 @@ from typing import Final
 from ashi_cli.commands.aggregate import AGGREGATE
 from ashi_cli.commands.broker import BROKER
 from ashi_cli.commands.candles import CANDLES
+from ashi_cli.commands.chart import CHART
 from ashi_cli.commands.demo import DEMO
 from ashi_cli.commands.ingest import INGEST
 from ashi_cli.commands.lake import LAKE
@@ -36,6 +37,7 @@ ASHI: Final = Command(
         STRATEGY,
         SYMBOLS,
         CANDLES,
+        CHART,
         VERIFY,
         REBUILD,
         LAKE,
