@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from ashi_chart.bars import CLOSED, COMPLETE, CORRECTED, FLAT, INCOMPLETE, bar_of
-from ashi_chart.coverage import Coverage
-from ashi_chart.rollup import Rolled
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashi.contracts.feed import FeedGap, is_complete, overlaps
+from ashi.contracts.feed import FeedGap, GapState, is_complete, overlaps
+from ashi_chart.bars import CLOSED, COMPLETE, CORRECTED, FLAT, INCOMPLETE, bar_of
+from ashi_chart.coverage import Coverage
+from ashi_chart.rollup import Rolled
 from candle_samples import BTC, FIRST_US, a_candle
 
+STATES: list[GapState] = ["open", "repaired", "lost"]
 moments = st.integers(0, 30)
 
 
@@ -18,7 +19,7 @@ moments = st.integers(0, 30)
 def a_gap(draw: st.DrawFn) -> FeedGap:
     start = draw(moments)
     end = draw(st.one_of(st.none(), st.integers(start, 32)))
-    state = draw(st.sampled_from(["open", "repaired", "lost"]))
+    state: GapState = draw(st.sampled_from(STATES))
     return FeedGap(BTC, start, end, state, 0, "why", start)
 
 

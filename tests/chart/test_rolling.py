@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from ashi_chart.rolling import RollingSeries
-from ashi_chart.rollup import Rolled, Rollup
-from ashi_chart.timeframes import ChartTimeframe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ashi.contracts import Candle, Timeframe
+from ashi_chart.rolling import RollingSeries
+from ashi_chart.rollup import Rolled, Rollup
+from ashi_chart.timeframes import ChartTimeframe
 from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
 
 WINDOW_US = 5 * MINUTE_US
@@ -215,5 +215,5 @@ def test_a_series_with_older_candles_knows_that_it_is_not_all() -> None:
 
 @pytest.mark.parametrize(("since", "whole"), [(0, False), (FIRST_US, True)])
 def test_a_bar_that_the_series_begins_within_is_not_whole(since: int, whole: bool) -> None:
-    first, second = filled(range(2, 10), since=since).newest(2) or ()
+    first, second = filled(range(2, 10), since=since).newest(2) or []
     assert (first.whole, second.whole) == (whole, True)

@@ -7,8 +7,6 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from ashi_chart.rollup import Rollup, offered
-from ashi_chart.timeframes import ChartTimeframe, sources_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +14,8 @@ import oracle
 import strategies
 from ashi.contracts import Candle, ContractError, Timeframe, Trade
 from ashi.contracts.decimals import EXACT
+from ashi_chart.rollup import Rollup, offered
+from ashi_chart.timeframes import ChartTimeframe, sources_of
 from candle_samples import FIRST_US, a_candle
 
 DAY_US = 86_400_000_000
@@ -157,7 +157,7 @@ def test_each_timeframe_is_made_of_the_longest_stored_one_that_divides_it() -> N
 
 
 def test_what_nothing_stored_divides_is_not_offered_nor_what_is_made_of_too_many() -> None:
-    assert list(offered(parse("45m"))) == ["45m", "1d", "1w"]
+    assert list(offered(parse("45m"))) == ["45m", "12h", "1d", "1w"]
     assert list(offered(parse("1s"))) == ["1s", "5m", "15m", "30m", "1h", "2h", "4h"]
     assert list(offered([])) == []
 
