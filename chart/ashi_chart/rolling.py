@@ -47,12 +47,13 @@ class Tail(NamedTuple):
 class _Window:
     """The closed parts of one window, and their sum."""
 
-    __slots__ = ("closed", "settled", "total")
+    __slots__ = ("closed", "settled", "settled_until", "total")
 
     def __init__(self) -> None:
         self.closed: dict[int, Candle] = {}
         self.settled: Candle | None = None
-        """The sum of parts that are not held any more: all before what `closed` holds."""
+        """The sum of parts that are not held any more: all before what `closed` holds, up to `settled_until`, µs."""
+        self.settled_until = NEVER
         self.total: Candle | None = None
         """The sum of all; None: to be made anew."""
 
@@ -128,10 +129,12 @@ class RollingSeries:
             if known is None or part.version > known.version:
                 joined[part.open_time] = part
         if window >= self._since:
+            before = self._look(window)
             self._windows[window] = held
             self._held += len(joined) - len(held.closed)
-            held.closed, held.settled, held.total = joined, None, None
-            self._changed.add(window)
+            held.closed, held.settled, held.settled_until, held.total = joined, None, NEVER, None
+            self._in_progress = {time: part for time, part in self._in_progress.items() if time not in joined}
+            self._note_changed(window, before)
             self._make_room()
             return
         self._mark_corrected(window)
@@ -186,7 +189,7 @@ class RollingSeries:
     def _take(self, candle: Candle, *, is_news: bool) -> None:
         start = self._start_of(candle)
         window = self._windows.get(start)
-        if start < self._since or (window is not None and window.settled and candle.open_time < min(window.closed)):
+        if start < self._since or (window is not None and candle.open_time < window.settled_until):
             self._take_old(candle, start, is_news=is_news)
             return
         known = None if window is None else window.closed.get(candle.open_time)
@@ -199,10 +202,7 @@ class RollingSeries:
         if candle.close_time > self._closed_through:
             self._close_through(candle.close_time, is_news=is_news)
         if is_news:
-            self._changed.add(start)
-            now = self._look(start)
-            if before is not None and before.closed and now is not None and not same_content(before.candle, now.candle):
-                self._mark_corrected(start)
+            self._note_changed(start, before)
         self._make_room()
 
     def _put(self, window: _Window, candle: Candle, known: Candle | None) -> None:
@@ -220,6 +220,7 @@ class RollingSeries:
         known = self._old.get(candle.open_time)
         if known is not None and candle.version <= known.version:
             return
+        self._first = min(self._first, candle.open_time)
         self._old[candle.open_time] = candle
         self._old.move_to_end(candle.open_time)
         if len(self._old) > CORRECTIONS:
@@ -245,6 +246,7 @@ class RollingSeries:
             part = window.closed.pop(oldest)
             self._held -= 1
             self._let_go_until = max(self._let_go_until, part.close_time)
+            window.settled_until = part.close_time
             window.settled = part if window.settled is None else self.rollup.sum_of([window.settled, part])
 
     def _let_go_of(self, start: int) -> None:
@@ -283,6 +285,12 @@ class RollingSeries:
 
     def _start_of(self, part: Candle) -> int:
         return self.rollup.target.open_time(part.open_time)
+
+    def _note_changed(self, start: int, before: Rolled | None) -> None:
+        self._changed.add(start)
+        now = self._look(start)
+        if before is not None and before.closed and now is not None and not same_content(before.candle, now.candle):
+            self._mark_corrected(start)
 
     def _mark_corrected(self, start: int) -> None:
         self._corrected[start] = None
