@@ -119,10 +119,14 @@ class Rollup(NamedTuple):
             version=max(part.version for part in with_trades),
         )
 
-    def candles_of(self, parts: Iterable[Candle]) -> list[Candle]:
-        """The candles of all windows that have a part; `parts`: by open time, one of each. Raises as above."""
+    def windows_of(self, parts: Iterable[Candle]) -> list[list[Candle]]:
+        """The parts of each window that has some; `parts`: by open time, one of each."""
         windows = groupby(parts, key=lambda part: self.target.open_time(part.open_time))
-        return [self.candle_of(list(of_window)) for _, of_window in windows]
+        return [list(of_window) for _, of_window in windows]
+
+    def candles_of(self, parts: Iterable[Candle]) -> list[Candle]:
+        """The candles of all windows that have a part; `parts`: by open time, one of each. Raises as `candle_of`."""
+        return [self.candle_of(of_window) for of_window in self.windows_of(parts)]
 
 
 def offered(stored: Collection[Timeframe]) -> dict[str, Rollup]:
