@@ -8,59 +8,17 @@ from decimal import Decimal
 from typing import ClassVar
 
 import msgspec
+from chart_samples import StoreInMemory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ashi.contracts import Candle, Timeframe
-from ashi.contracts.feed import FeedGap, FeedStatus, overlaps
+from ashi.contracts.feed import FeedGap
 from ashi_chart.history import History, Page
 from ashi_chart.rolling import RollingSeries, Tail
 from ashi_chart.rollup import Rolled, Rollup
 from ashi_chart.timeframes import ChartTimeframe
-from ashi_sinks.protocol import SeriesSpan
 from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
-
-
-class StoreInMemory:
-    """A `CandleReader` of one series."""
-
-    def __init__(self, candles: list[Candle], gaps: list[FeedGap] | None = None) -> None:
-        self._candles = sorted(candles, key=lambda candle: candle.open_time)
-        self._gaps = gaps or []
-
-    async def open(self) -> None: ...
-
-    async def read(
-        self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
-    ) -> AsyncIterator[Candle]:
-        chosen = [
-            candle
-            for candle in self._candles
-            if (candle.symbol, candle.timeframe) == (symbol, timeframe)
-            and (start is None or candle.open_time >= start)
-            and (end is None or candle.open_time < end)
-        ]
-        for candle in chosen if limit is None else chosen[max(len(chosen) - limit, 0) :]:
-            await asyncio.sleep(0)
-            yield candle
-
-    async def spans(self) -> list[SeriesSpan]:
-        raise NotImplementedError
-
-    async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
-        raise NotImplementedError
-
-    async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
-        assert symbol == BTC
-        return [gap for gap in self._gaps if overlaps(gap, start or 0, end or 2**62)]
-
-    async def status(self, symbol: str) -> FeedStatus | None:
-        raise NotImplementedError
-
-    async def statuses(self) -> list[FeedStatus]:
-        raise NotImplementedError
-
-    async def close(self) -> None: ...
 
 
 def rollup(target: str = "5m") -> Rollup:
