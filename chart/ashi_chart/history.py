@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 MOST_PARTS: Final = 50_000
 """So many candles are read for one page at most, so of longer timeframes it may be shorter than was asked: a second."""
+LARGE: Final = 2_000
+"""A page of so many candles, or more, is made in a thread: it takes some 20 ms and more."""
 NOTHING: Final = Tail()
 
 _open_time = attrgetter("open_time")
@@ -64,30 +67,13 @@ class History:
         most = limit * rollup.parts + 1  # of more windows than are wanted, so that the first of these is not cut
         end = None if before is None else rollup.window_of(before - 1)[1]
         read = [part async for part in self._reader.read(symbol, str(rollup.source), end=end, limit=most)]
-        is_cut = len(read) == most
-        parts = _joined(read, tail.closed, read[0].open_time if is_cut else 0, end)
-        closed = {part.open_time for part in parts}
-        ahead = [part for part in tail.in_progress if part.open_time not in closed and _is_before(part, end)]
-        windows = rollup.windows_of(sorted([*parts, *ahead], key=_open_time))
-        begins = NEVER if is_cut or not windows else windows[0][0].open_time
-        more, windows = is_cut or len(windows) > limit, windows[-limit:]
-        closed_through = max(map(_close_time, (*parts[-1:], *tail.closed)), default=NEVER)
-        if end is not None and windows and rollup.window_of(windows[-1][0].open_time)[1] > closed_through:
+        closed_through = max(map(_close_time, (*read[-1:], *tail.closed)), default=NEVER)
+        if end is not None and read and rollup.window_of(read[-1].open_time)[1] > closed_through:
             closed_through = max(closed_through, await self._closes_after(symbol, rollup, end))
-        is_open = {rollup.target.open_time(part.open_time) for part in ahead}
-        rolled = [
-            Rolled(
-                candle,
-                closed=candle.close_time <= closed_through and candle.open_time not in is_open,
-                corrected=candle.open_time in tail.corrected,
-                whole=begins <= candle.open_time,
-            )
-            for candle in map(rollup.candle_of, windows)
-        ]
-        since = rolled[0].candle.open_time if more and rolled else 0
-        stored_until = read[-1].close_time if read else 0
-        lacking = (stored_until, tail.let_go_until) if end is None and stored_until < tail.let_go_until else None
-        return Page(rolled, more, [part for part in parts if part.open_time >= since], since, lacking)
+        asked = _Asked(rollup, limit, end, tail, closed_through, is_cut=len(read) == most)
+        if len(read) < LARGE:
+            return _page(asked, read)
+        return await asyncio.to_thread(_page, asked, read)  # others are not to wait for it
 
     async def window(self, symbol: str, rollup: Rollup, start: int) -> tuple[list[Candle], bool]:
         """What `RollingSeries.rebuild` wants of the window that opens at `start`, µs.
@@ -117,6 +103,48 @@ class History:
         """When the newest stored part closed, if it opened at this time or later; then none from before is awaited."""
         later = [part async for part in self._reader.read(symbol, str(rollup.source), start=time, limit=1)]
         return later[-1].close_time if later else NEVER
+
+
+class _Asked(NamedTuple):
+    """Which page is to be made of what was read.
+
+    Attributes:
+        end: the windows of parts that open before this time, µs; None: all.
+        closed_through: up to here, µs, all parts have closed that ever will.
+        is_cut: whether there may be older parts than those read.
+
+    """
+
+    rollup: Rollup
+    limit: int
+    end: int | None
+    tail: Tail
+    closed_through: int
+    is_cut: bool
+
+
+def _page(asked: _Asked, read: list[Candle]) -> Page:
+    rollup, tail, end = asked.rollup, asked.tail, asked.end
+    parts = _joined(read, tail.closed, read[0].open_time if asked.is_cut else 0, end)
+    closed = {part.open_time for part in parts}
+    ahead = [part for part in tail.in_progress if part.open_time not in closed and _is_before(part, end)]
+    windows = rollup.windows_of(sorted([*parts, *ahead], key=_open_time))
+    begins = NEVER if asked.is_cut or not windows else windows[0][0].open_time
+    more, windows = asked.is_cut or len(windows) > asked.limit, windows[-asked.limit :]
+    is_open = {rollup.target.open_time(part.open_time) for part in ahead}
+    rolled = [
+        Rolled(
+            candle,
+            closed=candle.close_time <= asked.closed_through and candle.open_time not in is_open,
+            corrected=candle.open_time in tail.corrected,
+            whole=begins <= candle.open_time,
+        )
+        for candle in map(rollup.candle_of, windows)
+    ]
+    since = rolled[0].candle.open_time if more and rolled else 0
+    stored_until = read[-1].close_time if read else 0
+    lacking = (stored_until, tail.let_go_until) if end is None and stored_until < tail.let_go_until else None
+    return Page(rolled, more, [part for part in parts if part.open_time >= since], since, lacking)
 
 
 def _joined(read: list[Candle], more: Iterable[Candle], start: int, end: int | None) -> list[Candle]:
