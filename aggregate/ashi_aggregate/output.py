@@ -20,6 +20,7 @@ from ashi.runtime.settings.parsers import format_duration
 from ashi_aggregate.chunk import Chunk, LogRecord, RejectedRecord
 from ashi_aggregate.core.symbol import LateTrade
 from ashi_aggregate.core.window_state import LateReason, WindowRules
+from ashi_aggregate.delays import Awaited, time_acknowledgment
 from ashi_aggregate.protocols import Acknowledged, KafkaLog, StateTable
 from ashi_aggregate.refused import gap_of
 
@@ -41,14 +42,19 @@ class Output:
         self._rules = rules
         self._unacknowledged: list[Awaitable[Acknowledged]] = []
 
-    async def send_candles(self, candles: Sequence[Candle], kind: str) -> None:
-        """Send candles to topic `candles`; `kind` is closed or corrected, for the metric."""
+    async def send_candles(self, candles: Sequence[Candle], kind: str, awaited: Awaited | None = None) -> None:
+        """Send candles to topic `candles`; `kind` is closed or corrected, for the metric.
+
+        The delays of those that were `awaited` are measured, of None no one's.
+        """
         for begin in range(0, len(candles), CANDLES_AT_ONCE):
             some = candles[begin : begin + CANDLES_AT_ONCE]
             keys = {symbol: symbol.encode() for symbol in {candle.symbol for candle in some}}
-            await self._send(
+            sent = await self._send(
                 CANDLES, ((keys[candle.symbol], encode_candle(candle), _CANDLE_HEADERS) for candle in some)
             )
+            if awaited is not None:
+                time_acknowledgment(sent, awaited.dues(some, self._rules.lateness_us))
             for timeframe, count in Counter(candle.timeframe for candle in some).items():
                 metrics.candles_emitted.labels(timeframe, kind).inc(count)
 
@@ -88,15 +94,23 @@ class Output:
         records = [(key, value, _NO_HEADERS) for key, value in rows]
         self._unacknowledged.append(await self._kafka.send(changelog_topic(table.name), partition, records))
 
-    async def _send(self, topic: str, records: Iterable[OutgoingRecord], home: int = 0) -> None:
-        """Send records to the partitions of their keys; those without a key to `home`, if the topic has so many."""
+    async def _send(
+        self, topic: str, records: Iterable[OutgoingRecord], home: int = 0
+    ) -> Sequence[Awaitable[Acknowledged]]:
+        """Send records to the partitions of their keys; those without a key to `home`, if the topic has so many.
+
+        Gives what completes when those of each partition are acknowledged.
+        """
         partitions = await self._kafka.partitions_of(topic)
         by_partition: dict[int, list[OutgoingRecord]] = defaultdict(list)
         for record in records:
             key = record[0]
             by_partition[home % partitions if key is None else partition_of(key, partitions)].append(record)
+        sent = []
         for partition, those in by_partition.items():
-            self._unacknowledged.append(await self._kafka.send(topic, partition, those))
+            sent.append(await self._kafka.send(topic, partition, those))
+            self._unacknowledged.append(sent[-1])
+        return sent
 
     async def acknowledged(self) -> Sequence[Acknowledged]:
         """Wait until all that was sent is acknowledged, and give what Kafka says of it, in order.

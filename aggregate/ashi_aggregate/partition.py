@@ -16,6 +16,7 @@ from ashi_aggregate.chunk import LogRecord
 from ashi_aggregate.clocks import BrokerClock
 from ashi_aggregate.core.codec import Marker, RowHead, StoredRow, decode_marker, read_rank, read_stored
 from ashi_aggregate.core.window_state import WindowRules
+from ashi_aggregate.delays import Awaited
 from ashi_aggregate.live_queue import LiveQueue
 from ashi_aggregate.log_check import Trail, expired_unread, other_log
 from ashi_aggregate.protocols import Acknowledge, StateTable
@@ -69,6 +70,9 @@ class PartitionState:
         live: the symbols that have something to tell of their candles in progress.
         marked_at: when (monotonic, s) a marker was last acknowledged; None before the first since it was taken up.
         closed_at: by which append time (µs) of a record windows of quiet symbols were last closed.
+        awaited: whose candles' delays are measured.
+        event_at: the greatest stream time of its symbols, µs.
+        appended_at: when the last record had been appended that its rows had read as it was taken up, µs; 0 for none.
 
     """
 
@@ -93,6 +97,9 @@ class PartitionState:
     live: LiveQueue = field(default_factory=LiveQueue)
     marked_at: float | None = None
     closed_at: int = 0
+    awaited: Awaited = field(default_factory=Awaited)
+    event_at: int = 0
+    appended_at: int = 0
 
     def __post_init__(self) -> None:
         self.listing = MarkerList(self.number)
@@ -209,6 +216,7 @@ async def load_partition(
             row.applied_offset: row.head for row in of_symbol if row is not None and row.applied_offset >= start
         }
     state.unwritten.was_written(state.symbols, now_s)
+    state.event_at, state.appended_at = state.symbols.times()
     if state.ahead and (last := max(state.ahead)) >= end:
         row = state.ahead[last]
         raise other_log(number, f"it ends at offset {end}, and the row of {row.symbol} has read {last}")

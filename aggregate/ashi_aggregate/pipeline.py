@@ -12,6 +12,7 @@ from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import TRADES
 from ashi.contracts.trade import MAX_AHEAD_US
+from ashi.runtime.kafka.lag import LagWatch
 from ashi.runtime.kafka.log_identity import Difference, Fingerprint, difference, fingerprint_of
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
@@ -19,7 +20,9 @@ from ashi_aggregate.chunk import Chunk, ChunkDecoder, LogRecord, SymbolTrades
 from ashi_aggregate.core.codec import encode
 from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules, find_complete_from
+from ashi_aggregate.delays import AWAITED_US, Awaited
 from ashi_aggregate.fencing import SessionGuard, since_boot_s
+from ashi_aggregate.greatest import Greatest
 from ashi_aggregate.live import LiveCandles
 from ashi_aggregate.log_check import LogWatch, check_markers, other_log, witness_of
 from ashi_aggregate.output import Output
@@ -85,6 +88,7 @@ class Pipeline:
         self._pace = WritePace(budget, len(timeframes), monotonic_s())
         self._partitions = partitions
         self._named = named
+        self._now_us = now_us
         self._monotonic_s = monotonic_s
         self._decoder = ChunkDecoder(partitions)
         self._states: dict[int, PartitionState] = {}
@@ -92,6 +96,8 @@ class Pipeline:
         self._watch = LogWatch()
         self._condemned: StateError | None = None
         self._gives_away = False
+        self._lags = LagWatch()
+        self._row_bytes, self._id_intervals = Greatest(metrics.row_bytes), Greatest(metrics.id_intervals)
 
     async def resume(self, partitions: Mapping[int, PartitionOffsets]) -> dict[int, int]:
         """Take up the partitions given, and only those; returns the offset to read each on from.
@@ -122,6 +128,9 @@ class Pipeline:
                 }
             )
             for state in self._states.values():
+                # Of a state that begins anew nobody waits for the past, nor for very old candles of another.
+                is_new = state.is_rebuilt or state.number not in markers
+                state.awaited = Awaited(self._now_us() - (0 if is_new else AWAITED_US))
                 await self._prepare(state)
                 if self._live is not None:
                     self._live.took_up(state)
@@ -189,6 +198,24 @@ class Pipeline:
             self._condemned = other_log(partition, str(found))
             return self._condemned
 
+    async def look_at_lag(self) -> None:
+        """Ask Kafka where the partitions end, and show how far behind that they are folded."""
+        boot_us = int(self._monotonic_s() * 1_000_000)
+        looked_at = {
+            number: (state, state.next, max(state.read_at, state.appended_at), state.clock.now_us(boot_us))
+            for number, state in self._states.items()
+        }
+        wall_us = self._now_us()
+        ends = await self._kafka.ask_ends(looked_at) if looked_at else {}
+        for number, end in ends.items():
+            state, at, read_until, broker_us = looked_at[number]
+            if self._states.get(number) is not state:
+                continue  # a rebalance came in between
+            lag = self._lags.look(number, at=at, end=end, read_until=read_until, now=broker_us or wall_us)
+            metrics.aggregate_lag_records.labels(number).set(lag.records)
+            if lag.seconds is not None:
+                metrics.aggregate_lag_seconds.labels(number).set(lag.seconds)
+
     async def release(self) -> None:
         """Let go of all partitions: others have them from now on."""
         async with self._lock:
@@ -198,6 +225,7 @@ class Pipeline:
     async def _replace_states(self, states: dict[int, PartitionState]) -> None:
         forgotten = [acknowledge for state in self._states.values() for acknowledge in state.chunks]
         self._states = states
+        self._lags = LagWatch()
         self._lock.begin_anew()
         self._gives_away = False
         self._show_positions()
@@ -211,6 +239,9 @@ class Pipeline:
         metrics.checkpoint_timestamp_seconds.clear()
         metrics.clock_offset_seconds.clear()
         metrics.symbols_waiting.clear()
+        metrics.event_timestamp_seconds.clear()
+        metrics.aggregate_lag_records.clear()
+        metrics.aggregate_lag_seconds.clear()
         for state in self._states.values():
             _show_position(state)
 
@@ -243,7 +274,7 @@ class Pipeline:
             self._count(state, chunk, acknowledge)
             state.last_record = chunk.records[-1]
             self._quiet.saw(state, chunk.records[-1])
-            await self._output.send_candles(candles, "closed")
+            await self._output.send_candles(candles, "closed", state.awaited)
             await self._quiet.close_seen(state, chunk.records[-1])
             await self._output.send_late(chunk, late)
             await self._output.send_rejected(chunk, rejected)
@@ -267,7 +298,14 @@ class Pipeline:
                 complete_from = find_complete_from(self._rules, begins_at, group.trades[0].traded_at)
                 aggregator = SymbolAggregator(self._timeframes, self._rules, complete_from=complete_from)
                 state.symbols[symbol] = aggregator
+            is_awaited = symbol in state.awaited
+            if not is_awaited:
+                state.awaited.look(symbol, aggregator.rows[0].row)
             outcome = aggregator.on_trades(group.trades, group.offsets, group.appended_at)
+            row = aggregator.rows[0].row
+            if not is_awaited:
+                state.awaited.look(symbol, row)
+            state.event_at = max(state.event_at, row.stream_time)
             candles += outcome.candles
             late += [(group.records[trade.place], trade) for trade in outcome.late]
             metrics.trades_aggregated.labels(state.number).inc(outcome.counted)
@@ -368,8 +406,11 @@ class Pipeline:
             some = symbols[begin : begin + SYMBOLS_AT_ONCE]
             for place, (table, timeframe) in enumerate(zip(self._tables, self._timeframes, strict=True)):
                 rows = [(symbol.encode(), encode(state.symbols[symbol].rows[place].row)) for symbol in some]
+                self._row_bytes.see((len(row) for _, row in rows), self._monotonic_s())
                 await self._output.put(table, state.number, rows)
                 metrics.rows_written.labels(str(timeframe)).inc(len(rows))
+
+            self._id_intervals.see((len(state.symbols[symbol].rows[0].ids) for symbol in some), self._monotonic_s())
 
     async def _write_marker(self, state: PartitionState, written: Sequence[str]) -> None:
         """`written`: the symbols whose rows have been written since the last one, and acknowledged."""
@@ -405,3 +446,5 @@ class Pipeline:
 def _show_position(state: PartitionState) -> None:
     metrics.position.labels(state.number).set(state.durable_end - 1)
     metrics.symbols_waiting.labels(state.number).set(len(state.unwritten))
+    if state.event_at:
+        metrics.event_timestamp_seconds.labels(state.number).set(state.event_at / 1e6)

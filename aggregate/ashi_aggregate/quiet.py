@@ -138,11 +138,14 @@ class QuietClose:
         due = state.symbols.find_due(now_us)
         for symbol, clock in due:
             state.unwritten.changed(symbol, self._since_boot_s())
-            candles += state.symbols[symbol].close_due(clock)
+            aggregator = state.symbols[symbol]
+            if symbol not in state.awaited:
+                state.awaited.look(symbol, aggregator.rows[0].row)
+            candles += aggregator.close_due(clock)
             if len(candles) >= CANDLES_AT_ONCE:
-                await self._output.send_candles(candles, "closed")
+                await self._output.send_candles(candles, "closed", state.awaited)
                 candles = []
-        await self._output.send_candles(candles, "closed")
+        await self._output.send_candles(candles, "closed", state.awaited)
         return bool(due)
 
     def _time_of(self, state: PartitionState, now: int) -> int | None:

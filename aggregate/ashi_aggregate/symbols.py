@@ -81,6 +81,14 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
         times = {symbol: aggregator.rows[0].row.appended_at for symbol, aggregator in self._decoded.items()}
         return times | {symbol: rows[0].head.appended_at for symbol, rows in self._stored.items()}
 
+    def times(self) -> tuple[int, int]:
+        """The greatest stream time of all, and when the last record that any has read was appended, µs; 0 for none."""
+        decoded = [aggregator.rows[0].row for aggregator in self._decoded.values()]
+        stored = [rows[0].head for rows in self._stored.values()]
+        times = [(row.stream_time, row.appended_at) for row in decoded]
+        times += [(head.stream_time, head.appended_at) for head in stored]
+        return max((event for event, _ in times), default=0), max((appended for _, appended in times), default=0)
+
     def __getitem__(self, symbol: str) -> SymbolAggregator:
         """Its aggregator, into which trades may be put. Raises KeyError when there is none.
 

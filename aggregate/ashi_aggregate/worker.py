@@ -13,9 +13,10 @@ from typing import Final
 
 from ashi.contracts.access import Access, aggregate_access
 from ashi.contracts.errors import AshiError, BrokerError, StateError
-from ashi.contracts.topics import TRADES, state_topics
+from ashi.contracts.topics import MAX_CHANGELOG_RECORD_BYTES, TRADES, state_topics
 from ashi.runtime.kafka.errors import as_broker_error
 from ashi.runtime.kafka.naming import kafka_name
+from ashi.runtime.kafka.retention import show_retention
 from ashi.runtime.kafka.topics import (
     APPEND_TIME,
     TIMESTAMP_TYPE,
@@ -24,11 +25,12 @@ from ashi.runtime.kafka.topics import (
 )
 from ashi.runtime.kafka.writers_time import warn_of_writers_time
 from ashi.runtime.logs import get_logger
-from ashi.runtime.metrics.aggregate import handover_seconds
+from ashi.runtime.metrics import aggregate as metrics
 from ashi.runtime.process_age import process_age_s
 from ashi.runtime.service import Service, run_service
 from ashi.runtime.settings import Settings
 from ashi.runtime.waiting import start_when_kafka_is_there
+from ashi_aggregate.core.trade_ids import MAX_IDS
 from ashi_aggregate.epoch import Epoch, agree_on_epoch
 from ashi_aggregate.faust.app import AggregateApp, make_app
 from ashi_aggregate.fencing import SessionGuard
@@ -49,7 +51,7 @@ async def aggregate(service: Service) -> None:
 
     While Kafka cannot be reached at the start, it is waited for.
     """
-    handover_seconds.labels("process").set(process_age_s() or math.nan)
+    metrics.handover_seconds.labels("process").set(process_age_s() or math.nan)
     tried_at_s = time.monotonic()
 
     def on_try() -> None:
@@ -66,7 +68,8 @@ async def _aggregate(service: Service, tried_at_s: float, on_begun: Callable[[],
     settings = service.settings
     epoch, partitions = await service.unless_stopped(_prepare(settings))
     checks_s = time.monotonic() - tried_at_s
-    handover_seconds.labels("checks").set(checks_s)
+    metrics.handover_seconds.labels("checks").set(checks_s)
+    _show_limits(epoch, partitions)
     _log.info("joining the group", instance_id=settings.instance_id, checks_s=round(checks_s, 2))
     session_guard = SessionGuard(settings.session_timeout_us)
     with tempfile.TemporaryDirectory(prefix="ashi-aggregate-") as datadir:
@@ -82,6 +85,13 @@ async def _aggregate(service: Service, tried_at_s: float, on_begun: Callable[[],
             ticking.cancel()
 
 
+def _show_limits(epoch: Epoch, partitions: int) -> None:
+    metrics.aggregate_info.labels(str(epoch.epoch), ",".join(epoch.timeframes)).set(1)
+    metrics.aggregate_partitions.set(partitions)
+    metrics.row_limit_bytes.set(MAX_CHANGELOG_RECORD_BYTES)
+    metrics.id_intervals_limit.set(MAX_IDS)
+
+
 def _access(settings: Settings) -> Access:
     live = settings.live_interval_us is not None
     return aggregate_access(settings.timeframes, quiet_close=settings.quiet_close, live=live)
@@ -90,7 +100,12 @@ def _access(settings: Settings) -> Access:
 async def _prepare(settings: Settings) -> tuple[Epoch, int]:
     """The epoch that this worker's settings agree with, and the number of partitions."""
     # Each connects by itself: at once they take as long as the longest of them.
-    epoch, counts, _ = await asyncio.gather(agree_on_epoch(settings), partition_counts(settings), _check_time(settings))
+    epoch, counts, *_ = await asyncio.gather(
+        agree_on_epoch(settings),
+        partition_counts(settings),
+        _check_time(settings),
+        show_retention(settings, [TRADES]),
+    )
     _check_partitions(settings, counts)
     return epoch, counts[TRADES]
 
@@ -159,7 +174,10 @@ def _progress(app: AggregateApp) -> tuple[str, int]:
     """
     recovery = app.tables.recovery
     if recovery.in_recovery and app.consumer.flow_active:
-        return "left to recover", recovery.active_remaining_total()
+        remaining = recovery.active_remaining_total()
+        metrics.restore_remaining_records.set(remaining)
+        return "left to recover", remaining
+    metrics.restore_remaining_records.set(0)
     return "checkpoints", app.pipeline.checkpoints
 
 

@@ -13,13 +13,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from ashi import __version__
 from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError, ResourceError
 from ashi.contracts.topics import TRADES
 from ashi.runtime.descriptors import FEWEST, descriptors_behind, prepare_descriptors, require_descriptors
 from ashi.runtime.health import Health, serve
 from ashi.runtime.kafka.errors import as_broker_error, is_refused_for_its_time, leaves
 from ashi.runtime.kafka.offsets import last_append_time
+from ashi.runtime.kafka.tls import certificate_expiries
 from ashi.runtime.logs import configure_logging, flush_logs, get_logger
+from ashi.runtime.metrics.common import build_info, certificate_expiry_timestamp_seconds
 from ashi.runtime.process_age import process_age_s
 from ashi.runtime.settings.environment import Settings, unknown_variables
 from ashi.runtime.signals import stop_signals
@@ -124,6 +127,7 @@ def run_service(name: str, settings: Settings, main: Main, *, shutdown_bound_s: 
     else the process exits with 70 then and there. A second SIGINT exits at once.
     """
     configure_logging(settings, name)
+    build_info.labels(name.partition("-")[0], __version__).set(1)
     for warning in unknown_variables():
         _log.warning(warning)
     watchdog = threading.Timer(shutdown_bound_s, _exit_hung, [shutdown_bound_s])
@@ -174,6 +178,8 @@ async def _run_while_descriptors_last(service: Service, main: Main, watchdog: th
         seen = False
         while True:
             await asyncio.sleep(DESCRIPTORS_INTERVAL_S)
+            for kind, until_s in certificate_expiries().items():
+                certificate_expiry_timestamp_seconds.labels(kind).set(until_s)
             try:
                 require_descriptors(FEWEST)
                 seen = False

@@ -14,10 +14,12 @@ from ashi.runtime.kafka.groups import NEVER_LEAVE_MS, commit, places, rewind, su
 from ashi.runtime.kafka.log_identity import LogProbe
 from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import committed
+from ashi.runtime.kafka.retention import show_retention
 from ashi.runtime.kafka.spans import fetch_spans
 from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.kafka.writers_time import warn_of_writers_time
 from ashi.runtime.logs import get_logger, get_weather_logger
+from ashi.runtime.metrics.common import rebalances
 from ashi_sinks.place_watch import PlaceWatch
 from ashi_sinks.read_log import ReadLog
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from ashi.runtime.kafka.offsets import Committed
     from ashi.runtime.kafka.spans import Span
     from ashi.runtime.settings import Settings
+    from ashi_sinks.read_log import Stored
 
 DEAD_LETTERS_TIMEOUT_S: Final = 30.0
 COMPARE_TIMEOUT_S: Final = 5.0
@@ -103,7 +106,7 @@ class KafkaSinkConsumer:
         self._probes = {topic: LogProbe(settings, topic) for topic in topics}
         self._log = ReadLog(group, remedy, self._probes.__getitem__)
         self._places = PlaceWatch()
-        self._compared = 0
+        self._compared = self._counted = 0
         self._held_back: dict[AssignedPartition, Span] = {}
         self._committed_before: dict[Any, int] = {}
         self._is_going_back = False
@@ -118,6 +121,7 @@ class KafkaSinkConsumer:
         """Connect and join the group. Raises BrokerError when Kafka cannot be reached or lacks a topic."""
         await require_topics(self._settings, self._topics)
         await warn_of_writers_time(self._settings, self._topics)
+        await show_retention(self._settings, list(self._probes))
         await self._producer.start()
         await self._consumer.start()
 
@@ -129,6 +133,11 @@ class KafkaSinkConsumer:
     async def places(self) -> Mapping[Any, tuple[int, int]]:
         """See `HeldPartitions.places`."""
         return await places(self._settings, self._consumer)
+
+    @property
+    def stored(self) -> Mapping[Any, Stored]:
+        """See `HeldPartitions.stored`."""
+        return self._log.stored
 
     @property
     def is_going_back(self) -> bool:
@@ -206,6 +215,8 @@ class KafkaSinkConsumer:
             if self._on_made_anew is not None:
                 await self._on_made_anew()
         self._compared = assigned
+        rebalances.labels("sink").inc(assigned - self._counted)
+        self._counted = assigned
 
     async def send_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         """See `SinkConsumer.send_dead_letters`."""

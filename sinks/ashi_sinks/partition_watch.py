@@ -15,11 +15,14 @@ from ashi.runtime.kafka.groups import view_group
 from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.topics import partition_counts
 from ashi.runtime.logs import get_logger
+from ashi.runtime.metrics.common import kafka_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ashi.runtime.service import Service
+    from ashi_sinks.delays import SinkLag
+    from ashi_sinks.read_log import Stored
 
 LOOK_S: Final = 3.0
 """How often it is looked, seconds: three requests."""
@@ -46,6 +49,10 @@ class HeldPartitions(Protocol):
         """Of each partition it holds, the offset it reads next and the end of the log. Raises BrokerError."""
 
     @property
+    def stored(self) -> Mapping[Any, Stored]:
+        """Up to where the group has committed each partition that it holds, where it has."""
+
+    @property
     def is_going_back(self) -> bool:
         """Whether it is about to read partitions once more, and does not know yet how far they were stored."""
 
@@ -63,12 +70,15 @@ class PartitionWatch:
         group: str,
         topics: Sequence[str],
         consumer: HeldPartitions,
+        *,
+        lag: SinkLag,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._service = service
         self._group = group
         self._topics = topics
         self._consumer = consumer
+        self._lag = lag
         self._clock = clock
         # A member that died is noticed after a session, and the group then needs a moment to agree.
         self._patience_s = service.settings.session_timeout_us / 1e6 + LOOK_S
@@ -88,6 +98,9 @@ class PartitionWatch:
             trouble, remark = await self._find()
         except BrokerError as error:
             trouble, remark = str(error), None
+            kafka_up.labels("sink").set(0)
+        else:
+            kafka_up.labels("sink").set(1)
         now = self._clock()
         if trouble is None:
             self._trouble_since = None
@@ -120,7 +133,9 @@ class PartitionWatch:
         nobodys = sorted(there - group.held)
         if nobodys:
             return f"nobody in group {kafka_name(settings, self._group)} reads {_some(nobodys)}", None
+        stored = dict(self._consumer.stored)
         places = await self._consumer.places()
+        self._lag.show(stored, places)
         stalled = self._stalled(places)
         if stalled:
             return (

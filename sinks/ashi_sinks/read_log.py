@@ -14,7 +14,7 @@ beginning of the new one.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -61,6 +61,13 @@ class CommitNote(msgspec.Struct, frozen=True, omit_defaults=True):
     topic_id: str | None = None
 
 
+class Stored(NamedTuple):
+    """Up to where a group has committed a partition, and when the last record before was appended, µs; 0: unknown."""
+
+    offset: int
+    appended_at: int
+
+
 class ReadLog:
     """What has been read of the partitions that are held, and whether it still stands."""
 
@@ -84,6 +91,8 @@ class ReadLog:
         self._suspected: dict[Any, Fingerprint] = {}
         self._looked_s: dict[Any, float] = {}
         self._monotonic_s = monotonic_s
+        self.stored: dict[Any, Stored] = {}
+        """What the group has committed of the partitions that are held."""
 
     async def take_over(self, held: Collection[Partition], committed: Mapping[Any, Committed]) -> set[str]:
         """Begin with partitions, each where the group has come to.
@@ -104,6 +113,7 @@ class ReadLog:
         self._had = self._had - set(held) | {at for at in held if at in committed}
         self._next = {at: committed[at].offset for at in held if at in committed}
         self._noted = {at: note for at, note in notes.items() if note is not None}
+        self.stored = {at: _stored(committed[at].offset, notes[at]) for at in notes}
         self._fresh = {}
         self._last, self._suspected, self._looked_s = {}, {}, dict.fromkeys(held, now_s)
         return anew
@@ -111,6 +121,7 @@ class ReadLog:
     def forget(self) -> None:
         """What comes next comes from the beginning, on purpose."""
         self._next, self._fresh, self._noted, self._last, self._suspected = {}, {}, {}, {}, {}
+        self.stored = {}
 
     def take(self, at: Partition, span: Span) -> None:
         """Take note of what was read. Raises StateError when it stands before what came already."""
@@ -170,6 +181,7 @@ class ReadLog:
         if offset in fresh:
             self._noted[at] = CommitNote(fresh[offset], self._topic_ids.get(at.topic))
             self._fresh[at] = {place: each for place, each in fresh.items() if place > offset}
+        self.stored[at] = _stored(offset, self._noted.get(at))
 
     def _compare(self, at: Partition, offset: int, note: CommitNote | None, standing: Standing) -> None:
         self._compare_records(at, [] if note is None else [note.last], standing)
@@ -193,6 +205,10 @@ class ReadLog:
             f"{_name(at)} is not the log any more that group {self._group} has read: {what}. It was cut or made anew, "
             f"so there may be records in it that are not stored. {self._remedy}"
         )
+
+
+def _stored(offset: int, note: CommitNote | None) -> Stored:
+    return Stored(offset, 0 if note is None else note.last.append_time_ms * 1_000)
 
 
 def _decode(note: str) -> CommitNote | None:

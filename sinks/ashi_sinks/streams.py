@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ashi.contracts.records import candle_in, feed_gap_in, feed_status_in
@@ -32,6 +33,7 @@ class Stream(Generic[_Message]):
         write: writes messages, in the order of the topic's partitions, all or nothing, durably; any number of times.
             Raises RetryableError, RefusedError, RowsLostError or StorageError.
         look: sees whether what was written is still there, as each write does. Raises as `Sink.look`.
+        timeframe: of a message, by which the delays of rows are told; None where they are not.
 
     """
 
@@ -39,6 +41,7 @@ class Stream(Generic[_Message]):
     decode: Callable[[Record], _Message]
     write: Callable[[Sequence[_Message]], Awaitable[None]]
     look: Callable[[], Awaitable[None]]
+    timeframe: Callable[[_Message], str] | None = None
 
 
 class Streams(Protocol):
@@ -96,7 +99,13 @@ class CandleStreams:
     def __init__(self, sink: Sink) -> None:
         self.name = sink.name
         self.streams = (
-            Stream(CANDLES, self._decode_candle, self._write_candles, lambda: sink.look("candles")),
+            Stream(
+                CANDLES,
+                self._decode_candle,
+                self._write_candles,
+                lambda: sink.look("candles"),
+                timeframe=attrgetter("timeframe"),
+            ),
             Stream(FEED_GAPS, feed_gap_in, self._write_gaps, lambda: sink.look("feed_gaps")),
             Stream(FEED_STATUS, feed_status_in, self._write_statuses, lambda: sink.look("feed_status")),
         )

@@ -23,6 +23,7 @@ from ashi.runtime.metrics import sink as metrics
 from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
 from ashi.runtime.waiting import start_when_kafka_is_there
 from ashi_sinks.consumer import KafkaSinkConsumer
+from ashi_sinks.delays import RowDelays, SinkLag
 from ashi_sinks.partition_watch import LOST_ROWS, PartitionWatch
 from ashi_sinks.protocol import RowsLostError
 from ashi_sinks.registry import make_streams, store_name, upkeep
@@ -135,7 +136,8 @@ async def _begin(
                 "only a part of all; give this one a group of its own by ASHI_SINK_GROUP",
                 group=group,
             )
-        if empty or from_beginning:
+        begins_anew = empty or from_beginning
+        if begins_anew:
             # A new store under a group that has read the topics before would lack all of that for good.
             await service.unless_stopped(consumer.rewind())
             why = "the store is empty" if empty else "told to begin anew"
@@ -152,8 +154,9 @@ async def _begin(
             group=group,
             batch_size=settings.sink_batch_size,
             batch_interval_s=settings.sink_batch_interval_us / 1_000_000,
+            delays=RowDelays(streams.name, goes_on=has_read and not begins_anew),
         )
-        yield worker, PartitionWatch(service, group, topics, consumer)
+        yield worker, PartitionWatch(service, group, topics, consumer, lag=SinkLag(streams.name))
     finally:
         await consumer.close()
 
@@ -170,6 +173,11 @@ class _StreamBatch(Generic[_Message]):
         """Take a record. Raises ContractError when it holds no message of the topic."""
         self.messages.append(self.stream.decode(record))
         self.records.append(record)
+
+    def timeframes(self) -> list[str]:
+        """Those of the messages, of a stream that has some."""
+        timeframe = self.stream.timeframe
+        return [] if timeframe is None else list(map(timeframe, self.messages))
 
 
 class _PendingBatch:
@@ -198,8 +206,12 @@ class SinkWorker:
         group: str,
         batch_size: int,
         batch_interval_s: float,
+        delays: RowDelays | None = None,
     ) -> None:
-        """`group`: that of the consumer. A batch has at most so many messages, and is written after so long."""
+        """`group`: that of the consumer. A batch has at most so many messages, and is written after so long.
+
+        `delays`: whose rows are timed; None for those of all that is appended from now on.
+        """
         self._consumer = consumer
         self._group = group
         self._streams = streams
@@ -207,6 +219,7 @@ class SinkWorker:
         self._service = service
         self._size = batch_size
         self._interval_s = batch_interval_s
+        self._delays = delays or RowDelays(streams.name)
         self._pending = _PendingBatch(streams)
         self._uncommitted: dict[Any, int] = {}
         self._writing: asyncio.Task[None] | None = None
@@ -256,6 +269,7 @@ class SinkWorker:
         self._writing = None
         self._pending, self._uncommitted = _PendingBatch(self._streams), {}
         metrics.rows_lost.labels(self._streams.name).inc()
+        self._delays.begin_anew()
         self._service.health.set_obstacle(LOST_ROWS, str(error))
         _log.error(
             f"stored rows are gone, reading topic {error.topic} from its beginning to store them again; of what it "
@@ -323,6 +337,7 @@ class SinkWorker:
                     await self._writer.look(read.stream.look)
                 for place, reason in await self._writer.write(read.messages, read.stream.write):
                     dead_letters.append(self._dead_letter(read.records[place], "refused", reason))
+                self._delays.stored(read.records, read.timeframes())
             except RowsLostError as error:
                 error.topic = read.stream.topic
                 raise

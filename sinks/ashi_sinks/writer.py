@@ -67,6 +67,7 @@ class Writer:
             first = await self.write(messages[:middle], write, start)
             return first + await self.write(messages[middle:], write, start + middle)
         metrics.write_seconds.labels(self._sink).observe(time.perf_counter() - began)
+        metrics.store_write_timestamp_seconds.labels(self._sink).set_to_current_time()
         return []
 
     async def _until_available(self, attempt: Callable[[], Awaitable[None]]) -> None:
@@ -76,6 +77,7 @@ class Writer:
 
         def on_wait(error: Exception, _: float) -> None:
             metrics.write_failures.labels(self._sink).inc()
+            metrics.store_up.labels(self._sink).set(0)
             absence.note(error, sink=self._sink)
 
         await retry(
@@ -85,5 +87,6 @@ class Writer:
             on_wait=on_wait,
             sleep=service.pause,
         )
+        metrics.store_up.labels(self._sink).set(1)
         if absence.end(sink=self._sink):
             service.health.set_ready(not service.stopping.is_set(), f"storing {self._what}")

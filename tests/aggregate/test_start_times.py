@@ -62,7 +62,7 @@ def test_waiting_for_kafka_is_no_check(clock: Clock, monkeypatch: pytest.MonkeyP
         clock.now_s += 0.5
         if len(away) == 2:
             raise BrokerUnreachableError("no broker answers any more")
-        return SimpleNamespace(), 4
+        return SimpleNamespace(epoch=0, timeframes=["1m"]), 4
 
     def make_app(*_: object) -> Any:
         raise StateError("far enough")

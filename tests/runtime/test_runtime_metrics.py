@@ -6,15 +6,30 @@ import sys
 from pathlib import Path
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
 from ashi.runtime.metrics import aggregate, chart, common, ingest, sink, strategy
-from ashi.runtime.metrics.declare import CATALOGUE, REGISTRY
+from ashi.runtime.metrics.declare import CATALOGUE, REGISTRY, Histogram
 from ashi.runtime.metrics.document import metrics_document
 
 ROOT = Path(__file__).parents[2]
-ALLOWED_LABELS = {"venue", "outcome", "state", "stage", "reason", "partition", "timeframe", "kind", "sink", "strategy"}
+ALLOWED_LABELS = {
+    "epoch",
+    "kind",
+    "outcome",
+    "partition",
+    "reason",
+    "sink",
+    "stage",
+    "state",
+    "strategy",
+    "timeframe",
+    "timeframes",
+    "topic",
+    "venue",
+    "version",
+}
 
 
 def test_the_document_of_the_metrics_is_up_to_date() -> None:
@@ -71,6 +86,27 @@ def test_names_and_labels_keep_the_rules() -> None:
         assert entry.name.endswith("_total") == (entry.kind == "counter")
         assert set(entry.labels) <= ALLOWED_LABELS
         assert entry.text.endswith(".")
+
+
+def test_many_observations_of_one_value_are_as_that_many_single_ones() -> None:
+    registry = CollectorRegistry()
+    buckets = (0.1, 1.0, 10.0)
+    at_once = Histogram("at_once", "text", ["kind"], registry=registry, buckets=buckets)
+    singly = Histogram("singly", "text", ["kind"], registry=registry, buckets=buckets)
+    for value, count in ((0.05, 3), (0.1, 2), (0.5, 1), (10.0, 4), (11.0, 5)):
+        at_once.labels("x").observe_many(value, count)
+        for _ in range(count):
+            singly.labels("x").observe(value)
+
+    def samples(name: str) -> list[object]:
+        found = next(family for family in registry.collect() if family.name == name)
+        return [
+            (sample.name.removeprefix(name), sample.labels, pytest.approx(sample.value))
+            for sample in found.samples
+            if not sample.name.endswith("_created")
+        ]
+
+    assert samples("at_once") == samples("singly")
 
 
 def test_the_process_itself_is_measured() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ssl
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
 from ashi.contracts.errors import UsageError
+from ashi.runtime.kafka import tls
 from ashi.runtime.kafka.tls import RenewedContext, make_context
 from ashi.runtime.settings import Settings, SettingsError
 
@@ -84,3 +87,38 @@ def test_a_certificate_without_its_key_and_one_without_tls_are_refused(tmp_path:
     del given["ASHI_KAFKA_SECURITY_PROTOCOL"], given["ASHI_KAFKA_CA_FILE"]
     with pytest.raises(SettingsError, match="ASHI_KAFKA_CERT_FILE is set but ASHI_KAFKA_SECURITY_PROTOCOL 'PLAINTEXT'"):
         Settings.from_environment(given)
+
+
+def test_it_is_known_until_when_the_certificates_are_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "_expiries", {})
+    authority = trustme.CA()
+    given = write(authority, tmp_path)
+    soon = authority.issue_cert("client.example", not_after=datetime(2031, 2, 3, 4, 5, 6, tzinfo=UTC))
+    (tmp_path / "cert.pem").write_bytes(b"".join(each.bytes() for each in soon.cert_chain_pems))
+    soon.private_key_pem.write_to_path(tmp_path / "key.pem")
+    context = make_context(Settings.from_environment(given))
+    found = tls.certificate_expiries()
+    assert found["client"] == datetime(2031, 2, 3, 4, 5, 6, tzinfo=UTC).timestamp()
+    assert found["authority"] > time.time()
+    assert "broker" not in found, "none was connected to"
+    for name, day in (("a.example", 9), ("b.example", 7)):
+        shake_hands(context, authority.issue_cert(name, not_after=datetime(2030, 1, day, tzinfo=UTC)), name)
+    assert tls.certificate_expiries()["broker"] == datetime(2030, 1, 7, tzinfo=UTC).timestamp()
+
+
+def shake_hands(context: ssl.SSLContext, certificate: trustme.LeafCert, name: str) -> None:
+    """A whole handshake in memory with a server of this name."""
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(serving)
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(back, there, server_hostname=name)
+    server = serving.wrap_bio(there, back, server_side=True)
+    left = [client, server]
+    for _ in range(10):
+        for each in list(left):
+            try:
+                each.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            left.remove(each)
+    assert not left

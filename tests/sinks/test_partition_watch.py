@@ -9,6 +9,7 @@ from ashi.runtime.kafka.groups import GroupView
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_sinks import partition_watch
+from ashi_sinks.delays import SinkLag
 from ashi_sinks.partition_watch import LOOK_S, STALLED_S, PartitionWatch
 
 ALL = frozenset({("candles", 0), ("candles", 1), ("feed.gaps", 0)})
@@ -28,10 +29,13 @@ class Bench:
         self.polled_s = 0.0
         self.broker_error = None
         self.committed_before = {}
+        self.stored = {}
         self.is_going_back = False
         self.service = Service("sink-test", Settings.from_environment({"ASHI_SESSION_TIMEOUT": "6s"} | environment))
         self.service.health.set_ready(True, STORING)
-        self.watch = PartitionWatch(self.service, "a-group", ["candles", "feed.gaps"], self, clock=lambda: self.now)
+        self.watch = PartitionWatch(
+            self.service, "a-group", ["candles", "feed.gaps"], self, lag=SinkLag("test"), clock=lambda: self.now
+        )
 
         async def counts(_settings):
             if self.broker_error:

@@ -90,6 +90,10 @@ class TradeIds:
         self._count = sum(map(len, windows.values()))
         self._greatest = max((ids.numbers[-1] - 1 for ids in windows.values() if ids.numbers), default=-1)
 
+    def __len__(self) -> int:
+        """How many intervals are kept of all windows, texts as told by `MAX_IDS`."""
+        return self._count
+
     def admit(self, trade_id: str, traded_at: int) -> bool:
         """Count a trade; False when a trade of that id and about that time (µs) has been counted before."""
         number = as_number(trade_id)

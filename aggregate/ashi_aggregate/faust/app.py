@@ -29,6 +29,7 @@ from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.record_batches import OutgoingRecord
 from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.logs import get_weather_logger
+from ashi.runtime.metrics.common import kafka_up
 from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import Epoch, check_epoch
 from ashi_aggregate.faust.membership import PromptTableManager
@@ -153,9 +154,12 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
         try:
             await self.pipeline.check_log(everything=everything)
         except BrokerError as error:
+            kafka_up.labels("aggregate").set(0)
             _weather.warning("cannot see whether trades is still the same log, trying again", error=str(error))
         except StateError as error:
             await self.crash(error)
+        else:
+            kafka_up.labels("aggregate").set(1)
 
     async def release(self) -> None:
         """Let go of all partitions; called by the transport."""
@@ -270,6 +274,7 @@ def make_app(
             await asyncio.sleep(IDENTITY_EVERY_S)
             rounds += 1
             held_back.look(app.consumer.known_ends(), since_boot_s())
+            await app.pipeline.look_at_lag()
             await app.check_log(everything=rounds % round(ALL_EVERY_S / IDENTITY_EVERY_S) == 0)
 
     app.task(checkpoints)

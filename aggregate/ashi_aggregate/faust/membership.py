@@ -18,7 +18,7 @@ from faust.transport.drivers import aiokafka as driver
 
 from ashi.contracts.errors import InstanceTakenError
 from ashi.runtime.logs import get_logger
-from ashi.runtime.metrics.aggregate import handover_seconds
+from ashi.runtime.metrics.aggregate import handover_seconds, standstill_seconds
 from ashi_aggregate.faust.table import FAUST_LOGGER
 
 _log = get_logger(__name__)
@@ -61,6 +61,8 @@ class HandoverTimes:
         self._begun_s = self._joined_s = None
         handover_seconds.labels("join").set(join_s)
         handover_seconds.labels("state").set(state_s)
+        standstill_seconds.labels("join").inc(join_s)
+        standstill_seconds.labels("state").inc(state_s)
         _log.info("taken up", partitions=sorted(partitions), join_s=round(join_s, 2), state_s=round(state_s, 2))
 
 

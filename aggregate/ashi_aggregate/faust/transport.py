@@ -26,6 +26,7 @@ from ashi.runtime.kafka.record_batches import RecordBatches
 from ashi.runtime.kafka.spans import Span, fetch_spans
 from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics.aggregate import chunk_holes
+from ashi.runtime.metrics.common import rebalances
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.faust.elections import ElectionWatch
 from ashi_aggregate.faust.membership import HandoverTimes, InstanceGuard
@@ -280,6 +281,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """A rebalance ends; the positions come with `perform_seek`."""
         self._times.join()
+        rebalances.labels("aggregate").inc()
         self._next.clear()
         self._restoring.began()
         self.app.begin_epoch_check()

@@ -10,12 +10,38 @@ from ashi.contracts.errors import UsageError
 from ashi.runtime.library_logs import WEATHER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ashi.runtime.settings import Settings
 
 # Not by structlog: who only reads the topics does not need it.
 _weather = logging.getLogger(f"{WEATHER}.{__name__}")
+
+_expiries: dict[tuple[str, str | None], float] = {}
+
+
+def certificate_expiries() -> dict[str, float]:
+    """Until when the certificates are good that this process uses and was shown, seconds since the epoch.
+
+    Of the `broker`s that it has connected to the first that expires, of the file of the `authority` likewise, and the
+    `client`'s own. Empty without TLS.
+    """
+    kinds = {kind for kind, _ in _expiries}
+    return {kind: min(at for (of, _), at in _expiries.items() if of == kind) for kind in sorted(kinds)}
+
+
+class _WatchedObject(ssl.SSLObject):
+    """A connection that notes until when the certificate of its other end is good."""
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        if told := self.getpeercert():
+            _expiries["broker", self.server_hostname] = _expiry_of(told)
+
+
+def _expiry_of(certificate: Mapping[str, Any]) -> float:
+    return ssl.cert_time_to_seconds(certificate["notAfter"])
 
 
 class RenewedContext(ssl.SSLContext):
@@ -32,6 +58,7 @@ class RenewedContext(ssl.SSLContext):
     cert_file: Path | None = None
     key_file: Path | None = None
     _stamps: tuple[object, ...] = ()
+    sslobject_class = _WatchedObject
 
     def load(self) -> None:
         """Read the files. Raises OSError, of which ssl.SSLError is one, and then nothing has changed."""
@@ -40,8 +67,14 @@ class RenewedContext(ssl.SSLContext):
             # One that is written at this moment, or fits no more to its key, would leave us without any.
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(self.cert_file, self.key_file)
             self.load_cert_chain(self.cert_file, self.key_file)
+            # The one way that the standard library has to read a certificate of a file; its own tests use it.
+            _expiries["client", None] = _expiry_of(ssl._ssl._test_decode_cert(str(self.cert_file)))  # type: ignore[attr-defined]
         if self.ca_file is not None:
             self.load_verify_locations(self.ca_file)
+            authorities = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # those of the file alone, not those it has replaced
+            authorities.load_verify_locations(self.ca_file)
+            if known := authorities.get_ca_certs():
+                _expiries["authority", None] = min(map(_expiry_of, known))
         self._stamps = stamps
 
     def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:

@@ -150,6 +150,13 @@ async def partition_counts(settings: Settings) -> dict[str, int]:
         return {name: len(partitions) for name, partitions in (await partitions_of_topics(client)).items()}
 
 
+async def topic_settings(settings: Settings, topics: Sequence[str], *names: str) -> dict[str, list[str | None]]:
+    """Some settings of topics that exist, by Kafka's own names for them: of each topic in the order of `names`."""
+    async with admin_client(settings) as client:
+        configs = await _configs(settings, client, list(topics)) if topics else {}
+    return {topic: [config.get(name) for name in names] for topic, config in configs.items()}
+
+
 async def topic_setting(settings: Settings, topic: str, name: str) -> str | None:
     """One setting of a topic that exists, by Kafka's own name for it."""
     async with admin_client(settings) as client:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ashi.runtime.metrics.declare import SECONDS, counter, gauge, histogram
+from ashi.runtime.metrics.declare import DELAYS, SECONDS, counter, gauge, histogram
 
 trades_aggregated = counter("aggregate", "trades_aggregated", "Trades folded into candles.", "partition")
 candles_emitted = counter(
@@ -59,4 +59,63 @@ handover_seconds = gauge(
     "How long the last start or hand-over took, by kind: process and checks (of a start), join, and state (until "
     "trades are read on; a restore is part of it).",
     "kind",
+)
+candle_delay_seconds = histogram(
+    "aggregate",
+    "candle_delay_seconds",
+    "From when a candle was due, the end of its window and ASHI_ALLOWED_LATENESS, to Kafka's acknowledgment, by this "
+    "machine's clock. Closed candles that were awaited: no corrections, and nothing of a past that is read once more "
+    "or loaded (see docs/operations.md).",
+    "timeframe",
+    buckets=DELAYS,
+)
+event_timestamp_seconds = gauge(
+    "aggregate",
+    "event_timestamp_seconds",
+    "Greatest time of a trade that was folded, by the venues' clocks, since the epoch.",
+    "partition",
+)
+aggregate_lag_records = gauge(
+    "aggregate", "aggregate_lag_records", "Offsets of topic trades that have not been folded yet.", "partition"
+)
+aggregate_lag_seconds = gauge(
+    "aggregate",
+    "aggregate_lag_seconds",
+    "How long ago the oldest record that has not been folded yet was appended, at most; 0 where there is none.",
+    "partition",
+)
+aggregate_partitions = gauge(
+    "aggregate", "aggregate_partitions", "Partitions of topic trades: those of all workers together."
+)
+aggregate_info = gauge(
+    "aggregate",
+    "aggregate_info",
+    "1, with the epoch of the state and the timeframes that it is built for.",
+    "epoch",
+    "timeframes",
+)
+restore_remaining_records = gauge(
+    "aggregate", "restore_remaining_records", "Records of changelogs that are left to read before trades are read on."
+)
+standstill_seconds = counter(
+    "aggregate",
+    "standstill_seconds",
+    "Time in which this worker read no trades as partitions were handed over, by kind as ashi_handover_seconds: join "
+    "and state.",
+    "kind",
+)
+row_bytes = gauge(
+    "aggregate", "row_bytes", "Size of the greatest row of state that was written in the last minutes, uncompressed."
+)
+row_limit_bytes = gauge("aggregate", "row_limit_bytes", "Greatest size that a row of state may have.")
+id_intervals = gauge(
+    "aggregate",
+    "id_intervals",
+    "Intervals of trade ids that are kept of one symbol within the horizon, the most of those written in the last "
+    "minutes.",
+)
+id_intervals_limit = gauge(
+    "aggregate",
+    "id_intervals_limit",
+    "Intervals from which on a symbol's oldest window is given up, so that its later trades are late.",
 )

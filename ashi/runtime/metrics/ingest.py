@@ -71,3 +71,9 @@ frame_to_ack_seconds = histogram(
     "venue",
     buckets=SECONDS,
 )
+last_trade_timestamp_seconds = gauge(
+    "ingest",
+    "last_trade_timestamp_seconds",
+    "Greatest time of a trade handed to Kafka, of all markets, by the venue's clock, since the epoch.",
+    "venue",
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ashi.runtime.metrics import common  # noqa: F401  (which every process has)
-from ashi.runtime.metrics.declare import SECONDS, counter, gauge, histogram
+from ashi.runtime.metrics.declare import DELAYS, SECONDS, counter, gauge, histogram
 
 strategy_info = gauge(
     "strategy", "strategy_info", "1, with the name of the strategy that this process runs.", "strategy"
@@ -47,4 +47,11 @@ strategy_memory_limit_bytes = gauge(
     "strategy",
     "strategy_memory_limit_bytes",
     "Memory (process_resident_memory_bytes) at which the process ends; 0: none is set.",
+)
+strategy_signal_delay_seconds = histogram(
+    "strategy",
+    "strategy_signal_delay_seconds",
+    "From the close time of the candle to when its signal was durable, by this machine's clock. Of candles that closed "
+    "since this process began.",
+    buckets=DELAYS,
 )

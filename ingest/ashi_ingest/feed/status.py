@@ -145,6 +145,7 @@ class FeedReporter:
         self._changed: dict[str, None] = {}  # symbols of which something else may have to be said
         self._heartbeats = Heartbeats()
         self._warning: str | None = None
+        self._newest_traded_at = 0
         self._flushing = asyncio.Lock()
         for symbol, before in (reported or {}).items():
             self._report(symbol).go_on_from(before)
@@ -181,6 +182,7 @@ class FeedReporter:
         """A trade has been handed to the publisher. Of several at once, the last is enough."""
         report = self._report(symbol)
         report.trade_id, report.traded_at = trade.trade_id, trade.traded_at
+        self._newest_traded_at = max(self._newest_traded_at, trade.traded_at)
 
     def set_complete_until(self, symbol: str, until_us: int) -> None:
         """All trades of a symbol before this time have been published, but for those in gaps. It never goes back."""
@@ -307,7 +309,9 @@ class FeedReporter:
                 self.end_gap(symbol, gap.to_time, "repaired", 0, gap.reason, from_time=gap.from_time)
 
     def look_for_others(self) -> None:
-        """Forget those that are gone, say which are there. To be called every second."""
+        """Forget those that are gone, say which are there, and when the last trade came. To be called every second."""
+        if self._newest_traded_at:
+            metrics.last_trade_timestamp_seconds.labels(self._venue).set(self._newest_traded_at / 1e6)
         for symbol in self._others.expire():
             self._share(symbol, self._reports[symbol], self._now_us())
         self._sharing.look(self._others)

@@ -98,6 +98,7 @@ class StrategyWorker:
         self._desk: Desk | None = None
         self._committed: tuple[Progress, Position] | None = None
         self._committed_s = 0.0
+        self._began_us = now_us()
 
     async def run(self, on_begun: Callable[[], None]) -> None:
         """Work until the service stops. `on_begun` is called once it reads what comes.
@@ -211,7 +212,10 @@ class StrategyWorker:
             writer.write([message_of(signal) for signal in signals], committed_places(progress, position))
         )
         self._committed, self._committed_s = (progress, position), time.monotonic()
+        written_us = now_us()
         for signal in signals:
+            if signal.close_time >= self._began_us:
+                metrics.strategy_signal_delay_seconds.observe(max(written_us - signal.close_time, 0) / 1e6)
             metrics.strategy_signals.labels(signal.status).inc()
             if signal.status == "active" and not signal.all_closed:
                 metrics.strategy_incomplete_signals.inc()

@@ -1,0 +1,188 @@
+"""A whole pipeline as processes, each measured: a simulated venue, ingest, aggregate, a sink, a strategy, the chart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import forked_stages
+from ashi.runtime.settings import Settings
+from fresh_topics import PARTITIONS, renew_topics
+
+MARKETS = ("BTCUSDT", "ETHUSDT")
+TIMEFRAMES = "1s,1m"
+LIVE = {"ASHI_TIMEFRAMES": TIMEFRAMES, "ASHI_QUIET_CLOSE": "on"}
+"""As users run it: windows close by the clock as well."""
+
+
+def until(what: str, condition: Callable[[], object], timeout_s: float = 40.0, every_s: float = 0.1) -> None:
+    """Wait until it holds; what it did not come to is said by the error."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"{what}: not within {timeout_s:g} s"
+        time.sleep(every_s)
+
+
+@contextmanager
+def simulated_venue(*arguments: str) -> Iterator[Mapping[str, str]]:
+    """`ashi venue-sim binance` as a process; gives the variables by which an ingest worker finds it."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "ashi_cli.main", "venue-sim", "binance", *MARKETS, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        exports: dict[str, str] = {}
+        while len(exports) < 2:
+            line = process.stdout.readline()
+            assert line, "the simulator ended"
+            if line.startswith("export "):
+                name, _, value = line.removeprefix("export ").strip().partition("=")
+                exports[name] = value
+        yield exports
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+class Stage:
+    """A stage as a process of its own."""
+
+    def __init__(self, settings: Settings, log: Path, arguments: tuple[str, ...], env: Mapping[str, str]) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = forked_stages.start(
+                [sys.executable, "-m", "ashi_cli.main", *arguments],
+                env=os.environ
+                | {
+                    "ASHI_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+                    "ASHI_PARTITIONS": str(settings.partitions),
+                    "ASHI_SESSION_TIMEOUT": "6s",
+                    "ASHI_METRICS_PORT": "0",
+                }
+                | dict(env),
+                stdout=output,
+                stderr=output,
+            )
+
+    def wait_for(self, text: str, timeout_s: float = 40) -> None:
+        """Wait until the log says so."""
+
+        def says() -> bool:
+            assert self.process.poll() is None, f"it has ended: {self.log.read_text()[-3000:]}"
+            return text in self.log.read_text()
+
+        until(f"{text!r} in {self.log}", says, timeout_s)
+
+
+class Pipeline:
+    """Starts stages against one Kafka, and knows where each serves its metrics."""
+
+    def __init__(self, settings: Settings, folder: Path, venue: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.venue = venue
+        self.stages: dict[str, Stage] = {}
+        self._starts = 0
+
+    def start(self, name: str, *arguments: str, **env: str) -> Stage:
+        """Start a stage under a name, in place of one of that name that has ended."""
+        self._starts += 1
+        log = self.folder / f"{self._starts}-{name}.log"
+        self.stages[name] = Stage(self.settings, log, arguments, {**LIVE, **env})
+        return self.stages[name]
+
+    def start_ingest(self, name: str = "ingest") -> Stage:
+        return self.start(name, "ingest", "binance", *MARKETS, **self.venue)
+
+    def start_aggregate(self, name: str = "aggregate", **env: str) -> Stage:
+        return self.start(name, "aggregate", **env)
+
+    def start_sink(self, name: str = "sink", **env: str) -> Stage:
+        return self.start(name, "sink", "sqlite", **{"ASHI_STORAGE": self.storage, **env})
+
+    def start_strategy(self, *arguments: str, name: str = "strategy", **env: str) -> Stage:
+        chosen = arguments or ("ma_cross", "--symbol", f"binance:{MARKETS[0]}", "--timeframe", "1s", "--fast", "2")
+        return self.start(name, "strategy", "run", *chosen, *(() if arguments else ("--slow", "3")), **env)
+
+    def start_chart(self, name: str = "chart") -> Stage:
+        return self.start(name, "chart", "--storage", self.storage, "--port", "0")
+
+    @property
+    def storage(self) -> str:
+        return f"sqlite:///{self.folder}/candles.db"
+
+    def address(self, name: str) -> str:
+        """`127.0.0.1:41235`, where a stage serves its metrics, once it does."""
+        stage = self.stages[name]
+        stage.wait_for('"metrics":')
+        line = next(line for line in stage.log.read_text().splitlines() if '"metrics":"http' in line)
+        found: str = json.loads(line)["metrics"]
+        return found.removeprefix("http://").removesuffix("/metrics")
+
+    def metrics(self, name: str) -> str:
+        """What a stage serves now."""
+        with urllib.request.urlopen(f"http://{self.address(name)}/metrics", timeout=10) as answer:
+            text: str = answer.read().decode()
+        return text
+
+    def value(self, name: str, metric: str) -> float | None:
+        """The sum over all label values of a metric that a stage serves; None where it serves no sample of it."""
+        samples = [line for line in self.metrics(name).splitlines() if line.split("{")[0].split(" ")[0] == metric]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in samples) if samples else None
+
+    def kill(self, name: str) -> None:
+        """As the machine's failure does."""
+        stage = self.stages.pop(name)
+        stage.process.kill()
+        stage.process.wait(10)
+
+    def close(self) -> None:
+        """End all that is left."""
+        for stage in self.stages.values():
+            with suppress(ProcessLookupError):
+                stage.process.terminate()
+        for stage in self.stages.values():
+            try:
+                stage.process.wait(15)
+            except subprocess.TimeoutExpired:
+                stage.process.kill()
+
+
+def settings_of(bootstrap: str) -> Settings:
+    """Those of a deployment at this Kafka."""
+    return Settings.from_environment(
+        {
+            "ASHI_KAFKA_BOOTSTRAP": bootstrap,
+            "ASHI_SESSION_TIMEOUT": "6s",
+            "ASHI_PARTITIONS": str(PARTITIONS),
+            "ASHI_TIMEFRAMES": TIMEFRAMES,
+        }
+    )
+
+
+@contextmanager
+def running_pipeline(bootstrap: str, folder: Path) -> Iterator[Pipeline]:
+    """All stages at work on a simulated venue, with topics that are made anew."""
+    settings = settings_of(bootstrap)
+    asyncio.run(renew_topics(settings))
+    with simulated_venue("--rate", "50") as venue:
+        running = Pipeline(settings, folder, venue)
+        try:
+            running.start_aggregate()
+            running.start_sink()
+            running.start_ingest()
+            running.start_chart()
+            running.start_strategy()
+            yield running
+        finally:
+            running.close()
