@@ -1,0 +1,301 @@
+/**
+ * The chart page: what the server says goes to the series and the drawing, what the reader does goes to the server.
+ *
+ * One series at a time. While another one is asked for, the one before stays, dimmed; only when its snapshot is there the
+ * page changes, at once and as a whole.
+ */
+
+import "./words.js";
+import { ChartView } from "./chart.js";
+import { Connection } from "./connection.js";
+import { Controls } from "./controls.js";
+import { byId, setAttributes, setText } from "./dom.js";
+import { grouped } from "./format.js";
+import { language, t, translate } from "./i18n.js";
+import { listenToKeys } from "./keys.js";
+import { Legend } from "./legend.js";
+import { Older } from "./older.js";
+import { CLOSE, lengthOf, MAX_BARS, OPEN_TIME, splitSymbol, venueName } from "./protocol.js";
+import { Search } from "./search.js";
+import { Series } from "./series.js";
+import { change, onChange, settings } from "./settings.js";
+import { Status } from "./status.js";
+
+/** @typedef {import("./protocol.js").Message} Message */
+/** @typedef {import("./protocol.js").Snapshot} Snapshot */
+/** @typedef {import("./protocol.js").Instrument} Instrument */
+/** @typedef {import("./protocol.js").Feed} Feed */
+
+/** So many bars fill a wide screen several times over. */
+const FIRST_BARS = 1_000;
+const FLASH_MS = 350;
+
+/** What is asked for; what is shown is `view.series`. */
+const asked = { symbol: "", timeframe: "" };
+/** @type {Instrument | null} */
+let instrument = null;
+/** @type {Feed | null} */
+let feed = null;
+let lastPrice = "";
+let flash = 0;
+
+const now = () => connection.now();
+const connection = new Connection({ onMessage: receive, onLink: (link) => status.link(link) });
+const view = new ChartView(byId("chart", HTMLElement), {
+  now,
+  onLeftEdge: () => older.wanted(),
+  onPointer: (openTime) => legend.point(openTime),
+  onFollowing: (following) => byId("newest", HTMLElement).classList.toggle("hidden", following || !view.series.bars.length),
+});
+const legend = new Legend(view, now);
+const older = new Older(view, byId("loading", HTMLElement), () => legend.show());
+const status = new Status(now, () => connection.retryNow());
+const search = new Search({
+  onChosen: (symbol) => go(symbol, asked.timeframe, true),
+  onOpen: (wanted) => connection.markets(wanted || !asked.symbol),
+  current: () => asked.symbol,
+});
+const onTimeframe = (/** @type {string} */ timeframe) => go(asked.symbol, timeframe, true);
+const controls = new Controls({ onTimeframe, onSearch: () => search.open() });
+
+/**
+ * Asks for a series.
+ * @param {string} symbol
+ * @param {string} timeframe
+ * @param {boolean} remember as a step that the browser's "back" takes back
+ */
+function go(symbol, timeframe, remember) {
+  if (symbol === asked.symbol && timeframe === asked.timeframe) return;
+  Object.assign(asked, { symbol, timeframe });
+  change({ symbol, timeframe });
+  const address = `?${new URLSearchParams({ symbol, timeframe })}`.replaceAll("%3A", ":");
+  if (remember) history.pushState(null, "", address);
+  else history.replaceState(history.state, "", address);
+  controls.show(symbol, timeframe);
+  if (!symbol) return;
+  showMessage("", "");
+  byId("loading", HTMLElement).classList.toggle("hidden", view.series.bars.length > 0);
+  document.body.classList.add("switching");
+  older.stop();
+  connection.series(symbol, timeframe, () => (isShown() ? Math.min(MAX_BARS, Math.max(FIRST_BARS, view.series.bars.length)) : FIRST_BARS));
+}
+
+/** Whether what is asked for is what is shown. @returns {boolean} */
+function isShown() {
+  return view.series.symbol === asked.symbol && view.series.timeframe === asked.timeframe;
+}
+
+/** @param {Message} message */
+function receive(message) {
+  switch (message.t) {
+    case "hello":
+      controls.setTimeframes(message.timeframes);
+      if (!message.timeframes.includes(asked.timeframe)) go(asked.symbol, message.timeframes[0] ?? "1m", false);
+      break;
+    case "snapshot":
+      if (message.symbol === asked.symbol && message.timeframe === asked.timeframe) takeSnapshot(message);
+      break;
+    case "bars":
+      if (message.symbol !== view.series.symbol || message.timeframe !== view.series.timeframe) break;
+      if (view.apply(message.bars)) afterBars();
+      break;
+    case "gaps":
+      if (message.symbol !== view.series.symbol) break;
+      view.gaps.add(message.gaps);
+      view.drawGaps();
+      legend.show();
+      break;
+    case "signals":
+      if (message.symbol !== view.series.symbol) break;
+      view.signals.add(message.signals);
+      view.drawMarkers();
+      legend.show();
+      break;
+    case "feed":
+      if (message.symbol !== view.series.symbol) break;
+      feed = message.feed;
+      status.setMarket(message.symbol, feed, instrument);
+      break;
+    case "instrument":
+      if (message.symbol !== view.series.symbol) break;
+      instrument = message.instrument;
+      view.applyFormat(instrument?.tick_size ?? null);
+      status.setMarket(message.symbol, feed, instrument);
+      legend.show();
+      break;
+    case "markets":
+      search.take(message.rows);
+      if (!asked.symbol) begin();
+      break;
+    case "state":
+      status.server(message);
+      break;
+    case "error":
+      takeError(message.about, message.message);
+      break;
+  }
+}
+
+/** @param {Snapshot} snapshot */
+function takeSnapshot(snapshot) {
+  const again = isShown();
+  const sameTimeframe = view.series.timeframe === snapshot.timeframe && view.series.bars.length > 0;
+  const series = new Series(snapshot.symbol, snapshot.timeframe);
+  series.reset(snapshot.bars, snapshot.more);
+  ({ instrument, feed } = snapshot);
+  view.gaps.reset(snapshot.gaps);
+  view.signals.reset(snapshot.signals ?? []);
+  view.tickSize = instrument?.tick_size ?? null;
+  view.show(series, again || (sameTimeframe && view.isFollowing) ? "keep" : "newest");
+  if (!again) lastPrice = "";
+  document.body.classList.remove("switching");
+  older.begin();
+  status.problem("");
+  status.setMarket(snapshot.symbol, feed, instrument);
+  const [venue, market] = splitSymbol(snapshot.symbol);
+  if (!series.bars.length) showMessage(t("chart.empty"), t("chart.empty.text", { market }));
+  else showMessage("", "");
+  describe();
+  if (!again) {
+    setText(byId("said-shown", HTMLElement), t("said.shown", { market, venue: venueName(venue), timeframe: series.timeframe, count: series.bars.length }));
+  }
+  afterBars();
+}
+
+/** After bars have come: the price, the title, the strip. */
+function afterBars() {
+  const last = view.series.last;
+  legend.show();
+  if (!last) return void setText(byId("last", HTMLElement), "");
+  showMessage("", "");
+  const price = last[CLOSE];
+  const [, market] = splitSymbol(view.series.symbol);
+  const shown = grouped(price, view.places);
+  const element = byId("last", HTMLElement);
+  setText(element, shown);
+  const title = `${shown} ${market} · Ashi`;
+  if (document.title !== title) document.title = title;
+  if (lastPrice && lastPrice !== price) {
+    setAttributes(element, { "data-moved": Number(price) > Number(lastPrice) ? "up" : "down" });
+    clearTimeout(flash);
+    flash = setTimeout(() => setAttributes(element, { "data-moved": undefined }), FLASH_MS);
+  }
+  lastPrice = price;
+}
+
+/**
+ * @param {string} about
+ * @param {string} message
+ */
+function takeError(about, message) {
+  if (about !== "series") return status.problem(message);
+  document.body.classList.remove("switching");
+  if (isShown() && view.series.bars.length) return status.problem(message);
+  byId("loading", HTMLElement).classList.add("hidden");
+  showMessage(t("chart.error"), message);
+}
+
+/**
+ * What stands in the place of a chart; empty: the chart.
+ * @param {string} title
+ * @param {string} text
+ */
+function showMessage(title, text) {
+  const element = byId("message", HTMLElement);
+  element.classList.toggle("hidden", !title);
+  setText(byId("message-title", HTMLElement), title);
+  setText(byId("message-text", HTMLElement), text);
+}
+
+/** Without a market in the address: the one looked at last, or else the first one there is. */
+function begin() {
+  const first = search.first();
+  if (!first) return showMessage(t("chart.noMarket"), t("chart.noMarket.text"));
+  go(first, asked.timeframe, false);
+  connection.markets(search.dialog.open);
+}
+
+/** Says what the page shows, for who does not see it. */
+function describe() {
+  const { symbol, timeframe } = view.series;
+  if (!symbol) return;
+  const [venue, market] = splitSymbol(symbol);
+  const label = t("chart.label", { market, venue: venueName(venue), timeframe });
+  setAttributes(byId("chart", HTMLElement), { "aria-label": label });
+  setText(byId("title", HTMLElement), label);
+}
+
+/** Goes where the address says. @param {boolean} first */
+function followAddress(first) {
+  const query = new URLSearchParams(location.search);
+  const symbol = query.get("symbol") ?? (first ? settings().symbol : asked.symbol);
+  go(symbol, query.get("timeframe") ?? (first ? settings().timeframe : asked.timeframe), false);
+}
+
+function showLanguage() {
+  translate();
+  controls.translate();
+  describe();
+  legend.show();
+  status.show();
+}
+
+onChange((_, changed) => {
+  if (changed.includes("language")) showLanguage();
+  if (changed.some((name) => ["theme", "candles", "language", "zone", "scale"].includes(name))) view.applyTheme();
+  if (changed.some((name) => ["averages", "averageKind"].includes(name))) view.applyAverages();
+  controls.translate();
+  legend.show();
+  status.show();
+});
+addEventListener("popstate", () => followAddress(false));
+byId("newest", HTMLButtonElement).addEventListener("click", () => view.toNewest());
+byId("message-search", HTMLButtonElement).addEventListener("click", () => search.open());
+listenToKeys({ view, controls, legend, search, onTimeframe });
+setInterval(() => {
+  status.show();
+  // What is in progress counts down, and a gap that is open grows.
+  legend.show();
+  if (view.gaps.isOpenEnded) view.drawGaps();
+}, 1_000);
+
+setText(byId("loading", HTMLElement), t("chart.loading"));
+showLanguage();
+followAddress(true);
+if (!asked.symbol) connection.markets(true);
+connection.start();
+// Canvases draw with the fonts that are there: once more, when ours is.
+document.fonts.load('12px "Inter"').then(() => view.applyTheme());
+
+/** For tests and for who wants to look closer (docs/chart.md): reads, and changes nothing. */
+Object.assign(window, {
+  ashi: {
+    /** The bars that are shown, as they came. */
+    bars: () => structuredClone(view.series.bars),
+    state: () => ({
+      symbol: view.series.symbol,
+      timeframe: view.series.timeframe,
+      asked: { ...asked },
+      switching: document.body.classList.contains("switching"),
+      link: connection.link.state,
+      feed,
+      instrument,
+      more: view.series.more,
+      loading: older.isLoading,
+      gaps: view.gaps.all(),
+      signals: view.signals.active(),
+      visible: view.visible,
+      language: language(),
+    }),
+    /** Where the window of an open time is, CSS pixels from the left of the page. */
+    pixelOf: (/** @type {number} */ openTime) => view.pixelOf(openTime + lengthOf(view.series.timeframe) / 2),
+    /** Where a price is, CSS pixels from the top of the page. */
+    pixelOfPrice: (/** @type {number} */ price) => {
+      const y = view.candles.priceToCoordinate(price);
+      return y === null ? null : y + view.element.getBoundingClientRect().top;
+    },
+    oldest: () => view.series.bars[0]?.[OPEN_TIME] ?? null,
+    chart: view.chart,
+    series: view.candles,
+  },
+});

@@ -1,0 +1,102 @@
+/** What stands at a candle: that it was corrected, and what strategies wanted from its close on. */
+
+import { CORRECTED, FLAGS, OPEN_TIME, openTimeOf } from "./protocol.js";
+import { t } from "./i18n.js";
+
+/** @typedef {import("./protocol.js").Signal} Signal */
+/** @typedef {import("./series.js").Series} Series */
+/** @typedef {import("./palette.js").Palette} Palette */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").SeriesMarker<import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").Time>} Marker */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").UTCTimestamp} Seconds */
+
+/** The signals of a symbol, by the rule of docs/messages.md: the greatest version, of these the greatest revision. */
+export class Signals {
+  /** @type {Map<string, Signal>} */
+  #held = new Map();
+
+  /** @param {Signal[]} signals */
+  reset(signals) {
+    this.#held.clear();
+    this.add(signals);
+  }
+
+  /** @param {Signal[]} signals */
+  add(signals) {
+    for (const signal of signals) {
+      const key = JSON.stringify([signal.strategy, signal.timeframe, signal.open_time]);
+      const held = this.#held.get(key);
+      if (!held || rank(signal) >= rank(held)) this.#held.set(key, signal);
+    }
+  }
+
+  /** @returns {Signal[]} those that hold, the oldest first */
+  active() {
+    return [...this.#held.values()]
+      .filter((signal) => signal.status !== "superseded")
+      .sort((a, b) => a.open_time - b.open_time || (a.strategy < b.strategy ? -1 : 1));
+  }
+
+  /**
+   * Those of one window.
+   * @param {number} openTime µs
+   * @param {string} timeframe
+   * @returns {Signal[]}
+   */
+  at(openTime, timeframe) {
+    return this.active().filter((signal) => openTimeOf(signal.open_time, timeframe) === openTime);
+  }
+}
+
+/**
+ * A number that orders what was said of one signal. Versions are below 2^53 and differ by one at least, and revisions
+ * stay small in practice, so text is compared: wide enough for both.
+ * @param {Signal} signal
+ * @returns {string}
+ */
+function rank(signal) {
+  const padded = (/** @type {number} */ value) => String(value).padStart(16, "0");
+  return padded(signal.version) + padded(signal.revision ?? 0) + (signal.status === "superseded" ? "1" : "0");
+}
+
+/**
+ * All markers, in the order of time, as lightweight-charts wants them.
+ * @param {Series} series
+ * @param {Signals} signals
+ * @param {Palette} colors
+ * @param {boolean} texts whether there is room for words
+ * @returns {Marker[]}
+ */
+export function markersOf(series, signals, colors, texts) {
+  /** @type {Marker[]} */
+  const markers = [];
+  for (const bar of series.bars) {
+    if (bar[FLAGS] & CORRECTED) {
+      markers.push({ time: seconds(bar[OPEN_TIME]), position: "aboveBar", shape: "circle", color: colors.warn, size: 0.5 });
+    }
+  }
+  for (const signal of signals.active()) {
+    const openTime = openTimeOf(signal.open_time, series.timeframe);
+    if (!series.at(openTime)) continue;
+    markers.push({ time: seconds(openTime), ...look(signal, colors), size: 1, text: texts ? t(`signal.${signal.target}`) : undefined });
+  }
+  return markers.sort((a, b) => Number(a.time) - Number(b.time));
+}
+
+/**
+ * @param {Signal} signal
+ * @param {Palette} colors
+ * @returns {{position: "aboveBar" | "belowBar", shape: "arrowUp" | "arrowDown" | "square", color: string}}
+ */
+function look(signal, colors) {
+  if (signal.target === "long") return { position: "belowBar", shape: "arrowUp", color: colors.up };
+  if (signal.target === "short") return { position: "aboveBar", shape: "arrowDown", color: colors.down };
+  return { position: "aboveBar", shape: "square", color: colors.muted };
+}
+
+/**
+ * @param {number} openTime µs
+ * @returns {Seconds}
+ */
+function seconds(openTime) {
+  return /** @type {Seconds} */ (openTime / 1e6);
+}
