@@ -3,12 +3,12 @@
  * on the reader's wall, summer time included, while the bars keep their own times.
  */
 
-import { defaultHorzScaleBehavior } from "./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs";
+import { defaultHorzScaleBehavior } from "./vendor/lightweight-charts/lightweight-charts.js";
 import { clockTime, day, named, wallClock, zoneFor, zoneName } from "./format.js";
 
-/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").Time} Time */
-/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").TimeScalePoint} TimeScalePoint */
-/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").TickMarkWeightValue} Weight */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.js").Time} Time */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.js").TimeScalePoint} TimeScalePoint */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.js").TickMarkWeightValue} Weight */
 
 /** How much a mark weighs that begins such a stretch, ms: the library's own numbers. @type {[number, number][]} */
 const WEIGHTS = [
@@ -48,7 +48,7 @@ export function zonedScale(lengthOfWindow) {
   const Base = defaultHorzScaleBehavior();
   return new (class extends Base {
     /**
-     * @param {readonly import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").Mutable<TimeScalePoint>[]} points
+     * @param {readonly import("./vendor/lightweight-charts/lightweight-charts.js").Mutable<TimeScalePoint>[]} points
      * @param {number} start
      */
     fillWeightsForPoints(points, start) {

@@ -9,7 +9,7 @@ import {
   createSeriesMarkers,
   HistogramSeries,
   LineSeries,
-} from "./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs";
+} from "./vendor/lightweight-charts/lightweight-charts.js";
 import { average, lastAverage, periodsOf } from "./averages.js";
 import { fullTime, markText, zonedScale } from "./axis.js";
 import { rounded } from "./format.js";
@@ -24,11 +24,11 @@ import { settings } from "./settings.js";
 import { Timeline } from "./timeline.js";
 
 /** @typedef {import("./protocol.js").Bar} Bar */
-/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").Time} Time */
-/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").UTCTimestamp} Seconds */
-/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").IChartApi} Chart */
-/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").ISeriesApi<"Line">} Line */
-/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").Logical} Logical */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.js").Time} Time */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.js").UTCTimestamp} Seconds */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.js").IChartApi} Chart */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.js").ISeriesApi<"Line">} Line */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.js").Logical} Logical */
 /** @typedef {{following: boolean, offset: number, width: number, time: number, rest: number}} View by time, in windows */
 /** @typedef {{period: number, line: Line, values: Float64Array | number[]}} Average */
 

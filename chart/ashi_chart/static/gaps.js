@@ -10,10 +10,10 @@ import { t } from "./i18n.js";
 /** @typedef {import("./protocol.js").Gap} Gap */
 /** @typedef {import("./palette.js").Palette} Palette */
 /** @typedef {import("./timeline.js").Timeline} Timeline */
-/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").IChartApiBase<import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").Time>} Chart */
-/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").SeriesAttachedParameter<import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").Time>} Attached */
-/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").Logical} Logical */
-/** @typedef {Parameters<import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").IPrimitivePaneRenderer["draw"]>[0]} Target */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.js").IChartApiBase<import("./vendor/lightweight-charts/lightweight-charts.js").Time>} Chart */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.js").SeriesAttachedParameter<import("./vendor/lightweight-charts/lightweight-charts.js").Time>} Attached */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.js").Logical} Logical */
+/** @typedef {Parameters<import("./vendor/lightweight-charts/lightweight-charts.js").IPrimitivePaneRenderer["draw"]>[0]} Target */
 
 /** What is behind lies first. */
 const ORDER = /** @type {const} */ (["repaired", "open", "lost"]);

@@ -1,10 +1,10 @@
 /** What lightweight-charts is told of how things look. */
 
-import { CrosshairMode, LineStyle, PriceScaleMode } from "./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs";
+import { CrosshairMode, LineStyle, PriceScaleMode } from "./vendor/lightweight-charts/lightweight-charts.js";
 import { compact, percent } from "./format.js";
 
 /** @typedef {import("./palette.js").Palette} Palette */
-/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").Time} Time */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.js").Time} Time */
 /** @typedef {{locale: string, mark: (time: Time, type: number) => string, crosshair: (time: Time) => string}} Texting */
 
 export const SCALES = {

@@ -6,8 +6,8 @@ import { t } from "./i18n.js";
 /** @typedef {import("./protocol.js").Signal} Signal */
 /** @typedef {import("./series.js").Series} Series */
 /** @typedef {import("./palette.js").Palette} Palette */
-/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").SeriesMarker<import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").Time>} Marker */
-/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs").UTCTimestamp} Seconds */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.js").SeriesMarker<import("./vendor/lightweight-charts/lightweight-charts.js").Time>} Marker */
+/** @typedef {import("./vendor/lightweight-charts/lightweight-charts.js").UTCTimestamp} Seconds */
 
 /** The signals of a symbol, by the rule of docs/messages.md: the greatest version, of these the greatest revision. */
 export class Signals {
