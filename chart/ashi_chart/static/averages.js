@@ -22,10 +22,10 @@ export function periodsOf(text) {
  * @param {number[]} closes
  * @param {number} period
  * @param {Kind} kind
- * @returns {Float64Array}
+ * @returns {number[]}
  */
 export function average(closes, period, kind) {
-  const result = new Float64Array(closes.length).fill(NaN);
+  const result = new Array(closes.length).fill(NaN);
   const weight = 2 / (period + 1);
   for (let index = period - 1; index < closes.length; index += 1) {
     const before = result[index - 1];

@@ -43,9 +43,8 @@ const now = () => connection.now();
 const connection = new Connection({ onMessage: receive, onLink: (link) => status.link(link) });
 const view = new ChartView(byId("chart", HTMLElement), {
   now,
-  onLeftEdge: () => older.wanted(),
   onPointer: (openTime) => legend.point(openTime),
-  onFollowing: (following) => byId("newest", HTMLElement).classList.toggle("hidden", following || !view.series.bars.length),
+  onMoved,
 });
 const legend = new Legend(view, now);
 const older = new Older(view, byId("loading", HTMLElement), () => legend.show());
@@ -78,6 +77,12 @@ function go(symbol, timeframe, remember) {
   document.body.classList.add("switching");
   older.stop();
   connection.series(symbol, timeframe, () => (isShown() ? Math.min(MAX_BARS, Math.max(FIRST_BARS, view.series.bars.length)) : FIRST_BARS));
+}
+
+function onMoved() {
+  const { viewport, series } = view;
+  byId("newest", HTMLElement).classList.toggle("hidden", viewport.isFollowing || series.bars.length === 0);
+  if (viewport.isNearOldest) older.wanted();
 }
 
 /** Whether what is asked for is what is shown. @returns {boolean} */
@@ -119,7 +124,7 @@ function receive(message) {
     case "instrument":
       if (message.symbol !== view.series.symbol) break;
       instrument = message.instrument;
-      view.applyFormat(instrument?.tick_size ?? null);
+      view.setTickSize(instrument?.tick_size ?? null);
       status.setMarket(message.symbol, feed, instrument);
       legend.show();
       break;
@@ -145,8 +150,7 @@ function takeSnapshot(snapshot) {
   ({ instrument, feed } = snapshot);
   view.gaps.reset(snapshot.gaps);
   view.signals.reset(snapshot.signals ?? []);
-  view.tickSize = instrument?.tick_size ?? null;
-  view.show(series, again || (sameTimeframe && view.isFollowing) ? "keep" : "newest");
+  view.show(series, instrument?.tick_size ?? null, again || (sameTimeframe && view.viewport.isFollowing));
   if (!again) lastPrice = "";
   document.body.classList.remove("switching");
   older.begin();
@@ -249,7 +253,7 @@ onChange((_, changed) => {
   status.show();
 });
 addEventListener("popstate", () => followAddress(false));
-byId("newest", HTMLButtonElement).addEventListener("click", () => view.toNewest());
+byId("newest", HTMLButtonElement).addEventListener("click", () => view.viewport.toNewest());
 byId("message-search", HTMLButtonElement).addEventListener("click", () => search.open());
 listenToKeys({ view, controls, legend, search, onTimeframe });
 setInterval(() => {
@@ -284,7 +288,7 @@ Object.assign(window, {
       loading: older.isLoading,
       gaps: view.gaps.all(),
       signals: view.signals.active(),
-      visible: view.visible,
+      visible: view.viewport.times,
       language: language(),
     }),
     /** Where the window of an open time is, CSS pixels from the left of the page. */

@@ -96,7 +96,7 @@ export class Legend {
     this.#completeness(bar);
     const index = this.view.series.placeOf(bar[P.OPEN_TIME]);
     const kind = settings().averageKind.toUpperCase();
-    const lines = this.view.averagesAt(index).map(({ period, value, color }) => {
+    const lines = this.view.lines.at(index).map(({ period, value, color }) => {
       const line = make("span", { class: "average" }, `${t("legend.average", { kind, period })} `);
       line.append(make("b", {}, Number.isNaN(value) ? "–" : rounded(value, places)));
       line.style.color = color;

@@ -47,7 +47,7 @@ export class Older {
   begin() {
     this.stop();
     this.#say("");
-    if (this.view.isNearOldest) this.wanted();
+    if (this.view.viewport.isNearOldest) this.wanted();
   }
 
   /** The oldest bar comes near. */
@@ -81,7 +81,7 @@ export class Older {
       this.onLoaded();
       if (series.more) this.#say("");
       else this.#note(t("chart.beginning"));
-      if (this.view.isNearOldest) this.wanted();
+      if (this.view.viewport.isNearOldest) this.wanted();
     } catch (error) {
       if (request !== this.#request) return;
       this.#request = null;
@@ -89,7 +89,7 @@ export class Older {
       this.#say(t("chart.olderFailed", { message: error instanceof Error ? error.message : String(error) }));
       this.#timer = setTimeout(() => {
         this.#say("");
-        if (this.view.isNearOldest) this.wanted();
+        if (this.view.viewport.isNearOldest) this.wanted();
       }, RETRY_MS);
     }
   }
