@@ -15,7 +15,7 @@ import { GapShading, Gaps } from "./gaps.js";
 import { language } from "./i18n.js";
 import { Lines } from "./lines.js";
 import { chartOptions, SCALES, seriesOptions } from "./look.js";
-import { markersOf, Signals } from "./markers.js";
+import { markersOf, roomFor, Signals } from "./markers.js";
 import { faded, palette } from "./palette.js";
 import { CLOSE, CORRECTED, FLAGS, FLAT, HIGH, lengthOf, LOW, OPEN, OPEN_TIME, VOLUME } from "./protocol.js";
 import { Series } from "./series.js";
@@ -30,8 +30,6 @@ import { Viewport } from "./viewport.js";
 
 /** So many changed bars are drawn anew as a whole rather than one by one. */
 const MANY = 40;
-/** Narrower bars have no room for words. */
-const TEXT_FROM_SPACING = 5;
 
 export class ChartView {
   series = new Series("", "1m");
@@ -45,7 +43,7 @@ export class ChartView {
   #colors = palette();
   /** @type {number[]} */
   #closes = [];
-  #texts = true;
+  #room = 2;
 
   /**
    * @param {HTMLElement} element
@@ -75,7 +73,7 @@ export class ChartView {
     this.applyTheme();
     this.applyAverages();
     this.chart.timeScale().subscribeVisibleLogicalRangeChange(() => {
-      this.#fitTexts();
+      this.#fitMarkers();
       handlers.onMoved();
     });
     this.chart.subscribeCrosshairMove(({ logical }) => handlers.onPointer(this.#windowAt(logical)));
@@ -159,7 +157,7 @@ export class ChartView {
   }
 
   drawMarkers() {
-    this.markers.setMarkers(markersOf(this.series, this.signals, this.#colors, this.#texts));
+    this.markers.setMarkers(markersOf(this.series, this.signals, this.#colors, this.#spacing));
   }
 
   drawGaps() {
@@ -217,10 +215,14 @@ export class ChartView {
     return x === null ? null : x + this.element.getBoundingClientRect().left;
   }
 
-  #fitTexts() {
-    const texts = this.chart.timeScale().options().barSpacing >= TEXT_FROM_SPACING;
-    if (texts === this.#texts) return;
-    this.#texts = texts;
+  get #spacing() {
+    return this.chart.timeScale().options().barSpacing;
+  }
+
+  #fitMarkers() {
+    const room = roomFor(this.#spacing);
+    if (room === this.#room) return;
+    this.#room = room;
     this.drawMarkers();
   }
 

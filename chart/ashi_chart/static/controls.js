@@ -32,6 +32,10 @@ export class Controls {
     closable(this.helpDialog);
     this.symbolButton.addEventListener("click", handlers.onSearch);
     byId("settings-button", HTMLButtonElement).addEventListener("click", () => this.openSettings());
+    byId("settings-help", HTMLButtonElement).addEventListener("click", () => {
+      this.settingsDialog.close();
+      this.openHelp();
+    });
     byId("help-button", HTMLButtonElement).addEventListener("click", () => this.openHelp());
     for (const input of this.settingsDialog.querySelectorAll("input[type=radio]")) {
       input.addEventListener("change", () => {

@@ -18,6 +18,8 @@ import { t } from "./i18n.js";
 /** What is behind lies first. */
 const ORDER = /** @type {const} */ (["repaired", "open", "lost"]);
 const NARROWEST = 2;
+/** Narrower, there is no room for lines: a stronger colour instead. CSS pixels. */
+const HATCHED_FROM = 6;
 const LABEL_FROM = 64;
 
 /** The gaps of a symbol, by when they began: what comes of the same one later replaces it. */
@@ -144,9 +146,10 @@ function shade(context, gap, x, width, height, ratio, colors) {
   context.beginPath();
   context.rect(x, 0, width, height);
   context.clip();
-  context.fillStyle = faded(color, gap.state === "repaired" ? 0.1 : 0.14);
+  const isHair = width < HATCHED_FROM * ratio;
+  context.fillStyle = faded(color, gap.state === "repaired" ? 0.1 : isHair ? 0.5 : 0.14);
   context.fillRect(x, 0, width, height);
-  if (gap.state !== "repaired") {
+  if (gap.state !== "repaired" && !isHair) {
     context.strokeStyle = faded(color, gap.state === "open" ? 0.4 : 0.28);
     context.lineWidth = ratio;
     const step = Math.round(9 * ratio);

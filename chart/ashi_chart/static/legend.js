@@ -53,6 +53,7 @@ export class Legend {
     const { series, timeline } = this.view;
     const openTime = this.#pointed ?? series.last?.[P.OPEN_TIME];
     document.body.classList.toggle("pointing", this.#pointed !== null);
+    document.body.classList.toggle("without-bars", openTime === undefined);
     if (openTime === undefined) return this.#clear("", "");
     const length = P.lengthOf(series.timeframe);
     setText(this.time, fullTime(openTime, length));
@@ -64,7 +65,7 @@ export class Legend {
     } else {
       this.#bar(bar, series.bars[series.placeOf(openTime) - 1]);
     }
-    setText(this.note, [...gaps.map((gap) => gapText(gap, length)), ...this.#signals(openTime)].join("   ·   "));
+    setText(this.note, [...gaps.map((gap) => gapText(gap, length, this.now())), ...this.#signals(openTime)].join("   ·   "));
     setAttributes(this.note, { title: this.note.textContent || undefined });
   }
 
@@ -193,16 +194,17 @@ export class Legend {
  * A gap in words.
  * @param {Gap} gap
  * @param {number} length of the window it is told of, µs
+ * @param {number} now µs
  * @returns {string}
  */
-function gapText(gap, length) {
+function gapText(gap, length, now) {
   const zone = zoneFor(length);
   const state = t(`gap.${gap.state}`) + (gap.final ? ` ${t("gap.final")}` : "");
   const words = t("gap.text", {
     state,
     from: clockTime(gap.from, zone, true),
     to: gap.to === null ? t("gap.now") : clockTime(gap.to, zone, true),
-    length: gap.to === null ? "…" : duration(gap.to - gap.from),
+    length: duration(Math.max(gap.to ?? now, gap.from) - gap.from),
     count: grouped(String(gap.trades_recovered)),
   });
   return gap.reason ? `${words}: ${gap.reason}` : words;

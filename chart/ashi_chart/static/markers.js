@@ -59,25 +59,34 @@ function rank(signal) {
 }
 
 /**
+ * What there is room for: 0 signals, 1 corrections as well, 2 words as well.
+ * @param {number} spacing from bar to bar, CSS pixels
+ * @returns {number}
+ */
+export function roomFor(spacing) {
+  return spacing >= 5 ? 2 : spacing >= 1.5 ? 1 : 0;
+}
+
+/**
  * All markers, in the order of time, as lightweight-charts wants them.
  * @param {Series} series
  * @param {Signals} signals
  * @param {Palette} colors
- * @param {boolean} texts whether there is room for words
+ * @param {number} spacing from bar to bar, CSS pixels: narrow bars have no room for all of it
  * @returns {Marker[]}
  */
-export function markersOf(series, signals, colors, texts) {
+export function markersOf(series, signals, colors, spacing) {
   /** @type {Marker[]} */
   const markers = [];
-  for (const bar of series.bars) {
+  for (const bar of roomFor(spacing) > 0 ? series.bars : []) {
     if (bar[FLAGS] & CORRECTED) {
-      markers.push({ time: seconds(bar[OPEN_TIME]), position: "aboveBar", shape: "circle", color: colors.warn, size: 0.5 });
+      markers.push({ time: seconds(bar[OPEN_TIME]), position: "aboveBar", shape: "circle", color: colors.corrected, size: 0.5 });
     }
   }
   for (const signal of signals.active()) {
     const openTime = openTimeOf(signal.open_time, series.timeframe);
     if (!series.at(openTime)) continue;
-    markers.push({ time: seconds(openTime), ...look(signal, colors), size: 1, text: texts ? t(`signal.${signal.target}`) : undefined });
+    markers.push({ time: seconds(openTime), ...look(signal, colors), size: 1, text: roomFor(spacing) > 1 ? t(`signal.${signal.target}`) : undefined });
   }
   return markers.sort((a, b) => Number(a.time) - Number(b.time));
 }

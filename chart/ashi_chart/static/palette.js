@@ -2,7 +2,7 @@
 
 /**
  * @typedef {Record<"ground" | "panel" | "text" | "muted" | "faint" | "line" | "lineStrong" | "grid" | "crosshair" | "raised" |
- *   "hover" | "accent" | "up" | "down" | "warn" | "gapLost" | "gapOpen" | "gapRepaired", string> & {averages: string[], font: string}} Palette
+ *   "hover" | "accent" | "up" | "down" | "corrected" | "gapLost" | "gapOpen" | "gapRepaired", string> & {averages: string[], font: string}} Palette
  */
 
 /** @returns {Palette} as the theme is just now */
@@ -24,7 +24,7 @@ export function palette() {
     accent: of("accent"),
     up: of("up"),
     down: of("down"),
-    warn: of("warn"),
+    corrected: of("corrected"),
     gapLost: of("gap-lost"),
     gapOpen: of("gap-open"),
     gapRepaired: of("gap-repaired"),
