@@ -50,7 +50,8 @@ def test_what_is_vendored_is_what_was_published() -> None:
         assert "LICENSE.txt" in there
     assert {path.name for path in (FOLDER / "vendor").iterdir()} == {*VENDORED, "vendored.json"}
     version = VENDORED["lightweight-charts"]["version"]
-    assert f"Lightweight Charts™ v{version}\n" in (FOLDER / "vendor/lightweight-charts/lightweight-charts.js").read_text()
+    drawing = (FOLDER / "vendor/lightweight-charts/lightweight-charts.js").read_text()
+    assert f"Lightweight Charts™ v{version}\n" in drawing
 
 
 def test_the_chart_says_who_made_its_drawing() -> None:
@@ -67,10 +68,10 @@ def test_the_chart_says_who_made_its_drawing() -> None:
 def test_a_page_asks_for_files_that_there_are_and_for_nothing_else(page: str) -> None:
     served = read_static_files()
     for tag, attributes in Elements(page).found:
-        assert not {"style", "onclick", "onload", "onerror"} & set(attributes), f"{tag}: inline code is refused by the CSP"
+        assert not {"style", "onclick", "onload", "onerror"} & set(attributes), f"{tag}: inline is refused by the CSP"
         name = attributes.get("src") if tag == "script" else attributes.get("href") if tag == "link" else None
         if tag == "script":
-            assert name is not None, "an inline script is refused by the CSP"
+            assert name is not None, "inline is refused by the CSP"
         assert tag != "style"
         if name is not None:
             assert name.startswith("static/"), f"{name}: not relative, so wrong below a base path"
