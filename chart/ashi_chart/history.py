@@ -67,10 +67,10 @@ class History:
         most = limit * rollup.parts + 1  # of more windows than are wanted, so that the first of these is not cut
         end = None if before is None else rollup.window_of(before - 1)[1]
         read = [part async for part in self._reader.read(symbol, str(rollup.source), end=end, limit=most)]
-        closed_through = max(map(_close_time, (*read[-1:], *tail.closed)), default=NEVER)
-        if end is not None and read and rollup.window_of(read[-1].open_time)[1] > closed_through:
-            closed_through = max(closed_through, await self._closes_after(symbol, rollup, end))
-        asked = _Asked(rollup, limit, end, tail, closed_through, is_cut=len(read) == most)
+        stored_until = read[-1].close_time if read else 0
+        if end is not None and stored_until < end:  # what is stored behind tells whether something is still to come
+            stored_until = max(stored_until, await self._closes_after(symbol, rollup, end))
+        asked = _Asked(rollup, limit, end, tail, stored_until, is_cut=len(read) == most)
         if len(read) < LARGE:
             return _page(asked, read)
         return await asyncio.to_thread(_page, asked, read)  # others are not to wait for it
@@ -100,7 +100,7 @@ class History:
         return [newest[from_time] for from_time in sorted(newest)]
 
     async def _closes_after(self, symbol: str, rollup: Rollup, time: int) -> int:
-        """When the newest stored part closed, if it opened at this time or later; then none from before is awaited."""
+        """When the newest stored part closed, if it opened at this time or later; else NEVER."""
         later = [part async for part in self._reader.read(symbol, str(rollup.source), start=time, limit=1)]
         return later[-1].close_time if later else NEVER
 
@@ -110,7 +110,7 @@ class _Asked(NamedTuple):
 
     Attributes:
         end: the windows of parts that open before this time, µs; None: all.
-        closed_through: up to here, µs, all parts have closed that ever will.
+        stored_until: the newest part in the store closed then, µs; 0: there is none.
         is_cut: whether there may be older parts than those read.
 
     """
@@ -119,7 +119,7 @@ class _Asked(NamedTuple):
     limit: int
     end: int | None
     tail: Tail
-    closed_through: int
+    stored_until: int
     is_cut: bool
 
 
@@ -131,20 +131,24 @@ def _page(asked: _Asked, read: list[Candle]) -> Page:
     windows = rollup.windows_of(sorted([*parts, *ahead], key=_open_time))
     begins = NEVER if asked.is_cut or not windows else windows[0][0].open_time
     more, windows = asked.is_cut or len(windows) > asked.limit, windows[-asked.limit :]
+    closed_through = max(map(_close_time, tail.closed), default=0)
+    closed_through = max(closed_through, asked.stored_until)
     is_open = {rollup.target.open_time(part.open_time) for part in ahead}
     rolled = [
         Rolled(
             candle,
-            closed=candle.close_time <= asked.closed_through and candle.open_time not in is_open,
+            closed=candle.close_time <= closed_through and candle.open_time not in is_open,
             corrected=candle.open_time in tail.corrected,
             whole=begins <= candle.open_time,
         )
         for candle in map(rollup.candle_of, windows)
     ]
     since = rolled[0].candle.open_time if more and rolled else 0
-    stored_until = read[-1].close_time if read else 0
-    lacking = (stored_until, tail.let_go_until) if end is None and stored_until < tail.let_go_until else None
-    return Page(rolled, more, [part for part in parts if part.open_time >= since], since, lacking)
+    lacking = asked.stored_until, tail.let_go_until if end is None else min(end, tail.let_go_until)
+    is_lacking = lacking[0] < lacking[1]
+    return Page(
+        rolled, more, [part for part in parts if part.open_time >= since], since, lacking if is_lacking else None
+    )
 
 
 def _joined(read: list[Candle], more: Iterable[Candle], start: int, end: int | None) -> list[Candle]:

@@ -127,6 +127,11 @@ def test_what_a_store_lacks_of_what_the_tail_has_let_go_of_is_named() -> None:
     assert page(stored, tail=Tail(tail, let_go_until=let_go_until)).lacking == (FIRST_US + 10 * MINUTE_US, let_go_until)
     assert page([], tail=Tail(tail, let_go_until=let_go_until)).lacking == (0, let_go_until)
     assert page(stored, tail=Tail(tail, let_go_until=FIRST_US + 10 * MINUTE_US)).lacking is None
+    older = page(stored, FIRST_US + 15 * MINUTE_US, tail=Tail(tail, let_go_until=FIRST_US + 20 * MINUTE_US))
+    assert older.lacking == (FIRST_US + 10 * MINUTE_US, FIRST_US + 15 * MINUTE_US)
+    assert page(stored, FIRST_US + 10 * MINUTE_US, tail=Tail(tail, let_go_until=let_go_until)).lacking is None
+    after_a_pause = page([*stored, part(25)], FIRST_US + 15 * MINUTE_US, tail=Tail(tail, let_go_until=let_go_until))
+    assert after_a_pause.lacking is None
 
 
 def test_the_parts_of_a_window_come_with_whether_the_series_began_before() -> None:
