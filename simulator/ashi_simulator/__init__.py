@@ -11,7 +11,7 @@ from ashi_simulator.faults import FAULTS, possible_faults
 from ashi_simulator.process import VenueSimOptions, run_venue_sim
 from ashi_simulator.rules import DEFAULT_MARKETS, RULES, Rules, check_venue
 from ashi_simulator.script import Step, random_script, read_script
-from ashi_simulator.server import Simulator
+from ashi_simulator.server import Simulator, websocket_path
 
 __all__ = [
     "DEFAULT_MARKETS",
@@ -27,4 +27,5 @@ __all__ = [
     "random_script",
     "read_script",
     "run_venue_sim",
+    "websocket_path",
 ]

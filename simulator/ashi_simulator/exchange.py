@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from ashi_simulator.executions import PER_MS, ExecutionBatch, TradeHistory, TrueTrade
+from ashi_simulator.executions import PER_MS, ExecutionBatch, History, TrueTrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,18 +51,20 @@ class Exchange:
 
     def __init__(
         self,
-        venue: str,
         listings: Listings,
         *,
         source: Source,
         subscriptions: Subscriptions,
         venue_server: VenueServer,
         script: Sequence[Step],
+        make_history: Callable[[str], History],
+        sleeps: bool = True,
     ) -> None:
-        self.histories = {market: TradeHistory(venue, market) for market in listings}
+        """`sleeps`: time stands still while the machine sleeps, and where its clock is set it goes on evenly."""
+        self.histories = {market: make_history(market) for market in listings}
         self.trades = 0
         self.offset = 0
-        self._venue = venue
+        self._make_history = make_history
         self._listings = listings
         self._source = source
         self._subscriptions = subscriptions
@@ -74,10 +76,15 @@ class Exchange:
         self._task: asyncio.Task[None] | None = None
         self._traded_s = 0.0
         self._base_ns = time.time_ns() - time.monotonic_ns()
+        self._sleeps = sleeps
+        self._latest = 0
 
     def now(self) -> int:
         """When it is: 100 ns since the epoch. It never goes back."""
-        return (self._base_ns + time.monotonic_ns()) // NS_PER_TICK
+        if self._sleeps:
+            return (self._base_ns + time.monotonic_ns()) // NS_PER_TICK
+        self._latest = max(self._latest, time.time_ns() // NS_PER_TICK)
+        return self._latest
 
     def told_time(self) -> int:
         """What the venue's clock shows, as clients are told: 100 ns since the epoch."""
@@ -91,7 +98,7 @@ class Exchange:
         """Let those markets trade that are listed as trading, new ones too."""
         for market in self._listings:
             if market not in self.histories:
-                self.histories[market] = TradeHistory(self._venue, market)
+                self.histories[market] = self._make_history(market)
         self._source.open(self._listings.trading())
 
     @property

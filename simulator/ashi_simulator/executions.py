@@ -6,10 +6,10 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from decimal import Decimal
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 PER_MS: Final = 10_000
 """Ticks in a millisecond: bitFlyer tells time in units of 100 ns, so this is what the simulator counts in."""
@@ -58,6 +58,24 @@ _number = itemgetter(0)
 _SIDES: Final[dict[str, Literal["buy", "sell"] | None]] = {"BUY": "buy", "SELL": "sell", "": None}
 
 
+class History(Protocol):
+    """All executions of one market, in the order of their numbers."""
+
+    symbol: str
+
+    def add(self, executions: Sequence[Execution], happened: int) -> None:
+        """They have happened at a time (100 ns, never before that of an earlier call)."""
+
+    def known(self, until: int) -> Sequence[Execution]:
+        """What the venue's REST interface knows when it has seen only what happened by `until` (100 ns)."""
+
+    def truth(self, since_us: int) -> Iterator[TrueTrade]:
+        """Every trade at or after `since_us` (µs), in the order of the market."""
+
+    def since(self, place: int) -> Iterator[tuple[Execution, int]]:
+        """The executions from a place on, and when they happened (100 ns)."""
+
+
 class TradeHistory:
     """All executions of one market, in the order of their numbers, with the times at which they happened.
 
@@ -92,29 +110,44 @@ class TradeHistory:
 class TruthReader:
     """Reads a market's truth as it grows."""
 
-    def __init__(self, venue: str, history: TradeHistory) -> None:
+    def __init__(self, venue: str, history: History) -> None:
         self._history = history
         self._place = 0
-        self._namer = _GmoNames() if venue == "gmo" else _numbered_name
+        self._namer = _namer(venue)
 
     def new(self) -> Iterator[tuple[TrueTrade, int]]:
         """What must be published of what has happened since the last call, and when it happened (µs)."""
         for execution, happened in self._history.since(self._place):
             self._place += 1
-            trade_id, sequence = self._namer(execution)
+            name = self._namer(execution)
             if execution.kind == MARKET:
-                yield (
-                    TrueTrade(
-                        self._history.symbol,
-                        trade_id,
-                        Decimal(execution.price),
-                        Decimal(execution.size),
-                        _SIDES[execution.taker],
-                        execution.at // PER_MS * 1000,
-                        sequence,
-                    ),
-                    happened // PER_US,
-                )
+                yield _true_trade(self._history.symbol, name, execution), happened // PER_US
+
+
+def true_trades(venue: str, symbol: str, executions: Iterable[Execution]) -> Iterator[TrueTrade]:
+    """What must be published of executions, of which the first is the first of its millisecond."""
+    namer = _namer(venue)
+    for execution in executions:
+        name = namer(execution)
+        if execution.kind == MARKET:
+            yield _true_trade(symbol, name, execution)
+
+
+def _true_trade(symbol: str, name: tuple[str, int], execution: Execution) -> TrueTrade:
+    trade_id, sequence = name
+    return TrueTrade(
+        symbol,
+        trade_id,
+        Decimal(execution.price),
+        Decimal(execution.size),
+        _SIDES[execution.taker],
+        execution.at // PER_MS * 1000,
+        sequence,
+    )
+
+
+def _namer(venue: str) -> Callable[[Execution], tuple[str, int]]:
+    return _GmoNames() if venue == "gmo" else _numbered_name
 
 
 def _numbered_name(execution: Execution) -> tuple[str, int]:

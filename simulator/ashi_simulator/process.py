@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+from ashi.contracts.errors import UsageError
 from ashi.runtime.signals import stop_signals
 from ashi_simulator.rules import DEFAULT_MARKETS, RULES, check_venue
 from ashi_simulator.script import random_script, read_script
-from ashi_simulator.server import Simulator
+from ashi_simulator.server import NEVER_OF_ONGOING, Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from ashi.contracts.trade import Trade
+
+
+USUAL_RATE: Final = 100.0
+ONGOING_RATE: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +32,11 @@ class VenueSimOptions:
         venue: bitflyer, gmo, binance or binance-usdm.
         markets: by the venue's names; none for a few usual ones, or for all that `trades` are of.
         seed: of the random market and of random faults.
-        rate: executions per second over all markets together.
+        rate: executions per second over all markets together, of `ongoing` ones of each; None for as many as usual.
         bursts: the rate is five times as high now and then.
         trades: happen again, instead of a random market.
         speed: of the replay.
+        ongoing: the markets have always been open, and tell the same past after each start.
         script: a file of faults; see `ashi_simulator.script`.
         random_faults: how many random faults to perform besides, one a second.
         lifetime_s: connections are closed at this age, instead of the venue's own limit.
@@ -44,10 +50,11 @@ class VenueSimOptions:
     venue: str
     markets: tuple[str, ...] = ()
     seed: int = 0
-    rate: float = 100.0
+    rate: float | None = None
     bursts: bool = False
     trades: Sequence[Trade] = ()
     speed: float = 1.0
+    ongoing: bool = False
     script: Path | None = None
     random_faults: int = 0
     lifetime_s: float | None = None
@@ -93,18 +100,23 @@ async def run_venue_sim(options: VenueSimOptions, on_line: Callable[[str], None]
 
 def _make(options: VenueSimOptions) -> Simulator:
     venue = check_venue(options.venue)
+    if options.ongoing and options.trades:
+        raise UsageError("a market that goes on for ever is no recording: leave out --ongoing or --recording")
     markets = options.markets or (() if options.trades else DEFAULT_MARKETS[venue])
     rules = RULES[venue] if options.lifetime_s is None else replace(RULES[venue], lifetime_s=options.lifetime_s)
     script = [] if options.script is None else read_script(options.script)
-    script += random_script(options.seed, options.random_faults, venue, markets or None)
+    by_chance = random_script(options.seed, options.random_faults, venue, markets or None)
+    script += [step for step in by_chance if not (options.ongoing and step.fault in NEVER_OF_ONGOING)]
+    rate = options.rate or (ONGOING_RATE if options.ongoing else USUAL_RATE)
     return Simulator(
         venue,
         markets,
         seed=options.seed,
-        rate=options.rate,
+        rate=rate,
         bursts=options.bursts,
         trades=options.trades,
         speed=options.speed,
+        ongoing=options.ongoing,
         script=script,
         rules=rules,
         host=options.host,

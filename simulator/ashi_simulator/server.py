@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,10 +14,11 @@ from ashi.contracts.errors import UsageError
 from ashi.runtime.descriptors import lack_of_descriptors
 from ashi_simulator.control import control_routes
 from ashi_simulator.exchange import Exchange, Source
-from ashi_simulator.executions import TruthReader
+from ashi_simulator.executions import History, TradeHistory, TruthReader
 from ashi_simulator.fault_injector import FaultInjector
 from ashi_simulator.limit_usage import LimitUsage, SubscribeUsage, WeightUsage
 from ashi_simulator.markets.listings import Listings
+from ashi_simulator.markets.ongoing import OngoingMarkets
 from ashi_simulator.markets.recorded import RecordedMarket
 from ashi_simulator.markets.synthetic import SyntheticMarket
 from ashi_simulator.rest_endpoint import RestEndpoint
@@ -29,7 +31,7 @@ from ashi_simulator.venues.gmo import GmoServer
 from ashi_simulator.websocket_endpoint import WebsocketEndpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
     from ashi.contracts.trade import Trade
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from ashi_simulator.venue_server import VenueServer
 
 SHUTDOWN_S: Final = 0.5
+NEVER_OF_ONGOING: Final = frozenset({"halt", "list_market", "delist_market", "clock"})
+"""Faults that a market which is a function of the time does not have."""
 
 
 class Simulator:
@@ -45,7 +49,8 @@ class Simulator:
     The market does not trade before `start_market`, so that a client can subscribe first. With `trades` (those of a
     recording) they happen again: the markets are theirs, or the named ones of them, `rate`, `bursts` and `uneven` do
     not count, and time passes `speed` times as fast. `rate`: executions per second over all markets together. `uneven`:
-    the last of the markets hardly trade.
+    the last of the markets hardly trade. `ongoing`: the markets have always been open, trade by the machine's clock and
+    tell the same past after each start (`rate` is that of each, `bursts` and `uneven` do not count).
 
     Raises:
         UsageError: the venue, a market, or the script is wrong, or the port is taken.
@@ -63,6 +68,7 @@ class Simulator:
         uneven: bool = False,
         trades: Sequence[Trade] = (),
         speed: float = 1.0,
+        ongoing: bool = False,
         script: Sequence[Step] = (),
         rules: Rules | None = None,
         host: str = "127.0.0.1",
@@ -71,7 +77,12 @@ class Simulator:
         self.venue = check_venue(venue)
         self.rules = RULES[venue] if rules is None else rules
         source: Source
-        if trades:
+        make_history: Callable[[str], History] = partial(TradeHistory, venue)
+        if ongoing:
+            self.markets = tuple(dict.fromkeys(markets))
+            source = goes_on = OngoingMarkets(venue, self.markets, seed=seed, rate=rate)
+            make_history = goes_on.history
+        elif trades:
             source = recorded = RecordedMarket(venue, trades, speed=speed)
             self.markets = _recorded_markets(markets, recorded.markets)
         else:
@@ -80,6 +91,9 @@ class Simulator:
         if not self.markets:
             raise UsageError(f"name the markets of {venue} to simulate, such as BTC_JPY or BTCUSDT")
         check_script(script, venue, self.markets)
+        self._ongoing = ongoing
+        for step in script:
+            self._check_possible(step.fault)
         self._host = host
         self._port = port
         self._listings = Listings(venue, self.markets)
@@ -91,12 +105,13 @@ class Simulator:
             WeightUsage(self.rules.connections, self.rules.connections_window_s),
         )
         self._exchange = Exchange(
-            venue,
             self._listings,
             source=source,
             subscriptions=self._subscriptions,
             venue_server=self._venue_server,
             script=script,
+            make_history=make_history,
+            sleeps=not ongoing,
         )
         rest = RestEndpoint(self._venue_server, self._exchange, self._usage)
         websocket = WebsocketEndpoint(self.rules, self._subscriptions, self._venue_server, self._usage)
@@ -242,11 +257,27 @@ class Simulator:
 
     def fault(self, name: str, **arguments: Any) -> None:
         """Misbehave: see `FAULTS`. Raises UsageError for one that is unknown or makes no sense at this venue."""
+        self._check_possible(name)
         self._fault_injector.perform(name, arguments)
+
+    def _check_possible(self, fault: str) -> None:
+        if self._ongoing and fault in NEVER_OF_ONGOING:
+            raise UsageError(f"a market that is a function of the time has no fault {fault!r}: leave out --ongoing")
 
     async def wait_subscribed(self, markets: Iterable[str] | None = None) -> None:
         """Wait until somebody has subscribed to each of `markets` (all of them by default)."""
         await self._subscriptions.wait_subscribed(self.markets if markets is None else markets)
+
+
+def websocket_path(venue: str) -> str:
+    """Where the websocket of a venue is on its simulator's port. Raises UsageError for one that cannot be simulated."""
+    match check_venue(venue):
+        case "bitflyer":
+            return BitFlyerServer.websocket_path
+        case "gmo":
+            return GmoServer.websocket_path
+        case _:
+            return BinanceServer.websocket_path
 
 
 def _recorded_markets(wanted: Sequence[str], recorded: Sequence[str]) -> tuple[str, ...]:

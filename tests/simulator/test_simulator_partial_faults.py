@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -36,6 +36,11 @@ from ashi_simulator.faults import FAULTS, REFUSALS, SHAPES, possible_faults
 from ashi_simulator.markets.recorded import RecordedMarket
 from ashi_simulator.markets.synthetic import SyntheticMarket
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ashi_simulator.executions import Execution
+
 BINANCE = pytest.mark.parametrize("venue", ["binance", "binance-usdm"])
 BASE = {"binance": "/api/v3", "binance-usdm": "/fapi/v1"}
 TRADES = {
@@ -50,6 +55,11 @@ REFUSED = {
     "binance": {"error": {"code": 2, "msg": "Invalid request: request params are invalid"}, "id": 9},
     "binance-usdm": {"error": {"code": 2, "msg": "Invalid request: request params are invalid"}, "id": 9},
 }
+
+
+def executions_at(sim: Simulator, market: str) -> Sequence[Execution]:
+    """All there were so far."""
+    return sim._exchange.histories[market].known(sim._exchange.now())
 
 
 def unsubscription(venue: str, market: str) -> str:
@@ -235,7 +245,7 @@ def test_a_halted_market_does_not_trade_and_its_ids_go_on_afterwards(venue: str)
             assert len(sim.truth(markets=[market])) > before
             assert by_ashi(venue, reader.frames) == Counter(sim.truth())
             if venue in BASE:
-                numbers = [each.number for each in sim._exchange.histories[market].executions]
+                numbers = [each.number for each in executions_at(sim, market)]
                 assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
     run(test())
@@ -393,7 +403,7 @@ def test_names_beyond_ascii_are_listed_subscribed_to_and_pushed_as_they_are(venu
             await reader.settle()
             frames = [message["data"] for message in reader.messages if "stream" in message]
             assert {message["stream"] for message in reader.messages if "stream" in message} == {"币安人生usdt@trade"}
-            assert len(frames) == len(sim._exchange.histories[name].executions) > 0
+            assert len(frames) == len(executions_at(sim, name)) > 0
             assert {frame["s"] for frame in frames} == {name}
             assert all(name.encode() in frame for frame in reader.frames if b"stream" in frame), "not escaped"
             status, rows, _ = await answer(sim, BASE[venue] + "/trades", symbol=name)
@@ -412,7 +422,7 @@ def test_the_ticker_of_all_markets_has_the_last_id_as_far_as_rest_knows(venue: s
             path = BASE[venue] + "/ticker/24hr"
             assert [each["lastId"] for each in await get(sim, path)] == [-1, -1]
             await trade(sim, 200)
-            last = {market: sim._exchange.histories[market].executions[-1].number for market in sim.markets}
+            last = {market: executions_at(sim, market)[-1].number for market in sim.markets}
             assert {each["symbol"]: each["lastId"] for each in await get(sim, path)} == last
             assert (await get(sim, path, symbol="ETHUSDT"))["lastId"] == last["ETHUSDT"]
             status, body, _ = await answer(sim, path, symbol="NOSUCH")

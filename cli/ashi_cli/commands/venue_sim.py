@@ -15,7 +15,12 @@ def venue_sim(
     *,
     venue: Annotated[str, Positional(f"one of {', '.join(VENUES)}")],
     markets: Annotated[Sequence[str], Positional("by the venue's own names (default: a few)", metavar="MARKET")] = (),
-    rate: Annotated[int, Option("trades per second (default: 100)", metavar="N", parse=values.positive)] = 100,
+    rate: Annotated[
+        int | None,
+        Option(
+            "trades per second (default: 100; with --ongoing of each market, 1.5)", metavar="N", parse=values.positive
+        ),
+    ] = None,
     bursts: Annotated[bool, Option("five times as many now and then")] = False,
     seed: Annotated[int, Option("of the market and of random faults", metavar="N")] = 0,
     recordings: Annotated[
@@ -27,6 +32,9 @@ def venue_sim(
         ),
     ] = (),
     speed: Annotated[float, Option("of the replay (default: 1, as recorded)", metavar="X")] = 1.0,
+    ongoing: Annotated[
+        bool, Option("markets that never close: they tell the same past after each start, and of the time between")
+    ] = False,
     script: Annotated[Path | None, Option("faults at times, a JSON object a line", metavar="FILE")] = None,
     faults: Annotated[int, Option("so many random faults, one a second", metavar="N", parse=values.positive)] = 0,
     lifetime: Annotated[float | None, Option("close connections at this age, in seconds", metavar="S")] = None,
@@ -51,6 +59,7 @@ def venue_sim(
         bursts=bursts,
         trades=read_trades(venue, recordings) if recordings else (),
         speed=speed,
+        ongoing=ongoing,
         script=script,
         random_faults=faults,
         lifetime_s=lifetime,
