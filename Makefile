@@ -7,7 +7,7 @@ STAMP := .venv/.set-up
 # Tests wait as much as they compute, so four keep two cores busy; each has a broker of its own (half a gigabyte).
 WORKERS ?= 4
 
-.PHONY: help setup demo test test-fast test-outside chaos feeds-soak fix lint bench bench-scale lock clean
+.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak fix lint bench bench-scale lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -24,8 +24,11 @@ $(STAMP): requirements.lock pyproject.toml
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(STAMP)  ## real recordings through the whole flow on this machine; LIVE=1 reads the exchanges
-	@.venv/bin/ashi demo $(if $(LIVE),--live)
+demo: $(STAMP)  ## real recordings through the whole flow on this machine; KEEP=1 stays with the chart, LIVE=1 reads the exchanges
+	@.venv/bin/ashi demo $(if $(LIVE),--live) $(if $(KEEP),--keep)
+
+up: $(STAMP)  ## live markets and the chart until Ctrl-C, and on from there the next time; MARKETS="binance:BTCUSDT", SIMULATE=1
+	@.venv/bin/ashi up $(if $(SIMULATE),--simulate) $(MARKETS)
 
 test: $(STAMP)  ## all tests but test-outside, WORKERS=4 at a time, each with a broker; ARGS="tests/sinks -k lake" chooses
 	.venv/bin/pytest --numprocesses $(WORKERS) -m "not outside" $(ARGS)
@@ -78,6 +81,7 @@ lock: $(STAMP)  ## resolve the dependencies anew
 		--all-extras --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		pyproject.toml --output-file requirements.lock
 
-clean:  ## remove what the other targets made here (a running `ashi broker` must be stopped first)
-	rm -rf .venv .ashi build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean:  ## remove what the other targets made here, all but what `up` keeps (a running `ashi broker` must be stopped first)
+	[ ! -d .ashi ] || find .ashi -mindepth 1 -maxdepth 1 ! -name up -exec rm -rf {} +
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

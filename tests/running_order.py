@@ -20,6 +20,7 @@ LONGEST = (
     "compatibility/test_recorded_kafka.py",
     "ingest/test_ingest_worker_kafka.py",
     "aggregate/test_moved_ground_kafka.py",
+    "cli/test_up.py",
     "cli/test_demo.py",
     "aggregate/test_aggregate_kafka.py",
     "audit/test_rebuild.py",

@@ -33,6 +33,8 @@ _INCLUDED: Final[Mapping[str, Sequence[str]]] = {
 
 NEEDED: Final[Mapping[str, Sequence[str]]] = {
     "demo": ("ingest", "aggregate", "local"),
+    "demo --keep": ("ingest", "aggregate", "local", "chart"),
+    "up": ("ingest", "aggregate", "local", "chart"),
     "broker": ("local",),
     "ingest": ("ingest",),
     "aggregate": ("aggregate",),

@@ -79,6 +79,14 @@ def market(text: str) -> tuple[str, str]:
     return venue, market
 
 
+def symbol(text: str) -> tuple[str, str]:
+    """VENUE:MARKET."""
+    venue, colon, market = text.partition(":")
+    if not colon or not venue or not market:
+        raise argparse.ArgumentTypeError(f"{text!r} is not VENUE:MARKET, such as bitflyer:BTC_JPY")
+    return venue, market
+
+
 def recording(text: str) -> tuple[str, Path]:
     """VENUE=PATH."""
     venue, equals, path = text.partition("=")

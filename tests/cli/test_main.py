@@ -467,20 +467,23 @@ def test_a_log_gets_progress_only_now_and_then(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.processes
-def test_a_work_directory_holds_one_demo(tmp_path: Path) -> None:
-    with work_directory(tmp_path / "w"):
+def test_a_work_directory_holds_one_command(tmp_path: Path) -> None:
+    with work_directory(tmp_path / "w", "ashi up"):
         code = f"""
 from pathlib import Path
 from ashi_cli.onemachine.stack import work_directory
-with work_directory(Path({str(tmp_path / "w")!r})): pass
+with work_directory(Path({str(tmp_path / "w")!r}), "ashi demo"): pass
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        assert "another `ashi demo` is running in" in done.stderr
+        assert "another `ashi up` is running in" in done.stderr
         assert done.returncode != 0
-    with work_directory(tmp_path / "w"):
+    with work_directory(tmp_path / "w", "ashi up"):
         pass
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="choose one that you may write to"), work_directory(tmp_path / "file"):
+    with (
+        pytest.raises(UsageError, match="choose one that you may write to"),
+        work_directory(tmp_path / "file", "ashi up"),
+    ):
         pass
 
 

@@ -63,7 +63,8 @@ WAIT_FOR_KAFKA = frozenset(
 """They ended where Kafka could not be reached, as is recorded, and wait for it since."""
 
 ADDED = (
-    ("sink, strategy, symbols, candles", "sink, candles"),
+    ("demo, up, broker", "demo, broker"),
+    ("sink, strategy, symbols, candles, chart, verify", "sink, candles, verify"),
     ("replay, backfill, bitflyer", "replay, bitflyer"),
     ("SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER", "SCRAM-SHA-256 or SCRAM-SHA-512"),
 )

@@ -19,6 +19,7 @@ from ashi_cli.commands.sink import SINK
 from ashi_cli.commands.strategy import STRATEGY
 from ashi_cli.commands.symbols import SYMBOLS
 from ashi_cli.commands.topics import TOPICS
+from ashi_cli.commands.up import UP
 from ashi_cli.commands.venue_sim import VENUE_SIM
 from ashi_cli.commands.verify import VERIFY
 from ashi_cli.declaration import Command
@@ -29,6 +30,7 @@ ASHI: Final = Command(
     about="Exchange trades into candles over Apache Kafka.",
     actions=(
         DEMO,
+        UP,
         BROKER,
         TOPICS,
         INGEST,
@@ -47,6 +49,7 @@ ASHI: Final = Command(
     epilog="""\
 begin with:
   ashi demo                      the whole flow on this machine, with real recordings
+  ashi up                        the same with live markets and a chart, kept from one start to the next
 
 each part by itself (settings: ASHI_… environment variables, see docs/settings.md):
   eval "$(ashi broker start)"    a broker for this directory; sets ASHI_KAFKA_BOOTSTRAP

@@ -1,4 +1,4 @@
-"""What `ashi demo --live` reads, and whether the exchanges can be reached from here at all."""
+"""What `ashi demo --live` and `ashi up` read, and whether the exchanges can be reached from here at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ashi.contracts.symbol import make_symbol
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from ashi.runtime.settings import Settings
 
@@ -20,11 +20,11 @@ MARKETS: Final[Mapping[str, Sequence[str]]] = {name: venue.busiest_markets for n
 CONNECT_TIMEOUT_S: Final = 4.0
 
 
-def check_markets(markets: Mapping[str, Sequence[str]]) -> None:
+def check_markets(markets: Mapping[str, Sequence[str]], option: str = "--market: ") -> None:
     """Raise UsageError for a venue there is not, ContractError for a market whose name cannot be one."""
     for venue, names in markets.items():
         if venue not in VENUES:
-            raise UsageError(f"--market: there is no venue {venue!r}: write one of {', '.join(VENUES)}")
+            raise UsageError(f"{option}there is no venue {venue!r}: write one of {', '.join(VENUES)}")
         for name in names:
             make_symbol(venue, name)
 
@@ -36,17 +36,23 @@ async def reachable(
 
     Raises VenueError when none does.
     """
-    reasons = await asyncio.gather(*(_why_not(settings, venue) for venue in markets))
-    for venue, reason in zip(markets, reasons, strict=True):
-        if reason is not None:
-            say(f"{venue} cannot be reached from here and is left out: {reason}")
-    found = {venue: names for (venue, names), reason in zip(markets.items(), reasons, strict=True) if reason is None}
-    if not found:
+    reasons = await unreachable(settings, markets)
+    for venue, reason in reasons.items():
+        say(f"{venue} cannot be reached from here and is left out: {reason}")
+    return {venue: names for venue, names in markets.items() if venue not in reasons}
+
+
+async def unreachable(settings: Settings, venues: Collection[str]) -> dict[str, str]:
+    """Those of `venues` that do not answer, and why. Raises VenueError, which says so too, when none does."""
+    found = await asyncio.gather(*(_why_not(settings, venue) for venue in venues))
+    reasons = {venue: reason for venue, reason in zip(venues, found, strict=True) if reason is not None}
+    if len(reasons) == len(venues):
+        told = "; ".join(f"{venue}: {reason}" for venue, reason in reasons.items())
         raise VenueError(
             "no exchange can be reached from here; `ashi demo` (or `make demo`) shows the same with recordings, and "
-            "`ashi venue-sim` simulates a venue"
+            f"`ashi up --simulate` with markets that are simulated ({told})"
         )
-    return found
+    return reasons
 
 
 async def _why_not(settings: Settings, venue: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Progress for whoever waits: a moving line on a terminal, a line every two seconds in a log."""
+"""Progress for whoever waits: a moving line on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ EVERY_S: Final = 2.0
 class Reporter:
     """Writes to `file`; use it as a context manager."""
 
-    def __init__(self, file: IO[str]) -> None:
+    def __init__(self, file: IO[str], every_s: float = EVERY_S) -> None:
+        """`every_s`: the least time between two lines of a log."""
         from rich.console import Console
 
         self._console = Console(file=file, highlight=False)
         self._status: Status | None = None
+        self._every_s = every_s
         self._last = ""
         self._written_at = time.monotonic()
 
@@ -36,6 +38,11 @@ class Reporter:
         if self._status is not None:
             self._status.stop()
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody sees each update: it is a terminal."""
+        return self._status is not None
+
     def say(self, line: str) -> None:
         """A line that stays."""
         self._console.print(line, markup=False, soft_wrap=True)
@@ -45,6 +52,6 @@ class Reporter:
         """How it stands now."""
         if self._status is not None:
             self._status.update(line)
-        elif line != self._last and time.monotonic() - self._written_at >= EVERY_S:
+        elif line != self._last and time.monotonic() - self._written_at >= self._every_s:
             self._last = line
             self.say(line)

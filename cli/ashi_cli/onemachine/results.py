@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.candle import Candle
     from ashi.runtime.settings import Settings
+    from ashi_cli.onemachine.chart import Chart
 
 REASONS_SHOWN: Final = 5
 REASONS_READ: Final = 1_000
@@ -162,6 +163,19 @@ def show_where(console: Console, storage: str, series: Sequence[Series]) -> None
     if storage.startswith("sqlite:///"):
         path = shlex.quote(storage.removeprefix("sqlite:///"))
         console.out("  sqlite3 -box", path, shlex.quote(_QUERY), highlight=False)
+
+
+def show_chart(console: Console, series: Sequence[Series], chart: Chart, *, kept: bool) -> None:
+    """Where the chart of the first of the series is, or would be and how to have it."""
+    example = next((shown for shown in series if shown.stored), None)
+    where = chart.address(example.symbol, example.timeframe) if example else chart.address()
+    if kept:
+        console.out(f"\nThe chart is on {where} until Ctrl-C.", highlight=False)
+        return
+    console.out(f"\nAs a chart, on {where}: make demo KEEP=1", highlight=False)
+    console.out(
+        "Markets that go on, kept from day to day: make up SIMULATE=1, or make up for the exchanges", highlight=False
+    )
 
 
 def show_summary(console: Console, summary: Summary, findings: Findings) -> None:

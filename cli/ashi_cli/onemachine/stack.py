@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import signal
 import sys
@@ -22,6 +23,8 @@ STOP_TIMEOUT_S: Final = 25.0
 """A stage ends by itself after 20 s, whatever hangs in it; usually it takes half a second."""
 
 LOG_LINES: Final = 12
+LOG_BYTES: Final = 16 << 20
+"""Beyond that a log begins anew; so it and the one before take twice as much."""
 _FULL_BYTES: Final = 1 << 20
 
 # Of the user's environment, what is about another Kafka than the one that is started here. `ASHI_STORAGE_FILE` is
@@ -72,25 +75,26 @@ class Stack:
     """The stages of one run. `check` tells of those that died."""
 
     def __init__(self, logs: Path, environment: Mapping[str, str]) -> None:
-        """Logs of an earlier run in `logs` are deleted. Raises OSError."""
+        """Logs of an earlier run in `logs` are deleted, all but those of the last one (`.old`). Raises OSError."""
         logs.mkdir(parents=True, exist_ok=True)
         for log in logs.glob("*.log"):
-            log.unlink()
+            log.replace(log.with_suffix(".log.old"))
         self.stages: list[Stage] = []
         self._logs = logs
         self._environment = environment
 
-    def start(self, name: str, arguments: Sequence[str]) -> Stage:
+    def start(self, name: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Stage:
         """Run `ashi <arguments>` as a child that dies with this process. Raises StageError when it cannot be started.
 
-        Call it from the main thread.
+        `environment`: what it gets besides that of all. Its log is gone on with. Call it from the main thread.
         """
         log = self._logs / f"{name}.log"
         # -P: a folder called `ingest` where the user happens to be must not come before ours.
         argv = [sys.executable, "-P", "-m", "ashi_cli.main", *arguments]
         try:
-            with log.open("wb") as output:
-                process = spawn(argv, env=self._environment, stdout=output, stderr=output)
+            with log.open("ab") as output:
+                environ = {**self._environment, **(environment or {})}
+                process = spawn(argv, env=environ, stdout=output, stderr=output)
         except OSError as error:
             raise StageError(f"stage {name} cannot be started: {error}; free memory or disk space") from error
         stage = Stage(name, process, log)
@@ -113,9 +117,9 @@ class Stack:
         self.stages.clear()
 
 
-def died(stage: Stage) -> StageError:
+def died(stage: Stage, when: str = "before the work was done") -> StageError:
     """The error for a stage that ended though it was still needed."""
-    return StageError(f"stage {stage.name} {how_it_ended(stage.process)} before the work was done{_last_words(stage)}")
+    return StageError(f"stage {stage.name} {how_it_ended(stage.process)} {when}{_last_words(stage)}")
 
 
 def how_it_ended(process: subprocess.Popen[bytes]) -> str:
@@ -137,6 +141,14 @@ def _last_words(stage: Stage) -> str:
     return f"{remedy}. Its log {stage.log} ends with:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+def bound_log(log: Path) -> None:
+    """Keep a log that somebody goes on appending to short: what is in it becomes its `.old`. Raises nothing."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > LOG_BYTES:
+            shutil.copyfile(log, log.with_suffix(".log.old"))
+            os.truncate(log, 0)
+
+
 def disk_is_full(directory: Path) -> bool:
     """Whether less than 1 MiB is free there; then logs break off before they say so."""
     return shutil.disk_usage(directory).free < _FULL_BYTES
@@ -152,19 +164,24 @@ def last_lines(log: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def work_directory(path: Path) -> Iterator[None]:
-    """Make the work directory and keep other demos out of it while the block runs.
+def work_directory(path: Path, command: str) -> Iterator[None]:
+    """Make the work directory and keep other commands of ours out of it while the block of `command` runs.
 
     Raises UsageError when another one is in it, or when it cannot be made or written.
     """
+    holder = path / "command.lock"
 
     def refuse() -> None:
-        raise UsageError(f"another `ashi demo` is running in {path}: wait for its end, or choose another --workdir")
+        other = command
+        with contextlib.suppress(OSError):
+            other = holder.read_text() or command
+        raise UsageError(f"another `{other}` is running in {path}: wait for its end, or choose another --workdir")
 
     with contextlib.ExitStack() as held:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(path / "demo.lock", refuse))
+            held.enter_context(locked(holder, refuse))
+            holder.write_text(command)
         except OSError as error:
             raise UsageError(f"work directory {path} cannot be used: {error.strerror}; {_remedy(error)}") from error
         yield
