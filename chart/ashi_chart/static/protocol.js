@@ -152,6 +152,7 @@ const VENUES = /** @type {Record<string, string>} */ ({
   gmo: "GMO Coin",
   gmocoin: "GMO Coin",
   binance: "Binance",
+  "binance-usdm": "Binance USD-M",
   bybit: "Bybit",
 });
 
