@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from ashi.contracts.topics import topic_specs
-from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
+from ashi.runtime.kafka.clients import admin_client, topics_by_broker
 from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
 
@@ -21,12 +21,12 @@ async def renew_topics(chosen: Settings) -> None:
 
 
 async def delete_topics(chosen: Settings) -> None:
-    """Delete every topic there is, with the groups' offsets in them, and wait until they are gone."""
+    """Delete every topic there is, with the groups' offsets in them, and wait until no broker knows them."""
     async with admin_client(chosen) as client:
-        names = [name for name in await partitions_of_topics(client) if not name.startswith("__")]
+        names = [name for name in set().union(*await topics_by_broker(client)) if not name.startswith("__")]
         if names:
             await client.delete_topics(names)
             deadline = time.monotonic() + 20
-            while set(names) & set(await partitions_of_topics(client)):
+            while any(set(names) & set(known) for known in await topics_by_broker(client)):
                 assert time.monotonic() < deadline, "topics do not go away"
                 await asyncio.sleep(0.05)

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from ashi.contracts.topics import topic_specs
-from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
+from ashi.runtime.kafka.clients import admin_client, topics_by_broker
 from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
 
@@ -19,10 +19,10 @@ async def make_anew(settings: Settings, *topics: str) -> None:
 
 
 async def delete(settings: Settings, *topics: str) -> None:
-    """Delete topics with all they hold, and wait until they are gone."""
+    """Delete topics with all they hold, and wait until no broker knows them."""
     async with admin_client(settings) as client:
         await client.delete_topics(list(topics))
         deadline = time.monotonic() + 20
-        while set(topics) & set(await partitions_of_topics(client)):
+        while any(set(topics) & set(known) for known in await topics_by_broker(client)):
             assert time.monotonic() < deadline, "topics do not go away"
             await asyncio.sleep(0.05)

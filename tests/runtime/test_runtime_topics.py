@@ -13,7 +13,7 @@ from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import CANDLES_DEAD, TRADES_DEAD, TopicSpec, topic_specs
 from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partitions_of_topics
 from ashi.runtime.kafka.offsets import begin_offsets, committed_offsets, end_offsets
-from ashi.runtime.kafka.topics import check_topics, create_topics, require_topics
+from ashi.runtime.kafka.topics import TIMESTAMP_TYPE, check_topics, create_topics, require_topics, topic_setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -106,9 +106,12 @@ def test_topics_of_a_version_before_that_take_the_writers_time_are_named_once_by
     def set_time(kind: str, *names: str) -> None:
         async def scenario() -> None:
             async with admin_client(kafka_settings) as client:
-                config = {"message.timestamp.type": kind}
+                config = {TIMESTAMP_TYPE: kind}
                 topics = [ConfigResource(ConfigResourceType.TOPIC, name, configs=config) for name in names]
                 await client.alter_configs(topics)
+            async with asyncio.timeout(30):  # a broker says so before it does it
+                while any([await topic_setting(kafka_settings, name, TIMESTAMP_TYPE) != kind for name in names]):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
 
         asyncio.run(scenario())
 

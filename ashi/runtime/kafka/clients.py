@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, RequestTimedOutError
 from aiokafka.partitioner import DefaultPartitioner, murmur2
+from aiokafka.protocol.metadata import MetadataRequest
 
 from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.ends import COMMITTED
@@ -36,6 +38,8 @@ that asked too soon, or a topic that was made anew, would leave everybody withou
 START_TIMEOUT_S: Final = 30.0
 """A client that has not connected by then never will: the address answers, but it is not a Kafka broker."""
 
+BROKER_TIMEOUT_S: Final = 10.0
+"""One of several brokers that does not answer for so long is left out of what is asked of all of them."""
 FAILED_PAUSE_S: Final = 0.5
 """Kafka that is away is asked again after so long."""
 
@@ -218,6 +222,28 @@ async def partitions_of_topics(client: AIOKafkaAdminClient) -> dict[str, list[di
     """
     topics = await client.describe_topics()
     return {topic["topic"]: topic["partitions"] for topic in topics if not topic["error_code"]}
+
+
+async def topics_by_broker(client: AIOKafkaAdminClient) -> list[dict[str, list[dict[str, Any]]]]:
+    """`partitions_of_topics` as each broker says it, but for those that do not answer.
+
+    Brokers learn one after another of what was created or deleted, and whoever comes next may ask any of them. Raises a
+    KafkaError of the library when none answers.
+    """
+    nodes = sorted(broker.nodeId for broker in client._client.cluster.brokers())
+    answers = await asyncio.gather(*(_topics_at(client, node) for node in nodes))
+    if not any(answer is not None for answer in answers):
+        raise KafkaConnectionError(f"none of the brokers {', '.join(map(str, nodes))} answers")
+    return [answer for answer in answers if answer is not None]
+
+
+async def _topics_at(client: AIOKafkaAdminClient, node: int) -> dict[str, list[dict[str, Any]]] | None:
+    try:
+        async with asyncio.timeout(BROKER_TIMEOUT_S):
+            metadata = await client._send_request(MetadataRequest(None), node)
+    except (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError, TimeoutError):
+        return None
+    return {topic["topic"]: topic["partitions"] for topic in metadata.to_object()["topics"] if not topic["error_code"]}
 
 
 async def partitions_of(settings: Settings, topic: str) -> list[TopicPartition]:

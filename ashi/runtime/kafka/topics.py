@@ -11,7 +11,7 @@ from aiokafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsErr
 
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
+from ashi.runtime.kafka.clients import admin_client, partitions_of_topics, topics_by_broker
 from ashi.runtime.kafka.errors import require_brokers
 from ashi.runtime.kafka.naming import kafka_name
 
@@ -33,13 +33,13 @@ class PermissionDeniedError(BrokerError):
 
 
 async def create_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[str]:
-    """Create the topics that are missing, wait until they can be used, and name them. Those that exist are left.
+    """Create the topics that are missing, wait until every broker knows them, and name them. Those there are are left.
 
     Raises BrokerError with a sentence for each topic that the broker refuses.
     """
     async with admin_client(settings) as client:
-        existing = await partitions_of_topics(client)
-        missing = [spec for spec in specs if spec.name not in existing]
+        known = await topics_by_broker(client)
+        missing = [spec for spec in specs if any(spec.name not in found for found in known)]
         if not missing:
             return []
         response = await client.create_topics([_new_topic(spec, settings.replication) for spec in missing])
@@ -53,7 +53,9 @@ async def create_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[
                 created.append(name)
         if refused:
             raise BrokerError("; ".join(refused))
-        await _wait_until_ready(client, {spec.name: spec.partitions for spec in missing}, settings)
+        # One that some brokers knew before is as it was made.
+        wanted = {spec.name: spec.partitions if spec.name in created else 1 for spec in missing}
+        await _wait_until_ready(client, wanted, settings)
         return created
 
 
@@ -96,20 +98,26 @@ def _refusal(name: str, error: type[Exception], message: str | None, settings: S
 async def _wait_until_ready(client: AIOKafkaAdminClient, wanted: dict[str, int], settings: Settings) -> None:
     deadline = asyncio.get_running_loop().time() + READY_TIMEOUT_S
     while True:
-        found = await partitions_of_topics(client)
+        known = await topics_by_broker(client)
         waiting = [
             kafka_name(settings, name)
-            for name in wanted
-            if not found.get(name) or any(partition["leader"] < 0 for partition in found[name])
+            for name, partitions in wanted.items()
+            if not all(_is_ready(found.get(name, ()), partitions) for found in known)
         ]
         if not waiting:
             return
         if asyncio.get_running_loop().time() > deadline:
             raise BrokerError(
                 f"topics {', '.join(waiting)} were created at {settings.kafka_bootstrap} but still have partitions "
-                f"without a leader after {READY_TIMEOUT_S:g} s: look at the brokers' logs, then run `ashi topics check`"
+                f"without a leader, or that a broker does not know of, after {READY_TIMEOUT_S:g} s: look at the "
+                "brokers' logs, then run `ashi topics check`"
             )
         await asyncio.sleep(0.05)
+
+
+def _is_ready(found: Sequence[dict[str, Any]], wanted: int) -> bool:
+    """Whether a broker that says this of a topic's partitions knows so many, each with a leader."""
+    return len(found) >= wanted and all(partition["leader"] >= 0 for partition in found)
 
 
 async def require_topics(settings: Settings, names: Iterable[str]) -> None:
