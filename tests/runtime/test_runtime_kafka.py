@@ -19,6 +19,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.structs import BrokerMetadata, PartitionMetadata
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -328,3 +329,38 @@ def test_kafka_that_is_away_is_not_asked_in_a_busy_loop(
         return asked
 
     assert 2 <= asyncio.run(main()) <= 11
+
+
+def test_a_consumer_whose_broker_is_away_stops_without_cancelling_whoever_stops_it(nobody: Settings) -> None:
+    at = TopicPartition("trades", 0)
+
+    async def main() -> None:
+        consumer = make_consumer(nobody, group_id=None)
+        cluster = consumer._client.cluster
+
+        async def bootstrap() -> None:  # it was there when the consumer was started
+            [(host, port, _)] = consumer._client.hosts
+            cluster._brokers = {1: BrokerMetadata(1, host, port, None)}
+            cluster._partitions = {at.topic: {0: PartitionMetadata(at.topic, 0, 1, [1], [1], None)}}
+
+        consumer._client.bootstrap = bootstrap
+        await consumer.start()
+        consumer.assign([at])
+        consumer.seek(at, 0)
+        failed = asyncio.Event()
+        send = consumer._client.send
+
+        async def send_and_note(*arguments: Any, **options: Any) -> Any:
+            try:
+                return await send(*arguments, **options)
+            except KafkaError:
+                failed.set()
+                raise
+
+        consumer._client.send = send_and_note
+        async with asyncio.timeout(10):
+            await failed.wait()  # the fetch waits to be tried again
+            await consumer.stop()
+        assert consumer._fetcher._fetch_task.done()
+
+    asyncio.run(main())

@@ -140,6 +140,12 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # the library is not t
         read_near(self, rack)
         self._settings = settings
 
+    async def stop(self) -> None:
+        """Leave the group if there is one, and disconnect. May be called at any time, and again."""
+        if self._fetcher is not None and not self._closed:
+            await _end_fetches(self._fetcher)
+        await super().stop()
+
     async def start(self) -> None:
         """Connect, and join the group if there is one. Raises BrokerError that names the address and what to do."""
         # Joining a group takes as long as its other members take, so only a consumer by itself has a bound.
@@ -151,6 +157,19 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # the library is not t
             except BaseException:
                 await self.stop()
                 raise
+
+
+async def _end_fetches(fetcher: Any) -> None:
+    """End what a consumer fetches.
+
+    Where a fetch has failed and waits to be tried again, as while a broker is away, the library lets its cancellation
+    out to whoever stops the consumer: that task would end as cancelled, by nobody, and leave connections open.
+    """
+    tasks = {fetcher._fetch_task, *fetcher._pending_tasks}
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    fetcher._pending_tasks.clear()
 
 
 def make_producer(settings: Settings, *, patient: bool = False, **options: Any) -> AIOKafkaProducer:
