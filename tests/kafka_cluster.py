@@ -11,6 +11,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from aiokafka.admin import NewTopic
 
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import topic_specs
-from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
+from ashi.runtime.kafka.clients import admin_client, topics_by_broker
 from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.children import spawn, stop_all
@@ -27,6 +28,7 @@ from ashi_cli.onemachine.jars import classpath, java_executable
 HOST = "127.0.0.1"
 NODES = (1, 2, 3)
 READY_S = 90
+WAIT_S = 60.0
 OFFSETS_PARTITIONS = 2
 
 T = TypeVar("T")
@@ -202,41 +204,79 @@ async def create_deployment(settings: Settings, *unsafe: str, on: tuple[int, ...
         await isr_of(settings, topic, set(on))
 
 
+async def create_on(settings: Settings, topic: str, node: int) -> None:
+    """A topic of one partition that only one node has, so that nobody else can lead it."""
+    async with admin_client(settings) as client:
+        await client.create_topics([NewTopic(topic, -1, -1, replica_assignments={0: [node]})])
+    await leader_of(replace(settings, partitions=1), topic, node)
+
+
 async def isr_of(settings: Settings, topic: str, wanted: set[int]) -> None:
-    """Wait until these nodes and no others are in sync in every partition of a topic."""
-    await _until(settings, topic, lambda entry: set(entry["isr"]) == wanted and entry["leader"] in wanted)
+    """Wait until every broker says that these nodes and no others are in sync in every partition of a topic."""
+    await _until(
+        settings, topic, lambda entry: set(entry["isr"]) == wanted and entry["leader"] in wanted, f"is {wanted}"
+    )
 
 
 async def leader_of(settings: Settings, topic: str, node: int) -> None:
-    """Wait until a node leads every partition of a topic."""
-    await _until(settings, topic, lambda entry: entry["leader"] == node)
+    """Wait until every broker says that a node leads every partition of a topic."""
+    await _until(settings, topic, lambda entry: entry["leader"] == node, f"is led by {node}")
 
 
-async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+async def within(what: str, awaited: Awaitable[T], timeout_s: float = WAIT_S) -> T:
+    """What is awaited; a test that waits in vain says for `what`."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await awaited
+    except TimeoutError as error:
+        raise AssertionError(f"{what}: not within {timeout_s:g} s") from error
+
+
+async def patiently(ask: Callable[[], Awaitable[T]], what: str = "an answer of the brokers") -> T:
     """What `ask` gives; the library may ask a broker that was killed, which says nothing about the others."""
-    deadline = time.monotonic() + READY_S
-    while True:
-        try:
-            return await ask()
-        except BrokerError as error:
-            if time.monotonic() >= deadline:
-                raise AssertionError(f"no broker answers: {error}") from error
-            await asyncio.sleep(0.2)
+    failures: list[BrokerError] = []
+
+    async def ask_until_told() -> T:
+        while True:
+            try:
+                return await ask()
+            except BrokerError as error:
+                failures.append(error)
+                await asyncio.sleep(0.2)
+
+    try:
+        return await within(what, ask_until_told(), READY_S)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; {len(failures)} failures, the last: {failures[-1:]}") from error
 
 
-async def _partitions(settings: Settings, topic: str) -> list[dict[str, Any]]:
+async def until(what: str, condition: Callable[[], Awaitable[bool]], timeout_s: float = WAIT_S) -> None:
+    """Wait until `what` is so, which `condition` finds out, patiently."""
+
+    async def ask_until_so() -> None:
+        while not await patiently(condition, what):  # noqa: ASYNC110 - Kafka gives no sign
+            await asyncio.sleep(0.1)
+
+    await within(what, ask_until_so(), timeout_s)
+
+
+async def _partitions(settings: Settings, topic: str) -> list[list[dict[str, Any]]]:
+    """The partitions of a topic as each broker knows them."""
     async with admin_client(settings) as client:
-        return (await partitions_of_topics(client)).get(topic, [])
+        return [known.get(topic, []) for known in await topics_by_broker(client)]
 
 
-async def _until(settings: Settings, topic: str, holds: Callable[[dict[str, Any]], bool]) -> None:
-    deadline = time.monotonic() + READY_S
-    while True:
-        entries = await patiently(lambda: _partitions(settings, topic))
-        if len(entries) == settings.partitions and all(map(holds, entries)):
-            return
-        assert time.monotonic() < deadline, entries
-        await asyncio.sleep(0.2)
+async def _until(settings: Settings, topic: str, holds: Callable[[dict[str, Any]], bool], what: str) -> None:
+    said: list[list[dict[str, Any]]] = []
+
+    async def all_say_so() -> bool:
+        said[:] = await _partitions(settings, topic)
+        return all(len(entries) == settings.partitions and all(map(holds, entries)) for entries in said)
+
+    try:
+        await until(f"{topic} {what}", all_say_so, READY_S)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; the brokers say {said}") from error
 
 
 def free_ports(count: int) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -35,7 +35,8 @@ from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.settings import Settings
 from ashi_simulator import Simulator, TrueTrade
 from fresh_topics import delete_topics
-from kafka_cluster import patiently
+from kafka_cluster import patiently, until, within
+from subscribing import until_subscribed
 
 START_US = 1_700_000_040_000_000
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
@@ -155,20 +156,19 @@ async def begin(settings: Settings, topic: str) -> None:
 def test_a_third_broker_that_cannot_be_reached_is_named_within_the_bound_of_a_start(
     brokers, kafka_settings, ask, monkeypatch
 ):
-    async def find() -> list[TopicPartition]:
-        return await patiently(lambda: clients.partitions_of(kafka_settings, CANDLES))  # a broker may lag behind
-
-    known = asyncio.run(find())
+    topic = "a-topic-of-broker-3"
+    asyncio.run(kafka_cluster.create_on(kafka_settings, topic, 3))
 
     async def partitions_of(*_: object) -> list[TopicPartition]:
-        return known  # who asks any broker for them may find by chance at once what the offsets' question must find
+        # Who asks any broker for them may find by chance at once what the offsets' question must find.
+        return [TopicPartition(topic, 0)]
 
     monkeypatch.setattr(clients, "partitions_of", partitions_of)
-    monkeypatch.setattr(clients, "START_TIMEOUT_S", 3.0)
+    monkeypatch.setattr(clients, "START_TIMEOUT_S", 4.0)
     outside = replace(kafka_settings, kafka_bootstrap=brokers.outside)
     started = time.monotonic()
     with pytest.raises(BrokerUnreachableError, match=f"sends us on to {brokers.outside_of_3}, its broker 3"):
-        asyncio.run(ask(outside, CANDLES))  # of which each broker leads a partition
+        asyncio.run(ask(outside, topic))
     assert time.monotonic() - started < 20
 
 
@@ -202,11 +202,9 @@ async def publish_candles(settings: Settings, candles: list[Candle]) -> None:
     await producer.stop()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not await patiently(condition):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.1)
+async def taken(reader: AsyncIterator[Candle], count: int) -> int:
+    """Take so many candles of a reader."""
+    return len([await anext(reader) for _ in range(count)])
 
 
 async def grown(settings: Settings, topic: str) -> dict[int, int]:
@@ -249,20 +247,20 @@ def test_a_log_that_is_cut_under_a_sink_a_reader_and_a_feed_and_outgrows_what_th
             )
 
         sink, feed, reader = start_stage("sink", "sqlite", **elsewhere), start_feed(), read_candles(kafka_settings)
-        await publish_candles(kafka_settings, some_candles(0, 10))
-        assert len([await anext(reader) for _ in range(80)]) == 80
-        await simulator.wait_subscribed([market])
+        await within("80 candles are published", publish_candles(kafka_settings, some_candles(0, 10)))
+        await within("80 candles are read", taken(reader, 80))
+        await until_subscribed(simulator, [market], feed)
         simulator.start_market()
-        await until(stored_all)
-        await until(lambda: is_published(simulator.truth()[:50]))
+        await until("80 candles are stored", stored_all)
+        await until("50 trades are published", lambda: is_published(simulator.truth()[:50]))
         brokers.kill(3)
         for topic in (TRADES, CANDLES):
             await kafka_cluster.isr_of(kafka_settings, topic, {2})
-        await publish_candles(kafka_settings, some_candles(10, 5))
-        assert len([await anext(reader) for _ in range(40)]) == 40
-        await until(stored_all)
+        await within("40 candles are published to 2", publish_candles(kafka_settings, some_candles(10, 5)))
+        await within("40 candles are read from 2", taken(reader, 40))
+        await until("40 candles of 2 are stored", stored_all)
         position, happened = reader.position, simulator.truth()
-        await until(lambda: is_published(happened))
+        await until("what has happened is published to 2", lambda: is_published(happened))
         known = await grown(kafka_settings, CANDLES)
         traded = sum((await grown(kafka_settings, TRADES)).values())
         sink.signal(signal.SIGSTOP)  # and the reader: so that their next fetch comes when the log is longer than it was
@@ -276,7 +274,7 @@ def test_a_log_that_is_cut_under_a_sink_a_reader_and_a_feed_and_outgrows_what_th
             await kafka_cluster.leader_of(kafka_settings, topic, 3)
         assert sum((await grown(kafka_settings, CANDLES)).values()) == 80
         cut_off = traded - sum((await grown(kafka_settings, TRADES)).values())
-        await publish_candles(kafka_settings, some_candles(20, 20))
+        await within("160 candles are published to 3", publish_candles(kafka_settings, some_candles(20, 20)))
         assert all(end > known[number] for number, end in (await grown(kafka_settings, CANDLES)).items() if end)
 
         sink.signal(signal.SIGCONT)
@@ -286,14 +284,14 @@ def test_a_log_that_is_cut_under_a_sink_a_reader_and_a_feed_and_outgrows_what_th
         consumer.resume(*consumer.assignment())
         for reading in (reader, read_candles(kafka_settings, since=position)):
             with pytest.raises(StateError, match=r"offset \d+ held a record of .* was cut or the topic made anew"):
-                await asyncio.wait_for(anext(reading), 60)
+                await within("a reader notices that the log was cut", anext(reading))
         assert reader.position == position
 
         assert "has lost records that it had acknowledged" in await ended(feed)
         feed = start_feed()
         await asyncio.to_thread(feed.wait_for, '"event":"repaired"')
         await simulator.stop_market()
-        await until(lambda: is_published(simulator.truth()))
+        await until("all trades are published", lambda: is_published(simulator.truth()))
 
         async def last_gap() -> FeedGap:
             return decode_feed_gap((await messages(kafka_settings, FEED_GAPS))[-1].value)
@@ -301,8 +299,8 @@ def test_a_log_that_is_cut_under_a_sink_a_reader_and_a_feed_and_outgrows_what_th
         async def is_repaired() -> bool:  # said once Kafka has the trades
             return (await last_gap()).state == "repaired"
 
-        await until(is_repaired)
-        assert (await last_gap()).trades_recovered >= cut_off > 0
+        await until("the gap is said to be repaired", is_repaired)
+        assert (await patiently(last_gap)).trades_recovered >= cut_off > 0
 
     async def main() -> None:
         async with Simulator("binance", [market], rate=100) as simulator:
