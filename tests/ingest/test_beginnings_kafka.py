@@ -15,6 +15,7 @@ from ashi_ingest.feed.resume import is_late
 from ashi_simulator import Simulator
 from ashi_simulator.executions import PER_S
 from oracle import candles_of, closed, stored
+from subscribing import until_subscribed
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
@@ -52,7 +53,7 @@ def test_the_candles_of_a_symbol_that_begins_days_ago_are_whole_from_then_on_and
             aggregate = start_stage("aggregate", **timeframes)
             await asyncio.to_thread(aggregate.wait_for, "ready")
             worker = start_stage("ingest", "binance", MARKET, "--since", since, **addresses)
-            await simulator.wait_subscribed([MARKET])
+            await until_subscribed(simulator, [MARKET], worker)
             simulator.start_market()
             wanted = len([each for each in simulator.truth() if each.traded_at >= since_us])
             deadline = time.monotonic() + 60

@@ -10,7 +10,7 @@ import signal
 import time
 from collections import Counter
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import ClientSession
@@ -24,6 +24,10 @@ from ashi.runtime.settings import Settings
 from ashi_ingest.recording.format import BadLine, Line, read_recording
 from ashi_ingest.recording.reader import RecordingReader
 from ashi_simulator import Simulator, TrueTrade, possible_faults, random_script
+from subscribing import until_subscribed
+
+if TYPE_CHECKING:
+    from conftest import Stage
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
@@ -51,15 +55,23 @@ async def published(settings: Settings, venue: str = "") -> Counter[TrueTrade]:
     return found
 
 
-async def until_published(settings: Settings, truth: list[TrueTrade], timeout_s: float, venue: str = "") -> None:
-    """Wait until as many trades (of a venue) are in the topic as happened; then they must be the same, each once."""
+async def until_published(
+    settings: Settings, truth: list[TrueTrade], timeout_s: float, venue: str = "", worker: Stage | None = None
+) -> None:
+    """Wait until as many trades (of a venue) are in the topic as happened; then they must be the same, each once.
+
+    `worker`: whose log is told where they are not.
+    """
     wanted = Counter(truth)
     deadline = time.monotonic() + timeout_s
     while (found := await published(settings, venue)).total() < wanted.total() and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.3)
     missing, extra = wanted - found, found - wanted
     differences = Counter(trade.symbol for trade in missing), Counter(trade.symbol for trade in extra)
-    assert not missing, f"missing, too many: {differences} of {wanted.total()}; {list(missing)[:3]} {list(extra)[:3]}"
+    said = "" if worker is None else worker.log.read_text()[-5000:]
+    assert not missing, (
+        f"missing, too many: {differences} of {wanted.total()}; {list(missing)[:3]} {list(extra)[:3]}\n{said}"
+    )
     assert not extra, f"too many or published twice: {differences[1]}; {list(extra.items())[:3]}"
 
 
@@ -82,7 +94,7 @@ def test_under_every_fault_every_trade_of_every_venue_is_published_once(kafka_se
         script = [replace(step, at_s=(step.at_s or 0) + 4) for step in drawn]
         async with Simulator(venue, markets, seed=1, rate=RATE[venue], bursts=True, script=script) as simulator:
             worker = start_stage("ingest", venue, *markets, **addresses(simulator), **KEY)
-            await simulator.wait_subscribed(markets)
+            await until_subscribed(simulator, markets, worker)
             simulator.start_market()
             while not simulator.script_done:
                 assert worker.process.poll() is None, worker.log.read_text()[-3000:]
@@ -154,18 +166,19 @@ def test_a_worker_that_is_killed_goes_on_where_it_was(kafka_settings, start_stag
         markets = MARKETS[venue]
         async with Simulator(venue, markets, seed=3, rate=2 * RATE[venue], bursts=True) as simulator:
             worker = start_stage("ingest", venue, *markets, **addresses(simulator), **KEY)
-            await simulator.wait_subscribed(markets)
+            await until_subscribed(simulator, markets, worker)
             simulator.start_market()
             for _ in range(3):
                 await asyncio.sleep(1.5)
                 await asyncio.to_thread(worker.kill)
                 await asyncio.sleep(0.5)
                 worker = start_stage("ingest", venue, *markets, **addresses(simulator), **KEY)
-                await simulator.wait_subscribed(markets)
+                await until_subscribed(simulator, markets, worker)
                 await asyncio.to_thread(worker.wait_for, '"event":"repaired"')
             await asyncio.sleep(1)
             await simulator.stop_market()
-            await until_published(kafka_settings, simulator.truth(), 20)
+            # What a worker was killed over is lost to the next one, which asks for it again when REST has time for it.
+            await until_published(kafka_settings, simulator.truth(), 120, worker=worker)
 
     asyncio.run(scenario())
 
@@ -188,7 +201,7 @@ def test_while_kafka_is_away_memory_is_bounded_and_what_was_left_out_is_fetched_
         markets = MARKETS["binance"]
         async with Simulator("binance", markets, seed=5, rate=500) as simulator:
             worker = start_stage("ingest", "binance", *markets, ASHI_FEED_BUFFER="1000", **addresses(simulator))
-            await simulator.wait_subscribed(markets)
+            await until_subscribed(simulator, markets, worker)
             simulator.start_market()
             await asyncio.sleep(1)
             kafka.process.send_signal(signal.SIGSTOP)
@@ -206,7 +219,7 @@ def test_while_kafka_is_away_memory_is_bounded_and_what_was_left_out_is_fetched_
                 assert not simulator.subscribed
             finally:
                 kafka.process.send_signal(signal.SIGCONT)
-            await simulator.wait_subscribed(markets)
+            await until_subscribed(simulator, markets, worker)
             await asyncio.to_thread(worker.wait_for, '"event":"repaired"')
             await simulator.stop_market()
             await until_published(kafka_settings, simulator.truth(), 20)
@@ -219,7 +232,7 @@ def test_a_market_that_the_venue_has_not_is_left_out_and_the_others_go_on(kafka_
         markets = MARKETS[venue]
         async with Simulator(venue, markets, seed=5, rate=20) as simulator:
             worker = start_stage("ingest", venue, "NO_SUCH", *markets, **addresses(simulator))
-            await simulator.wait_subscribed(markets)
+            await until_subscribed(simulator, markets, worker)
             simulator.start_market()
             await until_connected(kafka_settings, venue, markets)
             assert "the venue has no such market, it is left out" in worker.log.read_text()
@@ -257,14 +270,15 @@ def test_markets_come_and_go_while_two_shards_run_and_one_of_them_has_no_latin_n
 
     async def scenario() -> None:
         async with Simulator("binance", old, seed=3, rate=60) as simulator:
-            for number in range(2):
-                shard = ("--all", "--shard", f"{number}/2")
-                start_stage("ingest", "binance", *shard, **addresses(simulator), ASHI_MARKET_LIST_INTERVAL="1s")
-            await simulator.wait_subscribed(old)
+            often = {"ASHI_MARKET_LIST_INTERVAL": "1s"}
+            workers = [
+                start_stage("ingest", "binance", "--all", "--shard", f"{number}/2", **addresses(simulator), **often)
+                for number in range(2)
+            ]
+            await until_subscribed(simulator, old, *workers)
             simulator.start_market()
             simulator.fault("list_market", market=new)
-            async with asyncio.timeout(30):
-                await simulator.wait_subscribed([new])
+            await until_subscribed(simulator, [new], *workers, timeout_s=30)
             await until_connected(kafka_settings, "binance", (*old, new))
             since_us = time.time_ns() // 1000
             simulator.fault("halt", market="BTCUSDT", seconds=4.0)
@@ -311,7 +325,7 @@ def test_two_shards_read_all_markets_of_a_venue_between_them_and_record_all_they
                 )
                 for number in range(2)
             ]  # fmt: skip
-            await simulator.wait_subscribed(markets)
+            await until_subscribed(simulator, markets, *workers)
             simulator.start_market()
             await asyncio.sleep(2)
             simulator.fault("refuse", seconds=0.5, drop=True)

@@ -37,6 +37,7 @@ from ashi_sinks.sqlite.reader import SqliteReader
 from fresh_topics import renew_topics
 from oracle import candles_of, closed, stored
 from secured_kafka import Right, SecuredKafka, token
+from subscribing import until_subscribed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -239,7 +240,7 @@ def test_a_run_with_one_user_for_each_stage_ends_in_the_oracles_candles(
             start_stage("aggregate", **aggregate)
             by_scram = secured.by_scram("sink", "SCRAM-SHA-512")
             start_stage("sink", "sqlite", ASHI_STORAGE=f"sqlite:///{store}", **by_scram)
-            await simulator.wait_subscribed([MARKET])
+            await until_subscribed(simulator, [MARKET], ingest)
             simulator.start_market()
             await until(lambda: is_through(GROUP, CANDLES))
             await simulator.stop_market()

@@ -23,6 +23,7 @@ from ashi.runtime.service import Service, StoppedError
 from ashi.runtime.waiting import Absence, start_when_kafka_is_there
 from ashi_cli.onemachine.children import spawn
 from ashi_simulator import Simulator
+from subscribing import until_subscribed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -221,6 +222,6 @@ def test_every_stage_that_starts_before_kafka_works_when_kafka_is_there(
                 await asyncio.to_thread(stage.wait_for, "Kafka is back")
             await asyncio.to_thread(started["aggregate"].wait_for, '"event":"ready"')
             await asyncio.to_thread(started["sink"].wait_for, '"event":"storing candles')
-            await simulator.wait_subscribed([MARKET])
+            await until_subscribed(simulator, [MARKET], started["ingest"])
 
     asyncio.run(main())
