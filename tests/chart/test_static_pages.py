@@ -84,6 +84,7 @@ def test_a_module_imports_files_that_there_are(script: Path) -> None:
     for name in re.findall(r"""(?:\bfrom|^import) ["']([^"']+)["']""", text, re.MULTILINE):
         assert name.startswith("./")
         assert (FOLDER / name).is_file()
+    text = text.replace("http://www.w3.org/2000/svg", "")  # the name of a namespace: nothing is asked there
     assert not re.findall(r"https?://|\beval\(|innerHTML|insertAdjacentHTML|document\.write", text)
 
 
