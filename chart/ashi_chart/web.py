@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-import time
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from ashi.contracts.errors import UsageError
+from ashi.contracts.errors import StorageError, UsageError
 from ashi.runtime.descriptors import lack_of_descriptors
 from ashi.runtime.metrics import chart as metrics
 from ashi_chart import wire
+from ashi_chart.active import Key
 from ashi_chart.security import Guard, guarding, refusal, set_headers
 from ashi_chart.sessions import Session
 from ashi_chart.static_files import read_static_files, respond_with
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ashi.runtime.settings import Settings
+    from ashi_chart.board import Board
 
 PAGES: Final = {"": "markets.html", "chart": "chart.html"}
 """What is served at which path below the base path."""
@@ -25,21 +29,30 @@ WRONG_TOKEN: Final = 4401
 """Close code: the token was not shown, or it is another one."""
 WRONG_ORIGIN: Final = 4403
 """Close code: pages of that origin are not let in."""
+MAX_TIME_US: Final = 2**53 - 1
 WAITING: Final = 1_024
 """So many connections may wait to be accepted: all pages come at once when the server was restarted."""
 SHUTDOWN_S: Final = 2.0
 
 
 class ChartServer:
-    """Serves the chart within the running loop, from `start` to `close`."""
+    """Serves the chart within the running loop, from `start` to `close`.
 
-    def __init__(self, settings: Settings) -> None:
+    Attributes:
+        board: what is known.
+        sessions: the pages that are connected.
+
+    """
+
+    def __init__(self, settings: Settings, board: Board) -> None:
         self._settings = settings
+        self.board = board
         self._base = settings.chart_base_path
         self._guard = Guard.of(settings)
         self._files = read_static_files()
         self._id = secrets.token_hex(8)
-        self._sessions: set[Session] = set()
+        self.sessions: set[Session] = set()
+        self._is_closing = False
         application = web.Application(middlewares=[guarding(self._guard)])
         application.on_response_prepare.append(set_headers)
         for path in PAGES:
@@ -47,6 +60,7 @@ class ChartServer:
         if self._base != "/":
             application.router.add_get(self._base.rstrip("/"), self._get_base)
         application.router.add_get(self._base + "static/{name:.+}", self._get_file)
+        application.router.add_get(self._base + "api/bars", self._get_bars)
         application.router.add_get(self._base + "ws", self._get_socket, allow_head=False)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_S, max_line_size=4_096)
 
@@ -67,7 +81,9 @@ class ChartServer:
         )
 
     async def close(self) -> None:
-        """Stop serving. May be called at any time."""
+        """Stop serving, and send all pages away. May be called at any time."""
+        self._is_closing = True
+        await asyncio.gather(*(session.close() for session in self.sessions))
         await self._runner.cleanup()
 
     async def _get_page(self, request: web.Request) -> web.StreamResponse:
@@ -84,28 +100,51 @@ class ChartServer:
         return refusal(404, "there is no such file") if file is None else respond_with(file, request)
 
     async def _get_socket(self, request: web.Request) -> web.StreamResponse:
-        if len(self._sessions) >= self._settings.chart_clients:
+        if self._is_closing:
+            return refusal(503, "the server stops")
+        if len(self.sessions) >= self._settings.chart_clients:
             metrics.chart_refused.labels("full").inc()
-            return refusal(503, f"{len(self._sessions)} pages are connected, as many as ASHI_CHART_CLIENTS allows")
+            return refusal(503, f"{len(self.sessions)} pages are connected, as many as ASHI_CHART_CLIENTS allows")
         if not self._guard.takes_origin(request.headers.get("Origin"), request.headers.get("Host", "")):
             metrics.chart_refused.labels("origin").inc()
             return await _closed(request, WRONG_ORIGIN, "pages of this origin are not let in: see ASHI_CHART_ORIGINS")
         if not self._guard.takes_token(request):
             metrics.chart_refused.labels("token").inc()
             return await _closed(request, WRONG_TOKEN, "a token is needed")
-        session = Session(request, self._state, self._hello)
-        self._sessions.add(session)
+        session = Session(request, self.board, self._id)
+        self.sessions.add(session)
         try:
             return await session.run()
         finally:
-            self._sessions.discard(session)
+            self.sessions.discard(session)
 
-    def _hello(self) -> bytes:
-        names = [str(timeframe) for timeframe in self._settings.timeframes]
-        return wire.hello(names, _now_us(), self._id)
+    async def _get_bars(self, request: web.Request) -> web.StreamResponse:
+        if not self._guard.takes_token(request):
+            metrics.chart_refused.labels("token").inc()
+            return refusal(401, "a token is needed: Authorization: Bearer …")
+        query = request.query
+        try:
+            key = Key(query.get("symbol", "")[:100], query.get("timeframe", "")[:10])
+            before = _number(query, "before", 1, MAX_TIME_US)
+            limit = _number(query, "limit", 1, wire.MOST_OLDER, 1_000)
+            body = await self.board.older(key, before, limit)
+        except UsageError as error:
+            return refusal(400, str(error))
+        except StorageError as error:
+            return refusal(503, str(error))
+        response = web.Response(body=body, content_type="application/json")
+        response.enable_compression()
+        return response
 
-    def _state(self) -> bytes:
-        return wire.state_message("ok", 0.0, _now_us())
+
+def _number(query: Mapping[str, str], name: str, least: int, most: int, default: int | None = None) -> int:
+    """A number of a request. Raises UsageError."""
+    text = query.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None or not text.isascii() or not text.isdigit() or not least <= int(text[:20]) <= most:
+        raise UsageError(f"{name} is to be a whole number from {least} to {most}")
+    return int(text)
 
 
 async def _closed(request: web.Request, code: int, reason: str) -> web.StreamResponse:
@@ -114,7 +153,3 @@ async def _closed(request: web.Request, code: int, reason: str) -> web.StreamRes
     await socket.prepare(request)
     await socket.close(code=code, message=reason.encode())
     return socket
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1_000

@@ -24,6 +24,8 @@ PROTOCOL: Final = 1
 """Of the messages; another number where one that there is means something else."""
 MOST_BARS: Final = 20_000
 """So many bars of a series, at most, does a page hold and ask for at once."""
+MOST_OLDER: Final = 2_000
+"""So many bars are in one answer of `/api/bars`, at most."""
 MOST_BYTES_ASKED: Final = 4_096
 """A longer message of a page is none of ours, and ends the connection."""
 

@@ -5,6 +5,7 @@ What the end of a partition is, `ashi.runtime.kafka.ends` says.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from aiokafka import TopicPartition
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 COORDINATOR_TIMEOUT_S: Final = 20.0
 RETRY_FIRST_S: Final = 0.2
 RETRY_MOST_S: Final = 1.0
+AGES_S: Final = (30 * 86_400, 7 * 86_400, 86_400, 6 * 3_600, 3_600, 600, 60)
+"""How far back a topic may be read that has too much."""
 FURTHER_BACK: Final = 16
 """So many times as far the last record is looked for each time."""
 
@@ -63,6 +66,26 @@ async def offsets_at(settings: Settings, topic: str, time_ms: int) -> dict[int, 
         ends = await stable_ends(consumer, assigned)
         found = await consumer.offsets_for_times(dict.fromkeys(assigned, time_ms))
         return {at.partition: entry.offset if (entry := found.get(at)) else ends[at] for at in assigned}
+
+
+async def time_within(settings: Settings, topic: str, most: int) -> int | None:
+    """A time (µs since the epoch) since which about `most` offsets at most were appended; None: the topic has no more.
+
+    One of `AGES_S` ago, the longest that will do, else the shortest. Raises BrokerError when the topic is missing.
+    """
+    async with assigned_consumer(settings, topic) as (consumer, assigned):
+        ends = await stable_ends(consumer, assigned)
+        begins = await consumer.beginning_offsets(assigned)
+        if sum(ends[at] - begins[at] for at in assigned) <= most:
+            return None
+        now_ms = time.time_ns() // 1_000_000
+        since_ms = now_ms
+        for age_s in AGES_S:
+            since_ms = now_ms - age_s * 1_000
+            found = await consumer.offsets_for_times(dict.fromkeys(assigned, since_ms))
+            if sum(ends[at] - entry.offset for at in assigned if (entry := found.get(at))) <= most:
+                break
+        return since_ms * 1_000
 
 
 async def first_append_time(settings: Settings, topic: str, partitions: Iterable[int]) -> int | None:

@@ -1,0 +1,169 @@
+"""All that the server knows, for whoever is connected: fed by the hub, asked by sessions and requests."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from ashi.contracts.feed import FeedGap, FeedStatus
+from ashi.contracts.instrument import Instrument
+from ashi.contracts.signal import Signal
+from ashi_chart import wire
+from ashi_chart.active import encoded
+from ashi_chart.budget import Budget
+from ashi_chart.coverage import FOR_EVER
+from ashi_chart.feeds import Feeds
+from ashi_chart.history import History
+from ashi_chart.series_set import SeriesSet
+from ashi_chart.signals import Signals
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ashi.contracts.candle import Candle
+    from ashi.runtime.settings import Settings
+    from ashi_chart.active import ActiveSeries, Key
+    from ashi_chart.store import Store
+    from ashi_chart.wire import KafkaState
+
+LARGE_MESSAGES: Final = 64 * 1024 * 1024
+"""So many bytes may large messages have in memory together; a snapshot of 20,000 bars is some 2.5 MB."""
+
+
+class Page(Protocol):
+    """Who is connected, as far as the board tells it something that no series does."""
+
+    def on_said(self, message: FeedStatus | FeedGap | Instrument | Signal) -> None:
+        """Something was said of the symbol that it looks at."""
+
+    def on_state(self) -> None:
+        """How Kafka is has changed."""
+
+
+class Board:
+    """What is known now."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.store = store
+        self.feeds = Feeds()
+        self.signals = Signals()
+        self.series = SeriesSet(settings, store, self.feeds.coverage)
+        self.large = Budget(LARGE_MESSAGES)
+        self._pages: set[Page] = set()
+        self._of_symbol: defaultdict[str, set[Page]] = defaultdict(set)
+        self._symbols: set[str] = set()
+        self._kafka: KafkaState = "down"
+        self._lag_s = 0.0
+
+    # What the hub reads.
+
+    def take_closed(self, candle: Candle) -> None:
+        """A candle has closed, or was corrected."""
+        self._symbols.add(candle.symbol)
+        self.series.take(candle, is_closed=True)
+
+    def take_live(self, candle: Candle) -> None:
+        """So far has a candle come whose window is open."""
+        self._symbols.add(candle.symbol)
+        self.series.take(candle, is_closed=False)
+
+    def take_said(self, message: FeedStatus | FeedGap | Instrument | Signal) -> None:
+        """What is said of a symbol; goes on to the pages that look at it, if it is news."""
+        is_news = self.signals.take(message) if isinstance(message, Signal) else self.feeds.take(message)
+        if not is_news:
+            return
+        self._symbols.add(message.symbol)
+        if isinstance(message, (FeedStatus, FeedGap)):
+            self.series.cover(message.symbol)
+        for page in self._of_symbol.get(message.symbol, ()):
+            page.on_said(message)
+
+    def begin_anew(self, reason: str) -> None:
+        """Topic `candles` is another one now."""
+        self.series.begin_anew(reason)
+
+    def on_kafka(self, state: KafkaState, lag_s: float) -> None:
+        """How Kafka is, and how far behind we are."""
+        changed, self._kafka, self._lag_s = state != self._kafka, state, lag_s
+        self.series.on_topic(can_be_read=state != "down")
+        if changed:
+            for page in self._pages:
+                page.on_state()
+
+    # Who is connected.
+
+    def join(self, page: Page) -> None:
+        """A page is connected."""
+        self._pages.add(page)
+
+    def leave(self, page: Page) -> None:
+        """It is no more."""
+        self._pages.discard(page)
+
+    def look_at(self, symbol: str, page: Page) -> None:
+        """It wants to know what is said of a symbol."""
+        self._of_symbol[symbol].add(page)
+
+    def look_away(self, symbol: str, page: Page) -> None:
+        """It no longer does."""
+        self._of_symbol[symbol].discard(page)
+        if not self._of_symbol[symbol]:
+            del self._of_symbol[symbol]
+
+    # What is asked.
+
+    @property
+    def symbols(self) -> set[str]:
+        """Those that something was heard of since the start."""
+        return self._symbols
+
+    def state(self) -> bytes:
+        """How the server is, as a message."""
+        return wire.state_message(self._kafka, self._lag_s, now_us())
+
+    def feed(self, symbol: str) -> dict[str, Any]:
+        """How trades of a symbol are received, as it is sent."""
+        return wire.feed_fields(self.feeds.status(symbol), now_us())
+
+    def snapshot(self, series: ActiveSeries, bars: Sequence[bytes], *, more: bool) -> bytes:
+        """A message of all that is to be drawn of a series, with these bars."""
+        symbol = series.key.symbol
+        start = int(bars[0][1 : bars[0].index(b",")]) if bars else now_us()
+        return wire.snapshot(
+            *series.key,
+            bars,
+            more=more,
+            gaps=self.feeds.gaps(symbol, start, FOR_EVER),
+            signals=self.signals.of(symbol, start, FOR_EVER),
+            instrument=self.feeds.instrument(symbol),
+            feed=self.feed(symbol),
+        )
+
+    async def older(self, key: Key, before: int, limit: int) -> bytes:
+        """A page of bars that open before a time, µs, as `/api/bars` answers.
+
+        Raises UsageError where there is no such series, and StorageError.
+        """
+        rollup = await self.series.find(key, self._symbols)
+        tail = self.series.tail(key, rollup)
+
+        async def read(reader: Any) -> bytes:
+            history = History(reader)
+            page = await history.page(key.symbol, rollup, before, limit, tail)
+            first = page.rolled[0].candle.open_time if page.rolled else before
+            known = self.feeds.gaps(key.symbol, first, before)
+            gaps = await history.gaps(key.symbol, first, before, known)
+            bars = encoded(page.rolled, self.feeds.coverage(key.symbol))
+            return wire.page_of_bars(*key, bars, more=page.more, gaps=gaps)
+
+        return await self.store.ask(read)
+
+    async def hello(self, server: str) -> bytes:
+        """The first message of a connection."""
+        return wire.hello(list(await self.series.timeframes()), now_us(), server)
+
+
+def now_us() -> int:
+    """The time of this machine, µs since the epoch."""
+    return time.time_ns() // 1_000

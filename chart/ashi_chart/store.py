@@ -1,0 +1,114 @@
+"""The store, as the chart reads it: a few questions at a time, opened when it is needed and again when it failed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from ashi.contracts.errors import StorageError, UsageError
+from ashi.contracts.timeframe import Timeframe
+from ashi.runtime.metrics import chart as metrics
+from ashi_sinks.registry import open_reader, store_name
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from ashi_sinks.protocol import CandleReader, SeriesSpan
+
+AT_ONCE: Final = 3
+"""So many questions are asked of the store at a time: others are served from it as well."""
+ANSWER_S: Final = 30.0
+"""A question that takes longer is given up."""
+SPANS_S: Final = 15.0
+"""What series there are, and how far, is asked at most so often."""
+
+_T = TypeVar("_T")
+
+
+class _Opened:
+    """A reader, and how many questions it is being asked. One that has failed is closed when the last is answered."""
+
+    def __init__(self, reader: CandleReader, context: AsyncExitStack) -> None:
+        self.reader = reader
+        self.context = context
+        self.questions = 0
+        self.has_failed = False
+
+
+class Store:
+    """Reads a store of Ashi's sinks; never makes one, nor writes."""
+
+    def __init__(self, url: str) -> None:
+        """Raises UsageError for a URL of no store."""
+        self.name = store_name(url)
+        self._url = url
+        self._opened: _Opened | None = None
+        self._opening = asyncio.Lock()
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._spans: tuple[float, Sequence[SeriesSpan]] | None = None
+        self._asking_spans = asyncio.Lock()
+
+    async def ask(self, question: Callable[[CandleReader], Awaitable[_T]]) -> _T:
+        """The answer to a question.
+
+        Raises StorageError when there is no store, or none that answers: then it is opened anew for the next question.
+        """
+        async with self._turns:
+            opened: _Opened | None = None
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    opened = await self._open()
+                    opened.questions += 1
+                    return await question(opened.reader)
+            except (StorageError, OSError, TimeoutError) as error:
+                metrics.chart_store_failures.inc()
+                if opened is not None:
+                    opened.has_failed = True
+                if isinstance(error, StorageError):
+                    raise
+                why = "it does not answer" if isinstance(error, TimeoutError) else str(error)
+                raise StorageError(f"the store ({self.name}) cannot be read: {why}") from error
+            finally:
+                if opened is not None:
+                    opened.questions -= 1
+                    await self._let_go(opened)
+
+    async def spans(self) -> Sequence[SeriesSpan]:
+        """Each series there is, and from when to when, as it was at most `SPANS_S` ago. Raises StorageError."""
+        async with self._asking_spans:
+            now_s = time.monotonic()
+            if self._spans is None or now_s - self._spans[0] > SPANS_S:
+                self._spans = now_s, await self.ask(lambda reader: reader.spans())
+            return self._spans[1]
+
+    async def timeframes(self, symbol: str) -> set[Timeframe]:
+        """Those that are stored of a symbol. Raises StorageError."""
+        return {Timeframe.parse(span.timeframe) for span in await self.spans() if span.symbol == symbol}
+
+    async def close(self) -> None:
+        """Let go of the store. May be called at any time, and again; the next question opens it."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.context.aclose()
+
+    async def _open(self) -> _Opened:
+        async with self._opening:
+            if self._opened is None:
+                context = AsyncExitStack()
+                try:
+                    reader = await context.enter_async_context(open_reader(self._url))
+                except ModuleNotFoundError as error:
+                    raise UsageError(
+                        f"the store needs the extra {self.name!r}: pip install 'ashi-candles[{self.name}]'"
+                    ) from error
+                self._opened = _Opened(reader, context)
+            return self._opened
+
+    async def _let_go(self, opened: _Opened) -> None:
+        if opened.has_failed:
+            if self._opened is opened:
+                self._opened = None
+            if not opened.questions:
+                await opened.context.aclose()

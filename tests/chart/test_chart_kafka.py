@@ -1,0 +1,238 @@
+"""The chart on a real Kafka with a real store: what a page is shown, whatever happens to either."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import msgspec
+from chart_server import charting, page_of
+
+from ashi.contracts.candle import Candle, encode_candle
+from ashi.contracts.decimals import format_decimal
+from ashi.contracts.feed import FeedGap, FeedStatus, encode_feed
+from ashi.contracts.instrument import Instrument, encode_instrument
+from ashi.contracts.records import live_key
+from ashi.contracts.topics import CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS
+from ashi.runtime.kafka.clients import make_producer
+from ashi_chart.bars import CLOSED, COMPLETE, CORRECTED, INCOMPLETE
+from ashi_sinks.registry import make_sink
+from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
+from made_anew import make_anew
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ashi.runtime.settings import Settings
+
+BOUND_S = 90
+
+
+def run(main: Any) -> None:
+    asyncio.run(asyncio.wait_for(main, BOUND_S))
+
+
+class Topics:
+    """Writes what the stages write."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer = producer
+
+    async def send(self, *messages: Candle | FeedGap | FeedStatus | Instrument, live: bool = False) -> None:
+        for message in messages:
+            key = message.symbol.encode()
+            match message:
+                case FeedGap():
+                    await self._producer.send_and_wait(FEED_GAPS, encode_feed(message), key)
+                case FeedStatus():
+                    await self._producer.send_and_wait(FEED_STATUS, encode_feed(message), key)
+                case Instrument():
+                    await self._producer.send_and_wait(INSTRUMENTS, encode_instrument(message), key)
+                case Candle() if live:
+                    key = live_key(message.symbol, message.timeframe)
+                    await self._producer.send_and_wait(CANDLES_LIVE, encode_candle(message), key)
+                case Candle():
+                    await self._producer.send_and_wait(CANDLES, encode_candle(message), key)
+
+
+@asynccontextmanager
+async def topics_of(settings: Settings) -> AsyncIterator[Topics]:
+    producer = make_producer(settings)
+    await producer.start()
+    try:
+        yield Topics(producer)
+    finally:
+        await producer.stop()
+
+
+async def store_in(path: Path, candles: Sequence[Candle]) -> None:
+    sink = make_sink(f"sqlite:///{path}")
+    await sink.open()
+    await sink.write(candles)
+    await sink.close()
+
+
+def a_bar(candle: Candle, flags: int) -> list[Any]:
+    """As docs/chart.md says it."""
+    text = format_decimal
+    return [
+        candle.open_time, text(candle.open), text(candle.high), text(candle.low), text(candle.close),
+        text(candle.volume), candle.trade_count, candle.version, flags, text(candle.quote_volume),
+        text(candle.taker_buy_volume),
+    ]  # fmt: skip
+
+
+def bars(candles: Iterable[Candle], flags: int = CLOSED) -> list[list[Any]]:
+    return [a_bar(candle, flags) for candle in candles]
+
+
+def a_status(complete_until: int, updated: int) -> FeedStatus:
+    return FeedStatus(BTC, "connected", FIRST_US, None, "7", FIRST_US, FIRST_US + updated, complete_until)
+
+
+def test_a_page_sees_what_is_stored_what_the_topic_adds_and_what_comes(
+    kafka_settings: Settings, tmp_path: Path
+) -> None:
+    store = tmp_path / "candles.db"
+    stored = [a_candle(window, window + 1) for window in range(30)]
+    gap = FeedGap(BTC, FIRST_US, FIRST_US + 7, "open", 0, "silent", FIRST_US)
+
+    async def main() -> None:
+        await store_in(store, stored)
+        async with topics_of(kafka_settings) as topics:
+            # The store lags: 28 is corrected, 30 has closed, 31 is in progress.
+            await topics.send(*stored[25:], a_candle(28, 40), a_candle(30, 41))
+            await topics.send(gap, a_status(FIRST_US + 2 * MINUTE_US, 1))
+            await topics.send(Instrument(BTC, "BTC", "JPY", None, None, "trading", FIRST_US))
+            await topics.send(a_candle(31, 42), live=True)
+            async with charting(kafka_settings, store) as address, page_of(address) as page:
+                await page.ask(BTC, "1m")
+                closed = bars([*stored[:28], a_candle(28, 40), stored[29], a_candle(30, 41)])
+                closed[0][8] |= INCOMPLETE
+                closed[1][8] |= COMPLETE
+                expected = [*closed, a_bar(a_candle(31, 42), 0)]
+                await page.until("all of it", lambda: page.in_order() == expected)
+                assert page.snapshot is not None
+                assert page.snapshot["more"] is False
+                assert page.snapshot["gaps"] == [
+                    {"from": FIRST_US, "to": FIRST_US + 7, "state": "open", "final": False, "trades_recovered": 0,
+                     "reason": "silent"}
+                ]  # fmt: skip
+                assert page.snapshot["instrument"]["quote"] == "JPY"
+                assert page.snapshot["feed"]["complete_until"] == FIRST_US + 2 * MINUTE_US
+
+                await topics.send(a_candle(31, 43), live=True)
+                await page.until("it moves", lambda: page.newest() == a_bar(a_candle(31, 43), 0))
+                await topics.send(a_candle(31, 44), a_candle(29, 45))
+                await page.until("it closes", lambda: page.newest() == a_bar(a_candle(31, 44), CLOSED))
+                corrected = a_bar(a_candle(29, 45), CLOSED | CORRECTED)
+                await page.until("a correction", lambda: page.bars[corrected[0]] == corrected)
+
+                await topics.send(
+                    msgspec.structs.replace(gap, state="repaired", trades_recovered=3, updated_at=FIRST_US + 9),
+                    a_status(FIRST_US + 3 * MINUTE_US, 2),
+                )
+                await page.until("the gap is repaired", lambda: page.gaps[FIRST_US]["state"] == "repaired")
+                await page.until(
+                    "all three are complete",
+                    lambda: [page.bars[FIRST_US + each * MINUTE_US][8] for each in range(4)] == [5, 5, 5, 1],
+                )
+                await page.until("the feed has come further", lambda: page.told("feed"))
+                # Nothing that was told twice over; each change is one message at most.
+                await topics.send(a_candle(31, 44), a_candle(29, 45))
+                await page.socket.send_json({"op": "ping"})
+                states = len(page.told("state"))
+                await page.until("an answer", lambda: len(page.told("state")) > states)
+
+                await page.ask(BTC, "5m")
+                await page.until_snapshot()
+                assert page.snapshot["timeframe"] == "5m"
+                assert [bar[0] for bar in page.in_order()] == [FIRST_US + 5 * each * MINUTE_US for each in range(7)]
+                first = page.bars[FIRST_US]
+                assert first[1:9] == ["1", "6", "1", "5", "7.5", 15, 5, CLOSED]
+                await page.ask(BTC, "7m")
+                await page.until("it cannot be had", lambda: "'7m'" in str(page.told("error")[-1:]))
+                assert "cannot be had in '7m': there is 1m, 5m" in page.told("error")[-1]["message"]
+                await page.ask("bitflyer:BTC_JPX", "1m")
+                await page.until("it is not known", lambda: "JPX" in page.told("error")[-1]["message"])
+                assert page.told("error")[-1]["message"].endswith("; did you mean bitflyer:BTC_JPY?")
+            async with charting(kafka_settings, store) as address, aiohttp.ClientSession() as client:
+                query = {"symbol": BTC, "timeframe": "1m", "before": FIRST_US + 10 * MINUTE_US, "limit": 4}
+                async with client.get(f"{address}api/bars", params=query) as answer:
+                    older = await answer.json()
+                assert [bar[0] for bar in older["bars"]] == [FIRST_US + each * MINUTE_US for each in (6, 7, 8, 9)]
+                assert (older["symbol"], older["timeframe"], older["more"], older["gaps"]) == (BTC, "1m", True, [])
+                for wrong in ({"limit": 0}, {"before": "now"}, {"symbol": "x"}, {"timeframe": "7m"}):
+                    async with client.get(f"{address}api/bars", params=query | wrong) as answer:
+                        assert answer.status == 400
+                        assert (await answer.json())["error"]
+
+    run(main())
+
+
+def test_a_store_that_is_not_there_yet_is_no_hole_once_it_is(kafka_settings: Settings, tmp_path: Path) -> None:
+    store = tmp_path / "candles.db"
+
+    async def main() -> None:
+        async with (
+            topics_of(kafka_settings) as topics,
+            charting(kafka_settings, store) as address,
+            page_of(address) as page,
+        ):
+            await topics.send(a_candle(0, 1), a_candle(1, 2))
+            await page.ask(BTC, "1m")
+            await page.until("that the store is away", lambda: page.told("error"))
+            await topics.send(a_candle(2, 3))
+            await store_in(store, [a_candle(0, 1)])
+            await page.until("all bars", lambda: page.snapshot and not page.snapshot["more"] and len(page.bars) == 3)
+            assert page.in_order() == bars([a_candle(0, 1), a_candle(1, 2), a_candle(2, 3)])
+
+    run(main())
+
+
+def test_a_page_that_reconnects_after_a_restart_has_missed_nothing(kafka_settings: Settings, tmp_path: Path) -> None:
+    store = tmp_path / "candles.db"
+
+    async def main() -> None:
+        await store_in(store, [a_candle(0, 1)])
+        async with topics_of(kafka_settings) as topics:
+            await topics.send(a_candle(0, 1))
+            async with charting(kafka_settings, store) as address, page_of(address) as page:
+                await page.ask(BTC, "1m")
+                await page.until_snapshot()
+                first = page.messages[0]["server"]
+            await topics.send(a_candle(1, 2), a_candle(0, 3))
+            async with charting(kafka_settings, store) as address, page_of(address) as page:
+                await page.ask(BTC, "1m", 1)
+                await page.until_snapshot()
+                assert page.messages[0]["server"] != first
+                assert page.snapshot is not None
+                assert (page.snapshot["bars"], page.snapshot["more"]) == (bars([a_candle(1, 2)]), True)
+                await page.ask(BTC, "1m", 2)
+                await page.until_snapshot()
+                assert page.snapshot["bars"] == bars([a_candle(0, 3), a_candle(1, 2)])
+                assert page.snapshot["more"] is False
+
+    run(main())
+
+
+def test_a_topic_that_is_made_anew_is_read_anew(kafka_settings: Settings, tmp_path: Path) -> None:
+    store = tmp_path / "candles.db"
+
+    async def main() -> None:
+        await store_in(store, [a_candle(0, 1)])
+        async with charting(kafka_settings, store) as address, page_of(address) as page:
+            async with topics_of(kafka_settings) as topics:
+                await topics.send(a_candle(0, 1), a_candle(1, 2))
+                await page.ask(BTC, "1m")
+                await page.until("both bars", lambda: len(page.bars) == 2)
+            await make_anew(kafka_settings, CANDLES)
+            async with topics_of(kafka_settings) as topics:
+                await topics.send(a_candle(2, 3))
+                await page.until("the bar of the new topic", lambda: FIRST_US + 2 * MINUTE_US in page.bars)
+
+    run(main())

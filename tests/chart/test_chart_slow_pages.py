@@ -1,0 +1,237 @@
+"""Pages that take nothing, or little: they cost no more than others, see no old news, and are given up in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from chart_server import PageOf
+from yarl import URL
+
+from ashi.runtime.settings import Settings
+from ashi_chart import sessions
+from ashi_chart.active import ActiveSeries, Key
+from ashi_chart.board import Board
+from ashi_chart.budget import Budget
+from ashi_chart.outbox import MOST_BARS_WAITING
+from ashi_chart.rollup import offered
+from ashi_chart.store import Store
+from ashi_chart.web import ChartServer
+from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
+
+BOUND_S = 60
+KEY = Key(BTC, "1m")
+
+
+class Nobody:
+    """Keeps a series in memory."""
+
+    def on_bars(self, bars: object) -> None: ...
+
+    def on_loaded(self) -> None: ...
+
+    def on_trouble(self, sentence: str) -> None: ...
+
+
+@asynccontextmanager
+async def serving_a_series(count: int = 500) -> AsyncIterator[tuple[str, ChartServer, ActiveSeries]]:
+    settings = Settings.from_environment({"ASHI_CHART_PORT": "0", "ASHI_STORAGE": "sqlite:////nowhere/candles.db"})
+    board = Board(settings, Store(settings.storage))
+    board.take_live(a_candle())
+    series = board.series.watch(KEY, offered(settings.timeframes)["1m"], Nobody())
+    series.load([a_candle(window, 1) for window in range(count)], 0)
+    server = ChartServer(settings, board)
+    try:
+        yield await server.start(), server, series
+    finally:
+        await server.close()
+
+
+@asynccontextmanager
+async def narrow_page(address: str) -> AsyncIterator[PageOf]:
+    """A page whose machine takes only little that it has not read."""
+
+    def narrow(info: Any) -> socket.socket:
+        made = socket.socket(*info[:3])
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        return made
+
+    connector = aiohttp.TCPConnector(socket_factory=narrow)
+    async with (
+        aiohttp.ClientSession(connector=connector, read_bufsize=1_024) as client,
+        client.ws_connect(f"{address}ws", max_msg_size=0, timeout=aiohttp.ClientWSTimeout(ws_close=0.2)) as page,
+    ):
+        yield PageOf(page)
+
+
+def transport_of(page: PageOf) -> asyncio.Transport:
+    transport = page.socket._response.connection.transport  # type: ignore[union-attr]
+    assert transport is not None
+    return transport
+
+
+async def until(what: str, condition: Any) -> None:
+    deadline = asyncio.get_running_loop().time() + BOUND_S / 2
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, f"not in time: {what}"
+        await asyncio.sleep(0.01)
+
+
+def run(main: Any) -> None:
+    asyncio.run(asyncio.wait_for(main, BOUND_S))
+
+
+def test_a_page_that_reads_nothing_for_a_while_costs_little_and_then_sees_what_is_newest() -> None:
+    async def main() -> None:
+        async with serving_a_series() as (address, server, series), narrow_page(address) as page:
+            await page.ask(*KEY)
+            await page.until_snapshot()
+            transport_of(page).pause_reading()
+            [session] = server.sessions
+            most = 0
+            for version in range(2, 20_000):
+                series.take(a_candle(version % 500, version), is_closed=True)
+                series.flush()
+                if not version % 50:
+                    await asyncio.sleep(0)
+                    most = max(most, session.waiting_bytes)
+            # One message that was under way, and nothing that was made after it.
+            assert 0 < most < sessions.BUFFERED + 500 * sessions.BYTES_OF_BAR + 10_000
+            assert session._out.conflated > 15_000
+            sent = len(page.messages)
+            transport_of(page).resume_reading()
+            await page.until("the newest", lambda: page.newest()[7] == 19_999)
+            newest = [19_500 + window if window >= 0 else 0 for window in range(500)]
+            await page.until("all of them", lambda: [bar[7] for bar in page.in_order()] == newest)
+            assert len(page.messages) - sent < 30
+
+    run(main())
+
+
+def test_a_page_that_has_too_much_waiting_gets_a_snapshot_instead() -> None:
+    async def main() -> None:
+        async with serving_a_series() as (address, server, series), narrow_page(address) as page:
+            await page.ask(*KEY, 20_000)
+            await page.until_snapshot()
+            transport_of(page).pause_reading()
+            [session] = server.sessions
+            version = 1
+
+            def is_held_up() -> bool:
+                nonlocal version
+                version += 1
+                for window in range(500):
+                    series.take(a_candle(window, version), is_closed=True)
+                series.flush()
+                return session.waiting_bytes > sessions.BUFFERED
+
+            await until("it is held up", is_held_up)
+            length = 500 + MOST_BARS_WAITING + 1
+            for window in range(500, length):
+                series.take(a_candle(window, 2), is_closed=True)
+            series.flush()
+            transport_of(page).resume_reading()
+            await page.until("another snapshot", lambda: len(page.told("snapshot")) > 1)
+            assert page.snapshot is not None
+            assert len(page.snapshot["bars"]) == length
+            assert page.newest()[0] == FIRST_US + (length - 1) * MINUTE_US
+
+    run(main())
+
+
+def test_a_page_that_takes_nothing_for_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "SLOW_S", 0.5)
+    monkeypatch.setattr(sessions, "LOOK_S", 0.1)
+
+    async def main() -> None:
+        async with serving_a_series() as (address, server, series), narrow_page(address) as page:
+            await page.ask(*KEY)
+            await page.until_snapshot()
+            transport_of(page).pause_reading()
+            version = 1
+
+            def is_given_up() -> bool:
+                nonlocal version
+                version += 1
+                for window in range(500):
+                    series.take(a_candle(window, version), is_closed=True)
+                series.flush()
+                return not server.sessions
+
+            await until("it is given up", is_given_up)
+            assert len(series.watchers) == 1
+
+    run(main())
+
+
+def test_a_page_that_is_not_there_any_more_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half open: nothing comes from it, not even that it is gone."""
+    monkeypatch.setattr(sessions, "HEARTBEAT_S", 0.4)
+
+    async def main() -> None:
+        async with (
+            serving_a_series() as (address, server, _),
+            aiohttp.ClientSession() as client,
+            client.ws_connect(f"{address}ws", autoping=False) as page,
+        ):
+            assert (await page.receive_json())["t"] == "hello"
+            assert len(server.sessions) == 1
+            await until("it is given up", lambda: not server.sessions)
+
+    run(main())
+
+
+def test_large_messages_wait_for_each_other_in_turn() -> None:
+    async def main() -> None:
+        budget, order = Budget(10), []
+
+        async def use(name: str, size: int, until: asyncio.Event) -> None:
+            async with budget.hold(size):
+                order.append(name)
+                await until.wait()
+
+        first, rest = asyncio.Event(), asyncio.Event()
+        tasks = [asyncio.create_task(use("a", 7, first))]
+        await asyncio.sleep(0)
+        tasks += [asyncio.create_task(use(*each, rest)) for each in (("b", 5), ("c", 99), ("d", 3))]
+        await until("those that have room have begun", lambda: order == ["a", "d"])
+        tasks[2].cancel()  # who goes away while it waits holds nothing
+        first.set()
+        await until("the next has begun", lambda: order == ["a", "d", "b"])
+        rest.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        async with asyncio.timeout(1), budget.hold(10):
+            pass
+
+    run(main())
+
+
+def test_garbage_on_the_wire_ends_the_connection_and_nothing_else() -> None:
+    async def main() -> None:
+        async with serving_a_series() as (address, server, _):
+            url = URL(address)
+            for garbage in (
+                b"\xff" * 100,
+                b"\x81\xff" + b"\x00" * 2_000,
+                b"\x81\x05hello",
+                b"\x89\xfe\x00\xff" + b"x" * 300,
+            ):
+                reader, writer = await asyncio.open_connection(url.host, url.port)
+                writer.write(
+                    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+                )
+                await reader.readuntil(b"\r\n\r\n")
+                await until("it is connected", lambda: len(server.sessions) == 1)
+                writer.write(garbage)
+                writer.close()
+                await until("it is gone", lambda: not server.sessions)
+            async with aiohttp.ClientSession() as client, client.ws_connect(f"{address}ws") as page:
+                assert (await page.receive_json())["t"] == "hello"
+
+    run(main())
