@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.instrument import Instrument
 from ashi.contracts.signal import Signal
+from ashi.contracts.timeframe import format_time
 from ashi_chart import wire
 from ashi_chart.active import encoded
 from ashi_chart.budget import Budget
 from ashi_chart.coverage import FOR_EVER
 from ashi_chart.feeds import Feeds
 from ashi_chart.history import History
+from ashi_chart.markets import Markets
 from ashi_chart.series_set import SeriesSet
 from ashi_chart.signals import Signals
 
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
     from ashi_chart.store import Store
     from ashi_chart.wire import KafkaState
 
+TICK_S: Final = 1.0
+ROWS_AT_ONCE: Final = 250
+"""So many rows of markets are in one message, at most: some 100 KB."""
 LARGE_MESSAGES: Final = 64 * 1024 * 1024
 """So many bytes may large messages have in memory together; a snapshot of 20,000 bars is some 2.5 MB."""
 
@@ -40,6 +47,9 @@ class Page(Protocol):
     def on_state(self) -> None:
         """How Kafka is has changed."""
 
+    def on_tick(self) -> None:
+        """Rows of markets may have changed."""
+
 
 class Board:
     """What is known now."""
@@ -48,11 +58,13 @@ class Board:
         self.store = store
         self.feeds = Feeds()
         self.signals = Signals()
+        self.markets = Markets(self.feeds)
         self.series = SeriesSet(settings, store, self.feeds.coverage)
         self.large = Budget(LARGE_MESSAGES)
         self._pages: set[Page] = set()
         self._of_symbol: defaultdict[str, set[Page]] = defaultdict(set)
         self._symbols: set[str] = set()
+        self._messages_since: dict[int, tuple[Sequence[bytes], int]] = {}
         self._kafka: KafkaState = "down"
         self._lag_s = 0.0
 
@@ -61,11 +73,13 @@ class Board:
     def take_closed(self, candle: Candle) -> None:
         """A candle has closed, or was corrected."""
         self._symbols.add(candle.symbol)
+        self.markets.take_closed(candle)
         self.series.take(candle, is_closed=True)
 
     def take_live(self, candle: Candle) -> None:
         """So far has a candle come whose window is open."""
         self._symbols.add(candle.symbol)
+        self.markets.take_live(candle)
         self.series.take(candle, is_closed=False)
 
     def take_said(self, message: FeedStatus | FeedGap | Instrument | Signal) -> None:
@@ -74,6 +88,7 @@ class Board:
         if not is_news:
             return
         self._symbols.add(message.symbol)
+        self.markets.take_said(message)
         if isinstance(message, (FeedStatus, FeedGap)):
             self.series.cover(message.symbol)
         for page in self._of_symbol.get(message.symbol, ()):
@@ -81,6 +96,7 @@ class Board:
 
     def begin_anew(self, reason: str) -> None:
         """Topic `candles` is another one now."""
+        self.markets.read_again()
         self.series.begin_anew(reason)
 
     def on_kafka(self, state: KafkaState, lag_s: float) -> None:
@@ -90,6 +106,15 @@ class Board:
         if changed:
             for page in self._pages:
                 page.on_state()
+
+    async def run(self) -> None:
+        """Make the rows of markets, once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.markets.tick(now_us())
+            self._messages_since.clear()
+            for page in self._pages:
+                page.on_tick()
 
     # Who is connected.
 
@@ -126,6 +151,18 @@ class Board:
         """How trades of a symbol are received, as it is sent."""
         return wire.feed_fields(self.feeds.status(symbol), now_us())
 
+    def markets_since(self, number: int) -> tuple[Sequence[bytes], int]:
+        """Messages of the rows that have changed since, and the number to ask with next time; 0: of all rows."""
+        found = self._messages_since.get(number)
+        if found is None:
+            rows, next_number = self.markets.rows_since(number)
+            parts = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+            if not number and not parts:
+                parts = [[]]
+            messages = [wire.markets_message(part, is_all=not number and not place) for place, part in enumerate(parts)]
+            found = self._messages_since[number] = messages, next_number
+        return found
+
     def snapshot(self, series: ActiveSeries, bars: Sequence[bytes], *, more: bool) -> bytes:
         """A message of all that is to be drawn of a series, with these bars."""
         symbol = series.key.symbol
@@ -151,6 +188,11 @@ class Board:
         async def read(reader: Any) -> bytes:
             history = History(reader)
             page = await history.page(key.symbol, rollup, before, limit, tail)
+            if page.lacking is not None:
+                raise StorageError(
+                    f"the store lags behind: it lacks what closed from {format_time(page.lacking[0])} to "
+                    f"{format_time(page.lacking[1])} UTC"
+                )
             first = page.rolled[0].candle.open_time if page.rolled else before
             known = self.feeds.gaps(key.symbol, first, before)
             gaps = await history.gaps(key.symbol, first, before, known)

@@ -177,10 +177,10 @@ class SeriesSet:
 
     async def _page(self, series: ActiveSeries, before: int | None, limit: int, reader: CandleReader) -> Page:
         """Bars of the store that are older than those held."""
-        symbol, rollup, tail = series.key.symbol, series.rollup, series.tail
-        if not await self._is_stored(series, reader):
+        page = await History(reader).page(series.key.symbol, series.rollup, before, limit, series.tail)
+        if page.lacking is not None:
             self._load_at(series, 0.0)
-        return await History(reader).page(symbol, rollup, before, limit, tail)
+        return page
 
     @staticmethod
     async def _is_stored(series: ActiveSeries, reader: CandleReader) -> bool:

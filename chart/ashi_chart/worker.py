@@ -10,6 +10,7 @@ from ashi_chart.board import Board
 from ashi_chart.hub import Hub
 from ashi_chart.security import is_loopback
 from ashi_chart.store import Store
+from ashi_chart.sweep import Sweep
 from ashi_chart.web import ChartServer
 
 if TYPE_CHECKING:
@@ -44,7 +45,13 @@ async def serve_chart(service: Service, on_served: Callable[[str], None] = lambd
         on_served(address)
         if settings.chart_token is None and not is_loopback(settings.chart_host):
             _log.warning("whoever can reach the chart sees it; ASHI_CHART_TOKEN asks for a token", address=address)
-        await run_until_first_ends(Hub(board).run(service), board.series.run(), _beat(service))
+        await run_until_first_ends(
+            Hub(board).run(service),
+            board.series.run(),
+            board.run(),
+            Sweep(board.markets, store).run(service),
+            _beat(service),
+        )
     finally:
         await server.close()
         await store.close()

@@ -95,6 +95,10 @@ class PageOf:
     def told(self, kind: str) -> list[dict[str, Any]]:
         return [message for message in self.messages if message["t"] == kind]
 
+    def shows(self, bars: list[list[Any]], *, more: bool) -> bool:
+        """Whether its last snapshot was of these bars."""
+        return self.snapshot is not None and (self.snapshot["bars"], self.snapshot["more"]) == (bars, more)
+
     def in_order(self) -> list[list[Any]]:
         return [self.bars[open_time] for open_time in sorted(self.bars)]
 

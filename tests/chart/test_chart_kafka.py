@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
-from chart_server import charting, page_of
+from chart_server import PageOf, charting, page_of
 
 from ashi.contracts.candle import Candle, encode_candle
 from ashi.contracts.decimals import format_decimal
@@ -194,6 +194,17 @@ def test_a_store_that_is_not_there_yet_is_no_hole_once_it_is(kafka_settings: Set
     run(main())
 
 
+@asynccontextmanager
+async def page_and_server(
+    settings: Settings, store: Path
+) -> AsyncIterator[tuple[PageOf, Callable[[], Awaitable[None]]]]:
+    """A page of a server that can be stopped under it."""
+    async with AsyncExitStack() as server:
+        address = await server.enter_async_context(charting(settings, store))
+        async with page_of(address) as page:
+            yield page, server.aclose
+
+
 def test_a_page_that_reconnects_after_a_restart_has_missed_nothing(kafka_settings: Settings, tmp_path: Path) -> None:
     store = tmp_path / "candles.db"
 
@@ -201,21 +212,26 @@ def test_a_page_that_reconnects_after_a_restart_has_missed_nothing(kafka_setting
         await store_in(store, [a_candle(0, 1)])
         async with topics_of(kafka_settings) as topics:
             await topics.send(a_candle(0, 1))
-            async with charting(kafka_settings, store) as address, page_of(address) as page:
+            async with page_and_server(kafka_settings, store) as (page, stop):
                 await page.ask(BTC, "1m")
                 await page.until_snapshot()
                 first = page.messages[0]["server"]
+                await page.socket.send_json({"op": "markets"})
+                await page.until("its market", lambda: "last" in str(page.told("markets")[-1:]))
+                assert page.told("markets")[0]["all"] is True
+                [row] = page.told("markets")[-1]["rows"]
+                assert (row["symbol"], row["last"]) == (BTC, "1")
+                await stop()
+                farewell = await page.socket.receive()
+                assert (farewell.type, farewell.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.GOING_AWAY)
             await topics.send(a_candle(1, 2), a_candle(0, 3))
             async with charting(kafka_settings, store) as address, page_of(address) as page:
                 await page.ask(BTC, "1m", 1)
-                await page.until_snapshot()
+                # At first the store alone may be shown, if reading the topic takes long.
+                await page.until("the newest", lambda: page.shows(bars([a_candle(1, 2)]), more=True))
                 assert page.messages[0]["server"] != first
-                assert page.snapshot is not None
-                assert (page.snapshot["bars"], page.snapshot["more"]) == (bars([a_candle(1, 2)]), True)
                 await page.ask(BTC, "1m", 2)
-                await page.until_snapshot()
-                assert page.snapshot["bars"] == bars([a_candle(0, 3), a_candle(1, 2)])
-                assert page.snapshot["more"] is False
+                await page.until("both", lambda: page.shows(bars([a_candle(0, 3), a_candle(1, 2)]), more=False))
 
     run(main())
 

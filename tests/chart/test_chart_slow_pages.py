@@ -14,7 +14,7 @@ from chart_server import PageOf
 from yarl import URL
 
 from ashi.runtime.settings import Settings
-from ashi_chart import sessions
+from ashi_chart import conversation, sessions
 from ashi_chart.active import ActiveSeries, Key
 from ashi_chart.board import Board
 from ashi_chart.budget import Budget
@@ -101,8 +101,8 @@ def test_a_page_that_reads_nothing_for_a_while_costs_little_and_then_sees_what_i
                     await asyncio.sleep(0)
                     most = max(most, session.waiting_bytes)
             # One message that was under way, and nothing that was made after it.
-            assert 0 < most < sessions.BUFFERED + 500 * sessions.BYTES_OF_BAR + 10_000
-            assert session._out.conflated > 15_000
+            assert 0 < most < sessions.BUFFERED + 500 * conversation.BYTES_OF_BAR + 10_000
+            assert session.conversation.outbox.conflated > 15_000
             sent = len(page.messages)
             transport_of(page).resume_reading()
             await page.until("the newest", lambda: page.newest()[7] == 19_999)

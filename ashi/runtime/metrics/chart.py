@@ -23,7 +23,7 @@ chart_refused = counter(
     "Requests that were refused, by reason: host, origin, token or full (too many pages).",
     "reason",
 )
-chart_series = gauge("chart", "chart_series", "Series that are held because somebody looks at them, or did a moment ago.")
+chart_series = gauge("chart", "chart_series", "Series that are held, as somebody looks at them or did so a moment ago.")
 chart_load_seconds = histogram(
     "chart",
     "chart_load_seconds",
