@@ -161,12 +161,13 @@ def test_a_page_sees_what_is_stored_what_the_topic_adds_and_what_comes(
                 await page.until("it is not known", lambda: "JPX" in page.told("error")[-1]["message"])
                 assert page.told("error")[-1]["message"].endswith("; did you mean bitflyer:BTC_JPY?")
             async with charting(kafka_settings, store) as address, aiohttp.ClientSession() as client:
-                query = {"symbol": BTC, "timeframe": "1m", "before": FIRST_US + 10 * MINUTE_US, "limit": 4}
+                before = str(FIRST_US + 10 * MINUTE_US)
+                query = {"symbol": BTC, "timeframe": "1m", "before": before, "limit": "4"}
                 async with client.get(f"{address}api/bars", params=query) as answer:
                     older = await answer.json()
                 assert [bar[0] for bar in older["bars"]] == [FIRST_US + each * MINUTE_US for each in (6, 7, 8, 9)]
                 assert (older["symbol"], older["timeframe"], older["more"], older["gaps"]) == (BTC, "1m", True, [])
-                for wrong in ({"limit": 0}, {"before": "now"}, {"symbol": "x"}, {"timeframe": "7m"}):
+                for wrong in ({"limit": "0"}, {"before": "now"}, {"symbol": "x"}, {"timeframe": "7m"}):
                     async with client.get(f"{address}api/bars", params=query | wrong) as answer:
                         assert answer.status == 400
                         assert (await answer.json())["error"]
