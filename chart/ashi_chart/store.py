@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from ashi.contracts.errors import StorageError, UsageError
 from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.metrics import chart as metrics
-from ashi_sinks.registry import open_reader, store_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -42,7 +41,11 @@ class Store:
 
     def __init__(self, url: str) -> None:
         """Raises UsageError for a URL of no store."""
+        # Here, as it brings along the metrics of the sinks, which are none of a process that only reads.
+        from ashi_sinks.registry import open_reader, store_name
+
         self.name = store_name(url)
+        self._open_reader = open_reader
         self._url = url
         self._opened: _Opened | None = None
         self._opening = asyncio.Lock()
@@ -98,7 +101,7 @@ class Store:
             if self._opened is None:
                 context = AsyncExitStack()
                 try:
-                    reader = await context.enter_async_context(open_reader(self._url))
+                    reader = await context.enter_async_context(self._open_reader(self._url))
                 except ModuleNotFoundError as error:
                     raise UsageError(
                         f"the store needs the extra {self.name!r}: pip install 'ashi-candles[{self.name}]'"
