@@ -36,11 +36,13 @@ const asked = { symbol: "", timeframe: "" };
 let instrument = null;
 /** @type {Feed | null} */
 let feed = null;
+/** Whether nobody has asked for this market: it is only the one that was looked at last. */
+let isGuess = false;
 let lastPrice = "";
 let flash = 0;
 
 const now = () => connection.now();
-const connection = new Connection({ onMessage: receive, onLink: (link) => status.link(link) });
+const connection = new Connection({ onMessage: receive, onLink });
 const view = new ChartView(byId("chart", HTMLElement), {
   now,
   onPointer: (openTime) => legend.point(openTime),
@@ -50,7 +52,10 @@ const legend = new Legend(view, now);
 const older = new Older(view, byId("loading", HTMLElement), () => legend.show());
 const status = new Status(now, () => connection.retryNow());
 const search = new Search({
-  onChosen: (symbol) => go(symbol, asked.timeframe, true),
+  onChosen: (symbol) => {
+    isGuess = false;
+    go(symbol, asked.timeframe, true);
+  },
   onOpen: (wanted) => connection.markets(wanted || !asked.symbol),
   current: () => asked.symbol,
 });
@@ -134,6 +139,7 @@ function receive(message) {
       break;
     case "state":
       status.server(message);
+      showTitle(title);
       break;
     case "error":
       takeError(message.about, message.message);
@@ -150,6 +156,7 @@ function takeSnapshot(snapshot) {
   ({ instrument, feed } = snapshot);
   view.gaps.reset(snapshot.gaps);
   view.signals.reset(snapshot.signals ?? []);
+  isGuess = false;
   view.show(series, instrument?.tick_size ?? null, again || (sameTimeframe && view.viewport.isFollowing));
   if (!again) lastPrice = "";
   document.body.classList.remove("switching");
@@ -177,14 +184,31 @@ function afterBars() {
   const shown = grouped(price, view.places);
   const element = byId("last", HTMLElement);
   setText(element, shown);
-  const title = `${shown} ${market} · Ashi`;
-  if (document.title !== title) document.title = title;
+  showTitle(`${shown} ${market} · Ashi`);
   if (lastPrice && lastPrice !== price) {
     setAttributes(element, { "data-moved": Number(price) > Number(lastPrice) ? "up" : "down" });
     clearTimeout(flash);
     flash = setTimeout(() => setAttributes(element, { "data-moved": undefined }), FLASH_MS);
   }
   lastPrice = price;
+}
+
+/** @param {import("./connection.js").Link} link */
+function onLink(link) {
+  status.link(link);
+  showTitle(title);
+}
+
+let title = document.title;
+
+/**
+ * The title of the tab, which may be all of the page that is seen: it says so when what it shows may be old.
+ * @param {string} text
+ */
+function showTitle(text) {
+  title = text;
+  const shown = status.isStale ? `⚠ ${text}` : text;
+  if (document.title !== shown) document.title = shown;
 }
 
 /**
@@ -195,6 +219,12 @@ function takeError(about, message) {
   if (about !== "series") return status.problem(message);
   document.body.classList.remove("switching");
   if (isShown() && view.series.bars.length) return status.problem(message);
+  if (isGuess && asked.symbol) {
+    // This server does not have the market that was looked at last, of another one perhaps: then another market.
+    isGuess = false;
+    asked.symbol = "";
+    return connection.markets(true);
+  }
   byId("loading", HTMLElement).classList.add("hidden");
   showMessage(t("chart.error"), message);
 }
@@ -222,9 +252,8 @@ function begin() {
 /** Says what the page shows, for who does not see it. */
 function describe() {
   const { symbol, timeframe } = view.series;
-  if (!symbol) return;
   const [venue, market] = splitSymbol(symbol);
-  const label = t("chart.label", { market, venue: venueName(venue), timeframe });
+  const label = symbol ? t("chart.label", { market, venue: venueName(venue), timeframe }) : t("page.chart");
   setAttributes(byId("chart", HTMLElement), { "aria-label": label });
   setText(byId("title", HTMLElement), label);
 }
@@ -233,6 +262,7 @@ function describe() {
 function followAddress(first) {
   const query = new URLSearchParams(location.search);
   const symbol = query.get("symbol") ?? (first ? settings().symbol : asked.symbol);
+  isGuess = first && !query.has("symbol");
   go(symbol, query.get("timeframe") ?? (first ? settings().timeframe : asked.timeframe), false);
 }
 

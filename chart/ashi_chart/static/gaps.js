@@ -26,6 +26,8 @@ const LABEL_FROM = 64;
 export class Gaps {
   /** @type {Map<number, Gap>} */
   #held = new Map();
+  /** In the order in which they are drawn. @type {Gap[]} */
+  #sorted = [];
 
   /** @param {Gap[]} gaps */
   reset(gaps) {
@@ -36,16 +38,17 @@ export class Gaps {
   /** @param {Gap[]} gaps */
   add(gaps) {
     for (const gap of gaps) this.#held.set(gap.from, gap);
+    this.#sorted = [...this.#held.values()].sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || a.from - b.from);
   }
 
-  /** @returns {Gap[]} in the order in which they are drawn */
+  /** @returns {readonly Gap[]} in the order in which they are drawn */
   all() {
-    return [...this.#held.values()].sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || a.from - b.from);
+    return this.#sorted;
   }
 
   /** @returns {boolean} whether one goes on until now */
   get isOpenEnded() {
-    return [...this.#held.values()].some((gap) => gap.to === null);
+    return this.#sorted.some((gap) => gap.to === null);
   }
 
   /**
@@ -55,7 +58,7 @@ export class Gaps {
    * @returns {Gap[]}
    */
   within(from, to) {
-    return this.all().reverse().filter((gap) => gap.from < to && (gap.to === null || gap.to > from || gap.from >= from));
+    return this.#sorted.filter((gap) => gap.from < to && (gap.to === null || gap.to > from || gap.from >= from)).reverse();
   }
 }
 
@@ -68,7 +71,7 @@ export class GapShading {
 
   /**
    * @param {object} source
-   * @param {() => Gap[]} source.gaps
+   * @param {() => readonly Gap[]} source.gaps
    * @param {() => Timeline} source.timeline
    * @param {() => number} source.now µs
    * @param {() => Palette} source.palette

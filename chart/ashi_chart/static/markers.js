@@ -13,6 +13,10 @@ import { t } from "./i18n.js";
 export class Signals {
   /** @type {Map<string, Signal>} */
   #held = new Map();
+  /** Those that hold, the oldest first. @type {Signal[]} */
+  #active = [];
+  /** Those that hold, by the window of a timeframe that they are in. @type {Map<string, Map<number, Signal[]>>} */
+  #windows = new Map();
 
   /** @param {Signal[]} signals */
   reset(signals) {
@@ -27,13 +31,15 @@ export class Signals {
       const held = this.#held.get(key);
       if (!held || rank(signal) >= rank(held)) this.#held.set(key, signal);
     }
-  }
-
-  /** @returns {Signal[]} those that hold, the oldest first */
-  active() {
-    return [...this.#held.values()]
+    this.#active = [...this.#held.values()]
       .filter((signal) => signal.status !== "superseded")
       .sort((a, b) => a.open_time - b.open_time || (a.strategy < b.strategy ? -1 : 1));
+    this.#windows.clear();
+  }
+
+  /** @returns {readonly Signal[]} those that hold, the oldest first */
+  active() {
+    return this.#active;
   }
 
   /**
@@ -43,7 +49,16 @@ export class Signals {
    * @returns {Signal[]}
    */
   at(openTime, timeframe) {
-    return this.active().filter((signal) => openTimeOf(signal.open_time, timeframe) === openTime);
+    let windows = this.#windows.get(timeframe);
+    if (!windows) {
+      windows = new Map();
+      for (const signal of this.#active) {
+        const window = openTimeOf(signal.open_time, timeframe);
+        windows.set(window, [...(windows.get(window) ?? []), signal]);
+      }
+      this.#windows.set(timeframe, windows);
+    }
+    return windows.get(openTime) ?? [];
   }
 }
 

@@ -78,6 +78,11 @@ export class Status {
     return this.#feed;
   }
 
+  /** Whether what is shown may be old. @returns {boolean} */
+  get isStale() {
+    return this.#link.state === "lost" || this.#link.state === "refused" || this.#server?.kafka === "down";
+  }
+
   /** @param {string} problem in words of the server; empty: none any more */
   problem(problem) {
     this.#problem = problem;
@@ -145,7 +150,7 @@ export class Status {
     setText(this.bannerText, text);
     this.banner.classList.toggle("hidden", !text);
     this.retryButton.classList.toggle("hidden", !lost);
-    document.body.classList.toggle("stale", lost || this.#server?.kafka === "down");
+    document.body.classList.toggle("stale", this.isStale);
   }
 
   /**
