@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import (
     AuthenticationFailedError,
     GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
     IllegalStateError,
     InvalidTimestampError,
     KafkaError,
@@ -23,7 +24,7 @@ from aiokafka.structs import BrokerMetadata, PartitionMetadata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashi.contracts.errors import BrokerError, NotPermittedError, UsageError
+from ashi.contracts.errors import BrokerError, BrokerUnreachableError, NotPermittedError, UsageError
 from ashi.contracts.topics import TopicSpec
 from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partition_of, security_options
 from ashi.runtime.kafka.errors import as_broker_error, broker_errors, is_refused_for_its_time
@@ -201,6 +202,12 @@ def test_what_kafka_does_not_permit_is_named_as_far_as_the_library_says_it(error
 
 def test_a_missing_topic_names_the_command_that_creates_it(settings: Settings) -> None:
     assert "`ashi topics create`" in str(as_broker_error(UnknownTopicOrPartitionError(), settings))
+
+
+def test_a_broker_without_a_coordinator_yet_is_waited_for_as_one_that_is_away(settings: Settings) -> None:
+    explained = as_broker_error(GroupCoordinatorNotAvailableError("Unable to get coordinator id for x"), settings)
+    assert isinstance(explained, BrokerUnreachableError)
+    assert "has no coordinator for a group yet, as when it has just started" in str(explained)
 
 
 def test_a_refusal_for_the_time_of_records_names_the_clocks_and_is_found_behind_others(

@@ -12,11 +12,14 @@ from aiokafka.errors import (
     AuthenticationFailedError,
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
     InvalidTimestampError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     NodeNotReadyError,
+    NotCoordinatorForGroupError,
     OutOfOrderSequenceNumber,
     RequestTimedOutError,
     SaslAuthenticationFailed,
@@ -163,6 +166,11 @@ def as_broker_error(error: BaseException, settings: Settings) -> BrokerError | N
         return _unreachable(settings, f"no broker there answers, or none accepts a client that speaks {protocol}")
     if isinstance(error, (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)):
         return _unreachable(settings, str(error))
+    if isinstance(error, (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)):
+        return BrokerUnreachableError(
+            f"{where} has no coordinator for a group yet, as when it has just started ({error}): look at the broker's "
+            "log if that stays so"
+        )
     return None
 
 
