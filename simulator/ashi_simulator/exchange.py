@@ -59,6 +59,7 @@ class Exchange:
         script: Sequence[Step],
         make_history: Callable[[str], History],
         sleeps: bool = True,
+        tick_s: float = TICK_S,
     ) -> None:
         """`sleeps`: time stands still while the machine sleeps, and where its clock is set it goes on evenly."""
         self.histories = {market: make_history(market) for market in listings}
@@ -77,6 +78,7 @@ class Exchange:
         self._traded_s = 0.0
         self._base_ns = time.time_ns() - time.monotonic_ns()
         self._sleeps = sleeps
+        self._tick_s = tick_s
         self._latest = 0
 
     def now(self) -> int:
@@ -135,7 +137,7 @@ class Exchange:
             self._traded_s += now - last
             last = now
             self._inject_faults(inject)
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._tick_s)
 
     def _step(self) -> None:
         now = self.now()

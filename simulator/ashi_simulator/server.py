@@ -13,12 +13,12 @@ from aiohttp import web
 from ashi.contracts.errors import UsageError
 from ashi.runtime.descriptors import lack_of_descriptors
 from ashi_simulator.control import control_routes
-from ashi_simulator.exchange import Exchange, Source
+from ashi_simulator.exchange import TICK_S, Exchange, Source
 from ashi_simulator.executions import History, TradeHistory, TruthReader
 from ashi_simulator.fault_injector import FaultInjector
 from ashi_simulator.limit_usage import LimitUsage, SubscribeUsage, WeightUsage
 from ashi_simulator.markets.listings import Listings
-from ashi_simulator.markets.ongoing import OngoingMarkets
+from ashi_simulator.markets.ongoing import ONGOING_TICK_S, OngoingMarkets
 from ashi_simulator.markets.recorded import RecordedMarket
 from ashi_simulator.markets.synthetic import SyntheticMarket
 from ashi_simulator.rest_endpoint import RestEndpoint
@@ -112,6 +112,7 @@ class Simulator:
             script=script,
             make_history=make_history,
             sleeps=not ongoing,
+            tick_s=ONGOING_TICK_S if ongoing else TICK_S,
         )
         rest = RestEndpoint(self._venue_server, self._exchange, self._usage)
         websocket = WebsocketEndpoint(self.rules, self._subscriptions, self._venue_server, self._usage)

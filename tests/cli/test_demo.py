@@ -237,7 +237,7 @@ def test_kept_it_stays_with_the_chart_of_the_candles_until_ctrl_c(tmp_path: Path
         address = f"http://127.0.0.1:{port}/chart?symbol=binance:ETHUSDT&timeframe=1m"
         kept.wait_for(f"The chart is on {address} until Ctrl-C.\n")
         assert "14,677 trades published, 0 dead, 0 late; 15 candles stored, 16 still open;" in kept.said()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/static/favicon.svg", timeout=10) as page:
+        with urllib.request.urlopen(address, timeout=10) as page:
             assert page.status == 200
         everything = kept.children()
         assert {"aggregate", "chart", "kafka.Kafka"} <= {word for child in everything for word in arguments(child)}

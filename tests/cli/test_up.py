@@ -76,7 +76,7 @@ def test_all_of_it_is_killed_and_started_again_and_no_trade_of_the_exchange_is_m
             assert second.process.wait(WAIT_S) == 2
             assert f"another `ashi up` is running in {workdir}" in second.said()
         wait_for_candles(first, workdir, now_us())
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/static/favicon.svg", timeout=10) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
             assert page.status == 200
 
         first.child("sink").kill()

@@ -74,10 +74,15 @@ def test_a_folder_remembers_and_one_that_cannot_be_read_is_no_new_one(tmp_path: 
     assert recall(tmp_path) is None
     assert recall(tmp_path / "not" / "there") is None
     remember(tmp_path, BEFORE)
-    assert recall(tmp_path) == BEFORE
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert recall(tmp_path) is None, "no broker was ever started there"
+    (tmp_path / "broker" / "data").mkdir(parents=True)
+    assert recall(tmp_path) == BEFORE
     (tmp_path / FILE).write_text('{"simulated":true}')
     with pytest.raises(UsageError, match=r"up\.json cannot be read .*choose another --workdir"):
+        recall(tmp_path)
+    (tmp_path / FILE).unlink()
+    with pytest.raises(UsageError, match="holds a Kafka that `ashi up` has not begun"):
         recall(tmp_path)
 
 
@@ -300,7 +305,7 @@ def test_changes_of_feeds_are_told_once_when_they_last_and_quiet_markets_are_non
     assert after(0, "connected") == [], "nobody has noticed"
     assert after(LASTING_S - 0.1, "down", "lost") == []
     assert after(0.1, "down", "refused") == ["gmo:BTC is down: refused"]
-    assert after(LASTING_S, "repairing") == ["gmo:BTC fetches what it has missed"]
+    assert after(LASTING_S, "repairing") == ["gmo:BTC is catching up"]
     assert after(0, "connected") == ["gmo:BTC is connected"]
     feeds.take(status("gmo:ETH", "down"))
     assert str(feeds) == "1 of 2 markets connected"

@@ -14,7 +14,7 @@ from ashi_cli.extras import require_extras
 from ashi_cli.onemachine.chart import Chart
 from ashi_cli.onemachine.interrupts import Interrupted, Interrupts
 from ashi_cli.onemachine.machine import Machine
-from ashi_cli.onemachine.plan import recall
+from ashi_cli.onemachine.plan import FILE
 from ashi_cli.onemachine.reporter import Reporter
 from ashi_cli.onemachine.stack import StageError, work_directory
 
@@ -68,7 +68,7 @@ class _Demo:
         self._check_source()
         if self._options.keep:
             self._chart.check_port()
-        if recall(machine.workdir) is not None:
+        if (machine.workdir / FILE).exists():
             raise UsageError(
                 f"{machine.workdir} is kept by `ashi up`, and a demo begins anew: choose another --workdir"
             )

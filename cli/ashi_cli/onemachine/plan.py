@@ -59,12 +59,20 @@ class Plan:
 
 
 def recall(workdir: Path) -> Remembered | None:
-    """What the folder remembers; None when `ashi up` has never run there. Raises UsageError when it cannot be read."""
+    """What the folder remembers; None when nothing of `ashi up` is kept there.
+
+    Raises UsageError when it cannot be read, or when there is a Kafka of somebody else.
+    """
     path = workdir / FILE
     try:
+        if not (workdir / "broker" / "data").exists():
+            return None  # a start that came to nothing binds nobody
         return msgspec.json.decode(path.read_bytes(), type=Remembered)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except FileNotFoundError:
+        raise UsageError(
+            f"{workdir} holds a Kafka that `ashi up` has not begun, of `ashi demo` or `ashi broker`: their trades and "
+            "those to come must not be mixed; choose another --workdir"
+        ) from None
     except (OSError, msgspec.MsgspecError) as error:
         raise UsageError(
             f"{path} cannot be read ({error}): it says what {workdir} holds; restore it, or choose another --workdir"

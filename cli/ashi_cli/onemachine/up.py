@@ -77,11 +77,11 @@ class _Up:
             machine.check_store(lambda _: None)
             with Reporter(sys.stderr, LOG_S) as reporter, contextlib.ExitStack() as cleaning:
                 cleaning.callback(machine.stop_broker)
+                self._remember()
                 machine.start_broker(reporter.say, fresh=False)
                 stack = machine.make_stack("up")
                 cleaning.callback(machine.stop_stages, stack)
                 self._interrupts.run(self._make_topics())
-                self._remember()
                 stages = Supervisor(stack, reporter.say)
                 for job in self._jobs():
                     stages.start(job)

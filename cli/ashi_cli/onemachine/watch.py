@@ -31,7 +31,7 @@ _CONNECTED: Final = "is connected"
 _WORDS: Final[dict[FeedState, str]] = {
     "connected": _CONNECTED,
     "silent": _CONNECTED,
-    "repairing": "fetches what it has missed",
+    "repairing": "is catching up",
     "down": "is down",
 }
 

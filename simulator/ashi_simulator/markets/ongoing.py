@@ -35,6 +35,8 @@ OPENED: Final = 1_577_836_800 * PER_S
 """All of these markets opened on 2020-01-01."""
 PUSHED_S: Final = 10
 """What is older than this when the simulator comes to it, as after a machine has slept, is not pushed: REST has it."""
+ONGOING_TICK_S: Final = 0.04
+"""How often it is looked at what has happened: it runs for days beside others, on a laptop."""
 TRUTH_S: Final = 86_400
 """How far back the truth is told at most: that of years is of no use and takes minutes to make."""
 SWEEP: Final = 17
