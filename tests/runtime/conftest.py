@@ -21,7 +21,7 @@ def settings() -> Settings:
 @pytest.fixture(scope="session")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
     """A Kafka with TLS, logins and rights. `ashi` may do everything; nothing is granted to the users of stages."""
-    users = ("ashi", "ingest", "replay", "aggregate", "sink", "strategy")
+    users = ("ashi", "ingest", "replay", "aggregate", "sink", "strategy", "chart")
     with secured_kafka(tmp_path_factory.mktemp("secured"), users, masters=("ashi",)) as kafka:
         yield kafka
 

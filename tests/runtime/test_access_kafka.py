@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ashi.contracts.access import Access, Operation, access_table, sink_access, strategy_access
+from ashi.contracts.access import CHART, Access, Operation, access_table, sink_access, strategy_access
 from ashi.contracts.errors import BrokerError, NotPermittedError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import (
@@ -56,6 +56,7 @@ STAGES: dict[str, Access] = {
     "aggregate": access_table(TIMEFRAMES)["ashi aggregate"],
     "sink": sink_access([CANDLES, FEED_GAPS, FEED_STATUS], CANDLES_DEAD, GROUP),
     "strategy": strategy_access("ashi-strategy-one"),
+    "chart": CHART,
 }
 RIGHTS: list[tuple[str, Right]] = [(user, right) for user, access in STAGES.items() for right in access.rights()]
 
@@ -240,10 +241,14 @@ def test_a_run_with_one_user_for_each_stage_ends_in_the_oracles_candles(
             start_stage("aggregate", **aggregate)
             by_scram = secured.by_scram("sink", "SCRAM-SHA-512")
             start_stage("sink", "sqlite", ASHI_STORAGE=f"sqlite:///{store}", **by_scram)
+            chart = start_stage(
+                "chart", "--port", "0", ASHI_STORAGE=f"sqlite:///{store}", **secured.environment("chart")
+            )
             await until_subscribed(simulator, [MARKET], ingest)
             simulator.start_market()
             await until(lambda: is_through(GROUP, CANDLES))
             await simulator.stop_market()
+            await asyncio.to_thread(chart.wait_for, "reading candles")
             ingest.signal(signal.SIGTERM)
             assert await asyncio.to_thread(ingest.process.wait, 30) == 0, ingest.log.read_text()
             await until(lambda: is_through(AGGREGATE_APP, TRADES))
