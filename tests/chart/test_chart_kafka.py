@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
+import pytest
 from chart_server import PageOf, charting, page_of
 
 from ashi.contracts.candle import Candle, encode_candle
@@ -19,15 +21,17 @@ from ashi.contracts.instrument import Instrument, encode_instrument
 from ashi.contracts.records import live_key
 from ashi.contracts.topics import CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS
 from ashi.runtime.kafka.clients import make_producer
+from ashi_chart import active, catch_up, hub, loading
 from ashi_chart.bars import CLOSED, COMPLETE, CORRECTED, INCOMPLETE
 from ashi_sinks.registry import make_sink
-from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
+from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 from made_anew import make_anew
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from ashi.runtime.settings import Settings
+    from ashi_cli.onemachine.broker import Broker
 
 BOUND_S = 90
 
@@ -251,5 +255,75 @@ def test_a_topic_that_is_made_anew_is_read_anew(kafka_settings: Settings, tmp_pa
             async with topics_of(kafka_settings) as topics:
                 await topics.send(a_candle(2, 3))
                 await page.until("the bar of the new topic", lambda: FIRST_US + 2 * MINUTE_US in page.bars)
+
+    run(main())
+
+
+def test_a_kafka_that_does_not_answer_is_told_and_nothing_is_missed_by_it(
+    kafka: Broker, kafka_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "WATCH_S", 0.1)
+    monkeypatch.setattr(hub, "SILENT_S", 0.5)
+    monkeypatch.setattr(loading, "PATIENCE_S", 0.5)
+    store = tmp_path / "candles.db"
+    assert kafka.process is not None
+    broker = kafka.process
+
+    async def main() -> None:
+        await store_in(store, [a_candle(0, 1), a_candle(0, 1, ETH)])
+        async with (
+            topics_of(kafka_settings) as topics,
+            charting(kafka_settings, store) as address,
+            page_of(address) as page,
+            page_of(address) as later,
+        ):
+            await topics.send(a_candle(1, 2), a_candle(1, 2, ETH))
+            await page.ask(BTC, "1m")
+            await page.until("both bars", lambda: page.in_order() == bars([a_candle(0, 1), a_candle(1, 2)]))
+            broker.send_signal(signal.SIGSTOP)
+            try:
+                await page.until("that Kafka is down", lambda: page.told("state")[-1]["kafka"] == "down")
+                await later.ask(ETH, "1m")
+                await later.until("what is lacking", lambda: later.told("error"))
+                assert later.in_order() == bars([a_candle(0, 1, ETH)])
+                assert later.told("error")[-1]["message"] == "the newest bars are lacking: Kafka cannot be read"
+            finally:
+                broker.send_signal(signal.SIGCONT)
+            await page.until("that Kafka is back", lambda: page.told("state")[-1]["kafka"] == "ok")
+            await topics.send(a_candle(2, 3), a_candle(0, 4), a_candle(2, 3, ETH))
+            expected = [a_bar(a_candle(0, 4), CLOSED | CORRECTED), *bars([a_candle(1, 2), a_candle(2, 3)])]
+            await page.until("what came", lambda: page.in_order() == expected)
+            expected_later = bars([a_candle(0, 1, ETH), a_candle(1, 2, ETH), a_candle(2, 3, ETH)])
+            await later.until("all", lambda: later.in_order() == expected_later)
+            assert len(page.told("snapshot")) <= 2, "the series was there all the time"
+
+    run(main())
+
+
+def test_a_correction_of_a_bar_that_is_long_past_is_made_anew_of_what_is_stored(
+    kafka_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(active, "PARTS", 20)
+    monkeypatch.setattr(catch_up, "PARTS", 20)
+    monkeypatch.setattr(loading, "PARTS", 20)
+    store = tmp_path / "candles.db"
+    stored = [a_candle(window, window + 1) for window in range(100)]
+
+    async def main() -> None:
+        await store_in(store, stored)
+        async with (
+            topics_of(kafka_settings) as topics,
+            charting(kafka_settings, store) as address,
+            page_of(address) as page,
+        ):
+            await topics.send(stored[-1])
+            await page.ask(BTC, "5m", 15)
+            await page.until("15 bars", lambda: len(page.bars) == 15 and page.snapshot and page.snapshot["more"])
+            old = FIRST_US + 30 * MINUTE_US
+            assert page.bars[old][1:8] == ["31", "36", "31", "35", "7.5", 15, 35]
+            await topics.send(a_candle(31, 200, price="90"))
+            await page.until("it is another one", lambda: page.bars[old][8] == CLOSED | CORRECTED)
+            assert page.bars[old][1:8] == ["31", "91", "31", "35", "7.5", 15, 200]
+            assert [bar for bar in page.in_order() if bar[8] != CLOSED] == [page.bars[old]]
 
     run(main())
