@@ -70,6 +70,7 @@ bench: $(STAMP)  ## rates, delays and CPU of each stage and store, hand-overs, s
 	.venv/bin/python benchmarks/compression.py
 	.venv/bin/python benchmarks/handover.py
 	.venv/bin/python benchmarks/live.py
+	.venv/bin/python benchmarks/chart.py --seconds 15
 	.venv/bin/python benchmarks/backtest.py
 	.venv/bin/python benchmarks/scale.py --quick
 

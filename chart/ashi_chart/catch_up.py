@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ashi_chart.rollup import Rollup
     from ashi_sinks.protocol import CandleReader, SeriesSpan
 
-MOST_KEPT: Final = 20_000
+MOST_KEPT: Final = 10_000
 """So many candles of a series, the newest, are kept of what is read of the topic."""
 
 
@@ -96,7 +96,7 @@ class Streamed:
         known = found.get(candle.open_time)
         if known is None or candle.version > known.version:
             found[candle.open_time] = candle
-            if len(found) >= 2 * MOST_KEPT:
+            if len(found) > MOST_KEPT + MOST_KEPT // 5:
                 self._found[source] = {time: found[time] for time in sorted(found)[-MOST_KEPT:]}
                 self._trimmed.add(source)
 

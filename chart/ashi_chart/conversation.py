@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ashi.contracts.errors import UsageError
 from ashi.contracts.feed import FeedGap, FeedStatus
@@ -139,16 +139,30 @@ class Conversation:
             yield "state", self._look_up()
         if (asked := self._asked) is not None:
             self._asked = None
-            await self._find(asked, is_new=asked is not self._unfound)
+            finding = asyncio.create_task(self._find(asked, is_new=asked is not self._unfound))
+            async for state in self._meanwhile(finding):
+                yield "state", state
+            finding.result()
         async with aclosing(self._snapshot()) as snapshot:
-            async for message in snapshot:
-                yield "snapshot", message
+            async for kind, message in snapshot:
+                yield kind, message
         while (error := self.outbox.take_error()) is not None:
             yield "error", wire.error_message(*error)
         for message in self._rows():
             yield "markets", message
         for kind, message in self._changes():
             yield kind, message
+
+    async def _meanwhile(self, work: asyncio.Task[Any]) -> AsyncGenerator[bytes, None]:
+        """While the store is waited for, a page is told all the same that it is connected."""
+        try:
+            while not work.done():
+                await asyncio.wait({work}, timeout=max(self._state_at_s - time.monotonic(), 0.0))
+                if not work.done():
+                    yield self._look_up()
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
 
     def _look_up(self) -> bytes:
         """How things are; and what nobody says: that a feed has fallen silent, that what was sought has come."""
@@ -164,7 +178,7 @@ class Conversation:
         self._unfound = None
         key = Key(asked.symbol, asked.timeframe)
         try:
-            rollup = await self._board.series.find(key, self._board.symbols)
+            rollup = await self._board.series.find(key, self._board.symbols, with_hint=is_new)
             self._series = self._board.series.watch(key, rollup, self)
         except UsageError as error:
             self._unfound = asked
@@ -184,7 +198,7 @@ class Conversation:
             self._board.series.leave(series, self)
             self._board.look_away(series.key.symbol, self)
 
-    async def _snapshot(self) -> AsyncGenerator[bytes, None]:
+    async def _snapshot(self) -> AsyncGenerator[tuple[str, bytes], None]:
         series, out = self._series, self.outbox
         if series is None or not series.is_loaded or not out.wants_snapshot:
             return
@@ -193,12 +207,15 @@ class Conversation:
         size = self._count * BYTES_OF_BAR
         async with self._board.large.hold(size if size > LARGE else 0):
             out.begin_snapshot()
-            bars, more = await self._board.series.newest(series, self._count)
+            reading = asyncio.create_task(self._board.series.newest(series, self._count))
+            async for state in self._meanwhile(reading):
+                yield "state", state
+            bars, more = reading.result()
             if not series.is_loaded:
                 out.wants_snapshot = True  # what was read is not true any more
                 return
             self._shows_feed = self._board.feed(series.key.symbol)["state"]
-            yield self._board.snapshot(series, bars, more=more)
+            yield "snapshot", self._board.snapshot(series, bars, more=more)
             if series.trouble is not None:
                 out.put_error("series", series.trouble)
 

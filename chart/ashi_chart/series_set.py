@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ashi_chart.history import Page
     from ashi_chart.rollup import Rollup
     from ashi_chart.store import Store
-    from ashi_sinks.protocol import CandleReader
+    from ashi_sinks.protocol import CandleReader, SeriesSpan
 
 KEPT_S: Final = 300.0
 """A series that nobody looks at is forgotten after so long."""
@@ -39,6 +39,8 @@ MOST_SERIES: Final = 1_000
 """So many series are held at most: some 2 MB each."""
 AGAIN_S: Final = 5.0
 """What could not be loaded is tried again so often."""
+SOON_S: Final = 2.0
+"""So long the store is waited for, when somebody wants to know what there is."""
 LOADS_AT_ONCE: Final = 2
 """So many loads go on at a time; each takes all series that wait."""
 
@@ -56,7 +58,8 @@ class SeriesSet:
         self._series: dict[Key, ActiveSeries] = {}
         self._of_symbol: defaultdict[str, list[ActiveSeries]] = defaultdict(list)
         self._of_source: defaultdict[Source, list[ActiveSeries]] = defaultdict(list)
-        self._seen: set[Timeframe] = set(settings.timeframes)
+        self._default = set(settings.timeframes)
+        self._hinting = asyncio.Lock()
         self._changed: set[ActiveSeries] = set()
         self._to_load: dict[ActiveSeries, float] = {}
         self._has_to_load = asyncio.Event()
@@ -102,28 +105,34 @@ class SeriesSet:
 
     async def timeframes(self, symbol: str | None = None) -> dict[str, Rollup]:
         """The timeframes that can be had, by name: of a symbol, or of any. Where the store does not say, those set."""
-        try:
-            stored = {span.timeframe for span in await self._store.spans() if symbol in {None, span.symbol}}
-        except StorageError:
-            stored = set()
-        return offered({Timeframe.parse(name) for name in stored} or self._seen)
+        stored = {Timeframe.parse(each.timeframe) for each in await self._spans() if symbol in {None, each.symbol}}
+        return offered(stored or self._default)
 
-    async def find(self, key: Key, known: Collection[str]) -> Rollup:
+    async def find(self, key: Key, known: Collection[str], *, with_hint: bool = True) -> Rollup:
         """How a series is made. `known`: the symbols that something was heard of.
 
-        Raises UsageError, with what may be meant, where there is no such symbol or timeframe.
+        Raises UsageError where there is no such symbol or timeframe; `with_hint`: with what may be meant.
         """
         if key.symbol not in known:
-            try:
-                symbols = {span.symbol for span in await self._store.spans()}.union(known)
-            except StorageError:
-                symbols = set(known)
+            symbols = {span.symbol for span in await self._spans()}.union(known)
             if key.symbol not in symbols:
-                raise UsageError(f"nothing is known of {key.symbol!r}{did_you_mean(key.symbol, symbols)}")
+                hint = ""
+                if with_hint:  # of ten thousand symbols it takes a second
+                    async with self._hinting:
+                        hint = await asyncio.to_thread(did_you_mean, key.symbol, symbols)
+                raise UsageError(f"nothing is known of {key.symbol!r}{hint}")
         rollups = await self.timeframes(key.symbol)
         if key.timeframe not in rollups:
             raise UsageError(f"{key.symbol} cannot be had in {key.timeframe!r}: there is {', '.join(rollups)}")
         return rollups[key.timeframe]
+
+    async def _spans(self) -> Sequence[SeriesSpan]:
+        """What the store has, if it says so soon."""
+        try:
+            async with asyncio.timeout(SOON_S):
+                return await self._store.spans()
+        except (StorageError, TimeoutError):
+            return ()
 
     def tail(self, key: Key, rollup: Rollup) -> Tail:
         """What is known of a series beside what the store has, as far as somebody looks at it or at one like it."""

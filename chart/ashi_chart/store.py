@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ashi.contracts.errors import StorageError, UsageError
-from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.metrics import chart as metrics
 
 if TYPE_CHECKING:
@@ -22,6 +21,10 @@ ANSWER_S: Final = 30.0
 """A question that takes longer is given up."""
 SPANS_S: Final = 15.0
 """What series there are, and how far, is asked at most so often."""
+AGAIN_S: Final = 1.0
+"""And after a failure so often."""
+OLD_SPANS_S: Final = 600.0
+"""What is older is waited for. What is true of some minutes ago does: from there on the topic is read."""
 
 _T = TypeVar("_T")
 
@@ -51,7 +54,8 @@ class Store:
         self._opening = asyncio.Lock()
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._spans: tuple[float, Sequence[SeriesSpan]] | None = None
-        self._asking_spans = asyncio.Lock()
+        self._asking_spans: asyncio.Task[None] | None = None
+        self._asked_s = 0.0
 
     async def ask(self, question: Callable[[CandleReader], Awaitable[_T]]) -> _T:
         """The answer to a question.
@@ -79,20 +83,33 @@ class Store:
                     await self._let_go(opened)
 
     async def spans(self) -> Sequence[SeriesSpan]:
-        """Each series there is, and from when to when, as it was at most `SPANS_S` ago. Raises StorageError."""
-        async with self._asking_spans:
-            now_s = time.monotonic()
-            if self._spans is None or now_s - self._spans[0] > SPANS_S:
-                self._spans = now_s, await self.ask(lambda reader: reader.spans())
-            return self._spans[1]
+        """Each series there is, and from when to when: as of some seconds ago, or minutes, if the store takes so long.
 
-    async def timeframes(self, symbol: str) -> set[Timeframe]:
-        """Those that are stored of a symbol. Raises StorageError."""
-        return {Timeframe.parse(span.timeframe) for span in await self.spans() if span.symbol == symbol}
+        Raises StorageError where they were never told.
+        """
+        now_s = time.monotonic()
+        asking = self._asking_spans
+        if asking is None or (asking.done() and now_s - self._asked_s > (SPANS_S if self._spans else AGAIN_S)):
+            self._asked_s = now_s
+            asking = self._asking_spans = asyncio.create_task(self._ask_spans())
+        if self._spans is None or now_s - self._spans[0] > OLD_SPANS_S:
+            await asyncio.shield(asking)
+        assert self._spans is not None  # noqa: S101
+        return self._spans[1]
+
+    async def _ask_spans(self) -> None:
+        try:
+            self._spans = time.monotonic(), await self.ask(lambda reader: reader.spans())
+        except StorageError:
+            if self._spans is None or time.monotonic() - self._spans[0] > OLD_SPANS_S:
+                raise
 
     async def close(self) -> None:
         """Let go of the store. May be called at any time, and again; the next question opens it."""
         opened, self._opened = self._opened, None
+        if self._asking_spans is not None:
+            self._asking_spans.cancel()
+            await asyncio.gather(self._asking_spans, return_exceptions=True)
         if opened is not None:
             await opened.context.aclose()
 

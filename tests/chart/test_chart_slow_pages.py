@@ -13,6 +13,7 @@ import pytest
 from chart_server import PageOf
 from yarl import URL
 
+from ashi.contracts.errors import StorageError
 from ashi.runtime.settings import Settings
 from ashi_chart import conversation, sessions
 from ashi_chart.active import ActiveSeries, Key
@@ -233,5 +234,29 @@ def test_garbage_on_the_wire_ends_the_connection_and_nothing_else() -> None:
                 await until("it is gone", lambda: not server.sessions)
             async with aiohttp.ClientSession() as client, client.ws_connect(f"{address}ws") as page:
                 assert (await page.receive_json())["t"] == "hello"
+
+    run(main())
+
+
+def test_a_page_is_told_that_it_is_connected_while_the_store_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "STATE_INTERVAL_S", 0.05)
+
+    async def main() -> None:
+        async with serving_a_series() as (address, server, series), narrow_page(address) as page:
+            series.load([a_candle(window, 1) for window in range(500)], FIRST_US)
+            answer = asyncio.Event()
+
+            async def ask(_: object) -> Any:
+                await answer.wait()
+                raise StorageError("it is gone")
+
+            monkeypatch.setattr(server.board.store, "ask", ask)
+            await page.ask(*KEY, 501)
+            await page.until("it is told", lambda: len(page.told("state")) > 5)
+            assert page.snapshot is None
+            answer.set()
+            await page.until_snapshot()
+            assert page.snapshot is not None
+            assert (len(page.snapshot["bars"]), page.snapshot["more"]) == (500, True)
 
     run(main())
