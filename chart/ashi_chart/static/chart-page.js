@@ -10,12 +10,12 @@ import { ChartView } from "./chart.js";
 import { Connection } from "./connection.js";
 import { Controls } from "./controls.js";
 import { byId, setAttributes, setText } from "./dom.js";
-import { grouped } from "./format.js";
 import { language, t, translate } from "./i18n.js";
 import { listenToKeys } from "./keys.js";
 import { Legend } from "./legend.js";
 import { Older } from "./older.js";
 import { CLOSE, lengthOf, MAX_BARS, OPEN_TIME, splitSymbol, venueName } from "./protocol.js";
+import { Quote } from "./quote.js";
 import { Search } from "./search.js";
 import { Series } from "./series.js";
 import { change, onChange, settings } from "./settings.js";
@@ -28,7 +28,8 @@ import { Status } from "./status.js";
 
 /** So many bars fill a wide screen several times over. */
 const FIRST_BARS = 1_000;
-const FLASH_MS = 350;
+/** What could not be shown is asked for again after so long: a server that has just started has not heard of all markets. */
+const AGAIN_MS = 5_000;
 
 /** What is asked for; what is shown is `view.series`. */
 const asked = { symbol: "", timeframe: "" };
@@ -38,8 +39,7 @@ let instrument = null;
 let feed = null;
 /** Whether nobody has asked for this market: it is only the one that was looked at last. */
 let isGuess = false;
-let lastPrice = "";
-let flash = 0;
+let again = 0;
 
 const now = () => connection.now();
 const connection = new Connection({ onMessage: receive, onLink });
@@ -51,6 +51,7 @@ const view = new ChartView(byId("chart", HTMLElement), {
 const legend = new Legend(view, now);
 const older = new Older(view, byId("loading", HTMLElement), () => legend.show());
 const status = new Status(now, () => connection.retryNow());
+const quote = new Quote(() => status.isStale);
 const search = new Search({
   onChosen: (symbol) => {
     isGuess = false;
@@ -81,6 +82,14 @@ function go(symbol, timeframe, remember) {
   byId("loading", HTMLElement).classList.toggle("hidden", view.series.bars.length > 0);
   document.body.classList.add("switching");
   older.stop();
+  ask();
+}
+
+/** Asks for what is to be shown, with as many bars as are held of it. */
+function ask() {
+  clearTimeout(again);
+  const { symbol, timeframe } = asked;
+  if (!symbol) return;
   connection.series(symbol, timeframe, () => (isShown() ? Math.min(MAX_BARS, Math.max(FIRST_BARS, view.series.bars.length)) : FIRST_BARS));
 }
 
@@ -139,7 +148,7 @@ function receive(message) {
       break;
     case "state":
       status.server(message);
-      showTitle(title);
+      quote.writeTitle();
       break;
     case "error":
       takeError(message.about, message.message);
@@ -149,7 +158,8 @@ function receive(message) {
 
 /** @param {Snapshot} snapshot */
 function takeSnapshot(snapshot) {
-  const again = isShown();
+  clearTimeout(again);
+  const isSame = isShown();
   const sameTimeframe = view.series.timeframe === snapshot.timeframe && view.series.bars.length > 0;
   const series = new Series(snapshot.symbol, snapshot.timeframe);
   series.reset(snapshot.bars, snapshot.more);
@@ -157,8 +167,7 @@ function takeSnapshot(snapshot) {
   view.gaps.reset(snapshot.gaps);
   view.signals.reset(snapshot.signals ?? []);
   isGuess = false;
-  view.show(series, instrument?.tick_size ?? null, again || (sameTimeframe && view.viewport.isFollowing));
-  if (!again) lastPrice = "";
+  view.show(series, instrument?.tick_size ?? null, isSame || (sameTimeframe && view.viewport.isFollowing));
   document.body.classList.remove("switching");
   older.begin();
   status.problem("");
@@ -167,48 +176,25 @@ function takeSnapshot(snapshot) {
   if (!series.bars.length) showMessage(t("chart.empty"), t("chart.empty.text", { market }));
   else showMessage("", "");
   describe();
-  if (!again) {
+  if (!isSame) {
     setText(byId("said-shown", HTMLElement), t("said.shown", { market, venue: venueName(venue), timeframe: series.timeframe, count: series.bars.length }));
   }
   afterBars();
+  quote.writeTitle();
 }
 
-/** After bars have come: the price, the title, the strip. */
+/** After bars have come: the strip, and the price. */
 function afterBars() {
-  const last = view.series.last;
+  const { symbol, last } = view.series;
   legend.show();
-  if (!last) return void setText(byId("last", HTMLElement), "");
-  showMessage("", "");
-  const price = last[CLOSE];
-  const [, market] = splitSymbol(view.series.symbol);
-  const shown = grouped(price, view.places);
-  const element = byId("last", HTMLElement);
-  setText(element, shown);
-  showTitle(`${shown} ${market} · Ashi`);
-  if (lastPrice && lastPrice !== price) {
-    setAttributes(element, { "data-moved": Number(price) > Number(lastPrice) ? "up" : "down" });
-    clearTimeout(flash);
-    flash = setTimeout(() => setAttributes(element, { "data-moved": undefined }), FLASH_MS);
-  }
-  lastPrice = price;
+  if (last) showMessage("", "");
+  quote.show(symbol, last?.[CLOSE] ?? "", view.places);
 }
 
 /** @param {import("./connection.js").Link} link */
 function onLink(link) {
   status.link(link);
-  showTitle(title);
-}
-
-let title = document.title;
-
-/**
- * The title of the tab, which may be all of the page that is seen: it says so when what it shows may be old.
- * @param {string} text
- */
-function showTitle(text) {
-  title = text;
-  const shown = status.isStale ? `⚠ ${text}` : text;
-  if (document.title !== shown) document.title = shown;
+  quote.writeTitle();
 }
 
 /**
@@ -227,6 +213,7 @@ function takeError(about, message) {
   }
   byId("loading", HTMLElement).classList.add("hidden");
   showMessage(t("chart.error"), message);
+  again = setTimeout(ask, AGAIN_MS);
 }
 
 /**
@@ -288,6 +275,7 @@ byId("message-search", HTMLButtonElement).addEventListener("click", () => search
 listenToKeys({ view, controls, legend, search, onTimeframe });
 setInterval(() => {
   status.show();
+  quote.writeTitle();
   // What is in progress counts down, and a gap that is open grows.
   legend.show();
   if (view.gaps.isOpenEnded) view.drawGaps();

@@ -118,6 +118,19 @@ export function day(time, zone) {
   return `${weekday} ${two(wall.getUTCDate())} ${named({ month: "short" }, wall)} ${wall.getUTCFullYear()}`;
 }
 
+/**
+ * A time of today as its clock time, and any other with its day before it.
+ * @param {number} time µs
+ * @param {Zone} zone
+ * @param {number} now µs
+ * @returns {string}
+ */
+export function stamp(time, zone, now) {
+  const clock = clockTime(time, zone, true);
+  const date = day(time, zone);
+  return date === day(now, zone) ? clock : `${date} ${clock}`;
+}
+
 /** @type {Map<string, Intl.DateTimeFormat>} */
 const formats = new Map();
 

@@ -121,9 +121,13 @@ export class GapShading {
     const { gaps, now, palette, labels } = this.source;
     const colors = palette();
     target.useBitmapCoordinateSpace(({ context, bitmapSize, mediaSize, horizontalPixelRatio: ratio }) => {
+      // Where nothing is held yet nothing is said either: a gap may reach back to the beginning of time.
+      const oldest = this.source.timeline().timeAt(0);
       for (const gap of gaps()) {
-        const left = this.xOf(gap.from);
-        const right = this.xOf(gap.to ?? Math.max(now(), gap.from));
+        const end = gap.to ?? Math.max(now(), gap.from);
+        if (end <= oldest) continue;
+        const left = this.xOf(Math.max(gap.from, oldest));
+        const right = this.xOf(end);
         if (left === null || right === null || right < 0 || left > mediaSize.width) continue;
         const from = Math.round(Math.max(left, -2) * ratio);
         const to = Math.max(Math.round(Math.min(right, mediaSize.width + 2) * ratio), from + Math.round(NARROWEST * ratio));
@@ -150,7 +154,7 @@ function shade(context, gap, x, width, height, ratio, colors) {
   context.rect(x, 0, width, height);
   context.clip();
   const isHair = width < HATCHED_FROM * ratio;
-  context.fillStyle = faded(color, gap.state === "repaired" ? 0.1 : isHair ? 0.5 : 0.14);
+  context.fillStyle = faded(color, gap.state === "repaired" ? 0.07 : isHair ? 0.5 : 0.14);
   context.fillRect(x, 0, width, height);
   if (gap.state !== "repaired" && !isHair) {
     context.strokeStyle = faded(color, gap.state === "open" ? 0.4 : 0.28);

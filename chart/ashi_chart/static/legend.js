@@ -2,7 +2,7 @@
 
 import { fullTime } from "./axis.js";
 import { byId, make, setAttributes, setText } from "./dom.js";
-import { clockTime, compact, duration, grouped, percent, rounded, zoneFor } from "./format.js";
+import { compact, duration, grouped, percent, rounded, stamp, zoneFor } from "./format.js";
 import { t } from "./i18n.js";
 import * as P from "./protocol.js";
 import { difference } from "./series.js";
@@ -12,6 +12,8 @@ import { settings } from "./settings.js";
 /** @typedef {import("./protocol.js").Gap} Gap */
 /** @typedef {import("./chart.js").ChartView} ChartView */
 
+/** A gap that begins here, µs, begins before all that was ever asked for: no time of a message is less. */
+const EVER = 1e15;
 /** Sums of bars have up to 165 digits; so many are shown, and all of them in the tooltip. */
 const LONGEST_AMOUNT = 18;
 
@@ -65,8 +67,10 @@ export class Legend {
     } else {
       this.#bar(bar, series.bars[series.placeOf(openTime) - 1]);
     }
-    setText(this.note, [...gaps.map((gap) => gapText(gap, length, this.now())), ...this.#signals(openTime)].join("   ·   "));
-    setAttributes(this.note, { title: this.note.textContent || undefined });
+    const signals = this.#signals(openTime);
+    setText(this.note, [...gaps.map((gap) => gapText(gap, length, this.now())), ...signals].join(" · "));
+    const worst = gaps[0]?.state ?? "repaired";
+    setAttributes(this.note, { title: this.note.textContent || undefined, "data-state": signals.length ? "signal" : worst });
   }
 
   /** Says the bar under the pointer aloud, for who moves it by keyboard. */
@@ -202,8 +206,8 @@ function gapText(gap, length, now) {
   const state = t(`gap.${gap.state}`) + (gap.final ? ` ${t("gap.final")}` : "");
   const words = t("gap.text", {
     state,
-    from: clockTime(gap.from, zone, true),
-    to: gap.to === null ? t("gap.now") : clockTime(gap.to, zone, true),
+    from: gap.from <= EVER ? t("gap.ever") : stamp(gap.from, zone, now),
+    to: gap.to === null ? t("gap.now") : stamp(gap.to, zone, now),
     length: duration(Math.max(gap.to ?? now, gap.from) - gap.from),
     count: grouped(String(gap.trades_recovered)),
   });

@@ -73,6 +73,7 @@ export class Search {
     const words = this.input.value.toLowerCase().split(/[\s:/]+/).filter(Boolean);
     const all = [...this.#rows.keys()].filter((symbol) => matches(symbol, words)).sort(byFit(words));
     const marked = this.#found[this.#active];
+    anew ||= marked === undefined;
     this.#found = all.slice(0, MOST_SHOWN);
     const current = this.#found.indexOf(this.handlers.current());
     this.#active = anew ? (words.length || current < 0 ? 0 : current) : Math.max(0, this.#found.indexOf(marked));

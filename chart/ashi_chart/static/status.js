@@ -1,7 +1,7 @@
 /** What is always in view: how the connection is, how the market's feed is, what time it is, and what colours mean. */
 
 import { byId, setAttributes, setText } from "./dom.js";
-import { clockTime, day, zoneName } from "./format.js";
+import { clockTime, day, stamp, zoneName } from "./format.js";
 import { hasWords, t } from "./i18n.js";
 import { splitSymbol } from "./protocol.js";
 import { settings } from "./settings.js";
@@ -124,12 +124,13 @@ export class Status {
     this.feedChip.classList.toggle("hidden", !this.#symbol);
     const notes = [];
     const { zone } = settings();
+    const now = this.now();
     if (this.#feed && state !== "unknown") {
-      if (state !== "connected" && this.#feed.since) notes.push(t("feed.since", { time: clockTime(this.#feed.since, zone, true) }));
+      if (state !== "connected" && this.#feed.since) notes.push(t("feed.since", { time: stamp(this.#feed.since, zone, now) }));
       if (this.#feed.reason) notes.push(this.#feed.reason);
     }
-    if (this.#feed?.complete_until) notes.push(t("feed.complete", { time: this.#stamp(this.#feed.complete_until) }));
-    else if (this.#feed?.last_traded_at) notes.push(t("feed.lastTrade", { time: this.#stamp(this.#feed.last_traded_at) }));
+    if (this.#feed?.complete_until) notes.push(t("feed.complete", { time: stamp(this.#feed.complete_until, zone, now) }));
+    else if (this.#feed?.last_traded_at) notes.push(t("feed.lastTrade", { time: stamp(this.#feed.last_traded_at, zone, now) }));
     setText(this.feedNote, notes.join(" · "));
     setAttributes(this.feedNote, { title: notes.join(" · ") || undefined });
     const halted = this.#instrument && this.#instrument.state !== "trading" ? this.#instrument.state : "";
@@ -151,16 +152,5 @@ export class Status {
     this.banner.classList.toggle("hidden", !text);
     this.retryButton.classList.toggle("hidden", !lost);
     document.body.classList.toggle("stale", this.isStale);
-  }
-
-  /**
-   * A time of today, or a day where it is none of today.
-   * @param {number} time µs
-   * @returns {string}
-   */
-  #stamp(time) {
-    const { zone } = settings();
-    const clock = clockTime(time, zone, true);
-    return day(time, zone) === day(this.now(), zone) ? clock : `${day(time, zone)} ${clock}`;
   }
 }
