@@ -141,6 +141,13 @@ class RollingSeries:
         candle = self.rollup.candle_of([joined[time] for time in sorted(joined)])
         self._rebuilt[window] = Rolled(candle, closed=True, corrected=True, whole=whole)
 
+    def go_on_from(self, before: RollingSeries) -> None:
+        """Once filled, take the place of another: what it has shown closed, and is not so any more, was corrected."""
+        self._corrected = before._corrected.copy()
+        for shown in before.between(max(self._since, before._since), FOR_EVER):
+            if (now := self._look(shown.candle.open_time)) is not None:
+                self._note_corrected(shown, now)
+
     # What is asked.
 
     @property
@@ -289,8 +296,12 @@ class RollingSeries:
     def _note_changed(self, start: int, before: Rolled | None) -> None:
         self._changed.add(start)
         now = self._look(start)
-        if before is not None and before.closed and now is not None and not same_content(before.candle, now.candle):
-            self._mark_corrected(start)
+        if before is not None and now is not None:
+            self._note_corrected(before, now)
+
+    def _note_corrected(self, before: Rolled, now: Rolled) -> None:
+        if before.closed and not same_content(before.candle, now.candle):
+            self._mark_corrected(now.candle.open_time)
 
     def _mark_corrected(self, start: int) -> None:
         self._corrected[start] = None

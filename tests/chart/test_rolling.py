@@ -180,6 +180,18 @@ def test_a_correction_of_a_part_is_one_of_its_bar_though_another_part_is_of_a_gr
     assert (corrected.candle.version, corrected.candle.open) == (40, a_part(0, 30).open)
 
 
+def test_what_was_corrected_is_told_by_whoever_goes_on() -> None:
+    series = filled(range(15))
+    series.apply(a_part(1, 40))
+    after = RollingSeries(BTC, rollup())
+    for part in (*series.tail().closed, a_part(6, 50), a_part(12, 40), a_part(15, 2)):
+        after.fill(part)
+    after.go_on_from(series)
+    assert after.changed() == []
+    assert [each.corrected for each in after.newest(4) or ()] == [True, True, True, False]
+    assert after.tail().corrected == {FIRST_US, FIRST_US + WINDOW_US, FIRST_US + 2 * WINDOW_US}
+
+
 def test_a_correction_of_a_bar_in_progress_is_none_that_a_chart_marks() -> None:
     series = filled(range(3))
     series.apply(a_part(1, 40))
