@@ -113,6 +113,8 @@ class ActiveSeries:
             rolling.fill(part)
         for part in (*before.in_progress, *(part for (_, is_closed), part in waiting if not is_closed)):
             rolling.update(part)
+        if self._rolling is not None:
+            rolling.go_on_from(self._rolling)
         rolling.changed()  # so far: all of it is told by a snapshot
         self._rolling, self.trouble = rolling, trouble
         self._bars, self._partial, self._begins_here = {}, set(), rolling.since == 0

@@ -15,7 +15,7 @@ from ashi.contracts.timeframe import format_time
 from ashi_chart import wire
 from ashi_chart.active import encoded
 from ashi_chart.budget import Budget
-from ashi_chart.coverage import FOR_EVER
+from ashi_chart.coverage import FOR_EVER, Coverage
 from ashi_chart.feeds import Feeds
 from ashi_chart.history import History
 from ashi_chart.markets import Markets
@@ -59,7 +59,7 @@ class Board:
         self.feeds = Feeds()
         self.signals = Signals()
         self.markets = Markets(self.feeds)
-        self.series = SeriesSet(settings, store, self.feeds.coverage)
+        self.series = SeriesSet(settings, store, self.feeds.coverage, self.take_said)
         self.large = Budget(LARGE_MESSAGES)
         self._pages: set[Page] = set()
         self._of_symbol: defaultdict[str, set[Page]] = defaultdict(set)
@@ -196,7 +196,7 @@ class Board:
             first = page.rolled[0].candle.open_time if page.rolled else before
             known = self.feeds.gaps(key.symbol, first, before)
             gaps = await history.gaps(key.symbol, first, before, known)
-            bars = encoded(page.rolled, self.feeds.coverage(key.symbol))
+            bars = encoded(page.rolled, Coverage(self.feeds.coverage(key.symbol).complete_until, gaps))
             return wire.page_of_bars(*key, bars, more=page.more, gaps=gaps)
 
         return await self.store.ask(read)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 REPAIRED: Final = 500
 """So many repaired gaps of a symbol are remembered, the newest; all that are open or lost, as trades are missing."""
+SPARE: Final = 100
+"""And so many more, so that the oldest are not sought for each that comes."""
 
 _NOTHING: Final = Coverage()
 
@@ -73,11 +75,16 @@ class Feeds:
         if known is not None and gap.updated_at <= known.updated_at:
             return False
         gaps[gap.from_time] = gap
-        if len(gaps) > REPAIRED and gap.state == "repaired":
-            repaired = [each.from_time for each in gaps.values() if each.state == "repaired"]
-            if len(repaired) > REPAIRED:
-                del gaps[min(repaired)]
+        if gap.state == "repaired" and len(gaps) > REPAIRED:
+            self._forget_repaired(gaps)
         return True
+
+    @staticmethod
+    def _forget_repaired(gaps: dict[int, FeedGap]) -> None:
+        repaired = sorted(gap.from_time for gap in gaps.values() if gap.state == "repaired")
+        if len(repaired) > REPAIRED + SPARE:
+            for from_time in repaired[:-REPAIRED]:
+                del gaps[from_time]
 
 
 def _take_newer(newest: dict[str, FeedStatus] | dict[str, Instrument], message: FeedStatus | Instrument) -> bool:

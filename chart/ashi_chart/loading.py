@@ -13,8 +13,9 @@ from ashi_chart.active import PARTS
 from ashi_chart.catch_up import Parts, Source, Streamed, stored_parts, streamed_from
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from ashi.contracts.feed import FeedGap
     from ashi.runtime.settings import Settings
     from ashi_chart.active import ActiveSeries
     from ashi_chart.store import Store
@@ -34,9 +35,11 @@ class Loader:
 
     """
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, take_gap: Callable[[FeedGap], None]) -> None:
+        """`take_gap`: is told of the gaps that the store knows; topic `feed.gaps` has them for some time only."""
         self._settings = settings
         self._store = store
+        self._take_gap = take_gap
         self.can_read_topic = asyncio.Event()
 
     async def load(self, wanted: Sequence[ActiveSeries]) -> str | None:
@@ -45,9 +48,12 @@ class Loader:
         spans: Sequence[SeriesSpan] = ()
         trouble: str | None = None
         try:
-            found = await asyncio.gather(*(self._store.ask(partial(_stored_parts, series)) for series in wanted))
+            found = await asyncio.gather(*(self._store.ask(partial(_stored, series)) for series in wanted))
             spans = await self._store.spans()
-            stored = dict(zip(wanted, found, strict=True))
+            for series, (parts, gaps) in zip(wanted, found, strict=True):
+                stored[series] = parts
+                for gap in gaps:
+                    self._take_gap(gap)
         except StorageError as error:
             trouble = f"older bars cannot be had: {error}"
             if all(series.is_loaded for series in wanted):
@@ -114,8 +120,11 @@ class Loader:
         return trouble
 
 
-async def _stored_parts(series: ActiveSeries, reader: CandleReader) -> Parts:
-    return await stored_parts(reader, series.key.symbol, series.rollup)
+async def _stored(series: ActiveSeries, reader: CandleReader) -> tuple[Parts, list[FeedGap]]:
+    """The newest parts, and the gaps for which trades may be missing."""
+    gaps = await reader.gaps(series.key.symbol)
+    parts = await stored_parts(reader, series.key.symbol, series.rollup)
+    return parts, [gap for gap in gaps if gap.state != "repaired"]
 
 
 def source_of(series: ActiveSeries) -> Source:

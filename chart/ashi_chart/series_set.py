@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 
     from ashi.contracts.candle import Candle
+    from ashi.contracts.feed import FeedGap
     from ashi.runtime.settings import Settings
     from ashi_chart.active import Watcher
     from ashi_chart.coverage import Coverage
@@ -51,8 +52,18 @@ _weather = get_weather_logger(__name__)
 class SeriesSet:
     """All series that somebody looks at. What the hub reads is given to it, and goes on to whom it concerns."""
 
-    def __init__(self, settings: Settings, store: Store, coverage: Callable[[str], Coverage]) -> None:
-        """`coverage`: what is known now of which times of a symbol lack trades."""
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        coverage: Callable[[str], Coverage],
+        take_gap: Callable[[FeedGap], None],
+    ) -> None:
+        """Begin with none.
+
+        `coverage`: what is known now of which times of a symbol lack trades; `take_gap`: is told of those
+        that the store knows.
+        """
         self._store = store
         self._coverage = coverage
         self._series: dict[Key, ActiveSeries] = {}
@@ -65,7 +76,7 @@ class SeriesSet:
         self._has_to_load = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reread: set[tuple[Key, int]] = set()
-        self.loader = Loader(settings, store)
+        self.loader = Loader(settings, store, take_gap)
 
     # What comes.
 

@@ -37,9 +37,12 @@ async def serving(**environ: str) -> AsyncIterator[tuple[str, aiohttp.ClientSess
 
 
 @asynccontextmanager
-async def charting(settings: Settings, store: Path, port: int = 0) -> AsyncIterator[str]:
-    """The whole of `ashi chart` but its process, on a Kafka: the address of the first page."""
-    settings = replace(settings, storage=f"sqlite:///{store}", chart_port=port)
+async def charting(settings: Settings, store: Path | str, port: int = 0) -> AsyncIterator[str]:
+    """The whole of `ashi chart` but its process, on a Kafka: the address of the first page.
+
+    `store`: the file of an SQLite store, or the URL of one.
+    """
+    settings = replace(settings, storage=store if isinstance(store, str) else f"sqlite:///{store}", chart_port=port)
     service, served = Service("chart", settings), asyncio.get_running_loop().create_future()
     running = asyncio.create_task(serve_chart(service, served.set_result))
     try:

@@ -12,7 +12,7 @@ from ashi.client import Completeness
 from ashi.contracts.feed import FeedGap, FeedStatus, GapState
 from ashi.contracts.instrument import Instrument
 from ashi.contracts.signal import Signal
-from ashi_chart.feeds import REPAIRED, Feeds
+from ashi_chart.feeds import REPAIRED, SPARE, Feeds
 from ashi_chart.signals import Signals
 from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 
@@ -69,12 +69,16 @@ def test_gaps_of_a_time_come_in_order_in_whatever_state() -> None:
 def test_of_many_gaps_the_oldest_repaired_ones_are_forgotten_and_none_where_trades_are_missing() -> None:
     feeds = Feeds()
     feeds.take(a_gap(0, state="lost"))
-    for number in range(1, REPAIRED + 100):
+    for number in range(1, REPAIRED + 3 * SPARE):
         feeds.take(a_gap(number, state="open"))
         feeds.take(a_gap(number, updated=1, state="repaired"))
     kept = feeds.gaps(BTC, 0, 2**60)
-    assert [gap.from_time for gap in kept[:2]] == [FIRST_US, FIRST_US + 100 * MINUTE_US]
-    assert len(kept) == REPAIRED + 1
+    assert (kept[0].from_time, kept[0].state) == (FIRST_US, "lost")
+    newest = FIRST_US + (REPAIRED + 3 * SPARE - 1) * MINUTE_US
+    assert [gap.from_time for gap in kept[1:]][-REPAIRED:] == list(
+        range(newest - (REPAIRED - 1) * MINUTE_US, newest + 1, MINUTE_US)
+    )
+    assert len(kept) <= 1 + REPAIRED + SPARE
 
 
 def test_of_an_instrument_and_a_status_the_newer_counts() -> None:
