@@ -114,7 +114,7 @@ class ActiveSeries:
         for part in (*before.in_progress, *(part for (_, is_closed), part in waiting if not is_closed)):
             rolling.update(part)
         if self._rolling is not None:
-            rolling.go_on_from(self._rolling)
+            rolling.go_on_from(self._rolling, lacked_some=self.trouble is not None)
         rolling.changed()  # so far: all of it is told by a snapshot
         self._rolling, self.trouble = rolling, trouble
         self._bars, self._partial, self._begins_here = {}, set(), rolling.since == 0

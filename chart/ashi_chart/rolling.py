@@ -141,9 +141,14 @@ class RollingSeries:
         candle = self.rollup.candle_of([joined[time] for time in sorted(joined)])
         self._rebuilt[window] = Rolled(candle, closed=True, corrected=True, whole=whole)
 
-    def go_on_from(self, before: RollingSeries) -> None:
-        """Once filled, take the place of another: what it has shown closed, and is not so any more, was corrected."""
+    def go_on_from(self, before: RollingSeries, *, lacked_some: bool = False) -> None:
+        """Once filled, take the place of another: what it has shown closed, and is not so any more, was corrected.
+
+        `lacked_some`: it was not filled with all that there was, so what is otherwise now had not been read.
+        """
         self._corrected = before._corrected.copy()
+        if lacked_some:
+            return
         for shown in before.between(max(self._since, before._since), FOR_EVER):
             if (now := self._look(shown.candle.open_time)) is not None:
                 self._note_corrected(shown, now)

@@ -183,13 +183,17 @@ def test_a_correction_of_a_part_is_one_of_its_bar_though_another_part_is_of_a_gr
 def test_what_was_corrected_is_told_by_whoever_goes_on() -> None:
     series = filled(range(15))
     series.apply(a_part(1, 40))
-    after = RollingSeries(BTC, rollup())
-    for part in (*series.tail().closed, a_part(6, 50), a_part(12, 40), a_part(15, 2)):
-        after.fill(part)
-    after.go_on_from(series)
-    assert after.changed() == []
-    assert [each.corrected for each in after.newest(4) or ()] == [True, True, True, False]
-    assert after.tail().corrected == {FIRST_US, FIRST_US + WINDOW_US, FIRST_US + 2 * WINDOW_US}
+
+    def corrected_after(*, lacked_some: bool) -> list[bool]:
+        after = RollingSeries(BTC, rollup())
+        for part in (*series.tail().closed, a_part(6, 50), a_part(12, 40), a_part(15, 2)):
+            after.fill(part)
+        after.go_on_from(series, lacked_some=lacked_some)
+        assert after.changed() == []
+        return [each.corrected for each in after.newest(4) or ()]
+
+    assert corrected_after(lacked_some=False) == [True, True, True, False]
+    assert corrected_after(lacked_some=True) == [True, False, False, False]
 
 
 def test_a_correction_of_a_bar_in_progress_is_none_that_a_chart_marks() -> None:
