@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from ashi.contracts.candle import decode_candle, encode_candle
 from ashi.contracts.errors import AshiError, StorageError, UsageError
 from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.logs import get_logger, get_weather_logger
@@ -71,6 +72,9 @@ class SeriesSet:
         self._of_source: defaultdict[Source, list[ActiveSeries]] = defaultdict(list)
         self._default = set(settings.timeframes)
         self._hinting = asyncio.Lock()
+        # What came last, be it that nobody looks: where trades are rare, the next update may be an hour away. Encoded,
+        # 400 bytes each.
+        self._in_progress: dict[Source, bytes] = {}
         self._changed: set[ActiveSeries] = set()
         self._to_load: dict[ActiveSeries, float] = {}
         self._has_to_load = asyncio.Event()
@@ -82,7 +86,10 @@ class SeriesSet:
 
     def take(self, candle: Candle, *, is_closed: bool) -> None:
         """Take in a candle of any symbol. Those of one batch of records are told together, in a moment."""
-        for series in self._of_source.get(Source(candle.symbol, candle.timeframe), ()):
+        source = Source(candle.symbol, candle.timeframe)
+        if not is_closed:
+            self._in_progress[source] = encode_candle(candle)
+        for series in self._of_source.get(source, ()):
             series.take(candle, is_closed=is_closed)
             if not self._changed:
                 asyncio.get_running_loop().call_soon(self._flush)
@@ -255,8 +262,11 @@ class SeriesSet:
                 raise UsageError(f"{len(self._series)} series are being looked at, and no more can be held")
             self._drop(min(idle, key=lambda series: series.left_s))
         series = self._series[key] = ActiveSeries(key, rollup, self._coverage(key.symbol))
+        source = Source(key.symbol, str(rollup.source))
         self._of_symbol[key.symbol].append(series)
-        self._of_source[Source(key.symbol, str(rollup.source))].append(series)
+        self._of_source[source].append(series)
+        if (in_progress := self._in_progress.get(source)) is not None:
+            series.take(decode_candle(in_progress), is_closed=False)  # no news where it has closed since
         metrics.chart_series.set(len(self._series))
         self._load_at(series, 0.0)
         return series

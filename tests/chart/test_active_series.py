@@ -12,15 +12,19 @@ from hypothesis import strategies as st
 from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.timeframe import Timeframe
+from ashi.runtime.settings import Settings
 from ashi_chart import active
 from ashi_chart.active import ActiveSeries, Key
 from ashi_chart.bars import CLOSED, COMPLETE, INCOMPLETE, Bar
 from ashi_chart.coverage import Coverage
 from ashi_chart.outbox import MOST_BARS_WAITING, MOST_SAID_WAITING, Outbox
 from ashi_chart.rollup import Rollup, offered
+from ashi_chart.series_set import SeriesSet
+from ashi_chart.store import Store
 from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
 
-ROLLUPS = offered([Timeframe.parse("1m")])
+MINUTES = [Timeframe.parse("1m")]
+ROLLUPS = offered(MINUTES)
 NOTHING = Coverage()
 
 
@@ -218,3 +222,31 @@ def test_a_series_that_is_loaded_again_or_not_true_any_more_tells_its_pages() ->
         ]
 
     asyncio.run(main())
+
+
+def test_what_was_in_progress_before_anybody_looked_is_shown() -> None:
+    """Where trades are rare, the next update may be an hour away."""
+
+    async def main() -> None:
+        held = SeriesSet(Settings.from_environment({}), Store("sqlite:////none.db"), lambda _: NOTHING)
+        for candle in (a_candle(2, 4), a_candle(3, 5), a_candle(3, 6)):
+            held.take(candle, is_closed=False)
+        one, five = (held._make(Key(BTC, name), offered(MINUTES)[name]) for name in ("1m", "5m"))
+        for series in (one, five):
+            series.load([a_candle(window, window + 1) for window in range(3)], 0)
+        assert flags(one) == [CLOSED, CLOSED, CLOSED, 0]
+        assert newest_version(one) == newest_version(five) == 6
+        late = held._make(Key(BTC, "15m"), offered(MINUTES)["15m"])
+        held.take(a_candle(3, 7), is_closed=True)
+        late.load([a_candle(window, window + 1) for window in range(3)], 0)
+        await asyncio.sleep(0)  # told in a moment
+        assert newest_version(late) == newest_version(one) == 7
+        assert flags(one) == [CLOSED] * 4
+
+    asyncio.run(main())
+
+
+def newest_version(series: ActiveSeries) -> int:
+    found = series.newest(1)
+    assert found is not None
+    return decoded(found[0][0]).version
