@@ -10,12 +10,12 @@ import asyncio
 import os
 import shutil
 import time
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from playwright.async_api import async_playwright
+from playwright.async_api import Error, async_playwright
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -139,11 +139,22 @@ class Watched:
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            value = await self.page.evaluate(expression, arg)
+            value: Any = None
+            with self._on_the_way():
+                value = await self.page.evaluate(expression, arg)
             if value:
                 return value
             assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what}: {value!r}; faults: {self.faults}"
             await asyncio.sleep(0.05)
+
+    @contextmanager
+    def _on_the_way(self) -> Iterator[None]:
+        """What is asked while the page goes to another one is not answered."""
+        try:
+            yield
+        except Error as error:
+            if "context was destroyed" not in str(error):
+                raise
 
     async def axe(self) -> None:
         """See that axe-core finds no fault of accessibility that is serious or critical."""
