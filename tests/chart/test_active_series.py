@@ -228,7 +228,7 @@ def test_what_was_in_progress_before_anybody_looked_is_shown() -> None:
     """Where trades are rare, the next update may be an hour away."""
 
     async def main() -> None:
-        held = SeriesSet(Settings.from_environment({}), Store("sqlite:////none.db"), lambda _: NOTHING)
+        held = SeriesSet(Settings.from_environment({}), Store("sqlite:////none.db"), lambda _: NOTHING, lambda _: None)
         for candle in (a_candle(2, 4), a_candle(3, 5), a_candle(3, 6)):
             held.take(candle, is_closed=False)
         one, five = (held._make(Key(BTC, name), offered(MINUTES)[name]) for name in ("1m", "5m"))
