@@ -7,7 +7,7 @@ STAMP := .venv/.set-up
 # Tests wait as much as they compute, so four keep two cores busy; each has a broker of its own (half a gigabyte).
 WORKERS ?= 4
 
-.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak fix lint bench bench-scale lock clean
+.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak drills fix lint bench bench-scale lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -47,6 +47,9 @@ chaos: $(STAMP)  ## candles while everything fails, for MINUTES=15, SYMBOLS=24; 
 feeds-soak: $(STAMP)  ## live feeds while parts of the venues fail, for MINUTES=30, MARKETS=60; SEED=7 repeats a run
 	PYTHONPATH=tests:tests/ingest .venv/bin/python -m feeds_soak --minutes $(or $(MINUTES),30) \
 		--markets $(or $(MARKETS),60) $(if $(SEED),--seed $(SEED))
+
+drills: $(STAMP)  ## break everything once, and see who is told by Prometheus and Alertmanager; ALERTS="StoreDown" chooses
+	PYTHONPATH=tests .venv/bin/python -m drills $(ALERTS)
 
 fix: $(STAMP)  ## mend what ruff can mend: style, order of imports, layout
 	.venv/bin/ruff check --fix

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.errors import BrokerUnreachableError
 from ashi.runtime.kafka.access import require_access, rights_named
 from ashi.runtime.logs import get_logger
+from ashi.runtime.metrics.common import kafka_up
 from ashi.runtime.retry import Backoff, retry
 from ashi.runtime.service import StoppedError
 
@@ -70,7 +71,12 @@ async def start_when_kafka_is_there(
     def on_begun() -> None:
         nonlocal begun
         begun = True
+        kafka_up.clear()  # from here on it is for whoever asks Kafka again and again to say
         absence.end()
+
+    def on_wait(error: Exception, _: float) -> None:
+        kafka_up.labels(service.name.partition("-")[0]).set(0)
+        absence.note(error)
 
     async def attempt() -> None:
         on_try()
@@ -83,7 +89,7 @@ async def start_when_kafka_is_there(
             attempt,
             least_wait_s=lambda error: 0.0 if isinstance(error, BrokerUnreachableError) and not begun else None,
             backoff=Backoff(cap_s=LONGEST_PAUSE_S),
-            on_wait=lambda error, _: absence.note(error),
+            on_wait=on_wait,
             sleep=service.pause,
         )
     except StoppedError:

@@ -46,7 +46,7 @@ def metrics_in(expression: str) -> set[str]:
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*map(str, arguments)], check=False, capture_output=True, text=True, timeout=120)
+    return subprocess.run([*map(str, arguments)], check=False, capture_output=True, text=True, timeout=400)
 
 
 def test_every_alert_has_one_name_a_severity_and_words() -> None:

@@ -18,6 +18,7 @@ import pytest
 from ashi.contracts.access import REPLAY
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError
 from ashi.runtime import waiting
+from ashi.runtime.metrics.declare import REGISTRY
 from ashi.runtime.retry import Backoff
 from ashi.runtime.service import Service, StoppedError
 from ashi.runtime.waiting import Absence, start_when_kafka_is_there
@@ -78,9 +79,11 @@ def test_work_begins_when_kafka_is_there_and_anew_when_it_goes_away_before_it_ha
 
         async def work(on_begun: Any) -> None:
             done.append(service.health.ready())
+            assert REGISTRY.get_sample_value("ashi_kafka_up", {"stage": "test"}) == 0
             if len(done) == 1:
                 raise BrokerUnreachableError("it went away again")
             on_begun()
+            assert REGISTRY.get_sample_value("ashi_kafka_up", {"stage": "test"}) is None
 
         await play(service, work)
         assert done == [

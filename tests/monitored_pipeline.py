@@ -101,8 +101,8 @@ class Pipeline:
         self.stages[name] = Stage(self.settings, log, arguments, {**LIVE, **env})
         return self.stages[name]
 
-    def start_ingest(self, name: str = "ingest") -> Stage:
-        return self.start(name, "ingest", "binance", *MARKETS, **self.venue)
+    def start_ingest(self, name: str = "ingest", **env: str) -> Stage:
+        return self.start(name, "ingest", "binance", *MARKETS, **self.venue, **env)
 
     def start_aggregate(self, name: str = "aggregate", **env: str) -> Stage:
         return self.start(name, "aggregate", **env)
