@@ -113,17 +113,21 @@ def test_all_of_it_is_killed_and_started_again_and_no_trade_of_the_exchange_is_m
     assert until_the_end(stored(traded)) == until_the_end(candles_of(truth(begin, end), ["1s", "1m"]))
 
 
-def test_a_named_market_is_read_live_until_ctrl_c_and_a_name_that_is_wrong_is_told(tmp_path: Path) -> None:
-    port = free_port()
+def test_a_wrong_name_is_told_before_anything_starts_and_a_right_one_is_read_until_ctrl_c(
+    tmp_path: Path,
+) -> None:
+    kept = tmp_path / "kept"
+    options = ["--timeframes", "1s", "--port", str(free_port()), "--workdir", str(kept)]
     with Running(tmp_path / "venue.log", "venue-sim", "bitflyer", "BTC_JPY", "--rate", "50") as venue:
         venue.wait_for("export ASHI_REST_URL=")
         lines = [line.removeprefix("export ") for line in venue.said().splitlines() if line.startswith("export ")]
         addresses = dict(line.split("=", 1) for line in lines)
-        markets = ["bitflyer:BTC_JPY", "bitflyer:BTC_YEN"]
-        options = ["--timeframes", "1s", "--port", str(port), "--workdir", str(tmp_path / "kept")]
-        with Running(tmp_path / "up.log", "up", *markets, *options, **addresses) as up:
+        with Running(tmp_path / "wrong.log", "up", "bitflyer:BTC_YEN", *options, **addresses) as wrong:
+            assert wrong.process.wait(WAIT_S) == 2
+        assert wrong.said() == "ashi: bitflyer has no market BTC_YEN; did you mean BTC_JPY?\n"
+        assert not kept.exists()
+        with Running(tmp_path / "up.log", "up", "bitflyer:BTC_JPY", *options, **addresses) as up:
             up.wait_for("bitflyer:BTC_JPY is connected")
-            up.wait_for("bitflyer:BTC_YEN is down")
             everything = up.children()
             assert up.end(signal.SIGINT, ENDS_WITHIN_S) == 0
             assert_gone(everything)

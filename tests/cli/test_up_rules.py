@@ -183,7 +183,7 @@ class Stages:
 
     def start(self, name: str, arguments: Sequence[str], environment: object = None) -> Stage:
         self.started.append(name)
-        (self._logs / f"{name}.log").write_text(f"{arguments}\nno bread\n")
+        (self._logs / f"{name}.log").write_text(f"{arguments}\nsoon [error    ] no bread\nthe end\n")
         self.running[name] = process = SimpleNamespace(returncode=None)
         process.poll = lambda: process.returncode
         return Stage(name, process, self._logs / f"{name}.log")  # type: ignore[arg-type]
@@ -215,7 +215,7 @@ def test_a_stage_that_ends_is_started_again_later_each_time_and_it_is_told_why(s
     for wait_s in WAITS_S[: MOST_FAILURES - 1]:
         stages.end("sink", 1)
         assert stages.said[-1].startswith(f"stage sink ended with status 1; it is started again in {wait_s:.0f} s.")
-        assert stages.said[-1].endswith("sink.log ends with: no bread")
+        assert stages.said[-1].endswith("sink.log ends with: soon [error    ] no bread")
         stages.wait(wait_s - 0.01)
         assert "sink" not in stages.running
         stages.wait(0.01)

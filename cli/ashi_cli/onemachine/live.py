@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from ashi.contracts.errors import UsageError, VenueError
+from ashi.contracts.errors import ContractError, UsageError, VenueError
 from ashi.contracts.symbol import make_symbol
+from ashi.runtime.spelling import did_you_mean
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MARKETS: Final[Mapping[str, Sequence[str]]] = {name: venue.busiest_markets for name, venue in VENUES.items()}
 """What is read unless markets are named: of each venue those that trade most."""
 CONNECT_TIMEOUT_S: Final = 4.0
+LIST_TIMEOUT_S: Final = 10.0
 
 
 def check_markets(markets: Mapping[str, Sequence[str]], option: str = "--market: ") -> None:
@@ -53,6 +55,30 @@ async def unreachable(settings: Settings, venues: Collection[str]) -> dict[str, 
             f"`ashi up --simulate` with markets that are simulated ({told})"
         )
     return reasons
+
+
+async def unlisted(settings: Settings, markets: Mapping[str, Sequence[str]]) -> list[str]:
+    """A sentence for each of `markets` that its venue does not list; none where a venue does not say what it lists."""
+    found = await asyncio.gather(*(_unlisted_of(settings, venue, names) for venue, names in markets.items()))
+    return [sentence for of_venue in found for sentence in of_venue]
+
+
+async def _unlisted_of(settings: Settings, name: str, markets: Sequence[str]) -> list[str]:
+    from ashi_ingest.markets import read_market_list
+    from ashi_ingest.rest.client import RestClient, RestError
+
+    venue = VENUES[name].live(has_key=False)
+    try:
+        async with (
+            asyncio.timeout(LIST_TIMEOUT_S),
+            RestClient(venue, settings.rest_url or venue.limits.rest_url, None) as rest,
+        ):
+            listed = await read_market_list(rest, venue)
+    except (RestError, ContractError, TimeoutError):
+        return []
+    return [
+        f"{name} has no market {market}{did_you_mean(market, listed)}" for market in markets if market not in listed
+    ]
 
 
 async def _why_not(settings: Settings, venue: str) -> str | None:

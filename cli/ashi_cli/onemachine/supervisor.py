@@ -105,7 +105,7 @@ class Supervisor:
         job.due = now + wait_s
         self._say(
             f"stage {job.name} {how_it_ended(stage.process)}; it is started again in {wait_s:.0f} s. Its log "
-            f"{stage.log} ends with: {(last_lines(stage.log) or ['nothing'])[-1].strip()}"
+            f"{stage.log} ends with: {_telling(last_lines(stage.log))}"
         )
 
     def _is_given_up(self, job: Job) -> bool:
@@ -114,3 +114,9 @@ class Supervisor:
         return not job.is_feed or all(
             other.stage is None and other.failures >= MOST_FAILURES for other in self.jobs if other.is_feed
         )
+
+
+def _telling(lines: Sequence[str]) -> str:
+    """The last line that is an error, else the last."""
+    errors = [line for line in lines if "[error" in line or line.startswith("ashi: ")]
+    return (errors or lines or ["nothing"])[-1].strip()

@@ -14,7 +14,7 @@ from ashi.runtime.settings.parsers import redact_url
 from ashi_cli.extras import require_extras
 from ashi_cli.onemachine.chart import LOOPBACK, Chart, free_port
 from ashi_cli.onemachine.interrupts import Interrupted, Interrupts
-from ashi_cli.onemachine.live import unreachable
+from ashi_cli.onemachine.live import unlisted, unreachable
 from ashi_cli.onemachine.machine import Machine
 from ashi_cli.onemachine.plan import Remembered, check_storage, make_plan, recall, remember
 from ashi_cli.onemachine.reporter import Reporter
@@ -94,19 +94,24 @@ class _Up:
             return 0
 
     def _check_markets(self) -> None:
-        """Raise UsageError for what cannot be simulated, VenueError when no exchange answers at the first start."""
+        """Raise UsageError for markets that there are not, VenueError when no exchange answers at the first start."""
         if self._options.simulate:
             from ashi_simulator import check_venue
 
             for venue in self._markets:
                 check_venue(venue)
-        elif not self._plan.going_on:  # else the feeds wait for theirs
+            return
+        if not self._plan.going_on:  # else the feeds wait for theirs
             reasons = self._interrupts.run(unreachable(self._machine.settings, self._markets))
             what = "waited for" if self._plan.named else "left out"
             for venue, reason in reasons.items():
                 print(f"{venue} cannot be reached now and is {what}: {reason}", file=sys.stderr)
             if not self._plan.named:
                 self._markets = {venue: names for venue, names in self._markets.items() if venue not in reasons}
+        if self._options.markets:
+            wrong = self._interrupts.run(unlisted(self._machine.settings, self._markets))
+            if wrong:
+                raise UsageError("; ".join(wrong))
 
     async def _make_topics(self) -> None:
         from ashi.contracts.topics import TRADES, topic_specs
