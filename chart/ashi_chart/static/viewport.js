@@ -14,8 +14,9 @@
 /** Bars this close to the left edge of the view are asked for before they are seen. */
 const AHEAD = 150;
 const FEWEST_BARS = 8;
-export const BAR_SPACING = 7;
-export const RIGHT_OFFSET = 6;
+const BAR_SPACING = 7;
+const WIDEST_BAR = 28;
+const RIGHT_OFFSET = 6;
 
 export class Viewport {
   /**
@@ -30,7 +31,9 @@ export class Viewport {
   /** Shows the newest bars, as close as at first. */
   reset() {
     const scale = this.chart.timeScale();
-    scale.applyOptions({ barSpacing: BAR_SPACING, rightOffset: RIGHT_OFFSET });
+    // A few bars are drawn wider, so that they are no heap at the edge.
+    const fitting = scale.width() / (this.#last + 1 + 2 * RIGHT_OFFSET);
+    scale.applyOptions({ barSpacing: Math.min(WIDEST_BAR, Math.max(BAR_SPACING, fitting)), rightOffset: RIGHT_OFFSET });
     scale.resetTimeScale();
     this.chart.priceScale("right").applyOptions({ autoScale: true });
   }
