@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
@@ -109,7 +110,9 @@ class ActiveSeries:
         rolling, before = RollingSeries(self.key.symbol, self.rollup, since, max(keep, PARTS)), self.tail
         waiting = sorted(self._waiting.items())
         self._waiting.clear()
-        for part in (*parts, *before.closed, *(part for (_, is_closed), part in waiting if is_closed)):
+        closed = [*parts, *before.closed, *(part for (_, is_closed), part in waiting if is_closed)]
+        # As they were written, about: by that it is known what a store has not yet, though it has later ones.
+        for part in sorted(closed, key=attrgetter("version")):
             rolling.fill(part)
         for part in (*before.in_progress, *(part for (_, is_closed), part in waiting if not is_closed)):
             rolling.update(part)

@@ -86,6 +86,8 @@ class RollingSeries:
         self._closed_through = NEVER
         self._let_go_until = NEVER
         self._old: OrderedDict[int, Candle] = OrderedDict()
+        self._late: set[int] = set()
+        """Parts held that came behind later ones: a store that has those need not have these yet."""
         self._corrected: OrderedDict[int, None] = OrderedDict()
         self._changed: set[int] = set()
         self._rebuilt: dict[int, Rolled] = {}
@@ -210,6 +212,8 @@ class RollingSeries:
         before = self._look(start) if is_news else None
         if window is None:
             window = self._windows[start] = _Window()
+        if candle.close_time <= self._closed_through:
+            self._late.add(candle.open_time)
         self._put(window, candle, known)
         if candle.close_time > self._closed_through:
             self._close_through(candle.close_time, is_news=is_news)
@@ -233,12 +237,22 @@ class RollingSeries:
         if known is not None and candle.version <= known.version:
             return
         self._first = min(self._first, candle.open_time)
+        self._remember(candle)
+        if is_news:
+            self._reread.add(start)
+
+    def _remember(self, candle: Candle) -> None:
         self._old[candle.open_time] = candle
         self._old.move_to_end(candle.open_time)
         if len(self._old) > CORRECTIONS:
             self._old.popitem(last=False)
-        if is_news:
-            self._reread.add(start)
+
+    def _let_go_of_part(self, part: Candle) -> None:
+        self._held -= 1
+        self._let_go_until = max(self._let_go_until, part.close_time)
+        if part.open_time in self._late:
+            self._late.discard(part.open_time)
+            self._remember(part)
 
     def _close_through(self, close_time: int, *, is_news: bool) -> None:
         """All that opens before this time has closed, or never will."""
@@ -256,8 +270,7 @@ class RollingSeries:
             if min(self._in_progress, default=oldest) < oldest:
                 return  # the sum of what is not held is of the first parts, and of nothing in progress
             part = window.closed.pop(oldest)
-            self._held -= 1
-            self._let_go_until = max(self._let_go_until, part.close_time)
+            self._let_go_of_part(part)
             window.settled_until = part.close_time
             window.settled = part if window.settled is None else self.rollup.sum_of([window.settled, part])
 
@@ -268,9 +281,8 @@ class RollingSeries:
             if rolled is not None:
                 self._rebuilt[changed] = rolled
             self._changed.discard(changed)
-        window = self._windows.pop(start)
-        self._held -= len(window.closed)
-        self._let_go_until = max(self._let_go_until, window.closed[max(window.closed)].close_time)
+        for part in self._windows.pop(start).closed.values():
+            self._let_go_of_part(part)
         self._since = since
         self._in_progress = {time: part for time, part in self._in_progress.items() if time >= since}
 

@@ -187,16 +187,17 @@ class SeriesSet:
                     continue
                 loads, old_changes = series.loads, series.old_changes
                 held, first = series.held
+                bars, _ = series.newest(held) or ([], True)
                 ask = partial(self._page, series, first, count - held)
                 try:
                     page = await self._store.ask(ask)
                 except StorageError as error:
                     _weather.warning("older bars cannot be read: %s", error)
-                    return series.newest(held) or ([], True)
+                    return series.newest(series.held[0]) or ([], True)
                 if (loads, old_changes) != (series.loads, series.old_changes):
                     continue  # what was read may lack what was told meanwhile
-                if held + len(page.rolled) > MOST_HELD:
-                    bars, _ = series.newest(held) or ([], True)
+                if held + len(page.rolled) > MOST_HELD or series.held[1] != first:
+                    # As they were: what has changed of them since is told after these.
                     return [*series.encode(page.rolled), *bars], page.more
                 series.prepend(page.rolled, more=page.more)
                 return series.newest(min(count, series.held[0])) or ([], page.more)
