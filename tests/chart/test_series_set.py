@@ -12,6 +12,7 @@ from test_active_series import a_log, decoded, truth_of
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StorageError, UsageError
+from ashi.contracts.feed import FeedGap
 from ashi.runtime.settings import Settings
 from ashi_chart import active, catch_up, loading, rolling, series_set
 from ashi_chart.active import Key
@@ -48,6 +49,9 @@ class StoreInMemory:
         opens = [candle.open_time for candle in self.log[: self.reaches]]
         return [SeriesSpan(BTC, "1m", min(opens), max(opens))] if opens else []
 
+    async def gaps(self, symbol: str) -> list[FeedGap]:
+        return []
+
     async def read(
         self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
     ) -> AsyncIterator[Candle]:
@@ -60,6 +64,10 @@ class StoreInMemory:
         for open_time in opens if limit is None else opens[-limit:]:
             await asyncio.sleep(0)
             yield newest[open_time]
+
+
+def a_set(store: StoreInMemory) -> SeriesSet:
+    return SeriesSet(SETTINGS, store, lambda _: Coverage(), lambda _: None)  # type: ignore[arg-type]
 
 
 class PageOfSet:
@@ -121,7 +129,7 @@ def test_whatever_the_store_and_the_topic_have_come_to_a_page_ends_with_what_is_
 
     async def main() -> None:
         store = StoreInMemory(log)
-        held = SeriesSet(SETTINGS, store, lambda _: Coverage())  # type: ignore[arg-type]
+        held = a_set(store)
         held.on_topic(can_be_read=True)
         page = PageOfSet(held, Key(BTC, name), count)
         place = begin
@@ -180,7 +188,7 @@ def test_more_bars_than_are_held_are_read_once_for_all_who_want_them() -> None:
     async def main() -> None:
         store = StoreInMemory(log)
         store.reaches = 200
-        held = SeriesSet(SETTINGS, store, lambda _: Coverage())  # type: ignore[arg-type]
+        held = a_set(store)
         pages = [PageOfSet(held, Key(BTC, "1m"), 12) for _ in range(5)]
         pages[0].series.load(log[190:], log[190].open_time)
         asked = 0
@@ -208,7 +216,7 @@ def test_more_bars_than_are_held_are_read_once_for_all_who_want_them() -> None:
 
 def test_what_nobody_looks_at_is_forgotten_after_a_while_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        held = SeriesSet(SETTINGS, StoreInMemory([]), lambda _: Coverage())  # type: ignore[arg-type]
+        held = a_set(StoreInMemory([]))
         page = PageOfSet(held, Key(BTC, "1m"), 12)
         held._forget(page.series.left_s + 10_000)
         assert list(held.of_symbol(BTC)) == [page.series]
@@ -234,7 +242,7 @@ def test_a_symbol_or_timeframe_that_there_is_not_is_said_with_what_may_be_meant(
     async def main() -> None:
         store = StoreInMemory([a_candle(0, 1)])
         store.reaches = 1
-        held = SeriesSet(SETTINGS, store, lambda _: Coverage())  # type: ignore[arg-type]
+        held = a_set(store)
         assert (await held.find(Key(BTC, "1w"), ())).source == SETTINGS.timeframes[0]
         assert (await held.find(Key("new:MARKET", "1m"), {"new:MARKET"})).is_identity
         for key, sentence in (
