@@ -14,7 +14,7 @@ import { language, t, translate } from "./i18n.js";
 import { listenToKeys } from "./keys.js";
 import { Legend } from "./legend.js";
 import { Older } from "./older.js";
-import { CLOSE, lengthOf, MAX_BARS, OPEN_TIME, splitSymbol, venueName } from "./protocol.js";
+import { CLOSE, lengthOf, MAX_BARS, OPEN_TIME, PROTOCOL, splitSymbol, venueName } from "./protocol.js";
 import { Quote } from "./quote.js";
 import { Search } from "./search.js";
 import { Series } from "./series.js";
@@ -40,6 +40,7 @@ let feed = null;
 /** Whether nobody has asked for this market: it is only the one that was looked at last. */
 let isGuess = false;
 let again = 0;
+let wrongVersion = "";
 
 const now = () => connection.now();
 const connection = new Connection({ onMessage: receive, onLink });
@@ -108,6 +109,8 @@ function isShown() {
 function receive(message) {
   switch (message.t) {
     case "hello":
+      wrongVersion = message.protocol === PROTOCOL ? "" : t("banner.protocol");
+      status.problem(wrongVersion);
       controls.setTimeframes(message.timeframes);
       if (!message.timeframes.includes(asked.timeframe)) go(asked.symbol, message.timeframes[0] ?? "1m", false);
       break;
@@ -170,7 +173,7 @@ function takeSnapshot(snapshot) {
   view.show(series, instrument?.tick_size ?? null, isSame || (sameTimeframe && view.viewport.isFollowing));
   document.body.classList.remove("switching");
   older.begin();
-  status.problem("");
+  status.problem(wrongVersion);
   status.setMarket(snapshot.symbol, feed, instrument);
   const [venue, market] = splitSymbol(snapshot.symbol);
   if (!series.bars.length) showMessage(t("chart.empty"), t("chart.empty.text", { market }));

@@ -21,6 +21,8 @@ const REFUSED_RETRY_MS = 60_000;
 /** Close codes that mean: not with this token, not from this page. */
 const REFUSALS = new Set([1008, 4401, 4403]);
 const TOKEN_KEY = "ashi.token";
+/** @type {string | null} */
+let token = null;
 
 /**
  * The token of the page, if there is one. It comes as `#token=…`, which is taken out of the address bar, and is kept
@@ -30,11 +32,20 @@ const TOKEN_KEY = "ashi.token";
 export function pageToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {
-    sessionStorage.setItem(TOKEN_KEY, given);
+    token = given;
     history.replaceState(history.state, "", location.pathname + location.search);
   }
-  return sessionStorage.getItem(TOKEN_KEY);
+  try {
+    if (given) sessionStorage.setItem(TOKEN_KEY, given);
+    return token ?? sessionStorage.getItem(TOKEN_KEY);
+  } catch {
+    // Storage is forbidden: it holds until the page is left.
+    return token;
+  }
 }
+
+// At once, before the page writes another address over it.
+pageToken();
 
 /**
  * The address of something of the server, below whatever base path it is served.
@@ -57,8 +68,8 @@ export function serverUrl(path, query = {}) {
  * @returns {Promise<any>}
  */
 export async function fetchJson(path, query, signal) {
-  const token = pageToken();
-  const headers = token ? { Authorization: `Bearer ${token}` } : undefined;
+  const shown = pageToken();
+  const headers = shown ? { Authorization: `Bearer ${shown}` } : undefined;
   const response = await fetch(serverUrl(path, query), { headers, signal });
   const text = await response.text();
   /** @type {any} */
@@ -101,6 +112,7 @@ export class Connection {
     if (this.#running) return;
     this.#running = true;
     addEventListener("online", this.#soon);
+    addEventListener("hashchange", this.#soon);
     addEventListener("pageshow", this.#soon);
     document.addEventListener("visibilitychange", this.#soon);
     this.#connect();
@@ -109,6 +121,7 @@ export class Connection {
   stop() {
     this.#running = false;
     removeEventListener("online", this.#soon);
+    removeEventListener("hashchange", this.#soon);
     removeEventListener("pageshow", this.#soon);
     document.removeEventListener("visibilitychange", this.#soon);
     clearTimeout(this.#retryTimer);
@@ -177,8 +190,8 @@ export class Connection {
   #connect() {
     this.#drop();
     this.#tell("connecting", null);
-    const token = pageToken();
-    const url = serverUrl("ws", token ? { token } : {});
+    const shown = pageToken();
+    const url = serverUrl("ws", shown ? { token: shown } : {});
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url);
     this.#socket = socket;
