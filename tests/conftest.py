@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -10,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 import structlog
@@ -24,6 +25,7 @@ from ashi.runtime.settings import Settings
 from ashi_cli.main import main
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import stop_all
+from compiled_once import compile_share
 from fresh_topics import PARTITIONS, renew_topics
 from running_order import in_order, scope_of
 
@@ -50,6 +52,13 @@ MAY_START_PROCESSES = {"kafka", "postgres", "processes", "outside"}
 _running: pytest.Item | None = None
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Processes that share the tests also share the work of compiling them."""
+    shared: dict[str, Any] | None = getattr(session.config, "workerinput", None)
+    if shared is not None:
+        compile_share(session.config, int(shared["workerid"].removeprefix("gw")), shared["workercount"])
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever uses the broker need not say so. Where processes share the tests, the longest come first."""
@@ -61,7 +70,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """The first of several processes sees to it that brokers start faster."""
+    """What has been collected stays, so garbage need not be looked for among it.
+
+    The first of several processes sees to it that brokers start faster.
+    """
+    gc.collect()
+    gc.freeze()
     if os.environ.get("PYTEST_XDIST_WORKER") == "gw0" and any(map(_has_kafka, session.items)):
         java_cache.make_in_background()
 
