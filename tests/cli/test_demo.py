@@ -117,16 +117,28 @@ def await_children(process: subprocess.Popen[str], word: str) -> list[psutil.Pro
     raise AssertionError(f"no child runs {word}")
 
 
-def test_the_bundled_recordings_become_the_oracles_candles_in_a_table_and_a_store(tmp_path: Path) -> None:
-    status, out, err = run(tmp_path, ASHI_PARTITIONS=BY_DEFAULT)
-    assert status == 0, err
-    assert "14,677 trades published, 0 dead, 0 late; 15 candles stored, 16 still open;" in out
-    assert "2024-08-09 00:04  2677.71  2681.64  2677.67  2677.67  210.1914   1,033\n" in out
-    assert "2024-08-09 00:05  2677.68  2678.07  2677.61  2677.61    3.0998      71  open\n" in out
-    assert "bitflyer:FX_BTC_JPY  1m  (2 open)\n" in out
-    assert f"Stored in sqlite:///{tmp_path}/candles.db. To look further:\n" in out
-    assert "As a chart, on http://127.0.0.1:8080/chart?symbol=binance:ETHUSDT&timeframe=1m: make demo KEEP=1\n" in out
-    assert "Kafka is ready on" in err
+def test_the_bundled_recordings_become_the_oracles_candles_in_a_table_a_store_and_a_chart_that_stays(
+    tmp_path: Path,
+) -> None:
+    port, log = free_port(), tmp_path / "demo.log"
+    options = ["--keep", "--port", str(port), "--workdir", str(tmp_path)]
+    with Running(log, "demo", *options, ASHI_PARTITIONS=BY_DEFAULT) as kept:
+        address = f"http://127.0.0.1:{port}/chart?symbol=binance:ETHUSDT&timeframe=1m"
+        kept.wait_for(f"The chart is on {address} until Ctrl-C.\n")
+        with urllib.request.urlopen(address, timeout=10) as page:
+            assert page.status == 200
+        everything = kept.children()
+        assert {"aggregate", "chart", "kafka.Kafka"} <= {word for child in everything for word in arguments(child)}
+        assert kept.end(signal.SIGINT, WAIT_S) == 0
+        assert_gone(everything)
+    said = kept.said()
+    assert "14,677 trades published, 0 dead, 0 late; 15 candles stored, 16 still open;" in said
+    assert "2024-08-09 00:04  2677.71  2681.64  2677.67  2677.67  210.1914   1,033\n" in said
+    assert "2024-08-09 00:05  2677.68  2678.07  2677.61  2677.61    3.0998      71  open\n" in said
+    assert "bitflyer:FX_BTC_JPY  1m  (2 open)\n" in said
+    assert f"Stored in sqlite:///{tmp_path}/candles.db. To look further:\n" in said
+    assert "Kafka is ready on" in said
+    assert "the chart has ended; nothing is left running" in said
 
     names = ["1m", "5m", "1h"]
     trades = trades_in("binance", *BUNDLED["binance"])
@@ -161,6 +173,8 @@ def test_three_workers_store_the_same_rows_as_one_and_the_summary_counts_what_be
             "candles_stored": len(kept),
             "candles_open": 24,
         }
+        address = "http://127.0.0.1:8080/chart?symbol=binance:S0USDT&timeframe=1m"
+        assert f"As a chart, on {address}: make demo KEEP=1, or ashi demo --keep\n" in err
         assert f"1 records could not be read and are in topic trades.dead:\n  recording:{recording}:101: price" in err
         rows.append(stored(kept))
         versions.append([candle.version for candle in kept])
@@ -229,21 +243,6 @@ def test_a_killed_demo_takes_its_children_with_it_and_the_next_one_reads_a_trunc
     assert summary["candles_stored"] > len(minutes) > 4
     closed_by_the_last = sum(c.trade_count for c in minutes if c.symbol == "binance:S0USDT")
     assert closed_by_the_last == sum('"S0USDT"' in line for line in lines[: published - 1])
-
-
-def test_kept_it_stays_with_the_chart_of_the_candles_until_ctrl_c(tmp_path: Path) -> None:
-    port = free_port()
-    with Running(tmp_path / "demo.log", "demo", "--keep", "--port", str(port), "--workdir", str(tmp_path)) as kept:
-        address = f"http://127.0.0.1:{port}/chart?symbol=binance:ETHUSDT&timeframe=1m"
-        kept.wait_for(f"The chart is on {address} until Ctrl-C.\n")
-        assert "14,677 trades published, 0 dead, 0 late; 15 candles stored, 16 still open;" in kept.said()
-        with urllib.request.urlopen(address, timeout=10) as page:
-            assert page.status == 200
-        everything = kept.children()
-        assert {"aggregate", "chart", "kafka.Kafka"} <= {word for child in everything for word in arguments(child)}
-        assert kept.end(signal.SIGINT, WAIT_S) == 0
-        assert "the chart has ended; nothing is left running" in kept.said()
-        assert_gone(everything)
 
 
 @pytest.mark.parametrize(

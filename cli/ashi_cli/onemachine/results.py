@@ -172,10 +172,9 @@ def show_chart(console: Console, series: Sequence[Series], chart: Chart, *, kept
     if kept:
         console.out(f"\nThe chart is on {where} until Ctrl-C.", highlight=False)
         return
-    console.out(f"\nAs a chart, on {where}: make demo KEEP=1", highlight=False)
-    console.out(
-        "Markets that go on, kept from day to day: make up SIMULATE=1, or make up for the exchanges", highlight=False
-    )
+    ashi = our_name()
+    console.out(f"\nAs a chart, on {where}: make demo KEEP=1, or {ashi} demo --keep", highlight=False)
+    console.out(f"Markets that go on, kept from day to day: make up, or {ashi} up; without a network --simulate")
 
 
 def show_summary(console: Console, summary: Summary, findings: Findings) -> None:
