@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 import structlog
@@ -28,6 +28,9 @@ from ashi_cli.onemachine.children import stop_all
 from compiled_once import compile_share
 from fresh_topics import PARTITIONS, renew_topics
 from running_order import in_order, scope_of
+
+if TYPE_CHECKING:
+    from secured_kafka import SecuredKafka
 
 # Timing belongs to the benchmarks: on a shared machine a deadline only makes tests flaky.
 settings.register_profile("ashi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -145,6 +148,16 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     broker.start(child=True, fresh=True)
     yield broker
     broker.stop()
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """A Kafka with TLS, logins and rights. `ashi` may do everything; nothing is granted to the users of stages."""
+    from secured_kafka import secured_kafka
+
+    users = ("ashi", "ingest", "replay", "aggregate", "sink", "strategy", "chart")
+    with secured_kafka(tmp_path_factory.mktemp("secured"), users, masters=("ashi",)) as kafka:
+        yield kafka
 
 
 @pytest.fixture

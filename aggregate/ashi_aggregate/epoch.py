@@ -126,6 +126,23 @@ def _check_acceptance(settings: Settings, epoch: Epoch) -> None:
         )
 
 
+async def current_epoch(settings: Settings) -> Epoch | None:
+    """The current epoch, of whatever version; None when no aggregate worker has ever run on this Kafka.
+
+    Raises BrokerError when the topic is missing or Kafka is out of reach, StateError when the epoch cannot be read.
+    """
+    return await _read_epoch(settings)
+
+
+def differs_from(settings: Settings, epoch: Epoch) -> str | None:
+    """Why a worker of this version with these settings does not go on from the state of an epoch; None if it does."""
+    try:
+        _check_settings(settings, epoch)
+    except StateError as error:
+        return str(error)
+    return None
+
+
 async def require_epoch(settings: Settings) -> Epoch:
     """The current epoch.
 
@@ -199,6 +216,11 @@ async def agree_on_epoch(settings: Settings) -> Epoch:
         await _write_epoch(settings, _make_epoch(settings, 0))
         current = await _read_epoch(settings)  # another worker may have been first
         assert current is not None  # noqa: S101
+    _check_settings(settings, current)
+    return current
+
+
+def _check_settings(settings: Settings, current: Epoch) -> None:
     _check_acceptance(settings, current)
     wanted = _make_epoch(settings, current.epoch)
     if not current.has_settings_of(wanted):
@@ -207,7 +229,6 @@ async def agree_on_epoch(settings: Settings) -> Epoch:
             "would have two contents: start it with the settings of the state, or stop all aggregate workers and build "
             "the state anew with `ashi aggregate reconfigure`"
         )
-    return current
 
 
 async def check_epoch(settings: Settings, epoch: Epoch) -> None:

@@ -7,7 +7,6 @@ import pytest
 import structlog
 
 from ashi.runtime.settings import Settings
-from secured_kafka import SecuredKafka, secured_kafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,14 +15,6 @@ if TYPE_CHECKING:
 @pytest.fixture
 def settings() -> Settings:
     return Settings.from_environment({"ASHI_LOG_FORMAT": "json"})
-
-
-@pytest.fixture(scope="session")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
-    """A Kafka with TLS, logins and rights. `ashi` may do everything; nothing is granted to the users of stages."""
-    users = ("ashi", "ingest", "replay", "aggregate", "sink", "strategy", "chart")
-    with secured_kafka(tmp_path_factory.mktemp("secured"), users, masters=("ashi",)) as kafka:
-        yield kafka
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 from aiokafka import protocol
 from aiokafka.admin.config_resource import ConfigResourceType
-from aiokafka.protocol.admin import DescribeConfigsRequest, DescribeConfigsResponse_v0, ListGroupsRequest
+from aiokafka.protocol.admin import (
+    DescribeClientQuotasRequest,
+    DescribeConfigsRequest,
+    DescribeConfigsResponse_v0,
+    ListGroupsRequest,
+    ListGroupsResponse_v1,
+)
 from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.fetch import FetchRequest, FetchResponse_v4
@@ -91,7 +97,13 @@ def test_each_text_of_a_request_and_an_answer_is_a_name_that_is_changed_or_known
 
 def test_a_request_that_is_not_known_is_not_sent() -> None:
     with pytest.raises(KeyError):
-        prepared(ListGroupsRequest())
+        prepared(DescribeClientQuotasRequest([], False))
+
+
+def test_of_all_groups_those_of_the_prefix_are_there() -> None:
+    assert prepared(ListGroupsRequest()).API_KEY == 16
+    told: list[Any] = [("staging.ashi-aggregate", "consumer"), ("ashi-aggregate", "consumer"), ("other", "")]
+    assert answered(ListGroupsResponse_v1(0, 0, told)).groups == [("ashi-aggregate", "consumer")]
 
 
 def test_topics_go_out_with_the_prefix_and_come_back_without() -> None:

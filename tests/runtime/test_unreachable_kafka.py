@@ -15,6 +15,7 @@ from ashi.runtime.settings import Settings
 from ashi_cli.main import main
 from ashi_cli.onemachine import kafka_server
 from ashi_cli.onemachine.broker import Broker
+from ashi_operations.doctor.run import examine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,6 +90,14 @@ def test_every_command_that_does_not_wait_for_kafka_says_so(
     said = capsys.readouterr().err
     assert f"sends us on to 127.0.0.1:{nobody}" in said
     assert "`ashi broker start`" not in said
+
+
+def test_the_doctor_names_the_address_that_kafka_sends_its_clients_on_to(elsewhere: Settings, nobody: int) -> None:
+    report = asyncio.run(examine(elsewhere, [], store=False))
+    told = {check.code: check for check in report.checks if check.state == "error"}
+    assert f"Kafka sends its clients on to 127.0.0.1:{nobody}, which cannot be reached" in told["kafka.reach"].text
+    assert told["kafka.reach"].command == f"nc -vz 127.0.0.1 {nobody}"
+    assert report.exit == 2
 
 
 def test_a_cluster_of_which_nothing_answers_any_more_has_no_wrong_listener(

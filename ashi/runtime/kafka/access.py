@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from aiokafka.client import CoordinationType
 from aiokafka.errors import (
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from ashi.contracts.access import Access
     from ashi.runtime.settings import Settings
 
+Right: TypeAlias = tuple[str, str, Operation | None]
+"""What it is a right on, its name, and the operation; without one where there is no such topic."""
 _UNKNOWN: Final = -(2**31)
 """Kafka's number where it was not asked, or does not know."""
 _MISSING: Final = UnknownTopicOrPartitionError.errno
@@ -52,12 +54,8 @@ async def require_access(settings: Settings, access: Access) -> None:
     broker: a part of the clients would try one whose advertised address is wrong for ever, and not say which.
     """
     async with admin_client(settings) as client:
-        lacking = await _lacking_on_topics(client, access)
+        lacking = await _lacking(client, access)
         await require_brokers(client._client)
-        if access.group is not None and not await _may_read_group(client, access.group):
-            lacking.append(("group", access.group, Operation.READ))
-        if access.transactional_id is not None and not await _may_write_under(client, access.transactional_id):
-            lacking.append(("transactional_id", access.transactional_id, Operation.WRITE))
     refuse_missing(settings, [topic for _, topic, operation in lacking if operation is None])
     if lacking:
         rights = ", ".join(
@@ -67,6 +65,24 @@ async def require_access(settings: Settings, access: Access) -> None:
             f"Kafka at {settings.kafka_bootstrap} does not permit {who_asks(settings)}: {rights}. {GRANT}; a topic "
             "that cannot be described may also be missing: create all with `ashi topics create`"
         )
+
+
+async def rights_lacking(settings: Settings, access: Access) -> list[Right]:
+    """The rights of a stage that this user lacks; of a topic that is missing one without an operation.
+
+    Raises BrokerError when Kafka cannot be reached.
+    """
+    async with admin_client(settings) as client:
+        return await _lacking(client, access)
+
+
+async def _lacking(client: AIOKafkaAdminClient, access: Access) -> list[Right]:
+    lacking = await _lacking_on_topics(client, access)
+    if access.group is not None and not await _may_read_group(client, access.group):
+        lacking.append(("group", access.group, Operation.READ))
+    if access.transactional_id is not None and not await _may_write_under(client, access.transactional_id):
+        lacking.append(("transactional_id", access.transactional_id, Operation.WRITE))
+    return lacking
 
 
 @asynccontextmanager
@@ -96,13 +112,13 @@ def _may_be_a_right(error: BaseException, settings: Settings) -> bool:
     return told is not None and not isinstance(told, BrokerUnreachableError)
 
 
-async def _lacking_on_topics(client: AIOKafkaAdminClient, access: Access) -> list[tuple[str, str, Operation | None]]:
+async def _lacking_on_topics(client: AIOKafkaAdminClient, access: Access) -> list[Right]:
     """The rights on topics that are not there; the operation is None where the topic is missing."""
     found = await permitted_operations(client._client, list(access.topics))
     if found is None:  # Kafka does not say
         there = await partitions_of_topics(client)
         found = {topic: (0 if topic in there else _MISSING, _UNKNOWN) for topic in access.topics}
-    lacking: list[tuple[str, str, Operation | None]] = []
+    lacking: list[Right] = []
     for kind, topic, operation in access.rights():
         if kind != "topic":
             continue

@@ -77,7 +77,7 @@ async def _refusal(  # noqa: PLR0911 - one a cause
                 "or ASHI_KAFKA_TOKEN_COMMAND gives"
             )
     except ssl.SSLCertVerificationError as error:
-        return _certificate(error, host)
+        return untrusted(error, host)
     except TokenError as error:
         return f"was not asked, as there is no token to log in with: {_words(error)}"
     except (SaslAuthenticationFailed, AuthenticationFailedError) as error:
@@ -155,7 +155,8 @@ def _alert(error: BaseException | None) -> str | None:
     return None
 
 
-def _certificate(error: ssl.SSLCertVerificationError, host: str) -> str:
+def untrusted(error: ssl.SSLCertVerificationError, host: str) -> str:
+    """What is wrong with a broker's certificate, and what to do: the end of a sentence about its address."""
     if error.verify_code in _EXPIRED:
         return f"shows a certificate that {_EXPIRED[error.verify_code]}: renew it, or correct the clock of this machine"
     if error.verify_code in _WRONG_HOST:

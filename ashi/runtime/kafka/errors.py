@@ -99,7 +99,7 @@ async def unreachable_broker(client: AIOKafkaClient) -> str | None:
         return None  # nobody has answered
     given = [(host, port) for host, port, _ in client.hosts]
     addresses = list(dict.fromkeys([*given, *((host, port) for _, host, port in brokers)]))
-    failures = dict(zip(addresses, await asyncio.gather(*map(_connect, addresses)), strict=True))
+    failures = dict(zip(addresses, await asyncio.gather(*map(can_connect, addresses)), strict=True))
     answering = [f"{host}:{port}" for host, port in given if failures[host, port] is None]
     lost = [(number, host, port) for number, host, port in brokers if failures[host, port] is not None]
     if not answering or not lost:
@@ -119,8 +119,8 @@ async def require_brokers(client: AIOKafkaClient) -> None:
         raise BrokerUnreachableError(unreachable)
 
 
-async def _connect(address: tuple[str, int]) -> str | None:
-    """Why no connection to it can be made; None if it can."""
+async def can_connect(address: tuple[str, int]) -> str | None:
+    """Why no connection to an address can be made; None if it can."""
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
             _, writer = await asyncio.open_connection(*address)

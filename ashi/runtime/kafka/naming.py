@@ -118,6 +118,7 @@ _NAMES: Final[Mapping[int, tuple[_Fields, _Fields]]] = {
     13: (_IN_GROUP, ()),  # LeaveGroup
     14: ((("group", _GROUP), ("member_metadata", _ASSIGNMENT)), (("member_assignment", _ASSIGNMENT),)),  # SyncGroup
     15: ((("groups", _GROUP),), _MEMBERS),  # DescribeGroups
+    16: ((), (("group", _GROUP),)),  # ListGroups
     18: ((), ()),  # ApiVersions
     19: (_TOPICS, _TOPICS),  # CreateTopics
     20: ((("topics", _TOPIC),), _TOPICS),  # DeleteTopics

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -16,7 +16,7 @@ from ashi.runtime.kafka.errors import require_brokers
 from ashi.runtime.kafka.naming import kafka_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ashi.contracts.topics import TopicSpec
     from ashi.runtime.settings import Settings
@@ -30,6 +30,28 @@ BROKERS_OWN: Final = -1
 
 class PermissionDeniedError(BrokerError):
     """Kafka does not show this user the settings of a topic."""
+
+
+class TopicProblem(NamedTuple):
+    """One way in which a topic is not as specified.
+
+    Attributes:
+        topic: its name in Kafka.
+        missing: whether it is not there at all.
+        what: what is wrong, a sentence.
+        remedy: what to do about it.
+        command: the command that does it, or shows what there is to do.
+
+    """
+
+    topic: str
+    missing: bool
+    what: str
+    remedy: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy}"
 
 
 async def create_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[str]:
@@ -177,13 +199,34 @@ async def check_topics(settings: Settings, specs: Sequence[TopicSpec]) -> list[s
         existing = await partitions_of_topics(client)
         present = [spec for spec in specs if spec.name in existing]
         configs = await _configs(settings, client, [spec.name for spec in present]) if present else {}
+    return [str(problem) for problem in topic_problems(settings, specs, existing, configs)]
+
+
+def topic_problems(
+    settings: Settings,
+    specs: Sequence[TopicSpec],
+    existing: Mapping[str, Sequence[Mapping[str, Any]]],
+    configs: Mapping[str, Mapping[str, str]],
+) -> list[TopicProblem]:
+    """How topics differ from what they must be: first those that are missing, then each difference of the others.
+
+    `existing`: the partitions of each as metadata has them. `configs`: the settings of those that are there; of a topic
+    that has none here, as Kafka does not show them to this user, nothing is said of its settings.
+    """
     problems = [
-        f"topic {kafka_name(settings, spec.name)} is missing: create it with `ashi topics create`"
+        TopicProblem(
+            kafka_name(settings, spec.name),
+            True,
+            f"topic {kafka_name(settings, spec.name)} is missing",
+            "create it with `ashi topics create`",
+            "ashi topics create",
+        )
         for spec in specs
         if spec.name not in existing
     ]
-    for spec in present:
-        problems += _differences(settings, spec, existing[spec.name], configs[spec.name])
+    for spec in specs:
+        if spec.name in existing:
+            problems += _differences(settings, spec, existing[spec.name], configs.get(spec.name))
     return problems
 
 
@@ -202,31 +245,44 @@ async def _configs(settings: Settings, client: AIOKafkaAdminClient, names: list[
 
 
 def _differences(
-    settings: Settings, spec: TopicSpec, partitions: list[dict[str, Any]], config: dict[str, str]
-) -> list[str]:
+    settings: Settings, spec: TopicSpec, partitions: Sequence[Mapping[str, Any]], config: Mapping[str, str] | None
+) -> list[TopicProblem]:
     problems, topic = [], kafka_name(settings, spec.name)
+    tool = f"--bootstrap-server {settings.kafka_bootstrap}"
     if len(partitions) != spec.partitions:
         problems.append(
-            f"topic {topic} has {len(partitions)} partitions, not {spec.partitions}: set ASHI_PARTITIONS to what "
-            f"topic {kafka_name(settings, TRADES)} has. Partitions that are added move symbols away from their state: "
-            "then stop all aggregate workers and run `ashi aggregate reconfigure`, which also gives the topics of the "
-            "state as many"
+            TopicProblem(
+                topic,
+                False,
+                f"topic {topic} has {len(partitions)} partitions, not {spec.partitions}",
+                f"set ASHI_PARTITIONS to what topic {kafka_name(settings, TRADES)} has. Partitions that are added move "
+                "symbols away from their state: then stop all aggregate workers and run `ashi aggregate reconfigure`, "
+                "which also gives the topics of the state as many",
+                f"kafka-topics {tool} --describe --topic {kafka_name(settings, TRADES)}",
+            )
         )
     copies = min((len(partition["replicas"]) for partition in partitions), default=0)
     if settings.replication is not None and copies != settings.replication:
         problems.append(
-            f"topic {topic} has {copies} copies of each partition, not {settings.replication}: "
-            "set ASHI_REPLICATION as the topics are, or move replicas with kafka-reassign-partitions"
+            TopicProblem(
+                topic,
+                False,
+                f"topic {topic} has {copies} copies of each partition, not {settings.replication}",
+                "set ASHI_REPLICATION as the topics are, or move replicas with kafka-reassign-partitions",
+                f"kafka-topics {tool} --describe --topic {topic}",
+            )
         )
+    if config is None:
+        return problems
     for name, wanted in spec.config.items():
         found = config.get(name)
         if found is None or not _same(found, wanted):
             value = f"[{wanted}]" if "," in wanted else wanted
-            problems.append(
-                f"topic {topic} has {name}={found}, not {wanted}: run kafka-configs --bootstrap-server "
-                f"{settings.kafka_bootstrap} --alter --entity-type topics --entity-name {topic} "
-                f"--add-config '{name}={value}'"
+            command = (
+                f"kafka-configs {tool} --alter --entity-type topics --entity-name {topic} --add-config '{name}={value}'"
             )
+            what = f"topic {topic} has {name}={found}, not {wanted}"
+            problems.append(TopicProblem(topic, False, what, f"run {command}", command))
     return problems
 
 
