@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
 
     from ashi.runtime.settings import Settings
+    from ashi_sinks.examination import Examination
     from ashi_sinks.protocol import CandleReader, Sink
     from ashi_sinks.store import Store
     from ashi_sinks.streams import Streams
@@ -76,6 +77,14 @@ async def open_reader(url: str) -> AsyncIterator[CandleReader]:
         yield reader
     finally:
         await reader.close()
+
+
+def examine_store(url: str) -> Examination:
+    """What a store tells of itself; nothing is changed.
+
+    Raises UsageError, and StorageError when there is none, or it cannot be used as it is.
+    """
+    return STORES[store_name(url)].examine(url)
 
 
 def store_exists(url: str) -> bool:

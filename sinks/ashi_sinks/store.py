@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from ashi.runtime.settings import Settings
+    from ashi_sinks.examination import Examination
     from ashi_sinks.protocol import CandleReader, Sink
     from ashi_sinks.streams import Streams
     from ashi_sinks.upkeep import Chore
@@ -25,6 +26,7 @@ class Store:
         reader: the reading side, not yet open.
         exists: whether something is stored there, even something else than candles.
         remove: removes it, if it exists. Raises StorageError when it is not Ashi's.
+        examine: what it tells of itself, nothing is changed. Raises StorageError when it cannot be used as it is.
         migrate: makes or upgrades its tables and says in sentences what it did; None where the sink does so when it
             opens.
         delete_older: deletes candles that closed longer ago than so many µs, of some timeframes or of all, and says in
@@ -42,6 +44,7 @@ class Store:
     reader: Callable[[str], CandleReader]
     exists: Callable[[str], bool]
     remove: Callable[[str], None]
+    examine: Callable[[str], Examination]
     migrate: Callable[[str], list[str]] | None = None
     delete_older: Callable[[str, int, Collection[str]], list[str]] | None = None
     trades: Callable[[str], Streams] | None = None

@@ -32,6 +32,7 @@ from ashi.contracts.candle import make_version
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import overlaps
 from ashi_sinks.protocol import RefusedError, RetryableError, newest, newest_gaps
+from ashi_sinks.registry import examine_store
 
 __all__ = [
     "FIRST_US",
@@ -302,6 +303,21 @@ class SinkCertification(OutageCertification, OtherLogCertification, LossCertific
                 await reader.close()
 
         asyncio.run(scenario())
+
+    def test_a_store_tells_the_doctor_of_itself_and_one_that_is_not_there_is_not_made(self, shared_stage):
+        stage = shared_stage
+        with pytest.raises(StorageError, match="does not exist"):
+            examine_store(stage.url)
+
+        async def scenario():
+            async with opened(stage.sink()) as sink:
+                await sink.write([a_candle()])
+                return await asyncio.to_thread(examine_store, stage.url)
+
+        found = asyncio.run(scenario())
+        assert (found.lacking, found.version) == ((), found.latest)
+        assert "s3cret" not in found.where
+        assert found.free_bytes is None or 0 < found.free_bytes < (found.total_bytes or 0)
 
     # The fixture gives a function that makes a new store each time, and each sink runs the test by itself.
     @settings(

@@ -457,6 +457,10 @@ def test_a_role_with_the_rights_to_read_that_the_message_names_can_read_and_is_t
         StorageError, match="to write as a worker, INSERT, UPDATE ON candles, feed_gaps, feed_status and"
     ):
         asyncio.run(scenario())
+    tables = ("candles", "feed_gaps", "feed_status")
+    assert registry.examine_store(url).lacking == tuple(
+        f"{right} on {table}" for table in tables for right in ("INSERT", "UPDATE")
+    ), "and TEMPORARY is everybody's unless it was taken away"
 
 
 def test_a_database_that_is_not_there_is_fatal_and_a_server_that_is_not_is_waited_for(server):

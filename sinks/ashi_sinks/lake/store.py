@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ashi.runtime.settings import Settings
+    from ashi_sinks.examination import Examination
     from ashi_sinks.protocol import CandleReader, Sink
     from ashi_sinks.streams import Streams
     from ashi_sinks.upkeep import Chore
@@ -61,6 +62,13 @@ def _exists(url: str) -> bool:
     return DeltaTable(lake, CANDLES).exists()
 
 
+def _examine(url: str) -> Examination:
+    """What the tables of candles tell of themselves. Raises UsageError, and StorageError."""
+    from ashi_sinks.lake.examine import examine_lake
+
+    return examine_lake(lake_of(url))
+
+
 def _remove(url: str) -> None:
     """Remove the tables of a lake and its folder, if that is empty then. Raises UsageError, and StorageError.
 
@@ -95,6 +103,7 @@ STORE: Final = Store(
     reader=_reader,
     exists=_exists,
     remove=_remove,
+    examine=_examine,
     trades=_trades,
     upkeep=_upkeep,
     # Each batch makes files, and a few large ones read faster.

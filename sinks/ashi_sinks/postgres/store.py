@@ -17,6 +17,7 @@ from ashi_sinks.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine
 
+    from ashi_sinks.examination import Examination
     from ashi_sinks.protocol import CandleReader, Sink
 
 _T = TypeVar("_T")
@@ -52,6 +53,14 @@ def _remove(url: str) -> None:
     from ashi_sinks.postgres.schema import empty_tables
 
     _run(lambda: empty_tables(url))
+
+
+def _examine(url: str) -> Examination:
+    """What the database tells of itself. Raises StorageError."""
+    _require_driver()
+    from ashi_sinks.postgres.examine import examine_database
+
+    return _run(lambda: examine_database(url))
 
 
 def _migrate(url: str) -> list[str]:
@@ -90,6 +99,7 @@ STORE: Final = Store(
     reader=_reader,
     exists=_exists,
     remove=_remove,
+    examine=_examine,
     migrate=_migrate,
     delete_older=_delete_older,
     takes_driver=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from ashi_sinks.sqlite.examine import examine_file
 from ashi_sinks.sqlite.file import NAME, remove_file, sqlite_path
 from ashi_sinks.sqlite.reader import SqliteReader
 from ashi_sinks.sqlite.sink import SqliteSink
@@ -17,5 +18,6 @@ STORE: Final = Store(
     reader=lambda url: SqliteReader(sqlite_path(url)),
     exists=lambda url: os.path.lexists(sqlite_path(url)),
     remove=lambda url: remove_file(sqlite_path(url)),
+    examine=lambda url: examine_file(sqlite_path(url)),
     takes_driver=True,
 )
