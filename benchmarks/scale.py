@@ -51,7 +51,10 @@ TIMEFRAMES = "1m,5m,1h"
 SYMBOLS = (10, 100, 1_500, 10_000)
 QUICK_SYMBOLS = (10, 1_500)
 HERE = Path(__file__).parents[1]
-PACKAGES = (".", "ingest", "aggregate", "sinks", "series", "audit", "simulator", "strategies", "chart", "cli")
+PACKAGES = (
+    ".",
+    *("ingest", "aggregate", "sinks", "series", "audit", "operations", "simulator", "strategies", "chart", "cli"),
+)
 
 
 @contextmanager

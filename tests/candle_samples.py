@@ -1,4 +1,4 @@
-"""Candles for the tests of series and strategies."""
+"""Candles for the tests of series, strategies and operations."""
 
 from __future__ import annotations
 

@@ -40,6 +40,8 @@ NEEDED: Final[Mapping[str, Sequence[str]]] = {
     "aggregate": ("aggregate",),
     "verify --klines": ("ingest",),
     "rebuild": ("worker",),
+    "status": ("worker",),
+    "doctor": ("worker",),
     "strategy": ("strategies",),
     "chart": ("chart",),
     "venue-sim": ("ingest",),

@@ -71,6 +71,14 @@ def retention(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is wrong: {error}") from None
 
 
+def interval(text: str) -> int:
+    """A duration from half a second to an hour, in µs."""
+    try:
+        return duration_between("500ms", "1h")(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is wrong: {error}") from None
+
+
 def market(text: str) -> tuple[str, str]:
     """VENUE=MARKET."""
     venue, equals, market = text.partition("=")

@@ -18,8 +18,8 @@ import ashi
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
-    "ashi", "ashi_ingest", "ashi_aggregate", "ashi_sinks", "ashi_series", "ashi_audit", "ashi_simulator",
-    "ashi_strategies", "ashi_chart", "ashi_cli",
+    "ashi", "ashi_ingest", "ashi_aggregate", "ashi_sinks", "ashi_series", "ashi_audit", "ashi_operations",
+    "ashi_simulator", "ashi_strategies", "ashi_chart", "ashi_cli",
 }  # fmt: skip
 STAGES = {"ingest", "aggregate", "sqlite", "postgres", "lake", "series", "strategies", "chart", "local"}
 LIBRARIES_OF_STAGES = {
@@ -108,7 +108,8 @@ def test_the_wheel_holds_packages_of_our_prefix_only_each_with_its_types(wheel: 
     information = f"ashi_candles-{ashi.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == PACKAGES | {information}
     assert {name for name in names if name.endswith("py.typed")} == {f"{package}/py.typed" for package in PACKAGES}
-    folders = ["", "ingest", "aggregate", "sinks", "series", "audit", "simulator", "strategies", "chart", "cli"]
+    folders = ["", "ingest", "aggregate", "sinks", "series", "audit", "operations", "simulator", "strategies"]
+    folders += ["chart", "cli"]
     ours = {
         str(path.relative_to(ROOT / folder))
         for folder in folders
@@ -152,7 +153,7 @@ def test_the_lock_has_every_dependency_with_its_hashes_and_names_no_host() -> No
 
 def test_folders_and_modules_named_as_ours_in_the_current_directory_disturb_nothing(tmp_path: Path) -> None:
     for name in (
-        "ingest", "aggregate", "sinks", "series", "audit", "simulator", "strategies", "chart", "cli",
+        "ingest", "aggregate", "sinks", "series", "audit", "operations", "simulator", "strategies", "chart", "cli",
         "client", "runtime", "contracts",
     ):  # fmt: skip
         (tmp_path / name).mkdir()

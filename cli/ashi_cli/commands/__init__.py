@@ -12,10 +12,12 @@ from ashi_cli.commands.broker import BROKER
 from ashi_cli.commands.candles import CANDLES
 from ashi_cli.commands.chart import CHART
 from ashi_cli.commands.demo import DEMO
+from ashi_cli.commands.doctor import DOCTOR
 from ashi_cli.commands.ingest import INGEST
 from ashi_cli.commands.lake import LAKE
 from ashi_cli.commands.rebuild import REBUILD
 from ashi_cli.commands.sink import SINK
+from ashi_cli.commands.status import STATUS
 from ashi_cli.commands.strategy import STRATEGY
 from ashi_cli.commands.symbols import SYMBOLS
 from ashi_cli.commands.topics import TOPICS
@@ -37,6 +39,8 @@ ASHI: Final = Command(
         AGGREGATE,
         SINK,
         STRATEGY,
+        STATUS,
+        DOCTOR,
         SYMBOLS,
         CANDLES,
         CHART,

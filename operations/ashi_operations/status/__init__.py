@@ -1,0 +1,1 @@
+"""`ashi status`: the pipeline at a glance, from Kafka alone."""
