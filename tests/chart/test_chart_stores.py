@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -263,6 +264,51 @@ def test_what_neither_the_store_nor_the_server_has_is_no_hole(kafka_settings: Se
             await page.ask(BTC, "1m", 2_600)
             await page.until("all bars", lambda: len(page.bars) == 2_600)
             assert page.in_order() == bars(candles)
+
+    run(main())
+
+
+def test_a_row_of_the_markets_is_what_the_store_and_the_stream_add_up_to(
+    kafka_settings: Settings, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/candles.db"
+    this_hour = int(time.time()) // 3_600 - FIRST_US // HOUR_US
+    hours = [
+        a_candle(number, index + 1, timeframe="1h", price=f"{100 + index}.5", volume=Decimal(index) / 8)
+        for index, number in enumerate(range(this_hour - 30, this_hour + 1))
+    ]
+    minute = a_candle(this_hour * 60, 99, price="140.25")
+
+    def expected() -> list[str | float]:
+        """As of now: the hour may end meanwhile."""
+        start = (int(time.time()) // 3_600 - 23) * HOUR_US
+        day = [candle for candle in hours if candle.open_time >= start]
+        [before] = [candle for candle in hours if candle.close_time == start]
+        volume = str(sum(candle.volume for candle in day).normalize())
+        return ["140.25", round(140.25 / float(before.close) - 1, 6), volume]
+
+    async def main() -> None:
+        await store_in(url, hours[:-2])
+        async with (
+            topics_of(kafka_settings) as topics,
+            charting(kafka_settings, url) as address,
+            page_of(address) as page,
+        ):
+            await until_kafka_is(page, "ok")
+            await topics.send(hours[-2])
+            await topics.send(hours[-1], minute, live=True)
+            await page.socket.send_json({"op": "markets"})
+            row: dict[str, Any] = {}
+
+            def is_there() -> bool:
+                for message in page.told("markets"):
+                    for each in message["rows"]:
+                        row.update(each)
+                return [row.get(field) for field in ("last", "change", "volume")] == expected()
+
+            await page.until("the row", is_there)
+            closes = [f"{100 + index}.5" for index in range(len(hours))]
+            assert row["spark"] in (closes[-24:-1], closes[-23:])
 
     run(main())
 
