@@ -19,6 +19,7 @@ from test_chart_kafka import a_bar, bars, topics_of
 import oracle
 from ashi.client import kafka_settings as settings_of
 from ashi.contracts import Candle, Trade
+from ashi.contracts.decimals import format_decimal
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi_chart.bars import CLOSED, COMPLETE, CORRECTED, FLAT, INCOMPLETE
 from ashi_cli.onemachine.broker import Broker
@@ -284,7 +285,7 @@ def test_a_row_of_the_markets_is_what_the_store_and_the_stream_add_up_to(
         start = (int(time.time()) // 3_600 - 23) * HOUR_US
         day = [candle for candle in hours if candle.open_time >= start]
         [before] = [candle for candle in hours if candle.close_time == start]
-        volume = str(sum(candle.volume for candle in day).normalize())
+        volume = format_decimal(sum((candle.volume for candle in day), Decimal(0)))
         return ["140.25", round(140.25 / float(before.close) - 1, 6), volume]
 
     async def main() -> None:
