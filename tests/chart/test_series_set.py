@@ -169,20 +169,22 @@ def test_whatever_the_store_and_the_topic_have_come_to_a_page_ends_with_what_is_
             store.is_away = False
             if not lags_still:
                 store.reaches = len(log)
+            newcomer = PageOfSet(held, Key(BTC, name), count)
             for _ in range(3):
                 if held._to_load or not page.series.is_loaded or page.series.trouble:
                     await load()
                 for _ in range(400):
                     await asyncio.sleep(0)
-                await page.take()
-                await page.take()
+                for each in (page, newcomer, page, newcomer):
+                    await each.take()
             for task in held._tasks:
                 task.cancel()
         truth = truth_of(ROLLUPS[name], log)
-        shown = {time: (bar.volume, bar.trade_count) for time, bar in page.bars.items()}
-        assert shown == {time: each for time, each in truth.items() if time >= min(shown, default=2**62)}
-        assert len(shown) >= min(count, len(truth)) or page.more
-        assert page.more or len(shown) >= len(truth)
+        for each in (page, newcomer):
+            shown = {time: (bar.volume, bar.trade_count) for time, bar in each.bars.items()}
+            assert shown == {time: bar for time, bar in truth.items() if time >= min(shown, default=2**62)}
+            assert len(shown) >= min(count, len(truth)) or each.more
+            assert each.more or len(shown) >= len(truth)
 
     asyncio.run(main())
 
