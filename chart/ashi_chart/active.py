@@ -101,11 +101,11 @@ class ActiveSeries:
         else:
             self._rolling.update(candle)
 
-    def load(self, parts: Iterable[Candle], since: int, trouble: str | None = None, *, keep: int = PARTS) -> None:
+    def load(self, parts: Iterable[Candle], since: int, trouble: str | None = None, *, keep: int = 0) -> None:
         """Begin anew with closed parts, in any order: all there are that open at or after `since`, µs.
 
         What came meanwhile counts as well. `since`: the start of a window; 0 where the series has no older parts.
-        `keep`: so many of the newest parts are held: those that the store may lack, at least.
+        `keep`: so many of the newest parts are held at least: those that the store may lack.
         """
         rolling, before = RollingSeries(self.key.symbol, self.rollup, since, max(keep, PARTS)), self.tail
         waiting = sorted(self._waiting.items())

@@ -264,3 +264,48 @@ def test_a_symbol_or_timeframe_that_there_is_not_is_said_with_what_may_be_meant(
         assert (await held.find(Key(BTC, "5m"), {BTC})).target.name == "5m"
 
     asyncio.run(main())
+
+
+def test_a_store_that_lags_further_behind_than_what_is_held_makes_the_topic_be_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = [a_candle(window, window + 1) for window in range(60)]
+    read_from: list[int] = []
+
+    async def read(self: Streamed, settings: Settings, since: object) -> None:
+        read_from.append(store.reaches)
+        for candle in log[max(store.reaches - 3, 0) :]:
+            self.take(candle)
+
+    async def from_somewhere(*_: object) -> int:
+        return 1
+
+    monkeypatch.setattr(Streamed, "read", read)
+    monkeypatch.setattr(loading, "streamed_from", from_somewhere)
+    store = StoreInMemory(log)
+    store.reaches = 10
+
+    async def main() -> None:
+        held = a_set(store)
+        held.on_topic(can_be_read=True)
+        page = PageOfSet(held, Key(BTC, "1m"), 12)
+        held._to_load.clear()
+        page.series.load(log[:10], log[0].open_time)
+        for candle in log[10:]:
+            held.take(candle, is_closed=True)
+            await asyncio.sleep(0)
+        await page.take()
+        assert (len(page.bars), page.out.wants_snapshot, read_from) == (12, False, [])
+
+        newcomer = PageOfSet(held, Key(BTC, "1m"), 55)
+        await newcomer.take()
+        assert len(newcomer.bars) < 55, "the store lacks some"
+        assert list(held._to_load) == [page.series]
+        held._to_load.clear()
+        await held._load_all([page.series])
+        assert newcomer.out.wants_snapshot
+        await newcomer.take()
+        assert [bar.version for bar in newcomer.bars.values()] == list(range(6, 61))
+        assert (read_from, list(held._to_load)) == ([10], [])
+
+    asyncio.run(main())
