@@ -24,6 +24,7 @@ export function grouped(decimal, places = 0) {
  * @returns {string}
  */
 export function rounded(value, places) {
+  if (Math.abs(value) >= 1e21) return value.toExponential(6);
   const text = Math.abs(value).toFixed(Math.min(places, 20));
   return (value < 0 && Number(text) !== 0 ? "−" : "") + grouped(text);
 }
@@ -46,6 +47,7 @@ export function placesOf(decimal) {
 export function compact(value) {
   const size = Math.abs(value);
   if (size === 0) return "0";
+  if (size >= 1e15) return value.toExponential(2);
   for (const [from, unit] of /** @type {[number, string][]} */ ([[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e4, "K"]])) {
     if (size >= from) return digits(value / (unit === "K" ? 1e3 : from), 4) + unit;
   }

@@ -120,7 +120,9 @@ export class Status {
     const state = live && this.#feed ? this.#feed.state : "unknown";
     const words = hasWords(`feed.${state}`) ? t(`feed.${state}`) : state;
     setText(this.feedChip, words);
-    setAttributes(this.feedChip, { "data-level": FEED_LEVELS[state] ?? "", title: this.#feed?.reason ?? undefined });
+    // Connected, and something is wrong all the same: a clock that is off, say.
+    const level = state === "connected" && this.#feed?.reason ? "warn" : FEED_LEVELS[state] ?? "";
+    setAttributes(this.feedChip, { "data-level": level, title: this.#feed?.reason ?? undefined });
     this.feedChip.classList.toggle("hidden", !this.#symbol);
     const notes = [];
     const { zone } = settings();

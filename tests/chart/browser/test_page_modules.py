@@ -164,6 +164,10 @@ def test_a_difference_is_exact_and_thousands_are_parted(modules: Modules) -> Non
     found = modules.call("format.js", "return argument.map((text) => it.grouped(text, 2));", texts)
     assert found == ["0.00", "999.00", "1,000.00", "12,345,678.00", "1,234,567.000012345", "0.00001234"]
 
+    sums = [0, 0.00001234, 9_999, 12_345.6, 7_654_321, 1.5e12, 3e67]
+    found = modules.call("format.js", "return argument.map(it.compact);", sums)
+    assert found == ["0", "0.00001234", "9999", "12.35K", "7.654M", "1.5T", "3.00e+67"]
+
 
 def test_windows_begin_where_the_servers_do(modules: Modules) -> None:
     chance = random.Random(18)
