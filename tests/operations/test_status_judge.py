@@ -79,7 +79,7 @@ def test_a_feed_that_nothing_is_heard_of_is_missed_until_it_has_been_given_up(ag
         return
     [problem] = found
     assert (problem.level, problem.code) == (level, "feeds.stale")
-    assert "it was down: the worker has been stopped" in problem.text
+    assert problem.text.endswith("): binance:BTCUSDT was down: the worker has been stopped")
     assert problem.command == "ashi ingest binance BTCUSDT"
 
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from ashi.runtime.settings import Settings
 
-REQUEST_TIMEOUT_MS: Final = 5_000
-"""How long one broker may take to answer."""
+REQUEST_TIMEOUT_MS: Final = 8_000
+"""How long one broker may take to answer, also one that has much else to do."""
 FETCH_BYTES: Final = 64 * 1024
 """Of a partition, at once: mostly one record is wanted."""
 NO_LEADER: Final = -1
@@ -95,15 +95,8 @@ class Survey:
             **security_options(settings),
         )
         use_prefix(self._admin._client, settings.topic_prefix)
-        self._consumer = make_consumer(
-            settings,
-            group_id=None,
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-            max_partition_fetch_bytes=FETCH_BYTES,
-            rack=None,
-        )
+        self._consumer: AIOKafkaConsumer | None = None
         self._starting = asyncio.Lock()
-        self._reads = False
         self._fetching = asyncio.Lock()
 
     async def open(self) -> None:
@@ -119,7 +112,9 @@ class Survey:
     async def close(self) -> None:
         """Disconnect. May be called at any time."""
         await self._admin.close()
-        await self._consumer.stop()
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
 
     async def cluster(self) -> ClusterView:
         """Brokers and topics. Raises BrokerError."""
@@ -233,10 +228,17 @@ class Survey:
     async def _reader(self) -> AIOKafkaConsumer:
         """The consumer, started when first it is needed. Raises BrokerError."""
         async with self._starting:
-            if not self._reads:
-                await self._consumer.start()
-                self._reads = True
-        return self._consumer
+            if self._consumer is None:
+                consumer = make_consumer(
+                    self._settings,
+                    group_id=None,
+                    request_timeout_ms=REQUEST_TIMEOUT_MS,
+                    max_partition_fetch_bytes=FETCH_BYTES,
+                    rack=None,
+                )
+                await consumer.start()  # one whose start was broken off cannot be started again
+                self._consumer = consumer
+            return self._consumer
 
     async def _of_coordinator(self, group: str, ask: Callable[[], Awaitable[_T]]) -> _T:
         """What a group's coordinator answers, which may just be moving. Raises BrokerError."""

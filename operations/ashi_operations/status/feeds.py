@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 MOST_TROUBLED: Final = 100
+LAST_WORDS: Final = "nothing was heard of it; it "
+"""How the reason of a stale feed begins; how it was then follows."""
 
 
 class FeedTable:
@@ -69,7 +71,7 @@ def _feed(status: FeedStatus, now_us: int) -> Feed:
 
 
 def _last_words(status: FeedStatus) -> str:
-    return f"nothing was heard of it; it was {status.state}" + ("" if status.reason is None else f": {status.reason}")
+    return f"{LAST_WORDS}was {status.state}" + ("" if status.reason is None else f": {status.reason}")
 
 
 def _venue(venue: str, feeds: list[Feed]) -> Venue:

@@ -10,6 +10,7 @@ from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import format_time
 from ashi.contracts.topics import CANDLES_DEAD, TRADES_DEAD, TRADES_LATE
 from ashi_operations.problem import Level, Problem, worst_first
+from ashi_operations.status.feeds import LAST_WORDS
 from ashi_operations.words import SECOND_US, counted, named, span, span_us
 
 if TYPE_CHECKING:
@@ -118,9 +119,9 @@ def _feeds(snapshot: Snapshot) -> Iterator[Problem]:
             if age_us > STALE_TOLD_US:
                 continue
             level: Level = "error" if age_us <= STALE_ERROR_US else "warning"
-            heard = (
-                f"nothing is heard of {which} since {format_time(latest.since)} ({span_us(age_us)}): {latest.reason}"
-            )
+            since = f"{format_time(latest.since)} ({span_us(age_us)})"
+            was = (latest.reason or "").removeprefix(LAST_WORDS)
+            heard = f"nothing is heard of {which} since {since}: {latest.symbol} {was}"
             yield Problem(level, "feeds.stale", venue, heard, _ingest(venue, feeds, count))
         elif state == "down":
             down = f"{words} not connected, {latest.symbol} since {format_time(latest.since)}: {latest.reason}"

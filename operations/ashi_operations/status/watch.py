@@ -151,7 +151,7 @@ class Watch:
             part("dead letters", self._letters(asked, cluster, now_us // 1_000)),
             part("the epoch", self._read_epoch()),
         )
-        return self._snapshot(cluster, groups, letters, unknown, now_us)
+        return self._snapshot(cluster, groups, letters, unknown, _now_us())
 
     def _snapshot(
         self,
