@@ -129,9 +129,16 @@ class Rollup(NamedTuple):
         return [self.candle_of(of_window) for of_window in self.windows_of(parts)]
 
 
-def offered(stored: Collection[Timeframe]) -> dict[str, Rollup]:
-    """The timeframes of a chart by name, shortest first, where these are stored: as they are, and longer ones."""
-    return {target.name: Rollup(source, target) for target, source in sources_of(stored).items()}
+def offered(stored: Collection[Timeframe], gone: Collection[Timeframe] = ()) -> dict[str, Rollup]:
+    """The timeframes of a chart by name, shortest first, where these are stored: as they are, and longer ones.
+
+    `gone`: those of which no candle comes any more; they are shown as they are where nothing else makes them.
+    """
+    made = {target: Rollup(source, target) for target, source in sources_of(stored).items()}
+    for timeframe in gone:
+        target = ChartTimeframe.of(timeframe)
+        made.setdefault(target, Rollup(timeframe, target))
+    return {target.name: made[target] for target in sorted(made, key=lambda target: target.length_us)}
 
 
 def same_content(one: Candle, other: Candle) -> bool:

@@ -21,6 +21,7 @@ from ashi_chart.history import History
 from ashi_chart.loading import Loader
 from ashi_chart.rolling import Tail
 from ashi_chart.rollup import offered
+from ashi_chart.timeframes import timeframes_that_come
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
@@ -123,8 +124,11 @@ class SeriesSet:
 
     async def timeframes(self, symbol: str | None = None) -> dict[str, Rollup]:
         """The timeframes that can be had, by name: of a symbol, or of any. Where the store does not say, those set."""
-        stored = {Timeframe.parse(each.timeframe) for each in await self._spans() if symbol in {None, each.symbol}}
-        return offered(stored or self._default)
+        spans = [span for span in await self._spans() if symbol is None or span.symbol == symbol]
+        if not spans:
+            return offered(self._default)
+        coming = timeframes_that_come(spans)
+        return offered(coming, gone={Timeframe.parse(span.timeframe) for span in spans} - coming)
 
     async def find(self, key: Key, known: Collection[str], *, with_hint: bool = True) -> Rollup:
         """How a series is made. `known`: the symbols that something was heard of.

@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from ashi.contracts.errors import StorageError
-from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.logs import get_weather_logger
+from ashi_chart.timeframes import timeframes_that_come
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -65,7 +65,7 @@ class Sweep:
         now_s = time.monotonic()
         if self._known_s is None or now_s - self._known_s > EVERY_S:
             spans = await self._store.spans()
-            self._markets.know({span.symbol for span in spans}, _timeframes_that_come(spans))
+            self._markets.know({span.symbol for span in spans}, map(str, timeframes_that_come(spans)))
             self._markets.read_again()
             self._known_s = now_s
 
@@ -88,16 +88,6 @@ class Sweep:
             self._markets.read_again([symbol])
             return AGAIN_S
         return (time.monotonic() - began_s) * (1 / SHARE - 1)
-
-
-def _timeframes_that_come(spans: Sequence[SeriesSpan]) -> list[str]:
-    """Those of a store whose newest candle is as new as that of the others: it may have some of other settings, too."""
-    lengths = {name: Timeframe.parse(name).length_us for name in {span.timeframe for span in spans}}
-    newest = dict.fromkeys(lengths, 0)
-    for span in spans:
-        newest[span.timeframe] = max(newest[span.timeframe], span.last + lengths[span.timeframe])
-    now = max(newest.values(), default=0)
-    return [name for name, until in newest.items() if until >= now - 2 * lengths[name]]
 
 
 async def _read_day(symbol: str, step: Step, reader: CandleReader) -> list[Candle]:

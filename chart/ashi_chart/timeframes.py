@@ -10,6 +10,8 @@ from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT, Timeframe
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from ashi_sinks.protocol import SeriesSpan
+
 DAY_US: Final = MICROSECONDS_PER_UNIT["d"]
 WEEK_US: Final = 7 * DAY_US
 FIRST_MONDAY_US: Final = 4 * DAY_US
@@ -66,3 +68,16 @@ def sources_of(stored: Collection[Timeframe]) -> dict[ChartTimeframe, Timeframe]
         if target not in sources and divisors and target.length_us // max(divisors).length_us <= MOST_PARTS:
             sources[target] = max(divisors)
     return dict(sorted(sources.items(), key=lambda item: item[0].length_us))
+
+
+def timeframes_that_come(spans: Collection[SeriesSpan]) -> set[Timeframe]:
+    """Those of a store whose newest candle is about as new as that of the others.
+
+    It may have candles of other settings, too: those come no more, and what was made of them would stand still.
+    """
+    newest: dict[Timeframe, int] = {}
+    for span in spans:
+        timeframe = Timeframe.parse(span.timeframe)
+        newest[timeframe] = max(newest.get(timeframe, 0), span.last + timeframe.length_us)
+    now = max(newest.values(), default=0)
+    return {timeframe for timeframe, until in newest.items() if until >= now - 2 * timeframe.length_us}

@@ -15,7 +15,8 @@ import strategies
 from ashi.contracts import Candle, ContractError, Timeframe, Trade
 from ashi.contracts.decimals import EXACT
 from ashi_chart.rollup import Rollup, offered
-from ashi_chart.timeframes import ChartTimeframe, sources_of
+from ashi_chart.timeframes import ChartTimeframe, sources_of, timeframes_that_come
+from ashi_sinks.protocol import SeriesSpan
 from candle_samples import FIRST_US, a_candle
 
 DAY_US = 86_400_000_000
@@ -166,6 +167,21 @@ def test_a_stored_timeframe_is_shown_as_it_is() -> None:
     made = offered(parse("1m", "1d"))
     assert made["1d"].is_identity
     assert (made["1w"].source, made["1w"].parts) == (Timeframe.parse("1d"), 7)
+
+
+def test_a_timeframe_that_comes_no_more_makes_no_other_and_is_shown_where_nothing_makes_it() -> None:
+    day = DAY_US
+
+    def span(timeframe: str, last: int) -> SeriesSpan:
+        return SeriesSpan("bitflyer:BTC_JPY", timeframe, 0, last)
+
+    spans = [span("1m", 9 * day), span("1h", 9 * day - day // 24), span("4h", 3 * day), span("1s", 3 * day)]
+    coming = timeframes_that_come(spans)
+    assert coming == set(parse("1m", "1h"))
+    made = offered(coming, gone=set(parse("4h", "1s")))
+    assert (str(made["4h"].source), str(made["1d"].source), str(made["1s"].source)) == ("1h", "1h", "1s")
+    assert list(made)[:2] == ["1s", "1m"]
+    assert timeframes_that_come([]) == set()
 
 
 def test_what_is_no_timeframe_is_refused_with_what_could_be_written() -> None:
