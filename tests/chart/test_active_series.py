@@ -107,14 +107,17 @@ def test_nothing_is_missing_and_nothing_is_twice_wherever_store_topic_and_stream
     read_to = data.draw(st.integers(begin, len(log)), "the topic is read to")
     loaded = data.draw(st.integers(begin, len(log)), "it is loaded when the stream has come to")
     again = data.draw(st.none() | st.integers(loaded, len(log)), "and again at")
+    read_again_to = data.draw(st.integers(max(loaded, read_to), len(log)), "when the topic is read to")
     takes = data.draw(st.sets(places), "the page takes something at")
 
     rollup = ROLLUPS[name]
     series = ActiveSeries(Key(BTC, name), rollup, NOTHING)
     page = PageInMemory(series)
     for place in range(begin, len(log) + 1):
-        if place in {loaded, again}:
-            series.load([*log[:stored], *log[min(read_from, stored) : max(read_to, place)]], 0)
+        if place == loaded:
+            series.load([*log[:stored], *log[read_from:read_to]], 0)
+        if place == again:
+            series.load([*log[:stored], *log[read_from:read_again_to]], 0)
         if place in takes:
             page.take()
         if place < len(log):
