@@ -253,3 +253,14 @@ def newest_version(series: ActiveSeries) -> int:
     found = series.newest(1)
     assert found is not None
     return decoded(found[0][0]).version
+
+
+def test_what_has_come_since_the_topic_was_read_is_still_there_when_a_series_is_loaded_again() -> None:
+    series = loaded(2)
+    series.take(a_candle(2, 5), is_closed=True)
+    series.take(a_candle(3, 6), is_closed=False)
+    series.flush()
+    series.load([a_candle(0, 1), a_candle(1, 4)], 0)
+    found = series.newest(10)
+    assert found is not None
+    assert [(bar.version, bar.flags & CLOSED) for bar in map(decoded, found[0])] == [(1, 1), (4, 1), (5, 1), (6, 0)]
