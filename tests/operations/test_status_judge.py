@@ -91,6 +91,16 @@ def test_many_stale_feeds_of_a_venue_are_one_problem_with_one_command() -> None:
     assert len(seen.troubled) + seen.troubled_left_out == 10_000
 
 
+def test_no_venue_hides_behind_the_many_feeds_of_another() -> None:
+    many = [status(f"binance:M{number}", "down", reason="away") for number in range(1_000)]
+    seen = feeds(*many, *(status(f"gmo:M{number}", "down", since=1, reason="gone") for number in range(50)))
+    assert len(seen.troubled) == 100
+    assert {problem.about: problem.text.split(" are ")[0] for problem in judged(snapshot(feeds=seen))} == {
+        "binance": "1,000 feeds of binance",
+        "gmo": "50 feeds of gmo",
+    }
+
+
 def test_a_feed_that_is_connected_and_has_a_reason_is_told() -> None:
     problem = only(snapshot(feeds=feeds(status(reason="another worker reads it unasked"))))
     assert (problem.level, problem.code) == ("warning", "feeds.remark")

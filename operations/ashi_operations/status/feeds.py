@@ -41,6 +41,7 @@ class FeedTable:
         feeds = [_feed(status, now_us) for status in statuses]
         troubled = [feed for feed in feeds if symbols is not None or feed.state != "connected" or feed.reason]
         troubled.sort(key=lambda feed: (KINDS.index(feed.state), -feed.since, feed.symbol))
+        told = _bounded(troubled)
         by_venue: defaultdict[str, list[Feed]] = defaultdict(list)
         for feed in feeds:
             by_venue[split_symbol(feed.symbol)[0]].append(feed)
@@ -52,8 +53,8 @@ class FeedTable:
             states=_states(feeds),
             workers=len(workers),
             venues=[_venue(venue, of_venue) for venue, of_venue in sorted(by_venue.items())],
-            troubled=troubled[:MOST_TROUBLED],
-            troubled_left_out=max(len(troubled) - MOST_TROUBLED, 0),
+            troubled=told,
+            troubled_left_out=len(troubled) - len(told),
         )
 
 
@@ -68,6 +69,19 @@ def _feed(status: FeedStatus, now_us: int) -> Feed:
         complete_until=status.complete_until,
         workers=sum(now_us - worker.heartbeat <= STALE_AFTER_US for worker in status.workers),
     )
+
+
+def _bounded(troubled: list[Feed]) -> list[Feed]:
+    """At most `MOST_TROUBLED`, and the latest in each state of each venue: none hides behind another's many."""
+    seen: set[tuple[str, FeedKind]] = set()
+    first: list[Feed] = []
+    others: list[Feed] = []
+    for feed in troubled:
+        kind = split_symbol(feed.symbol)[0], feed.state
+        (others if kind in seen else first).append(feed)
+        seen.add(kind)
+    kept = {feed.symbol for feed in (first + others)[: max(MOST_TROUBLED, len(first))]}
+    return [feed for feed in troubled if feed.symbol in kept]
 
 
 def _last_words(status: FeedStatus) -> str:
