@@ -7,7 +7,7 @@ STAMP := .venv/.set-up
 # Tests wait as much as they compute, so four keep two cores busy; each has a broker of its own (half a gigabyte).
 WORKERS ?= 4
 
-.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak drills fix lint bench bench-scale lock clean
+.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak drills screenshots fix lint bench bench-scale lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -50,6 +50,9 @@ feeds-soak: $(STAMP)  ## live feeds while parts of the venues fail, for MINUTES=
 
 drills: $(STAMP)  ## break everything once, and see who is told by Prometheus and Alertmanager; ALERTS="StoreDown" chooses
 	PYTHONPATH=tests .venv/bin/python -m drills $(ALERTS)
+
+screenshots: $(STAMP)  ## the pictures of the chart in README, of `ashi up --simulate`; needs chromium
+	PYTHONPATH=tests:tests/chart/browser .venv/bin/python -m screenshots
 
 fix: $(STAMP)  ## mend what ruff can mend: style, order of imports, layout
 	.venv/bin/ruff check --fix

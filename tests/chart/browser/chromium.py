@@ -48,11 +48,11 @@ _DOWN: Final = ("WebSocket connection to", "net::ERR_CONNECTION_REFUSED", "net::
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
-    """A browser, ended with the block."""
+async def chromium(*arguments: str) -> AsyncIterator[Browser]:
+    """A browser, ended with the block; `arguments`: options of its command line."""
     assert CHROMIUM is not None
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *arguments])
         try:
             yield browser
         finally:
