@@ -20,7 +20,7 @@ from ashi_operations.status.candles import KEPT_US, CandleWindow
 from ashi_operations.status.feeds import FeedTable
 from ashi_operations.status.gaps import GapTable
 from ashi_operations.status.groups import Place, lag_of, stage_of
-from ashi_operations.status.screen import draw
+from ashi_operations.status.screen import draw, fitted
 from ashi_operations.status.snapshot import Feed, Lag, Snapshot, Unknown, to_json
 from ashi_operations.words import counted, named, span
 from candle_samples import a_candle
@@ -189,6 +189,20 @@ def test_the_screen_stays_short_with_ten_thousand_feeds_in_trouble() -> None:
     text = drawn(snapshot(feeds=table.view(NOW)))
     assert len(text.splitlines()) < 45
     assert "and 9,992 feeds more" in text
+
+
+def test_what_is_told_one_by_one_fits_the_terminal() -> None:
+    table = FeedTable()
+    for number in range(100):
+        table.take(status(f"binance:M{number}", "down", reason="away"))
+    seen = snapshot(feeds=table.view(NOW))
+    for height, told in ((80, 40), (38, 8), (32, 3), (10, 0)):
+        console = Console(width=140, height=height, record=True, file=io.StringIO())
+        console.print(fitted(console, seen, "Ctrl-C ends it"), soft_wrap=True)
+        text = console.export_text()
+        assert text.count(": away") == told, text
+        assert len(text.splitlines()) <= height or not told
+        assert "Ctrl-C ends it" in text
 
 
 def test_the_json_is_one_line_of_the_documented_fields() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from ashi_operations.status.screen import TROUBLED, draw
+from ashi_operations.status.screen import draw, fitted
 from ashi_operations.status.snapshot import Snapshot, to_json
 from ashi_operations.status.watch import LOOK_S, Watch
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 WIDTH: Final = 140
 """Where it is no terminal."""
 NOT_REACHED: Final = 1
-_ROWS_BESIDE: Final = 36
-"""Lines that are there besides the feeds that are told one by one."""
 
 
 def run_status(
@@ -81,8 +79,7 @@ async def _watch(
         with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="ellipsis") as screen:
             while True:
                 snapshot = await watch.look(timeout_s)
-                room = max(console.height - _ROWS_BESIDE, TROUBLED)
-                screen.update(draw(snapshot, troubled=room, footer=footer), refresh=True)
+                screen.update(fitted(console, snapshot, footer), refresh=True)
                 await asyncio.sleep(interval_s)
     finally:
         await watch.close()

@@ -16,7 +16,7 @@ from ashi_operations.words import SECOND_US, counted, named, span, span_us
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from ashi_operations.problem import Problem
     from ashi_operations.status.snapshot import Delay, Feeds, Gaps, Group, Newest, Snapshot
@@ -60,6 +60,15 @@ def draw(snapshot: Snapshot, *, troubled: int = TROUBLED, footer: str = "") -> R
     if footer:
         parts += [Text(), Text(footer, style="dim")]
     return Lines(*parts)
+
+
+def fitted(console: Console, snapshot: Snapshot, footer: str) -> RenderableType:
+    """What `draw` gives, with as many feeds one by one as the terminal has room for."""
+    for most in (40, 20, TROUBLED, 3):
+        drawn = draw(snapshot, troubled=most, footer=footer)
+        if len(console.render_lines(drawn)) <= console.height:
+            return drawn
+    return draw(snapshot, troubled=0, footer=footer)
 
 
 def problem_lines(problems: Sequence[Problem]) -> list[RenderableType]:
