@@ -12,13 +12,13 @@ from ashi_chart.rollup import Rolled
 from candle_samples import BTC, FIRST_US, a_candle
 
 STATES: list[GapState] = ["open", "repaired", "lost"]
-moments = st.integers(0, 30)
+moments = st.integers(0, 8)
 
 
 @st.composite
 def a_gap(draw: st.DrawFn) -> FeedGap:
     start = draw(moments)
-    end = draw(st.one_of(st.none(), st.integers(start, 32)))
+    end = draw(st.one_of(st.none(), st.integers(start, 9)))
     state: GapState = draw(st.sampled_from(STATES))
     return FeedGap(BTC, start, end, state, 0, "why", start)
 
@@ -48,6 +48,12 @@ def test_no_bar_changes_that_is_not_named(
         assert same or any(first < end and last > start for first, last in stretches)
     assert stretches == sorted(stretches)
     assert (before, until_before) != (after, until_after) or not stretches
+
+
+def test_a_gap_between_two_trades_of_one_microsecond_lacks_something() -> None:
+    gap = FeedGap(BTC, FIRST_US, FIRST_US, "open", 0, "why", FIRST_US)
+    coverage = Coverage(FIRST_US + 10, [gap])
+    assert (coverage.lacks(FIRST_US, FIRST_US + 1), coverage.lacks(FIRST_US - 1, FIRST_US)) == (True, False)
 
 
 def test_a_bar_has_the_candle_s_amounts_as_they_are_written_and_says_what_is_known() -> None:

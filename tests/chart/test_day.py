@@ -132,6 +132,8 @@ def test_a_correction_counts_where_an_hour_is_one_candle_and_else_a_store_has_to
     halves = swept(*(a_part("30m", number) for number in range(5)), timeframe="30m")
     assert not halves.take_closed(a_part("30m", 2, version=7))
     assert halves.take_closed(a_part("30m", 2, version=1))  # one that comes again is none
+    flat_later = swept(a_part("30m", 0, version=9), a_part("30m", 1, version=3), timeframe="30m")
+    assert flat_later.take_closed(a_part("30m", 0, version=9))
 
 
 def test_the_day_goes_on_though_nothing_comes() -> None:

@@ -109,6 +109,7 @@ def a_signal(number: int = 0, version: int = 1, symbol: str = BTC, **more: objec
 def test_a_signal_that_is_taken_back_is_gone_and_does_not_come_again_behind_that() -> None:
     signals, of_all = Signals(), (0, 2**60)
     assert signals.take(a_signal())
+    assert not signals.take(a_signal())
     assert signals.of(BTC, *of_all) == [a_signal()]
     assert signals.take(a_signal(status="superseded"))
     assert signals.of(BTC, *of_all) == []

@@ -203,17 +203,28 @@ def test_a_correction_of_a_bar_in_progress_is_none_that_a_chart_marks() -> None:
     assert not rolled.corrected
 
 
-def test_a_correction_of_what_is_not_held_is_named_and_its_bar_is_made_of_the_store_and_what_came() -> None:
+def test_a_part_that_is_still_in_progress_holds_its_bar_open() -> None:
+    series = filled(range(4))
+    series.update(a_part(4, 2))
+    series.apply(a_part(5, 2))
+    first, second = series.changed()
+    assert (first.closed, second.closed) == (False, False)
+    series.apply(a_part(4, 3))
+    assert [each.closed for each in series.changed()] == [True]
+
+
+@pytest.mark.parametrize("number", [5, 6, 9])
+def test_a_correction_of_what_is_not_held_is_named_and_its_bar_is_made_of_the_store_and_what_came(number: int) -> None:
     series = filled(range(30), parts=10)
-    old = a_part(6, 30)
+    old = a_part(number, 30)
     series.apply(old)
     assert series.changed() == []
     assert list(series.reread) == [FIRST_US + WINDOW_US]
-    series.rebuild(FIRST_US + WINDOW_US, [a_part(number, 2) for number in range(5, 10)])  # the store lags
+    series.rebuild(FIRST_US + WINDOW_US, [a_part(each, 2) for each in range(5, 10)])  # the store lags
     assert not series.reread
     [rolled] = series.changed()
     assert rolled.corrected
-    assert rolled.candle == rollup().candle_of([a_part(5, 2), old, *(a_part(number, 2) for number in (7, 8, 9))])
+    assert rolled.candle == rollup().candle_of([old if each == number else a_part(each, 2) for each in range(5, 10)])
     series.apply(old)
     assert (series.changed(), list(series.reread)) == ([], [])  # one that comes again is no news
 
