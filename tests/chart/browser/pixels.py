@@ -30,9 +30,6 @@ class Picture:
         middle = round(x)
         return self.pixels[:, middle - width // 2 : middle + width // 2 + 1]
 
-    def differs_at(self, other: Picture, x: float) -> bool:
-        return bool((np.abs(self.column(x) - other.column(x)) > 0.1).any())
-
     def color(self, left: float, top: float, width: int = 6, height: int = 6) -> NDArray[np.float32]:
         """The average colour of a rectangle."""
         x, y = round(left), round(top)
