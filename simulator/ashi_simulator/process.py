@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 USUAL_RATE: Final = 100.0
-ONGOING_RATE: Final = 1.5
+ONGOING_RATE: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ def venue_sim(
     rate: Annotated[
         int | None,
         Option(
-            "trades per second (default: 100; with --ongoing of each market, 1.5)", metavar="N", parse=values.positive
+            "trades per second (default: 100; with --ongoing of each market, 1)", metavar="N", parse=values.positive
         ),
     ] = None,
     bursts: Annotated[bool, Option("five times as many now and then")] = False,

@@ -83,7 +83,7 @@ class UpOptions:
     since: Annotated[
         int | None,
         Option(
-            "markets that are read for the first time begin at TIME, UTC, not now (simulated ones: three hours ago)",
+            "markets that are read for the first time begin at TIME, UTC, not now (simulated ones: two hours ago)",
             metavar="TIME",
             parse=values.time,
         ),

@@ -32,8 +32,9 @@ POLL_S: Final = 0.3
 ANSWER_S: Final = 60.0
 """In which the chart must answer; it takes three."""
 LOGS_S: Final = 60.0
-SIMULATED_PAST_US: Final = 3 * 3_600_000_000
-"""How much of their past simulated markets begin with: enough to look at, and fetched in seconds."""
+SIMULATED_PAST_US: Final = 2 * 3_600_000_000
+"""How much of their past simulated markets begin with: enough to look at. Fetching it takes a request for each 1,000
+trades, and at the venue's pace a request takes most of a second."""
 
 
 def run_up(options: UpOptions) -> int:
