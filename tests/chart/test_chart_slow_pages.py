@@ -103,7 +103,7 @@ def test_a_page_that_reads_nothing_for_a_while_costs_little_and_then_sees_what_i
                     most = max(most, session.waiting_bytes)
             # One message that was under way, and nothing that was made after it.
             assert 0 < most < sessions.BUFFERED + 500 * conversation.BYTES_OF_BAR + 10_000
-            assert session.conversation.outbox.conflated > 15_000
+            assert session.conversation.outbox.conflated > 1_000  # what the kernel takes at first is sent
             sent = len(page.messages)
             transport_of(page).resume_reading()
             await page.until("the newest", lambda: page.newest()[7] == 19_999)

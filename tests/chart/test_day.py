@@ -56,27 +56,29 @@ def test_a_day_is_what_its_candles_add_up_to(timeframe: str, events: list[tuple[
     step = Step.of([Timeframe.parse(timeframe)])
     length = Timeframe.parse(timeframe).length_us
     day, known, store, ahead = Day(step), dict[int, Candle](), dict[int, Candle](), None
-    number, is_exact, came = 0, False, list[Candle]()
-    for kind, steps, version in events:
+    number, is_exact, came, newest = 0, False, list[Candle](), 0
+    for kind, steps, growth in events:
         now = FIRST_US + number * length + length // 3
+        version = newest + growth  # of what comes later it is greater, as in the topic
         if kind == "closed":
             part = a_part(timeframe, number, version)
-            known[number], ahead = part, None
+            known[number], ahead, newest = part, None, version
             came.append(part)
             is_exact = day.take_closed(part) and is_exact
             number += 1 + max(steps - 1, 0)
         elif kind == "correct" and known:
             old = sorted(known)[-1 - min(steps, len(known) - 1)]
-            part = a_part(timeframe, old, version)
+            is_again = growth % 3 == 0
+            part = known[old] if is_again else a_part(timeframe, old, version)
             told = day.take_closed(part)
             came.append(part)
-            if version > known[old].version:
-                known[old] = part
+            if not is_again:
+                known[old], newest = part, version
                 is_exact = is_exact and told
         elif kind == "live":
-            part = a_part(timeframe, number, version)
+            part = a_part(timeframe, number, version if steps else newest)
             day.take_live(part)
-            if ahead is None or version > ahead.version:
+            if ahead is None or part.version > ahead.version:
                 ahead = part
         elif kind == "store":
             store = dict(known)

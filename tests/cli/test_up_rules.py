@@ -45,7 +45,8 @@ def test_markets_are_those_named_else_those_of_the_last_time_else_the_usual_ones
     plan = make_plan(UpOptions(), HERE, None)
     assert set(plan.markets) == {"bitflyer", "gmo", "binance", "binance-usdm"}
     assert (plan.named, plan.going_on, plan.timeframes) == (False, False, None)
-    assert make_plan(UpOptions(simulate=True), HERE, None).markets == SIMULATED
+    markets = make_plan(UpOptions(simulate=True), HERE, None).markets
+    assert [f"{venue}:{name}" for venue, names in markets.items() for name in names] == list(SIMULATED)
 
 
 def test_what_cannot_be_or_does_not_fit_what_is_kept_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ WAIT_FOR_KAFKA = frozenset(
 
 ADDED = (
     ("demo, up, broker", "demo, broker"),
-    ("sink, strategy, symbols, candles, chart, verify", "sink, candles, verify"),
+    ("sink, strategy, status, doctor, symbols, candles, chart, verify", "sink, candles, verify"),
     ("replay, backfill, bitflyer", "replay, bitflyer"),
     ("SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER", "SCRAM-SHA-256 or SCRAM-SHA-512"),
 )

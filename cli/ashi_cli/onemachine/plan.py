@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ashi_cli.onemachine.options import UpOptions
 
-SIMULATED: Final[Mapping[str, Sequence[str]]] = {"binance": ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")}
+SIMULATED: Final = ("binance:BTCUSDT", "binance:ETHUSDT", "binance:SOLUSDT", "binance:BNBUSDT")
 """What is simulated unless markets are named."""
 FILE: Final = "up.json"
 
@@ -99,7 +99,7 @@ def make_plan(options: UpOptions, workdir: Path, before: Remembered | None) -> P
     named = bool(markets)
     check_markets(markets, "")
     return Plan(
-        markets=markets or (SIMULATED if options.simulate else MARKETS),
+        markets=markets or (_by_venue([_parts(symbol) for symbol in SIMULATED]) if options.simulate else MARKETS),
         named=named,
         timeframes=_timeframes(options.timeframes, workdir, before),
         going_on=before is not None,
