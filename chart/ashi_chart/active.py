@@ -112,8 +112,7 @@ class ActiveSeries:
         self._waiting.clear()
         closed = [*parts, *before.closed, *(part for (_, is_closed), part in waiting if is_closed)]
         # As they were written, about: by that it is known what a store has not yet, though it has later ones.
-        for part in sorted(closed, key=attrgetter("version")):
-            rolling.fill(part)
+        rolling.fill_all(sorted(closed, key=attrgetter("version")))
         for part in (*before.in_progress, *(part for (_, is_closed), part in waiting if not is_closed)):
             rolling.update(part)
         if self._rolling is not None:

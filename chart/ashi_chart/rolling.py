@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from heapq import nsmallest
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -47,10 +48,12 @@ class Tail(NamedTuple):
 class _Window:
     """The closed parts of one window, and their sum."""
 
-    __slots__ = ("closed", "settled", "settled_until", "total")
+    __slots__ = ("closed", "newest", "settled", "settled_until", "total")
 
     def __init__(self) -> None:
         self.closed: dict[int, Candle] = {}
+        self.newest = NEVER
+        """The open time, µs, of the last part that `closed` has had."""
         self.settled: Candle | None = None
         """The sum of parts that are not held any more: all before what `closed` holds, up to `settled_until`, µs."""
         self.settled_until = NEVER
@@ -98,10 +101,18 @@ class RollingSeries:
     def fill(self, candle: Candle) -> None:
         """Take in a closed part that was there before anything was shown: nothing changes or is corrected by it."""
         self._take(candle, is_news=False)
+        self._make_room()
+
+    def fill_all(self, candles: Iterable[Candle]) -> None:
+        """As `fill`. In whichever order they are given: only when all are there are some let go of."""
+        for candle in candles:
+            self._take(candle, is_news=False)
+        self._make_room()
 
     def apply(self, candle: Candle) -> None:
         """Take in a closed part that has come."""
         self._take(candle, is_news=True)
+        self._make_room()
 
     def update(self, candle: Candle) -> None:
         """Take in how far a part whose window is open has come.
@@ -135,6 +146,7 @@ class RollingSeries:
             self._windows[window] = held
             self._held += len(joined) - len(held.closed)
             held.closed, held.settled, held.settled_until, held.total = joined, None, NEVER, None
+            held.newest = max(joined, default=NEVER)
             self._in_progress = {time: part for time, part in self._in_progress.items() if time not in joined}
             self._note_changed(window, before)
             self._make_room()
@@ -219,10 +231,10 @@ class RollingSeries:
             self._close_through(candle.close_time, is_news=is_news)
         if is_news:
             self._note_changed(start, before)
-        self._make_room()
 
     def _put(self, window: _Window, candle: Candle, known: Candle | None) -> None:
-        is_last = known is None and (not window.closed or candle.open_time > max(window.closed))
+        is_last = candle.open_time > window.newest
+        window.newest = max(window.newest, candle.open_time)
         window.closed[candle.open_time] = candle
         self._in_progress.pop(candle.open_time, None)
         self._held += known is None
@@ -261,18 +273,26 @@ class RollingSeries:
             self._changed.add(self.rollup.window_of(before - 1)[0])  # it may have waited for parts that never came
 
     def _make_room(self) -> None:
-        while self._held > self._limit:
-            if len(self._windows) > 1:
-                self._let_go_of(min(self._windows))
-                continue
+        while self._held > self._limit and len(self._windows) > 1:
+            self._let_go_of(min(self._windows))
+        if self._held > self._limit:
             [window] = self._windows.values()
-            oldest = min(window.closed)
-            if min(self._in_progress, default=oldest) < oldest:
-                return  # the sum of what is not held is of the first parts, and of nothing in progress
-            part = window.closed.pop(oldest)
+            self._settle(window, self._held - self._limit)
+
+    def _settle(self, window: _Window, count: int) -> None:
+        """Let go of the oldest parts of a window, so many, but for their sum."""
+        ahead = min(self._in_progress, default=FOR_EVER)
+        # The sum of what is not held is of the first parts, and of nothing in progress.
+        oldest = [open_time for open_time in nsmallest(count, window.closed) if open_time <= ahead]
+        if not oldest:
+            return
+        parts = [] if window.settled is None else [window.settled]
+        for open_time in oldest:
+            part = window.closed.pop(open_time)
             self._let_go_of_part(part)
             window.settled_until = part.close_time
-            window.settled = part if window.settled is None else self.rollup.sum_of([window.settled, part])
+            parts.append(part)
+        window.settled = self.rollup.sum_of(parts)
 
     def _let_go_of(self, start: int) -> None:
         since = self.rollup.window_of(start)[1]

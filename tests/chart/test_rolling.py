@@ -239,6 +239,18 @@ def test_a_long_window_holds_few_parts_and_goes_on() -> None:
     assert rolled.candle == rollup("1d").candle_of([a_part(number, 2) for number in range(1000)])
 
 
+def test_a_part_that_came_long_after_later_ones_is_in_the_sum_of_what_was_there_before() -> None:
+    parts = [a_part(number, 2) for number in (*range(5), *range(6, 1000))] + [a_part(5, 4)]  # as they were written
+    series = RollingSeries(BTC, rollup("1d"), parts=10)
+    series.fill_all(parts)
+    [rolled] = series.between(0, FIRST_US + 1000 * MINUTE_US)
+    assert rolled.candle == rollup("1d").candle_of([*parts[:5], parts[-1], *parts[5:-1]])
+    assert len(series.tail().closed) == 10 + 1  # and the one that came late, which a store may lack
+    series.apply(a_part(1000, 2))
+    [rolled] = series.changed()
+    assert rolled.candle == rollup("1d").candle_of([*parts[:5], parts[-1], *parts[5:-1], a_part(1000, 2)])
+
+
 def test_a_series_with_older_candles_knows_that_it_is_not_all() -> None:
     series = filled(range(10), since=FIRST_US)
     assert series.newest(3) is None
