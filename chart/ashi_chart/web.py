@@ -83,7 +83,8 @@ class ChartServer:
     async def close(self) -> None:
         """Stop serving, and send all pages away. May be called at any time."""
         self._is_closing = True
-        await asyncio.gather(*(session.close() for session in self.sessions))
+        # Whatever becomes of each: where a page that takes nothing is given up at this moment, so is what waits for it.
+        await asyncio.gather(*(session.close() for session in self.sessions), return_exceptions=True)
         await self._runner.cleanup()
 
     async def _get_page(self, request: web.Request) -> web.StreamResponse:
@@ -142,7 +143,7 @@ def _number(query: Mapping[str, str], name: str, least: int, most: int, default:
     text = query.get(name)
     if text is None and default is not None:
         return default
-    if text is None or not text.isascii() or not text.isdigit() or not least <= int(text[:20]) <= most:
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 20 or not least <= int(text) <= most:
         raise UsageError(f"{name} is to be a whole number from {least} to {most}")
     return int(text)
 

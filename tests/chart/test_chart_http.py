@@ -222,6 +222,18 @@ def test_what_is_no_message_is_answered_in_words_and_the_page_stays(text: str) -
     ask(asking)
 
 
+@pytest.mark.parametrize("number", ["00000000000000000001" + "9" * 30, "0" * 3_000 + "1", "²", "-1", "1e3", ""])
+def test_a_number_that_is_none_is_refused_in_words(number: str) -> None:
+    async def asking(address: str, client: aiohttp.ClientSession) -> None:
+        for name in ("before", "limit"):
+            query = {"symbol": "a:B", "timeframe": "1m", "before": "5", "limit": "5"} | {name: number}
+            async with client.get(f"{address}api/bars", params=query) as response:
+                assert response.status == 400
+                assert f"{name} is to be a whole number" in (await response.json())["error"]
+
+    ask(asking)
+
+
 def test_a_page_that_sends_too_much_that_is_no_message_or_too_large_a_one_is_cut_off() -> None:
     async def last_of(address: str, client: aiohttp.ClientSession, text: str, times: int) -> int | None:
         async with client.ws_connect(f"{address}ws") as socket:
