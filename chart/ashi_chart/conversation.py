@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi.contracts.errors import UsageError
@@ -197,6 +197,7 @@ class Conversation:
         if series is not None:
             self._board.series.leave(series, self)
             self._board.look_away(series.key.symbol, self)
+            self.outbox.begin_series()  # nothing of it is to be told any more, be there another or not
 
     async def _snapshot(self) -> AsyncGenerator[tuple[str, bytes], None]:
         series, out = self._series, self.outbox
@@ -205,7 +206,11 @@ class Conversation:
         metrics.chart_snapshots_for_lag.inc(out.lagged)
         out.lagged = 0
         size = self._count * BYTES_OF_BAR
-        async with self._board.large.hold(size if size > LARGE else 0):
+        async with AsyncExitStack() as held:
+            room = asyncio.create_task(held.enter_async_context(self._board.large.hold(size if size > LARGE else 0)))
+            async for state in self._meanwhile(room):
+                yield "state", state
+            room.result()
             out.begin_snapshot()
             reading = asyncio.create_task(self._board.series.newest(series, self._count))
             async for state in self._meanwhile(reading):

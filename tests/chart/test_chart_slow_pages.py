@@ -15,10 +15,11 @@ from yarl import URL
 
 from ashi.contracts.errors import StorageError
 from ashi.runtime.settings import Settings
-from ashi_chart import conversation, sessions
+from ashi_chart import conversation, sessions, wire
 from ashi_chart.active import ActiveSeries, Key
-from ashi_chart.board import Board
+from ashi_chart.board import LARGE_MESSAGES, Board
 from ashi_chart.budget import Budget
+from ashi_chart.conversation import Conversation
 from ashi_chart.outbox import MOST_BARS_WAITING
 from ashi_chart.rollup import offered
 from ashi_chart.store import Store
@@ -208,6 +209,57 @@ def test_large_messages_wait_for_each_other_in_turn() -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         async with asyncio.timeout(1), budget.hold(10):
             pass
+
+    run(main())
+
+
+def test_a_page_is_told_that_it_is_connected_while_large_messages_of_others_are_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conversation, "STATE_INTERVAL_S", 0.05)
+    monkeypatch.setattr(conversation, "LARGE", 1_000)
+
+    async def main() -> None:
+        async with serving_a_series() as (address, server, _), narrow_page(address) as page:
+            async with server.board.large.hold(LARGE_MESSAGES):
+                await page.ask(*KEY, 500)
+                await page.until("it is told", lambda: len(page.told("state")) > 5)
+                assert page.snapshot is None
+            await page.until_snapshot()
+            async with asyncio.timeout(5), server.board.large.hold(LARGE_MESSAGES):
+                pass
+
+    run(main())
+
+
+def test_what_waits_of_a_series_is_forgotten_when_the_next_one_is_not_there() -> None:
+    async def main() -> None:
+        async with serving_a_series() as (_, server, series):
+            page = Conversation(server.board, "server")
+            page.ask(wire.AskSeries(*KEY, 10))
+            [_ async for _ in page.messages()]
+            page.on_bars([(FIRST_US, b"[]")])
+            assert page.outbox.has_bars
+            page.ask(wire.AskSeries("nothing:NOWHERE", "1m", 10))
+            assert [kind async for kind, _ in page.messages() if kind != "state"] == ["error"]
+            assert page not in series.watchers
+            assert page.wait_s() > 1  # else it would be asked again and again what there is to be told
+            page.end()
+
+    run(main())
+
+
+def test_the_server_stops_though_a_page_is_given_up_at_that_moment() -> None:
+    async def main() -> None:
+        async with serving_a_series() as (address, server, _), narrow_page(address):
+            await until("it is connected", lambda: len(server.sessions) == 1)
+            [session] = server.sessions
+
+            async def given_up() -> None:
+                raise asyncio.CancelledError
+
+            session.close = given_up  # type: ignore[method-assign]
+            await server.close()
 
     run(main())
 
