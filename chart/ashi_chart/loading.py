@@ -69,6 +69,7 @@ class Loader:
         for series in wanted:
             lacking = self._join(series, stored.get(series), streamed, since, trouble)
             trouble = trouble or lacking
+            await asyncio.sleep(0)  # a longer one takes a second of ten, and there may be a hundred
         return trouble
 
     async def _read_topic(
