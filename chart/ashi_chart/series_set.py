@@ -124,11 +124,12 @@ class SeriesSet:
 
     async def timeframes(self, symbol: str | None = None) -> dict[str, Rollup]:
         """The timeframes that can be had, by name: of a symbol, or of any. Where the store does not say, those set."""
-        spans = [span for span in await self._spans() if symbol is None or span.symbol == symbol]
-        if not spans:
+        spans = await self._spans()
+        stored = {Timeframe.parse(name) for name in {each.timeframe for each in spans if symbol in {None, each.symbol}}}
+        if not stored:
             return offered(self._default)
-        coming = timeframes_that_come(spans)
-        return offered(coming, gone={Timeframe.parse(span.timeframe) for span in spans} - coming)
+        coming = stored & timeframes_that_come(spans)  # of any symbol: where one rests, the last hour closes long after
+        return offered(coming, gone=stored - coming)
 
     async def find(self, key: Key, known: Collection[str], *, with_hint: bool = True) -> Rollup:
         """How a series is made. `known`: the symbols that something was heard of.

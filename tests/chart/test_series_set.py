@@ -23,7 +23,7 @@ from ashi_chart.outbox import Outbox
 from ashi_chart.rollup import offered
 from ashi_chart.series_set import SeriesSet
 from ashi_sinks.protocol import SeriesSpan
-from candle_samples import BTC, a_candle
+from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 
 SETTINGS = Settings.from_environment({"ASHI_TIMEFRAMES": "1m"})
 ROLLUPS = offered(SETTINGS.timeframes)
@@ -241,6 +241,29 @@ def test_what_nobody_looks_at_is_forgotten_after_a_while_and_only_then(monkeypat
         held.leave(first.series, first)
         third = PageOfSet(held, Key(BTC, "15m"), 1)
         assert set(held.of_symbol(BTC)) == {second.series, third.series}
+
+    asyncio.run(main())
+
+
+def test_a_market_that_rests_is_shown_in_the_timeframes_of_those_that_trade(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        store = StoreInMemory([])
+        hour = 60 * MINUTE_US
+        last = {"1m": FIRST_US + 10 * MINUTE_US, "1h": FIRST_US}  # nobody traded, and no flat candles: the hour closed
+        spans = [SeriesSpan(BTC, name, FIRST_US, time) for name, time in last.items()]
+        spans += [
+            SeriesSpan(ETH, "1m", FIRST_US, 10 * hour + FIRST_US),
+            SeriesSpan(ETH, "1h", FIRST_US, 9 * hour + FIRST_US),
+        ]
+        spans += [SeriesSpan(BTC, "5m", 0, 0)]  # of other settings, once
+
+        async def told() -> list[SeriesSpan]:
+            return spans
+
+        monkeypatch.setattr(store, "spans", told)
+        made = await a_set(store).timeframes(BTC)
+        assert list(made) == ["1m", "5m", "15m", "30m", "1h", "2h", "4h", "12h", "1d", "1w"]
+        assert {str(made[name].source) for name in ("1m", "5m", "30m")} == {"1m"}
 
     asyncio.run(main())
 
