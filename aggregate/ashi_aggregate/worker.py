@@ -33,6 +33,7 @@ from ashi.runtime.waiting import start_when_kafka_is_there
 from ashi_aggregate.core.trade_ids import MAX_IDS
 from ashi_aggregate.epoch import Epoch, agree_on_epoch
 from ashi_aggregate.faust.app import AggregateApp, make_app
+from ashi_aggregate.faust.membership import TakeUpWatch
 from ashi_aggregate.fencing import SessionGuard
 
 _WATCH_INTERVAL_S: Final = 0.25
@@ -83,6 +84,7 @@ async def _aggregate(service: Service, tried_at_s: float, on_begun: Callable[[],
             await asyncio.wait([starting])
             await app.stop()
             ticking.cancel()
+            service.health.set_hanging(None)
 
 
 def _show_limits(epoch: Epoch, partitions: int) -> None:
@@ -147,6 +149,7 @@ async def _watch(
     app.finalize()
     collect_at = asyncio.get_running_loop().time()
     ready = False
+    take_up = TakeUpWatch(app.take_up_bound_s)
     seen: tuple[str, int] | None = None
     while not service.stopping.is_set():
         _raise_failure(app, starting)
@@ -160,9 +163,11 @@ async def _watch(
             collect_at = asyncio.get_running_loop().time()
             gc.collect(1)
         seen, before = _progress(app), seen
-        # Before it is ready, what it waits for has bounds of its own.
+        # Before it is ready, and while a rebalance goes on, it waits for others too: that has a bound of its own.
         if not ready or seen != before:
             service.health.beat()
+        taken_up = ready and not app.consumer.takes_up
+        service.health.set_hanging(take_up.complaint(taken_up=taken_up, restored=app.consumer.restored_records))
         await service.pause(_WATCH_INTERVAL_S, alive=False)
 
 

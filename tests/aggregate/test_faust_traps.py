@@ -655,6 +655,38 @@ def test_faust_closes_the_client_under_the_coordinator_and_ashi_leaves_it_to_the
     assert closed == ["closed"]
 
 
+def test_a_seek_that_a_rebalance_has_taken_the_partitions_from_takes_nothing_up():
+    """Trap: between what a rebalance takes away and what it gives nothing tells that they are not ours any more."""
+
+    async def scenario() -> None:
+        app = our_app()
+        consumer, thread = consumer_of(app, 0)
+        resumed: list[set[int]] = []
+        slow = asyncio.Event()
+        highwaters = thread.highwaters
+
+        async def wait(*partitions: TP) -> Any:
+            await slow.wait()
+            return await highwaters(*partitions)
+
+        async def resume(partitions: Any) -> dict[int, int]:
+            resumed.append(set(partitions))
+            return dict.fromkeys(partitions, 0)
+
+        thread.highwaters, app.resume = wait, resume
+        overtaken = asyncio.create_task(consumer.perform_seek())
+        await ticks()
+        app.on_rebalance_start()
+        slow.set()
+        await overtaken
+        assert (resumed, thread.sought, dict(consumer._next)) == ([], [], {})
+        app.consumer_generation_id += 1
+        await consumer.perform_seek()
+        assert resumed == [{0}]
+
+    asyncio.run(scenario())
+
+
 def test_going_back_in_a_partition_that_a_rebalance_has_taken_away_is_no_error():
     """Trap: partitions may be taken away between a decision to seek and the seek."""
 

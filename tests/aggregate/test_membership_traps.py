@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from aiokafka.errors import KafkaError, UnknownError, for_code
+from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownError, for_code
 from aiokafka.protocol.group import HeartbeatRequestStruct
 from faust.assignor.client_assignment import ClientAssignment, ClientMetadata
 from faust.tables.manager import TableManager
-from test_faust_traps import PARTITIONS, our_app, plain_app, ticks
+from test_faust_traps import PARTITIONS, SETTINGS, WAIT_S, our_app, plain_app, ticks
 
 from ashi.contracts.errors import InstanceTakenError, StateError
 from ashi.runtime.kafka.topic_ids import Identity
+from ashi.runtime.service import Service
 from ashi_aggregate.faust.app import HEARTBEAT_S
 from ashi_aggregate.faust.membership import FENCED_INSTANCE_ID, InstanceGuard
 from ashi_aggregate.faust.transport import FETCH_WAIT_MS
+from ashi_aggregate.worker import _watch
 
 
 def test_faust_lets_a_fetch_that_finds_nothing_hold_up_what_is_asked_after_it_and_ashi_hardly() -> None:
@@ -106,6 +108,71 @@ def test_a_topic_that_grows_is_noticed_without_the_leader_of_the_group() -> None
     error = asyncio.run(scenario())
     assert isinstance(error, StateError)
     assert "has grown beyond 8 partitions" in str(error)
+
+
+def test_faust_ends_its_recovery_over_a_late_answer_and_ashi_waits_for_it_and_asks_again() -> None:
+    """Trap: when a wait has run out of time Faust believes that it has been stopped, and recovers never again."""
+
+    async def asked_of(app: Any) -> tuple[int, bool]:
+        """How often Kafka was asked, whose first answer comes too late, and whether the recovery goes on."""
+        recovery: Any = app.tables.recovery
+        asked: list[str] = []
+        app.conf.broker_request_timeout, recovery.tables = 0.02, ["a table"]
+
+        async def highwaters(*_: Any) -> None:
+            asked.append("first" if not asked else "again")
+            if asked == ["first"]:
+                await asyncio.sleep(0.1)  # beyond the bound
+                raise KafkaTimeoutError
+            await asyncio.Event().wait()
+
+        recovery._build_highwaters = highwaters
+        recovery.signal_recovery_start.set()
+        recovering = asyncio.create_task(recovery._restart_recovery(recovery))
+        await asyncio.wait([recovering], timeout=0.3)
+        goes_on = not recovering.done()
+        recovering.cancel()
+        return len(asked), goes_on
+
+    assert asyncio.run(asked_of(plain_app())) == (1, False), "Faust waits: the workaround may go"
+    assert asyncio.run(asked_of(our_app())) == (2, True)
+
+
+def test_a_worker_that_never_takes_up_what_a_rebalance_gave_does_not_count_as_alive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trap: a worker that waits for ever for its group, or its recovery, makes checkpoints of nothing."""
+
+    async def scenario() -> None:
+        app, service = our_app(), Service("aggregate", SETTINGS)
+        app.raise_if_dead = nothing
+        starting: Any = asyncio.get_running_loop().create_future()
+        watching = asyncio.create_task(_watch(service, app, starting, lambda: None))
+
+        async def until(live: bool) -> None:
+            async with asyncio.timeout(WAIT_S):
+                while service.health.live()[0] is not live:
+                    assert not watching.done()
+                    app.pipeline.checkpoints += 1
+                    await asyncio.sleep(0.01)
+
+        await until(False)
+        assert "the group's rebalance does not end" in service.health.live()[1]
+        app.consumer._times.join(has_none=False)
+        app.consumer._times.end([0])
+        starting.set_result(None)
+        await until(True)
+        app.consumer._times.begin()
+        await until(False)
+        service.stopping.set()
+        await watching
+
+    def nothing() -> None:
+        """No part of a client is there that could have died."""
+
+    monkeypatch.setattr("ashi_aggregate.faust.app.TAKE_UP_REQUESTS", 0.5 / 60)
+    monkeypatch.setattr("ashi_aggregate.worker._quiet_collector", nothing)
+    asyncio.run(scenario())
 
 
 class FakeCoordinator:

@@ -86,7 +86,7 @@ def test_a_start_and_each_rebalance_are_told_once(clock: Clock) -> None:
         times = membership_module.HandoverTimes()
         times.end([1])  # nothing is taken up before the group has decided
         clock.now_s += 2.0
-        times.join()
+        times.join(has_none=False)
         clock.now_s += 0.5
         times.end({3, 1})
         times.end({3, 1})
@@ -94,11 +94,48 @@ def test_a_start_and_each_rebalance_are_told_once(clock: Clock) -> None:
         clock.now_s += 3600.0
         times.begin()
         clock.now_s += 0.25
-        times.join()
+        times.join(has_none=False)
         times.end([1])
     assert (took("join"), took("state")) == (0.25, 0.0)
     told = [(line["event"], line["partitions"], line["join_s"], line["state_s"]) for line in lines]
     assert told == [("taken up", [1, 3], 2.0, 0.5), ("taken up", [1], 0.25, 0.0)]
+
+
+def test_a_rebalance_goes_on_until_what_it_gave_is_taken_up_or_it_gave_nothing(clock: Clock) -> None:
+    times = membership_module.HandoverTimes()
+    assert times.ongoing, "a start is one too"
+    times.join(has_none=False)
+    assert times.ongoing
+    times.end([1])
+    assert not times.ongoing
+    times.begin()
+    times.end([1])
+    assert times.ongoing, "what is taken up late was of the one before"
+    times.join(has_none=True)
+    assert not times.ongoing
+    times.begin()
+    assert times.ongoing
+
+
+def test_a_rebalance_that_does_not_end_is_complained_of_unless_it_restores(clock: Clock) -> None:
+    watch = membership_module.TakeUpWatch(300.0, clock=lambda: clock.now_s)
+
+    def complains(after_s: float, restored: int, *, taken_up: bool = False) -> bool:
+        clock.now_s += after_s
+        return watch.complaint(taken_up=taken_up, restored=restored) is not None
+
+    assert not complains(0.0, 0)
+    assert not complains(299.0, 0)
+    assert complains(1.0, 0), "nobody has given anything"
+    assert not complains(0.0, 5), "it restores, however long that takes"
+    assert not complains(299.0, 6)
+    assert not complains(299.0, 7)
+    assert complains(300.0, 7)
+    assert not complains(1.0, 7, taken_up=True)
+    assert not complains(3600.0, 7, taken_up=True)
+    assert not complains(3600.0, 7), "the next one begins now"
+    assert not complains(299.0, 7)
+    assert complains(1.0, 7)
 
 
 def test_a_restore_counts_from_the_last_assignment(clock: Clock) -> None:

@@ -47,6 +47,8 @@ RECORDS_PER_CHUNK = 8_000
 FETCH_BYTES = 4 * 1024 * 1024
 CHUNKS_BUFFERED = 64
 REQUEST_TIMEOUT_S = 60.0
+TAKE_UP_REQUESTS = 5
+"""For so many times as long as a request may take, and so a session, a rebalance may stand still."""
 HEARTBEAT_S = 0.25
 """By a heartbeat a member hears that the group rebalances; the others, which have heard it, have stopped until then."""
 CANONICAL_URL = f"http://{AGGREGATE_APP}"
@@ -134,6 +136,12 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
     async def standing(self, offsets: Mapping[int, Sequence[int]]) -> Mapping[int, Standing]:
         """What stands now at these offsets of partitions of `trades`. Raises BrokerError."""
         return await self.probe.standing(offsets)
+
+    @property
+    def take_up_bound_s(self) -> float:
+        """For how long a start or a rebalance may go on without restoring anything."""
+        bound_s: float = TAKE_UP_REQUESTS * self.conf.broker_request_timeout
+        return bound_s
 
     def raise_if_dead(self) -> None:
         """Raise what a part of the clients has died of, which Faust does not notice, or only when it reads."""

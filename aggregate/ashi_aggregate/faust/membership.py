@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from faust.tables.manager import TableManager
@@ -19,6 +19,7 @@ from faust.transport.drivers import aiokafka as driver
 from ashi.contracts.errors import InstanceTakenError
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics.aggregate import handover_seconds, standstill_seconds
+from ashi_aggregate.faust.recovery import PatientRecovery
 from ashi_aggregate.faust.table import FAUST_LOGGER
 
 _log = get_logger(__name__)
@@ -31,6 +32,14 @@ class PromptTableManager(TableManager):  # type: ignore[misc]  # Faust is not ty
     """Begins at once: Faust's waits a second for an application to declare more tables, and ours has them all."""
 
     logger = FAUST_LOGGER
+    _recovery: PatientRecovery | None = None
+
+    @property
+    def recovery(self) -> PatientRecovery:
+        """What restores the tables."""
+        if self._recovery is None:
+            self._recovery = PatientRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
 
     async def on_start(self) -> None:
         """As Faust's, without the wait."""
@@ -44,14 +53,20 @@ class HandoverTimes:
     def __init__(self) -> None:
         self._begun_s: float | None = time.monotonic()
         self._joined_s: float | None = None
+        self._has_none = False
+
+    @property
+    def ongoing(self) -> bool:
+        """Whether partitions are yet to be given, or have been and are yet to be taken up."""
+        return self._begun_s is not None and not self._has_none
 
     def begin(self) -> None:
         """The partitions are let go."""
-        self._begun_s, self._joined_s = time.monotonic(), None
+        self._begun_s, self._joined_s, self._has_none = time.monotonic(), None, False
 
-    def join(self) -> None:
-        """The group has decided who has which."""
-        self._joined_s = time.monotonic()
+    def join(self, *, has_none: bool) -> None:
+        """The group has decided who has which; `has_none`: there is none for us."""
+        self._joined_s, self._has_none = time.monotonic(), has_none
 
     def end(self, partitions: Collection[int]) -> None:
         """The state of ours is there, and trades are read on: tell what it took, once."""
@@ -64,6 +79,37 @@ class HandoverTimes:
         standstill_seconds.labels("join").inc(join_s)
         standstill_seconds.labels("state").inc(state_s)
         _log.info("taken up", partitions=sorted(partitions), join_s=round(join_s, 2), state_s=round(state_s, 2))
+
+
+class TakeUpWatch:
+    """Notices a start or a rebalance that does not end: everything else may go on meanwhile, and look alive.
+
+    While the tables are restored that gets on with every record. Whatever else it takes has bounds: a group waits for
+    a member for as long as a request may take, or for its session, and each question to Kafka as long.
+    """
+
+    def __init__(self, bound_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`bound_s`: for how long nothing may be taken up and nothing restored."""
+        self._bound_s = bound_s
+        self._clock = clock
+        self._since_s: float | None = None
+        self._restored = 0
+
+    def complaint(self, *, taken_up: bool, restored: int) -> str | None:
+        """A sentence when it has lasted for too long. `restored`: records in all, as of now."""
+        now_s = self._clock()
+        if taken_up:
+            self._since_s = None
+            return None
+        if self._since_s is None or restored != self._restored:
+            self._since_s, self._restored = now_s, restored
+        silent_s = now_s - self._since_s
+        if silent_s < self._bound_s:
+            return None
+        return (
+            f"the group's rebalance does not end: no partitions taken up and no rows restored for {silent_s:.0f} s; "
+            f"at most {self._bound_s:g} s are allowed"
+        )
 
 
 class InstanceGuard:

@@ -16,6 +16,8 @@ class Restoring:
     def __init__(self) -> None:
         self._began_s: float | None = None
         self._records = 0
+        self.total = 0
+        """Records that were ever taken up: it grows as long as restoring gets on."""
 
     def began(self) -> None:
         """Partitions have been assigned; what was restored of others before is left out."""
@@ -24,6 +26,7 @@ class Restoring:
     def add(self, records: int) -> None:
         """So many records more have been taken up."""
         self._records += records
+        self.total += records
         metrics.restored_records.inc(records)
 
     def ended(self) -> None:

@@ -233,7 +233,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
             await self._perform_seek()
 
     async def _perform_seek(self) -> None:
-        generation = self.app.consumer_generation_id
+        # Counted from the moment at which a rebalance takes partitions away; the generation changes when it gives some.
+        generation, rebalance = self.app.consumer_generation_id, self.app.rebalancing_count
         self._next.clear()
         await super().perform_seek()
         partitions = self._trades_partitions()
@@ -242,7 +243,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
             return
         earliest = await self.earliest_offsets(*partitions)
         ends = await self.highwaters(*partitions)
-        if (generation, partitions) != (self.app.consumer_generation_id, self._trades_partitions()):
+        now = self.app.consumer_generation_id, self.app.rebalancing_count, self._trades_partitions()
+        if (generation, rebalance, partitions) != now:
             return  # a rebalance came in between, and seeks for itself
         self._restoring.ended()
         starts = await self.app.resume(
@@ -280,7 +282,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """A rebalance ends; the positions come with `perform_seek`."""
-        self._times.join()
+        self._times.join(has_none=not assigned)
         rebalances.labels("aggregate").inc()
         self._next.clear()
         self._restoring.began()
@@ -291,6 +293,16 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
     def client(self) -> Any:
         """The client that its thread has, or None while it has not been made."""
         return self._thread._consumer
+
+    @property
+    def takes_up(self) -> bool:
+        """Whether a start or a rebalance has not come to its end yet."""
+        return self._times.ongoing
+
+    @property
+    def restored_records(self) -> int:
+        """How many records of changelogs tables have taken up so far."""
+        return self._restoring.total
 
     def close(self) -> None:
         """Leave closing to the consumer's thread, which does it when it ends.

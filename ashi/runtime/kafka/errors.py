@@ -242,3 +242,8 @@ def _unreachable(settings: Settings, reason: str) -> BrokerError:
 def lacks_room(error: BaseException) -> bool:
     """Whether a producer refused something only because it still holds what came before: it may be given it again."""
     return isinstance(error, KafkaTimeoutError)
+
+
+def is_unanswered(error: BaseException) -> bool:
+    """Whether the client has waited for an answer in vain, for as long as it does."""
+    return isinstance(error, (KafkaTimeoutError, TimeoutError))
