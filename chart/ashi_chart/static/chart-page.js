@@ -50,7 +50,7 @@ const view = new ChartView(byId("chart", HTMLElement), {
   onMoved,
 });
 const legend = new Legend(view, now);
-const older = new Older(view, byId("loading", HTMLElement), () => legend.show());
+const older = new Older(view, byId("loading", HTMLElement), () => legend.show(), () => isShown() && ask());
 const status = new Status(now, () => connection.retryNow());
 const quote = new Quote(() => status.isStale);
 const search = new Search({
@@ -124,6 +124,7 @@ function receive(message) {
     case "gaps":
       if (message.symbol !== view.series.symbol) break;
       view.gaps.add(message.gaps);
+      for (const gap of message.gaps) older.checked(gap.from, gap.to);
       view.drawGaps();
       legend.show();
       break;
@@ -135,6 +136,9 @@ function receive(message) {
       break;
     case "feed":
       if (message.symbol !== view.series.symbol) break;
+      if (feed && feed.complete_until !== message.feed.complete_until) {
+        older.checked(feed.complete_until ?? 0, message.feed.complete_until);
+      }
       feed = message.feed;
       status.setMarket(message.symbol, feed, instrument);
       break;

@@ -18,6 +18,8 @@ const SILENCE_MS = 15_000;
 const FIRST_RETRY_MS = 400;
 const LAST_RETRY_MS = 15_000;
 const REFUSED_RETRY_MS = 60_000;
+/** A narrow line may not get many bars through before it is taken for dead; so few it will. */
+const LEAST_BARS = 500;
 /** Close codes that mean: not with this token, not from this page. */
 const REFUSALS = new Set([1008, 4401, 4403]);
 const TOKEN_KEY = "ashi.token";
@@ -89,6 +91,8 @@ export class Connection {
   /** What is asked for anew after a reconnect, by what it is about. @type {Map<string, () => object>} */
   #wanted = new Map();
   #attempt = 0;
+  /** How many connections have been asked for a series since one has given it. */
+  #unanswered = 0;
   #retryTimer = 0;
   #silenceTimer = 0;
   #running = false;
@@ -200,7 +204,7 @@ export class Connection {
     socket.addEventListener("open", () => {
       if (socket !== this.#socket) return;
       this.#heard();
-      for (const request of this.#wanted.values()) this.#send(request());
+      this.#askAgain();
     });
     socket.addEventListener("message", (event) => {
       if (socket !== this.#socket) return;
@@ -212,8 +216,21 @@ export class Connection {
     });
   }
 
+  /** Asks for what is wanted, of a series for fewer bars at each connection that has ended before they were there. */
+  #askAgain() {
+    for (const [about, make] of this.#wanted) {
+      const request = /** @type {{bars?: number}} */ (make());
+      if (about === "series" && request.bars !== undefined) {
+        request.bars = Math.max(LEAST_BARS, request.bars >> Math.max(0, this.#unanswered - 1));
+        this.#unanswered += 1;
+      }
+      this.#send(request);
+    }
+  }
+
   /** @param {Message} message */
   #receive(message) {
+    if (message.t === "snapshot" || message.t === "error") this.#unanswered = 0;
     if (message.t === "hello" || message.t === "state") this.#clockOffset = message.now / 1000 - Date.now();
     if (this.#link.state !== "open") {
       this.#attempt = 0;

@@ -12,22 +12,28 @@ import { MAX_BARS, OPEN_TIME } from "./protocol.js";
 const PAGE = 1_000;
 const RETRY_MS = 3_000;
 const NOTE_MS = 4_000;
+/** The server tells of so many of the newest bars whether they are complete now; of older ones it need not. */
+const TOLD_OF = 1_000;
+const REFRESH_MS = 5_000;
 
 export class Older {
   /** @type {AbortController | null} */
   #request = null;
   #timer = 0;
   #notAgainUntil = 0;
+  #refreshTimer = 0;
 
   /**
    * @param {ChartView} view
    * @param {HTMLElement} note where it is said that something is loaded
    * @param {() => void} onLoaded
+   * @param {() => void} onStale what is held is to be asked for again
    */
-  constructor(view, note, onLoaded) {
+  constructor(view, note, onLoaded, onStale) {
     this.view = view;
     this.note = note;
     this.onLoaded = onLoaded;
+    this.onStale = onStale;
   }
 
   /** @returns {boolean} */
@@ -40,6 +46,8 @@ export class Older {
     this.#request?.abort();
     this.#request = null;
     clearTimeout(this.#timer);
+    clearTimeout(this.#refreshTimer);
+    this.#refreshTimer = 0;
     this.#notAgainUntil = 0;
   }
 
@@ -48,6 +56,21 @@ export class Older {
     this.stop();
     this.#say("");
     if (this.view.viewport.isNearOldest) this.wanted();
+  }
+
+  /**
+   * Something else is known of a stretch of time: bars of it that were scrolled back to may be complete now, or no longer.
+   * @param {number} from µs
+   * @param {number | null} to µs; null: it goes on
+   */
+  checked(from, to) {
+    const { bars } = this.view.series;
+    if (this.#refreshTimer || bars.length <= TOLD_OF) return;
+    if (from >= bars[bars.length - TOLD_OF][OPEN_TIME] || (to !== null && to < bars[0][OPEN_TIME])) return;
+    this.#refreshTimer = setTimeout(() => {
+      this.#refreshTimer = 0;
+      this.onStale();
+    }, REFRESH_MS);
   }
 
   /** The oldest bar comes near. */

@@ -132,6 +132,8 @@ class FakeChart:
         self.static = static
         self.sockets: dict[web.WebSocketResponse, dict[str, Any]] = {}
         self.asked: list[dict[str, Any]] = []
+        self.most_bars = 20_000
+        """Who asks for more is cut off, as on a line that does not get them through."""
         self._loop = asyncio.new_event_loop()
         self._runner: web.AppRunner | None = None
         self._thread: threading.Thread | None = None
@@ -164,6 +166,15 @@ class FakeChart:
     def send(self, frame: dict[str, Any]) -> None:
         asyncio.run_coroutine_threadsafe(self._send_all(frame), self._loop).result(10)
 
+    def cut_off(self) -> None:
+        """End all connections, without a farewell."""
+
+        async def end() -> None:
+            for socket in list(self.sockets):
+                self._abort(socket)
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
+
     async def _serve(self) -> None:
         app = web.Application()
         app.on_response_prepare.append(set_headers)
@@ -185,10 +196,15 @@ class FakeChart:
         assert self._moving is not None
         self._moving.cancel()
         for socket in list(self.sockets):
-            transport = socket._req.transport if socket._req is not None else None  # no farewell, as when it is killed
-            if transport is not None:
-                transport.abort()
+            self._abort(socket)
         await self._runner.cleanup()
+
+    @staticmethod
+    def _abort(socket: web.WebSocketResponse) -> None:
+        """No farewell, as when the server is killed."""
+        transport = socket._req.transport if socket._req is not None else None
+        if transport is not None:
+            transport.abort()
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         return self._give(PAGES[request.path[1:]], request)
@@ -233,6 +249,9 @@ class FakeChart:
             case "markets-off":
                 wishes.pop("markets", None)
             case "series":
+                if wish["bars"] > self.most_bars:
+                    self._abort(socket)
+                    return
                 wishes["series"] = (wish["symbol"], wish["timeframe"])
                 await socket.send_json(self._snapshot(wish))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import pytest
@@ -125,3 +127,49 @@ def test_an_unknown_market_is_told_and_another_can_be_chosen(server: FakeChart, 
             assert "BTCUSDT" in watched.page.url
 
     browser.run(main())
+
+
+async def series_asked(server: FakeChart, since: int, until: Callable[[list[int]], bool]) -> list[int]:
+    """For how many bars of a series the server was asked since its message number `since`, once `until` holds."""
+    async with asyncio.timeout(60):
+        while True:
+            bars = [wish["bars"] for wish in server.asked[since:] if wish["op"] == "series"]
+            if until(bars):
+                return bars
+            await asyncio.sleep(0.05)
+
+
+def test_what_was_scrolled_back_to_is_asked_for_again_when_something_else_is_known_of_its_time(
+    server: FakeChart, run: Run
+) -> None:
+    def gap(open_time: int) -> dict[str, Any]:
+        gap = {"from": open_time, "to": open_time + 1, "state": "repaired", "final": False}
+        return {"t": "gaps", "symbol": SYMBOL, "gaps": [gap | {"trades_recovered": 1, "reason": "x"}]}
+
+    async def test(watched: Watched) -> None:
+        await watched.page.keyboard.press("Home")
+        await watched.until(f"{BARS}.length > 1500", "older bars")
+        first, newest, count = await watched.page.evaluate(f"[{BARS}[0][0], {BARS}.at(-1)[0], {BARS}.length]")
+        before = len(server.asked)
+        server.send(gap(newest))
+        server.send(gap(first))
+        server.send(gap(first))
+        [bars] = await series_asked(server, before, bool)
+        assert bars >= count
+        await watched.until(f"{BARS}.length >= {count}", "as many bars as before")
+
+    run(test)
+
+
+def test_a_line_that_is_too_narrow_for_many_bars_is_asked_for_fewer(server: FakeChart, run: Run) -> None:
+    async def test(watched: Watched) -> None:
+        await watched.page.keyboard.press("Home")
+        await watched.until(f"{BARS}.length > 1900", "older bars")
+        before = len(server.asked)
+        server.most_bars = 600
+        server.cut_off()
+        bars = await series_asked(server, before, lambda bars: bool(bars) and bars[-1] <= 600)
+        assert min(bars[:2]) > 1900, "once is no proof"
+        assert all(fewer <= max(more // 2, 500) for more, fewer in pairwise(bars[1:]))
+
+    run(test)
