@@ -122,6 +122,7 @@ def test_an_unknown_market_is_told_and_another_can_be_chosen(server: FakeChart, 
             await watched.axe()
             await watched.page.click("#message-search")
             await watched.page.keyboard.type("btcusdt")
+            await watched.until("document.querySelector('#search [role=option]')", "markets to choose from")
             await watched.page.keyboard.press("Enter")
             await watched.until(f"{BARS}.length > 100", "bars")
             assert "BTCUSDT" in watched.page.url
