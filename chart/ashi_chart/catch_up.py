@@ -9,20 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.client import read_candles
-from ashi.contracts.timeframe import Timeframe
-from ashi.contracts.topics import CANDLES
-from ashi.runtime.kafka.clients import partition_of, partitions_of
 from ashi_chart.active import PARTS
-from ashi_series.join import Stored, read_from
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
 
     from ashi.client import Since, UnreadableRecord
     from ashi.contracts.candle import Candle
     from ashi.runtime.settings import Settings
     from ashi_chart.rollup import Rollup
-    from ashi_sinks.protocol import CandleReader, SeriesSpan
+    from ashi_sinks.protocol import CandleReader
 
 MOST_KEPT: Final = 10_000
 """So many candles of a series, the newest, are kept of what is read of the topic."""
@@ -50,16 +46,6 @@ async def stored_parts(reader: CandleReader, symbol: str, rollup: Rollup) -> Par
         return Parts(candles, 0)
     since, end = rollup.window_of(candles[0].open_time)
     return Parts(candles, since if since == candles[0].open_time else end)
-
-
-async def streamed_from(settings: Settings, spans: Sequence[SeriesSpan], symbols: Collection[str]) -> int | None:
-    """From when on, µs, the topic has what a store with these series lacks; None: from its beginning.
-
-    Raises BrokerError.
-    """
-    number = len(await partitions_of(settings, CANDLES))
-    stored = [Stored(span.symbol, span.last + Timeframe.parse(span.timeframe).length_us) for span in spans]
-    return read_from(stored, symbols, lambda symbol: partition_of(symbol.encode(), number))
 
 
 class Streamed:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError, StateError, StorageError
 from ashi.contracts.timeframe import format_time
+from ashi.runtime.wall_clock import now_us
 from ashi_chart.active import PARTS
-from ashi_chart.catch_up import Parts, Source, Streamed, stored_parts, streamed_from
+from ashi_chart.catch_up import Parts, Source, Streamed, stored_parts
+from ashi_series.warm import lacking_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -85,9 +86,9 @@ class Loader:
         except TimeoutError:
             raise BrokerUnreachableError("Kafka cannot be read") from None
         if stored:
-            since = await streamed_from(self._settings, spans, {series.key.symbol for series in wanted}) or 0
+            since = await lacking_from(self._settings, spans, {series.key.symbol for series in wanted}) or 0
         else:
-            since = _now_us() - WITHOUT_STORE_US
+            since = now_us() - WITHOUT_STORE_US
         streamed = Streamed({source_of(series) for series in wanted})
         reading = asyncio.create_task(streamed.read(self._settings, since or "beginning"))
         try:
@@ -131,7 +132,3 @@ async def _stored(series: ActiveSeries, reader: CandleReader) -> tuple[Parts, li
 def source_of(series: ActiveSeries) -> Source:
     """The stored series that it is made of."""
     return Source(series.key.symbol, str(series.rollup.source))
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1_000

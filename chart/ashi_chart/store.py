@@ -7,7 +7,7 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from ashi.contracts.errors import StorageError, UsageError
+from ashi.contracts.errors import StorageError
 from ashi.runtime.metrics import chart as metrics
 
 if TYPE_CHECKING:
@@ -117,12 +117,7 @@ class Store:
         async with self._opening:
             if self._opened is None:
                 context = AsyncExitStack()
-                try:
-                    reader = await context.enter_async_context(self._open_reader(self._url))
-                except ModuleNotFoundError as error:
-                    raise UsageError(
-                        f"the store needs the extra {self.name!r}: pip install 'ashi-candles[{self.name}]'"
-                    ) from error
+                reader = await context.enter_async_context(self._open_reader(self._url))
                 self._opened = _Opened(reader, context)
             return self._opened
 

@@ -70,8 +70,17 @@ def upkeep(settings: Settings, topic: str) -> Sequence[Chore]:
 
 @asynccontextmanager
 async def open_reader(url: str) -> AsyncIterator[CandleReader]:
-    """The reader of a storage URL, open. Raises UsageError for a wrong URL, StorageError when there is no store."""
-    reader = STORES[store_name(url)].reader(url)
+    """The reader of a storage URL, open.
+
+    Raises UsageError for a wrong URL and where what reads that store is not installed, StorageError when there is none.
+    """
+    name = store_name(url)
+    try:
+        reader = STORES[name].reader(url)
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("ashi"):
+            raise
+        raise UsageError(f"the store needs the extra {name!r}: pip install 'ashi-candles[{name}]'") from error
     try:
         await reader.open()
         yield reader

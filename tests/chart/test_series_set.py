@@ -148,7 +148,7 @@ def test_whatever_the_store_and_the_topic_have_come_to_a_page_ends_with_what_is_
 
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(Streamed, "read", read)
-            patched.setattr(loading, "streamed_from", from_somewhere)
+            patched.setattr(loading, "lacking_from", from_somewhere)
             patched.setattr(loading, "WITHOUT_STORE_US", 10**17)
             patched.setattr(series_set, "AGAIN_S", 0.0)
 
@@ -304,7 +304,7 @@ def test_a_store_that_lags_further_behind_than_what_is_held_makes_the_topic_be_r
         return 1
 
     monkeypatch.setattr(Streamed, "read", read)
-    monkeypatch.setattr(loading, "streamed_from", from_somewhere)
+    monkeypatch.setattr(loading, "lacking_from", from_somewhere)
     store = StoreInMemory(log)
     store.reaches = 10
 
