@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -12,6 +11,7 @@ from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.instrument import Instrument
 from ashi.contracts.signal import Signal
 from ashi.contracts.timeframe import format_time
+from ashi.runtime.wall_clock import now_us
 from ashi_chart import wire
 from ashi_chart.active import encoded
 from ashi_chart.budget import Budget
@@ -204,8 +204,3 @@ class Board:
     async def hello(self, server: str) -> bytes:
         """The first message of a connection."""
         return wire.hello(list(await self.series.timeframes()), now_us(), server)
-
-
-def now_us() -> int:
-    """The time of this machine, µs since the epoch."""
-    return time.time_ns() // 1_000

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from ashi.contracts.errors import StorageError
 from ashi.runtime.logs import get_weather_logger
+from ashi.runtime.wall_clock import now_us
 from ashi_chart.timeframes import timeframes_that_come
 
 if TYPE_CHECKING:
@@ -91,6 +92,6 @@ class Sweep:
 
 
 async def _read_day(symbol: str, step: Step, reader: CandleReader) -> list[Candle]:
-    start = step.start(time.time_ns() // 1_000) - step.slot_us
+    start = step.start(now_us()) - step.slot_us
     candles = [candle async for candle in reader.read(symbol, step.timeframe, start=start)]
     return candles or [candle async for candle in reader.read(symbol, step.timeframe, limit=1)]

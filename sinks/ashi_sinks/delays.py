@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi.runtime.kafka.lag import LagWatch
 from ashi.runtime.metrics import sink as metrics
+from ashi.runtime.wall_clock import now_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +19,6 @@ AWAITED_US: Final = 3_600_000_000
 """Of a sink that goes on, what was appended so long before its start is not awaited any more."""
 
 
-def _now_us() -> int:
-    return time.time_ns() // 1_000
-
-
 class RowDelays:
     """Times rows from the append of their record until they are stored.
 
@@ -31,7 +27,7 @@ class RowDelays:
     sink that was away is seen to have been late.
     """
 
-    def __init__(self, sink: str, *, goes_on: bool = False, now_us: Callable[[], int] = _now_us) -> None:
+    def __init__(self, sink: str, *, goes_on: bool = False, now_us: Callable[[], int] = now_us) -> None:
         """`sink` is the metrics' label; `goes_on`: its group has read before, and goes on from there."""
         self._sink = sink
         self._now_us = now_us
@@ -56,7 +52,7 @@ class RowDelays:
 class SinkLag:
     """Shows how far a sink is behind in each partition that it holds."""
 
-    def __init__(self, sink: str, now_us: Callable[[], int] = _now_us) -> None:
+    def __init__(self, sink: str, now_us: Callable[[], int] = now_us) -> None:
         """`sink` is the metrics' label."""
         self._sink = sink
         self._now_us = now_us

@@ -6,7 +6,6 @@ What fails is a fact as well: the steps behind it are not tried, and say so.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -22,6 +21,7 @@ from ashi.runtime.kafka.survey import Survey
 from ashi.runtime.kafka.topics import topic_problems
 from ashi.runtime.settings.kafka import OAUTHBEARER
 from ashi.runtime.settings.parsers import redact_url
+from ashi.runtime.wall_clock import now_us
 from ashi_aggregate.epoch import current_epoch, differs_from
 from ashi_operations.doctor.facts import (
     Address,
@@ -111,7 +111,7 @@ class Examiner:
             except OSError:
                 certificate = "<subject of the certificate>"
         return Facts(
-            now=time.time_ns() // 1_000,
+            now=now_us(),
             bootstrap=settings.kafka_bootstrap,
             prefix=settings.topic_prefix,
             user=who_asks(settings),

@@ -6,7 +6,6 @@ A look is bounded in time. A part that Kafka does not answer is missing from it,
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -29,6 +28,7 @@ from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.records import read_between
 from ashi.runtime.kafka.survey import Survey
 from ashi.runtime.kafka.tail import TopicTail
+from ashi.runtime.wall_clock import now_us
 from ashi_aggregate.epoch import current_epoch
 from ashi_operations.status.candles import KEPT_US, CandleWindow
 from ashi_operations.status.feeds import FeedTable
@@ -64,14 +64,14 @@ class Watch:
         """`symbols`: only these are told of, each whatever it is; none: all."""
         self._settings = settings
         self._symbols = frozenset(symbols) or None
-        now_us = _now_us()
+        now = now_us()
         self._feeds = FeedTable()
         self._gaps = GapTable()
-        self._candles = CandleWindow(now_us - KEPT_US)
+        self._candles = CandleWindow(now - KEPT_US)
         self._tails = {
-            FEED_STATUS: self._tail(FEED_STATUS, self._take_status, now_us // 1_000 - RECENT_MS),
-            FEED_GAPS: self._tail(FEED_GAPS, self._take_gap, (now_us - GAPS_US) // 1_000),
-            CANDLES: self._tail(CANDLES, self._take_candle, (now_us - KEPT_US) // 1_000, LAST_CANDLES),
+            FEED_STATUS: self._tail(FEED_STATUS, self._take_status, now // 1_000 - RECENT_MS),
+            FEED_GAPS: self._tail(FEED_GAPS, self._take_gap, (now - GAPS_US) // 1_000),
+            CANDLES: self._tail(CANDLES, self._take_candle, (now - KEPT_US) // 1_000, LAST_CANDLES),
         }
         self._past_feeds: dict[bytes, Any] = {}
         self._past_reason: str | None = "topic feed.status is still being read"
@@ -136,7 +136,7 @@ class Watch:
         except (AshiError, TimeoutError) as error:
             await self._disconnect()
             return self._nothing(str(error) or f"Kafka gives no answer in {timeout_s:g} s")
-        now_us = _now_us()
+        now = now_us()
 
         async def part(what: str, work: Awaitable[_T]) -> _T | None:
             try:
@@ -147,11 +147,11 @@ class Watch:
                 return None
 
         groups, letters, _ = await asyncio.gather(
-            part("stages and stores", ask_groups(asked, cluster, self._settings, now_us // 1_000)),
-            part("dead letters", self._letters(asked, cluster, now_us // 1_000)),
+            part("stages and stores", ask_groups(asked, cluster, self._settings, now // 1_000)),
+            part("dead letters", self._letters(asked, cluster, now // 1_000)),
             part("the epoch", self._read_epoch()),
         )
-        return self._snapshot(cluster, groups, letters, unknown, _now_us())
+        return self._snapshot(cluster, groups, letters, unknown, now_us())
 
     def _snapshot(
         self,
@@ -206,7 +206,7 @@ class Watch:
 
     def _nothing(self, reason: str) -> Snapshot:
         return Snapshot(
-            at=_now_us(),
+            at=now_us(),
             kafka=self._settings.kafka_bootstrap,
             brokers=None,
             partitions_without_leader=[],
@@ -300,7 +300,3 @@ class Watch:
 
 def _judged(snapshot: Snapshot, ground: Ground) -> Snapshot:
     return msgspec.structs.replace(snapshot, problems=problems_of(snapshot, ground))
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1_000

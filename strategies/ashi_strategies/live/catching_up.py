@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.logs import get_logger
+from ashi.runtime.wall_clock import now_us
 from ashi_series.join import APPENDED_BEFORE_US
 from ashi_series.warm import WarmStore
 from ashi_strategies.live.feed import TopicFeed
@@ -131,8 +131,3 @@ def wanted_candles(instance: Instance) -> dict[SeriesName, int]:
             name = SeriesName(symbol, str(timeframe))
             wanted[name] = max(wanted.get(name, 0), count)
     return wanted
-
-
-def now_us() -> int:
-    """The time by this machine's clock, µs."""
-    return time.time_ns() // 1_000

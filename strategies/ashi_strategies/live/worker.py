@@ -22,8 +22,9 @@ from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import strategy as metrics
 from ashi.runtime.service import BEAT_S, StoppedError, run_service, run_until_first_ends
 from ashi.runtime.waiting import start_when_kafka_is_there
+from ashi.runtime.wall_clock import now_us
 from ashi_strategies.live.beginning import find_beginning, read_known, refuse_namesake
-from ashi_strategies.live.catching_up import catch_up, now_us
+from ashi_strategies.live.catching_up import catch_up
 from ashi_strategies.live.desk import Desk, event_of
 from ashi_strategies.live.empty import EmptySeries
 from ashi_strategies.live.messages import message_of
