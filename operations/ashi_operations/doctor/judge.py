@@ -238,9 +238,9 @@ def _retention(facts: Facts) -> Iterator[Check]:
             f"group {each.group} has still to read what was appended to topic {each.topic} {span(each.waiting_s)} ago, "
             f"and that expires in {span(left)}: Kafka keeps it for {span(each.retention_s)}"
         )
-        hours = int(each.retention_s * 2 * 1_000)
+        longer_ms = int(each.retention_s * 2 * 1_000)
         keep = f"{_tool(facts, 'kafka-configs')} --alter --entity-type topics --entity-name {facts.prefix}{each.topic}"
-        yield Check("topics.retention", state, text, f"{keep} --add-config retention.ms={hours}")
+        yield Check("topics.retention", state, text, f"{keep} --add-config retention.ms={longer_ms}")
     if not risky:
         yield Check("topics.retention", "ok", "no group is so far behind that records expire before it reads them")
 
@@ -257,19 +257,19 @@ def _epoch(facts: Facts) -> Iterator[Check]:
 
 
 def _groups(facts: Facts) -> Iterator[Check]:
-    found = list(facts.groups.value or ())
-    for level, _, _, text, command in found:
-        yield Check("groups", "error" if level == "error" else "warning", text, command)
-    if not found:
-        yield Check("groups", "ok", "each group has workers, and all partitions are with one of them")
+    yield from _problems("groups", facts.groups, "each group has workers, and all partitions are with one of them")
 
 
 def _feeds(facts: Facts) -> Iterator[Check]:
-    found = list(facts.feeds.value or ())
-    for level, _, _, text, command in found:
-        yield Check("feeds", "error" if level == "error" else "warning", text, command)
-    if not found:
-        yield Check("feeds", "ok", "no feed is down, silent or without a worker")
+    yield from _problems("feeds", facts.feeds, "no feed is down, silent or without a worker")
+
+
+def _problems(code: str, found: Fact[Sequence[tuple[str, str, str, str, str]]], none: str) -> Iterator[Check]:
+    """What the status calls a problem, of one kind; `none`: what is said where there is none."""
+    for level, _, _, text, command in found.value or ():
+        yield Check(code, "error" if level == "error" else "warning", text, command)
+    if not found.value:
+        yield Check(code, "ok", none)
 
 
 def _clocks(facts: Facts) -> Iterator[Check]:
@@ -315,11 +315,10 @@ def _room(where: str, free: int | None, total: int | None) -> Check:
     if free is None or not total:
         return Check("store.space", "skipped", "how much room is left there cannot be asked from here")
     text = f"{_gigabytes(free)} of {_gigabytes(total)} are free at {where}"
-    if free < ROOM_ERROR_BYTES:
-        return Check("store.space", "error", text, f"df -h {where.rpartition('/')[0] or '.'}")
-    if free < ROOM_WARNING * total:
-        return Check("store.space", "warning", text, f"df -h {where.rpartition('/')[0] or '.'}")
-    return Check("store.space", "ok", text)
+    if free >= max(ROOM_ERROR_BYTES, ROOM_WARNING * total):
+        return Check("store.space", "ok", text)
+    state: State = "error" if free < ROOM_ERROR_BYTES else "warning"
+    return Check("store.space", state, text, f"df -h {where.rpartition('/')[0] or '.'}")
 
 
 def _gigabytes(count: int) -> str:
