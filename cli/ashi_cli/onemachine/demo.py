@@ -12,7 +12,7 @@ import msgspec
 from ashi.contracts.errors import EXIT_PARTIAL, BrokerError, UsageError
 from ashi_cli.extras import require_extras
 from ashi_cli.onemachine.chart import Chart
-from ashi_cli.onemachine.interrupts import Interrupted, Interrupts
+from ashi_cli.onemachine.interrupts import Interrupted, Interrupts, interruptible
 from ashi_cli.onemachine.machine import Machine
 from ashi_cli.onemachine.plan import FILE
 from ashi_cli.onemachine.reporter import Reporter
@@ -38,12 +38,7 @@ def run_demo(options: DemoOptions) -> int:
     With `keep` a signal that comes once all is shown ends it with the status that it would have had.
     Raises AshiError; nothing is left running then.
     """
-    with Interrupts() as interrupts:
-        try:
-            return _Demo(options, interrupts).run()
-        except Interrupted as interrupted:
-            print(f"stopped by {interrupted.signal.name}; nothing is left running", file=sys.stderr)
-            return interrupted.exit_status
+    return interruptible(lambda interrupts: _Demo(options, interrupts).run())
 
 
 class _Demo:

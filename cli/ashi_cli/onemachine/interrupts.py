@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 if TYPE_CHECKING:
@@ -27,6 +28,16 @@ class Interrupted(BaseException):
     def exit_status(self) -> int:
         """What shells expect of a process that a signal has ended: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.signal
+
+
+def interruptible(work: Callable[[Interrupts], int]) -> int:
+    """The exit status of `work`, or that of a signal which has ended it; then nothing of it is left running."""
+    with Interrupts() as interrupts:
+        try:
+            return work(interrupts)
+        except Interrupted as interrupted:
+            print(f"stopped by {interrupted.signal.name}; nothing is left running", file=sys.stderr)
+            return interrupted.exit_status
 
 
 class Interrupts:

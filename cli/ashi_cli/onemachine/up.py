@@ -13,7 +13,7 @@ from ashi.contracts.errors import BrokerError, UsageError
 from ashi.runtime.settings.parsers import redact_url
 from ashi_cli.extras import require_extras
 from ashi_cli.onemachine.chart import LOOPBACK, Chart, free_port
-from ashi_cli.onemachine.interrupts import Interrupted, Interrupts
+from ashi_cli.onemachine.interrupts import Interrupted, Interrupts, interruptible
 from ashi_cli.onemachine.live import unlisted, unreachable
 from ashi_cli.onemachine.machine import Machine
 from ashi_cli.onemachine.plan import Remembered, check_storage, make_plan, recall, remember
@@ -42,12 +42,7 @@ def run_up(options: UpOptions) -> int:
 
     Raises AshiError; nothing is left running then.
     """
-    with Interrupts() as interrupts:
-        try:
-            return _Up(options, interrupts).run()
-        except Interrupted as interrupted:
-            print(f"stopped by {interrupted.signal.name}; nothing is left running", file=sys.stderr)
-            return interrupted.exit_status
+    return interruptible(lambda interrupts: _Up(options, interrupts).run())
 
 
 class _Up:
