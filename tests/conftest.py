@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +17,6 @@ import structlog
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-import forked_stages
 import java_cache
 from ashi.runtime import logs
 from ashi.runtime.settings import Settings
@@ -28,6 +26,7 @@ from ashi_cli.onemachine.children import stop_all
 from compiled_once import compile_share
 from fresh_topics import PARTITIONS, renew_topics
 from running_order import in_order, scope_of
+from stages import Stage
 
 if TYPE_CHECKING:
     from secured_kafka import SecuredKafka
@@ -167,43 +166,6 @@ def kafka_settings(kafka: Broker) -> Settings:
     chosen = Settings.from_environment({"ASHI_KAFKA_BOOTSTRAP": kafka.bootstrap, **environment})
     asyncio.run(renew_topics(chosen))
     return chosen
-
-
-class Stage:
-    """A stage of the flow as a process of its own, with a user's command line: `ashi aggregate`, `ashi sink sqlite`."""
-
-    def __init__(self, settings: Settings, log: Path, arguments: tuple[str, ...], env: dict[str, str]) -> None:
-        self.log = log
-        with log.open("ab") as output:
-            self.process = forked_stages.start(
-                [sys.executable, "-m", "ashi_cli.main", *arguments],
-                env=os.environ
-                | {
-                    "ASHI_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
-                    "ASHI_PARTITIONS": str(settings.partitions),
-                    "ASHI_SESSION_TIMEOUT": "6s",
-                    "ASHI_QUIET_CLOSE": "off",
-                    "ASHI_METRICS_PORT": "0",
-                }
-                | env,
-                stdout=output,
-                stderr=output,
-            )
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
-
-    def wait_for(self, text: str, timeout_s: float = 40) -> None:
-        """Wait until the log says so."""
-        deadline = time.monotonic() + timeout_s
-        while text not in self.log.read_text():
-            assert self.process.poll() is None or text in self.log.read_text(), self.log.read_text()[-3000:]
-            assert time.monotonic() < deadline, f"no {text!r} in {self.log.read_text()[-3000:]}"
-            time.sleep(0.05)
 
 
 class StartStage(Protocol):

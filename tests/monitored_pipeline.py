@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import forked_stages
 from ashi.runtime.settings import Settings
 from fresh_topics import PARTITIONS, renew_topics
+from stages import Stage, simulated_venue
 
 MARKETS = ("BTCUSDT", "ETHUSDT")
 TIMEFRAMES = "1s,1m"
@@ -29,59 +27,6 @@ def until(what: str, condition: Callable[[], object], timeout_s: float = 40.0, e
     while not condition():
         assert time.monotonic() < deadline_s, f"{what}: not within {timeout_s:g} s"
         time.sleep(every_s)
-
-
-@contextmanager
-def simulated_venue(*arguments: str) -> Iterator[Mapping[str, str]]:
-    """`ashi venue-sim binance` as a process; gives the variables by which an ingest worker finds it."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "ashi_cli.main", "venue-sim", "binance", *MARKETS, *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        exports: dict[str, str] = {}
-        while len(exports) < 2:
-            line = process.stdout.readline()
-            assert line, "the simulator ended"
-            if line.startswith("export "):
-                name, _, value = line.removeprefix("export ").strip().partition("=")
-                exports[name] = value
-        yield exports
-    finally:
-        process.terminate()
-        process.communicate(timeout=20)
-
-
-class Stage:
-    """A stage as a process of its own."""
-
-    def __init__(self, settings: Settings, log: Path, arguments: tuple[str, ...], env: Mapping[str, str]) -> None:
-        self.log = log
-        with log.open("ab") as output:
-            self.process = forked_stages.start(
-                [sys.executable, "-m", "ashi_cli.main", *arguments],
-                env=os.environ
-                | {
-                    "ASHI_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
-                    "ASHI_PARTITIONS": str(settings.partitions),
-                    "ASHI_SESSION_TIMEOUT": "6s",
-                    "ASHI_METRICS_PORT": "0",
-                }
-                | dict(env),
-                stdout=output,
-                stderr=output,
-            )
-
-    def wait_for(self, text: str, timeout_s: float = 40) -> None:
-        """Wait until the log says so."""
-
-        def says() -> bool:
-            assert self.process.poll() is None, f"it has ended: {self.log.read_text()[-3000:]}"
-            return text in self.log.read_text()
-
-        until(f"{text!r} in {self.log}", says, timeout_s)
 
 
 class Pipeline:
@@ -175,7 +120,7 @@ def running_pipeline(bootstrap: str, folder: Path) -> Iterator[Pipeline]:
     """All stages at work on a simulated venue, with topics that are made anew."""
     settings = settings_of(bootstrap)
     asyncio.run(renew_topics(settings))
-    with simulated_venue("--rate", "50") as venue:
+    with simulated_venue("binance", *MARKETS, "--rate", "50") as venue:
         running = Pipeline(settings, folder, venue)
         try:
             running.start_aggregate()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ashi_simulator import Simulator
-    from conftest import Stage
+    from stages import Stage
 
 
 async def until_subscribed(

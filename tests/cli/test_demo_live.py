@@ -8,37 +8,17 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fresh_topics import PARTITIONS
+from stages import simulated_venue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 ASHI = [sys.executable, "-P", "-m", "ashi_cli.main"]
-
-
-@contextmanager
-def simulated(*arguments: str) -> Iterator[dict[str, str]]:
-    """A venue as a process of its own; gives the variables that it prints."""
-    process = subprocess.Popen([*ASHI, "venue-sim", *arguments], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        exports: dict[str, str] = {}
-        while len(exports) < 2:
-            line = process.stdout.readline()
-            assert line, "the simulator ended"
-            if line.startswith("export "):
-                name, _, value = line.removeprefix("export ").strip().partition("=")
-                exports[name] = value
-        yield exports
-    finally:
-        process.terminate()
-        process.communicate(timeout=20)
 
 
 def run(workdir: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -79,7 +59,7 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, argumen
 
 @pytest.mark.kafka
 def test_a_simulated_venue_becomes_candles_for_so_many_seconds(tmp_path):
-    with simulated("bitflyer", "BTC_JPY", "FX_BTC_JPY", "--rate", "200", "--faults", "5") as addresses:
+    with simulated_venue("bitflyer", "BTC_JPY", "FX_BTC_JPY", "--rate", "200", "--faults", "5") as addresses:
         markets = ["--market", "bitflyer=BTC_JPY", "--market", "bitflyer=FX_BTC_JPY"]
         done = run(tmp_path, *markets, "--timeframes", "1s,5s", "--seconds", "12", "--json", **addresses)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -92,7 +72,7 @@ def test_a_simulated_venue_becomes_candles_for_so_many_seconds(tmp_path):
 
 @pytest.mark.kafka
 def test_ctrl_c_ends_the_reading_and_the_candles_are_shown(tmp_path):
-    with simulated("binance", "BTCUSDT", "--rate", "200") as addresses:
+    with simulated_venue("binance", "BTCUSDT", "--rate", "200") as addresses:
         process = subprocess.Popen(
             [*ASHI, "demo", "--live", "--workdir", str(tmp_path), "--market", "binance=BTCUSDT", "--timeframes", "1s"],
             env={**os.environ, "ASHI_PARTITIONS": str(PARTITIONS), **addresses},

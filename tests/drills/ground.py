@@ -25,7 +25,8 @@ from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from fresh_topics import renew_topics
 from kafka_cluster import HOST, free_ports
-from monitored_pipeline import MARKETS, Pipeline, Stage, settings_of, simulated_venue
+from monitored_pipeline import MARKETS, Pipeline, settings_of
+from stages import Stage, simulated_venue
 
 JOBS = ("ingest", "aggregate", "sink", "strategy", "chart")
 SYMBOLS = [f"binance:{market}" for market in MARKETS]
@@ -63,7 +64,7 @@ class Ground(Pipeline):
 
     def start_venue(self) -> None:
         """Start the simulated venue where it was."""
-        self._venue = simulated_venue("--rate", "40", "--port", str(self.ports["venue"]))
+        self._venue = simulated_venue("binance", *MARKETS, "--rate", "40", "--port", str(self.ports["venue"]))
         self.venue = self._venue.__enter__()
 
     def stop_venue(self) -> None:

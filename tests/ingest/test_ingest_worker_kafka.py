@@ -27,7 +27,7 @@ from ashi_simulator import Simulator, TrueTrade, possible_faults, random_script
 from subscribing import until_subscribed
 
 if TYPE_CHECKING:
-    from conftest import Stage
+    from stages import Stage
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 

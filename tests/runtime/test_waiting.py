@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from ashi.contracts.access import Access
     from ashi.runtime.settings import Settings
     from ashi_cli.onemachine.broker import Broker
-    from conftest import Stage, StartStage
+    from conftest import StartStage
+    from stages import Stage
 
 MARKET = "BTCUSDT"
 

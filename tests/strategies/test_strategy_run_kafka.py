@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from ashi.contracts.candle import Candle
     from ashi.contracts.feed import FeedGap
     from ashi.runtime.settings import Settings
-    from conftest import Stage, StartStage
+    from conftest import StartStage
+    from stages import Stage
 
 pytestmark = [pytest.mark.kafka, pytest.mark.processes]
 

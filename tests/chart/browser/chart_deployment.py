@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ashi.runtime.settings import Settings
-    from conftest import Stage, StartStage
+    from conftest import StartStage
+    from stages import Stage
 
 CLOSED, CORRECTED, COMPLETE, INCOMPLETE, FLAT = 1, 2, 4, 8, 16
 """The flags of a bar, as docs/chart.md has them."""
