@@ -124,10 +124,6 @@ class Rollup(NamedTuple):
         windows = groupby(parts, key=lambda part: self.target.open_time(part.open_time))
         return [list(of_window) for _, of_window in windows]
 
-    def candles_of(self, parts: Iterable[Candle]) -> list[Candle]:
-        """The candles of all windows that have a part; `parts`: by open time, one of each. Raises as `candle_of`."""
-        return [self.candle_of(of_window) for of_window in self.windows_of(parts)]
-
 
 def offered(stored: Collection[Timeframe], gone: Collection[Timeframe] = ()) -> dict[str, Rollup]:
     """The timeframes of a chart by name, shortest first, where these are stored: as they are, and longer ones.

@@ -607,26 +607,31 @@ def test_the_next_offsets_are_forgotten_while_positions_are_sought_and_known_aga
     asyncio.run(scenario())
 
 
+def slow_to_seek(app: Any, thread: FakeThread) -> tuple[list[set[int]], asyncio.Event]:
+    """Let each seek wait for the event; what was resumed is told by the list."""
+    resumed: list[set[int]] = []
+    slow = asyncio.Event()
+    highwaters = thread.highwaters
+
+    async def wait(*partitions: TP) -> Any:
+        await slow.wait()
+        return await highwaters(*partitions)
+
+    async def resume(partitions: Any) -> dict[int, int]:
+        resumed.append(set(partitions))
+        return dict.fromkeys(partitions, 0)
+
+    thread.highwaters, app.resume = wait, resume
+    return resumed, slow
+
+
 def test_a_seek_that_a_rebalance_overtakes_does_not_let_go_what_the_later_one_takes_up():
     """Trap: recovery and the fetcher seek independently, and a rebalance may come while either waits for offsets."""
 
     async def scenario() -> None:
         app = our_app()
         consumer, thread = consumer_of(app, 0)
-        resumed: list[set[int]] = []
-        slow = asyncio.Event()
-        highwaters = thread.highwaters
-
-        async def wait_at_first(*partitions: TP) -> Any:
-            if not slow.is_set():
-                await slow.wait()
-            return await highwaters(*partitions)
-
-        async def resume(partitions: Any) -> dict[int, int]:
-            resumed.append(set(partitions))
-            return dict.fromkeys(partitions, 0)
-
-        thread.highwaters, app.resume = wait_at_first, resume
+        resumed, slow = slow_to_seek(app, thread)
         thread.committed = {TP0: None}
         older = asyncio.create_task(consumer.perform_seek())
         await ticks()
@@ -661,19 +666,7 @@ def test_a_seek_that_a_rebalance_has_taken_the_partitions_from_takes_nothing_up(
     async def scenario() -> None:
         app = our_app()
         consumer, thread = consumer_of(app, 0)
-        resumed: list[set[int]] = []
-        slow = asyncio.Event()
-        highwaters = thread.highwaters
-
-        async def wait(*partitions: TP) -> Any:
-            await slow.wait()
-            return await highwaters(*partitions)
-
-        async def resume(partitions: Any) -> dict[int, int]:
-            resumed.append(set(partitions))
-            return dict.fromkeys(partitions, 0)
-
-        thread.highwaters, app.resume = wait, resume
+        resumed, slow = slow_to_seek(app, thread)
         overtaken = asyncio.create_task(consumer.perform_seek())
         await ticks()
         app.on_rebalance_start()

@@ -1,12 +1,17 @@
-"""A store for the tests of the chart that need no real one."""
+"""A store and a page for the tests of the chart that need no real ones."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+
+import msgspec
 
 from ashi.contracts import Candle
 from ashi.contracts.feed import FeedGap, FeedStatus, overlaps
+from ashi_chart.bars import Bar
+from ashi_chart.outbox import Outbox
+from ashi_chart.rollup import Rollup
 from ashi_sinks.protocol import SeriesSpan
 from candle_samples import BTC
 
@@ -51,3 +56,38 @@ class StoreInMemory:
         raise NotImplementedError
 
     async def close(self) -> None: ...
+
+
+class PageInMemory:
+    """Watches a series with an outbox, as a conversation does, and holds what a page would."""
+
+    def __init__(self) -> None:
+        self.out = Outbox()
+        self.out.wants_snapshot = True
+        self.bars: dict[int, Bar] = {}
+
+    def on_bars(self, bars: Iterable[tuple[int, bytes]]) -> None:
+        self.out.put_bars(bars, 0.0)
+
+    def on_loaded(self) -> None:
+        self.out.wants_snapshot = True
+
+    def on_trouble(self, sentence: str) -> None:
+        self.out.put_error("series", sentence)
+
+    def replace(self, snapshot: Iterable[bytes]) -> None:
+        self.bars = {bar.open_time: bar for bar in map(decoded, snapshot)}
+
+    def take_bars(self) -> None:
+        for bar in map(decoded, self.out.take_bars()):
+            if not self.bars or bar.open_time >= min(self.bars):
+                self.bars[bar.open_time] = bar
+
+
+def decoded(raw: bytes) -> Bar:
+    return msgspec.json.decode(raw, type=Bar)
+
+
+def candles_of(rollup: Rollup, parts: Iterable[Candle]) -> list[Candle]:
+    """The candles of all windows that have a part; `parts`: by open time, one of each."""
+    return [rollup.candle_of(of_window) for of_window in rollup.windows_of(parts)]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 import msgspec
+from chart_samples import PageInMemory, decoded
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.settings import Settings
 from ashi_chart import active
 from ashi_chart.active import ActiveSeries, Key
-from ashi_chart.bars import CLOSED, COMPLETE, INCOMPLETE, Bar
+from ashi_chart.bars import CLOSED, COMPLETE, INCOMPLETE
 from ashi_chart.coverage import Coverage
 from ashi_chart.outbox import MOST_BARS_WAITING, MOST_SAID_WAITING, Outbox
 from ashi_chart.rollup import Rollup, offered
@@ -28,39 +29,22 @@ ROLLUPS = offered(MINUTES)
 NOTHING = Coverage()
 
 
-class PageInMemory:
-    """Does with an outbox what a session does, whenever it is told to."""
+class PageOfSeries(PageInMemory):
+    """Takes what there is whenever it is told to."""
 
     def __init__(self, series: ActiveSeries) -> None:
+        super().__init__()
         self.series = series
-        self.out = Outbox()
-        self.out.wants_snapshot = True
-        self.bars: dict[int, Bar] = {}
         series.watchers.add(self)
-
-    def on_bars(self, bars: Iterable[tuple[int, bytes]]) -> None:
-        self.out.put_bars(bars, 0.0)
-
-    def on_loaded(self) -> None:
-        self.out.wants_snapshot = True
-
-    def on_trouble(self, sentence: str) -> None:
-        self.out.put_error("series", sentence)
 
     def take(self) -> None:
         if self.out.wants_snapshot and self.series.is_loaded:
             self.out.begin_snapshot()
             found = self.series.newest(self.series.held[0])
             assert found is not None
-            self.bars = {bar.open_time: bar for bar in map(decoded, found[0])}
+            self.replace(found[0])
         elif not self.out.wants_snapshot:
-            for bar in map(decoded, self.out.take_bars()):
-                if not self.bars or bar.open_time >= min(self.bars):
-                    self.bars[bar.open_time] = bar
-
-
-def decoded(raw: bytes) -> Bar:
-    return msgspec.json.decode(raw, type=Bar)
+            self.take_bars()
 
 
 def truth_of(rollup: Rollup, candles: Iterable[Candle]) -> dict[int, tuple[str, int]]:
@@ -112,7 +96,7 @@ def test_nothing_is_missing_and_nothing_is_twice_wherever_store_topic_and_stream
 
     rollup = ROLLUPS[name]
     series = ActiveSeries(Key(BTC, name), rollup, NOTHING)
-    page = PageInMemory(series)
+    page = PageOfSeries(series)
     for place in range(begin, len(log) + 1):
         if place == loaded:
             series.load([*log[:stored], *log[read_from:read_to]], 0)
@@ -146,7 +130,7 @@ def flags(series: ActiveSeries) -> list[int]:
 def test_what_becomes_known_of_a_time_changes_the_bars_of_that_time_and_no_others() -> None:
     gap = FeedGap(BTC, FIRST_US + MINUTE_US + 5, FIRST_US + MINUTE_US + 9, "open", 0, "silent", FIRST_US)
     series = loaded(4)
-    page = PageInMemory(series)
+    page = PageOfSeries(series)
     page.take()
     series.cover(Coverage(FIRST_US + 3 * MINUTE_US, [gap]))
     assert flags(series) == [CLOSED | COMPLETE, CLOSED | INCOMPLETE, CLOSED | COMPLETE, CLOSED]
@@ -178,7 +162,7 @@ def test_a_correction_of_what_is_not_held_is_told_and_not_held() -> None:
         series.take(a_candle(window, 1), is_closed=True)
         series.flush()
     assert series.held[0] == active.MOST_HELD
-    page = PageInMemory(series)
+    page = PageOfSeries(series)
     page.take()
     series.take(a_candle(3, 7), is_closed=True)
     assert series.reread == (FIRST_US + 3 * MINUTE_US,)
@@ -211,7 +195,7 @@ def test_a_page_that_takes_nothing_has_no_more_waiting_than_is_allowed() -> None
 def test_a_series_that_is_loaded_again_or_not_true_any_more_tells_its_pages() -> None:
     async def main() -> None:
         series = loaded(2)
-        page = PageInMemory(series)
+        page = PageOfSeries(series)
         page.take()
         series.unload("topic candles was made anew")
         assert page.out.take_error() == ("series", "topic candles was made anew")

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import ClassVar
 
 import msgspec
-from chart_samples import StoreInMemory
+from chart_samples import StoreInMemory, candles_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,7 +79,7 @@ def test_a_page_is_the_newest_of_all_parts_rolled_up_at_once(
             closed=candle.close_time <= through and candle.open_time not in open_windows,
             whole=first <= candle.open_time,
         )
-        for candle in how.candles_of(everything)
+        for candle in candles_of(how, everything)
         if until is None or candle.open_time < until
     ]
     assert got.rolled == expected[-limit:]
@@ -109,7 +109,7 @@ def test_page_after_page_back_to_the_beginning_there_is_everything_once(
     while pages[-1].more:
         pages.append(page(stored, pages[-1].rolled[0].candle.open_time, limit, target=target))
     got = [rolled.candle for each in reversed(pages) for rolled in each.rolled]
-    assert got == rollup(target).candles_of(sorted(stored, key=lambda candle: candle.open_time))
+    assert got == candles_of(rollup(target), sorted(stored, key=lambda candle: candle.open_time))
     assert all(len(each.rolled) == limit for each in pages[:-1])
 
 
@@ -177,7 +177,7 @@ def test_a_page_of_a_long_timeframe_reads_no_more_than_a_bound() -> None:
     day = Rollup(Timeframe.parse("1m"), ChartTimeframe.parse("1d"))
     got = asyncio.run(History(Asked(stored)).page(BTC, day, limit=20_000))
     assert Asked.limits == [34 * 1440 + 1]
-    assert [rolled.candle for rolled in got.rolled] == day.candles_of(stored)
+    assert [rolled.candle for rolled in got.rolled] == candles_of(day, stored)
 
 
 def test_amounts_are_those_of_the_store_to_the_last_digit() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from chart_samples import candles_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +45,7 @@ def everything(parts: dict[int, Candle], in_progress: dict[int, Candle], how: Ro
             and not any(candle.open_time <= time < candle.close_time for time in ahead),
             whole=first <= candle.open_time,
         )
-        for candle in how.candles_of(joined)
+        for candle in candles_of(how, joined)
     }
 
 

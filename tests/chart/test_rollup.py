@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
+from chart_samples import candles_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,14 +68,14 @@ def flat_after(candle: Candle, open_time: int, length: int) -> Candle:
 )
 def test_a_candle_of_parts_is_what_the_trades_of_its_window_give(trades: list[Trade], chosen: tuple[str, str]) -> None:
     source, target = chosen
-    rolled = rollup(source, target).candles_of(candles(trades, source))
+    rolled = candles_of(rollup(source, target), candles(trades, source))
     with_trades = [candle for candle in rolled if candle.trade_count]
     assert with_trades == candles(trades, target, flat=0)
 
 
 @given(trades=strategies.trades(span_us=40 * DAY_US, symbols=["bitflyer:BTC_JPY"]))
 def test_a_week_is_what_its_trades_give_from_monday_on(trades: list[Trade]) -> None:
-    made = rollup("1h", "1w").candles_of(candles(trades, "1h"))
+    made = candles_of(rollup("1h", "1w"), candles(trades, "1h"))
     weeks = {candle.open_time: candle for candle in made if candle.trade_count}
     by_week: dict[str, list[Trade]] = {}
     for trade in trades:
@@ -99,8 +100,8 @@ def test_a_week_is_what_its_trades_give_from_monday_on(trades: list[Trade]) -> N
 )
 def test_a_roll_up_of_a_roll_up_is_that_of_the_finest(trades: list[Trade], middle: str) -> None:
     finest = candles(trades, "1m")
-    between = rollup("1m", middle).candles_of(finest)
-    assert rollup(middle, "1d").candles_of(between) == rollup("1m", "1d").candles_of(finest)
+    between = candles_of(rollup("1m", middle), finest)
+    assert candles_of(rollup(middle, "1d"), between) == candles_of(rollup("1m", "1d"), finest)
 
 
 @settings(deadline=None)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
-from test_active_series import a_log, decoded, truth_of
+from chart_samples import PageInMemory
+from test_active_series import a_log, truth_of
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StorageError, UsageError
@@ -16,10 +17,9 @@ from ashi.contracts.feed import FeedGap
 from ashi.runtime.settings import Settings
 from ashi_chart import active, catch_up, loading, rolling, series_set
 from ashi_chart.active import Key
-from ashi_chart.bars import CLOSED, Bar
+from ashi_chart.bars import CLOSED
 from ashi_chart.catch_up import Streamed
 from ashi_chart.coverage import Coverage
-from ashi_chart.outbox import Outbox
 from ashi_chart.rollup import offered
 from ashi_chart.series_set import SeriesSet
 from ashi_sinks.protocol import SeriesSpan
@@ -70,37 +70,24 @@ def a_set(store: StoreInMemory) -> SeriesSet:
     return SeriesSet(SETTINGS, store, lambda _: Coverage(), lambda _: None)  # type: ignore[arg-type]
 
 
-class PageOfSet:
+class PageOfSet(PageInMemory):
     """Does with a set of series what a conversation does."""
 
     def __init__(self, held: SeriesSet, key: Key, count: int) -> None:
-        self.out = Outbox()
-        self.out.wants_snapshot = True
-        self.bars: dict[int, Bar] = {}
+        super().__init__()
         self.more = True
         self._set = held
         self._count = count
         self.series = held.watch(key, ROLLUPS[key.timeframe], self)
 
-    def on_bars(self, bars: Iterable[tuple[int, bytes]]) -> None:
-        self.out.put_bars(bars, 0.0)
-
-    def on_loaded(self) -> None:
-        self.out.wants_snapshot = True
-
-    def on_trouble(self, sentence: str) -> None:
-        self.out.put_error("series", sentence)
-
     async def take(self) -> None:
         if self.out.wants_snapshot and self.series.is_loaded:
             self.out.begin_snapshot()
             found, self.more = await self._set.newest(self.series, self._count)
-            self.bars = {bar.open_time: bar for bar in map(decoded, found)}
+            self.replace(found)
             assert list(self.bars) == sorted(self.bars)
         if not self.out.wants_snapshot:
-            for bar in map(decoded, self.out.take_bars()):
-                if not self.bars or bar.open_time >= min(self.bars):
-                    self.bars[bar.open_time] = bar
+            self.take_bars()
 
 
 @pytest.fixture(autouse=True)
