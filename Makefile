@@ -7,7 +7,7 @@ STAMP := .venv/.set-up
 # Tests wait as much as they compute, so four keep two cores busy; each has a broker of its own (half a gigabyte).
 WORKERS ?= 4
 
-.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak drills screenshots fix lint bench bench-scale lock clean
+.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak drills screenshots manifests fix lint bench bench-scale lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -53,6 +53,9 @@ drills: $(STAMP)  ## break everything once, and see who is told by Prometheus an
 
 screenshots: $(STAMP)  ## the pictures of the chart in README, of `ashi up --simulate`; needs chromium
 	PYTHONPATH=tests:tests/chart/browser .venv/bin/python -m screenshots
+
+manifests: $(STAMP)  ## write what is generated of deploy/kubernetes, and the tables of docs/access.md
+	.venv/bin/python deploy/kubernetes/make_manifests.py
 
 fix: $(STAMP)  ## mend what ruff can mend: style, order of imports, layout
 	.venv/bin/ruff check --fix

@@ -2,11 +2,14 @@
 
 A right is needed as it stands here: without any one of them the stage does not start, and none is too many. Kafka lets
 whoever may read or write a topic describe it, and a producer be idempotent that may write to any topic.
+
+`deployed_principals` has the same by user, as a deployment grants them: the users of Kafka, their access control lists
+and docs/access.md are made of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +40,9 @@ class Operation(Enum):
 
     READ = 3
     WRITE = 4
+    CREATE = 5
+    ALTER = 7
+    DESCRIBE = 8
     DESCRIBE_CONFIGS = 10
 
     def __str__(self) -> str:
@@ -139,3 +145,103 @@ def access_table(timeframes: Sequence[Timeframe], prefix: str = "") -> dict[str,
         ),
     }
     return {command: access.in_kafka(prefix) for command, access in table.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Operations that a user is permitted on one topic, group or transactional id, or on all whose names begin so.
+
+    Attributes:
+        kind: `topic`, `group` or `transactional_id`.
+        name: its name in Kafka; with `prefixed` that with which the names begin.
+        operations: in the order of their codes.
+
+    """
+
+    kind: str
+    name: str
+    operations: tuple[Operation, ...]
+    prefixed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A user of Kafka in a deployment.
+
+    Attributes:
+        name: what it logs in as.
+        runs: the commands that run as this user.
+        grants: all that it may do.
+
+    """
+
+    name: str
+    runs: tuple[str, ...]
+    grants: tuple[Grant, ...]
+
+
+_CREATES: Final = frozenset({Operation.CREATE, Operation.ALTER, Operation.DESCRIBE_CONFIGS})
+_STATE: Final = f"{AGGREGATE_APP}-*"
+"""The changelogs of whatever timeframes: rights on them need not change with `ASHI_TIMEFRAMES`."""
+_CANDLE_TOPICS: Final = (CANDLES, FEED_GAPS, FEED_STATUS)
+
+
+def _operator() -> Access:
+    """Whoever makes the topics, looks at everything, and has candles made anew or trades put back."""
+    read = (CANDLES_LIVE, TRADES_LATE, TRADES_DEAD, CANDLES_DEAD, INSTRUMENTS, SIGNALS, _STATE)
+    written = (TRADES, CANDLES, FEED_STATUS, FEED_GAPS, META)
+    return Access(dict.fromkeys(read, _READ | _CREATES) | dict.fromkeys(written, _BOTH | _CREATES))
+
+
+def deployed_principals(prefix: str = "") -> tuple[Principal, ...]:
+    """The users of a deployment, one for each stage and for each kind of store, and what each may do.
+
+    With `prefix`, that of `ASHI_TOPIC_PREFIX`, topics and groups have the names that they have in Kafka. Why no finer:
+    docs/decisions/0014-a-user-for-each-stage.md.
+    """
+    aggregate = aggregate_access(())
+    state = {topic: operations for topic, operations in aggregate.topics.items() if topic not in state_topics(())}
+    looks = (Grant("group", "ashi-", (Operation.DESCRIBE,), prefixed=True),)
+    principals = (
+        _principal("ashi-ingest", INGEST, "ashi ingest VENUE", "ashi ingest backfill", "ashi ingest replay"),
+        _principal("ashi-aggregate", Access({**state, _STATE: _BOTH}, AGGREGATE_APP), "ashi aggregate"),
+        _principal(
+            "ashi-sink-postgres", sink_access(_CANDLE_TOPICS, CANDLES_DEAD, "ashi-sink-postgres"), "ashi sink postgres"
+        ),
+        _principal("ashi-sink-lake", sink_access(_CANDLE_TOPICS, CANDLES_DEAD, "ashi-sink-lake"), "ashi sink lake"),
+        _principal(
+            "ashi-sink-lake-trades",
+            sink_access([TRADES], TRADES_DEAD, "ashi-sink-lake-trades"),
+            "ashi sink lake --topic trades",
+        ),
+        _principal("ashi-strategy", strategy_access("ashi-strategy-*"), "ashi strategy run"),
+        _principal("ashi-chart", CHART, "ashi chart"),
+        _principal("ashi-reader", access_table(())["ashi.client"], "programs of other teams, by ashi.client"),
+        _principal(
+            "ashi-operator",
+            _operator(),
+            "ashi topics",
+            "ashi status",
+            "ashi doctor",
+            "ashi aggregate reconfigure",
+            "ashi verify",
+            "ashi rebuild",
+            "ashi lake publish",
+            more=looks,
+        ),
+    )
+    return tuple(
+        replace(user, grants=tuple(replace(grant, name=prefix + grant.name) for grant in user.grants))
+        for user in principals
+    )
+
+
+def _principal(name: str, access: Access, *runs: str, more: tuple[Grant, ...] = ()) -> Principal:
+    operations: dict[tuple[str, str], list[Operation]] = {}
+    for kind, resource, operation in access.rights():
+        operations.setdefault((kind, resource), []).append(operation)
+    grants = tuple(
+        Grant(kind, resource.removesuffix("*"), tuple(permitted), prefixed=resource.endswith("*"))
+        for (kind, resource), permitted in operations.items()
+    )
+    return Principal(name, runs, grants + more)

@@ -172,24 +172,6 @@ def test_a_worker_that_loses_a_right_while_it_runs_ends_and_names_it(
     assert f"does not permit user 'aggregate': {operation} on {kind} {name}" in said
 
 
-def test_the_page_of_rights_has_what_the_table_has() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "access.md").read_text()
-    found = [line for line in page.splitlines() if line.startswith("| `")]
-    assert found == [
-        f"| `{command}` | {'' if kind == 'topic' else kind.replace('_', ' ') + ' '}`{name}` | {', '.join(operations)} |"
-        for command, access in access_table([Timeframe.parse("1m")]).items()
-        for (kind, name), operations in by_name(access).items()
-    ]
-
-
-def by_name(access: Access) -> dict[tuple[str, str], list[str]]:
-    """The operations of each topic and group."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for kind, name, operation in access.rights():
-        found.setdefault((kind, name), []).append(str(operation))
-    return found
-
-
 def test_a_topic_that_is_missing_is_told_from_one_that_is_not_permitted(secured: SecuredKafka) -> None:
     known = Access({**STAGES["sink"].topics, "candles.gone": STAGES["sink"].topics[CANDLES]}, GROUP)
     with pytest.raises(BrokerError, match=r"has no topic candles\.gone: create all with `ashi topics create`"):

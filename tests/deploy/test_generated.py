@@ -1,0 +1,129 @@
+"""What is generated of the manifests and of the page about rights is as its sources say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from manifests import KUBERNETES, program
+
+from ashi.contracts.access import (
+    CHART,
+    INGEST,
+    REPLAY,
+    Access,
+    access_table,
+    aggregate_access,
+    deployed_principals,
+    strategy_access,
+)
+from ashi.contracts.timeframe import parse_timeframes
+from ashi.contracts.topics import topic_specs
+from ashi.runtime.settings import Settings
+
+MADE = program(KUBERNETES / "make_manifests.py")
+PRINCIPALS = {each.name: each for each in deployed_principals()}
+
+
+@pytest.mark.parametrize("path", MADE.generated(), ids=lambda path: path.name)
+def test_what_is_generated_is_as_its_source_says(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == MADE.generated()[path], "run: make manifests"
+
+
+def test_topics_of_other_settings() -> None:
+    settings = Settings.from_environment(
+        {
+            "ASHI_PARTITIONS": "16",
+            "ASHI_TIMEFRAMES": "1s,1m",
+            "ASHI_TOPIC_PREFIX": "Stage_1.",
+            "ASHI_REPLICATION": "3",
+        }
+    )
+    made = list(yaml.safe_load_all(MADE.topics(settings)))
+    wanted = topic_specs(16, settings.timeframes)
+    assert [each["spec"]["topicName"] for each in made] == ["Stage_1." + spec.name for spec in wanted]
+    assert [each["spec"]["partitions"] for each in made] == [spec.partitions for spec in wanted]
+    assert [each["spec"]["config"] for each in made] == [spec.config for spec in wanted]
+    assert {each["spec"]["replicas"] for each in made} == {3}
+    assert {each["metadata"]["name"] for each in made} >= {"stage-1.trades", "stage-1.ashi.meta"}
+
+
+@pytest.mark.parametrize("prefix", ["", "staging."])
+@pytest.mark.parametrize(
+    ("user", "access"),
+    [
+        ("ashi-ingest", INGEST),
+        ("ashi-ingest", REPLAY),
+        ("ashi-aggregate", aggregate_access(parse_timeframes("1s,1m,1h"))),
+        ("ashi-sink-postgres", access_table(())["ashi sink"]),
+        ("ashi-sink-lake", access_table(())["ashi sink"]),
+        ("ashi-sink-lake-trades", access_table(())["ashi sink --topic trades"]),
+        ("ashi-strategy", strategy_access("ashi-strategy-ma_cross-5a1f0c9be210")),
+        ("ashi-chart", CHART),
+        ("ashi-reader", access_table(())["ashi.client"]),
+    ],
+)
+def test_a_user_may_do_what_its_commands_do_and_nothing_else(user: str, access: Access, prefix: str) -> None:
+    """The two forms of the table: as stages ask for it, and as it is granted."""
+    [principal] = [each for each in deployed_principals(prefix) if each.name == user]
+    group = access.group.replace("ashi-sink-*", user) if access.group else None
+    needed = set(Access(access.topics, group, access.transactional_id).in_kafka(prefix).rights())
+    unused = {(grant.kind, grant.name, operation) for grant in principal.grants for operation in grant.operations}
+    for kind, name, operation in needed:
+        granted = [
+            grant
+            for grant in principal.grants
+            if grant.kind == kind
+            and operation in grant.operations
+            and (name.startswith(grant.name) if grant.prefixed else name == grant.name)
+        ]
+        assert granted, (kind, name, operation)
+        unused -= {(kind, grant.name, operation) for grant in granted}
+    assert not unused or access is REPLAY
+
+
+def test_the_operator_may_make_every_topic_and_see_every_group() -> None:
+    operations = {
+        (grant.kind, grant.name, grant.prefixed): set(map(str, grant.operations))
+        for grant in PRINCIPALS["ashi-operator"].grants
+    }
+    for spec in topic_specs(8, parse_timeframes("1m,1h")):
+        state = spec.name.startswith("ashi-aggregate-")
+        found = operations["topic", "ashi-aggregate-" if state else spec.name, state]
+        assert found >= {"Read", "Create", "Alter", "DescribeConfigs"}
+    assert operations["group", "ashi-", True] == {"Describe"}
+
+
+def test_no_user_may_do_what_another_stage_does() -> None:
+    writers: dict[str, set[str]] = {}
+    for name, principal in PRINCIPALS.items():
+        for grant in principal.grants:
+            if grant.kind == "topic" and "Write" in map(str, grant.operations):
+                writers.setdefault(grant.name, set()).add(name.removeprefix("ashi-"))
+    assert writers["trades"] == {"ingest", "operator"}
+    assert writers["candles"] == {"aggregate", "operator"}
+    assert writers["ashi-aggregate-"] == {"aggregate"}
+    assert writers["signals"] == {"strategy"}
+    groups = [grant.name for each in PRINCIPALS.values() for grant in each.grants if grant.kind == "group"]
+    assert len(groups) == len(set(groups))
+
+
+def test_kafka_users_are_the_principals() -> None:
+    made = {each["metadata"]["name"]: each for each in yaml.safe_load_all(MADE.users())}
+    assert made.keys() == PRINCIPALS.keys()
+    for name, user in made.items():
+        assert user["spec"]["authentication"] == {"type": "scram-sha-512"}
+        grants = [
+            (
+                re.sub("transactionalId", "transactional_id", acl["resource"]["type"]),
+                acl["resource"]["name"],
+                acl["resource"]["patternType"] == "prefix",
+                acl["operations"],
+            )
+            for acl in user["spec"]["authorization"]["acls"]
+        ]
+        assert grants == [
+            (grant.kind, grant.name, grant.prefixed, [*map(str, grant.operations)]) for grant in PRINCIPALS[name].grants
+        ]
