@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping, Sequence
+from heapq import heappop, heappush
 
 from ashi.contracts.timeframe import Timeframe
-from ashi_aggregate.core.codec import StoredRow, decode_row
+from ashi_aggregate.core.codec import RowHead, StoredRow, decode_row
 from ashi_aggregate.core.symbol import SymbolAggregator
-from ashi_aggregate.core.window_state import NO_WINDOW, WindowRules
+from ashi_aggregate.core.window_state import StateRow, WindowRules
 
 
 class Symbols(MutableMapping[str, SymbolAggregator]):
@@ -18,8 +19,10 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
         self._rules = rules
         self._stored: dict[str, Sequence[StoredRow]] = {}
         self._decoded: dict[str, SymbolAggregator] = {}
-        # Of all symbols but those that were looked up since, nothing is due before.
-        self._first_due = 0
+        # Each symbol, but for those looked up since, by the earliest time at which it can be due. That stands in the
+        # queue and in the dictionary; in the queue alone it is of before, and counts no more.
+        self._queue: list[tuple[int, str]] = []
+        self._earliest: dict[str, int] = {}
         self._looked_up: set[str] = set()
         # It is asked whether something is due, and soon after, with nothing in between, what.
         self._found: tuple[int, list[tuple[str, int]]] | None = None
@@ -29,38 +32,62 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
 
         One that is missing beside others was not written before a crash; it reads what they have read.
         """
-        self._first_due, self._found = 0, None
+        self._found = None
         known = [row for row in rows if row is not None]
         if len(known) == len(rows):
             self._stored[symbol] = known
         else:
             self._decoded[symbol] = self._decode(rows)
+        self._looked_up.add(symbol)
 
     def find_due(self, now: int) -> list[tuple[str, int]]:
         """The symbols that have windows to close at `now` (µs), each with the time (µs) that they close by.
 
-        They are looked at only when one may be due: ten thousand are too many for each checkpoint.
+        Only those are looked at that may be due: ten thousand are too many for each look.
         """
         if self._found is not None and self._found[0] == now and not self._looked_up:
             return self._found[1]
-        self._found = None
         for symbol in self._looked_up:
-            self._first_due = min(self._first_due, _due_of(self._decoded[symbol]))
+            self._enqueue(symbol)
         self._looked_up.clear()
-        if now < self._first_due:
-            return []
-        due_at = {symbol: _due_of(aggregator) for symbol, aggregator in self._decoded.items()}
-        for symbol, rows in self._stored.items():
-            closes_from = min(
-                row.head.closes_from + timeframe.length_us
-                for row, timeframe in zip(rows, self._timeframes, strict=True)
-            )
-            head = rows[0].head
-            due_at[symbol] = _due_at(closes_from + self._rules.lateness_us, head.stream_time, head.appended_at)
-        self._first_due = min(due_at.values(), default=NO_WINDOW)
-        found = [(symbol, self._clock(symbol, now)) for symbol, due in due_at.items() if due <= now]
+        looked_at = []
+        while self._queue and self._queue[0][0] <= now:
+            earliest, symbol = heappop(self._queue)
+            if self._earliest.get(symbol) == earliest:
+                del self._earliest[symbol]  # so that one that is in the queue twice is looked at once
+                looked_at.append(symbol)
+        found = [(symbol, self._clock(symbol, now)) for symbol in looked_at if self._due_at(symbol) <= now]
+        for symbol in looked_at:
+            self._enqueue(symbol)
         self._found = now, found
         return found
+
+    def _enqueue(self, symbol: str) -> None:
+        """Put it where it belongs by the close that comes next, or at the front where the stream time is past that.
+
+        Its clock gets there no sooner than the time does.
+        """
+        next_close, head = self._next_close(symbol)
+        earliest = 0 if head.stream_time >= next_close else next_close
+        if self._earliest.get(symbol) != earliest:
+            self._earliest[symbol] = earliest
+            heappush(self._queue, (earliest, symbol))
+
+    def _due_at(self, symbol: str) -> int:
+        """From when on (µs) the clock of a quiet symbol, as `_clock` has it, is at its next close or beyond."""
+        next_close, head = self._next_close(symbol)
+        return 0 if head.stream_time >= next_close else next_close + max(head.appended_at - head.stream_time, 0)
+
+    def _next_close(self, symbol: str) -> tuple[int, StateRow | RowHead]:
+        """The clock (µs) at which its next window closes, in whichever timeframe, and what its finest row has read."""
+        aggregator = self._decoded.get(symbol)
+        if aggregator is not None:
+            return aggregator.next_close, aggregator.rows[0].row
+        rows = self._stored[symbol]
+        closes_at = min(
+            row.head.closes_from + timeframe.length_us for row, timeframe in zip(rows, self._timeframes, strict=True)
+        )
+        return closes_at + self._rules.lateness_us, rows[0].head
 
     def _clock(self, symbol: str, now: int) -> int:
         """The time (µs) that windows of a quiet symbol close by: its stream time, and what has passed since its read.
@@ -108,6 +135,7 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
 
     def __delitem__(self, symbol: str) -> None:
         self._looked_up.discard(symbol)
+        self._earliest.pop(symbol, None)
         self._found = None
         if self._stored.pop(symbol, None) is None:
             del self._decoded[symbol]
@@ -126,12 +154,3 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
         decoded = [None if row is None else decode_row(row.value) for row in rows]
         return SymbolAggregator(self._timeframes, self._rules, decoded, complete_from)
 
-
-def _due_of(aggregator: SymbolAggregator) -> int:
-    row = aggregator.rows[0].row
-    return _due_at(aggregator.next_close, row.stream_time, row.appended_at)
-
-
-def _due_at(next_close: int, stream_time: int, appended_at: int) -> int:
-    """From when on (µs) the clock of a quiet symbol, as `Symbols._clock` has it, is at `next_close` or beyond."""
-    return 0 if stream_time >= next_close else next_close + max(appended_at - stream_time, 0)

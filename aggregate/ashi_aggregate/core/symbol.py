@@ -105,7 +105,7 @@ class SymbolAggregator:
     @property
     def next_close(self) -> int:
         """The clock (µs) from which on `close_due` would close anything."""
-        return min(aggregator.next_close for aggregator in self.rows)
+        return min([aggregator.next_close for aggregator in self.rows])  # a list is faster, and this is asked often
 
     def close_due(self, clock: int) -> list[Candle]:
         """Close the windows that are due at `clock` (µs) in every timeframe."""
