@@ -16,9 +16,9 @@ from ashi_aggregate.protocols import Acknowledged, KafkaLog
 APPEND_TIME: Final = 1
 """The timestamp type of a record that has the time at which the broker appended it."""
 
-CLOSE_EVERY_US: Final = 100_000
+CLOSE_EVERY_US: Final = 25_000
 """After a record has closed windows of a partition, only one appended so much later closes further ones: at the end
-of a minute some fall due at each moment, and each look goes through all symbols."""
+of a minute some fall due at each moment, and each look goes through all that will be."""
 
 ASK_AGAIN_S: Final = 10.0
 """After so long the end of a log that was not reached is asked for anew: it may have been cut there."""

@@ -153,4 +153,3 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
         complete_from = max(row.head.complete_from for row in rows if row is not None)
         decoded = [None if row is None else decode_row(row.value) for row in rows]
         return SymbolAggregator(self._timeframes, self._rules, decoded, complete_from)
-

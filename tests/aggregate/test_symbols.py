@@ -242,4 +242,3 @@ def test_rows_that_are_stored_are_symbols_like_others():
     symbols.take_up("binance:A", [broken, *torn[1:]])
     with pytest.raises(StateError, match="cannot be read"):
         symbols["binance:A"]
-
