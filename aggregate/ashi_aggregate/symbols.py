@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping, Sequence
 from heapq import heappop, heappush
+from typing import Final
 
 from ashi.contracts.timeframe import Timeframe
 from ashi_aggregate.core.codec import RowHead, StoredRow, decode_row
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import StateRow, WindowRules
+
+QUANTUM_US: Final = 50_000
+"""Each trade of a symbol changes a little when it is due. So much sooner at most it is looked at, and so it keeps its
+place in the queue mostly."""
 
 
 class Symbols(MutableMapping[str, SymbolAggregator]):
@@ -56,22 +61,19 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
             if self._earliest.get(symbol) == earliest:
                 del self._earliest[symbol]  # so that one that is in the queue twice is looked at once
                 looked_at.append(symbol)
-        found = [(symbol, self._clock(symbol, now)) for symbol in looked_at if self._due_at(symbol) <= now]
-        for symbol in looked_at:
-            self._enqueue(symbol)
+        found = [(symbol, self._clock(symbol, now)) for symbol in looked_at if self._enqueue(symbol) <= now]
         self._found = now, found
         return found
 
-    def _enqueue(self, symbol: str) -> None:
-        """Put it where it belongs by the close that comes next, or at the front where the stream time is past that.
-
-        Its clock gets there no sooner than the time does.
-        """
-        next_close, head = self._next_close(symbol)
-        earliest = 0 if head.stream_time >= next_close else next_close
-        if self._earliest.get(symbol) != earliest:
+    def _enqueue(self, symbol: str) -> int:
+        """Put it where it belongs, unless it stands before that; gives when it is due, µs."""
+        due = self._due_at(symbol)
+        earliest = due - due % QUANTUM_US
+        before = self._earliest.get(symbol)
+        if before is None or earliest < before:
             self._earliest[symbol] = earliest
             heappush(self._queue, (earliest, symbol))
+        return due
 
     def _due_at(self, symbol: str) -> int:
         """From when on (µs) the clock of a quiet symbol, as `_clock` has it, is at its next close or beyond."""

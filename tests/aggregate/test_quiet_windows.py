@@ -80,12 +80,12 @@ def test_a_quiet_window_closes_with_the_first_record_appended_after_it_is_due() 
 def test_what_falls_due_a_moment_after_others_waits_a_moment_so_that_not_each_record_looks_at_all() -> None:
     async def scenario() -> None:
         worker = a_worker()
-        worker.broker.now_us = START + SECOND // 20
-        worker.publish("binance:LATER", START)  # its time is 50 ms behind
+        worker.broker.now_us = START + SECOND // 100
+        worker.publish("binance:LATER", START)  # its time is 10 ms behind
         await worker.start()
         await go_on(worker)
         closed = []
-        for passed_ms in (62_000, 62_050, 62_100):
+        for passed_ms in (62_000, 62_015, 62_030):
             worker.broker.now_us = START + passed_ms * 1000
             worker.publish("binance:BUSY", worker.broker.now_us)
             await worker.read(0, 100)
