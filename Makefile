@@ -6,8 +6,10 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 STAMP := .venv/.set-up
 # Tests wait as much as they compute, so four keep two cores busy; each has a broker of its own (half a gigabyte).
 WORKERS ?= 4
+# Of what the image holds: every stage and every store.
+IMAGE_EXTRAS := ingest aggregate sqlite postgres lake series strategies chart
 
-.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak drills screenshots manifests fix lint bench bench-scale lock clean
+.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak drills screenshots image manifests fix lint bench bench-scale lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -54,6 +56,9 @@ drills: $(STAMP)  ## break everything once, and see who is told by Prometheus an
 screenshots: $(STAMP)  ## the pictures of the chart in README, of `ashi up --simulate`; needs chromium
 	PYTHONPATH=tests:tests/chart/browser .venv/bin/python -m screenshots
 
+image: $(STAMP)  ## build the image TAG=ashi:latest by docker, podman or buildah; BASE= another image with Python
+	.venv/bin/python deploy/image.py $(if $(TAG),--tag $(TAG)) $(if $(BASE),--base $(BASE)) $(if $(BUILDER),--builder $(BUILDER))
+
 manifests: $(STAMP)  ## write what is generated of deploy/kubernetes, and the tables of docs/access.md
 	.venv/bin/python deploy/kubernetes/make_manifests.py
 
@@ -90,6 +95,12 @@ lock: $(STAMP)  ## resolve the dependencies anew
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--all-extras --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		pyproject.toml --output-file requirements.lock
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --constraint requirements.lock \
+		$(foreach extra,$(IMAGE_EXTRAS),--extra $(extra)) --no-annotate --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make lock" pyproject.toml --output-file deploy/requirements.lock
+	echo hatchling | .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--constraint requirements.lock --no-annotate --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make lock" - --output-file deploy/build.lock
 
 clean:  ## remove what the other targets made here, all but what `up` keeps (a running `ashi broker` must be stopped first)
 	[ ! -d .ashi ] || find .ashi -mindepth 1 -maxdepth 1 ! -name up -exec rm -rf {} +

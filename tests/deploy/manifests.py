@@ -124,6 +124,8 @@ class Workload:
         return found
 
     def _field(self, variable: Object) -> str:
+        if "secretKeyRef" in variable["valueFrom"]:
+            return "a secret"
         path = variable["valueFrom"]["fieldRef"]["fieldPath"]
         known = {f"metadata.labels['{name}']": value for name, value in self.labels.items()}
         known |= {"metadata.labels['apps.kubernetes.io/pod-index']": "0", "metadata.name": f"{self.name}-0"}
