@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -44,24 +45,26 @@ def kubectl() -> str:
 def _render(variant: str) -> str:
     made_of = VARIANTS[variant]
     if len(made_of) == 1:
-        return _kustomize(KUBERNETES / made_of[0])
+        return json.dumps(kustomized(KUBERNETES / made_of[0]))
     with tempfile.TemporaryDirectory() as folder:
         relative = [os.path.relpath(KUBERNETES / part, Path(folder).resolve()) for part in made_of]
         text = yaml.safe_dump({"resources": relative[:1], "components": relative[1:], "namespace": "ashi"})
         (Path(folder) / "kustomization.yaml").write_text(text)
-        return _kustomize(Path(folder).resolve())
+        return json.dumps(kustomized(Path(folder).resolve()))
 
 
-def _kustomize(folder: Path) -> str:
+def kustomized(folder: Path) -> list[Object]:
+    """What kustomize makes of a folder."""
     done = subprocess.run([kubectl(), "kustomize", folder], check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr  # a warning, as of a field that is deprecated
-    return done.stdout
+    return [each for each in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if each]
 
 
 def rendered(variant: str) -> list[Object]:
     """The objects of one of `VARIANTS`, anew for each caller, who may change them."""
-    return [each for each in yaml.safe_load_all(_render(variant)) if each]
+    found: list[Object] = json.loads(_render(variant))
+    return found
 
 
 def of_kind(objects: Sequence[Object], *kinds: str) -> list[Object]:

@@ -127,6 +127,9 @@ def test_every_worker_runs_as_nobody_on_a_root_that_cannot_be_written(
     venue = InImage(image, tmp_path / "venue.log", ("venue-sim", "binance", "BTCUSDT", "--port", str(venue_port)))
     started.append(venue)
     at = f"127.0.0.1:{venue_port}"
+    topics = InImage(image, tmp_path / "topics.log", ("topics", "create"), **common)
+    started.append(topics)
+    assert topics.wait() == 0, topics.log.read_text()
     workers = {}
     for (name, arguments), port in zip(WORKERS.items(), ports, strict=True):
         variables = common | {"ASHI_METRICS_PORT": str(port)}

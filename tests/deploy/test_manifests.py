@@ -12,7 +12,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from manifests import KUBERNETES, ROOT, VARIANTS, Object, _kustomize, named, of_kind, rendered
+from manifests import KUBERNETES, ROOT, VARIANTS, Object, kustomized, named, of_kind, rendered
 
 KUBERNETES_VERSION = "1.36"
 SCHEMAS = ROOT / "tests/deploy/schemas"
@@ -88,7 +88,7 @@ def test_a_workload_of_your_own_gets_what_all_have(tmp_path: Path) -> None:
     again = [str(relative / "components/pod")]
     overlay["components"] = again + [str(relative / "overlays/prod" / each) for each in overlay["components"]]
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-    objects = [each for each in yaml.safe_load_all(_kustomize(tmp_path.resolve())) if each]
+    objects = kustomized(tmp_path.resolve())
     made = named(objects, "Deployment", "ashi-strategy-breakout")
     assert json.loads(json.dumps(made).replace("breakout", "ma-cross")) == strategy
     # What was there is as it was: the component changes nothing the second time.
