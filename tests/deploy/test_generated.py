@@ -50,6 +50,19 @@ def test_topics_of_other_settings() -> None:
     assert {each["metadata"]["name"] for each in made} >= {"stage-1.trades", "stage-1.ashi.meta"}
 
 
+def test_topics_and_users_of_your_settings_go_where_you_want_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASHI_PARTITIONS", "24")
+    monkeypatch.setenv("ASHI_TOPIC_PREFIX", "staging.")
+    monkeypatch.setattr("sys.argv", ["make_manifests.py", "--into", str(tmp_path)])
+    MADE.main()
+    made = {path.name: list(yaml.safe_load_all(path.read_text())) for path in tmp_path.iterdir()}
+    assert {each["spec"]["partitions"] for each in made["topics.yaml"]} == {24, 1}
+    resources = [acl["resource"] for user in made["users.yaml"] for acl in user["spec"]["authorization"]["acls"]]
+    assert all(resource["name"].startswith("staging.") for resource in resources)
+
+
 @pytest.mark.parametrize("prefix", ["", "staging."])
 @pytest.mark.parametrize(
     ("user", "access"),

@@ -14,7 +14,8 @@ import pytest
 import yaml
 from manifests import KUBERNETES, ROOT, VARIANTS, Object, kustomized, named, of_kind, rendered
 
-KUBERNETES_VERSION = "1.36"
+VERSIONS = ("1.28", "1.32", "1.36")
+"""Of Kubernetes: the first that docs/deploy.md asks for, and later ones."""
 SCHEMAS = ROOT / "tests/deploy/schemas"
 CRDS = {
     (each["apiVersion"], each["kind"]): each
@@ -24,22 +25,28 @@ CRDS = {
 """The schemas of others' resources, closed: see the README beside them."""
 
 
-def validate(manifest: Object) -> None:
+def validate(manifest: Object, version: str = VERSIONS[-1]) -> None:
     """Raises what tells of a field that there is not, a value that is wrong, or a kind that nobody knows."""
     schema = CRDS.get((manifest["apiVersion"], manifest["kind"]))
     if schema is None:
-        kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
+        kubernetes_validate.validate(manifest, version, strict=True)
     else:
         jsonschema.validate(manifest, schema["schema"], jsonschema.Draft202012Validator)
 
 
 @pytest.mark.processes
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_object_is_as_its_schema_allows(variant: str) -> None:
+def test_every_object_is_as_its_schema_allows(variant: str, version: str) -> None:
     objects = rendered(variant)
     assert len(objects) > 20
     for manifest in objects:
-        validate(manifest)
+        validate(manifest, version)
+
+
+def test_the_oldest_kubernetes_is_the_one_that_the_docs_name() -> None:
+    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    assert f"Needs Kubernetes {VERSIONS[0]} " in page
 
 
 @pytest.mark.processes

@@ -71,7 +71,8 @@ def backtest(
     if begin_at is not None and end_at is not None and begin_at >= end_at:
         raise UsageError("--from must be before --to")
     settings = settings_with(storage or store)
-    require_extras("strategy backtest", store=None if recording else settings.storage)
+    command = "strategy backtest" if plot is None else "strategy backtest --plot"
+    require_extras(command, store=None if recording else settings.storage)
     from ashi_cli.backtest import BacktestFiles, run_and_print
     from ashi_strategies import plans_of
     from ashi_strategies.backtest.backtest import BacktestRequest

@@ -1,6 +1,6 @@
 """A picture of a backtest: prices with its signals, what its accounts were worth, and how far below their peak.
 
-Floats are good enough here, and only here. Needs matplotlib, of the extra `strategies`; no display.
+Floats are good enough here, and only here. Needs matplotlib, of the extra `plot`; no display.
 """
 
 from __future__ import annotations
