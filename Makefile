@@ -9,7 +9,7 @@ WORKERS ?= 4
 # Of what the image holds: every stage and every store.
 IMAGE_EXTRAS := ingest aggregate sqlite postgres lake series strategies chart
 
-.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak drills screenshots image manifests fix lint bench bench-scale lock clean
+.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak drills screenshots image manifests fix lint bench bench-scale wheels lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -91,6 +91,11 @@ bench: $(STAMP)  ## rates, delays and CPU of each stage and store, hand-overs, s
 bench-scale: $(STAMP)  ## 10 to 10,000 symbols, a quarter of an hour; AGAINST=v0.1.0 measures another version beside it
 	.venv/bin/python benchmarks/scale.py $(if $(AGAINST),--against $(AGAINST)) --plot docs/scale.svg
 
+wheels: $(STAMP)  ## dist/: a wheel for each kind of machine that the native fold is built for, and one without it
+	for target in linux-x86_64 linux-aarch64 macos-x86_64 macos-arm64; do \
+		ASHI_BUILD_TARGET=$$target .venv/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . || exit; done
+	ASHI_BUILD_NATIVE=off .venv/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
 lock: $(STAMP)  ## resolve the dependencies anew
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--all-extras --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
@@ -98,7 +103,7 @@ lock: $(STAMP)  ## resolve the dependencies anew
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --constraint requirements.lock \
 		$(foreach extra,$(IMAGE_EXTRAS),--extra $(extra)) --no-annotate --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command "make lock" pyproject.toml --output-file deploy/requirements.lock
-	echo hatchling | .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	printf "hatchling\nziglang\n" | .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--constraint requirements.lock --no-annotate --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command "make lock" - --output-file deploy/build.lock
 

@@ -30,7 +30,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from arguments import one_of, seconds, several
-from trades import names_of
+from trades import names_of, send_in_batches
 
 from ashi.contracts import Trade, decode_candle, encode_trade
 from ashi.contracts.topics import CANDLES, TRADES, topic_specs
@@ -162,9 +162,7 @@ class Watch:
 
 async def trade(settings: Settings, symbols: list[str], tick_s: float) -> None:
     """Let every symbol trade once a tick, by whole batches, until cancelled."""
-    by_partition: dict[int, list[str]] = {}
-    for symbol in symbols:
-        by_partition.setdefault(partition_of(symbol.encode(), PARTITIONS), []).append(symbol)
+    homes = {symbol: partition_of(symbol.encode(), PARTITIONS) for symbol in symbols}
     producer = make_producer(settings)
     await producer.start()
     try:
@@ -172,12 +170,13 @@ async def trade(settings: Settings, symbols: list[str], tick_s: float) -> None:
         while True:
             number, next_at = number + 1, next_at + tick_s
             now_us = time.time_ns() // 1000
-            for partition, names in by_partition.items():
-                batch = producer.create_batch()
-                for name in names:
-                    one = Trade(name, str(number), Decimal(number % 1000), Decimal(1), "buy", now_us, now_us, number)
-                    assert batch.append(key=name.encode(), value=encode_trade(one), timestamp=None) is not None
-                await producer.send_batch(batch, TRADES, partition=partition)
+            trades = (
+                Trade(name, str(number), Decimal(number % 1000), Decimal(1), "buy", now_us, now_us, number)
+                for name in symbols
+            )
+            await send_in_batches(
+                producer, TRADES, ((homes[each.symbol], each.symbol.encode(), encode_trade(each)) for each in trades)
+            )
             await asyncio.sleep(max(0.0, next_at - time.monotonic()))
     finally:
         await producer.stop()

@@ -10,7 +10,9 @@ from typing import Any
 
 from ashi.contracts import Trade, encode_trade
 from ashi.contracts.topics import TRADES
+from ashi.contracts.trade import TRADE_SCHEMA
 from ashi.runtime.kafka.clients import make_producer, partition_of
+from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.settings import Settings
 
 START_US = 1_700_000_040_000_000
@@ -18,6 +20,8 @@ BETWEEN_US = 500
 """2,000 trades a second of data time."""
 DISORDER_US = 500_000
 START_ID = 3_000_000_000
+HEADERS = message_headers(TRADE_SCHEMA)
+"""As `ashi ingest` writes them."""
 
 
 def names_of(symbols: int) -> list[str]:
@@ -74,10 +78,10 @@ async def send_in_batches(
         batch = batches.get(partition)
         if batch is None:
             batch = batches[partition] = producer.create_batch()
-        if batch.append(key=key, value=value, timestamp=None) is None:
+        if batch.append(key=key, value=value, timestamp=None, headers=HEADERS) is None:
             sent.append(await producer.send_batch(batch, topic, partition=partition))
             batch = batches[partition] = producer.create_batch()
-            if batch.append(key=key, value=value, timestamp=None) is None:
+            if batch.append(key=key, value=value, timestamp=None, headers=HEADERS) is None:
                 raise ValueError(f"a message of {len(value)} bytes is too large for a batch of this producer")
     sent += [await producer.send_batch(batch, topic, partition=partition) for partition, batch in batches.items()]
     return sent

@@ -25,6 +25,7 @@ from ashi_aggregate.log_check import expired_unread
 from ashi_aggregate.partition import PartitionOffsets
 from ashi_aggregate.pipeline import Pipeline
 from ashi_aggregate.write_queue import BUDGET, WriteBudget
+from fetched_batches import fetched
 
 
 class Crash(Exception):  # noqa: N818  (an event, not an error)
@@ -191,12 +192,16 @@ class Worker:
         clock_ahead_us: int = 0,
         budget: WriteBudget = BUDGET,
         live: Callable[[Worker], LiveCandles] | None = None,
+        native: bool = True,
     ) -> None:
-        """`clock_ahead_us`: how far the machine's wall clock is ahead; it may be changed at any time.
+        """`native`: it is handed what the native library reads of a fetch, else records as Python reads them.
+
+        `clock_ahead_us`: how far the machine's wall clock is ahead; it may be changed at any time.
 
         `live`: makes what tells of candles in progress.
         """
         self.broker = broker
+        self.native = native
         self.clock_ahead_us = clock_ahead_us
         self.random = random.Random(seed)
         self.crash_after = crash_after
@@ -245,7 +250,8 @@ class Worker:
         async def acknowledge() -> None:
             return None
 
-        await self.pipeline.on_chunk(Chunk(partition, begin, self.next[partition], records), acknowledge)
+        handed = fetched(records) if self.native else records
+        await self.pipeline.on_chunk(Chunk(partition, begin, self.next[partition], handed), acknowledge)
         return True
 
     async def look_before(self, partition: int, records: Sequence[Record]) -> None:

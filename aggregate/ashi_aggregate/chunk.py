@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ashi.contracts.errors import ContractError
 from ashi.contracts.records import SCHEMA_HEADER, check_key, check_schema
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, decode_trade, decode_trades
 from ashi.runtime.kafka.clients import partition_of
+
+if TYPE_CHECKING:
+    from ashi_aggregate.core.symbol import Outcome, SymbolAggregator
 
 
 class LogRecord(Protocol):
@@ -58,6 +61,24 @@ class SymbolTrades:
     def offsets(self) -> list[int]:
         """The places of the records in the log."""
         return [record.offset for record in self.records]
+
+    @property
+    def first_offset(self) -> int:
+        """The place of the first record in the log."""
+        return self.records[0].offset
+
+    @property
+    def first_traded_at(self) -> int:
+        """Time of the first trade, µs."""
+        return self.trades[0].traded_at
+
+    def record(self, place: int) -> LogRecord:
+        """The record of one of the trades."""
+        return self.records[place]
+
+    def fold_into(self, aggregator: SymbolAggregator) -> Outcome:
+        """Let the aggregator of the symbol take in its trades."""
+        return aggregator.on_trades(self.trades, self.offsets, self.appended_at)
 
     @property
     def appended_at(self) -> int:

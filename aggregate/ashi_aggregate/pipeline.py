@@ -16,7 +16,7 @@ from ashi.runtime.kafka.lag import LagWatch
 from ashi.runtime.kafka.log_identity import Difference, Fingerprint, difference, fingerprint_of
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
-from ashi_aggregate.chunk import Chunk, ChunkDecoder, LogRecord, SymbolTrades
+from ashi_aggregate.chunk import Chunk, LogRecord, SymbolTrades
 from ashi_aggregate.core.codec import encode
 from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules, find_complete_from
@@ -25,6 +25,8 @@ from ashi_aggregate.fencing import SessionGuard, since_boot_s
 from ashi_aggregate.greatest import Greatest
 from ashi_aggregate.live import LiveCandles
 from ashi_aggregate.log_check import LogWatch, check_markers, other_log, witness_of
+from ashi_aggregate.native.columns import SymbolColumns
+from ashi_aggregate.native.decoder import NativeDecoder
 from ashi_aggregate.output import Output
 from ashi_aggregate.partition import (
     PartitionOffsets,
@@ -90,7 +92,7 @@ class Pipeline:
         self._named = named
         self._now_us = now_us
         self._monotonic_s = monotonic_s
-        self._decoder = ChunkDecoder(partitions)
+        self._decoder = NativeDecoder(partitions)
         self._states: dict[int, PartitionState] = {}
         self._lock = StepLock()
         self._watch = LogWatch()
@@ -286,28 +288,26 @@ class Pipeline:
         state.chunks.append(acknowledge)
 
     def _fold(
-        self, state: PartitionState, by_symbol: Mapping[str, SymbolTrades], begins_at: int
+        self, state: PartitionState, by_symbol: Mapping[str, SymbolTrades | SymbolColumns], begins_at: int
     ) -> tuple[list[Candle], list[tuple[LogRecord, LateTrade]]]:
         """Fold the trades of a chunk; the candles they closed, and those too late with the records they came in."""
         candles: list[Candle] = []
         late: list[tuple[LogRecord, LateTrade]] = []
         now_s = self._monotonic_s()
+        aggregators = {
+            symbol: self._aggregator_of(state, symbol, group, begins_at) for symbol, group in by_symbol.items()
+        }
+        unawaited = [symbol for symbol in by_symbol if symbol not in state.awaited]
+        for symbol in unawaited:
+            state.awaited.look(symbol, aggregators[symbol].rows[0].row)
+        outcomes = self._decoder.fold(by_symbol, aggregators, self._rules)
+        for symbol in unawaited:
+            state.awaited.look(symbol, aggregators[symbol].rows[0].row)
         for symbol, group in by_symbol.items():
-            aggregator = state.symbols.get(symbol)
-            if aggregator is None:
-                complete_from = find_complete_from(self._rules, begins_at, group.trades[0].traded_at)
-                aggregator = SymbolAggregator(self._timeframes, self._rules, complete_from=complete_from)
-                state.symbols[symbol] = aggregator
-            is_awaited = symbol in state.awaited
-            if not is_awaited:
-                state.awaited.look(symbol, aggregator.rows[0].row)
-            outcome = aggregator.on_trades(group.trades, group.offsets, group.appended_at)
-            row = aggregator.rows[0].row
-            if not is_awaited:
-                state.awaited.look(symbol, row)
+            outcome, row = outcomes[symbol], aggregators[symbol].rows[0].row
             state.event_at = max(state.event_at, row.stream_time)
             candles += outcome.candles
-            late += [(group.records[trade.place], trade) for trade in outcome.late]
+            late += [(group.record(trade.place), trade) for trade in outcome.late]
             metrics.trades_aggregated.labels(state.number).inc(outcome.counted)
             if outcome.duplicates:
                 metrics.records_skipped.labels("duplicate").inc(outcome.duplicates)
@@ -315,8 +315,18 @@ class Pipeline:
                 state.folded.add(symbol)
                 if self._live is not None:
                     state.live.changed(symbol, now_s)
-                state.unwritten.changed(symbol, now_s, group.records[0].offset)
+                state.unwritten.changed(symbol, now_s, group.first_offset)
         return candles, late
+
+    def _aggregator_of(
+        self, state: PartitionState, symbol: str, group: SymbolTrades | SymbolColumns, begins_at: int
+    ) -> SymbolAggregator:
+        aggregator = state.symbols.get(symbol)
+        if aggregator is None:
+            complete_from = find_complete_from(self._rules, begins_at, group.first_traded_at)
+            aggregator = SymbolAggregator(self._timeframes, self._rules, complete_from=complete_from)
+            state.symbols[symbol] = aggregator
+        return aggregator
 
     async def tell_progress(self) -> float:
         """Send what is due of the candles in progress; gives after how long to do it again, s.

@@ -35,6 +35,7 @@ from ashi_aggregate.epoch import Epoch, agree_on_epoch
 from ashi_aggregate.faust.app import AggregateApp, make_app
 from ashi_aggregate.faust.membership import TakeUpWatch
 from ashi_aggregate.fencing import SessionGuard
+from ashi_aggregate.native.library import load_kernel
 
 _WATCH_INTERVAL_S: Final = 0.25
 _COLLECT_EVERY_S: Final = 30.0
@@ -71,7 +72,10 @@ async def _aggregate(service: Service, tried_at_s: float, on_begun: Callable[[],
     checks_s = time.monotonic() - tried_at_s
     metrics.handover_seconds.labels("checks").set(checks_s)
     _show_limits(epoch, partitions)
-    _log.info("joining the group", instance_id=settings.instance_id, checks_s=round(checks_s, 2))
+    native_fold = settings.native_fold and load_kernel() is not None
+    _log.info(
+        "joining the group", instance_id=settings.instance_id, native_fold=native_fold, checks_s=round(checks_s, 2)
+    )
     session_guard = SessionGuard(settings.session_timeout_us)
     with tempfile.TemporaryDirectory(prefix="ashi-aggregate-") as datadir:
         app = make_app(settings, epoch, partitions, session_guard, Path(datadir))

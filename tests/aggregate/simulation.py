@@ -64,6 +64,7 @@ class History:
         self.wrong_clock = self.clocks.choice(["none", "machines", "broker"])
         # So are these: of each worker its own.
         self.budgets = random.Random(f"budget {seed}")
+        self.natives = random.Random(seed)
 
     def expire(self) -> None:
         """Before any worker starts, the log loses its beginning; sometimes what follows is no trade."""
@@ -141,6 +142,7 @@ class History:
             quiet_close=self.quiet_close,
             clock_ahead_us=self.clocks.choice([0, 3600 * SECOND]) if self.wrong_clock == "machines" else 0,
             budget=self.budget(),
+            native=self.natives.random() < 0.5,
         )
 
     def budget(self) -> WriteBudget:

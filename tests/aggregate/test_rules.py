@@ -26,6 +26,7 @@ from ashi_aggregate.core.codec import decode_row, encode
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.trade_ids import TradeIds
 from ashi_aggregate.core.window_state import StateRow, WindowRules
+from ashi_aggregate.native.kernel import KNOWN, RECORD, Kernel
 from ashi_aggregate.output import Output
 from ashi_aggregate.pipeline import Pipeline
 from ashi_aggregate.quiet import QuietClose
@@ -147,6 +148,34 @@ def lateness_by_the_clock_at_the_end_of_the_chunk(patch: Patch) -> None:
         return original(self, trades, offsets, seen)
 
     patch.setattr(SymbolAggregator, "_fold_once", fold_once)
+
+
+def natively_nothing_is_late(patch: Patch) -> None:
+    original = Kernel.fold
+
+    def fold(self: Kernel, scanned: Any, rules: Any, known: bytearray, **more: Any) -> Any:
+        for at in range(0, len(known), KNOWN.size):
+            fields = list(KNOWN.unpack_from(known, at))
+            fields[2] = 0
+            KNOWN.pack_into(known, at, *fields)
+        return original(self, scanned, rules._replace(horizon_us=10**15), known, **more)
+
+    patch.setattr(Kernel, "fold", fold)
+
+
+def natively_lateness_goes_by_the_clock_at_the_end_of_the_chunk(patch: Patch) -> None:
+    original = Kernel.fold
+
+    def fold(self: Kernel, scanned: Any, rules: Any, known: bytearray, **more: Any) -> Any:
+        columns = RECORD.iter_unpack(bytes(scanned.records)[: scanned.record_count * RECORD.size])
+        latest = max(column[2] for column in columns)
+        for at in range(0, len(known), KNOWN.size):
+            fields = list(KNOWN.unpack_from(known, at))
+            fields[1] = max(fields[1], latest)
+            KNOWN.pack_into(known, at, *fields)
+        return original(self, scanned, rules, known, **more)
+
+    patch.setattr(Kernel, "fold", fold)
 
 
 def nothing_counts_the_rows(patch: Patch) -> None:
@@ -300,6 +329,8 @@ RULES: list[Callable[[Patch], None]] = [
     one_fold_for_rows_of_different_positions,
     nothing_is_late,
     lateness_by_the_clock_at_the_end_of_the_chunk,
+    natively_nothing_is_late,
+    natively_lateness_goes_by_the_clock_at_the_end_of_the_chunk,
     recovery_keeps_the_last_write,
     chunks_need_not_continue_each_other,
     resumption_at_the_end_of_the_log,

@@ -62,13 +62,7 @@ def run(*command: object, cwd: Path, **env: str) -> str:
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    run(
-        sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
-        "--wheel-dir", folder, ROOT, cwd=folder,
-    )  # fmt: skip
-    [path] = folder.glob("*.whl")
-    return path
+    return make_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 class Environment:
@@ -119,6 +113,51 @@ def test_the_wheel_holds_packages_of_our_prefix_only_each_with_its_types(wheel: 
     assert {name for name in names if name.endswith(".py")} == ours
     pages = {str(path.relative_to(ROOT / "chart")) for path in (ROOT / "chart/ashi_chart/static").rglob("*.*")}
     assert {name for name in names if name.startswith("ashi_chart/static/")} == pages != set()
+
+
+def test_the_wheel_has_the_native_fold_of_this_machine_for_every_python(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        information = archive.read(f"ashi_candles-{ashi.__version__}.dist-info/WHEEL").decode()
+    tags = re.findall("^Tag: (.*)$", information, re.MULTILINE)
+    assert "ashi_aggregate/native/kernel.lib" in names
+    assert {name for name in names if "/native/" in name and name.endswith((".zig", ".lib"))} == {
+        "ashi_aggregate/native/kernel.lib",
+        *(f"ashi_aggregate/native/{path.name}" for path in (ROOT / "aggregate/ashi_aggregate/native").glob("*.zig")),
+    }
+    assert tags
+    assert all(tag.startswith("py3-none-") and not tag.endswith("-any") for tag in tags)
+
+
+def make_wheel(folder: Path, **env: str) -> Path:
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    run(*command, "--wheel-dir", folder, ROOT, cwd=folder, **env)
+    [path] = folder.glob("*.whl")
+    return path
+
+
+def test_without_the_native_fold_the_wheel_is_for_every_machine(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, ASHI_BUILD_NATIVE="off")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert "ashi_aggregate/native/kernel.lib" not in zipfile.ZipFile(wheel).namelist()
+
+
+@pytest.mark.outside
+@pytest.mark.parametrize(
+    ("target", "tag", "magic"),
+    [
+        ("linux-x86_64", "manylinux_2_17_x86_64.musllinux_1_1_x86_64", b"\x7fELF"),
+        ("linux-aarch64", "manylinux_2_17_aarch64.musllinux_1_1_aarch64", b"\x7fELF"),
+        ("macos-x86_64", "macosx_11_0_x86_64", b"\xcf\xfa\xed\xfe"),
+        ("macos-arm64", "macosx_11_0_arm64", b"\xcf\xfa\xed\xfe"),
+    ],
+)
+def test_wheels_of_other_machines_are_built_here(target: str, tag: str, magic: bytes, tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, ASHI_BUILD_TARGET=target)
+    assert wheel.name.endswith(f"-py3-none-{tag}.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        library = archive.read("ashi_aggregate/native/kernel.lib")
+    assert library.startswith(magic)
 
 
 def test_the_metadata_names_the_extras_and_bounds_every_dependency(wheel: Path) -> None:

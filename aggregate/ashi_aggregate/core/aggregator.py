@@ -58,7 +58,9 @@ class TimeframeAggregator:
             offset = row.applied_offset + 1
         if offset <= row.applied_offset:
             return []
-        counts = self.late_reason(trade.traded_at) is None and self.admit(trade, max(row.stream_time, trade.traded_at))
+        counts = self.late_reason(trade.traded_at) is None and self.admit(
+            trade.trade_id, trade.traded_at, max(row.stream_time, trade.traded_at)
+        )
         self.advance(offset, trade.traded_at)
         if not counts:
             return self.close_due(row.stream_time)
@@ -69,16 +71,16 @@ class TimeframeAggregator:
         """Why a trade of that time (µs) is too late to count, or None when it is not."""
         return late_reason(self.rules, self.row.stream_time, self.row.dropped_until, traded_at)
 
-    def admit(self, trade: Trade, stream_time: int) -> bool:
+    def admit(self, trade_id: str, traded_at: int, stream_time: int) -> bool:
         """Count the id of a trade that is not late; False when it has been counted before.
 
-        `stream_time` (µs) is that of all trades up to this one.
+        `traded_at` (µs) is its time, `stream_time` (µs) that of all trades up to this one.
 
         Where too many ids are kept, the oldest window's are given up, and `dropped_until` rises past it.
         """
         row = self.row
         self.ids.forget_before(self.ids_needed_from(stream_time))
-        admitted = self.ids.admit(trade.trade_id, trade.traded_at)
+        admitted = self.ids.admit(trade_id, traded_at)
         while (end := self.ids.give_up_oldest()) is not None:
             row.dropped_until = max(row.dropped_until, end)
         return admitted

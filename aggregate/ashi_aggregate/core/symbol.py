@@ -11,7 +11,7 @@ from ashi.contracts.candle import Candle
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import Trade
 from ashi_aggregate.core.aggregator import TimeframeAggregator
-from ashi_aggregate.core.fold import fold_trades
+from ashi_aggregate.core.fold import Fold, fold_trades
 from ashi_aggregate.core.trade_ids import as_numbers
 from ashi_aggregate.core.window_state import LateReason, StateRow, WindowRules, late_reason
 
@@ -46,6 +46,30 @@ class Outcome(NamedTuple):
     duplicates: int
     changed: bool = True
 
+
+class Partials(NamedTuple):
+    """What the trades of one symbol in one range of the log add up to, ids being counted already.
+
+    Attributes:
+        folds: one for each finest window, oldest first.
+        late: the trades too late to count.
+        counted: how many were folded.
+        duplicates: how many were not because they had come before.
+        stream_time: that of the symbol after all of them, µs.
+        last_offset: the place of the last of them in the log, whatever became of it.
+
+    """
+
+    folds: list[Fold]
+    late: list[LateTrade]
+    counted: int
+    duplicates: int
+    stream_time: int
+    last_offset: int
+
+
+COPY, COUNTS, LATE = range(3)
+"""What a trade is to `SymbolAggregator.admit`."""
 
 _Group = tuple[list[Trade], list[int], list[int]]
 """The trades of one finest window, which of those given they are, and their ids as numbers if all are."""
@@ -98,6 +122,47 @@ class SymbolAggregator:
             row.appended_at = max(row.appended_at, appended_at)
         return outcome
 
+    def admit(self, times: Sequence[int], trade_ids: Sequence[str]) -> tuple[bytes, list[tuple[int, int, LateReason]]]:
+        """Count the ids of trades that no row has seen, for `on_partials`; all rows must have seen the same.
+
+        Args:
+            times: of the trades in log order, µs.
+            trade_ids: theirs.
+
+        Returns:
+            Of each trade `COPY`, `COUNTS` or `LATE`; and of those too late which one, the stream time then, and why.
+
+        """
+        finest, horizon_us = self.rows[0], self.rules.horizon_us
+        row = finest.row
+        stream_time = row.stream_time
+        marks, late = bytearray(len(times)), []
+        for place, (traded_at, trade_id) in enumerate(zip(times, trade_ids, strict=True)):
+            if traded_at > stream_time:  # noqa: PLR1730  (as in `_group`)
+                stream_time = traded_at
+            may_be_late = traded_at < stream_time - horizon_us or traded_at < row.dropped_until
+            if may_be_late and (reason := late_reason(self.rules, stream_time, row.dropped_until, traded_at)):
+                marks[place] = LATE
+                late.append((place, stream_time, reason))
+            elif finest.admit(trade_id, traded_at, stream_time):
+                marks[place] = COUNTS
+        return bytes(marks), late
+
+    def on_partials(self, partials: Partials, appended_at: int) -> Outcome:
+        """Take in what somebody else has added up of trades that no row has seen; `appended_at` as in `on_trades`.
+
+        All rows must have seen the log up to the same offset, and the ids must be counted.
+        """
+        outcome = self._take(partials)
+        for aggregator in self.rows:
+            aggregator.row.appended_at = max(aggregator.row.appended_at, appended_at)
+        return outcome
+
+    @property
+    def rows_are_alike(self) -> bool:
+        """Whether all rows have seen the log up to the same offset."""
+        return len({aggregator.row.applied_offset for aggregator in self.rows}) == 1
+
     def state_rows(self) -> list[StateRow]:
         """Its rows, in the order of the timeframes."""
         return [aggregator.row for aggregator in self.rows]
@@ -145,18 +210,23 @@ class SymbolAggregator:
         `seen`: so many of the trades given, the first of them.
         """
         groups, late, duplicates, stream_time = self._group(trades, seen)
-        partials = [
+        folds = [
             fold_trades(grouped, start, offsets[places[-1]]) for start, (grouped, places, _) in sorted(groups.items())
         ]
+        counted = len(trades) - seen - len(late) - duplicates
+        return self._take(Partials(folds, late, counted, duplicates, stream_time, offsets[-1]))
+
+    def _take(self, partials: Partials) -> Outcome:
+        """Add to every row what all of them have yet to see."""
         dropped_until = self.rows[0].row.dropped_until
         candles: list[Candle] = []
         for aggregator in self.rows:
-            for partial in partials:
+            for partial in partials.folds:
                 aggregator.add(partial)
-            aggregator.advance(offsets[-1], stream_time)
+            aggregator.advance(partials.last_offset, partials.stream_time)
             aggregator.row.dropped_until = dropped_until
-            candles += aggregator.close_due(stream_time)
-        return Outcome(candles, late, len(trades) - seen - len(late) - duplicates, duplicates)
+            candles += aggregator.close_due(partials.stream_time)
+        return Outcome(candles, partials.late, partials.counted, partials.duplicates)
 
     def _group(self, trades: Sequence[Trade], seen: int) -> tuple[dict[int, _Group], list[LateTrade], int, int]:
         """The trades not seen yet by the start of their finest window (µs), those that count; their ids are counted.
@@ -187,7 +257,7 @@ class SymbolAggregator:
             if may_be_late and (reason := late_reason(self.rules, stream_time, row.dropped_until, traded_at)):
                 late.append(LateTrade(trade, place, stream_time, reason))
                 continue
-            if not all_new and not finest.admit(trade, stream_time):
+            if not all_new and not finest.admit(trade.trade_id, traded_at, stream_time):
                 duplicates += 1
                 continue
             if not start <= traded_at < end:

@@ -131,6 +131,38 @@ class TradeIds:
         self._count += ids.add_ascending(numbers)
         self._greatest = max(self._greatest, numbers[-1])
 
+    @property
+    def greatest(self) -> int:
+        """The greatest id that is a number, -1 where there is none."""
+        return self._greatest
+
+    @property
+    def room(self) -> int:
+        """So many intervals more may be kept."""
+        return max(self._most - self._count, 0)
+
+    def add_intervals(self, start: int, numbers: Sequence[int]) -> None:
+        """Count the trades of one window that begins at `start` (µs): intervals, of ids greater than all before."""
+        ids = self.windows.get(start)
+        if ids is None:
+            ids = self.windows[start] = WindowIds()
+        before = len(ids.numbers)
+        if ids.numbers and ids.numbers[-1] == numbers[0]:
+            ids.numbers[-1:] = numbers[1:]
+        else:
+            ids.numbers += numbers
+        self._count += (len(ids.numbers) - before) // 2
+        self._greatest = max(self._greatest, numbers[-1] - 1)
+
+    def replace(self, start: int, numbers: list[int]) -> None:
+        """Let the window that begins at `start` (µs) have these intervals, which hold those that it has."""
+        ids = self.windows.get(start)
+        if ids is None:
+            ids = self.windows[start] = WindowIds()
+        self._count += (len(numbers) - len(ids.numbers)) // 2
+        ids.numbers = numbers
+        self._greatest = max(self._greatest, numbers[-1] - 1)
+
     def forget_before(self, time: int) -> None:
         """Forget the windows that ended at or before `time` (µs)."""
         self._forget([start for start in self.windows if start + self._finest_us <= time])

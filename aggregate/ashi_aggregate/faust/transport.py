@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import faust
@@ -22,8 +23,9 @@ from ashi.runtime.kafka.ends import COMMITTED, written_ends
 from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
 from ashi.runtime.kafka.naming import use_prefix
 from ashi.runtime.kafka.racks import read_near
+from ashi.runtime.kafka.raw_batches import keep_bytes
 from ashi.runtime.kafka.record_batches import RecordBatches
-from ashi.runtime.kafka.spans import Span, fetch_spans
+from ashi.runtime.kafka.spans import RecordReader, Span, fetch_spans
 from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics.aggregate import chunk_holes
 from ashi.runtime.metrics.common import rebalances
@@ -34,6 +36,9 @@ from ashi_aggregate.faust.restoring import Restoring
 from ashi_aggregate.faust.table import FAUST_LOGGER
 from ashi_aggregate.held_back import KnownEnds
 from ashi_aggregate.log_check import expired_unread
+from ashi_aggregate.native.columns import ScannedRecords, scan
+from ashi_aggregate.native.library import load_kernel
+from ashi_aggregate.native.newest import NewestRows, read_newest
 from ashi_aggregate.partition import PartitionOffsets
 
 _log = get_logger(__name__)
@@ -166,7 +171,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
             return None
         records = span.records
         if records and records[0].offset < begin:
-            records = [record for record in records if record.offset >= begin]
+            if isinstance(records, ScannedRecords):
+                records = records.since(begin)
+            else:
+                records = [record for record in records if record.offset >= begin]
         return Chunk(tp.partition, begin, span.end, records)
 
     def _known_records(self, tp: TP, begin: int) -> Sequence[Fingerprint]:
@@ -193,7 +201,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
         except StateError as error:
             await self.app.crash(error)
             raise
-        self._restoring.add(len(span.records))
+        self._restoring.add(span.records.read if isinstance(span.records, NewestRows) else len(span.records))
 
     def _message(self, tp: TP, end: int, chunk: Chunk | None = None) -> Any:
         """What Faust is told of a fetch up to `end`: its offset is the last that has been read, record or not."""
@@ -393,7 +401,17 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust is not typed
 class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is not typed
     """The thread of the client, whose answers are looked at before they are taken apart."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        kernel = load_kernel() if self.app.settings.native_fold else None
+        self._readers: Mapping[str, RecordReader] = {}
+        if kernel is not None:
+            changelogs = dict.fromkeys(self.consumer.app.changelogs, partial(read_newest, kernel))
+            self._readers = changelogs | {TRADES: partial(scan, kernel)}
+
     def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
+        if self._readers:
+            keep_bytes()
         client = super()._create_consumer(loop)
         pace_failures(client._client)
         settings = self.consumer.app.settings
@@ -421,8 +439,14 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
         """What comes next, from where to where; Faust's own would tell only of the records in between."""
         if not self.consumer.flow_active:
             return {}
-        changelogs = self.consumer.app.changelogs
-        return await fetch_spans(consumer, active_partitions, wait_s=timeout, max_records=max_records, bare=changelogs)
+        return await fetch_spans(
+            consumer,
+            active_partitions,
+            wait_s=timeout,
+            max_records=max_records,
+            bare=self.consumer.app.changelogs,
+            raw=self._readers,
+        )
 
 
 class Producer(driver.Producer):  # type: ignore[misc]  # Faust is not typed

@@ -8,14 +8,21 @@ of which one begins where the other ends lack nothing between them, and anything
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
+
+from ashi.runtime.kafka.raw_batches import RawBatches, is_at_end, take_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping
 
     from aiokafka import AIOKafkaConsumer, TopicPartition
+
+RecordReader = Callable[[RawBatches, int], Sequence[Any]]
+"""Makes records of batches, those from an offset on. Raises ValueError where they are none."""
 
 
 class Span(NamedTuple):
@@ -41,12 +48,14 @@ async def fetch_spans(
     wait_s: float,
     max_records: int,
     bare: Collection[str] = (),
+    raw: Mapping[str, RecordReader] | None = None,
 ) -> dict[TopicPartition, Span]:
     """What comes next of these partitions, of all assigned if none are given; waits for it at most `wait_s` seconds.
 
     As the library's `getmany`, which tells of records only. Of topics in `bare` records come as (key, value): to make
-    the library's record, which has eleven fields, takes most of the time that reading one does. Raises what `getmany`
-    raises.
+    the library's record, which has eleven fields, takes most of the time that reading one does. Of those in `raw` they
+    are what the topic's reader makes of the batches, several of which may exceed `max_records`, or the library's where
+    there are none that it can read. Raises what `getmany` raises.
     """
     fetcher, subscriptions, loop = consumer._fetcher, consumer._subscription, asyncio.get_running_loop()
     deadline = loop.time() + wait_s
@@ -62,7 +71,11 @@ async def fetch_spans(
             for at, result in fetcher._records.items():
                 if at.topic in bare and (unread := getattr(result, "_partition_records", None)) is not None:
                     unread._consumer_record = _key_and_value
-            fetched = await fetcher.fetched_records(partitions, timeout=0, max_records=max_records)
+            fetched: dict[TopicPartition, Sequence[Any]] = {}
+            if raw:
+                fetched = _take_raw(fetcher, raw, partitions, begins, max_records)
+            if not fetched:
+                fetched = await fetcher.fetched_records(partitions, timeout=0, max_records=max_records)
             ends = _positions(consumer)
             spans = {
                 at: Span(begin, ends[at], fetched.get(at, ()))
@@ -78,6 +91,39 @@ async def fetch_spans(
                 waiter.cancel()
                 return {}
             waiter.result()  # an error of authorization
+
+
+def _take_raw(
+    fetcher: Any,
+    raw: Mapping[str, RecordReader],
+    partitions: Collection[TopicPartition],
+    begins: Mapping[TopicPartition, int],
+    max_records: int,
+) -> dict[TopicPartition, Sequence[Any]]:
+    """What partitions of such topics have been sent, taken as `FetchResult.getall` does; nothing where none has."""
+    taken: dict[TopicPartition, Sequence[Any]] = {}
+    count = 0
+    for at, result in list(fetcher._records.items()):
+        if count >= max_records:
+            break
+        if at.topic not in raw or (partitions and at not in partitions) or type(result) is not FetchResult:
+            continue
+        if at not in begins or not result.has_more() or not result.check_assignment(at):
+            continue
+        batches = take_batches(result._partition_records, max_records - count)
+        if batches is None:
+            continue
+        result._update_position()
+        if is_at_end(result._partition_records):
+            result._partition_records = None
+            del fetcher._records[at]
+            fetcher._notify(fetcher._wait_consume_future)
+        try:
+            taken[at] = raw[at.topic](batches, begins[at])
+        except ValueError as error:
+            raise CorruptRecordException(f"{at.topic}/{at.partition} from offset {begins[at]} on: {error}") from error
+        count += batches.max_records
+    return taken
 
 
 def _key_and_value(_: TopicPartition, record: Any) -> tuple[bytes | None, bytes | None]:

@@ -20,6 +20,12 @@ trades_late = counter("aggregate", "trades_late", "Trades too late for any candl
 records_skipped = counter(
     "aggregate", "records_skipped", "Records of topic trades that changed no candle, such as repeated ones.", "reason"
 )
+records_slow = counter(
+    "aggregate",
+    "records_slow",
+    "Records of topic trades that Python folded, some times slower, beside the native fold.",
+    "reason",
+)
 chunk_holes = counter("aggregate", "chunk_holes", "Chunks that began beyond the next offset and were fetched again.")
 records_held_back = gauge(
     "aggregate",

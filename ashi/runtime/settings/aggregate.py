@@ -55,6 +55,14 @@ class AggregateSettings:
             "tenth of a worker's CPU does not do for it, or 3 % of a core where that is more. `off` sends none.",
         )
     )
+    native_fold: bool = field(
+        metadata=setting(
+            parse_switch,
+            "on",
+            "`on` folds trades by the native library, where it was built for this machine; `off` by Python, with the "
+            "same result and some times slower.",
+        )
+    )
     instance_id: str | None = field(
         metadata=setting(
             group_name,

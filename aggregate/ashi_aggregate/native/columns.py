@@ -1,0 +1,382 @@
+"""Records as the native library has scanned them, and what it makes of each symbol of them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final, overload
+
+from ashi.contracts.trade import decode_trade
+from ashi.runtime.kafka.raw_batches import RawBatches
+from ashi.runtime.metrics.aggregate import records_slow
+from ashi_aggregate.chunk import LogRecord, SymbolTrades
+from ashi_aggregate.core.fold import Fold, Rank, fold_trades
+from ashi_aggregate.core.symbol import COPY, COUNTS, LateTrade, Outcome, Partials, SymbolAggregator
+from ashi_aggregate.core.trade_ids import COPIES_APART_US, TradeIds
+from ashi_aggregate.core.window_state import LateReason, WindowRules
+from ashi_aggregate.native.kernel import (
+    KNOWN,
+    LATE,
+    OUTCOME,
+    PART,
+    RECORD,
+    WINDOW,
+    Folded,
+    Kernel,
+    Mode,
+    Rules,
+    Scanned,
+    Verdict,
+)
+
+MAX_INTERVALS: Final = 4_096
+"""Of a symbol's known ids the library is given at most so many intervals."""
+MAX_WINDOWS: Final = 8_192
+"""Of a symbol's trades and known ids together the library counts ids in at most so many finest windows at once."""
+_HALF: Final = 2**63
+_LATE_REASONS: Final = {1: LateReason.BEYOND_HORIZON, 2: LateReason.WINDOW_DROPPED}
+
+
+@dataclass(slots=True)
+class ScannedRecord:
+    """A record, made of the bytes when somebody asks for it; a `LogRecord`."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    timestamp: int
+    timestamp_type: int | None
+
+
+class ScannedRecords(Sequence[LogRecord]):
+    """The records of a scan, each made when it is asked for."""
+
+    def __init__(self, kernel: Kernel, scanned: Scanned) -> None:
+        self.kernel = kernel
+        self.scanned = scanned
+
+    def since(self, offset: int) -> ScannedRecords:
+        """Those from an offset on, read from the bytes again."""
+        return ScannedRecords(self.kernel, self.kernel.scan(self.scanned.data, offset, len(self)))
+
+    def __len__(self) -> int:
+        return self.scanned.record_count
+
+    @overload
+    def __getitem__(self, place: int) -> LogRecord: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[LogRecord]: ...
+
+    def __getitem__(self, place: int | slice) -> LogRecord | Sequence[LogRecord]:
+        if isinstance(place, slice):
+            return [self._make(each) for each in range(len(self))[place]]
+        return self._make(range(len(self))[place])
+
+    def __iter__(self) -> Iterator[LogRecord]:
+        return map(self._make, range(len(self)))
+
+    def column(self, place: int) -> tuple[int, ...]:
+        """What the library knows of a record; `RECORD` names it."""
+        return RECORD.unpack_from(self.scanned.records, place * RECORD.size)
+
+    def _make(self, place: int) -> ScannedRecord:
+        column = self.column(place)
+        offset, timestamp, at, kind = column[0], column[1], column[7], column[21]
+        data = self.scanned.data
+        _, at = _varint(data, at + 1)
+        _, at = _varint(data, at)
+        key, at = _bytes(data, at)
+        value, at = _bytes(data, at)
+        count, at = _varint(data, at)
+        headers = []
+        for _ in range(count):
+            name, at = _bytes(data, at)
+            header, at = _bytes(data, at)
+            headers.append(((name or b"").decode(errors="replace"), header))
+        return ScannedRecord(offset, key, value, headers, timestamp, kind)
+
+
+def scan(kernel: Kernel, batches: RawBatches, begin: int) -> ScannedRecords:
+    """The records of batches from an offset on. Raises Malformed where they are none."""
+    return ScannedRecords(kernel, kernel.scan(batches.data, begin, batches.max_records))
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1), at
+        shift += 7
+
+
+def _bytes(data: bytes, at: int) -> tuple[bytes | None, int]:
+    length, at = _varint(data, at)
+    return (None, at) if length < 0 else (data[at : at + length], at + length)
+
+
+class SymbolColumns:
+    """The trades of one symbol in a scan: one at least. What is asked of it is what is asked of `SymbolTrades`."""
+
+    __slots__ = ("_first", "_last", "count", "key", "number", "records", "slow")
+
+    def __init__(self, records: ScannedRecords, number: int, symbol: tuple[int, ...]) -> None:
+        """`symbol`: what the library knows of it; `SYMBOL` names that."""
+        key_at, key_len, self._first, self._last, self.count, self.slow = symbol
+        self.records = records
+        self.number = number
+        self.key = records.scanned.data[key_at : key_at + key_len]
+
+    @property
+    def first_offset(self) -> int:
+        """Of its first record."""
+        return self.column(self._first)[0]
+
+    @property
+    def last_offset(self) -> int:
+        """Of its last record."""
+        return self.column(self._last)[0]
+
+    @property
+    def first_traded_at(self) -> int:
+        """Time of its first trade, µs."""
+        return self.column(self._first)[2]
+
+    @property
+    def appended_at(self) -> int:
+        """When the last of the records was appended to the log, µs."""
+        return self.column(self._last)[1] * 1000
+
+    def column(self, place: int) -> tuple[int, ...]:
+        """What the library knows of a record; `RECORD` names it."""
+        return self.records.column(place)
+
+    def record(self, place: int) -> LogRecord:
+        """The record at a place among all that were scanned."""
+        return self.records[place]
+
+    def places(self) -> Iterator[int]:
+        """Where its records stand among all that were scanned."""
+        place = self._first
+        for _ in range(self.count):
+            yield place
+            place = self.column(place)[11]
+
+    def trades(self) -> SymbolTrades:
+        """The same as Python reads it."""
+        records = [self.records[place] for place in self.places()]
+        return SymbolTrades(self.key, [decode_trade(record.value or b"") for record in records], records)
+
+
+def fold_columns(
+    records: ScannedRecords,
+    rules: WindowRules,
+    columns: Mapping[str, SymbolColumns],
+    aggregators: Mapping[str, SymbolAggregator],
+) -> dict[str, Outcome]:
+    """Fold the trades of all these symbols into their aggregators.
+
+    First those whose ids ascend, nearly always all; then others by the intervals that are known; then those whose ids
+    Python counts. What is left, as sums that need more than 128 bits, Python folds too.
+    """
+    outcomes: dict[str, Outcome] = {}
+    left = [_Work(symbol, column, aggregators[symbol]) for symbol, column in columns.items()]
+    alike = [work for work in left if work.aggregator.rows_are_alike]
+    for mode in (Mode.ASCENDING, Mode.INTERVALS, Mode.GIVEN):
+        if alike:
+            _Call(records, rules, mode).run(alike, outcomes)
+            alike = [work for work in alike if work.verdict in _WITHOUT_IDS]
+    for work in left:
+        if work.symbol not in outcomes:
+            reason = work.verdict.name.lower() if work.aggregator.rows_are_alike else "rows_apart"
+            records_slow.labels(reason).inc(work.columns.count)
+            outcomes[work.symbol] = work.fold_by_python(rules)
+    return outcomes
+
+
+@dataclass(slots=True)
+class _Work:
+    """A symbol that is to be folded; what the library said of it; and of its records, in `marks`, what Python did."""
+
+    symbol: str
+    columns: SymbolColumns
+    aggregator: SymbolAggregator
+    verdict: Verdict = Verdict.IDS
+    marks: bytes = b""
+    late: list[LateTrade] = field(default_factory=list)
+
+    @property
+    def ids(self) -> TradeIds:
+        """Those that its rows have counted."""
+        return self.aggregator.rows[0].ids
+
+    def admit(self, marks: bytearray) -> None:
+        """Let Python count its ids, and put into `marks`, by record, what each is."""
+        applied = self.aggregator.applied_offset
+        places = [place for place in self.columns.places() if self.columns.column(place)[0] > applied]
+        columns = [self.columns.column(place) for place in places]
+        data = self.columns.records.scanned.data
+        ids = [data[column[13] : column[13] + column[15]].decode() for column in columns]
+        self.marks, late = self.aggregator.admit([column[2] for column in columns], ids)
+        for place, mark in zip(places, self.marks, strict=True):
+            marks[place] = mark
+        self.late = [
+            LateTrade(
+                decode_trade(self.columns.record(places[number]).value or b""), places[number], stream_time, reason
+            )
+            for number, stream_time, reason in late
+        ]
+
+    def fold_by_python(self, rules: WindowRules) -> Outcome:
+        """Let Python fold its trades; if it has counted their ids, those that count."""
+        group = self.columns.trades()
+        if not self.marks:
+            outcome = group.fold_into(self.aggregator)
+            places = list(self.columns.places())
+            late = [trade._replace(place=places[trade.place]) for trade in outcome.late]
+            return outcome._replace(late=late)
+        unseen = group.trades[-len(self.marks) :]
+        windows: dict[int, list[int]] = {}
+        for number, (trade, mark) in enumerate(zip(unseen, self.marks, strict=True)):
+            if mark == COUNTS:
+                windows.setdefault(rules.finest.open_time(trade.traded_at), []).append(number)
+        offsets = group.offsets[-len(self.marks) :]
+        folds = [
+            fold_trades([unseen[number] for number in numbers], start, offsets[numbers[-1]])
+            for start, numbers in sorted(windows.items())
+        ]
+        stream_time = max(self.aggregator.rows[0].row.stream_time, *(trade.traded_at for trade in unseen))
+        counted, copies = self.marks.count(COUNTS), self.marks.count(COPY)
+        partials = Partials(folds, self.late, counted, copies, stream_time, offsets[-1])
+        return self.aggregator.on_partials(partials, group.appended_at)
+
+
+_WITHOUT_IDS: Final = (Verdict.IDS, Verdict.ROOM)
+"""What is tried again with other ways to count ids."""
+
+
+class _Call:
+    """One call of the library, for all symbols of one mode."""
+
+    def __init__(self, records: ScannedRecords, rules: WindowRules, mode: Mode) -> None:
+        self._records = records
+        self._scanned = scanned = records.scanned
+        self._rules = rules
+        self._mode = mode
+        self._known = bytearray(KNOWN.size * scanned.symbol_count)
+        self._windows = bytearray()
+        self._numbers = array("Q")
+        self._marks = bytearray(scanned.record_count if mode is Mode.GIVEN else 0)
+
+    def run(self, works: Sequence[_Work], outcomes: dict[str, Outcome]) -> None:
+        """Fold them; each has its verdict then, and those that were folded their outcome."""
+        asked = [work for work in works if self._ask(work)]
+        if not asked:
+            return
+        folded = self._records.kernel.fold(
+            self._scanned,
+            Rules(self._rules.finest.length_us, self._rules.horizon_us, COPIES_APART_US),
+            self._known,
+            windows=self._windows,
+            numbers=self._numbers.tobytes(),
+            admitted=self._marks,
+            slots=MAX_WINDOWS if self._mode is Mode.INTERVALS else 0,
+        )
+        for work in asked:
+            outcome = self._take(work, folded)
+            if outcome is not None:
+                outcomes[work.symbol] = outcome
+
+    def _ask(self, work: _Work) -> bool:
+        """Tell the library what is known of a symbol; false where this mode is not for it."""
+        row, ids = work.aggregator.rows[0].row, work.ids
+        windows_at = len(self._windows) // WINDOW.size
+        if self._mode is Mode.GIVEN:
+            work.admit(self._marks)
+        elif not -1 <= ids.greatest < _HALF:
+            return False
+        if self._mode is Mode.INTERVALS:
+            if len(ids) > MAX_INTERVALS or any(window.texts for window in ids.windows.values()):
+                return False
+            for start, window in ids.windows.items():
+                self._windows += WINDOW.pack(start, len(self._numbers), len(window.numbers))
+                self._numbers.extend(window.numbers)
+        KNOWN.pack_into(
+            self._known,
+            work.columns.number * KNOWN.size,
+            row.applied_offset,
+            row.stream_time,
+            row.dropped_until,
+            -1 if self._mode is Mode.GIVEN else ids.greatest,
+            ids.room,
+            self._mode,
+            windows_at,
+            len(self._windows) // WINDOW.size - windows_at,
+        )
+        return True
+
+    def _take(self, work: _Work, folded: Folded) -> Outcome | None:
+        """What the library made of a symbol, put into its aggregator; None where it left it."""
+        (
+            stream_time, last_offset, verdict, counted, duplicates, _, _, parts_at, parts_len, late_at, late_len,
+            windows_at, windows_len, _,
+        ) = OUTCOME.unpack_from(folded.outcomes, work.columns.number * OUTCOME.size)  # fmt: skip
+        work.verdict = Verdict(verdict)
+        if verdict == Verdict.SEEN:
+            return Outcome([], [], 0, 0, changed=False)
+        if verdict != Verdict.FOLDED:
+            return None
+        folds = []
+        parts = PART.iter_unpack(memoryview(folded.parts)[parts_at * PART.size : (parts_at + parts_len) * PART.size])
+        for part in parts:
+            folds.append(self._fold(work.columns, part))
+            if self._mode is Mode.ASCENDING:
+                work.ids.add_intervals(part[8], folded.numbers[part[15] : part[15] + part[16]].tolist())
+        for number in range(windows_at, windows_at + windows_len):
+            start, at, length = WINDOW.unpack_from(folded.windows, number * WINDOW.size)
+            work.ids.replace(start, folded.numbers[at : at + length].tolist())
+        late = work.late or [self._late(folded, number) for number in range(late_at, late_at + late_len)]
+        partials = Partials(folds, late, counted, duplicates, stream_time, last_offset)
+        return work.aggregator.on_partials(partials, work.columns.appended_at)
+
+    def _late(self, folded: Folded, number: int) -> LateTrade:
+        stream_time, place, reason = LATE.unpack_from(folded.late, number * LATE.size)
+        record = self._records[place]
+        return LateTrade(decode_trade(record.value or b""), place, stream_time, _LATE_REASONS[reason])
+
+    def _fold(self, columns: SymbolColumns, part: tuple[int, ...]) -> Fold:
+        first, last, high, low = part[11:15]
+        return Fold(
+            part[8],
+            self._rank(columns.column(first)),
+            self._rank(columns.column(last)),
+            self._price(columns.column(high)),
+            self._price(columns.column(low)),
+            _decimal(part[0] | part[1] << 64, part[18]),
+            _decimal(part[2] | part[3] << 64, part[19]),
+            part[10],
+            _decimal(part[4] | part[5] << 64, part[20]),
+            _decimal(part[6] | part[7] << 64, part[21]),
+            part[9],
+            columns.key.decode(),
+        )
+
+    def _rank(self, column: tuple[int, ...]) -> Rank:
+        at = column[13]
+        trade_id = self._scanned.data[at : at + column[15]].decode()
+        return column[2], column[3], trade_id, self._price(column)
+
+    def _price(self, column: tuple[int, ...]) -> Decimal:
+        at = column[14]
+        return Decimal(self._scanned.data[at : at + column[16]].decode())
+
+
+def _decimal(value: int, scale: int) -> Decimal:
+    """The decimal of so many places after the point."""
+    return Decimal(value).scaleb(-scale) if value < 10**28 else Decimal(f"{value}E-{scale}")

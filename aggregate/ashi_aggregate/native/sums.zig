@@ -1,0 +1,42 @@
+//! Exact sums of decimals: 128 bits and a number of places after the point. What needs more is an overflow, never wrong.
+
+const Record = @import("trade.zig").Record;
+
+pub const Overflow = error{Overflow};
+
+const POWERS: [39]u128 = powers: {
+    var all: [39]u128 = undefined;
+    var power: u128 = 1;
+    for (&all, 0..) |*each, exponent| {
+        each.* = power;
+        if (exponent < 38) power *= 10;
+    }
+    break :powers all;
+};
+
+/// Whether a price is less than another's.
+pub fn isLess(one: *const Record, other: *const Record) bool {
+    if (one.price_scale == other.price_scale) return one.price < other.price;
+    if (one.price_scale < other.price_scale) {
+        return @as(u128, one.price) * POWERS[other.price_scale - one.price_scale] < other.price;
+    }
+    return one.price < @as(u128, other.price) * POWERS[one.price_scale - other.price_scale];
+}
+
+/// Add a decimal, with the greater number of places of the two, as Python's sums have it.
+pub fn add(total: *u128, total_scale: *u8, value: u128, scale: u8) Overflow!void {
+    var added = value;
+    if (scale > total_scale.*) {
+        const scaled = @mulWithOverflow(total.*, POWERS[scale - total_scale.*]);
+        if (scaled[1] != 0) return error.Overflow;
+        total.* = scaled[0];
+        total_scale.* = scale;
+    } else if (scale < total_scale.*) {
+        const scaled = @mulWithOverflow(added, POWERS[total_scale.* - scale]);
+        if (scaled[1] != 0) return error.Overflow;
+        added = scaled[0];
+    }
+    const result = @addWithOverflow(total.*, added);
+    if (result[1] != 0) return error.Overflow;
+    total.* = result[0];
+}

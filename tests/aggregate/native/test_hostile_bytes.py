@@ -1,0 +1,89 @@
+"""Foreign bytes: the library reads them or refuses them, and never ends the process that asks it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ashi.contracts import Timeframe, encode_trade
+from ashi.contracts.trade import TRADE_SCHEMA
+from ashi.runtime.kafka.dead_letters import message_headers
+from ashi_aggregate import WindowRules
+from ashi_aggregate.chunk import Chunk
+from ashi_aggregate.core.codec import ROW_FORMAT
+from ashi_aggregate.core.symbol import SymbolAggregator
+from ashi_aggregate.native.columns import ScannedRecords
+from ashi_aggregate.native.decoder import NativeDecoder
+from ashi_aggregate.native.kernel import Malformed
+from fetched_batches import encode_batch, kernel
+from simulated_log import Record
+from strategies import START, drawn_trade
+
+
+def damaged(rng: random.Random, data: bytes) -> bytes:
+    """Bytes changed, cut, repeated or put in."""
+    changed = bytearray(data)
+    for _ in range(rng.choice([1, 1, 2, 8])):
+        at = rng.randrange(len(changed) or 1)
+        kind = rng.randrange(5)
+        if kind == 0 and changed:
+            changed[at] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)])
+        elif kind == 1:
+            del changed[at:]
+        elif kind == 2:
+            changed[at:at] = rng.choice([b"\xff" * 10, b"\x80" * 11, bytes(8), rng.randbytes(5)])
+        elif kind == 3:
+            del changed[at : at + rng.randrange(1, 9)]
+        else:
+            changed += changed[at:]
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_damaged_batches_are_read_or_refused(seed: int) -> None:
+    rng = random.Random(seed)
+    rules = WindowRules(finest=Timeframe.parse("1m"))
+    headers = tuple(message_headers(TRADE_SCHEMA))
+    trades = [drawn_trade(rng, ["binance:A", "gmo:B"], str(number), START + number, number) for number in range(30)]
+    records = [
+        Record(number, trade.symbol.encode(), encode_trade(trade), 1_700_000_000_000, headers=headers)
+        for number, trade in enumerate(trades)
+    ]
+    whole = encode_batch(records[:20]) + encode_batch(records[20:])
+    read = refused = 0
+    for _ in range(300):
+        data = damaged(rng, whole)
+        try:
+            scanned = ScannedRecords(kernel(), kernel().scan(data, rng.choice([0, 5, 10**9]), 64))
+        except Malformed:
+            refused += 1
+            continue
+        read += 1
+        for record in scanned:
+            assert record.key is None or record.key in data
+        groups, _ = NativeDecoder(1).decode(Chunk(0, 0, 10**9, scanned))
+        aggregators = {symbol: SymbolAggregator((rules.finest,), rules) for symbol in groups}
+        NativeDecoder(1).fold(groups, aggregators, rules)
+    assert read > 5
+    assert refused > 5
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_damaged_changelogs_are_read_or_refused(seed: int) -> None:
+    rng = random.Random(seed)
+    rows = [
+        Record(number, b"key-%d" % (number % 5), bytes([ROW_FORMAT]) + number.to_bytes(8) + b"row", 1_700_000_000_000)
+        for number in range(40)
+    ]
+    whole = encode_batch(rows)
+    outcomes = set()
+    for _ in range(300):
+        try:
+            newest = kernel().newest(damaged(rng, whole), 0, 64, ROW_FORMAT)
+        except Malformed:
+            outcomes.add("refused")
+        else:
+            outcomes.add("read")
+            assert len(newest.rows) <= 2 * newest.records
+    assert outcomes == {"refused", "read"}
