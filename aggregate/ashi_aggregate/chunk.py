@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ashi.contracts.errors import ContractError
-from ashi.contracts.records import SCHEMA_HEADER, check_key, check_schema
+from ashi.contracts.records import COPY_HEADER, SCHEMA_HEADER, check_key, check_schema, time_in
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, decode_trade, decode_trades
 from ashi.runtime.kafka.clients import partition_of
@@ -25,6 +25,12 @@ class LogRecord(Protocol):
     headers: Sequence[tuple[str, bytes | None]]
     timestamp: int
     timestamp_type: int | None
+
+
+def appended_at(record: LogRecord) -> int:
+    """When the trade in a record was appended to the log, µs: of a copy, when the first one was."""
+    at = record.timestamp * 1000
+    return min(time_in(record.headers, COPY_HEADER) or at, at)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +89,7 @@ class SymbolTrades:
     @property
     def appended_at(self) -> int:
         """When the last of the records was appended to the log, µs."""
-        return self.records[-1].timestamp * 1000
+        return appended_at(self.records[-1])
 
 
 _SCHEMA: Final = TRADE_SCHEMA.encode()

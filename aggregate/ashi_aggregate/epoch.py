@@ -11,21 +11,11 @@ import msgspec
 from ashi.contracts.candle import MAX_EPOCH
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import parse_timeframes
-from ashi.contracts.topics import (
-    AGGREGATE_APP,
-    MARKERS_TABLE,
-    META,
-    TRADES,
-    changelog_topic,
-    state_topics,
-    topic_specs,
-)
+from ashi.contracts.topics import META, TRADES
 from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.groups import members
 from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.offsets import end_offsets, first_append_time, offsets_at
 from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.kafka.topics import create_topics, grow_topics, partition_counts, require_topics
+from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.settings import Settings
 from ashi.runtime.settings.parsers import format_duration
 from ashi_aggregate.core.window_state import WindowRules
@@ -50,6 +40,8 @@ class Epoch(msgspec.Struct, frozen=True):
         flat_candles: as ASHI_FLAT_CANDLES.
         begin: offset of each partition of `trades` at which the state begins to read; by default the log's first.
         acceptance: as ACCEPTANCE was.
+        whole_from: no trade that is not read from `begin` on is stamped later than this, µs: 0 where all are read, None
+            where the append time of the first record tells. See `ashi_aggregate.growth`.
 
     """
 
@@ -60,10 +52,12 @@ class Epoch(msgspec.Struct, frozen=True):
     flat_candles: int
     begin: dict[int, int] = {}
     acceptance: int = 1
+    whole_from: int | None = None
 
     def has_settings_of(self, other: Epoch) -> bool:
         """Whether both give the same candles of the same trades."""
-        return msgspec.structs.replace(self, epoch=0, begin={}) == msgspec.structs.replace(other, epoch=0, begin={})
+        mine, others = (msgspec.structs.replace(each, epoch=0, begin={}, whole_from=None) for each in (self, other))
+        return mine == others
 
     def __str__(self) -> str:
         return (
@@ -102,7 +96,10 @@ class Rebuilt(msgspec.Struct, frozen=True):
     at: int
 
 
-def _make_epoch(settings: Settings, number: int, begin: dict[int, int] | None = None) -> Epoch:
+def make_epoch(
+    settings: Settings, number: int, begin: dict[int, int] | None = None, whole_from: int | None = None
+) -> Epoch:
+    """An epoch with these settings."""
     return Epoch(
         epoch=number,
         timeframes=[str(timeframe) for timeframe in settings.timeframes],
@@ -111,6 +108,7 @@ def _make_epoch(settings: Settings, number: int, begin: dict[int, int] | None = 
         flat_candles=settings.flat_candles,
         begin=begin or {},
         acceptance=ACCEPTANCE,
+        whole_from=whole_from,
     )
 
 
@@ -124,14 +122,6 @@ def _check_acceptance(settings: Settings, epoch: Epoch) -> None:
             "contents: go on with that version, or stop "
             "all aggregate workers and build the state anew with this one's `ashi aggregate reconfigure`"
         )
-
-
-async def current_epoch(settings: Settings) -> Epoch | None:
-    """The current epoch, of whatever version; None when no aggregate worker has ever run on this Kafka.
-
-    Raises BrokerError when the topic is missing or Kafka is out of reach, StateError when the epoch cannot be read.
-    """
-    return await _read_epoch(settings)
 
 
 def differs_from(settings: Settings, epoch: Epoch) -> str | None:
@@ -150,7 +140,7 @@ async def require_epoch(settings: Settings) -> Epoch:
     other records count.
     """
     await require_topics(settings, [META])
-    current = await _read_epoch(settings)
+    current = await current_epoch(settings)
     if current is None:
         raise StateError(
             f"topic {kafka_name(settings, META)} has no epoch, so no aggregate worker has ever run on this Kafka: "
@@ -173,15 +163,15 @@ async def claim_rebuild(settings: Settings, epoch: Epoch, last: int, start: int,
     rebuild when the candles were made. Raises StateError when either has changed since, or when no epoch is left.
     """
     number = max(epoch.epoch, last) + 1
-    _check_left(number)
+    check_left(number)
     rebuilt = Rebuilt(number, epoch.epoch, start, end, time.time_ns() // 1000)
     key = REBUILD_KEY + f"-{number}-{uuid.uuid4()}".encode()
-    await _write_meta(settings, key, rebuilt)
+    await write_meta(settings, key, rebuilt)
     # Of two at once both have written by now or will find the other's: the first in the log goes on.
     first = next(other_key for other_key, other in await _read_rebuilds(settings) if other.rebuild >= number)
     if first != key:
         raise StateError("another `ashi rebuild` has published candles since this one began: run it again")
-    if await _read_epoch(settings) != epoch:
+    if await current_epoch(settings) != epoch:
         raise StateError("`ashi aggregate reconfigure` has begun a new state since this rebuild began: run it again")
     return number
 
@@ -201,7 +191,8 @@ async def _read_rebuilds(settings: Settings) -> list[tuple[bytes, Rebuilt]]:
     return rebuilds
 
 
-def _check_left(number: int) -> None:
+def check_left(number: int) -> None:
+    """Raise StateError when there is no epoch of this number."""
     if number > MAX_EPOCH:
         raise StateError(f"epoch {MAX_EPOCH} is the last one: give this deployment topics of its own")
 
@@ -211,10 +202,10 @@ async def agree_on_epoch(settings: Settings) -> Epoch:
 
     Raises StateError when this worker's settings are not the epoch's, or other records count to this version.
     """
-    current = await _read_epoch(settings)
+    current = await current_epoch(settings)
     if current is None:
-        await _write_epoch(settings, _make_epoch(settings, 0))
-        current = await _read_epoch(settings)  # another worker may have been first
+        await write_epoch(settings, make_epoch(settings, 0))
+        current = await current_epoch(settings)  # another worker may have been first
         assert current is not None  # noqa: S101
     _check_settings(settings, current)
     return current
@@ -222,7 +213,7 @@ async def agree_on_epoch(settings: Settings) -> Epoch:
 
 def _check_settings(settings: Settings, current: Epoch) -> None:
     _check_acceptance(settings, current)
-    wanted = _make_epoch(settings, current.epoch)
+    wanted = make_epoch(settings, current.epoch)
     if not current.has_settings_of(wanted):
         raise StateError(
             f"the state on this Kafka was built with {current}; this worker has {wanted}. One version of a candle "
@@ -233,7 +224,7 @@ def _check_settings(settings: Settings, current: Epoch) -> None:
 
 async def check_epoch(settings: Settings, epoch: Epoch) -> None:
     """Raise StateError unless `epoch` is still the current one: it may have been raised since this worker began."""
-    current = await _read_epoch(settings)
+    current = await current_epoch(settings)
     if current != epoch:
         raise StateError(
             f"the state has been reconfigured since this worker started: it began in epoch {epoch.epoch} with {epoch}, "
@@ -241,57 +232,12 @@ async def check_epoch(settings: Settings, epoch: Epoch) -> None:
         )
 
 
-async def reconfigure(settings: Settings, begin_at_us: int | None = None) -> tuple[Epoch | None, Epoch]:
-    """Raise the epoch, with these settings: workers then build their state anew from the log.
+async def current_epoch(settings: Settings) -> Epoch | None:
+    """The current epoch, of whatever version; None when no aggregate worker has ever run on this Kafka.
 
-    From its beginning, or from the first record appended at or after `begin_at_us`; if topic `trades` has grown, from
-    the first record of the new partitions, because older ones of symbols that moved are not where they belong. Windows
-    that began before the first record read are not emitted again. Gives the epoch before, if any, and the new one.
-
-    Raises StateError while aggregate workers run, or when no epoch is left; BrokerError when a topic is missing.
+    The greatest; of two that were written down at once by workers that knew of none, the first. Raises BrokerError when
+    the topic is missing or Kafka is out of reach, StateError when the epoch cannot be read.
     """
-    await require_topics(settings, [META, TRADES])
-    running = await members(settings, AGGREGATE_APP)
-    if running:
-        raise StateError(
-            f"{running} aggregate workers run (or have ended within the session timeout): stop them all, then try again"
-        )
-    before = await _read_epoch(settings)
-    # Beyond that of rebuilt candles too: they must yield to those of the new state.
-    number = max(-1 if before is None else before.epoch, await last_rebuild(settings)) + 1
-    _check_left(number)
-    counts = await partition_counts(settings)
-    partitions = counts[TRADES]
-    names = set(state_topics(settings.timeframes))
-    specs = [spec for spec in topic_specs(partitions, settings.timeframes) if spec.name in names]
-    await create_topics(settings, specs)
-    await grow_topics(settings, specs)
-    before_growth = counts.get(changelog_topic(MARKERS_TABLE), partitions)
-    begin = await _find_begin(settings, begin_at_us, before_growth, partitions)
-    while True:
-        after = _make_epoch(settings, number, begin)
-        await _write_epoch(settings, after)
-        last = await last_rebuild(settings)
-        if last < number:
-            return before, after
-        number = last + 1  # a rebuild has taken it meanwhile, and may not have seen that we did
-        _check_left(number)
-
-
-async def _find_begin(
-    settings: Settings, begin_at_us: int | None, before_growth: int, partitions: int
-) -> dict[int, int] | None:
-    """The offsets to begin at; None for where the log begins."""
-    if partitions > before_growth:
-        grown_at_ms = await first_append_time(settings, TRADES, range(before_growth, partitions))
-        if grown_at_ms is None:
-            return await end_offsets(settings, TRADES)
-        return await offsets_at(settings, TRADES, max(grown_at_ms, (begin_at_us or 0) // 1000))
-    return None if begin_at_us is None else await offsets_at(settings, TRADES, begin_at_us // 1000)
-
-
-async def _read_epoch(settings: Settings) -> Epoch | None:
-    """The greatest epoch; of two that were written down at once by workers that knew of none, the first."""
     current: Epoch | None = None
     async for record in read_topic(settings, META):
         if record.key is not None and record.key.startswith(EPOCH_KEY) and record.value is not None:
@@ -308,12 +254,14 @@ async def _read_epoch(settings: Settings) -> Epoch | None:
     return current
 
 
-async def _write_epoch(settings: Settings, epoch: Epoch) -> None:
+async def write_epoch(settings: Settings, epoch: Epoch) -> None:
+    """Write an epoch down. Raises BrokerError."""
     # A key of its own for each record: compaction must not make the second of two the first.
-    await _write_meta(settings, EPOCH_KEY + f"-{epoch.epoch}-{uuid.uuid4()}".encode(), epoch)
+    await write_meta(settings, EPOCH_KEY + f"-{epoch.epoch}-{uuid.uuid4()}".encode(), epoch)
 
 
-async def _write_meta(settings: Settings, key: bytes, value: Epoch | Rebuilt) -> None:
+async def write_meta(settings: Settings, key: bytes, value: msgspec.Struct) -> None:
+    """Append a record to topic `ashi.meta`. Raises BrokerError."""
     producer = make_producer(settings)
     await producer.start()
     try:

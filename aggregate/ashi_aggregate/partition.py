@@ -12,7 +12,7 @@ from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
 from ashi.runtime.logs import get_logger
 from ashi_aggregate.census import KEEP_LISTS_S, MarkerList, Rows, find_listed, find_missing, list_positions, position_of
-from ashi_aggregate.chunk import LogRecord
+from ashi_aggregate.chunk import LogRecord, appended_at
 from ashi_aggregate.clocks import BrokerClock
 from ashi_aggregate.core.codec import Marker, RowHead, StoredRow, decode_marker, read_rank, read_stored
 from ashi_aggregate.core.window_state import WindowRules
@@ -129,12 +129,12 @@ class PartitionState:
         """
         for record in records:
             row = self.ahead.pop(record.offset, None)
-            if row is not None and (record.key != row.symbol.encode() or record.timestamp * 1000 > row.appended_at):
+            if row is not None and (record.key != row.symbol.encode() or appended_at(record) > row.appended_at):
                 raise other_log(
                     self.number,
                     f"the row of {row.symbol} has read a record at offset {record.offset} that was appended at "
                     f"{row.appended_at} µs or before, and now it holds one of {(record.key or b'')[:100]!r} of "
-                    f"{record.timestamp * 1000} µs",
+                    f"{appended_at(record)} µs",
                 )
 
     def must_ask_clock(self, now_s: float) -> bool:
@@ -172,15 +172,16 @@ async def load_partition(
     tables: Sequence[StateTable],
     marker: Marker | None,
     begin: int | None,
+    whole_from: int | None = None,
     now_s: float,
     named: Callable[[str], str] = str,
 ) -> PartitionState:
     """Take up the state of a partition from its rows and marker, and find the offset to read on from.
 
     Reading a record again changes nothing, missing one would; so it is the smaller of the committed offset and the
-    marker. A new state begins at `begin`, or where the log does if that is None. One that lacks rows which its marker
-    says it has is read again from there, if the log still has all of it. Raises StateError when the log no longer has
-    what must be read, or is not the log of this state.
+    marker. A new state begins at `begin`, or where the log does if that is None; `whole_from`: as in the epoch. One
+    that lacks rows which its marker says it has is read again from there, if the log still has all of it. Raises
+    StateError when the log no longer has what must be read, or is not the log of this state.
     """
     committed, earliest, end = offsets
     rows = await _read_rows(number, tables, rules.epoch)
@@ -201,7 +202,9 @@ async def load_partition(
         if not is_whole:
             rows = _without_unfinished(number, rows, first)
         start = durable = first
-        begins_at = 0 if start == 0 and begin is None else None
+        begins_at = whole_from if begin is not None and is_whole else None
+        if start == 0 and begin is None:
+            begins_at = 0
     else:
         durable = marker.durable_offset + 1
         start = max(earliest, durable if committed is None else min(committed, durable))

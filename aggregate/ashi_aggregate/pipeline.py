@@ -9,6 +9,7 @@ from typing import Final
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StateError
+from ashi.contracts.records import SINCE_HEADER, time_in
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import TRADES
 from ashi.contracts.trade import MAX_AHEAD_US
@@ -64,6 +65,7 @@ class Pipeline:
         session_guard: SessionGuard,
         live: LiveCandles | None = None,
         begin: Mapping[int, int] | None = None,
+        whole_from: int | None = None,
         budget: WriteBudget = BUDGET,
         named: Callable[[str], str] = str,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
@@ -72,8 +74,9 @@ class Pipeline:
         """Tables are in the order of `timeframes`, the finest first.
 
         `live`: what tells of candles in progress, if anything does. `begin`: the offset at which a new state begins to
-        read each partition; by default where the log begins. `budget`: what a checkpoint writes, but for those before
-        partitions are given away. `named`: what a topic is called in Kafka, for people who look for it there.
+        read each partition; by default where the log begins; `whole_from`: as in the epoch. `budget`: what a checkpoint
+        writes, but for those before partitions are given away. `named`: what a topic is called in Kafka, for people who
+        look for it there.
         """
         self.checkpoints = 0
         """How many have been completed: the sign of life of a worker, busy or idle."""
@@ -87,6 +90,7 @@ class Pipeline:
         self._session_guard = session_guard
         self._live = live
         self._begin = begin or {}
+        self._whole_from = whole_from
         self._pace = WritePace(budget, len(timeframes), monotonic_s())
         self._partitions = partitions
         self._named = named
@@ -123,6 +127,7 @@ class Pipeline:
                         tables=self._tables,
                         marker=markers.get(number),
                         begin=self._begin.get(number),
+                        whole_from=self._whole_from,
                         now_s=self._monotonic_s(),
                         named=self._named,
                     )
@@ -272,6 +277,8 @@ class Pipeline:
                 return
             if state.begins_at is None:
                 state.begins_at = chunk.records[0].timestamp * 1000 + MAX_AHEAD_US
+            elif chunk.begin == 0 and state.begins_at == 0:
+                state.begins_at = time_in(chunk.records[0].headers, SINCE_HEADER) or 0
             candles, late = self._fold(state, by_symbol, state.begins_at)
             self._count(state, chunk, acknowledge)
             state.last_record = chunk.records[-1]

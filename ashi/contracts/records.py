@@ -20,9 +20,23 @@ from ashi.contracts.signal import SIGNAL_SCHEMA, Signal, decode_signal
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, decode_trade
 
 SCHEMA_HEADER: Final = "schema"
+COPY_HEADER: Final = "ashi.copy"
+"""Of a trade that stands in the topic before, in the partition that its symbol had: see `ashi_aggregate.growth`. Its
+value is when that was appended, µs: the symbol is as quiet as it has been since then."""
+SINCE_HEADER: Final = "ashi.since"
+"""Of trades that were brought into the log from elsewhere: what was traded before this time, µs, may be missing."""
 _SHOWN: Final = 100
+_LONGEST_TIME: Final = 16
 
 Headers = Iterable[tuple[str, bytes | None]]
+
+
+def time_in(headers: Headers, name: str) -> int | None:
+    """The time in a header, µs; None where there is none, or something else."""
+    for header, value in headers:
+        if header == name and value is not None and value.isdigit() and len(value) <= _LONGEST_TIME:
+            return int(value)
+    return None
 
 
 class KafkaRecord(Protocol):

@@ -42,6 +42,7 @@ NEEDED: Final[Mapping[str, Sequence[str]]] = {
     "aggregate": ("aggregate",),
     "verify --klines": ("ingest",),
     "rebuild": ("worker",),
+    "topics grow": ("worker",),
     "status": ("worker",),
     "doctor": ("worker",),
     "strategy": ("strategies",),

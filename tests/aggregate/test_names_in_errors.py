@@ -80,7 +80,7 @@ def test_the_topics_that_take_the_writers_time(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_worker_whose_topic_has_grown_names_it(tmp_path: Any) -> None:
     """The application tells the pipeline, which knows no settings."""
-    epoch = epoch_module._make_epoch(SETTINGS, 0)
+    epoch = epoch_module.make_epoch(SETTINGS, 0)
 
     async def scenario() -> None:
         app = make_app(SETTINGS, epoch, 4, SessionGuard(10**12), tmp_path)

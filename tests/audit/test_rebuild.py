@@ -33,7 +33,8 @@ from ashi.contracts.topics import AGGREGATE_APP, CANDLES, META, TRADES
 from ashi.runtime.kafka.clients import make_producer
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
-from ashi_aggregate.epoch import Epoch, Rebuilt, claim_rebuild, last_rebuild, reconfigure, require_epoch
+from ashi_aggregate.epoch import Epoch, Rebuilt, claim_rebuild, last_rebuild, require_epoch
+from ashi_aggregate.reconfigure import reconfigure
 from ashi_sinks.worker import sink_group
 from oracle import candles_of, closed, stored, timely, unique
 from strategies import START
@@ -211,18 +212,18 @@ def test_of_two_rebuilds_at_once_one_gives_way_and_numbers_never_repeat(kafka_se
 def test_a_reconfiguration_does_not_take_the_number_of_a_rebuild_that_came_in_between(kafka_settings, monkeypatch):
     """It looks at rebuilds, then a rebuild takes the next number, then it writes the same number down."""
     settings = kafka_settings
-    import ashi_aggregate.epoch as module
+    import ashi_aggregate.reconfigure as module
 
-    real = module._write_epoch
+    real = module.write_epoch
 
     async def late(of: Settings, epoch: Epoch) -> None:
-        monkeypatch.setattr(module, "_write_epoch", real)
+        monkeypatch.setattr(module, "write_epoch", real)
         await write_meta(settings, b"rebuild-1-x", Rebuilt(epoch.epoch, 0, 0, 1, 0))
         await real(of, epoch)
 
     async def scenario() -> None:
         await reconfigure(settings)
-        monkeypatch.setattr(module, "_write_epoch", late)
+        monkeypatch.setattr(module, "write_epoch", late)
         _, after = await reconfigure(settings)
         assert after.epoch == 2
         assert await require_epoch(settings) == after

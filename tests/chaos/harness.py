@@ -17,7 +17,7 @@ from ashi.contracts.topics import AGGREGATE_APP, TRADES, topic_specs
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
-from ashi_aggregate.epoch import reconfigure
+from ashi_aggregate.reconfigure import reconfigure
 from ashi_cli.onemachine.broker import Broker
 from chaos.compaction import LAG_MS, force_compaction, show_compaction
 from chaos.ending import drain, drain_sinks

@@ -77,7 +77,12 @@ def test_the_table_names_the_extras_of_the_distribution_and_what_they_install() 
 
 
 def test_the_table_names_commands_there_are() -> None:
-    options = {"verify --klines": "verify", "demo --keep": "demo", "strategy backtest --plot": "strategy"}
+    options = {
+        "verify --klines": "verify",
+        "demo --keep": "demo",
+        "strategy backtest --plot": "strategy",
+        "topics grow": "topics",
+    }
     actions = {action.name: action for action in ASHI.actions}
     assert {options.get(command, command) for command in NEEDED} <= set(actions)
 

@@ -66,6 +66,8 @@ ADDED = (
     ("demo, up, broker", "demo, broker"),
     ("sink, strategy, status, doctor, symbols, candles, chart, verify", "sink, candles, verify"),
     ("replay, backfill, bitflyer", "replay, bitflyer"),
+    ("create, check, grow", "create, check"),
+    ("compact, vacuum, publish", "compact, vacuum"),
     ("SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER", "SCRAM-SHA-256 or SCRAM-SHA-512"),
 )
 """What lists of choices have gained since: as they are written now, and as they were."""

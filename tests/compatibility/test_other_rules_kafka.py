@@ -13,7 +13,8 @@ from ashi.contracts.errors import StateError
 from ashi.contracts.topics import META
 from ashi.runtime.kafka.clients import make_producer
 from ashi.runtime.settings import Settings
-from ashi_aggregate.epoch import ACCEPTANCE, Epoch, agree_on_epoch, check_epoch, reconfigure, require_epoch
+from ashi_aggregate.epoch import ACCEPTANCE, Epoch, agree_on_epoch, check_epoch, require_epoch
+from ashi_aggregate.reconfigure import reconfigure
 
 pytestmark = pytest.mark.kafka
 

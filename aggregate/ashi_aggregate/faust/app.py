@@ -254,6 +254,7 @@ def make_app(
         session_guard=session_guard,
         live=live,
         begin=epoch.begin,
+        whole_from=epoch.whole_from,
         named=partial(kafka_name, settings),
     )
     topic = app.topic(TRADES, schema=ChunkSchema(), partitions=partitions)

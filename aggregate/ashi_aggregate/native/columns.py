@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, overload
 
+from ashi.contracts.records import COPY_HEADER
 from ashi.contracts.trade import decode_trade
 from ashi.runtime.kafka.raw_batches import RawBatches
 from ashi.runtime.metrics.aggregate import records_slow
-from ashi_aggregate.chunk import LogRecord, SymbolTrades
+from ashi_aggregate.chunk import LogRecord, SymbolTrades, appended_at
 from ashi_aggregate.core.fold import Fold, Rank, fold_trades
 from ashi_aggregate.core.symbol import COPY, COUNTS, LateTrade, Outcome, Partials, SymbolAggregator
 from ashi_aggregate.core.trade_ids import COPIES_APART_US, TradeIds
@@ -57,6 +58,8 @@ class ScannedRecords(Sequence[LogRecord]):
     def __init__(self, kernel: Kernel, scanned: Scanned) -> None:
         self.kernel = kernel
         self.scanned = scanned
+        # Headers are not looked at natively, and these bytes are found in no time.
+        self.may_have_copies = COPY_HEADER.encode() in scanned.data
 
     def since(self, offset: int) -> ScannedRecords:
         """Those from an offset on, read from the bytes again."""
@@ -150,7 +153,9 @@ class SymbolColumns:
 
     @property
     def appended_at(self) -> int:
-        """When the last of the records was appended to the log, µs."""
+        """When the last of the records was appended to the log, µs: of a copy, when the first one was."""
+        if self.records.may_have_copies:
+            return appended_at(self.record(self._last))
         return self.column(self._last)[1] * 1000
 
     def column(self, place: int) -> tuple[int, ...]:

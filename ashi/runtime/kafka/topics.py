@@ -255,9 +255,10 @@ def _differences(
                 topic,
                 False,
                 f"topic {topic} has {len(partitions)} partitions, not {spec.partitions}",
-                f"set ASHI_PARTITIONS to what topic {kafka_name(settings, TRADES)} has. Partitions that are added move "
-                "symbols away from their state: then stop all aggregate workers and run `ashi aggregate reconfigure`, "
-                "which also gives the topics of the state as many",
+                f"set ASHI_PARTITIONS to what topic {kafka_name(settings, TRADES)} has. For more of them "
+                "`ashi topics grow` (docs/maintenance.md). Where they were added by other means, symbols have moved "
+                "away from their state: stop all aggregate workers and run `ashi aggregate reconfigure`, which also "
+                "gives the topics of the state as many",
                 f"kafka-topics {tool} --describe --topic {kafka_name(settings, TRADES)}",
             )
         )

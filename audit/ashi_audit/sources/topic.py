@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from ashi.contracts.errors import ContractError, StateError
-from ashi.contracts.records import trade_in
+from ashi.contracts.records import SINCE_HEADER, time_in, trade_in
 from ashi.contracts.topics import TRADES, TRADES_LATE
 from ashi.contracts.trade import MAX_AHEAD_US, decode_trade
 from ashi.runtime.kafka.clients import partition_of
@@ -92,7 +92,10 @@ class TopicTrades:
     async def _begins_at(self, number: int, begin: int, end: int) -> int:
         """See `CandleRules.whole_from`: when the first record was appended, and a minute for clocks that are ahead."""
         if begin == 0 and number not in self._epoch.begin:
-            return 0
+            first = (await read_at(self._settings, TRADES, number, [0])).get(0)
+            return 0 if first is None else time_in(first.headers, SINCE_HEADER) or 0
+        if self._epoch.whole_from is not None and begin == self._epoch.begin.get(number):
+            return self._epoch.whole_from
         async with aclosing(read_between(self._settings, TRADES, {number: begin}, {number: end})) as fetched:
             async for _, records in fetched:
                 return int(records[0].timestamp) * 1000 + MAX_AHEAD_US

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import Annotated, Final
 
-from ashi_cli.declaration import Command
+from ashi_cli import values
+from ashi_cli.declaration import Command, Option
 
 
 def create() -> int:
@@ -23,7 +24,7 @@ def create() -> int:
     if partitions != settings.partitions:
         print(
             f"topic {kafka_name(settings, TRADES)} has {partitions} partitions, so the others get as many and "
-            f"ASHI_PARTITIONS={settings.partitions} is left aside; for more see `ashi topics check`",
+            f"ASHI_PARTITIONS={settings.partitions} is left aside; for more `ashi topics grow`",
             file=sys.stderr,
         )
     specs = topic_specs(partitions, settings.timeframes)
@@ -63,12 +64,51 @@ def check() -> int:
     return 1 if problems else 0
 
 
+def grow(
+    *,
+    partitions: Annotated[int, Option("how many there are to be", metavar="N", parse=values.positive)],
+    since: Annotated[
+        int | None,
+        Option(
+            "copy the trades appended from then on (ISO 8601, UTC), in place of what open windows need",
+            metavar="TIME",
+            parse=values.time,
+        ),
+    ] = None,
+) -> int:
+    """`ashi topics grow`."""
+    import asyncio
+
+    from ashi.runtime.settings import Settings
+    from ashi_cli.extras import require_extras
+
+    require_extras("topics grow")
+    from ashi_aggregate.growth import grow as grow_topics
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    asyncio.run(grow_topics(Settings.from_environment(), partitions, since, tell=tell))
+    return 0
+
+
 TOPICS: Final = Command(
     name="topics",
     text="make the topics, or check that they are as they must be",
     actions=(
         Command("create", "make the topics that are missing", create),
         Command("check", "print what is not as it must be, and what to do; exit status 1 if anything is", check),
+        Command(
+            name="grow",
+            text="give all topics more partitions, and let the workers build their state anew",
+            run=grow,
+            epilog="""\
+examples:
+  ashi topics grow --partitions 24
+
+Stop all ingest and aggregate workers first; sinks, strategies and charts may go on. It may be broken off and given
+again (docs/maintenance.md).""",
+        ),
     ),
     epilog="examples:\n  ashi topics create",
 )
