@@ -27,6 +27,11 @@ def make_version(epoch: int, offset: int) -> int:
     return (epoch << EPOCH_BITS) + offset
 
 
+def epoch_of(version: int) -> int:
+    """The epoch in a version."""
+    return version >> EPOCH_BITS
+
+
 class Candle(msgspec.Struct, frozen=True, gc=False):
     """One closed candle. It has every field of Binance's kline, so it can be checked against the exchange.
 

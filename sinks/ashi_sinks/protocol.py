@@ -130,6 +130,9 @@ class CandleReader(Protocol):
     async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
         """The number of candles stored, of all symbols and timeframes or of those given."""
 
+    async def greatest_version(self) -> int | None:
+        """The greatest `version` of all candles stored; None where there are none. It may read all of them."""
+
     async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
         """The symbol's gaps, in whatever state, that overlap the time from `start` to `end`, by `from_time`.
 

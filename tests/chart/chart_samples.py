@@ -45,6 +45,9 @@ class StoreInMemory:
     async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
         raise NotImplementedError
 
+    async def greatest_version(self) -> int | None:
+        raise NotImplementedError
+
     async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
         assert symbol == BTC
         return [gap for gap in self._gaps if overlaps(gap, start or 0, end or 2**62)]

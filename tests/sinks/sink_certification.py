@@ -234,13 +234,16 @@ class SinkCertification(OutageCertification, OtherLogCertification, LossCertific
 
     def test_a_reader_tells_the_series_from_the_finest_and_counts_them(self, stage):
         hour, five = FIRST_US + 60 * MINUTE_US, FIRST_US + 5 * MINUTE_US
-        candles = [a_candle(0), a_candle(1), a_candle(timeframe="1h", close_time=hour)]
+        newest = make_version(3, 7)
+        candles = [a_candle(0), a_candle(1, version=newest), a_candle(timeframe="1h", close_time=hour)]
         candles += [a_candle(timeframe="5m", close_time=five), a_candle(symbol="bitflyer:BTC_JPY")]
 
         async def scenario():
             async with opened(stage.sink()) as sink, opened(stage.reader()) as reader:
                 assert await reader.spans() == []
+                assert await reader.greatest_version() is None
                 await sink.write(candles)
+                assert await reader.greatest_version() == newest
                 assert await reader.spans() == [
                     ("binance:ETHUSDT", "1m", FIRST_US, FIRST_US + MINUTE_US),
                     ("binance:ETHUSDT", "5m", FIRST_US, FIRST_US),

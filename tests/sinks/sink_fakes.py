@@ -292,6 +292,9 @@ class MemoryReader:
             symbol in (None, candle.symbol) and timeframe in (None, candle.timeframe) for candle in self.rows.in_order()
         )
 
+    async def greatest_version(self):
+        return max((candle.version for candle in self.rows.in_order()), default=None)
+
     async def gaps(self, symbol, start=None, end=None):
         start, end = -FOREVER if start is None else start, FOREVER if end is None else end
         return [gap for gap in self.rows.gaps_in_order() if gap.symbol == symbol and overlaps(gap, start, end)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
 from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT
 from ashi_cli import values
 from ashi_cli.declaration import Command, Option
 from ashi_cli.extras import require_extras
-from ashi_cli.shared_options import STORAGE, settings_with
+from ashi_cli.shared_options import STORAGE, SYMBOLS, settings_with
 
 if TYPE_CHECKING:
     from ashi_sinks.lake.location import Lake
@@ -45,6 +46,31 @@ def vacuum(
     return 0
 
 
+def publish(
+    *,
+    symbols: Annotated[Sequence[str], SYMBOLS] = (),
+    begin_at: Annotated[
+        int | None,
+        Option("only trades of then or later (ISO 8601, UTC)", flag="--from", metavar="TIME", parse=values.time),
+    ] = None,
+    end_at: Annotated[
+        int | None, Option("only trades of before that", flag="--to", metavar="TIME", parse=values.time)
+    ] = None,
+    storage: Annotated[str | None, STORAGE] = None,
+) -> int:
+    """Bring trades and what feeds have said back into the topics; the exit status. Raises as `compact`."""
+    import asyncio
+
+    lake = _lake(storage)
+    from ashi_sinks.lake.publish import publish_lake
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    asyncio.run(publish_lake(settings_with(storage), lake, symbols=symbols, start=begin_at, end=end_at, tell=tell))
+    return 0
+
+
 def _lake(storage: str | None) -> Lake:
     from ashi.contracts.errors import UsageError
 
@@ -64,6 +90,17 @@ LAKE: Final = Command(
     actions=(
         Command("compact", "merge the many small files of each partition, so that reading is fast", compact),
         Command("vacuum", "remove files that have been out of use for longer than the retention", vacuum),
+        Command(
+            name="publish",
+            text="bring the trades that a lake has kept into topic trades, of a Kafka that has lost them",
+            run=publish,
+            epilog="""\
+examples:
+  ashi lake publish --storage lake:////data/lake --from 2026-11-01
+
+Before ingest workers start: of a symbol nothing is published that is older than what the topic has of it. It may be
+broken off and given again (docs/maintenance.md).""",
+        ),
     ),
     epilog="""\
 examples:

@@ -35,6 +35,15 @@ def sink(
         Sequence[str],
         Option("with --delete-older: only of this; repeatable", metavar="TIMEFRAME", parse=values.timeframe),
     ] = (),
+    restore_from: Annotated[
+        str | None,
+        Option(
+            "bring what another store holds, as a lake, into this one, then exit",
+            metavar="URL",
+            parse=values.url,
+            one_of=_MODE,
+        ),
+    ] = None,
     from_beginning: Annotated[
         bool,
         Option("read the topics from their beginning, not from where the group was, to fill a store", one_of=_MODE),
@@ -57,6 +66,13 @@ def sink(
     settings = Settings.from_environment(environment)
     if timeframe and delete_older is None:
         raise UsageError("--timeframe goes with --delete-older")
+    if restore_from is not None:
+        require_extras("sink", store=restore_from)
+        from ashi_sinks.restore import restore_store
+
+        check_store(settings, store)
+        restore_store(settings.storage, restore_from, lambda line: print(line, flush=True))
+        return 0
     if migrate or delete_older is not None:
         check_store(settings, store)
         if delete_older is None:
@@ -77,6 +93,7 @@ examples:
   ashi sink sqlite --storage sqlite:////data/candles.db
   ashi sink postgres --migrate --storage postgresql://ashi:secret@db/market
   ashi sink postgres --delete-older 90d --timeframe 1s --timeframe 1m     each day
+  ashi sink postgres --restore-from lake:////data/lake
   ASHI_STORAGE_FILE=/run/secrets/storage ashi sink postgres
   ashi sink lake --storage lake:////data/lake
   ashi sink lake --storage lake+s3://bucket/market --topic trades""",

@@ -102,6 +102,11 @@ class LakeReader:
         [[rows]] = await self._query(f"SELECT count(*) FROM candles WHERE {' AND '.join(conditions)}")  # noqa: S608
         return int(rows)
 
+    async def greatest_version(self) -> int | None:
+        """See `CandleReader.greatest_version`. Raises StorageError."""
+        [[version]] = await self._query("SELECT max(version) FROM candles")
+        return None if version is None else int(version)
+
     async def _query(self, query: str) -> list[tuple[Any, ...]]:
         return await asyncio.to_thread(lambda: Snapshot(self._candles).rows(query))
 

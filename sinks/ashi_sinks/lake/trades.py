@@ -15,7 +15,7 @@ import msgspec
 
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError, StorageError
-from ashi.contracts.trade import Trade
+from ashi.contracts.trade import MAX_AHEAD_US, Trade
 from ashi_sinks.lake.delta import DeltaTable
 from ashi_sinks.lake.driver import delta
 from ashi_sinks.lake.query import Snapshot
@@ -183,6 +183,18 @@ class LakeTrades:
         """Whether the first record that the partition of the topic ever had is stored. Raises StorageError."""
         query = f"SELECT 1 FROM trades WHERE kafka_partition = {partition} AND kafka_offset = 0 LIMIT 1"  # noqa: S608
         return bool(await asyncio.to_thread(snapshot.rows, query))
+
+    async def missing_until(self, snapshot: Snapshot) -> int:
+        """No trade that the topic had and the table has not from its beginnings on is stamped later, µs; 0: it has all.
+
+        Raises StorageError.
+        """
+        query = (
+            "SELECT kafka_offset, CAST(received_at AS BIGINT) FROM trades JOIN (SELECT kafka_partition AS number, "
+            "MIN(kafka_offset) AS least FROM trades GROUP BY 1) ON kafka_partition = number AND kafka_offset = least"
+        )
+        found = await asyncio.to_thread(snapshot.rows, query)
+        return max((received_at + MAX_AHEAD_US for offset, received_at in found if offset), default=0)
 
     async def read(
         self, symbol: str, start: int, end: int, snapshot: Snapshot | None = None

@@ -115,6 +115,11 @@ class PostgresReader:
         [row] = await self._all(f"SELECT count(*) AS rows FROM candles WHERE {where}", *filters.values())  # noqa: S608
         return int(row["rows"])
 
+    async def greatest_version(self) -> int | None:
+        """See `CandleReader.greatest_version`. Raises StorageError."""
+        [row] = await self._all("SELECT max(version) AS version FROM candles")
+        return None if row["version"] is None else int(row["version"])
+
     async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
         """The gaps that overlap a time; see `CandleReader.gaps`. Raises StorageError."""
         rows = await self._all(_GAPS, symbol, *_bounds(start, end))

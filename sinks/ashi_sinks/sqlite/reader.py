@@ -101,6 +101,11 @@ class SqliteReader:
         [[rows]] = await self._thread.run(self._all, _COUNT, (symbol, timeframe))
         return int(rows)
 
+    async def greatest_version(self) -> int | None:
+        """See `CandleReader.greatest_version`. Raises StorageError."""
+        [[version]] = await self._thread.run(self._all, "SELECT max(version) FROM candles", ())
+        return None if version is None else int(version)
+
     async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
         """The gaps that overlap a time; see `CandleReader.gaps`. Raises StorageError."""
         parameters = (symbol, _LARGEST if end is None else end, -_LARGEST if start is None else start)
