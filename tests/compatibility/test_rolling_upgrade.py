@@ -1,0 +1,235 @@
+"""Living workers of an earlier version are replaced one by one, and back, under load: docs/maintenance.md says how.
+
+The earlier version is that of a commit: the first whose rows and markers are those of now, so that the two can share a
+group. Of versions before it a worker that gets a partition back could not read what the later one wrote
+(docs/upgrading.md); what they left behind is gone on from all the same, see `test_recorded_kafka`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.request
+from collections import defaultdict
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ashi.contracts import Candle, Trade
+from ashi.contracts.candle import DECIMAL_FIELDS
+from ashi.contracts.records import trade_in
+from ashi.contracts.topics import AGGREGATE_APP, TRADES, TRADES_DEAD
+from ashi.runtime.kafka.groups import view_group
+from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.settings import Settings
+from ashi_cli.onemachine.broker import Broker
+from fresh_topics import PARTITIONS, delete_topics
+from oracle import candles_of, closed, stored, timely, unique
+from stages import simulated_venue
+
+pytestmark = pytest.mark.outside
+
+EARLIER = "4812025"
+ROOT = Path(__file__).parents[2]
+ROOMS = ("", "ingest", "aggregate", "sinks", "series", "audit", "simulator", "strategies", "chart", "operations", "cli")
+MARKETS = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT", "BNBUSDT"]
+NAMES = ["1s", "5s", "1m"]
+PATIENCE_S = 90.0
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the earlier version."""
+    archive = subprocess.run(["git", "-C", str(ROOT), "archive", EARLIER], capture_output=True, check=False)
+    if archive.returncode:
+        pytest.skip(f"no upgrade is tested: commit {EARLIER} is not in the history here ({archive.stderr.decode()})")
+    folder = tmp_path_factory.mktemp("earlier")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+    return folder
+
+
+class Deployment:
+    """Processes of two versions on one Kafka."""
+
+    def __init__(self, settings: Settings, earlier: Path, folder: Path, addresses: dict[str, str]) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self._earlier = earlier
+        self._started = 0
+        self._env = {name: value for name, value in os.environ.items() if not name.startswith("ASHI_")} | {
+            "ASHI_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+            "ASHI_PARTITIONS": str(PARTITIONS),
+            "ASHI_TIMEFRAMES": ",".join(NAMES),
+            "ASHI_QUIET_CLOSE": "off",
+            "ASHI_METRICS_PORT": "0",
+            "ASHI_LOG_FORMAT": "json",
+            **addresses,
+        }
+
+    def environment(self, version: str, **more: str) -> dict[str, str]:
+        root = ROOT if version == "now" else self._earlier
+        return self._env | {"PYTHONPATH": os.pathsep.join(str(root / room) for room in ROOMS)} | more
+
+    def run(self, version: str, *argv: str) -> str:
+        command = [sys.executable, "-P", "-m", "ashi_cli.main", *argv]
+        done = subprocess.run(
+            command, env=self.environment(version), cwd=self.folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def replace(self, name: str, version: str, *argv: str, **env: str) -> None:
+        """Stop the process of this name, if there is one, and start one of a version; wait until it is ready."""
+        self.stop(name)
+        self._started += 1
+        log = self.folder / f"{self._started}-{name}-{version}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "ashi_cli.main", *argv],
+                env=self.environment(version, **env), cwd=self.folder, stdout=output, stderr=output,
+            )  # fmt: skip
+        self.running[name] = process
+        deadline = time.monotonic() + PATIENCE_S
+        while not is_ready(log):
+            assert process.poll() is None, log.read_text()[-3000:]
+            assert time.monotonic() < deadline, f"not ready: {log.read_text()[-3000:]}"
+            time.sleep(0.1)
+        assert version_of(process, self._earlier) == version
+
+    def stop(self, name: str) -> None:
+        process = self.running.pop(name, None)
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0, f"{name} ended with {process.returncode}"
+
+    def kill(self) -> None:
+        for process in self.running.values():
+            process.kill()
+            process.wait()
+
+
+def version_of(process: subprocess.Popen[bytes], earlier: Path) -> str:
+    environment = Path(f"/proc/{process.pid}/environ").read_text()
+    return "earlier" if f"PYTHONPATH={earlier}" in environment else "now"
+
+
+def is_ready(log: Path) -> bool:
+    """Whether a worker serves its metrics and says there that it is ready."""
+    addresses = [json.loads(line) for line in log.read_text().splitlines() if '"metrics"' in line]
+    if not addresses:
+        return False
+    address = addresses[0]["metrics"].removesuffix("/metrics") + "/ready"
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def deployment(kafka: Broker, earlier: Path, tmp_path: Path) -> Iterator[Deployment]:
+    settings = Settings.from_environment(
+        {
+            "ASHI_KAFKA_BOOTSTRAP": kafka.bootstrap,
+            "ASHI_PARTITIONS": str(PARTITIONS),
+            "ASHI_TIMEFRAMES": ",".join(NAMES),
+        }
+    )
+    asyncio.run(delete_topics(settings))
+    with simulated_venue("binance", *MARKETS, "--rate", "150", "--seed", "11") as addresses:
+        deployment = Deployment(settings, earlier, tmp_path, addresses)
+        try:
+            yield deployment
+        finally:
+            deployment.kill()
+
+
+def rows_in(path: Path) -> list[Candle]:
+    with sqlite3.connect(path) as db:
+        db.row_factory = sqlite3.Row
+        rows = [dict(row) for row in db.execute("SELECT * FROM candles")]
+    exact = [{name: Decimal(value) if name in DECIMAL_FIELDS else value for name, value in row.items()} for row in rows]
+    return [msgspec.convert(row, Candle) for row in exact]
+
+
+async def read_trades(settings: Settings) -> list[Trade]:
+    return [trade_in(record) async for record in read_topic(settings, TRADES)]
+
+
+def until(what: str, condition: Any) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not so after {PATIENCE_S:g} s: {what}"
+        time.sleep(0.3)
+
+
+def test_an_upgrade_worker_by_worker_and_back_leaves_the_oracles_candles(deployment: Deployment) -> None:
+    """Readers of a topic first, and back the other way round; what is stored is right at each step."""
+    settings, store = deployment.settings, deployment.folder / "candles.db"
+    sink = ("sink", "sqlite", "--storage", f"sqlite:///{store}")
+
+    def goes_on(step: str) -> None:
+        """Candles of trades that were made since go into the store."""
+        begun_us = time.time_ns() // 1_000
+        until(
+            f"{step}: candles of now are stored",
+            lambda: any(candle.open_time > begun_us for candle in rows_in(store) if candle.timeframe == "1s"),
+        )
+
+    def all_of(version: str, stage: str) -> None:
+        if stage == "sink":
+            deployment.replace("sink", version, *sink)
+        elif stage == "ingest":
+            deployment.replace("ingest", version, "ingest", "binance", *MARKETS)
+        else:
+            for name in ("one", "two"):
+                deployment.replace(name, version, "aggregate", ASHI_INSTANCE_ID=name)
+                held = asyncio.run(view_group(settings, AGGREGATE_APP))
+                assert held.members == 2
+        goes_on(f"{stage} of {version}")
+
+    deployment.run("earlier", "topics", "create")
+    for name in ("one", "two"):
+        deployment.replace(name, "earlier", "aggregate", ASHI_INSTANCE_ID=name)
+    deployment.replace("sink", "earlier", *sink)
+    all_of("earlier", "ingest")
+
+    deployment.run("now", "topics", "create")
+    for stage in ("sink", "aggregate", "ingest"):
+        all_of("now", stage)
+    for stage in ("ingest", "aggregate", "sink"):
+        all_of("earlier", stage)
+    all_of("now", "sink")
+    all_of("now", "aggregate")
+
+    deployment.stop("ingest")
+    trades = asyncio.run(read_trades(settings))
+    counted = timely(unique(trades), "1s", 120_000_000)
+    expected = closed(candles_of(counted, NAMES), trades, 2_000_000)
+    until("all candles are stored", lambda: len(stored(rows_in(store))) >= len(expected))
+    until("the store has the oracle's candles", lambda: stored(rows_in(store)) == expected)
+    assert not asyncio.run(messages(settings, TRADES_DEAD))
+    ids = defaultdict(set)
+    for trade in trades:
+        ids[trade.symbol].add(int(trade.trade_id))
+    assert len(ids) == len(MARKETS)
+    for symbol, known in ids.items():
+        assert known == set(range(min(known), max(known) + 1)), f"trades of {symbol} were missed"
+
+
+async def messages(settings: Settings, topic: str) -> list[Any]:
+    return [record async for record in read_topic(settings, topic)]
