@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,55 @@ def test_kafka_users_are_the_principals() -> None:
         assert grants == [
             (grant.kind, grant.name, grant.prefixed, [*map(str, grant.operations)]) for grant in PRINCIPALS[name].grants
         ]
+
+
+def test_the_rules_of_the_operator_are_the_rules() -> None:
+    made = yaml.safe_load(MADE.prometheus_rule())
+    assert made["spec"] == yaml.safe_load(MADE.RULES.read_text(encoding="utf-8"))
+
+
+def test_every_dashboard_is_deployed() -> None:
+    folder = MADE.ROOT / "deploy/monitoring"
+    told = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
+    listed = {file for each in told["configMapGenerator"] for file in each["files"]}
+    assert listed == {f"dashboards/{path.name}" for path in (folder / "dashboards").glob("*.json")}
+
+
+@pytest.mark.outside
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is missing: apt-get install prometheus")
+@pytest.mark.parametrize(
+    ("status", "restarts", "fires"), [(75, "0x5 1x20", True), (1, "0x5 1x20", False), (75, "1x25", False)]
+)
+def test_the_alert_of_exits_is_of_those_that_do_not_pass(
+    status: int, restarts: str, fires: bool, tmp_path: Path
+) -> None:
+    rule = yaml.safe_load((MADE.MONITORING / "exits.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]))
+    labels = '{namespace="ashi", pod="ashi-aggregate-0", container="ashi"}'
+    case = {
+        "interval": "1m",
+        "input_series": [
+            {"series": f"kube_pod_container_status_last_terminated_exitcode{labels}", "values": f"{status}x25"},
+            {"series": f"kube_pod_container_status_restarts_total{labels}", "values": restarts},
+        ],
+        "promql_expr_test": [
+            {
+                "expr": 'ALERTS{alertname="WorkerEnded"}',
+                "eval_time": "10m",
+                "exp_samples": [
+                    {
+                        "labels": 'ALERTS{alertname="WorkerEnded", alertstate="firing", namespace="ashi", '
+                        'pod="ashi-aggregate-0", severity="ticket"}',
+                        "value": 1,
+                    }
+                ]
+                if fires
+                else [],
+            }
+        ],
+    }
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "tests": [case]}))
+    done = subprocess.run(
+        ["promtool", "test", "rules", tmp_path / "test.yaml"], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
