@@ -27,14 +27,14 @@ from deltalake import DeltaTable
 from ashi.contracts import Candle, Trade
 from ashi.contracts.candle import DECIMAL_FIELDS, epoch_of
 from ashi.contracts.records import trade_in
-from ashi.contracts.topics import AGGREGATE_APP, TRADES, TRADES_DEAD
+from ashi.contracts.topics import AGGREGATE_APP, TRADES, TRADES_DEAD, TRADES_LATE
 from ashi.runtime.kafka.groups import members
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_cli.main import main
 from ashi_cli.onemachine.broker import Broker
 from fresh_topics import PARTITIONS, delete_topics
-from oracle import candles_of, closed, stored
+from oracle import candles_of, closed, stored, unique
 from stages import Stage, simulated_venue
 
 PAGE = Path(__file__).parents[2] / "docs" / "maintenance.md"
@@ -293,6 +293,54 @@ def iso(time_s: float) -> str:
 
 def in_lake(deployment: Deployment, table: str, lake: str = "lake") -> int:
     return int(DeltaTable(f"{deployment.folder}/{lake}/{table}").count())
+
+
+@pytest.mark.outside
+def test_what_was_recorded_while_a_venue_changed_its_protocol_is_brought_in_as_the_page_says(
+    deployment: Deployment,
+) -> None:
+    """What was recorded goes in later, some of it too late for its candles, and is rebuilt."""
+    store = deployment.folder / "candles.db"
+    deployment.type("ashi topics create")
+    drill = Drill("A venue changes its protocol", deployment)
+    recording = drill.type("ashi ingest binance BTCUSDT ETHUSDT --record")
+    until("trades are recorded", lambda: len(deployment.messages(TRADES)) > 500)
+    deployment.stop(recording)
+    recorded = unique([trade_in(record) for record in deployment.messages(TRADES)])
+
+    deployment.environment("ASHI_TOPIC_PREFIX", "mended.")
+    deployment.environment("ASHI_CORRECTION_HORIZON", "2s")
+    drill.type("ashi topics create")
+    deployment.type("ashi aggregate")
+    deployment.type("ashi sink sqlite --storage sqlite:////data/candles.db")
+    # Of the time after the recording there are trades already when it is replayed, so that it is late.
+    deployment.type("ashi ingest binance BTCUSDT ETHUSDT")
+    traded_on(store)
+    deployment.stop("ashi ingest")
+    drill.type("ashi ingest replay")
+    trades = unique([trade_in(record) for record in deployment.messages(TRADES)])
+    ids = {(trade.symbol, trade.trade_id) for trade in trades}
+    assert ids >= {(trade.symbol, trade.trade_id) for trade in recorded}
+    now = time.time()
+    hour = f"--from {iso(now - 3_600)} --to {iso(now - 61)}"  # a command for the past, not for the last minute
+    drill.type("ashi ingest backfill", instead=f"ashi ingest backfill binance BTCUSDT ETHUSDT {hour}")
+
+    until("late trades are told", lambda: len(deployment.messages(TRADES_LATE)) >= len(recorded))
+    first, last = recorded[0].traded_at / 1e6, recorded[-1].traded_at / 1e6
+    expected = {key: value for key, value in candles_of(recorded, ["1s"]).items() if first < key[2] / 1e6 < last - 1}
+    assert expected
+    assert not expected.items() <= stored(rows_in(store)).items()
+    rebuild = f"ashi rebuild --from {iso(first - 1)} --to {iso(last)}"
+    drill.type("ashi rebuild", instead=rebuild)
+
+    def is_right() -> bool:
+        if expected.items() <= stored(rows_in(store)).items():
+            return True
+        deployment.type(rebuild)  # the workers had not made all of it durable yet
+        return False
+
+    until("rebuilt candles are stored", is_right)
+    drill.ends()
 
 
 def test_every_command_of_the_page_is_one_that_ashi_has() -> None:
