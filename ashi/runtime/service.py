@@ -20,9 +20,13 @@ from ashi.runtime.descriptors import FEWEST, descriptors_behind, prepare_descrip
 from ashi.runtime.health import Health, serve
 from ashi.runtime.kafka.errors import as_broker_error, is_refused_for_its_time, leaves
 from ashi.runtime.kafka.offsets import last_append_time
-from ashi.runtime.kafka.tls import certificate_expiries
+from ashi.runtime.kafka.tls import certificate_expiries, certificates_are_behind
 from ashi.runtime.logs import configure_logging, flush_logs, get_logger
-from ashi.runtime.metrics.common import build_info, certificate_expiry_timestamp_seconds
+from ashi.runtime.metrics.common import (
+    build_info,
+    certificate_expiry_timestamp_seconds,
+    certificate_files_behind,
+)
 from ashi.runtime.process_age import process_age_s
 from ashi.runtime.settings.environment import Settings, unknown_variables
 from ashi.runtime.signals import stop_signals
@@ -178,6 +182,7 @@ async def _run_while_descriptors_last(service: Service, main: Main, watchdog: th
         seen = False
         while True:
             await asyncio.sleep(DESCRIPTORS_INTERVAL_S)
+            certificate_files_behind.set(certificates_are_behind())
             for kind, until_s in certificate_expiries().items():
                 certificate_expiry_timestamp_seconds.labels(kind).set(until_s)
             try:

@@ -20,7 +20,7 @@ from ashi.runtime.metrics import chart as metrics
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
 
-    from ashi.runtime.settings import Settings
+    from ashi.runtime.settings import Secret, Settings
 
 HEADERS: Final[Mapping[str, str]] = {
     # Everything is ours and comes from here; nothing is inline, and no other page may show ours within itself.
@@ -45,13 +45,13 @@ class Guard:
             is not of it is one that somebody's name server has led here (DNS rebinding).
         origins: of pages that are served elsewhere or behind a proxy that changes the Host, such as
             `https://charts.example.com`; a page of this server's own is always let in.
-        token: what must be shown to see data; empty: nothing.
+        token: what must be shown to see data, the newest that its file holds; None: nothing.
 
     """
 
     hosts: frozenset[str]
     origins: frozenset[str]
-    token: bytes
+    token: Secret | None
 
     @classmethod
     def of(cls, settings: Settings) -> Guard:
@@ -60,8 +60,7 @@ class Guard:
         hosts: Collection[str] = ()
         if is_loopback(settings.chart_host):
             hosts = {"localhost", settings.chart_host.lower(), *(urlsplit(each).hostname or "" for each in origins)}
-        token = settings.chart_token
-        return cls(frozenset(hosts), origins, b"" if token is None else token.reveal().encode())
+        return cls(frozenset(hosts), origins, settings.chart_token)
 
     def takes_host(self, host: str) -> bool:
         """Whether the server may be asked for by this name, that of the header Host: `127.0.0.1:8080`."""
@@ -78,12 +77,12 @@ class Guard:
 
     def takes_token(self, request: web.Request) -> bool:
         """Whether the token was shown, as `Authorization: Bearer …` or `?token=…`; in a time that tells nothing."""
-        if not self.token:
+        if self.token is None:
             return True
         scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             shown = request.query.get("token", "")
-        return hmac.compare_digest(shown.strip().encode("utf-8", "surrogateescape"), self.token)
+        return hmac.compare_digest(shown.strip().encode("utf-8", "surrogateescape"), self.token.reveal().encode())
 
 
 def is_loopback(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises SystemExit (2) for wrong usage, as argparse does.
     """
     prepare_streams()
+    leave_no_core()
     repetitions = limit_last_resort(lambda sentence, count, _: complain(f"{sentence}: {count} of them are not shown"))
     try:
         try:
@@ -48,6 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         repetitions.close()
         settle_stderr()
+
+
+def leave_no_core() -> None:
+    """A process that crashes writes none of its memory, passwords among it, to a disk, nor does what it has started.
+
+    Only the limit that holds is lowered: whoever looks for the cause of a crash raises it again by
+    `prlimit --core=unlimited --pid`, while the process runs.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 def _run(argv: Sequence[str] | None) -> int:

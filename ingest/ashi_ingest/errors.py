@@ -19,6 +19,7 @@ from websockets.exceptions import (
 )
 
 from ashi.runtime.descriptors import lack_of_descriptors
+from ashi.runtime.settings.parsers import redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -103,7 +104,7 @@ def classify_error(error: Exception) -> ErrorClass:
     """
     match error:
         case InvalidURI() | InvalidProxy() | aiohttp.InvalidURL():
-            return ErrorClass(Reason.UNREACHABLE, str(error), None)
+            return ErrorClass(Reason.UNREACHABLE, redact_url(str(error)), None)
         case InvalidStatus() | InvalidProxyStatus():
             return _classify_status(error.response.status_code, error.response.headers)
         case aiohttp.ClientResponseError() if error.status:
@@ -145,7 +146,7 @@ def _classify_close(error: ConnectionClosed) -> tuple[Reason, str]:
 def _in_words(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    return lack_of_descriptors(error) or str(error) or type(error).__name__
+    return lack_of_descriptors(error) or redact_url(str(error)) or type(error).__name__
 
 
 def read_retry_after(value: str | None, now_s: Callable[[], float] = time.time) -> float | None:

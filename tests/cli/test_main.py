@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -565,3 +566,14 @@ def test_a_password_is_never_shown_wherever_a_storage_url_is_written_by_mistake(
     assert status
     assert err
     assert "hun" not in out + err
+
+
+def test_a_command_leaves_no_core_behind() -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        with pytest.raises(SystemExit):
+            main(["--version"])
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (0, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)

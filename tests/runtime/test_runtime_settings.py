@@ -113,6 +113,32 @@ def test_a_secret_is_read_from_a_file_without_its_last_newline(tmp_path: Path, e
     assert settings.kafka_password == Secret(" hunter2\nx")
 
 
+def test_a_secret_of_a_file_is_read_again_when_the_file_is_replaced_and_kept_while_it_holds_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "token"
+    path.write_text("sixteen-letters-1\n")
+    settings = Settings.from_environment({"ASHI_CHART_TOKEN_FILE": str(path)})
+    token, as_text = settings.chart_token, repr(settings)
+    assert token is not None
+    assert token.reveal() == "sixteen-letters-1"
+    path.write_text("sixteen-letters-22\n")
+    assert token.reveal() == "sixteen-letters-22"
+    assert not caplog.text
+    for bad in ("", "short-s3cret", "with a space s3cret"):
+        path.write_text(bad)
+        assert token.reveal() == "sixteen-letters-22"
+    path.unlink()
+    assert token.reveal() == "sixteen-letters-22"
+    assert caplog.text.count("a secret cannot be read again, going on with that of before") == 4
+    assert "s3cret" not in caplog.text
+    (tmp_path / "next").write_text("sixteen-letters-333")
+    (tmp_path / "next").rename(path)
+    assert token.reveal() == "sixteen-letters-333"
+    assert repr(settings) == as_text
+    assert settings == Settings.from_environment({"ASHI_CHART_TOKEN": "sixteen-letters-1"}), "as it began"
+
+
 def test_the_storage_is_read_from_a_file_too(tmp_path: Path) -> None:
     path = tmp_path / "storage"
     path.write_text("sqlite:////tmp/x.db\n")

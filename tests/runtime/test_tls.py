@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import ssl
 import time
+import weakref
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from ashi.contracts.errors import UsageError
 from ashi.runtime.kafka import tls
@@ -19,9 +26,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write(authority: trustme.CA, folder: Path) -> dict[str, str]:
+def write_certificate(authority: trustme.CA, folder: Path) -> trustme.LeafCert:
     issued = authority.issue_cert("client.example")
     (folder / "cert.pem").write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+    return issued
+
+
+def write(authority: trustme.CA, folder: Path) -> dict[str, str]:
+    issued = write_certificate(authority, folder)
     issued.private_key_pem.write_to_path(folder / "key.pem")
     authority.cert_pem.write_to_path(folder / "ca.pem")
     return {
@@ -36,15 +48,20 @@ def connect(context: ssl.SSLContext) -> None:
     context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="kafka.example")
 
 
-def subjects(context: ssl.SSLContext) -> int:
-    return len(context.get_ca_certs())
+def authorities(context: RenewedContext) -> list[str]:
+    return [each["serialNumber"] for each in context.current.get_ca_certs()]  # type: ignore[index, misc]
+
+
+def written(given: dict[str, str]) -> RenewedContext:
+    context = make_context(Settings.from_environment(given))
+    assert isinstance(context, RenewedContext)
+    return context
 
 
 def test_files_are_read_again_when_they_are_replaced_and_kept_while_they_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = write(trustme.CA(), tmp_path)
-    context = make_context(Settings.from_environment(given))
+    context = written(write(trustme.CA(), tmp_path))
     loads: list[object] = []
     load = RenewedContext.load
 
@@ -53,20 +70,78 @@ def test_files_are_read_again_when_they_are_replaced_and_kept_while_they_cannot_
         load(self)
 
     monkeypatch.setattr(RenewedContext, "load", count)
+    [first] = authorities(context)
     connect(context)
-    assert (len(loads), subjects(context)) == (0, 1)
+    assert (len(loads), authorities(context)) == (0, [first])
     write(trustme.CA(), tmp_path)
     connect(context)
     connect(context)
-    assert (len(loads), subjects(context)) == (1, 2)
+    [second] = authorities(context)  # and the first is trusted no more
+    assert (len(loads), second == first) == (1, False)
     (tmp_path / "key.pem").write_text("half a k")
     connect(context)
     assert len(loads) == 2
     (tmp_path / "key.pem").unlink()
     connect(context)
+    assert authorities(context) == [second]
     write(trustme.CA(), tmp_path)
     connect(context)
-    assert (len(loads), subjects(context)) == (3, 3)
+    assert (len(loads), authorities(context) == [second]) == (3, False)
+
+
+def test_an_authority_that_was_replaced_is_trusted_no_more(tmp_path: Path) -> None:
+    old, new = trustme.CA(), trustme.CA()
+    context = written(write(old, tmp_path))
+    shake_hands(context, old.issue_cert("kafka.example"), "kafka.example")
+    new.cert_pem.write_to_path(tmp_path / "ca.pem")
+    shake_hands(context, new.issue_cert("kafka.example"), "kafka.example")
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"self-signed certificate|unable to get local issuer"):
+        shake_hands(context, old.issue_cert("kafka.example"), "kafka.example")
+
+
+HALVES = {
+    "authority-cut-off": lambda files: cut(files / "ca.pem"),
+    "certificate-cut-off": lambda files: cut(files / "cert.pem"),
+    "certificate-before-its-key": lambda files: write_certificate(trustme.CA(), files),
+    "key-gone": lambda files: (files / "key.pem").unlink(),
+    "all-empty": lambda files: [(files / name).write_text("") for name in ("ca.pem", "cert.pem", "key.pem")],
+    "key-with-passphrase": lambda files: lock_key(files / "key.pem"),
+    "a-folder": lambda files: ((files / "ca.pem").unlink(), (files / "ca.pem").mkdir()),
+}
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def lock_key(path: Path) -> None:
+    key = load_pem_private_key(path.read_bytes(), None)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"phrase")))
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_rotation_that_is_half_done_is_told_and_changes_nothing(
+    tmp_path: Path, half: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_contexts", weakref.WeakSet())
+    monkeypatch.setattr(tls, "_expiries", {})
+    authority = trustme.CA()
+    given = write(authority, tmp_path)
+    context = written(given)
+    server = authority.issue_cert("kafka.example")
+    expiries = tls.certificate_expiries()
+    assert not tls.certificates_are_behind()
+    HALVES[half](tmp_path)
+    shake_hands(context, server, "kafka.example")
+    assert tls.certificates_are_behind()
+    assert "going on with those of before" in caplog.text
+    assert tls.certificate_expiries() == {**expiries, "broker": tls.certificate_expiries()["broker"]}
+    if half == "a-folder":
+        (tmp_path / "ca.pem").rmdir()
+    with caplog.at_level("INFO"):
+        write(authority, tmp_path)
+        assert not tls.certificates_are_behind()
+    assert "certificates can be read again" in caplog.text
 
 
 @pytest.mark.parametrize(

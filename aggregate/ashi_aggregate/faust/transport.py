@@ -21,6 +21,7 @@ from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import murmur2_partitioner, pace_failures
 from ashi.runtime.kafka.ends import COMMITTED, written_ends
 from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
+from ashi.runtime.kafka.login import renew_login
 from ashi.runtime.kafka.naming import use_prefix
 from ashi.runtime.kafka.racks import read_near
 from ashi.runtime.kafka.raw_batches import keep_bytes
@@ -415,6 +416,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
         client = super()._create_consumer(loop)
         pace_failures(client._client)
         settings = self.consumer.app.settings
+        renew_login(client._client, settings)
         use_prefix(client._client, settings.topic_prefix)
         read_near(client, settings.kafka_rack)
         # Faust lets only a worker that writes transactions leave out what others have aborted.
@@ -470,6 +472,7 @@ class Producer(driver.Producer):  # type: ignore[misc]  # Faust is not typed
     def _new_producer(self, *arguments: Any, **options: Any) -> Any:
         producer = super()._new_producer(*arguments, **options)
         pace_failures(producer.client)
+        renew_login(producer.client, self.app.settings)
         use_prefix(producer.client, self.app.settings.topic_prefix)
         return producer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from ashi.contracts.errors import UsageError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _weather = logging.getLogger(f"{WEATHER}.{__name__}")
 
 _expiries: dict[tuple[str, str | None], float] = {}
+_contexts: weakref.WeakSet[RenewedContext] = weakref.WeakSet()
 
 
 def certificate_expiries() -> dict[str, float]:
@@ -45,57 +47,82 @@ def _expiry_of(certificate: Mapping[str, Any]) -> float:
 
 
 class RenewedContext(ssl.SSLContext):
-    """Reads its files again before a connection is made if they were replaced. Connections that stand stay as they are.
+    """Begins each connection with what its files hold then. Connections that stand stay as they are.
+
+    What is read is a context of its own: with another file of authorities, those of the one before are trusted no more.
 
     Attributes:
         ca_file: certificates that the brokers' are checked against; the system's if None.
         cert_file: our certificate and those between it and its authority, with `key_file`; None for none.
         key_file: its private key.
+        current: what connections are begun with, as it was read last.
+        is_behind: whether the files have been replaced since by what cannot be read.
 
     """
 
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    current: ssl.SSLContext
+    is_behind: bool = False
     _stamps: tuple[object, ...] = ()
-    sslobject_class = _WatchedObject
 
     def load(self) -> None:
         """Read the files. Raises OSError, of which ssl.SSLError is one, and then nothing has changed."""
         stamps = self._look()
+        fresh = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which checks certificates and names
+        fresh.sslobject_class = _WatchedObject
+        if self.ca_file is None:
+            fresh.load_default_certs()
+        else:
+            fresh.load_verify_locations(self.ca_file)
         if self.cert_file is not None:
-            # One that is written at this moment, or fits no more to its key, would leave us without any.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(self.cert_file, self.key_file)
-            self.load_cert_chain(self.cert_file, self.key_file)
+            fresh.load_cert_chain(self.cert_file, self.key_file, password=_refuse_passphrase)
             # The one way that the standard library has to read a certificate of a file; its own tests use it.
             _expiries["client", None] = _expiry_of(ssl._ssl._test_decode_cert(str(self.cert_file)))  # type: ignore[attr-defined]
-        if self.ca_file is not None:
-            self.load_verify_locations(self.ca_file)
-            authorities = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # those of the file alone, not those it has replaced
-            authorities.load_verify_locations(self.ca_file)
-            if known := authorities.get_ca_certs():
-                _expiries["authority", None] = min(map(_expiry_of, known))
-        self._stamps = stamps
+        if self.ca_file is not None and (known := fresh.get_ca_certs()):
+            _expiries["authority", None] = min(map(_expiry_of, known))
+        self.current, self._stamps = fresh, stamps
 
-    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
-        """Begin a connection, as asyncio does."""
+    def renew(self) -> None:
+        """Read the files if they were replaced; what cannot be read is told, and what was read before is kept."""
         try:
             if self._look() != self._stamps:
                 self.load()
         except OSError as error:
+            self.is_behind = True
             _weather.warning("certificates cannot be read again, going on with those of before: %s", error)
-        return super().wrap_bio(*arguments, **options)
+            return
+        if self.is_behind:
+            self.is_behind = False
+            _weather.info("certificates can be read again: new connections are made with those that are there now")
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        """Begin a connection, as asyncio does."""
+        self.renew()
+        return self.current.wrap_bio(*arguments, **options)
 
     def _look(self) -> tuple[object, ...]:
         found = [path.stat() for path in (self.ca_file, self.cert_file, self.key_file) if path is not None]
         return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in found)
 
 
+def _refuse_passphrase() -> str:
+    """In place of OpenSSL's own way, which asks at the terminal and waits."""
+    raise OSError("the private key needs a passphrase")
+
+
+def certificates_are_behind() -> bool:
+    """Look at the files of all connections again; whether some were replaced by what cannot be read."""
+    contexts = list(_contexts)
+    for context in contexts:
+        context.renew()
+    return any(context.is_behind for context in contexts)
+
+
 def make_context(settings: Settings) -> ssl.SSLContext:
     """What the settings say of certificates. Raises UsageError when a file holds none that can be read."""
-    context = RenewedContext(ssl.PROTOCOL_TLS_CLIENT)  # which checks certificates and names
-    if settings.kafka_ca_file is None:
-        context.load_default_certs()
+    context = RenewedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.ca_file = settings.kafka_ca_file
     try:
         context.load()
@@ -113,4 +140,5 @@ def make_context(settings: Settings) -> ssl.SSLContext:
             f"{str(settings.kafka_key_file)!r} hold no certificate with its key ({error}): write the paths of a file "
             "of certificates and of one with the private key, without a passphrase, in PEM form"
         ) from None
+    _contexts.add(context)
     return context

@@ -30,3 +30,9 @@ certificate_expiry_timestamp_seconds = gauge(
     "those that this process has connected to), authority (of ASHI_KAFKA_CA_FILE) or client (of ASHI_KAFKA_CERT_FILE).",
     "kind",
 )
+certificate_files_behind = gauge(
+    "all",
+    "certificate_files_behind",
+    "1 while ASHI_KAFKA_CA_FILE, ASHI_KAFKA_CERT_FILE or ASHI_KAFKA_KEY_FILE was replaced by what cannot be read, so "
+    "that new connections are made with what was read before; else 0.",
+)

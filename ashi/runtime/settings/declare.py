@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi.contracts.errors import UsageError
+from ashi.runtime.library_logs import WEATHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 PREFIX: Final = "ASHI_"
 _KEY: Final = "setting"
+
+_weather = logging.getLogger(f"{WEATHER}.{__name__}")
 
 
 class SettingsError(UsageError):
@@ -19,16 +24,34 @@ class SettingsError(UsageError):
 
 
 class Secret:
-    """A text that is never shown: not by repr, str or a log."""
+    """A text that is never shown: not by repr, str or a log. Two are equal that began with the same text."""
 
-    __slots__ = ("_text",)
+    __slots__ = ("_again", "_newest", "_path", "_stamp", "_text")
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self._text = self._newest = text
+        self._path: Path | None = None
+        self._stamp: tuple[int, int, int] | None = None
+        self._again: Callable[[], Secret] | None = None
+
+    def kept_in(self, path: Path, again: Callable[[], Secret]) -> Secret:
+        """The same, of a file: `again` reads it when it has been replaced. Raises OSError when it is gone."""
+        secret = Secret(self._text)
+        secret._again, secret._stamp, secret._path = again, _stamp_of(path), path
+        return secret
 
     def reveal(self) -> str:
-        """The text itself, to be handed to the library that needs it."""
-        return self._text
+        """The text itself, to be handed to the library that needs it; of a file the newest that could be read."""
+        if self._path is not None and self._again is not None:
+            try:
+                if (stamp := _stamp_of(self._path)) != self._stamp:
+                    self._newest, self._stamp = self._again()._text, stamp
+            except (OSError, ValueError, SettingsError) as error:
+                told = (
+                    str(error) if isinstance(error, (OSError, SettingsError)) else "it holds no value that can be one"
+                )
+                _weather.warning("a secret cannot be read again, going on with that of before: %s", told)
+        return self._newest
 
     def __repr__(self) -> str:
         return "Secret('***')"
@@ -38,6 +61,11 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self._text)
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +78,8 @@ class Setting:
             read elsewhere and is here for its documentation.
         default: as one would write it; None when it is not set by default.
         text: one sentence for the documentation.
-        secret: also read from the file that `<variable>_FILE` names, and never shown.
+        secret: also read from the file that `<variable>_FILE` names, and never shown; a `Secret` is read again when
+            that file is replaced.
         when_unset: what the documentation says in place of a default.
 
     """

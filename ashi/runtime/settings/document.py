@@ -13,7 +13,8 @@ def settings_document() -> str:
         "",
         "All are environment variables; one that is empty counts as not set. Durations are a whole number and a unit:",
         "`500ms`, `2s`, `15m`, `6h`, `1d`. A secret can also be given in a file: put its path into the variable whose",
-        "name ends in `_FILE`. A value that is wrong stops the process before it does anything, with exit status 2.",
+        "name ends in `_FILE`. When that file is replaced, new connections are made with what it holds then, all but",
+        "those of `ASHI_STORAGE`. A value that is wrong stops the process before it does anything, with exit status 2.",
     ]
     for title, settings in GROUPS.items():
         lines += ["", f"## {title}", "", "| variable | default | meaning |", "|---|---|---|"]

@@ -65,10 +65,14 @@ def _read(setting: Setting, environ: Mapping[str, str]) -> Any:
     if text is None:
         return None
     try:
-        return setting.parse(text)
+        value = setting.parse(text)
     except ValueError as error:
         shown = "" if setting.secret else f" {text!r}"
         raise SettingsError(f"{setting.variable}{shown} is wrong: {error}") from None
+    if isinstance(value, Secret) and (path := environ.get(f"{setting.variable}_FILE", "")):
+        parse = setting.parse
+        return value.kept_in(Path(path), lambda: parse(_text_of_secret(setting, {f"{setting.variable}_FILE": path})))
+    return value
 
 
 def _text_of_secret(setting: Setting, environ: Mapping[str, str]) -> str:

@@ -189,3 +189,9 @@ def endpoint(*schemes: str) -> Callable[[str], str]:
 def redact_url(text: str) -> str:
     """A URL, or a text with some, as it may be shown: a password between `user:` and `@` becomes `***`."""
     return _URL_PASSWORD.sub(r"\1:***@", text)
+
+
+def bare_url(text: str) -> str:
+    """The address of a server as it may be shown: scheme, host, port and path, no user, password or query."""
+    parts = urlsplit(text)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -9,6 +9,7 @@ import aiohttp
 
 from ashi.contracts.errors import VenueError
 from ashi.runtime.metrics import ingest as metrics
+from ashi.runtime.settings.parsers import bare_url
 from ashi_ingest.errors import MAX_RETRY_AFTER_S, Reason, classify_error
 from ashi_ingest.rest.budget import FIRST, RequestTurns
 from ashi_ingest.venues.base import Answer
@@ -174,4 +175,4 @@ class RestClient:
         return min(max(int(found[1]) / 1000 - time.time(), 0.0), MAX_RETRY_AFTER_S)
 
     def _name(self, request: Request) -> str:
-        return f"{self._venue.name}: GET {self._url}{request.path}"
+        return f"{self._venue.name}: GET {bare_url(self._url)}{request.path}"

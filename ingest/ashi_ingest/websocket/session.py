@@ -24,6 +24,7 @@ from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.retry import Backoff, retry
 from ashi.runtime.service import StoppedError
+from ashi.runtime.settings.parsers import bare_url
 from ashi_ingest.errors import Reason, classify_error
 from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.websocket.connection import DRAIN_BOUND_S, VenueConnection
@@ -267,7 +268,7 @@ class _Chain:
         if after_s is None:
             if not self._common.has_connected:
                 raise VenueError(
-                    f"{self._venue.name}: no websocket connection can be made to {self._common.url} "
+                    f"{self._venue.name}: no websocket connection can be made to {bare_url(self._common.url)} "
                     f"({error_class.detail}). Correct ASHI_WEBSOCKET_URL if it is set; else look whether the venue "
                     "serves this address"
                 )
@@ -293,7 +294,7 @@ class _Chain:
         _log.warning(
             "cannot connect, trying again",
             venue=self._venue.name,
-            url=self._common.url,
+            url=bare_url(self._common.url),
             reason=str(error.reason),
             detail=error.detail,
             wait_s=round(wait_s, 3),

@@ -45,7 +45,7 @@ def sqlite_path(url: str) -> Path:
     if name == ":memory:":
         raise UsageError(f"storage {url!r} would vanish with the process: {shape}")
     if "?" in name or "\0" in name:
-        raise UsageError(f"storage {url!r} has options, and SQLite takes none here: {shape}")
+        raise UsageError(f"storage {url.partition('?')[0]!r} has options, and SQLite takes none here: {shape}")
     return Path(name).absolute()
 
 
