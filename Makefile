@@ -9,7 +9,7 @@ WORKERS ?= 4
 # Of what the image holds: every stage and every store.
 IMAGE_EXTRAS := ingest aggregate sqlite postgres lake series strategies chart
 
-.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak drills screenshots image manifests fix lint bench bench-scale wheels lock clean
+.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak drills fuzz screenshots image manifests fix lint bench bench-scale wheels lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -52,6 +52,9 @@ feeds-soak: $(STAMP)  ## live feeds while parts of the venues fail, for MINUTES=
 
 drills: $(STAMP)  ## break everything once, and see who is told by Prometheus and Alertmanager; ALERTS="StoreDown" chooses
 	PYTHONPATH=tests .venv/bin/python -m drills $(ALERTS)
+
+fuzz: $(STAMP)  ## every parser of foreign bytes, guided by coverage, each for MINUTES=1; TARGETS="trades chart" chooses
+	PYTHONPATH=tests .venv/bin/python tests/fuzz/__main__.py --minutes $(or $(MINUTES),1) $(TARGETS)
 
 screenshots: $(STAMP)  ## the pictures of the chart in README, of `ashi up --simulate`; needs chromium
 	PYTHONPATH=tests:tests/chart/browser .venv/bin/python -m screenshots

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+import msgspec
+
 from ashi.contracts.errors import ContractError
 from ashi.contracts.records import COPY_HEADER, SCHEMA_HEADER, check_key, check_schema, time_in
 from ashi.contracts.symbol import split_symbol
@@ -93,6 +95,7 @@ class SymbolTrades:
 
 
 _SCHEMA: Final = TRADE_SCHEMA.encode()
+_raws: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class ChunkDecoder:
@@ -168,11 +171,15 @@ def _decode_together(records: Sequence[LogRecord]) -> list[Trade] | None:
     if not all(_names_no_other(headers) for headers in {tuple(record.headers) for record in records}):
         return None
     try:
-        # One that holds the second half of an object cannot begin with a brace, so none holds a half.
+        # Nothing else begins so, and where each does there is at least one object.
         if b"".join([value[:1] for value in values]) != b"{" * len(values):  # type: ignore[index]
             return None
-        trades = decode_trades(b"[" + b",".join(values) + b"]")  # type: ignore[arg-type]
+        array = b"[" + b",".join(values) + b"]"  # type: ignore[arg-type]
+        trades = decode_trades(array)
+        if trades is None or len(trades) != len(records):
+            return None
+        # Of two objects in one record and half of one in the next the bounds would lie elsewhere than the records'.
+        bounds_fit = list(map(len, _raws.decode(array))) == list(map(len, values))  # type: ignore[arg-type]
     except TypeError:  # one has no value
         return None
-    # One may still hold two objects: then the numbers differ.
-    return trades if trades is not None and len(trades) == len(records) else None
+    return trades if bounds_fit else None

@@ -6,7 +6,8 @@ import decimal
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 import msgspec
 
@@ -62,11 +63,21 @@ def is_plain_notation(values: Iterable[msgspec.Raw]) -> bool:
     return not b"".join(values).translate(None, _CHARACTERS)
 
 
-def check_notation(message: bytes, fields: Iterable[str]) -> None:
-    """Refuse a JSON object in which one of these fields is a decimal that `is_plain_notation` refuses; null is none."""
-    values = msgspec.json.decode(message, type=dict[str, msgspec.Raw])
+@cache
+def _fields_decoder(fields: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
+    """Finds these fields as they are written, and passes over all others, whose names may even be no UTF-8."""
+    null = msgspec.Raw(b"null")
+    return msgspec.json.Decoder(msgspec.defstruct("Written", [(field, msgspec.Raw, null) for field in fields]))
+
+
+def check_notation(message: bytes, fields: tuple[str, ...]) -> None:
+    """Refuse a JSON object in which one of these fields is a decimal that `is_plain_notation` refuses; null is none.
+
+    The message is one that has been decoded by its types. Raises ContractError.
+    """
+    written = _fields_decoder(fields).decode(message)
     for field in fields:
-        raw = values.get(field, msgspec.Raw(b"null"))
+        raw = getattr(written, field)
         if bytes(raw) != b"null" and not is_plain_notation([raw]):
             text = bytes(raw)[:60].decode(errors="replace")
             raise ContractError(f"{field} {text} is not a number in plain notation, such as 61837.63")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import struct
 import sys
 import zipfile
+import zlib
 from collections import Counter
 from functools import partial
 from itertools import islice
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE: Final = 1_000
 _FILES: Final = (".csv", ".zip")
+_BAD_ARCHIVE: Final = (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, struct.error)
+"""What reading a .zip may raise: one that is damaged, encrypted, or packed in a way that Python does not know."""
 
 
 async def verify_klines(settings: Settings, options: VerifyOptions, source: str) -> int:
@@ -114,7 +118,7 @@ def read_file(path: Path) -> Iterator[Kline]:
         else:
             with path.open(encoding="utf-8", newline="") as text:
                 yield from _read_rows(path, text)
-    except (OSError, zipfile.BadZipFile, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, *_BAD_ARCHIVE) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 

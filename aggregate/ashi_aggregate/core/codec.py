@@ -17,7 +17,7 @@ from msgspec import field
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StateError
-from ashi_aggregate.core.json_rows import decode_json_rank, decode_json_row, is_json
+from ashi_aggregate.core.json_rows import UNREADABLE, Epoch, Offset, decode_json_rank, decode_json_row, is_json
 from ashi_aggregate.core.trade_ids import WindowIds
 from ashi_aggregate.core.window_state import StateRow, Window
 
@@ -54,9 +54,9 @@ class Marker(msgspec.Struct):
 
     """
 
-    durable_offset: int = field(name="position")
+    durable_offset: Offset = field(name="position")
     begins_at: int | None = field(default=0, name="edge")
-    epoch: int = 0
+    epoch: Epoch = 0
     topic_id: str | None = None
     records: list[tuple[int, int, int]] = []
     positions: dict[str, int] | None = None
@@ -72,8 +72,8 @@ class SymbolList(msgspec.Struct):
 
     """
 
-    durable_offset: int = field(name="position")
-    epoch: int
+    durable_offset: Offset = field(name="position")
+    epoch: Epoch
     symbols: list[str]
 
 
@@ -162,6 +162,10 @@ def decode_row(value: bytes) -> StateRow:
         return decode_json_row(value)
     body = _decode(value, _body_decoder)
     epoch, applied_offset = read_rank(value)
+    try:
+        ids = {start: _read_ids(kept) for start, kept in body.ids.items()}
+    except ValueError as error:
+        raise _unreadable("a row", error, value) from None
     return StateRow(
         symbol=body.symbol,
         epoch=epoch,
@@ -172,7 +176,7 @@ def decode_row(value: bytes) -> StateRow:
         complete_from=body.complete_from,
         closed_until=body.closed_until,
         windows={window.fold.open_time: window for window in body.windows},
-        ids={start: _read_ids(kept) for start, kept in body.ids.items()},
+        ids=ids,
         dropped=None if body.dropped is None else Candle(body.symbol, *body.dropped),
     )
 
@@ -191,8 +195,12 @@ def _decode(value: bytes, decoder: msgspec.msgpack.Decoder[_Head]) -> _Head:
     _check_format(value)
     try:
         return decoder.decode(memoryview(value)[_BODY])
-    except msgspec.MsgspecError as error:
-        raise StateError(f"a row in the changelog cannot be read ({error}): {value[:200]!r}") from None
+    except UNREADABLE as error:
+        raise _unreadable("a row", error, value) from None
+
+
+def _unreadable(what: str, error: Exception, value: bytes) -> StateError:
+    return StateError(f"{what} in the changelog cannot be read ({error}): {value[:200]!r}")
 
 
 def _check_format(value: bytes) -> None:
@@ -210,16 +218,16 @@ def decode_marker(value: bytes) -> Marker:
     """Read a marker. Raises StateError when it is not one."""
     try:
         return _marker_decoder.decode(value)
-    except msgspec.MsgspecError as error:
-        raise StateError(f"a marker in the changelog cannot be read ({error}): {value[:200]!r}") from None
+    except UNREADABLE as error:
+        raise _unreadable("a marker", error, value) from None
 
 
 def decode_list(value: bytes) -> SymbolList:
     """Read a list of symbols. Raises StateError when it is none."""
     try:
         return _list_decoder.decode(value)
-    except msgspec.MsgspecError as error:
-        raise StateError(f"a list of symbols in the changelog cannot be read ({error}): {value[:200]!r}") from None
+    except UNREADABLE as error:
+        raise _unreadable("a list of symbols", error, value) from None
 
 
 def rank_of(value: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from itertools import accumulate
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from msgspec import field
@@ -15,6 +15,8 @@ from ashi_aggregate.core.fold import Rank
 from ashi_aggregate.core.window_state import StateRow
 
 JSON_FORMAT: Final = 1
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""All that bytes of a changelog can raise which somebody else has written; of ValueError that they are no UTF-8."""
 
 
 class _Fold(msgspec.Struct):
@@ -41,16 +43,21 @@ class _WindowIds(msgspec.Struct):
     texts: set[str] = set()
 
 
+Offset: TypeAlias = Annotated[int, msgspec.Meta(ge=-1, lt=2**48 - 1)]
+Epoch: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**16)]
+"""As far as the eight bytes reach that rank a write."""
+
+
 class _Rank(msgspec.Struct):
     """What rows and markers have in common."""
 
-    applied_offset: int = field(name="position")
-    epoch: int = 0
+    applied_offset: Offset = field(name="position")
+    epoch: Epoch = 0
 
 
 class _Row(msgspec.Struct):
-    applied_offset: int = field(name="position")
-    epoch: int = 0
+    applied_offset: Offset = field(name="position")
+    epoch: Epoch = 0
     symbol: str = ""
     stream_time: int = field(default=0, name="data_clock")
     appended_at: int = 0
@@ -76,7 +83,7 @@ def decode_json_row(value: bytes) -> StateRow:
     """Read a row. Raises StateError when it is not one, or of a later format."""
     try:
         row = _row_decoder.decode(value)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise StateError(f"a row in the changelog cannot be read ({error}): {value[:200]!r}") from None
     if row.format > JSON_FORMAT:
         raise StateError(
@@ -92,6 +99,6 @@ def decode_json_rank(value: bytes) -> tuple[int, int]:
     """Epoch and offset of a row or marker. Raises StateError."""
     try:
         rank = _rank_decoder.decode(value)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise StateError(f"a changelog record has no position ({error}): {value[:200]!r}") from None
     return rank.epoch, rank.applied_offset

@@ -74,7 +74,8 @@ def read_rows(raws: list[msgspec.Raw], read: Callable[[msgspec.Raw], T], what: s
             good.append(read(raw))
         except BAD_FRAME as error:
             row = bytes(raw)
-            bad = bad or f"{what} gave a row that is no trade ({explain(row, error)}): {row[:_SHOWN].decode()}"
+            shown = row[:_SHOWN].decode(errors="replace")
+            bad = bad or f"{what} gave a row that is no trade ({explain(row, error)}): {shown}"
     return Rows(good, len(raws), bad)
 
 

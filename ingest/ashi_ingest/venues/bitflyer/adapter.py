@@ -122,7 +122,7 @@ class BitFlyerVenue:
             return None
         if bytes(response.result) == b"true":
             return Acknowledged(request_id)
-        result = bytes(response.result)[:60].decode()
+        result = bytes(response.result)[:60].decode(errors="replace")
         return Refused(request_id, None, f"bitFlyer answered {result} to a subscription, not true", retryable=True)
 
     def markets_request(self) -> Request:
