@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,9 @@ from confluent_kafka.admin import (
     AclOperation,
     AclPermissionType,
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
     ResourcePatternType,
     ResourceType,
     ScramCredentialInfo,
@@ -35,14 +39,18 @@ from kafka_cluster import HOST, free_ports
 
 Right = tuple[str, str, Operation]
 """As in `Access.rights`."""
+_numbers = itertools.count()
 PASSWORD = "pass-of-"
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 PLAIN = ("LOGIN", "TOKEN")
 """Listeners without TLS."""
+CUT_OFF_S = 5
+"""So long a connection to BOTH lasts that does not log in anew, as the library's never do."""
 CERTIFICATES = {
     "TLS": (HOST, None),
     "MUTUAL": (HOST, None),
     "SCRAM": (HOST, None),
+    "BOTH": (HOST, datetime(2041, 1, 1, tzinfo=UTC)),
     "EXPIRED": (HOST, datetime(2020, 1, 1, tzinfo=UTC)),
     "ELSEWHERE": ("kafka.example", None),
 }
@@ -56,9 +64,10 @@ class SecuredKafka:
     Attributes:
         broker: it.
         ports: of its listeners. LOGIN, TOKEN: one logs in, by a password or by a token, without TLS. TLS, MUTUAL,
-            SCRAM, EXPIRED, ELSEWHERE: with TLS; who comes to MUTUAL must show a certificate, to SCRAM one logs in, the
-            certificate of EXPIRED has expired, that of ELSEWHERE is for another name.
-        authority: of its certificates, and of those that MUTUAL takes.
+            SCRAM, BOTH, EXPIRED, ELSEWHERE: with TLS; who comes to MUTUAL must show a certificate, to SCRAM one logs
+            in, to BOTH one does both, and is cut off after `CUT_OFF_S`; the certificate of EXPIRED has expired, that of
+            ELSEWHERE is for another name.
+        authority: of its certificates, and of those that MUTUAL and BOTH take at first.
         ca_file: the authority's certificate.
 
     """
@@ -85,10 +94,10 @@ class SecuredKafka:
             "ASHI_KAFKA_SASL_MECHANISM": "OAUTHBEARER",
         } | source
 
-    def by_scram(self, user: str, mechanism: str) -> dict[str, str]:
+    def by_scram(self, user: str, mechanism: str, listener: str = "SCRAM") -> dict[str, str]:
         """The settings of a user that logs in by a password that is never sent, over TLS."""
         return {
-            "ASHI_KAFKA_BOOTSTRAP": self.at("SCRAM"),
+            "ASHI_KAFKA_BOOTSTRAP": self.at(listener),
             "ASHI_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
             "ASHI_KAFKA_CA_FILE": str(self.ca_file),
             "ASHI_KAFKA_SASL_MECHANISM": mechanism,
@@ -114,26 +123,45 @@ class SecuredKafka:
 
     def grant(self, user: str, access: Access) -> None:
         """Permit a user what a stage needs, and nothing else."""
-        self._admin_does("create_acls", [_acl(user, *right) for right in access.rights()])
+        self.admin_does("create_acls", [_acl(user, *right) for right in access.rights()])
 
     def revoke(self, user: str, right: Right) -> None:
         """Take one right away."""
-        self._admin_does("delete_acls", [_acl(user, *right, binding=AclBindingFilter)])
+        self.admin_does("delete_acls", [_acl(user, *right, binding=AclBindingFilter)])
 
     def permit(self, user: str, right: Right) -> None:
         """Give one right."""
-        self._admin_does("create_acls", [_acl(user, *right)])
+        self.admin_does("create_acls", [_acl(user, *right)])
 
-    def let_in(self, users: Iterable[str]) -> None:
-        """Give users the password that SCRAM knows them by."""
+    def let_in(self, users: Iterable[str], password: str = PASSWORD) -> None:
+        """Give users the password that SCRAM knows them by: `password` and the name."""
         for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
             known_by = ScramCredentialInfo(mechanism, 4_096)
-            self._admin_does(
+            self.admin_does(
                 "alter_user_scram_credentials",
-                [UserScramCredentialUpsertion(user, known_by, (PASSWORD + user).encode()) for user in users],
+                [UserScramCredentialUpsertion(user, known_by, (password + user).encode()) for user in users],
             )
 
-    def _admin_does(self, name: str, bindings: list[Any]) -> None:
+    def show(self, listener: str, issued: trustme.LeafCert, *trusted: trustme.CA) -> None:
+        """Let a listener show another certificate to whoever connects from now on, and take those of these."""
+        folder, number = self.ca_file.parent, next(_numbers)
+        (folder / f"{number}.pem").write_bytes(as_java_reads(issued))
+        (folder / f"{number}-trusted.pem").write_bytes(b"".join(each.cert_pem.bytes() for each in trusted))
+        changed = {"keystore": folder / f"{number}.pem", "truststore": folder / f"{number}-trusted.pem"}
+        entries = [
+            ConfigEntry(
+                f"listener.name.{listener.lower()}.ssl.{store}.location",
+                str(path),
+                incremental_operation=AlterConfigOpType.SET,
+            )
+            for store, path in changed.items()
+        ]
+        self.admin_does(
+            "incremental_alter_configs", [ConfigResource(ResourceType.BROKER, "1", incremental_configs=entries)]
+        )
+
+    def admin_does(self, name: str, bindings: list[Any]) -> None:
+        """Something that only an administrator may: a method of the foreign client for administration."""
         client = AdminClient({"bootstrap.servers": self.broker.bootstrap})
         for done in getattr(client, name)(bindings, request_timeout=30).values():
             done.result(30)
@@ -173,7 +201,8 @@ def _properties(ports: Mapping[str, int], users: tuple[str, ...], masters: tuple
     text = kafka_server._PROPERTIES
     text = text.replace("listeners=PLAINTEXT://", f"listeners={listeners},PLAINTEXT://", 1)
     text = text.replace("advertised.listeners=PLAINTEXT://", f"advertised.listeners={listeners},PLAINTEXT://", 1)
-    spoken = dict.fromkeys(ports, "SSL") | dict.fromkeys(PLAIN, "SASL_PLAINTEXT") | {"SCRAM": "SASL_SSL"}
+    spoken = dict.fromkeys(ports, "SSL") | dict.fromkeys(PLAIN, "SASL_PLAINTEXT")
+    spoken |= dict.fromkeys(("SCRAM", "BOTH"), "SASL_SSL")
     protocols = "".join(f"{name}:{protocol}," for name, protocol in spoken.items())
     text = text.replace("protocol.map=", f"protocol.map={protocols}", 1)
     return text + (
@@ -185,12 +214,18 @@ def _properties(ports: Mapping[str, int], users: tuple[str, ...], masters: tuple
             for name in ports
             if name not in PLAIN
         )
-        + "listener.name.mutual.ssl.client.auth=required\n"
-        f"listener.name.scram.sasl.enabled.mechanisms={','.join(SCRAM)}\n"
+        + "listener.name.mutual.ssl.client.auth=required\nlistener.name.both.ssl.client.auth=required\n"
+        f"listener.name.both.connections.max.reauth.ms={CUT_OFF_S * 1_000}\n"
+        # Which a broker otherwise takes for somebody else's certificate that is shown by mistake.
+        "ssl.allow.dn.changes=true\nssl.allow.san.changes=true\n"
         + "".join(
-            f"listener.name.scram.{mechanism.lower()}.sasl.jaas.config="
-            "org.apache.kafka.common.security.scram.ScramLoginModule required;\n"
-            for mechanism in SCRAM
+            f"listener.name.{listener}.sasl.enabled.mechanisms={','.join(SCRAM)}\n"
+            + "".join(
+                f"listener.name.{listener}.{mechanism.lower()}.sasl.jaas.config="
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;\n"
+                for mechanism in SCRAM
+            )
+            for listener in ("scram", "both")
         )
         + "listener.name.login.sasl.enabled.mechanisms=PLAIN\n"
         f"listener.name.login.plain.sasl.jaas.config={plain};\n"
