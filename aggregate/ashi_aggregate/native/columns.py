@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, overload
 
-from ashi.contracts.records import COPY_HEADER
 from ashi.contracts.trade import decode_trade
 from ashi.runtime.kafka.raw_batches import RawBatches
 from ashi.runtime.metrics.aggregate import records_slow
@@ -58,8 +57,6 @@ class ScannedRecords(Sequence[LogRecord]):
     def __init__(self, kernel: Kernel, scanned: Scanned) -> None:
         self.kernel = kernel
         self.scanned = scanned
-        # Headers are not looked at natively, and these bytes are found in no time.
-        self.may_have_copies = COPY_HEADER.encode() in scanned.data
 
     def since(self, offset: int) -> ScannedRecords:
         """Those from an offset on, read from the bytes again."""
@@ -154,9 +151,8 @@ class SymbolColumns:
     @property
     def appended_at(self) -> int:
         """When the last of the records was appended to the log, µs: of a copy, when the first one was."""
-        if self.records.may_have_copies:
-            return appended_at(self.record(self._last))
-        return self.column(self._last)[1] * 1000
+        column = self.column(self._last)
+        return appended_at(self.record(self._last)) if column[22] else column[1] * 1000
 
     def column(self, place: int) -> tuple[int, ...]:
         """What the library knows of a record; `RECORD` names it."""

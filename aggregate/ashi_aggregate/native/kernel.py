@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 RECORD: Final = Struct("<qqqqQQQ8I8B")
 """`Record`: offset, timestamp, traded_at, sequence, id, price, size, at, value_at, value_len, symbol, next, slow,
-id_at, price_at, id_len, price_len, price_scale, size_scale, side, id_is_number, timestamp_type, reserved."""
+id_at, price_at, id_len, price_len, price_scale, size_scale, side, id_is_number, timestamp_type, is_copy."""
 SYMBOL: Final = Struct("<6I")
 """`Symbol`: key_at, key_len, first, last, count, slow."""
 KNOWN: Final = Struct("<4q4I")

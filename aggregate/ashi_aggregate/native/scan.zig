@@ -24,6 +24,7 @@ pub const Scan = extern struct {
 
 const SCHEMA_NAME = "schema";
 const SCHEMA = "ashi.trade.v1";
+const COPY_NAME = "ashi.copy";
 
 /// Reads what fetched batches hold, from the record of offset `begin` on.
 ///
@@ -84,7 +85,7 @@ const Scanner = struct {
         out.value_len = @intCast(value.len);
         const header_count = try reader.varint();
         if (header_count < 0) return error.Malformed;
-        if (header_count > 0) slow = try headers(reader, header_count);
+        if (header_count > 0) slow = try headers(reader, header_count, out);
         if (reader.left() != 0) return error.Malformed;
         if (key_len == null) slow = .no_key;
         if (slow == .none and value_len == null) slow = .no_value;
@@ -107,8 +108,8 @@ const Scanner = struct {
     }
 };
 
-/// Whether the headers let it be a trade. Those of other names say nothing.
-fn headers(reader: *batches.Reader, count: i64) batches.Malformed!trade.Slow {
+/// Whether the headers let it be a trade. Those of other names say nothing of that.
+fn headers(reader: *batches.Reader, count: i64, out: *Record) batches.Malformed!trade.Slow {
     var slow = trade.Slow.none;
     var number: i64 = 0;
     while (number < count) : (number += 1) {
@@ -118,6 +119,7 @@ fn headers(reader: *batches.Reader, count: i64) batches.Malformed!trade.Slow {
         for (name) |char| {
             if (char >= 0x80) slow = .headers;
         }
+        if (std.mem.eql(u8, name, COPY_NAME)) out.is_copy = 1;
         if (std.mem.eql(u8, name, SCHEMA_NAME) and (value_len == null or !std.mem.eql(u8, value, SCHEMA))) slow = .headers;
     }
     return slow;

@@ -49,7 +49,8 @@ pub const Record = extern struct {
     side: u8,
     id_is_number: u8,
     timestamp_type: u8,
-    reserved: u8,
+    /// Whether a header says that it is a copy, and so when the first one was appended.
+    is_copy: u8,
 };
 
 const EARLIEST_US: u64 = 1_000_000_000_000_000;
