@@ -9,7 +9,7 @@ WORKERS ?= 4
 # Of what the image holds: every stage and every store.
 IMAGE_EXTRAS := ingest aggregate sqlite postgres lake series strategies chart
 
-.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak drills fuzz screenshots image manifests fix lint bench bench-scale wheels lock clean
+.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak drills fuzz advisories screenshots image manifests fix lint bench bench-scale wheels lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -55,6 +55,10 @@ drills: $(STAMP)  ## break everything once, and see who is told by Prometheus an
 
 fuzz: $(STAMP)  ## every parser of foreign bytes, guided by coverage, each for MINUTES=1; TARGETS="trades chart" chooses
 	PYTHONPATH=tests .venv/bin/python tests/fuzz/__main__.py --minutes $(or $(MINUTES),1) $(TARGETS)
+
+advisories: $(STAMP)  ## known weaknesses of what the image holds, asked of the package index; fails where that does not answer
+	.venv/bin/uv tool run --from 'pip-audit>=2.9,<3' pip-audit --strict --progress-spinner off --disable-pip \
+		--require-hashes --requirement deploy/requirements.lock
 
 screenshots: $(STAMP)  ## the pictures of the chart in README, of `ashi up --simulate`; needs chromium
 	PYTHONPATH=tests:tests/chart/browser .venv/bin/python -m screenshots

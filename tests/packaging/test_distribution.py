@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -129,9 +130,9 @@ def test_the_wheel_has_the_native_fold_of_this_machine_for_every_python(wheel: P
     assert all(tag.startswith("py3-none-") and not tag.endswith("-any") for tag in tags)
 
 
-def make_wheel(folder: Path, **env: str) -> Path:
+def make_wheel(folder: Path, sources: Path = ROOT, /, **env: str) -> Path:
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    run(*command, "--wheel-dir", folder, ROOT, cwd=folder, **env)
+    run(*command, "--wheel-dir", folder, sources, cwd=folder, **env)
     [path] = folder.glob("*.whl")
     return path
 
@@ -140,6 +141,32 @@ def test_without_the_native_fold_the_wheel_is_for_every_machine(tmp_path: Path) 
     wheel = make_wheel(tmp_path, ASHI_BUILD_NATIVE="off")
     assert wheel.name.endswith("-py3-none-any.whl")
     assert "ashi_aggregate/native/kernel.lib" not in zipfile.ZipFile(wheel).namelist()
+
+
+@pytest.mark.outside
+@pytest.mark.parametrize("native", ["on", "off"])
+def test_a_wheel_that_is_built_twice_in_different_folders_is_the_same(native: str, tmp_path: Path) -> None:
+    """Whoever has the sources can see whether a wheel is made of them."""
+    wheels: list[Path] = []
+    for name in ("here", "in/another/folder"):
+        sources = tmp_path / name / "sources"
+        shutil.copytree(
+            ROOT,
+            sources,
+            ignore=shutil.ignore_patterns(".*", "__pycache__", "tests", "kernel.lib", "dist", "build", "*.egg-info"),
+        )
+        for path in sources.rglob("*"):  # when somebody checked them out is no part of them
+            os.utime(path, (1_700_000_000 + len(wheels), 1_700_000_000 + len(wheels)))
+        made = make_wheel(
+            tmp_path / name,
+            sources,
+            ASHI_BUILD_NATIVE=native,
+            SOURCE_DATE_EPOCH="1700000000",
+            HOME=str(tmp_path / name),
+        )
+        wheels.append(made)
+    assert wheels[0].name == wheels[1].name
+    assert wheels[0].read_bytes() == wheels[1].read_bytes()
 
 
 @pytest.mark.outside
