@@ -151,6 +151,7 @@ def test_every_worker_runs_as_nobody_on_a_root_that_cannot_be_written(
     assert statuses == dict.fromkeys(workers, 0), [worker.log.read_text()[-2000:] for worker in workers.values()]
     with capsys.disabled():
         sys.stdout.write("\nready in the image: " + "; ".join(told))
+    assert "no native fold" not in workers["aggregate"].log.read_text()
     # The root was mounted read-only; that nothing came to be in it shows that it was.
     fresh = [path for path in image.files.rglob("*") if path.lstat().st_mtime > began and path.is_file()]
     assert fresh == []
