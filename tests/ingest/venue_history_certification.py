@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from venue_connection_certification import UNREADABLE, ConnectionCertification
+from venue_repair_certification import LAGS, uneven
 from venue_samples import FIRST_MS, Execution, Rest, certifying, histories, one_a_second
 
 from ashi.contracts.errors import ContractError
@@ -83,6 +84,18 @@ class HistoryCertification(ConnectionCertification):
             self.check_listed(outcome, seen, since_us, until_us)
         for request in outcome.requests:
             self.check_request(request)
+
+    @uneven
+    @given(begin=st.integers(-5, 1299), length=st.none() | st.integers(1, 1300), lags=LAGS)
+    def test_what_one_answer_shows_of_a_stretch_is_not_held_for_what_another_lists(
+        self, begin: int, length: int | None, lags: list[int]
+    ) -> None:
+        executions, truth = self.busy
+        since_us = truth[begin].traded_at if begin >= 0 else truth[0].traded_at + begin * SECOND_US
+        until_us = None if length is None else since_us + length * 40_000
+        rest = Rest(self, executions, [len(truth) - lag for lag in lags])
+        outcome = self.history(rest, since_us, until_us, now_us=truth[-1].traded_at + 100_000)
+        self.check_yielded(outcome, truth, since_us, until_us)
 
     def is_whole(self, seen: Sequence[Trade], since_us: int) -> bool:
         """Whether the venue can say that there was nothing before."""

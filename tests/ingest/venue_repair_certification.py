@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from venue_connection_certification import UNREADABLE, ConnectionCertification
 from venue_samples import Execution, Rest, certifying, histories, one_a_second
@@ -14,7 +14,11 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
 from ashi_ingest.venues.answers import MAX_TRIES
 from ashi_ingest.venues.base import Request
-from repairs import NOW, Outcome, bare, new_ones
+from repairs import NOW, Outcome, bare, new_ones, run_plan
+
+uneven = settings(certifying, max_examples=25)
+LAGS = st.lists(st.sampled_from([0, 0, 1, 30, 450, 900, 1100]), min_size=1, max_size=8)
+"""By how many executions each answer lags behind the last one."""
 
 
 class RepairCertification(ConnectionCertification):
@@ -68,6 +72,25 @@ class RepairCertification(ConnectionCertification):
         assert shown_us <= newest_us - disorder_us, (
             "REST may lack all that is as new as its newest trade, or out of order"
         )
+
+    @uneven
+    @given(known=st.integers(1, 1290), live=st.none() | st.integers(0, 1299), lags=LAGS)
+    def test_what_one_answer_shows_is_not_held_for_what_another_lists(
+        self, known: int, live: int | None, lags: list[int]
+    ) -> None:
+        """Each answer lags by another time, and a repair of many answers takes some of each."""
+        executions, truth = self.busy
+        since, until = truth[max(known - 200, 0) : known], None if live is None else truth[max(live, known)]
+        rest = Rest(self, executions, [len(truth) - lag for lag in lags])
+        plan = self.venue.repair(self.market, since, until)
+        outcome = run_plan(plan, rest, now_us=truth[-1].traded_at + 100_000)
+        recovered = new_ones(outcome.yielded, since)
+        if outcome.reason is None and until is not None:
+            assert bare(recovered[: truth.index(until) - known]) == bare(truth[known : truth.index(until)])
+        shown_us = outcome.end.shown_until
+        if outcome.reason is None and shown_us is not None:
+            ids = {trade.trade_id for trade in outcome.yielded}
+            assert [each for each in truth[known:] if each.traded_at < shown_us and each.trade_id not in ids] == []
 
     def test_nothing_new_shows_no_more_than_what_was_known(self) -> None:
         truth = self.trades(one_a_second(20))

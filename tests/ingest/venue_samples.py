@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple
 
@@ -133,6 +133,12 @@ class VenueSamples(ABC):
             trades += parsed.trades
         assert len(trades) == len(executions)
         return trades
+
+    @cached_property
+    def busy(self) -> tuple[list[Execution], list[Trade]]:
+        """1,300 executions of 52 seconds, and their trades: several answers of any venue, all of them recent."""
+        executions = [replace(each, at_ms=FIRST_MS + 40 * place) for place, each in enumerate(one_a_second(1300))]
+        return executions, self.trades(executions)
 
     def repair(self, rest: Callable[[Request], bytes], since: Sequence[Trade], until: Trade | None) -> Outcome:
         return run_plan(self.venue.repair(self.market, since, until), rest)

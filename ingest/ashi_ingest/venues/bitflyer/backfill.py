@@ -9,7 +9,7 @@ rows are those of the websocket but for `exec_date`: no `Z`, 0 to 3 fraction dig
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.symbol import make_symbol
 from ashi_ingest.venues.answers import MAX_TRIES, Rows, latest, read_list
@@ -27,14 +27,16 @@ COUNT: Final = 500
 EXECUTIONS_PATH: Final = "/v1/getexecutions"
 DISORDER_US: Final = 5_000_000
 """`exec_date` does not grow with the ids: thousands of times a day it steps back, µs at most."""
+RECENT_US: Final = 180_000_000
+"""What happened so long before it is asked, µs, REST lists, also where it lags by a minute, as it may."""
 
 
 def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
     """Plan a repair: see `Venue.repair`.
 
-    It asks for all there is; while that is more than an answer holds, it fetches first what lies before the answer.
-    Never more than two answers are in memory, however long the gap is. Ids that REST does not list are absent and not
-    lost: the spot products share one sequence, and even contiguous ids have jumps.
+    It asks for all there is; while that is more than an answer holds, it fetches first what lies before the answer, see
+    `fetch_before`. So what is in memory is bounded, however long the gap is. Ids that REST does not list are absent and
+    not lost: the spot products share one sequence, and even contiguous ids have jumps.
     """
     after = _begin(since)
     bad: str | None = None
@@ -46,7 +48,10 @@ def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None)
         shown = latest(shown, newest.good, DISORDER_US)
         if newest.good:
             if newest.total >= COUNT:
-                bad = (yield from fetch_windows(venue, market, after, newest.good[0].sequence)) or bad
+                back = yield from read_back(venue, market, after, newest)
+                if back.reason is not None:
+                    return RepairEnd(back.reason)
+                bad = (yield from fetch_before(venue, market, after, back)) or bad
             yield newest.good
             after = newest.good[-1].sequence
         complete = newest.total < COUNT or not newest.good
@@ -64,6 +69,82 @@ def _begin(since: Sequence[Trade]) -> int:
     cut off: what is known there is not in `since`, and must not be fetched again.
     """
     return min(trade.sequence for trade in since[len(since) // 4 :])
+
+
+class Back(NamedTuple):
+    """What was read backwards from an answer, without a gap.
+
+    Attributes:
+        pages: the oldest first, but for that answer.
+        first: the oldest execution of all.
+        is_all: there is none before it that is wanted.
+        reason: why it could not be read.
+
+    """
+
+    pages: list[Rows[Trade]]
+    first: Trade
+    is_all: bool = False
+    reason: str | None = None
+
+
+def read_back(
+    venue: str, market: str, after: int | None, newest: Rows[Trade], begin_us: int = 0
+) -> Generator[Request, Answer | None, Back]:
+    """Read what lies before a full answer, after an id and a time, µs, as far as it happened within RECENT_US.
+
+    REST lags, one answer more than another: what one lists the next may not list yet. So each is asked for together
+    with the oldest execution of the one before, and says nothing unless it lists that too.
+    """
+    pages: list[Rows[Trade]] = []
+    first, tries = newest.good[0], 0
+    while (after is None or after + 1 < first.sequence) and begin_us <= first.traded_at:
+        if first.traded_at < first.received_at - RECENT_US:
+            break
+        page = yield from get(venue, market, after=after, before=first.sequence + 1)
+        if not page.good or page.good[-1].sequence != first.sequence:
+            tries += 1
+            if tries == MAX_TRIES:
+                reason = f"{EXECUTIONS_PATH} does not list trade {first.trade_id} of {market} any more, so it lags"
+                return Back([], first, reason=reason)
+            continue
+        tries = 0
+        older = page._replace(good=page.good[:-1])
+        pages.insert(0, older)
+        first = page.good[0]
+        if page.total < COUNT:
+            return Back(pages, first, is_all=True)
+        if not older.good:  # all but one cannot be read
+            break
+    return Back(pages, first)
+
+
+def fetch_before(
+    venue: str, market: str, after: int, back: Back, is_enough: Callable[[list[Trade]], bool] = lambda _: False
+) -> Generator[Request | list[Trade] | Missing, Answer | None, str | None]:
+    """Yield what lies between an id and a full answer, oldest first: what is old in windows, then what was read back.
+
+    Gives what was wrong with the first bad row. It ends earlier when `is_enough` says so of what was yielded.
+    """
+    bad, was_enough = None, False
+
+    def note(trades: list[Trade]) -> bool:
+        nonlocal was_enough
+        was_enough = is_enough(trades)
+        return was_enough
+
+    if not back.is_all:
+        bad = yield from fetch_windows(venue, market, after, back.first.sequence, note)
+    for page in back.pages:
+        if was_enough:
+            break
+        bad = bad or page.bad
+        if page.bad is not None:
+            yield Missing(page.bad)
+        if page.good:
+            yield page.good
+            note(page.good)
+    return bad
 
 
 def fetch_windows(

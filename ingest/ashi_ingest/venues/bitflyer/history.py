@@ -42,10 +42,13 @@ _refusal = msgspec.json.Decoder(_Refusal)
 class _Reading:
     """What has been read so far."""
 
-    def __init__(self, since_us: int, until_us: int | None) -> None:
+    def __init__(self, venue: str, market: str, since_us: int, until_us: int | None) -> None:
+        self.venue = venue
+        self.market = market
         self.since_us = since_us
         self.until_us = until_us
         self.bad: str | None = None
+        self.lagging: str | None = None
         self.shown: int | None = None
         self.first: Trade | None = None
 
@@ -67,22 +70,26 @@ def history(venue: str, market: str, since_us: int, until_us: int | None) -> Rep
 
     Times do not grow with the ids, so it begins as much before and ends as much after as they are in disorder.
     """
-    reading = _Reading(since_us, until_us)
+    reading = _Reading(venue, market, since_us, until_us)
     begin_us = since_us - backfill.DISORDER_US
     newest = yield from backfill.get(venue, market)
     if not newest.good:
         return RepairEnd(newest.bad)
+    back = yield from _read_back(reading, None, newest, begin_us)
+    if back.reason is not None:
+        return RepairEnd(back.reason)
     refused = False
-    after = newest.good[0].sequence - 1
-    if newest.total >= backfill.COUNT and newest.good[0].traded_at >= begin_us:
+    after = back.first.sequence - 1
+    if not back.is_all and back.first.traded_at >= begin_us:
         ask = partial(_probe, venue, market, begin_us)
-        after, refused = yield from find_begin(ask, newest.good, begin_us, 2 * backfill.COUNT)
+        oldest = next((page.good for page in back.pages if page.good), newest.good)
+        after, refused = yield from find_begin(ask, oldest, begin_us, 2 * backfill.COUNT)
     oldest_us = newest.good[-1].received_at - REACH_US
     beyond_reach = refused or since_us < oldest_us
     if beyond_reach:
         told = f"{backfill.EXECUTIONS_PATH} goes back {REACH_DAYS} days, and not to {in_words(since_us)}"
         yield Missing(told, beyond_reach=True)
-    yield from _read_on(venue, market, after, newest, reading)
+    yield from _read_on(reading, after, newest, back)
     short = None
     if beyond_reach:
         from_us = max(oldest_us, since_us) if reading.first is None else reading.first.traded_at
@@ -90,19 +97,32 @@ def history(venue: str, market: str, since_us: int, until_us: int | None) -> Rep
             f"{backfill.EXECUTIONS_PATH} goes back {REACH_DAYS} days: it has trades of {market} from "
             f"{in_words(from_us)} on, and not from {in_words(since_us)}"
         )
-    reason = "; ".join(filter(None, (reading.bad, short))) or None
-    return RepairEnd(reason, reading.shown, beyond_reach=short is not None)
+    reason = "; ".join(filter(None, (reading.bad, reading.lagging, short))) or None
+    return RepairEnd(reason, None if reading.lagging else reading.shown, beyond_reach=short is not None)
+
+
+def _read_back(
+    reading: _Reading, after: int | None, newest: Rows[Trade], begin_us: int = 0
+) -> Generator[Request, Answer | None, backfill.Back]:
+    """See `backfill.read_back`. Not where all that is wanted happened so long ago that every answer lists it."""
+    first = newest.good[0]
+    if newest.total < backfill.COUNT:
+        return backfill.Back([], first, is_all=True)
+    if reading.until_us is not None and reading.until_us < first.received_at - backfill.RECENT_US:
+        return backfill.Back([], first)
+    return (yield from backfill.read_back(reading.venue, reading.market, after, newest, begin_us))
 
 
 def _read_on(
-    venue: str, market: str, after: int, rows: Rows[Trade], reading: _Reading
+    reading: _Reading, after: int, rows: Rows[Trade], back: backfill.Back
 ) -> Generator[Request | list[Trade] | Missing, Answer | None, None]:
     """Yield what comes after an id, up to the newest, then those, then what has come meanwhile."""
+    venue, market = reading.venue, reading.market
     while True:
         newest = rows.good
         may_be_more = newest[0].sequence > after + 1
         if may_be_more:
-            bad = yield from backfill.fetch_windows(venue, market, after, newest[0].sequence, reading.note)
+            bad = yield from backfill.fetch_before(venue, market, after, back, reading.note)
             reading.bad = reading.bad or bad
         if reading.is_enough:
             return
@@ -118,6 +138,10 @@ def _read_on(
             return
         if rows.total < backfill.COUNT:
             after = rows.good[0].sequence - 1
+        back = yield from _read_back(reading, after, rows)
+        reading.lagging = back.reason
+        if back.reason is not None:
+            return
 
 
 def _told(rows: Rows[Trade], reading: _Reading) -> Iterator[Missing]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from ashi_ingest.venues.answers import MAX_TRIES, in_words
 from ashi_ingest.venues.base import Missing, RepairEnd
 from ashi_ingest.venues.gmo.backfill import JOIN_TRIES, LATE_US, TRADES_PATH, ask_page
-from ashi_ingest.venues.gmo.pages import OVERLAP, ROWS, Row, Window, find_place, list_trades, newer_window
+from ashi_ingest.venues.gmo.pages import OVERLAP, ROWS, Row, Window, find_place, list_trades, newer_window, wide_window
 from ashi_ingest.venues.gmo.status import Message
 from ashi_ingest.venues.parsing import symbol_of
 
@@ -60,26 +60,23 @@ class _Plan:
         """Read the page where the time begins, or the last there is: its number is guessed, doubled, then halved."""
         page = yield from self._read(Window(1, ROWS))
         low, high = 1, 0 if page is not None and self._is_too_new(page) else 1
-        newer = found = page
+        found = page
         step = self._guess_pages(page)
         while page is not None and not low <= high <= low + 1:
             number = (low + high) // 2 if high else low + step
             step *= 2
             page = yield from self._read(Window(number, ROWS))
             if page is not None and self._is_too_new(page):
-                low, newer = number, page
+                low = number
             else:
                 high, found = number, page
-        if found is not None and not found.total and newer is not None and high > low:
-            # Nothing is older than what stands on the page before, unless some of that has moved on meanwhile.
-            found = yield from self._read(Window(high, ROWS))
-            if found is not None and not found.total:
-                high, found = low, newer
+        start = (high - 1) * ROWS
+        if found is not None and not found.total and high > low:
+            start, found = yield from self._read_end(low * ROWS)
         if page is None or found is None:
-            self._reason = f"{TRADES_PATH} asks for patience: {self._busy}"
+            self._reason = f"{TRADES_PATH} asks for patience: {self._busy or 'it lags'}"
             return
-        self._rows = found.good
-        self._newer = (high - 1) * ROWS
+        self._rows, self._newer = found.good, start
         yield from self._told(found)
         if found.good and found.good[-1].content.at >= self._since_us and not self._is_kept(found.good[-1]):
             self._short = (
@@ -89,6 +86,22 @@ class _Plan:
             yield Missing(self._short, beyond_reach=True)
         if self._rows and self._newer and self._rows[0].content.at == self._rows[-1].content.at:
             yield from self._widen(found.total)
+
+    def _read_end(self, known: int) -> Generator[Request, Answer | None, tuple[int, Rows[Row] | None]]:
+        """The page with the oldest row of all; `known`: so many rows there are at least. None: it was not found.
+
+        An empty page says nothing: its answer may lag, and lists fewer rows. But the last row is the last in any.
+        """
+        new = 1
+        for _ in range(JOIN_TRIES):
+            window = wide_window(known, new)
+            page = yield from self._read(window)
+            if page is None:
+                break
+            if 0 < page.total < window.size or (page.good and page.good[-1].content.at < self._since_us):
+                return window.start, page
+            new += LEAST_OVERLAP if page.total else 0
+        return 0, None
 
     def _widen(self, total: int) -> Generator[Request | Missing, Answer | None, None]:
         """The last page has but a few rows, all of one millisecond, by which no page can be joined to them.
