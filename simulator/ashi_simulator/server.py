@@ -71,9 +71,11 @@ class Simulator:
         ongoing: bool = False,
         script: Sequence[Step] = (),
         rules: Rules | None = None,
+        tick_s: float = TICK_S,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
+        """`tick_s`: executions happen in steps of this; their times lie between the steps. Not where they go on."""
         self.venue = check_venue(venue)
         self.rules = RULES[venue] if rules is None else rules
         source: Source
@@ -112,7 +114,7 @@ class Simulator:
             script=script,
             make_history=make_history,
             sleeps=not ongoing,
-            tick_s=ONGOING_TICK_S if ongoing else TICK_S,
+            tick_s=ONGOING_TICK_S if ongoing else tick_s,
         )
         rest = RestEndpoint(self._venue_server, self._exchange, self._usage)
         websocket = WebsocketEndpoint(self.rules, self._subscriptions, self._venue_server, self._usage)

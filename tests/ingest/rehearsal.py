@@ -22,7 +22,7 @@ from ashi.contracts.feed import FeedGap
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_ingest import worker as live
-from ashi_simulator import RULES, Rules, Simulator, exchange
+from ashi_simulator import RULES, Rules, Simulator
 
 KEY = {"ASHI_BINANCE_API_KEY": "a-key-the-simulator-takes"}
 TICK_S = 0.1
@@ -69,7 +69,6 @@ class Rehearsal:
     def run(self, act: Callable[[Rehearsal], Awaitable[None]]) -> Rehearsal:
         """Have `act` play while the worker reads and the market trades, then end the market, the worker, and look."""
         with self.kafka.installed(), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(exchange, "TICK_S", TICK_S)
             patch.setattr(live, "LOOK_INTERVAL_S", LOOK_S)
             run_virtually(lambda: self._play(act))
         return self
@@ -84,6 +83,7 @@ class Rehearsal:
                 rate=self.rate,
                 uneven=self.uneven,
                 rules=self.rules or RULES[self.venue],
+                tick_s=TICK_S,
             ) as self.sim,
         ):
             self.reader = FeedReader(
