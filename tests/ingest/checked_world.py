@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Literal
 
@@ -103,7 +104,7 @@ class Socket:
 
 
 class Rest:
-    """REST, which lags by `lag_s`, and does not answer while it `fails`.
+    """REST, which lags by `lag_s`, or some answers by that and others by less, and does not answer while it `fails`.
 
     What it states of all markets has a last id that is greater by `stated_beyond`, and fails unless it `states`. Of the
     numbers in `bad` it lists rows that are no trades.
@@ -111,7 +112,9 @@ class Rest:
 
     def __init__(self, world: World) -> None:
         self.lag_s = 0.0
+        self.lags_evenly = True
         self.fails = False
+        self._random = random.Random(1)
         self.states = True
         self.stated_beyond = 0
         self.bad: set[int] = set()
@@ -124,10 +127,11 @@ class Rest:
         if self.fails or (not self.states and "ticker" in request.path):
             raise RestError("REST does not answer", 0.0)
         world = self._world
+        lag_s = self.lag_s if self.lags_evenly else self.lag_s * self._random.choice([0.0, 0.3, 1.0, 1.0])
         listed = [
             Listed(each, [f'{{"bad":{each.number}}}'] if each.number in self.bad else world.samples.rows(each))
             for each, happened_s in zip(world.happened, world.happened_s, strict=True)
-            if happened_s + self.lag_s <= world.now_s()
+            if happened_s + lag_s <= world.now_s()
         ]
         if "ticker/24hr" in request.path:
             last = listed[-1].execution.number + self.stated_beyond if listed else -1
@@ -164,6 +168,7 @@ class World:
         self.rest = Rest(self)
         self._parser = samples.parser()
         self.truth: list[Trade] = []
+        self.clock_ahead_ms = 0
         self._unpublished: dict[str, Trade] = {}
         self._seen = 0
         for execution in published:
@@ -215,9 +220,12 @@ class World:
     # What happens.
 
     def trade(self, fate: Fate = "comes", *, early_ms: int = 0, late_s: float = 0.5) -> None:
-        """A trade happens now; its time says `early_ms` before. It comes over the connection, late, or not at all."""
+        """A trade happens now; its time says `early_ms` before, by the venue's clock, which may be ahead.
+
+        It comes over the connection, late, or not at all.
+        """
         number = self.happened[-1].number + 1 if self.happened else 1
-        at_ms = self.now_us() // 1000 - early_ms
+        at_ms = self.now_us() // 1000 + self.clock_ahead_ms - early_ms
         execution = Execution(number, at_ms, str(5_860_000 + number % 7), taker=("buy", "sell")[number % 2])  # type: ignore[arg-type]
         self.happened.append(execution)
         self.happened_s.append(self.now_s())
@@ -238,6 +246,12 @@ class World:
     def reconnect(self) -> None:
         self.socket = Socket(self)
         self.feeds.on_subscribed(self.socket, self.socket.markets)
+
+    def discard_held(self) -> None:
+        """Too much is held: what repairs bring again is discarded."""
+        for feed in self.feeds._feeds.values():
+            if feed.may_discard and feed.held:
+                feed.discard_held()
 
     def _tell_truth(self, execution: Execution) -> None:
         for frame in self.samples.frames(self.market, [execution]):
@@ -274,7 +288,8 @@ class World:
 
 
 def run(world: Callable[[], World], play: Callable[[World], Coroutine[Any, Any, None]]) -> World:
-    """Make a world and let `play` be played in it, while it compares."""
+    """Make a world and let `play` be played in it, while it compares: each time alike."""
+    random.seed(1)  # waits have a share of chance
 
     async def main() -> World:
         made = world()
@@ -288,3 +303,17 @@ def run(world: Callable[[], World], play: Callable[[World], Coroutine[Any, Any, 
         return made
 
     return run_virtually(main())
+
+
+async def trade_for(world: World, seconds: float, every_s: float = 1.0) -> None:
+    for _ in range(round(seconds / every_s)):
+        world.trade()
+        await world.pass_time(every_s)
+
+
+def ids(world: World) -> list[str]:
+    return [trade.trade_id for trade in world.kafka.trades]
+
+
+def all_once(world: World) -> bool:
+    return sorted(ids(world)) == sorted(trade.trade_id for trade in world.truth)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.trade import Trade
     from ashi_ingest.feed.completeness import VenueClock
-    from ashi_ingest.feed.last_ids import LastIds
+    from ashi_ingest.feed.last_ids import LastIds, Stated
     from ashi_ingest.feed.missed import MissedTrades
     from ashi_ingest.feed.symbol_feed import SymbolFeed
     from ashi_ingest.publish.backpressure import Backpressure
@@ -93,7 +93,7 @@ class Repair:
     """One repair. `until`: the live trade up to which it asks now. `woken`: something has happened that may settle it.
 
     `begun_s` and `progress_s`: when it began, when it last brought something; `answered_s`: when REST last answered.
-    `failure`: what went wrong last. `stated`: the last id that the venue had stated before it was asked.
+    `failure`: what went wrong last. `stated`: what the venue had stated of the market before it was asked.
     """
 
     feed: SymbolFeed
@@ -104,7 +104,7 @@ class Repair:
     until: Trade | None = None
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     failure: str | None = None
-    stated: int = -1
+    stated: Stated | None = None
 
 
 class Backfill:
@@ -343,7 +343,7 @@ class Backfill:
         missed.is_quiet = end.reason is None and until is None
         if end.reason is not None:
             return Outcome(False, end.reason, end)
-        feed.checked.listed_until = max(feed.checked.listed_until, repair.stated)
+        feed.checked.on_listed(repair.stated, asked_us, self._allowance_us())
         if missed.is_behind:
             whole = missed.is_whole(end, until, asked_us, self._allowance_us())
         else:

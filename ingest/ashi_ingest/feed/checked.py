@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
+    from ashi_ingest.feed.last_ids import Stated
     from ashi_ingest.feed.reported import ReportedFeed
     from ashi_ingest.feed.sequencer import TradeSequencer
     from ashi_ingest.feed.status import FeedReporter
@@ -49,7 +50,7 @@ class CheckedSymbol:
 
     Attributes:
         compared_s: when it was compared with REST last, by the monotonic clock; before that, when it began.
-        listed_until: the id up to which REST says that there may be trades, and has been asked and had none.
+        listed_until: the id up to which REST has stated that there may be trades, and has none.
         has_begun: a trade has been published, and what lies before it is known, or told by a gap.
 
     """
@@ -190,6 +191,15 @@ class CheckedSymbol:
         """REST, asked at this time by the venue's clock, knows of no trade that is not known here."""
         self._completeness.on_nothing_unknown(asked_us, allowance_us)
         self._report()
+
+    def on_listed(self, stated: Stated | None, asked_us: int, allowance_us: int) -> None:
+        """REST, asked at this time by our clock, lists nothing that is not known. `stated`: what it had stated before.
+
+        So what was stated and is not listed is of no trade, but only if REST must have known it: an answer may lag
+        though the statement before it did not. `allowance_us`: see `REST_LAG_ALLOWANCE_US`.
+        """
+        if stated is not None and stated.since_us <= asked_us - allowance_us:
+            self.listed_until = max(self.listed_until, stated.last)
 
     def on_out_of_reach(self, listed: Sequence[Trade], reason: str) -> None:
         """REST goes back to the first of these and not to `since`: what was before can never be compared."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.trade import Trade
     from ashi_ingest.feed.completeness import VenueClock
+    from ashi_ingest.feed.last_ids import Stated
     from ashi_ingest.feed.missing import Missing
     from ashi_ingest.feed.symbol_feed import SymbolFeed
     from ashi_ingest.rest.client import Asks
@@ -75,7 +76,7 @@ class _Asked(NamedTuple):
     interruptions: int
     listed: list[Trade]
     end: RepairEnd
-    stated: int
+    stated: Stated | None
 
 
 class _PacedRest:
@@ -125,7 +126,7 @@ class Comparison:
         self._times = times
         self._lag = WorstLag()
         self._busy: set[str] = set()
-        self._stated: dict[str, int] = {}  # of markets of which something newer is stated than has come
+        self._stated: dict[str, Stated] = {}  # of markets of which something newer is stated than has come
         self.last_ids = LastIds(venue, rest=rest, interval_s=times.statement_s, now_us=now_us, monotonic_s=monotonic_s)
         self._unreadable: dict[str, tuple[int, float]] = {}  # how often in a row, and since when, by market
         self._outages = OutageLog(
@@ -246,7 +247,7 @@ class Comparison:
         async def take(trades: list[Trade]) -> None:
             listed.extend(trades)
 
-        stated = self._stated.pop(feed.market, -1)
+        stated = self._stated.pop(feed.market, None)
         feed.checked.compared_s = self._monotonic_s()
         interruptions, began_us = feed.interruptions, self._now_us()
         plan = plan_since(self._venue, feed.market, feed.checked.since, feed.checked.since_us, None)
@@ -274,7 +275,8 @@ class Comparison:
     def _settle(self, feed: SymbolFeed, asked: _Asked, unknown: list[Trade]) -> None:
         listed, end = asked.listed, asked.end
         self._clock.on_fetched(listed)
-        self._note_lag(feed, listed, asked.asked_us)
+        if end.reason is None:  # one that was broken off lists only the first of what it asked for
+            self._note_lag(feed, listed, asked.asked_us)
         missing = find_missing(listed, unknown, feed.checked) if unknown else None
         if not self._is_whole(feed, asked):
             metrics.comparisons.labels(self._venue.name, "failed").inc()
@@ -287,7 +289,7 @@ class Comparison:
         if missing is not None:
             self._on_missing(feed, missing)
         if end.reason is None:
-            feed.checked.listed_until = max(feed.checked.listed_until, asked.stated)
+            feed.checked.on_listed(asked.stated, asked.asked_us, self.allowance_us)
             feed.checked.on_compared(listed, self._clock.shown_until(end.shown_until, asked.asked_us))
             feed.checked.on_nothing_unknown(self._clock.venue_us(asked.asked_us), self.allowance_us)
 
@@ -323,12 +325,12 @@ class Comparison:
 
     # What a venue states of all markets at once.
 
-    def _on_stated(self, group: asyncio.TaskGroup, stated: Mapping[str, int], asked_us: int) -> None:
+    def _on_stated(self, group: asyncio.TaskGroup, stated: Mapping[str, Stated], asked_us: int) -> None:
         ahead = self._compare_with(stated, asked_us)
         if ahead:
             group.create_task(self._suspect(ahead))
 
-    def _compare_with(self, stated: Mapping[str, int], asked_us: int) -> dict[str, int]:
+    def _compare_with(self, stated: Mapping[str, Stated], asked_us: int) -> dict[str, Stated]:
         """Compare all markets with what the venue states. Gives those of which it states more than has come."""
         ahead = {}
         venue_us = self._clock.venue_us(asked_us)
@@ -337,11 +339,11 @@ class Comparison:
             last = stated.get(market)
             if last is None or not feed.checked.contiguous or not feed.checked.is_comparable:
                 continue
-            if last > max(feed.checked.last_sequence, feed.checked.listed_until):
+            if last.last > max(feed.checked.last_sequence, feed.checked.listed_until):
                 if not feed.is_asked_for:
                     ahead[market] = last
                 continue
-            self._lag.on_lag(feed.checked.lag_after_us(last, asked_us), asked_us)
+            self._lag.on_lag(feed.checked.lag_after_us(last.last, asked_us), asked_us)
             current.append(feed)
         for feed in current:
             feed.suspect(None)
@@ -349,9 +351,9 @@ class Comparison:
             feed.checked.on_nothing_unknown(venue_us, self.allowance_us)
         return ahead
 
-    async def _suspect(self, ahead: Mapping[str, int]) -> None:
+    async def _suspect(self, ahead: Mapping[str, Stated]) -> None:
         await asyncio.sleep(self._times.grace_s)
         for market, last in ahead.items():
             feed = self._feeds.get(market)
-            if feed is not None and feed.checked.is_comparable and last > feed.checked.last_sequence:
+            if feed is not None and feed.checked.is_comparable and last.last > feed.checked.last_sequence:
                 self._stated[market] = last

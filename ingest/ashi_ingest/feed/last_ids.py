@@ -7,7 +7,7 @@ for from time to time, and soon after markets have come back.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.errors import ContractError
 from ashi_ingest.feed.first_of import first_of
@@ -27,6 +27,13 @@ APART_S: Final = 5.0
 """Statements are no closer to each other: each is as heavy as several requests."""
 FRESH: Final = 3
 """After so many intervals without one the last statement says nothing any more."""
+
+
+class Stated(NamedTuple):
+    """The last id that a venue states of a market, and since when it has stated just that, µs by our clock."""
+
+    last: int
+    since_us: int
 
 
 class LastIds:
@@ -49,7 +56,7 @@ class LastIds:
         self._monotonic_s = monotonic_s
         self._wanted = asyncio.Event()
         self._asked_s: float | None = None
-        self._ids: Mapping[str, int] = {}
+        self._ids: Mapping[str, Stated] = {}
         self._outages = OutageLog(
             "the venue does not state the last ids of its markets",
             "the venue states the last ids of its markets again",
@@ -69,13 +76,13 @@ class LastIds:
         """Whether more is stated of a market than the id that is known of it; None: nothing was stated since then."""
         if self._asked_s is None or self._asked_s < since_s or not self.is_fresh or market not in self._ids:
             return None
-        return self._ids[market] > known
+        return self._ids[market].last > known
 
-    def last(self, market: str) -> int:
-        """The id that was stated last of a market; -1 when none was."""
-        return self._ids.get(market, -1)
+    def last(self, market: str) -> Stated | None:
+        """What was stated last of a market; None when nothing was."""
+        return self._ids.get(market)
 
-    async def run(self, on_stated: Callable[[Mapping[str, int], int], None]) -> None:
+    async def run(self, on_stated: Callable[[Mapping[str, Stated], int], None]) -> None:
         """Ask for ever. `on_stated` is told by market what the venue says, and when it was asked, µs."""
         statement = self._venue.statement
         while statement is not None:
@@ -90,8 +97,13 @@ class LastIds:
                 await asyncio.sleep(APART_S)
                 continue
             self._outages.worked()
-            self._asked_s, self._ids = asked_s, ids
-            on_stated(ids, asked_us)
+            self._asked_s = asked_s
+            self._ids = {market: self._stated(market, last, asked_us) for market, last in ids.items()}
+            on_stated(self._ids, asked_us)
+
+    def _stated(self, market: str, last: int, asked_us: int) -> Stated:
+        before = self._ids.get(market)
+        return before if before is not None and before.last == last else Stated(last, asked_us)
 
     async def _until_wanted(self) -> None:
         if self._asked_s is not None:

@@ -22,6 +22,7 @@ class MissedTrades:
         since: the trades published last before it, oldest first; none while only a time is known.
         since_us: when the last of them happened, or that time, µs.
         until: the first that came over the connection after it; None while none has come.
+        until_came_us: when that came, µs by our clock; None when it did not come.
         end_us: what happened at or after this time, µs, came over the connection.
         gaps: the gaps that tell of it, by their `from_time`, once live trades are published while it is missing.
         hole: how many ids are missing, when it is a hole in contiguous ids; 0 for an interruption.
@@ -48,6 +49,7 @@ class MissedTrades:
         """`since_us`: the time, where `since` is empty. `ordered_ids`, `contiguous`: as `TradeSequencer` takes them."""
         self.since: list[Trade] = []
         self.until: Trade | None = None
+        self.until_came_us: int | None = None
         self.since_us = since[-1].traded_at if since else since_us
         self.end_us = end_us
         self.reason = reason
@@ -83,9 +85,10 @@ class MissedTrades:
         self._reached = max((trade.sequence for trade in since), default=-1)
         self._beyond.clear()
 
-    def reach(self, until: Trade) -> None:
-        """Take this for the first trade that came over the connection."""
+    def reach(self, until: Trade, *, came: bool = True) -> None:
+        """Take this for the first trade that came over the connection, or was fetched, if it did not come."""
         self.until = until
+        self.until_came_us = until.received_at if came else None
         self.end_us = max(self.end_us, until.traded_at + 1)  # another one may have happened at the same time
 
     def show(self, until_us: int | None) -> None:

@@ -145,6 +145,12 @@ class TradeSequencer:
             return self._held_sequences[min(after)] if after else None
         return next(iter(self._held.values()), None)
 
+    def last_held(self) -> Trade | None:
+        """The newest of those that wait here."""
+        if self.ordered_ids:
+            return max(self._held.values(), key=self.age, default=None)
+        return next(reversed(self._held.values()), None)
+
     def came_by(self, trade: Trade, until: Trade | None) -> bool:
         """Whether it came over the connection, or will: it is held, or newer than `until`, the first that is held."""
         return trade.trade_id in self._held or (until is not None and self.age(trade) > self.age(until))

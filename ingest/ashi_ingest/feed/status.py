@@ -201,15 +201,16 @@ class FeedReporter:
                 from_time += 1
             self._say_open(symbol, from_time, None, reason)
 
-    def bound_gaps(self, symbol: str, to_time: int, reason: str, *, from_time: int | None = None) -> list[int]:
-        """The feed is back, and what was missed is not there yet: gaps without an end end here, and stay open.
+    def endless_gaps(self, symbol: str) -> list[int]:
+        """Where its gaps begin that have no end yet, the oldest first."""
+        return self._report(symbol).endless()
 
-        Or the one that began at `from_time`, which is opened if it is not. Times in µs. Gives where they begin.
+    def bound_gap(self, symbol: str, from_time: int, to_time: int, reason: str) -> None:
+        """The feed is back, and what was missed is not there yet: the gap that began then ends here, and stays open.
+
+        It is opened if it is not. Times in µs.
         """
-        begun = self._report(symbol).endless() if from_time is None else [from_time]
-        for each in begun:
-            self._say_open(symbol, each, max(to_time, each), reason)
-        return begun
+        self._say_open(symbol, from_time, max(to_time, from_time), reason)
 
     def is_within_gap(self, symbol: str, from_time: int, to_time: int) -> bool:
         """Whether one of its open gaps covers all of this time, µs."""

@@ -61,7 +61,6 @@ class SymbolFeed:
         checked: what of it has been checked, and until when everything is known.
         interruptions: how often it has gone down.
         may_discard: a repair is on its way that would bring again what is held.
-        has_discarded: since the venue's last answer, trades that came were discarded, so the repair has to bring them.
         missed: what is missing: what a repair that holds live trades asks for, and what has not come in time.
         before_first: what may be missing before the first trade of all, until it is asked for.
 
@@ -92,7 +91,6 @@ class SymbolFeed:
         self.interruptions = 0
         self._disorder_us = disorder_us
         self.may_discard = False
-        self.has_discarded = False
         self.missed: list[MissedTrades] = []
         self.before_first: MissedTrades | None = None
         self._sequencer = sequencer
@@ -102,6 +100,7 @@ class SymbolFeed:
         self._clock = clock
         self._now_us = now_us
         self._monotonic_s = monotonic_s
+        self._discarded: Trade | None = None  # the newest of those discarded since the venue is asked
         self._silent = False
         self._halted = False
         self._suspicion: str | None = None
@@ -127,6 +126,11 @@ class SymbolFeed:
     def held(self) -> int:
         """How many trades wait here for a repair."""
         return self._sequencer.held
+
+    @property
+    def has_discarded(self) -> bool:
+        """Whether trades that came were discarded, and the repair that was on its way has not brought the newest."""
+        return self._discarded is not None and not self._sequencer.knows(self._discarded)
 
     @property
     def duplicates(self) -> int:
@@ -246,6 +250,7 @@ class SymbolFeed:
     def go_down(self, since_us: int, reason: str) -> None:
         """Trades do not come any more, since then (µs): a gap begins."""
         self.may_discard = False
+        self._look_at_last(self._monotonic_s())
         resume_point = self._sequencer.resume_point
         if self._sequencer.held or self._sequencer.mode is Mode.REPAIRING:  # there is a hole, from before the end
             since_us = min(since_us, resume_point[-1].traded_at if resume_point else self.checked.since_us)
@@ -275,8 +280,8 @@ class SymbolFeed:
     def discard_held(self) -> None:
         """Forget what waits for a repair, because it is too much: the repair brings it again."""
         _log.info("too much waits for a repair, which fetches it again", symbol=self.symbol, held=self.held)
+        self._discarded = self._sequencer.last_held() or self._discarded
         self._sequencer.discard_held()
-        self.has_discarded = True
         for missed in self.missed:
             if not missed.is_behind:
                 missed.until = None  # it is missing now as well
@@ -291,11 +296,14 @@ class SymbolFeed:
     def look(self, now_s: float) -> None:
         """To be called every second: see `CheckedSymbol.look`."""
         quiet_s = self.checked.quiet_s(now_s)
-        self.checked.look(now_s, 0 if self._has_come_last else self._clock.ahead_us)
+        self._look_at_last(now_s)
         if self._suspicion is not None and self.checked.quiet_s(now_s) < quiet_s:
             self.suspect(None)  # a trade has come
         for missed in self.missed:
             missed.show(self.checked.known_until)
+
+    def _look_at_last(self, now_s: float) -> None:
+        self.checked.look(now_s, 0 if self._has_come_last else self._clock.ahead_us)
 
     @property
     def is_asked_for(self) -> bool:
@@ -340,6 +348,7 @@ class SymbolFeed:
         until = self._sequencer.first_held()
         if until is None:
             return None
+        self._look_at_last(self._monotonic_s())
         since = self._sequencer.begin_repair()
         number = self._sequencer.missing()
         reason = f"{number} trade ids are missing"
@@ -374,7 +383,7 @@ class SymbolFeed:
 
     def begin_fetch(self) -> None:
         """The venue is asked for what is missing, which brings again what is held."""
-        self.may_discard, self.has_discarded = True, False
+        self.may_discard, self._discarded = True, None
 
     def all_fetched(self, missed: MissedTrades) -> None:
         """All that the venue was asked for has been published, though more may be missing by now."""
@@ -385,7 +394,6 @@ class SymbolFeed:
 
         `until`: the trade up to which it was asked for; what is newer comes over the connection.
         """
-        self.has_discarded = False
         streamed = {trade.trade_id for trade in trades if self._sequencer.came_by(trade, until)}
         new = self._sequencer.on_repaired(trades)
         recovered = sum(trade.trade_id not in streamed for trade in new)
@@ -433,7 +441,7 @@ class SymbolFeed:
         """Whether nothing has to be held: ids tell whether something is missing in front of what will come."""
         return self._sequencer.contiguous and self.held == 0 and not self.has_discarded
 
-    def _miss_before(self, first: Trade) -> None:
+    def _miss_before(self, first: Trade, *, streamed: bool) -> None:
         """The first trade of all is published: what lies between it and the time that is known may be missing.
 
         It is asked for behind it, unless a repair of that time is on its way.
@@ -451,12 +459,12 @@ class SymbolFeed:
             contiguous=self._sequencer.contiguous,
         )
         missed.is_behind = missed.is_let_go = True
-        missed.reach(first)
+        missed.reach(first, came=streamed)
         missed.gaps = [self._name_gap(since_us)]
         self.missed.append(missed)
         self.before_first = missed
         end_us = missed.end_us + self._disorder_us
-        self._reporter.bound_gaps(self.symbol, end_us, FIRST_OF_ALL, from_time=missed.gaps[0])
+        self._reporter.bound_gap(self.symbol, missed.gaps[0], end_us, FIRST_OF_ALL)
 
     def end_gaps(self, missed: MissedTrades, state: GapState, reason: str | None, *, final: bool = False) -> None:
         """What was missed has been fetched; or some of it is lost, for this reason.
@@ -467,12 +475,11 @@ class SymbolFeed:
             missed.end_us = max(missed.end_us, self._missed_until_us)
         recovered, reason = missed.recovered, reason or missed.reason
         # What is missing has an id between those of trades that came, but it may have happened before or after them.
-        wider_us = 0 if state == "repaired" else self._disorder_us
-        end_us = missed.end_us + wider_us
+        end_us = missed.end_us if state == "repaired" else self._at_latest(missed)
         if state == "repaired" and missed.until is not None:
             # That and what comes after it is published when this is said, or is on its way still.
             end_us = missed.until.traded_at
-        self._name_hole(missed, wider_us)
+        self._name_gaps(missed, is_missing=state != "repaired")
         if not missed.gaps:
             self._reporter.end_gap(self.symbol, end_us, state, recovered, reason, final=final)
         for begun in missed.gaps:
@@ -484,27 +491,50 @@ class SymbolFeed:
 
         That is said before what comes after it, as with what is lost.
         """
-        until = self._sequencer.first_held()
-        if until is not None:
-            missed.reach(until)
-        missed.end_us = max(missed.end_us, self._missed_until_us)
-        end_us = missed.end_us + self._disorder_us
-        self._name_hole(missed, self._disorder_us)
-        if not missed.gaps:
-            missed.gaps = self._reporter.bound_gaps(self.symbol, end_us, reason)
-        else:
-            for begun in missed.gaps:
-                self._reporter.bound_gaps(self.symbol, end_us, reason, from_time=begun)
         self.may_discard, missed.is_let_go = False, True
-        await self._reporter.flush()
+        while True:
+            until = self._sequencer.first_held()
+            if until is not None:
+                missed.reach(until)
+            missed.end_us = max(missed.end_us, self._missed_until_us)
+            self._name_gaps(missed, is_missing=True)
+            for begun in missed.gaps:
+                self._reporter.bound_gap(self.symbol, begun, self._at_latest(missed), reason)
+            await self._reporter.flush()
+            if self._sequencer.first_held() is until:  # else one has come meanwhile, and tells more of what is missing
+                break
         missed.is_behind = True
         self._publish_held()
         self._report_live()
 
-    def _name_hole(self, missed: MissedTrades, wider_us: int) -> None:
-        """A hole in ids has a gap of its own, which begins earlier by so much than the trades around it."""
-        if missed.hole and not missed.gaps:
-            missed.gaps = [self._name_gap(min(missed.since_us, missed.end_us) - wider_us)]
+    def _name_gaps(self, missed: MissedTrades, *, is_missing: bool) -> None:
+        """Which gaps tell of it: those of the interruption; of a hole in ids one of its own.
+
+        If it is missing still, nothing that may be missing happened before they begin, whatever an open connection
+        seems to say: this market may have been mute. The trades that follow have ids which pass over what is missing,
+        so by them everything else is known (`Completeness.on_unbroken`).
+        """
+        known_us = None
+        if is_missing and missed.until is not None and self.checked.contiguous:
+            known_us = self.checked.known_until
+        if not missed.gaps and missed.hole:
+            from_us = min(missed.since_us, missed.end_us)
+            if is_missing:  # what is missing may have happened before the trade whose id is the last before it
+                from_us = min(from_us - self._disorder_us, from_us if known_us is None else known_us)
+            missed.gaps = [self._name_gap(from_us)]
+        elif not missed.gaps:
+            missed.gaps = self._reporter.endless_gaps(self.symbol)
+        if known_us is not None and missed.gaps and known_us < min(missed.gaps):
+            while self._reporter.has_gap(self.symbol, known_us):
+                known_us -= 1
+            missed.gaps.insert(0, known_us)
+
+    def _at_latest(self, missed: MissedTrades) -> int:
+        """Until when what was missed may be stamped, µs. It happened before its end came, perhaps by a clock ahead."""
+        end_us = missed.end_us
+        if missed.until_came_us is not None:
+            end_us = max(end_us, self._clock.venue_us(missed.until_came_us) + self._clock.ahead_us + 1)
+        return end_us + self._disorder_us
 
     def _name_gap(self, from_us: int) -> int:
         """Where a gap that is told whole begins: it is named by that, so no two of them may begin alike."""
@@ -532,7 +562,7 @@ class SymbolFeed:
     def _publish(self, trades: Sequence[Trade], *, streamed: bool) -> None:
         if trades:
             if not self.checked.has_begun:
-                self._miss_before(trades[0])
+                self._miss_before(trades[0], streamed=streamed)
             self._has_come_last = streamed
             for missed in self.missed:
                 missed.note(trades, live=streamed)
