@@ -9,7 +9,7 @@ from checked_world import World, all_once, run, trade_for
 from venue_certification import certified
 from venue_samples import FIRST_MS, Execution
 
-from ashi.contracts.feed import FeedStatus
+from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.trade import EARLIEST_US
 from ashi_ingest.feed import backfill as backfill_module
 from ashi_ingest.feed import checked as checked_module
@@ -395,3 +395,23 @@ def test_ids_that_have_been_compared_are_forgotten(monkeypatch):
         assert feed._sequencer.remembered < 700
 
     run(world_of("bitflyer", "BTC_JPY"), play)
+
+
+@each_market
+def test_a_gap_that_nobody_would_end_is_asked_for_by_time(venue, market):
+    """The predecessor had it on its way when it was killed, and it was not there when its successor read the topic."""
+
+    async def play(world: World) -> None:
+        await trade_for(world, 10)
+        symbol, begun = f"{venue}:{market}", FIRST_MS * 1000 - 2_000_000
+        left = FeedGap(symbol, begun, None, "open", 0, "it broke off", FIRST_MS * 1000)
+        world.topics.gaps[begun] = left
+        world.reporter.take_gap(left)
+        world.reporter.settle(world.reporter.to_settle())
+        await world.pass_time(1)
+        assert world.topics.gaps[begun].state == "lost"
+        assert world.topics.gaps[begun].to_time is not None
+        await trade_for(world, 300, every_s=5)
+        assert world.topics.gaps[begun].state == "repaired"
+
+    run(world_of(venue, market), play)

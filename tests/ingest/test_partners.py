@@ -336,6 +336,27 @@ def test_an_open_gap_of_one_that_lives_is_not_closed_and_none_that_was_not_cover
     play(scenario)
 
 
+def test_a_gap_that_is_left_and_that_nobody_covers_is_handed_to_whom_asks_for_lost_times() -> None:
+    """Such as what a predecessor still had on its way when it was killed, and its successor had not read."""
+
+    async def scenario(topics: Topics) -> None:
+        one, two = await pair(topics)
+        left: list[tuple[str, int, int]] = []
+        two.reporter.on_left_behind = lambda *gap: left.append(gap)
+        two.set_state("silent", "nothing has come")
+        two.set_state("connected")
+        connected = topics.now_us
+        begun = connected - 2 * SECOND
+        one.reporter.open_gap(S, begun, "it broke off")
+        await one.reporter.close()
+        await topics.go_on(10)
+        assert not left, "one lives, and says itself what becomes of its gap"
+        await topics.go_on(STALE_AFTER_US / SECOND + 5, alive=[two])
+        assert set(left) == {(S, begun, connected + CLOCKS_US)}
+
+    play(scenario)
+
+
 def test_the_gap_that_a_worker_leaves_is_open_until_its_partner_has_checked_past_its_beginning() -> None:
     async def scenario(topics: Topics) -> None:
         one, two = await pair(topics)

@@ -3,7 +3,9 @@
 Gaps are named by symbol and beginning, and no message tells whose it is. So what counts is the topic as a whole: a gap
 of ours is repaired by another worker that was connected before it began, has checked that it published everything up to
 its end, and of which no gap stands in the topic for that time. And what a worker that has ended for good left open is
-repaired by us, where we were connected before it began and have checked until after it.
+repaired by us, where we were connected before it began and have checked until after it. If we were not, as with what a
+predecessor still had on its way when it was killed, nobody would ever end it: it ends where we were connected, and is
+lost until REST has shown it.
 
 Two workers that lose their connections at the same moment may give their gaps one name; then the later message counts,
 whoever it is of. That hides nothing: what is missing in topic `trades` was missed by both. If the message that counts
@@ -31,6 +33,7 @@ CLOCKS_US: Final = 5_000_000
 been connected than a gap begins that it has no part in, µs."""
 REASON: Final = "another worker has published what this one had missed"
 LEFT: Final = "the worker that left this gap has ended; another one has published what it missed"
+LEFT_BEHIND: Final = "the worker that left this gap has ended, and no other was connected before it began"
 
 
 class OwnFeed(NamedTuple):
@@ -86,8 +89,7 @@ class GapsInTopic:
         gaps = self._gaps.get(symbol, {})
         for from_time in [from_time for from_time, gap in gaps.items() if gap.state == "repaired"]:
             del gaps[from_time]  # whatever comes of it is later
-        names = {gap.from_time for gap in own.unrepaired}
-        foreign = [gap for gap in gaps.values() if gap.from_time not in names]
+        foreign = self._foreign(symbol, own)
         found = []
         for gap in own.unrepaired:
             if gap.to_time is None or any(overlaps(other, gap.from_time, gap.to_time + 1) for other in foreign):
@@ -101,6 +103,30 @@ class GapsInTopic:
                 if gap.to_time is None and own.complete_until is not None and _has_covered(own, gap, own.complete_until)
             ]
         return found
+
+    def left_behind(self, symbol: str, own: OwnFeed, others: OtherWorkers) -> list[tuple[int, int]]:
+        """The beginnings of the gaps that others have left and that we never cover, and until when they go at most, µs.
+
+        What came after that came to us.
+        """
+        if others.others(symbol) or own.connected_since is None:
+            return []
+        return [
+            (gap.from_time, max(own.connected_since, gap.from_time) + CLOCKS_US)
+            for gap in self._foreign(symbol, own)
+            if gap.to_time is None and _is_left_behind(own, gap)
+        ]
+
+    def _foreign(self, symbol: str, own: OwnFeed) -> list[FeedGap]:
+        names = {gap.from_time for gap in own.unrepaired}
+        return [
+            gap for gap in self._gaps.get(symbol, {}).values() if gap.from_time not in names and gap.state != "repaired"
+        ]
+
+
+def _is_left_behind(own: OwnFeed, left: FeedGap) -> bool:
+    """Whether it began when we were not connected for sure, so that we never cover it."""
+    return own.connected_since is not None and own.connected_since > left.from_time - CLOCKS_US
 
 
 def _has_covered(own: OwnFeed, left: FeedGap, until: int) -> bool:

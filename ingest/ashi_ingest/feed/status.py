@@ -113,6 +113,11 @@ class FeedReporter:
 
     A status goes out when its state changes, and at least every `HEARTBEAT_US`. What may be said when: see
     `ashi_ingest.feed.claims`.
+
+    Attributes:
+        on_left_behind: is told the symbol of a gap that a worker has left open for ever, and from when until when, µs,
+            trades may be missing for it.
+
     """
 
     def __init__(
@@ -144,6 +149,7 @@ class FeedReporter:
         self._with_gaps: dict[str, None] = {}
         self._changed: dict[str, None] = {}  # symbols of which something else may have to be said
         self._heartbeats = Heartbeats()
+        self.on_left_behind: Callable[[str, int, int], None] = lambda _symbol, _from_us, _until_us: None
         self._warning: str | None = None
         self._newest_traded_at = 0
         self._flushing = asyncio.Lock()
@@ -308,6 +314,8 @@ class FeedReporter:
             for gap in self._topic_gaps.repaired_by_others(symbol, own, self._others):
                 _log.info("another worker has published what was missed", symbol=symbol, since=gap.from_time)
                 self.end_gap(symbol, gap.to_time, "repaired", 0, gap.reason, from_time=gap.from_time)
+            for from_us, until_us in self._topic_gaps.left_behind(symbol, own, self._others):
+                self.on_left_behind(symbol, from_us, until_us)
 
     def look_for_others(self) -> None:
         """Forget those that are gone, say which are there, and when the last trade came. To be called every second."""

@@ -22,6 +22,7 @@ from ashi_ingest.feed.comparison import Comparison, Times
 from ashi_ingest.feed.completeness import VenueClock
 from ashi_ingest.feed.lost_times import LostTimes, nothing_published
 from ashi_ingest.feed.opening import CLOCK_TOLERANCE_US
+from ashi_ingest.feed.partner_gaps import LEFT_BEHIND
 from ashi_ingest.feed.sequencer import TradeSequencer
 from ashi_ingest.feed.symbol_feed import SymbolFeed
 
@@ -97,6 +98,7 @@ class FeedSupervisor:
         self._now_us = now_us
         self._monotonic_s = monotonic_s
         self._reporter = reporter
+        reporter.on_left_behind = self._take_over
         self._clock = VenueClock()
         self._lost_times = LostTimes(
             venue,
@@ -180,6 +182,11 @@ class FeedSupervisor:
     def begin(self, symbol: str, status: FeedStatus | None) -> None:
         """Before any connection: what this process was not there for is a gap. `status`: what was said last of it."""
         self._by_symbol[symbol].begin(status)
+
+    def _take_over(self, symbol: str, from_us: int, until_us: int) -> None:
+        feed = self._by_symbol.get(symbol)
+        if feed is not None:
+            feed.lose_time(from_us, until_us, LEFT_BEHIND)
 
     def lose_time(self, symbol: str, from_us: int, until_us: int, reason: str) -> None:
         """What had been published of this time, µs, is in topic `trades` no more."""
