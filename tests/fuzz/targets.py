@@ -25,11 +25,17 @@ from ashi.contracts.signal import decode_signal, encode_signal
 from ashi.contracts.symbol import MAX_MARKET_BYTES, split_symbol
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import Trade, decode_trade, encode_trade
+from ashi.runtime.kafka.raw_batches import RawBatches
 from ashi.runtime.settings import Settings, SettingsError
 from ashi.runtime.settings.catalogue import CATALOGUE
 from ashi.runtime.settings.parsers import endpoint, parse_bootstrap, redact_url
-from ashi_aggregate.chunk import Chunk, ChunkDecoder
-from ashi_aggregate.core.codec import decode_list, decode_marker, decode_row, encode, rank_of, read_stored
+from ashi_aggregate import WindowRules
+from ashi_aggregate.chunk import Chunk, ChunkDecoder, SymbolTrades
+from ashi_aggregate.core.codec import ROW_FORMAT, decode_list, decode_marker, decode_row, encode, rank_of, read_stored
+from ashi_aggregate.core.symbol import SymbolAggregator
+from ashi_aggregate.native.columns import ScannedRecords, scan
+from ashi_aggregate.native.decoder import NativeDecoder
+from ashi_aggregate.native.kernel import Malformed
 from ashi_aggregate.refused import gap_of
 from ashi_audit.verify_klines import read_file
 from ashi_chart.security import Guard
@@ -41,6 +47,7 @@ from ashi_ingest.venues.registry import VENUES
 from ashi_sinks.lake.location import lake_of
 from ashi_sinks.postgres.address import Address
 from ashi_sinks.registry import store_name
+from fetched_batches import encode_batch, kernel
 
 Target = Callable[[bytes], int]
 
@@ -201,8 +208,40 @@ def chunk_of_trades(data: bytes) -> int:
         together, one_by_one = read([records], partition), read([[record] for record in records], partition)
         assert together == one_by_one
         assert together[0].keys() | together[1] == set(range(len(records)))
+        assert _natively(records, partition) == together
         accepted += len(together[0])
     return accepted
+
+
+def _natively(records: list[Any], partition: int) -> tuple[dict[int, Trade], set[int]]:
+    """The same by the native library, of the batch that Kafka would send."""
+    scanned = scan(kernel(), RawBatches(encode_batch(records), len(records)), 0)
+    by_symbol, rejected = NativeDecoder(_PARTITIONS).decode(Chunk(partition, 0, len(records), scanned))
+    taken: dict[int, Trade] = {}
+    for group in by_symbol.values():
+        trades = group if isinstance(group, SymbolTrades) else group.trades()
+        taken |= dict(zip(trades.offsets, trades.trades, strict=True))
+    return taken, {each.record.offset for each in rejected}
+
+
+def batches(data: bytes) -> int:
+    """Bytes that are said to be record batches, as the native library reads those of trades and of changelogs."""
+    taken = 0
+    for begin in (0, 3):
+        with suppress(Malformed):
+            scanned = ScannedRecords(kernel(), kernel().scan(data, begin, 64))
+            for record in scanned:
+                assert record.key is None or record.key in data
+                taken += 1
+            groups, _ = NativeDecoder(1).decode(Chunk(0, 0, 10**9, scanned))
+            rules = WindowRules(finest=Timeframe.parse("1m"))
+            aggregators = {symbol: SymbolAggregator((rules.finest,), rules) for symbol in groups}
+            NativeDecoder(1).fold(groups, aggregators, rules)
+        with suppress(Malformed):
+            for key, value in kernel().newest(data, begin, 64, ROW_FORMAT).rows:
+                assert key is None or key in data
+                assert value is None or value in data
+    return taken
 
 
 def record_in_place(data: bytes) -> int:
@@ -357,6 +396,7 @@ TARGETS: Final[dict[str, Target]] = {
     **{f"frames-{venue}": frames_of(venue) for venue in VENUES},
     **{f"answers-{venue}": answers_of(venue) for venue in VENUES},
     "trades": chunk_of_trades,
+    "batches": batches,
     "trade": message_of(decode_trade, encode_trade),
     "candle": message_of(decode_candle, encode_candle),
     "feed-gap": message_of(decode_feed_gap, encode_feed),
