@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from simulated import EVERY_VENUE, MARKETS, by_ashi, client, get, run, simulator
 from ashi.contracts.errors import UsageError
 from ashi_simulator import Step
 from ashi_simulator.executions import PER_S, Execution, place_of
+from ashi_simulator.markets import ongoing
 from ashi_simulator.markets.ongoing import HOUR, MINUTE, OPENED, PUSHED_S, OngoingMarkets
 from ashi_simulator.rules import contiguous
 
@@ -49,7 +52,9 @@ def test_executions_follow_each_other_in_numbers_and_times_over_hours(venue: str
     assert newest[-1].at - newest[0].at > HOUR
     step = 1 if contiguous(venue, market) or venue == "gmo" else 3
     assert all(after.number - before.number == step and before.at <= after.at for before, after in pairwise(newest))
-    assert executions[place_of(executions, newest[7].number)] == newest[7]
+    for number in (newest[7].number, newest[7].number - 1, newest[7].number - 2, newest[-1].number + 1, 0):
+        assert place_of(executions, number) == bisect_left(executions, number, key=attrgetter("number"))
+    assert executions[0].number == next(iter(executions[:1])).number
     assert executions[0].at >= OPENED
     assert executions[-1] == executions[len(executions) - 1] == newest[-1]
     with pytest.raises(IndexError):
@@ -88,6 +93,34 @@ def test_what_is_due_is_what_rest_knows_and_what_is_old_by_then_is_left_to_rest(
     slept = moments[-1] - PUSHED_S * PER_S
     assert pushed == [each for each in rest if each.at <= AUTUMN + 3 * PER_S or each.at > slept]
     assert len(pushed) > 30
+
+
+def test_the_next_minute_is_made_in_the_course_of_this_one_so_that_nobody_waits_when_it_begins() -> None:
+    source = markets("binance", rate=20.0)
+    begin = AUTUMN - (AUTUMN - OPENED) % MINUTE
+    source.start(begin)
+    made = [source._walk(market)._minute.cache_info for market in MARKETS["binance"]]
+    for part, prepared in ((1, 0), (2, 1), (3, 2)):
+        list(source.due(begin + part * MINUTE // 4))
+        # This minute, and the next one of some.
+        assert sum(each().currsize for each in made) == len(made) + prepared
+    before = [each().misses for each in made]
+    list(source.due(begin + MINUTE + 1))
+    assert [each().misses for each in made] == before
+
+
+def test_a_busy_market_keeps_few_minutes_and_tells_those_it_has_forgotten_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ongoing, "MOST_EXECUTIONS", 5_000)
+    busy = known("binance", AUTUMN, rate=20.0)
+    first = busy[-40_000:-39_990]
+    assert [busy[place].number for place in range(-40_000, 0, 500)]
+    assert busy._walk._minute.cache_info().currsize <= 5
+    made = busy._walk._minute.cache_info().misses
+    assert place_of(busy, first[3].number) == len(busy) - 40_000 + 3
+    assert busy._walk._minute.cache_info().misses == made, "a place is known by its number"
+    assert busy[-40_000:-39_990] == first
 
 
 @EVERY_VENUE

@@ -13,7 +13,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from itertools import accumulate
 from operator import attrgetter
@@ -39,6 +39,11 @@ ONGOING_TICK_S: Final = 0.04
 """How often it is looked at what has happened: it runs for days beside others, on a laptop."""
 TRUTH_S: Final = 86_400
 """How far back the truth is told at most: that of years is of no use and takes minutes to make."""
+MOST_MINUTES: Final = 256
+MOST_EXECUTIONS: Final = 50_000
+"""Of a market so many minutes are kept, or those that hold so many executions: what was forgotten is made again."""
+MADE_BY: Final = MINUTE * 3 // 4
+"""Into a minute the next one of every market is there."""
 SWEEP: Final = 17
 """Executions of a message, as many as bitFlyer was ever seen to put into one."""
 
@@ -89,6 +94,16 @@ class OngoingMarkets:
             begin, end = walk.count(since), walk.count(now)
             for place in range(begin, end, SWEEP):
                 yield ExecutionBatch(market, [walk.execution(each) for each in range(place, min(place + SWEEP, end))])
+        self._prepare(now)
+
+    def _prepare(self, now: int) -> None:
+        """Make the next minute of each market in the course of this one.
+
+        All of them at once, when it begins, would hold up a venue of thousands of executions a second for seconds.
+        """
+        minute, rest = divmod(now - OPENED, MINUTE)
+        for market in self._open[: len(self._open) * rest // MADE_BY]:
+            self._walk(market).prepare(minute + 1)
 
     def history(self, market: str) -> OngoingHistory:
         """What it has traded, from its opening on."""
@@ -151,6 +166,10 @@ class _Executions(Sequence[Execution]):
     def __len__(self) -> int:
         return self._count
 
+    def place_of(self, number: int) -> int:
+        """The place of the first execution whose number is not below `number`."""
+        return min(self._walk.place_of(number), self._count)
+
     @overload
     def __getitem__(self, place: int) -> Execution: ...
     @overload
@@ -160,7 +179,7 @@ class _Executions(Sequence[Execution]):
             return [self._walk.execution(each) for each in range(*place.indices(self._count))]
         if not -self._count <= place < self._count:
             raise IndexError(place)
-        return self._walk.execution(place % self._count)
+        return self._walk.execution(place % self._count) if place else self._walk.first
 
 
 class _Walk:
@@ -179,7 +198,8 @@ class _Walk:
         self._stride = 1 if contiguous(venue, market) or venue == "gmo" else _STRIDE
         self._per_hour = max(60, round(rate * 3600 * 2 ** _noise(f"{self._name} rate")))
         self._shares = lru_cache(maxsize=64)(self._make_shares)
-        self._minute = lru_cache(maxsize=256)(self._make_minute)
+        kept = max(4, min(MOST_MINUTES, MOST_EXECUTIONS * 60 // self._per_hour))
+        self._minute = lru_cache(maxsize=kept)(self._make_minute)
         self._lattice = lru_cache(maxsize=4096)(self._make_lattice)
 
     def count(self, until: int) -> int:
@@ -190,6 +210,19 @@ class _Walk:
         hour, place = divmod(minute, 60)
         before = hour * self._per_hour + (self._shares(hour)[place - 1] if place else 0)
         return before + bisect_right(self._minute(minute), until, key=_at)
+
+    def place_of(self, number: int) -> int:
+        """The place of the first execution whose number is not below `number`: all of them follow each other."""
+        return max(0, -(-(number - _FIRST_NUMBER) // self._stride))
+
+    @cached_property
+    def first(self) -> Execution:
+        """The first one, which REST is asked for again and again."""
+        return self.execution(0)
+
+    def prepare(self, minute: int) -> None:
+        """Make a minute (counted from the opening), so that it is there when it begins."""
+        self._minute(minute)
 
     def execution(self, place: int) -> Execution:
         """The execution at a place, counted from 0."""
