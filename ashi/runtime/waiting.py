@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import BrokerUnreachableError
 from ashi.runtime.kafka.access import require_access, rights_named
+from ashi.runtime.kafka.reach import tell_whether_kafka_answers
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics.common import kafka_up
 from ashi.runtime.retry import Backoff, retry
@@ -66,16 +68,18 @@ async def start_when_kafka_is_there(
     BrokerError when Kafka is there and lacks a topic or refuses us, and whatever the work raises.
     """
     absence = Absence(service, "Kafka")
-    begun = False
+    stage = service.name.partition("-")[0]
+    asking: asyncio.Task[None] | None = None
 
     def on_begun() -> None:
-        nonlocal begun
-        begun = True
-        kafka_up.clear()  # from here on it is for whoever asks Kafka again and again to say
+        nonlocal asking
+        kafka_up.labels(stage).set(1)
         absence.end()
+        if asking is None:  # from here on nobody else may come to see whether Kafka is there
+            asking = asyncio.create_task(tell_whether_kafka_answers(service.settings, stage))
 
     def on_wait(error: Exception, _: float) -> None:
-        kafka_up.labels(service.name.partition("-")[0]).set(0)
+        kafka_up.labels(stage).set(0)
         absence.note(error)
 
     async def attempt() -> None:
@@ -87,11 +91,18 @@ async def start_when_kafka_is_there(
     try:
         await retry(
             attempt,
-            least_wait_s=lambda error: 0.0 if isinstance(error, BrokerUnreachableError) and not begun else None,
+            least_wait_s=lambda error: 0.0 if isinstance(error, BrokerUnreachableError) and asking is None else None,
             backoff=Backoff(cap_s=LONGEST_PAUSE_S),
             on_wait=on_wait,
             sleep=service.pause,
         )
     except StoppedError:
-        if begun:
+        if asking is not None:
             raise
+    except BrokerUnreachableError:
+        kafka_up.labels(stage).set(0)
+        raise
+    finally:
+        if asking is not None:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)

@@ -7,6 +7,7 @@ is missed. Where that cannot be (the topic was made anew, or its records have ex
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
@@ -158,7 +159,7 @@ class Hub:
 
     def _tell(self, state: KafkaState, lag_s: float) -> None:
         self._state = state
-        metrics.chart_lag_seconds.set(lag_s)
+        metrics.chart_lag_seconds.set(math.nan if state == "down" else lag_s)
         self._listener.on_kafka(state, lag_s)
 
 

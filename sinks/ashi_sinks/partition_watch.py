@@ -15,7 +15,6 @@ from ashi.runtime.kafka.groups import view_group
 from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.topics import partition_counts
 from ashi.runtime.logs import get_logger
-from ashi.runtime.metrics.common import kafka_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -98,9 +97,6 @@ class PartitionWatch:
             trouble, remark = await self._find()
         except BrokerError as error:
             trouble, remark = str(error), None
-            kafka_up.labels("sink").set(0)
-        else:
-            kafka_up.labels("sink").set(1)
         now = self._clock()
         if trouble is None:
             self._trouble_since = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,6 +22,7 @@ from ashi.contracts.instrument import Instrument, encode_instrument
 from ashi.contracts.records import live_key
 from ashi.contracts.topics import CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS
 from ashi.runtime.kafka.clients import make_producer
+from ashi.runtime.metrics.declare import REGISTRY
 from ashi_chart import active, catch_up, hub, loading
 from ashi_chart.bars import CLOSED, COMPLETE, CORRECTED, INCOMPLETE
 from ashi_sinks.registry import make_sink
@@ -288,6 +290,9 @@ def test_a_kafka_that_does_not_answer_is_told_and_nothing_is_missed_by_it(
             broker.send_signal(signal.SIGSTOP)
             try:
                 await page.until("that Kafka is down", lambda: page.told("state")[-1]["kafka"] == "down")
+                lag_s = REGISTRY.get_sample_value("ashi_chart_lag_seconds")
+                assert lag_s is not None
+                assert math.isnan(lag_s), "how far behind it is cannot be known"
                 await later.ask(ETH, "1m")
                 await later.until("what is lacking", lambda: later.told("error"))
                 assert later.in_order() == bars([a_candle(0, 1, ETH)])
@@ -295,6 +300,9 @@ def test_a_kafka_that_does_not_answer_is_told_and_nothing_is_missed_by_it(
             finally:
                 broker.send_signal(signal.SIGCONT)
             await page.until("that Kafka is back", lambda: page.told("state")[-1]["kafka"] == "ok")
+            lag_s = REGISTRY.get_sample_value("ashi_chart_lag_seconds")
+            assert lag_s is not None
+            assert lag_s >= 0.0
             await topics.send(a_candle(2, 3), a_candle(0, 4), a_candle(2, 3, ETH))
             expected = [a_bar(a_candle(0, 4), CLOSED | CORRECTED), *bars([a_candle(1, 2), a_candle(2, 3)])]
             await page.until("what came", lambda: page.in_order() == expected)

@@ -84,7 +84,7 @@ def test_work_begins_when_kafka_is_there_and_anew_when_it_goes_away_before_it_ha
             if len(done) == 1:
                 raise BrokerUnreachableError("it went away again")
             on_begun()
-            assert REGISTRY.get_sample_value("ashi_kafka_up", {"stage": "test"}) is None
+            assert REGISTRY.get_sample_value("ashi_kafka_up", {"stage": "test"}) == 1
 
         await play(service, work)
         assert done == [
@@ -202,8 +202,21 @@ def test_every_stage_without_kafka_waits_unready_says_so_once_and_stops_at_once(
             worker.wait(10)
 
 
+def _wait_for_kafka_up(name: str, stage: Stage, wanted: float) -> None:
+    """Wait until a stage says whether Kafka answers it, seconds after it was so."""
+    address = json.loads(stage.log.read_text().splitlines()[0])["metrics"]
+    sample = f'ashi_kafka_up{{stage="{name}"}} {wanted}'
+    deadline_s = time.monotonic() + 15
+    while True:
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            if sample in answer.read().decode():
+                return
+        assert time.monotonic() < deadline_s, f"{name} does not say {sample!r} within 15 s"
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
-def test_every_stage_that_starts_before_kafka_works_when_kafka_is_there(
+def test_every_stage_that_starts_before_kafka_works_when_kafka_is_there_and_says_when_it_does_not_answer(
     kafka: Broker, kafka_settings: Settings, stages: dict[str, list[str]], start_stage: StartStage
 ) -> None:
     port = int(kafka_settings.kafka_bootstrap.rpartition(":")[2])
@@ -227,5 +240,10 @@ def test_every_stage_that_starts_before_kafka_works_when_kafka_is_there(
             await asyncio.to_thread(started["aggregate"].wait_for, '"event":"ready"')
             await asyncio.to_thread(started["sink"].wait_for, '"event":"storing candles')
             await until_subscribed(simulator, [MARKET], started["ingest"])
+            for answers, number in ((False, signal.SIGSTOP), (True, signal.SIGCONT)):
+                assert kafka.process is not None
+                kafka.process.send_signal(number)
+                for name, stage in started.items():
+                    await asyncio.to_thread(_wait_for_kafka_up, name, stage, float(answers))
 
     asyncio.run(main())

@@ -29,7 +29,6 @@ from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.record_batches import OutgoingRecord
 from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.logs import get_weather_logger
-from ashi.runtime.metrics.common import kafka_up
 from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import Epoch, check_epoch
 from ashi_aggregate.faust.membership import PromptTableManager
@@ -162,12 +161,9 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
         try:
             await self.pipeline.check_log(everything=everything)
         except BrokerError as error:
-            kafka_up.labels("aggregate").set(0)
             _weather.warning("cannot see whether trades is still the same log, trying again", error=str(error))
         except StateError as error:
             await self.crash(error)
-        else:
-            kafka_up.labels("aggregate").set(1)
 
     async def release(self) -> None:
         """Let go of all partitions; called by the transport."""

@@ -47,7 +47,7 @@ chart_send_seconds = histogram(
 chart_lag_seconds = gauge(
     "chart",
     "chart_lag_seconds",
-    "How far the reading of candles and candles.live is behind what stands there.",
+    "How far the reading of candles and candles.live is behind what stands there; NaN while Kafka does not say.",
 )
 chart_store_failures = counter("chart", "chart_store_failures", "Questions that the store did not answer.")
 chart_unreadable = counter("chart", "chart_unreadable", "Records of topics that hold no message and were passed over.")

@@ -9,8 +9,7 @@ build_info = gauge("all", "build_info", "1, with the version of Ashi that this p
 kafka_up = gauge(
     "all",
     "kafka_up",
-    "1 while Kafka answers this process, else 0; of the stages that ask it every few seconds, aggregate and sink, and "
-    "of whatever waits for it at its start.",
+    "1 while Kafka answers this process, else 0: at its start, and asked every two seconds from then on.",
     "stage",
 )
 rebalances = counter(
