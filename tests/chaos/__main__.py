@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from chaos.fleet import ChaosError
 from chaos.harness import run
 from chaos.market import SYMBOLS
+from rig.fleet import PromiseError
 
 
 def main() -> int:
@@ -32,7 +32,7 @@ def main() -> int:
     logging.basicConfig(filename=directory / "harness.log")
     try:
         result = run(directory, seed, options.minutes, say=_say, symbols=options.symbols)
-    except ChaosError as error:
+    except PromiseError as error:
         sys.stderr.write(f"chaos: {error}\n")
         return 1
     _say(f"seed {seed}: passed in {result.seconds:.0f} s")

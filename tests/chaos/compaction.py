@@ -9,8 +9,8 @@ from ashi.runtime.kafka.clients import admin_client
 from ashi.runtime.kafka.offsets import end_offsets
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
-from chaos.fleet import ChaosError, Timeline
 from chaos.market import PARTITIONS
+from rig.fleet import PromiseError, Timeline
 
 LAG_MS = 30_000
 """A deployment's changelogs are compacted after five minutes: longer than a frozen worker's late write plus the two
@@ -40,7 +40,7 @@ async def force_compaction(settings: Settings) -> None:
         for response in await client.alter_configs(resources):
             for code, message, *_ in response.resources:
                 if code:
-                    raise ChaosError(f"Kafka refuses to change a topic: {message}")
+                    raise PromiseError(f"Kafka refuses to change a topic: {message}")
 
 
 async def show_compaction(settings: Settings, timeline: Timeline) -> None:
@@ -54,4 +54,4 @@ async def show_compaction(settings: Settings, timeline: Timeline) -> None:
         removed += written - left
         timeline(f"{spec.name}: {left} of {written} records left")
     if not removed:
-        raise ChaosError("no changelog was compacted, though that was forced")
+        raise PromiseError("no changelog was compacted, though that was forced")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,13 +19,14 @@ from ashi.runtime.settings import Settings
 from ashi_aggregate.reconfigure import reconfigure
 from ashi_cli.onemachine.broker import Broker
 from chaos.compaction import LAG_MS, force_compaction, show_compaction
-from chaos.ending import drain, drain_sinks
-from chaos.fleet import SESSION_S, ChaosError, Fleet, Timeline, Worker
 from chaos.market import PARTITIONS, SYMBOLS, Market, messages
 from chaos.publisher import Publisher
 from chaos.schedule import Fault, round_of, schedule
-from chaos.stores import POSTGRES, Postgres, stores, waits
 from chaos.truth import Era, classify_error, compare_with_topic
+from rig.ending import drain, drain_sinks
+from rig.fleet import SESSION_S, Fleet, PromiseError, Timeline, Worker
+from rig.ports import quiet_port
+from rig.stores import POSTGRES, Postgres, stores, waits
 
 TIMEFRAMES = ["10s", "1m", "5m"]
 ADDED = ["30s", "2m", "15m"]
@@ -62,15 +62,15 @@ def run(
 ) -> Result:
     """Run the chaos test; faults go on for so many minutes, but one round of them at least.
 
-    Raises ChaosError with everything that is wrong. The work directory is left to the caller.
+    Raises PromiseError with everything that is wrong. The work directory is left to the caller.
     """
     with ExitStack() as closing:
         chaos = Chaos(directory, seed, minutes, say, closing, symbols)
         try:
             return chaos.run()
-        except ChaosError as error:
+        except PromiseError as error:
             chaos.timeline(f"FAILED: {error}")
-            raise ChaosError(f"seed {seed}, all logs in {directory}: {error}") from error
+            raise PromiseError(f"seed {seed}, all logs in {directory}: {error}") from error
         except BaseException as error:
             chaos.timeline(f"FAILED: {error!r}; seed {seed}, all logs in {directory}")
             raise
@@ -90,11 +90,11 @@ class Chaos:
         rng = random.Random(seed)
         # Two streams, so that the trades do not depend on when which fault is drawn.
         self._load, self._faults = random.Random(rng.random()), random.Random(rng.random())
-        self._port = _quiet_port(rng)
+        self._port = quiet_port(rng)
         self._checkpoint = rng.choice(["50ms", "200ms", "500ms"])
         self._broker = Broker(directory)
         closing.callback(self._broker.stop)
-        self._postgres = Postgres(directory, _quiet_port(rng, but=self._port), self.timeline)
+        self._postgres = Postgres(directory, quiet_port(rng, but=[self._port]), self.timeline)
         closing.callback(self._postgres.remove)
         self._stores = stores(directory, self._postgres)
         self._urls = {store.name: store.url for store in self._stores}
@@ -147,7 +147,7 @@ class Chaos:
         self.timeline(f"ends: {dict(self.fleet.ends)}")
         self.timeline(f"{verdict.numbers}")
         if wrong:
-            raise ChaosError("\n".join(wrong))
+            raise PromiseError("\n".join(wrong))
         self.timeline("every candle of every store is the oracle's, every record is accounted for")
         ends, restarts = dict(self.fleet.ends), dict(self._postgres.restarts)
         return Result(self.timeline.now, self._done, restarts, ends, verdict.numbers)
@@ -359,19 +359,5 @@ class Chaos:
         drain_sinks(self.fleet, settings, [store.group for store in self._stores])
         self._await_store()
         if wrong := asyncio.run(compare_with_topic(settings, self._urls, self._directory)):
-            raise ChaosError("\n".join(["before the new epoch:", *wrong]))
+            raise PromiseError("\n".join(["before the new epoch:", *wrong]))
         self.timeline("every store holds what was sent in this epoch")
-
-
-def _quiet_port(rng: random.Random, but: int | None = None) -> int:
-    """A free port below those that the system gives to clients: one could take it while a server of ours is away."""
-    while True:
-        port = rng.randint(20_000, 30_000)
-        if port == but:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ashi.contracts import Trade, decode_candle, decode_trade
-from ashi.contracts.candle import EPOCH_BITS
+from ashi.contracts import decode_candle, decode_trade
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, TRADES, TRADES_DEAD, TRADES_LATE
 from ashi.runtime.kafka.dead_letters import trade_place
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
-from ashi_sinks.registry import open_reader
 from chaos.market import LATENESS_US
 from chaos.publisher import KIND_HEADER
-from chaos.whole import read_whole
-from oracle import Key, candles_of, closed, stored, timely, unique
-
-SHOWN = 5
-MOST_SERIES = 500
-"""Of a store with more, all rows are read at once."""
-
-Place = tuple[int, int]
-"""Partition and offset of a record of `trades`."""
+from oracle import Key, stored, timely, unique
+from rig.rows import SHOWN, Place, Record, expected_rows, hold, late_places, row_of
 
 
 @dataclass(frozen=True)
@@ -39,14 +29,6 @@ class Era:
     horizon_us: int
     durable: dict[int, int]
     end: dict[int, int]
-
-
-class Record(NamedTuple):
-    """A record of `trades`; `trade` is None when it was published as one that is no trade of its place."""
-
-    place: Place
-    value: bytes
-    trade: Trade | None
 
 
 async def read_log(settings: Settings) -> list[Record]:
@@ -68,69 +50,6 @@ async def read_sources(settings: Settings, topic: str) -> dict[Place, bytes]:
         assert dict(letter.headers)["ashi.source"].decode() == f"{TRADES}/{place[0]}/{place[1]}", letter
         found[place] = letter.value or b""
     return found
-
-
-def expected_rows(records: Sequence[Record], timeframes: list[str], horizon_us: int, epoch: int) -> dict[Key, Any]:
-    """Each candle that must be stored, with every field, by the oracle alone.
-
-    Its version too: the place of the last trade folded into it, for a flat candle that of the candle it carries on.
-    """
-    trades = [record.trade for record in records if record.trade is not None]
-    counted = unique(timely(trades, timeframes[0], horizon_us))
-    expected = closed(candles_of(counted, timeframes), trades, LATENESS_US)
-    place_of = {id(record.trade): record.place for record in records}
-    last: dict[Key, int] = defaultdict(lambda: -1)
-    lengths = {timeframe: _length_us(timeframe) for timeframe in timeframes}
-    for trade in counted:
-        offset = place_of[id(trade)][1]
-        for timeframe, length in lengths.items():
-            key = (trade.symbol, timeframe, trade.traded_at // length * length)
-            last[key] = max(last[key], offset)
-    version = -1
-    rows = {}
-    for key in sorted(expected):
-        if expected[key]["trade_count"]:
-            version = (epoch << EPOCH_BITS) + last[key]
-        rows[key] = {**expected[key], "version": version}
-    return rows
-
-
-def _length_us(timeframe: str) -> int:
-    return int(timeframe[:-1]) * {"s": 1, "m": 60, "h": 3600}[timeframe[-1]] * 1_000_000
-
-
-async def read_rows(url: str) -> dict[Key, Any]:
-    """Every candle in a store, by its key, with all other fields. Raises AssertionError where one is there twice."""
-    rows: dict[Key, Any] = {}
-    read = 0
-    async with open_reader(url) as reader:
-        spans = await reader.spans()
-        whole = await read_whole(url) if len(spans) > MOST_SERIES else None
-        for candle in whole or ():
-            key, row = _row(candle)
-            rows[key] = row
-            read += 1
-        for symbol, timeframe, _, _ in spans if whole is None else ():
-            async for candle in reader.read(symbol, timeframe):
-                key, row = _row(candle)
-                rows[key] = row
-                read += 1
-        counted = await reader.count()
-    assert read == len(rows) == counted, f"{read} rows were read, of {len(rows)} candles; the store counts {counted}"
-    return rows
-
-
-def _row(candle: Any) -> tuple[Key, dict[str, Any]]:
-    """The key of a candle and its other fields."""
-    fields = {name: getattr(candle, name) for name in candle.__struct_fields__}
-    return (fields.pop("symbol"), fields.pop("timeframe"), fields.pop("open_time")), fields
-
-
-def _late(records: Iterable[Record], finest: str, horizon_us: int) -> set[Place]:
-    """The places of trades that come too late to count."""
-    sound = [record for record in records if record.trade is not None]
-    counted = {id(trade) for trade in timely([record.trade for record in sound], finest, horizon_us)}
-    return {record.place for record in sound if id(record.trade) not in counted}
 
 
 def _before(places: set[Place], ends: dict[int, int]) -> set[Place]:
@@ -173,10 +92,10 @@ async def classify_error(
     if lost:
         wrong.append(f"Kafka acknowledged {len(lost)} records that are not in the log, such as {lost[:SHOWN]}")
 
-    late = _late(records, finest, now.horizon_us)
+    late = late_places(records, finest, now.horizon_us)
     must_late, may_late = set(late), set(late)
     for era in eras[:-1]:
-        late_then = _late(records, finest, era.horizon_us)
+        late_then = late_places(records, finest, era.horizon_us)
         must_late |= _before(late_then, era.durable)
         may_late |= _before(late_then, era.end)
     dead = {record.place for record in records if record.trade is None}
@@ -189,9 +108,9 @@ async def classify_error(
         if changed:
             wrong.append(f"{topic} quotes {len(changed)} records wrongly, such as {changed[:SHOWN]}")
 
-    expected = expected_rows(records, now.timeframes, now.horizon_us, epoch)
+    expected = expected_rows(records, now.timeframes, now.horizon_us, epoch, LATENESS_US)
     candles = [(record, decode_candle(record.value)) async for record in read_topic(settings, CANDLES)]
-    wrong_rows, held = await _hold(stores, expected, records, candles, evidence)
+    wrong_rows, held = await hold(stores, expected, records, candles, evidence)
     wrong += wrong_rows
     try:
         in_topic = stored([candle for _, candle in candles])
@@ -227,69 +146,8 @@ async def compare_with_topic(settings: Settings, stores: Mapping[str, str], evid
     candles = [(record, decode_candle(record.value)) async for record in read_topic(settings, CANDLES)]
     newest: dict[Key, dict[str, Any]] = {}
     for _, candle in candles:
-        key, row = _row(candle)
+        key, row = row_of(candle)
         if key not in newest or row["version"] > newest[key]["version"]:
             newest[key] = row
-    wrong, _ = await _hold(stores, newest, [], candles, evidence)
+    wrong, _ = await hold(stores, newest, [], candles, evidence)
     return wrong
-
-
-async def _hold(
-    stores: Mapping[str, str],
-    expected: dict[Key, Any],
-    records: Sequence[Record],
-    candles: Sequence[tuple[Any, Any]],
-    evidence: Path,
-) -> tuple[list[str], dict[str, int]]:
-    """Hold the rows of each store against those expected: what is wrong, and how many rows each has."""
-    wrong, held = [], {}
-    for name, url in stores.items():
-        try:
-            found = await read_rows(url)
-        except AssertionError as error:
-            wrong.append(f"{name}: {error}")
-            continue
-        held[name] = len(found)
-        differences = _differences(expected, found, records, candles, evidence / f"differences-{name}.txt")
-        wrong += [f"{name}: {difference}" for difference in differences]
-    return wrong, held
-
-
-def _differences(
-    expected: dict[Key, Any],
-    found: dict[Key, Any],
-    records: Sequence[Record],
-    candles: Sequence[tuple[Any, Any]],
-    evidence: Path,
-) -> list[str]:
-    """A sentence for each kind of difference; the evidence for all of them goes to a file."""
-    kinds = {
-        "are missing": sorted(expected.keys() - found.keys()),
-        "are too many": sorted(found.keys() - expected.keys()),
-        "differ": sorted(key for key in expected.keys() & found.keys() if expected[key] != found[key]),
-    }
-    wrong = [f"{len(keys)} candles {kind}, such as {keys[:SHOWN]}" for kind, keys in kinds.items() if keys]
-    if not wrong:
-        return []
-    with evidence.open("w") as file:
-        for kind, keys in kinds.items():
-            per_series = Counter((symbol, timeframe) for symbol, timeframe, _ in keys)
-            file.write(f"== {len(keys)} {kind}: {dict(per_series)}\n")
-            for key in keys[:20]:
-                _write_evidence(file, key, expected.get(key), found.get(key), records, candles)
-    return [*wrong, f"evidence: {evidence}"]
-
-
-def _write_evidence(file: Any, key: Key, expected: Any, found: Any, records: Any, candles: Any) -> None:
-    symbol, timeframe, start = key
-    end = start + _length_us(timeframe)
-    file.write(f"\n-- {key}\n   expected {expected}\n   stored   {found}\n")
-    for record, candle in candles:
-        if (candle.symbol, candle.timeframe, candle.open_time) == key:
-            file.write(f"   candles/{record.partition}/{record.offset} at {record.timestamp}: {candle}\n")
-    shown = 0
-    for record in records:
-        trade = record.trade
-        if trade is not None and trade.symbol == symbol and start <= trade.traded_at < end and shown < 400:
-            shown += 1
-            file.write(f"   trades/{record.place[0]}/{record.place[1]}: {trade}\n")

@@ -20,8 +20,8 @@ from aiohttp import ClientSession
 from ashi.runtime.metrics import document  # noqa: F401  (importing it declares every metric)
 from ashi.runtime.metrics.declare import CATALOGUE
 from ashi_cli.onemachine.broker import Broker
-from drills.watchers import Watchers, watching
 from monitored_pipeline import MARKETS, Pipeline, running_pipeline, until
+from rig.watchers import Watchers, watching
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
 STAGES = ("ingest", "aggregate", "sink", "strategy", "chart")

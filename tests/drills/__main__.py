@@ -15,8 +15,8 @@ import yaml
 
 from drills.breaking import DRILLS, FAST, FASTEST, SLOW, Drill
 from drills.ground import JOBS, Ground, ground
-from drills.watchers import MONITORING, Watchers, watching
 from monitored_pipeline import until
+from rig.watchers import MONITORING, Watchers, watching
 
 QUIET_S = 240.0
 """How long what an earlier drill has left may take to be over."""
@@ -68,6 +68,7 @@ def perform(drill: Drill, broken: Ground, watchers: Watchers) -> list[Outcome]:
             lambda alert=alert: watchers.told_at(alert, mended_s, fires=False),  # type: ignore[misc]
             drill.bound_s,
         )
+    broken.tidy()
     time.sleep(3.0)
     severity = severities()
     pages = watchers.notified(began_s, receiver="pages") - set(drill.alerts) - set(drill.pages)

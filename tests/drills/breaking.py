@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import signal
@@ -11,17 +12,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, Producer
 
 from ashi.contracts import Timeframe, encode_candle
-from ashi.contracts.topics import CANDLES
+from ashi.contracts.topics import CANDLES, topic_specs
 from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.topics import create_topics
 from candle_samples import a_candle
 from drills.ground import SYMBOLS, Ground
 from monitored_pipeline import MARKETS
+from secured_kafka import secured_kafka
 
 FAST: Final = 30.0
 SLOW: Final = 6.0
@@ -272,6 +276,34 @@ def second_publisher(ground: Ground) -> Iterator[None]:
     ground.end("other")
 
 
+@contextmanager
+def certificate_expires(ground: Ground) -> Iterator[None]:
+    """A chart shows a certificate that is good for nine days to a Kafka with TLS; it is renewed where it lies."""
+    folder = ground.folder / "secured"
+    kafka = ground.closing.enter_context(secured_kafka(folder, users=("nobody",)))
+    settings = kafka.tls("TLS")
+    asyncio.run(create_topics(kafka.open, topic_specs(settings.partitions, settings.timeframes)))
+
+    def issue(days: int) -> None:
+        issued = kafka.authority.issue_cert("chart.example", not_after=datetime.now(UTC) + timedelta(days=days))
+        text = issued.private_key_pem.bytes() + b"".join(each.bytes() for each in issued.cert_chain_pems)
+        (folder / "new.pem").write_bytes(text)
+        (folder / "new.pem").replace(folder / "client.pem")
+
+    issue(9)
+    ground.start(
+        "other",
+        *("chart", "--storage", ground.storage, "--port", "0"),
+        ASHI_KAFKA_BOOTSTRAP=settings.kafka_bootstrap,
+        ASHI_KAFKA_SECURITY_PROTOCOL="SSL",
+        ASHI_KAFKA_CA_FILE=str(kafka.ca_file),
+        ASHI_KAFKA_CERT_FILE=str(folder / "client.pem"),
+        ASHI_KAFKA_KEY_FILE=str(folder / "client.pem"),
+    )
+    yield
+    issue(90)  # and the chart goes on: that it ended would end the alert as well
+
+
 STRATEGY = """
 import time
 from ashi_strategies import Strategy, long
@@ -323,6 +355,7 @@ DRILLS: Final = (
     Drill(("Rebalancing",), "a member comes and goes", members_come_and_go, factor=SLOW, bound_s=240),
     Drill(("ClockSkew",), "an ingest worker's clock is thirty seconds ahead", clock_ahead, bound_s=120),
     Drill(("TwoPublishers",), "a second worker of the same markets", second_publisher),
+    Drill(("CertificateExpires",), "a client's certificate is good for nine days", certificate_expires, bound_s=150),
     Drill(("StrategyBlocked",), "a strategy sleeps", strategy_blocks),
     Drill(("KafkaDown",), "the broker is killed", kafka_killed, factor=SLOW, bound_s=120),
     Drill(("CandlesLate",), "the broker stands still six seconds of fourteen", kafka_slow, factor=SLOW, bound_s=240),

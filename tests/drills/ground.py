@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
-import sqlite3
-import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,13 +15,13 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from ashi.contracts import Trade, encode_trade
-from ashi.contracts.topics import CANDLES, TRADES
-from ashi.runtime.kafka.clients import partition_of
+from ashi.contracts.topics import CANDLES
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from fresh_topics import renew_topics
 from kafka_cluster import HOST, free_ports
 from monitored_pipeline import MARKETS, Pipeline, settings_of
+from rig.writes import locked_database, open_transaction, publish, venue_fault
 from stages import Stage, simulated_venue
 
 JOBS = ("ingest", "aggregate", "sink", "strategy", "chart")
@@ -39,6 +35,7 @@ class Ground(Pipeline):
         self.broker = broker
         self.ports = dict(zip((*JOBS, "other", "venue"), free_ports(len(JOBS) + 2), strict=True))
         self._venue: Any = None
+        self.closing = ExitStack()
         super().__init__(settings, folder, {})
 
     @property
@@ -75,12 +72,7 @@ class Ground(Pipeline):
 
     def fault(self, name: str, **arguments: object) -> None:
         """Let the venue do something wrong."""
-        request = urllib.request.Request(
-            f"http://{HOST}:{self.ports['venue']}/sim/fault",
-            data=json.dumps({"fault": name, "args": arguments}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        urllib.request.urlopen(request, timeout=10).close()
+        venue_fault(self.ports["venue"], name, **arguments)
 
     def stop_kafka(self) -> None:
         """As its machine's failure does."""
@@ -102,45 +94,17 @@ class Ground(Pipeline):
         for future in admin.incremental_alter_configs([resource]).values():
             future.result(20)
 
-    @contextmanager
-    def locked_store(self, hold_s: float | None = None, gap_s: float = 0.02) -> Iterator[None]:
+    def locked_store(self, hold_s: float | None = None, gap_s: float = 0.02) -> AbstractContextManager[None]:
         """Somebody else has the database locked: all the time, or for `hold_s` at a time with gaps in between."""
-        done = threading.Event()
-
-        def hold() -> None:
-            other = sqlite3.connect(self.folder / "candles.db", timeout=30, isolation_level=None)
-            while not done.is_set():
-                other.execute("BEGIN EXCLUSIVE")
-                done.wait(hold_s)
-                other.execute("COMMIT")
-                time.sleep(gap_s)
-            other.close()
-
-        holding = threading.Thread(target=hold)
-        holding.start()
-        try:
-            yield
-        finally:
-            done.set()
-            holding.join(40)
+        return locked_database(self.folder / "candles.db", hold_s, gap_s)
 
     def open_transaction(self, symbol: str) -> Producer:
         """Leave one open in the partition of a symbol; `abort_transaction` ends it."""
-        producer = Producer(
-            {"bootstrap.servers": self.settings.kafka_bootstrap, "transactional.id": f"drill-{time.time()}"}
-        )
-        producer.init_transactions(20)
-        producer.begin_transaction()
-        producer.produce(TRADES, b"held", b"drill", partition=partition_of(symbol.encode(), self.settings.partitions))
-        producer.flush(20)
-        return producer
+        return open_transaction(self.settings, symbol)
 
     def publish(self, records: Sequence[tuple[bytes, bytes]]) -> None:
         """Write keys and values into topic `trades`."""
-        producer = Producer({"bootstrap.servers": self.settings.kafka_bootstrap, "queue.buffering.max.messages": 10**6})
-        for key, value in records:
-            producer.produce(TRADES, value, key, partition=partition_of(key, self.settings.partitions))
-        producer.flush(60)
+        publish(self.settings, records)
 
     def trades(self, symbol: str, ids: Sequence[int], ago_s: float = 0.0) -> list[tuple[bytes, bytes]]:
         """Records of trades that were made so long ago."""
@@ -163,11 +127,18 @@ class Ground(Pipeline):
         stage.process.terminate()
         stage.process.wait(30)
 
+    def tidy(self) -> None:
+        """End what a drill has left at work, as it had to go on until its alert was over."""
+        if "other" in self.stages:
+            self.end("other")
+        self.closing.close()
+
     def close(self) -> None:
         for stage in self.stages.values():
             with suppress(ProcessLookupError):
                 stage.process.send_signal(signal.SIGCONT)
         super().close()
+        self.closing.close()
         self.stop_venue()
 
 

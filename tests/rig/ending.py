@@ -13,7 +13,7 @@ import orjson
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.settings import Settings
-from chaos.fleet import ChaosError, Fleet
+from rig.fleet import Fleet, PromiseError
 
 DRAIN_S = 120.0
 
@@ -44,8 +44,8 @@ def _await_end(fleet: Fleet, settings: Settings, group: str, topic: str) -> None
 
     try:
         fleet.must(reached, DRAIN_S, f"{group} has not read all of {topic}")
-    except ChaosError as error:
-        raise ChaosError(f"{error}\nends {ends}, committed {seen}") from None
+    except PromiseError as error:
+        raise PromiseError(f"{error}\nends {ends}, committed {seen}") from None
     fleet.timeline(f"{group} has read all of {topic}: {sum(ends.values())} records")
 
 
@@ -65,8 +65,8 @@ def _await_positions(fleet: Fleet, settings: Settings) -> None:
 
     try:
         fleet.must(reached, DRAIN_S, "the state has not come to the end of trades")
-    except ChaosError as error:
-        raise ChaosError(f"{error}: ashi_position says {seen}, trades ends at {ends}") from None
+    except PromiseError as error:
+        raise PromiseError(f"{error}: ashi_position says {seen}, trades ends at {ends}") from None
 
 
 def _positions(fleet: Fleet) -> dict[int, float]:
@@ -78,7 +78,7 @@ def _positions(fleet: Fleet) -> dict[int, float]:
         first = next(line for line in worker.log.read_bytes().splitlines() if b'"event":"started"' in line)
         address = orjson.loads(first)["metrics"].removesuffix("/metrics")
         if _get(f"{address}/live")[0] != 200:
-            raise ChaosError(f"{worker.name} does not live: {_get(f'{address}/live')}")
+            raise PromiseError(f"{worker.name} does not live: {_get(f'{address}/live')}")
         for line in _get(f"{address}/metrics")[1].splitlines():
             if line.startswith("ashi_position{"):
                 positions[int(line.split('"')[1])] = float(line.split()[-1])

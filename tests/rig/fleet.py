@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import forked_stages
 
+HERE = "127.0.0.1"
 EXIT_SESSION_LOST = 75
 SESSION_S = 6.0
 BROKER_GRACE_S = 20.0
@@ -23,7 +26,7 @@ END_BOUND_S = 30.0
 TICK_S = 0.05
 
 
-class ChaosError(AssertionError):
+class PromiseError(AssertionError):
     """The promise is broken; the text says how."""
 
 
@@ -54,6 +57,12 @@ class Worker:
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     """What it alone has besides the fleet's."""
+    port: int | None = None
+    """Where it serves its metrics, each time it runs; None: anywhere."""
+    address: str = HERE
+    """The host's that it runs on."""
+    begin_with: tuple[str, ...] = ()
+    """What its command line begins with, as where it runs on another host."""
     wanted: bool = True
     process: subprocess.Popen[bytes] | None = None
     log: Path = field(default_factory=Path)
@@ -68,7 +77,7 @@ class Worker:
     @property
     def role(self) -> str:
         """`aggregate`, `sink postgres`."""
-        return " ".join(self.arguments)
+        return " ".join(self.arguments[: 2 if self.arguments[0] == "sink" else 1])
 
     @property
     def aggregates(self) -> bool:
@@ -83,6 +92,8 @@ class Worker:
     def ready(self) -> bool:
         if not self.free:
             return False
+        if self.port is not None:
+            return is_ready(self.address, self.port)
         said = self.log.read_text(errors="replace")
         return '"event":"ready"' in said if self.aggregates else '"event":"storing candles"' in said
 
@@ -96,6 +107,19 @@ class Worker:
 
     def last_words(self) -> str:
         return self.log.read_text(errors="replace")[-6_000:] or "(it said nothing)"
+
+
+def is_ready(address: str, port: int) -> bool:
+    """Whether the worker that serves there says that it is."""
+    try:
+        with urllib.request.urlopen(f"http://{address}:{port}/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _port_of(worker: Worker) -> dict[str, str]:
+    return {} if worker.port is None else {"ASHI_METRICS_HOST": worker.address, "ASHI_METRICS_PORT": str(worker.port)}
 
 
 class Fleet:
@@ -113,8 +137,16 @@ class Fleet:
         self._broker_back_at = -1e9
         self._directory = directory
 
-    def add(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Worker:
-        worker = Worker(name, arguments, environment or {})
+    def add(
+        self,
+        name: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        port: int | None = None,
+        address: str = HERE,
+        begin_with: tuple[str, ...] = (),
+    ) -> Worker:
+        worker = Worker(name, arguments, environment or {}, port, address, begin_with)
         self.workers.append(worker)
         self._start(worker)
         return worker
@@ -129,8 +161,8 @@ class Fleet:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ASHI_")}
         with worker.log.open("ab") as output:
             worker.process = forked_stages.start(
-                [sys.executable, "-m", "ashi_cli.main", *worker.arguments],
-                env={**environment, **self.environment, **worker.environment},
+                [*worker.begin_with, sys.executable, "-m", "ashi_cli.main", *worker.arguments],
+                env={**environment, **self.environment, **worker.environment, **_port_of(worker)},
                 stdout=output,
                 stderr=output,
             )
@@ -172,7 +204,7 @@ class Fleet:
         worker.process.send_signal(signal.SIGCONT)
 
     def tick(self) -> None:
-        """Do the chores, and look after each worker once. Raises ChaosError when one does not end in time."""
+        """Do the chores, and look after each worker once. Raises PromiseError when one does not end in time."""
         for chore in self.chores:
             chore()
         for worker in self.workers:
@@ -187,7 +219,7 @@ class Fleet:
             elif worker.thaw_at is not None and now >= worker.thaw_at:
                 self._thaw(worker)
             elif worker.end_by is not None and now > worker.end_by:
-                raise ChaosError(f"{worker.name} has not ended {END_BOUND_S:.0f} s after {worker.why}")
+                raise PromiseError(f"{worker.name} has not ended {END_BOUND_S:.0f} s after {worker.why}")
 
     def _judge(self, worker: Worker, status: int) -> None:
         if status in worker.expected:
@@ -223,9 +255,9 @@ class Fleet:
             time.sleep(TICK_S)
 
     def must(self, condition: Callable[[], bool], timeout_s: float, complaint: str) -> None:
-        """Wait until the condition holds. Raises ChaosError when it does not in time."""
+        """Wait until the condition holds. Raises PromiseError when it does not in time."""
         if not self.wait_until(condition, timeout_s):
-            raise ChaosError(f"{complaint} within {timeout_s:.0f} s")
+            raise PromiseError(f"{complaint} within {timeout_s:.0f} s")
 
     def wait_for_frozen(self, workers: list[Worker]) -> None:
         """Let the pauses end as they were meant to."""
@@ -240,7 +272,7 @@ class Fleet:
             if worker.free:
                 self.terminate(worker, 0)
         if not self.wait_until(lambda: all(worker.process is None for worker in workers), 2 * END_BOUND_S):
-            raise ChaosError("workers do not end")
+            raise PromiseError("workers do not end")
 
     def destroy(self) -> None:
         """Leave nothing behind."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ashi_sinks.registry import migrate_store
 from ashi_sinks.worker import sink_group
-from chaos.fleet import Fleet, Timeline, Worker
 from postgres_server import PostgresServer
+from rig.fleet import Fleet, Timeline, Worker
 
 POSTGRES = "postgres"
 AWAY = '"event":"the store is away, trying again"'
@@ -85,6 +85,12 @@ class Postgres:
         self._ways[self._way]()
         self._back_at = time.monotonic() + seconds
         self._timeline(f"postgres was {self._way}; it starts again in {seconds:.1f} s")
+
+    def bring_back(self) -> None:
+        """Start it again now, if it is away."""
+        if self._back_at is not None:
+            self._back_at = time.monotonic()
+            self.tick()
 
     def tick(self) -> None:
         """Start it again if it is time."""

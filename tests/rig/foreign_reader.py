@@ -1,0 +1,53 @@
+"""What stands in a topic, read by a client that has nothing to do with ours."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, TopicPartition
+
+READ_S = 30.0
+AT_ONCE_S = 0.2
+
+
+class ReadRecord(NamedTuple):
+    """A record; `at_ms`: its timestamp, ms since the epoch."""
+
+    key: bytes
+    offset: int
+    value: bytes
+    at_ms: int
+
+
+def read_partition(bootstrap: str, topic: str, partition: int) -> Iterator[ReadRecord]:
+    """Every committed record of a partition, up to its end. Raises AssertionError when Kafka does not give them."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "foreign-reader",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
+    )
+    try:
+        consumer.assign([TopicPartition(topic, partition, 0)])
+        deadline_s = time.monotonic() + READ_S
+        while True:
+            found = consumer.consume(10_000, AT_ONCE_S)  # it waits so long for so many, whatever has come
+            if found:
+                deadline_s = time.monotonic() + READ_S
+            assert time.monotonic() < deadline_s, f"{topic}/{partition}: nothing for {READ_S:g} s, and its end neither"
+            for message in found:
+                error = message.error()
+                if error is None:
+                    key, value = message.key() or b"", message.value() or b""
+                    yield ReadRecord(key, message.offset() or 0, value, message.timestamp()[1])
+                elif error.name() == "_PARTITION_EOF":
+                    return
+                else:
+                    raise AssertionError(f"{topic}/{partition}: {error}")
+    finally:
+        consumer.close()
