@@ -9,7 +9,8 @@ WORKERS ?= 4
 # Of what the image holds: every stage and every store.
 IMAGE_EXTRAS := ingest aggregate sqlite postgres lake series strategies chart
 
-.PHONY: help setup demo up test test-fast test-outside chaos feeds-soak drills fuzz advisories screenshots image manifests fix lint bench bench-scale wheels lock clean
+.PHONY: help setup demo up test test-fast test-outside chaos soak feeds-soak drills fuzz advisories screenshots image manifests fix lint \
+	bench bench-scale wheels lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -45,6 +46,9 @@ test-outside: $(STAMP)  ## the tests that fetch something from outside of this f
 chaos: $(STAMP)  ## candles while everything fails, for MINUTES=15, SYMBOLS=24; SEED=7 repeats a run
 	PYTHONPATH=tests .venv/bin/python -m chaos --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) \
 		$(if $(SYMBOLS),--symbols $(SYMBOLS))
+
+soak: $(STAMP)  ## everything for MINUTES=60, a fault every five minutes, and who is told of it; SEED=7 repeats a run
+	PYTHONPATH=tests .venv/bin/python -m soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
 
 feeds-soak: $(STAMP)  ## live feeds while parts of the venues fail, for MINUTES=30, MARKETS=60; SEED=7 repeats a run
 	PYTHONPATH=tests:tests/ingest .venv/bin/python -m feeds_soak --minutes $(or $(MINUTES),30) \

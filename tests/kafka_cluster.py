@@ -166,11 +166,15 @@ class Cluster:
             return (self._directory / str(node) / "kafka.log").read_text(errors="replace")
         return ""
 
+    @property
+    def java(self) -> list[str]:
+        """What a command line of a broker begins with."""
+        return [str(java_executable()), "-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+
     def _java(self, node: int, *arguments: str) -> subprocess.Popen[bytes]:
-        argv = [str(java_executable()), "-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         with (self._directory / str(node) / "kafka.log").open("ab") as log:
             return spawn(
-                [*argv, *arguments, "server.properties"],
+                [*self.java, *arguments, "server.properties"],
                 env=self._env,
                 stdout=log,
                 stderr=log,

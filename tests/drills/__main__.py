@@ -61,7 +61,7 @@ def perform(drill: Drill, broken: Ground, watchers: Watchers) -> list[Outcome]:
                 lambda alert=alert: watchers.told_at(alert, began_s, fires=True),  # type: ignore[misc]
                 drill.bound_s,
             )
-    mended_s = time.monotonic()
+        mended_s = time.monotonic()  # before it is: what is over as soon as a process ends is over while that ends
     for alert in drill.alerts:
         until(
             f"{alert} is over once it is mended ({drill.what})",

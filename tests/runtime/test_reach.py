@@ -116,7 +116,7 @@ def test_a_process_that_was_busy_for_too_long_takes_the_answer_that_came_meanwhi
             await answered
 
         broker.behaviour = {1: "answers"}
-        broker.send = send
+        broker.send = send  # type: ignore[assignment]
         asked = asyncio.create_task(reach._any_answers(broker))  # type: ignore[arg-type]
         await asyncio.sleep(0.005)
         loop.call_soon(answered.set_result, None)
