@@ -238,9 +238,21 @@ def test_the_rows_of_the_store_are_those_of_the_version_before(continued: Contin
     assert {row[-1] for row in found if row[0] == "feed_gaps"} == {0}
 
 
+REWORDED = (
+    (
+        "For more of them `ashi topics grow` (docs/maintenance.md). Where they were added by other means, symbols have "
+        "moved away from their state: stop",
+        "Partitions that are added move symbols away from their state: then stop",
+    ),
+)
+"""What is said otherwise since: as it is now, and as it was."""
+
+
 @pytest.mark.parametrize("number", range(1, len(read_lines("broker_commands.jsonl.gz"))))
 def test_a_command_prints_what_it_printed(continued: Continued, number: int) -> None:
     found = without_added_topics(continued.commands[number - 1])
+    for reworded, before in REWORDED:
+        found["stdout"] = found["stdout"].replace(reworded, before)
     assert without_marks(found) == without_marks(read_lines("broker_commands.jsonl.gz")[number])
 
 
