@@ -14,6 +14,8 @@ LEAST_LOOKS = 5
 """A calm part with fewer says nothing."""
 LEAST_PARTS = 4
 """Of fewer calm parts no slope is told."""
+COLD = 3
+"""Of so many parts the first does not count: caches fill, up to the horizon and the series that are shown."""
 MOST_MB_PER_HOUR = 8.0
 """What surely grows faster (the lower end of its confidence interval says so) leaks."""
 MOST_MORE_FILES = 8
@@ -111,7 +113,8 @@ def _trend(name: str, looks: Sequence[Look]) -> Trend | None:
     times_h = [statistics.median(look.at_s for look in each) / 3_600 for each in known]
     memory_mb = [statistics.median(look.memory for look in each) / 1e6 for each in known]
     files = [int(statistics.median(look.files for look in each)) for each in known]
-    slope = slope_of(times_h, memory_mb) if len(known) >= LEAST_PARTS else None
+    cold = len(known) // COLD
+    slope = slope_of(times_h[cold:], memory_mb[cold:]) if len(known) - cold >= LEAST_PARTS else None
     return Trend(name, len(known), memory_mb[-1], slope, (files[0], files[-1]))
 
 
