@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import time
-import weakref
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -123,11 +122,11 @@ def lock_key(path: Path) -> None:
 def test_a_rotation_that_is_half_done_is_told_and_changes_nothing(
     tmp_path: Path, half: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tls, "_contexts", weakref.WeakSet())
+    monkeypatch.setattr(tls, "_contexts", {})
     monkeypatch.setattr(tls, "_expiries", {})
     authority = trustme.CA()
-    given = write(authority, tmp_path)
-    context = written(given)
+    chosen = Settings.from_environment(write(authority, tmp_path))
+    context = make_context(chosen)
     server = authority.issue_cert("kafka.example")
     expiries = tls.certificate_expiries()
     assert not tls.certificates_are_behind()
@@ -135,6 +134,7 @@ def test_a_rotation_that_is_half_done_is_told_and_changes_nothing(
     shake_hands(context, server, "kafka.example")
     assert tls.certificates_are_behind()
     assert "going on with those of before" in caplog.text
+    shake_hands(make_context(chosen), server, "kafka.example")  # of a client that is made meanwhile
     assert tls.certificate_expiries() == {**expiries, "broker": tls.certificate_expiries()["broker"]}
     if half == "a-folder":
         (tmp_path / "ca.pem").rmdir()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from ashi.contracts.errors import UsageError
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 _weather = logging.getLogger(f"{WEATHER}.{__name__}")
 
 _expiries: dict[tuple[str, str | None], float] = {}
-_contexts: weakref.WeakSet[RenewedContext] = weakref.WeakSet()
+_contexts: dict[tuple[Path | None, ...], RenewedContext] = {}
+"""Of this process, by their files: a client made while these are half replaced has what was read before, too."""
 
 
 def certificate_expiries() -> dict[str, float]:
@@ -114,14 +114,20 @@ def _refuse_passphrase() -> str:
 
 def certificates_are_behind() -> bool:
     """Look at the files of all connections again; whether some were replaced by what cannot be read."""
-    contexts = list(_contexts)
+    contexts = list(_contexts.values())
     for context in contexts:
         context.renew()
     return any(context.is_behind for context in contexts)
 
 
 def make_context(settings: Settings) -> ssl.SSLContext:
-    """What the settings say of certificates. Raises UsageError when a file holds none that can be read."""
+    """What the settings say of certificates, the same for all clients of the process.
+
+    Raises UsageError when a file holds none that can be read, and never did.
+    """
+    files = (settings.kafka_ca_file, settings.kafka_cert_file, settings.kafka_key_file)
+    if (known := _contexts.get(files)) is not None:
+        return known
     context = RenewedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.ca_file = settings.kafka_ca_file
     try:
@@ -140,5 +146,4 @@ def make_context(settings: Settings) -> ssl.SSLContext:
             f"{str(settings.kafka_key_file)!r} hold no certificate with its key ({error}): write the paths of a file "
             "of certificates and of one with the private key, without a passphrase, in PEM form"
         ) from None
-    _contexts.add(context)
-    return context
+    return _contexts.setdefault(files, context)
