@@ -235,6 +235,8 @@ class SinkWorker:
             while not self._service.stopping.is_set():
                 try:
                     await self._read()
+                    if self._writing is not None and self._writing.done():
+                        await self._end_writing()  # what it raised is told now; the next one waits for its own time
                     if self._is_due():
                         await self._begin_writing()
                 except RowsLostError as error:
@@ -251,8 +253,6 @@ class SinkWorker:
                 await asyncio.gather(self._writing, return_exceptions=True)
 
     def _is_due(self) -> bool:
-        if self._writing is not None and self._writing.done():
-            return True  # with what it raised, perhaps
         if not self._pending:  # but perhaps it has gone on past what no reader gets
             passed = bool(self._uncommitted or self._pending.offsets)
             return self._writing is None and (passed or self._is_time_to_look())

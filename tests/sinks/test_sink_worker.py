@@ -86,6 +86,23 @@ def test_what_was_read_is_stored_then_committed_and_stopping_finishes_the_batch_
     asyncio.run(scenario())
 
 
+def test_of_a_stream_that_does_not_rest_each_batch_waits_for_its_time_or_its_size_and_not_for_the_one_before():
+    class Trickle(MemoryLog):
+        async def poll(self, most, wait_s):
+            return await super().poll(min(most, 1), wait_s)
+
+    candles = [a_candle(minute) for minute in range(25)]
+
+    async def scenario():
+        log, rows = Trickle([encode_candle(candle) for candle in candles]), Rows({})
+        sink = MemorySink(rows)
+        await until_the_end(log, sink, size=10, interval_s=3_600)
+        assert [len(batch) for batch in sink.writes] == [10, 10, 5]
+        assert log.all_committed
+
+    asyncio.run(scenario())
+
+
 def test_while_a_batch_is_stored_the_next_one_is_read_and_no_more():
     candles = [a_candle(minute) for minute in range(50)]
     may_write = asyncio.Event()
