@@ -22,7 +22,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka import access, clients, ends, follow, records, writers_time
+from ashi.runtime.kafka import access, clients, ends, follow, reach, records, writers_time
 from ashi.runtime.kafka.clients import partition_of
 
 PARTITIONS = {TRADES: 12}
@@ -103,6 +103,7 @@ class KafkaInMemory:
             follow.TopicFollower: partial(_Follower, self),
             access.require_access: nothing,
             writers_time.warn_of_writers_time: nothing,
+            reach.tell_whether_kafka_answers: nothing,
             records.read_topic: read_topic,
             clients.assigned_consumer: assigned_consumer,
             clients.make_producer: lambda *_, **__: _Producer(self),
