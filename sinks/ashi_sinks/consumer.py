@@ -179,8 +179,19 @@ class KafkaSinkConsumer:
                 self._held_back = fetched
                 await asyncio.sleep(wait_s)
                 return {}
+        try:
+            again = {read: await self._log.where_to_go_on(read.partition, span) for read, span in fetched.items()}
+        except BrokerError as error:
+            _weather.warning("what was read before cannot be looked up; trying again", reason=str(error))
+            self._held_back = fetched
+            await asyncio.sleep(wait_s)
+            return {}
         # What was fetched before a rebalance is read again after it by whoever has the partition then.
         now = {read: span for read, span in fetched.items() if read.rebalances == self._rebalances.count}
+        for read in list(now):
+            if (offset := again[read]) is not None:
+                self._consumer.seek(read.partition, offset)
+                del now[read]
         for read, span in now.items():
             self._log.take(read.partition, span)
             if partitions := self._consumer.partitions_for_topic(read.partition.topic):

@@ -123,6 +123,28 @@ class ReadLog:
         self._next, self._fresh, self._noted, self._last, self._suspected = {}, {}, {}, {}, {}
         self.stored = {}
 
+    async def where_to_go_on(self, at: Partition, span: Span) -> int | None:
+        """Where to read on in place of a span that the client has gone back for; None: it is to be taken.
+
+        The client begins anew also where only it has lost its place, as when it stood still while the broker was
+        restarted. The log decides: what was read last still stands in it, and it goes on to where that ended. Raises
+        BrokerError when Kafka does not show it.
+        """
+        expected = self._next.get(at)
+        if expected is None or span.begin >= expected:
+            return None
+        known = [self._last[at][1]] if at in self._last else [self._noted[at].last] if at in self._noted else []
+        if not known:
+            return None
+        standing = (await self._probe(at.topic).standing({at.partition: [known[0].offset]}))[at.partition]
+        if standing.end < expected or difference(known, standing, compacted=at.topic in COMPACTED) is not None:
+            return None
+        _log.warning(
+            "the client went back to what it had read, reading on where that ended",
+            partition=_name(at), first=span.begin, next=expected,
+        )  # fmt: skip
+        return expected
+
     def take(self, at: Partition, span: Span) -> None:
         """Take note of what was read. Raises StateError when it stands before what came already."""
         first = span.begin

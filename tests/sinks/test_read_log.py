@@ -189,6 +189,25 @@ def test_records_that_come_again_below_what_was_read_are_those_of_another_log(gr
     worker.take(AT, span(records("AB")))
 
 
+@pytest.mark.parametrize("read", [False, True], ids=["since it was committed", "since more was read"])
+def test_a_client_that_lost_its_place_in_a_log_that_still_stands_goes_on_where_it_was(group, read, caplog):
+    worker = group.worker()
+    group.take_over(worker, AT)
+    expected = 5
+    if read:
+        group.read(worker)
+        expected = 8
+    again = span(group.topic.logs[0][:2])
+    assert asyncio.run(worker.where_to_go_on(AT, again)) == expected
+    assert "the client went back" in caplog.text
+    assert asyncio.run(worker.where_to_go_on(AT, Span(expected, expected, []))) is None
+    assert asyncio.run(worker.where_to_go_on(STATUS, again)) is None, "of which nothing was read"
+    group.topic = Topic("abcdX", "")  # but where what was read does not stand any more it was the log
+    assert asyncio.run(worker.where_to_go_on(AT, again)) is None
+    with pytest.raises(StateError, match=f"it ended before offset {expected}, which was to be read next"):
+        worker.take(AT, again)
+
+
 def test_a_log_cut_while_it_is_read_and_grown_beyond_is_found_before_anything_more_is_committed(group):
     worker = group.worker()
     group.take_over(worker, AT)
