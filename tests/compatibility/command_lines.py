@@ -69,8 +69,10 @@ ADDED = (
     ("create, check, grow", "create, check"),
     ("compact, vacuum, publish", "compact, vacuum"),
     ("SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER", "SCRAM-SHA-256 or SCRAM-SHA-512"),
+    # Options of a storage may be a password.
+    ("'sqlite:///candles.db' has options", "'sqlite:///candles.db?mode=ro' has options"),
 )
-"""What lists of choices have gained since: as they are written now, and as they were."""
+"""What lists of choices have gained since, and what is not shown any more: as it is written now, and as it was."""
 
 _RANGE = "--from 2026-11-01 --to 2026-11-02"
 

@@ -289,7 +289,8 @@ def test_the_epochs_topic_gets_the_records_it_got(continued: Continued) -> None:
         [
             (
                 re.sub(rb"[0-9a-f]{8}-[0-9a-f-]{27}$", b"UUID", record.key or b""),
-                re.sub(rb'"at":\d+', b'"at":0', record.value or b""),
+                # `whole_from` came since; null is what it means where it is not there.
+                re.sub(rb'"at":\d+', b'"at":0', (record.value or b"").replace(b',"whole_from":null', b"")),
                 record.headers,
             )
             for record in of_topic(records, "ashi.meta")
