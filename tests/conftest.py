@@ -129,14 +129,22 @@ def no_settings_from_outside() -> None:
             del os.environ[name]
 
 
+def _loggers() -> list[tuple[str, logging.Logger]]:
+    """All that there are, but for the root."""
+    known = list(logging.root.manager.loggerDict.items())
+    return [(name, logger) for name, logger in known if isinstance(logger, logging.Logger)]
+
+
 @pytest.fixture(autouse=True)
 def logs_of_its_own() -> Iterator[None]:
     """What a test configures writes to that test's captured stderr, which is closed afterwards."""
     root, configured = logging.getLogger(), structlog.get_config()
-    level = root.level
+    level, levels = root.level, {name: logger.level for name, logger in _loggers()}
     yield
     structlog.configure(**configured)
     root.setLevel(level)
+    for name, logger in _loggers():
+        logger.setLevel(levels.get(name, logging.NOTSET))
     root.handlers = [handler for handler in root.handlers if not isinstance(handler, logs._Handler)]
 
 
