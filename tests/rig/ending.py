@@ -40,7 +40,7 @@ def _await_end(fleet: Fleet, settings: Settings, group: str, topic: str) -> None
         committed = asyncio.run(committed_offsets(settings, group, topic))
         seen.clear()
         seen.update({at: offset for at, offset in committed.items() if offset})
-        return seen == ends
+        return all(seen.get(at, 0) >= end for at, end in ends.items())  # candles of quiet markets may still come
 
     try:
         fleet.must(reached, DRAIN_S, f"{group} has not read all of {topic}")
