@@ -93,9 +93,9 @@ def _in_thread(chore: Chore, stopping: threading.Event) -> asyncio.Future[list[s
             done = chore.do(stopping)
         except BaseException as error:  # whoever awaits it gets it
             failed = error
+        _threads.discard(threading.current_thread())  # before anybody hears that it is done, and may end the process
         with contextlib.suppress(RuntimeError):  # the loop has ended: left behind at a stop
             loop.call_soon_threadsafe(settle, done, failed)
-        _threads.discard(threading.current_thread())
 
     thread = threading.Thread(target=work, name=chore.name, daemon=True)
     _threads.add(thread)

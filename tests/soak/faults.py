@@ -20,7 +20,7 @@ STANDSTILL: Final = frozenset({"CandlesLate", "CandlesLateSlowly", "LagGrowing",
 what a deployment's rules let pass may be told of here."""
 
 
-KAFKA: Final = frozenset({"KafkaDown", "CheckpointStalled"})
+KAFKA: Final = frozenset({"KafkaDown", "CheckpointStalled", "RowsLate"})
 STORE: Final = frozenset({"LagGrowing", "RowsLate"})
 
 
@@ -132,7 +132,7 @@ FAULTS: Final = (
     Fault(
         "a worker of each stage is killed, and starts again",
         one_of_each_stage_killed,
-        may=STANDSTILL,
+        may=STANDSTILL | {"RowsLate"},
         restarts=True,
     ),
     Fault("Kafka restarts", kafka_restarted, may=STANDSTILL | KAFKA, restarts=True),
