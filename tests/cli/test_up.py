@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from running import WAIT_S, Running, assert_gone
 
-from ashi_cli.onemachine.chart import free_port
 from ashi_simulator.executions import PER_US
 from ashi_simulator.markets.ongoing import OngoingMarkets
 from ashi_simulator.process import ONGOING_RATE
 from ashi_sinks.registry import open_reader
+from free_ports import free_port
 from oracle import Key, candles_of, stored
 
 if TYPE_CHECKING:

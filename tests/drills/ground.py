@@ -18,8 +18,8 @@ from ashi.contracts import Trade, encode_trade
 from ashi.contracts.topics import CANDLES
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
+from free_ports import HOST, free_ports
 from fresh_topics import renew_topics
-from kafka_cluster import HOST, free_ports
 from monitored_pipeline import MARKETS, Pipeline, settings_of
 from rig.writes import locked_database, open_transaction, publish, venue_fault
 from stages import Stage, simulated_venue

@@ -6,11 +6,16 @@ import random
 import socket
 from collections.abc import Collection
 
+from free_ports import LAST
+
 
 def quiet_port(rng: random.Random, but: Collection[int] = ()) -> int:
-    """A free port below those that the system gives to clients: one could take it while a server of ours is away."""
+    """A free port below those that the system gives to clients: one could take it while a server of ours is away.
+
+    It is none of `free_ports` either.
+    """
     while True:
-        port = rng.randint(20_000, 30_000)
+        port = rng.randint(LAST, 32_767)
         if port in but:
             continue
         with socket.socket() as probe:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from kafka_cluster import HOST, free_ports
+from free_ports import HOST, free_ports
 from monitored_pipeline import until
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"

@@ -30,8 +30,8 @@ from ashi_cli.main import main
 from ashi_cli.onemachine.children import stop_all
 from ashi_simulator import Simulator
 from ashi_sinks.registry import open_reader
+from free_ports import HOST
 from fresh_topics import delete_topics
-from kafka_cluster import HOST
 from oracle import candles_of, closed, stored
 from postgres_server import PostgresServer
 from subscribing import until_subscribed

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import socket
 import time
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -34,6 +33,7 @@ from ashi.contracts.topics import (
 from ashi.runtime.kafka.clients import make_producer
 from ashi.runtime.kafka.topics import create_topics
 from ashi_sinks.registry import make_sink, open_reader
+from free_ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -60,13 +60,6 @@ _TOPICS: Final[list[tuple[type, str, Any]]] = [
 
 def now_us() -> int:
     return time.time_ns() // 1000
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 class Deployment:

@@ -17,8 +17,9 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from chart_deployment import free_port
 from chromium import BOUND_S, a_page, chromium
+
+from free_ports import free_port
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
