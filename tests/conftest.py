@@ -29,6 +29,7 @@ from running_order import in_order, scope_of
 from stages import Stage
 
 if TYPE_CHECKING:
+    from postgres_server import PostgresServer
     from secured_kafka import SecuredKafka
 
 # Timing belongs to the benchmarks: on a shared machine a deadline only makes tests flaky.
@@ -165,6 +166,20 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
     users = ("ashi", "ingest", "replay", "aggregate", "sink", "strategy", "chart")
     with secured_kafka(tmp_path_factory.mktemp("secured"), users, masters=("ashi",)) as kafka:
         yield kafka
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL, for tests that keep to a schema of their own and leave it running as it was.
+
+    Not one for each module: where processes share the tests, those of a module are hardly ever neighbours, and what
+    they share ends with each of them.
+    """
+    from postgres_server import PostgresServer
+
+    server = PostgresServer()
+    yield server
+    server.remove()
 
 
 @pytest.fixture

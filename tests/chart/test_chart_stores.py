@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,33 +25,23 @@ from ashi_cli.onemachine.broker import Broker
 from ashi_sinks.registry import STORES, make_sink, open_reader
 from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 from fresh_topics import renew_topics
-from postgres_server import PostgresServer
 from strategies import drawn_trade
 
 if TYPE_CHECKING:
     from ashi.runtime.settings import Settings
+    from postgres_server import PostgresServer
 
 BOUND_S = 100
 HOURS = 9
 HOUR_US = 60 * MINUTE_US
-_numbers = itertools.count()
 
 
 def run(main: Any) -> None:
     asyncio.run(asyncio.wait_for(main, BOUND_S))
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    yield server
-    server.remove()
-
-
 def new_schema(server: PostgresServer) -> str:
-    schema = f"chart_{next(_numbers)}"
-    server.execute(f"CREATE SCHEMA {schema}")
-    url = server.url(schema=schema)
+    url = server.new_schema()
     migrate = STORES["postgres"].migrate
     assert migrate is not None
     migrate(url)

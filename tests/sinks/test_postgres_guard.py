@@ -16,7 +16,6 @@ from ashi.contracts.errors import StorageError
 from ashi_sinks.postgres.retention import delete_older
 from ashi_sinks.postgres.sink import PostgresSink
 from ashi_sinks.protocol import RetryableError, RowsLostError
-from postgres_server import PostgresServer
 
 pytestmark = pytest.mark.postgres
 
@@ -24,11 +23,9 @@ HOUR_US = 3_600_000_000
 TABLES = ("candles", "feed_gaps", "feed_status")
 
 
-@pytest.fixture(scope="module")
-def server():
-    server = PostgresServer()
-    yield server
-    server.remove()
+@pytest.fixture
+def server(postgres):
+    return postgres
 
 
 @pytest.fixture

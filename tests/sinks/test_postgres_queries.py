@@ -17,7 +17,6 @@ from ashi_cli.main import main
 from ashi_sinks.postgres.retention import delete_older
 from ashi_sinks.postgres.sink import PostgresSink
 from ashi_sinks.protocol import RetryableError
-from postgres_server import PostgresServer
 
 pytestmark = pytest.mark.postgres
 
@@ -28,10 +27,8 @@ HOUR_US, DAY_US = 60 * MINUTE_US, 24 * 60 * MINUTE_US
 
 
 @pytest.fixture(scope="module")
-def server():
-    server = PostgresServer()
-    yield server
-    server.remove()
+def server(postgres):
+    return postgres
 
 
 @pytest.fixture

@@ -33,11 +33,9 @@ pytestmark = pytest.mark.postgres
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def server():
-    server = PostgresServer()
-    yield server
-    server.remove()
+@pytest.fixture
+def server(postgres):
+    return postgres
 
 
 def migrate(url):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -33,7 +32,6 @@ from ashi_strategies.backtest.sources import (
 )
 from ashi_strategies.series_name import SeriesName
 from oracle import candles_of, closed, stored, timely, unique
-from postgres_server import PostgresServer
 from strategies import trades
 
 HOUR = 60 * MINUTE
@@ -128,22 +126,13 @@ def opened(store: str, recordings: list[tuple[str, Path]], series: list[SeriesNa
     return asyncio.run(read())
 
 
-@pytest.fixture
-def postgres() -> Iterator[str]:
-    server = PostgresServer()
-    try:
-        yield server.url()
-    finally:
-        server.remove()
-
-
 @pytest.mark.parametrize("store", ["sqlite", "lake", pytest.param("postgres", marks=pytest.mark.postgres)])
 def test_a_store_and_the_recordings_that_it_was_filled_from_give_the_same_candles(tmp_path, request, store):
     [first, second] = BUNDLED["binance"]
     series = [SeriesName(SYMBOL, "1m"), SeriesName(SYMBOL, "5m")]
     candles = opened("", [("binance", first), ("binance", second)], series)
     assert len(candles) > 5
-    url = request.getfixturevalue("postgres") if store == "postgres" else f"{store}:///{tmp_path}/candles"
+    url = request.getfixturevalue("postgres").new_schema() if store == "postgres" else f"{store}:///{tmp_path}/candles"
     if STORES[store].migrate is not None:
         migrate_store(url)
 
