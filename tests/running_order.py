@@ -39,12 +39,23 @@ LONGEST = (
 )
 """Modules with tests of many seconds, the longest first."""
 SHARED = (
-    "aggregate/test_election_kafka.py",
-    "compatibility/test_recorded_kafka.py",
-    "compatibility/test_recorded_commands.py",
-    "runtime/test_unreachable_kafka.py",
+    ("aggregate/test_election_kafka.py",),
+    ("compatibility/test_recorded_kafka.py",),
+    ("compatibility/test_recorded_commands.py",),
+    ("runtime/test_unreachable_kafka.py",),
+    ("sinks/test_postgres_queries.py",),
+    (
+        "runtime/test_access_kafka.py",
+        "runtime/test_refused_by_kafka.py",
+        "security/test_refused_commands_kafka.py",
+        "security/test_rights_kafka.py",
+        "operations/test_doctor_secured_kafka.py",
+    ),
 )
-"""Modules whose tests look at something that takes long to make: each runs in one process, or all would make it."""
+"""Modules whose tests look at something that takes long to make, as a broker with users: those of a group run in one
+process, one module after another. Elsewhere all processes would make it, and a fixture of a module for each test, since
+tests of other modules come between."""
+_GROUPS = {module: modules[0] for modules in SHARED for module in modules}
 WAITING = frozenset({"kafka", "postgres", "processes"})
 SECONDS = {"longest": 15.0, "waiting": 2.0, "slow": 2.0, "others": 0.05}
 """What tests take, roughly."""
@@ -57,9 +68,8 @@ def module_of(node_id: str) -> str:
 
 
 def scope_of(node_id: str) -> str:
-    """What runs in one process: a test by itself, or all of its module."""
-    module = module_of(node_id)
-    return module if module in SHARED else node_id
+    """What runs in one process: a test by itself, or all of its module and of those that share something with it."""
+    return _GROUPS.get(module_of(node_id), node_id)
 
 
 def in_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:

@@ -29,7 +29,7 @@ def item(module: str, number: int, *marks: str) -> Any:
 
 
 def test_the_modules_that_are_named_exist_and_each_is_named_once() -> None:
-    for names in (LONGEST, SHARED):
+    for names in (LONGEST, [name for modules in SHARED for name in modules]):
         assert len(set(names)) == len(names)
         assert [name for name in names if not (TESTS / name).is_file()] == []
 
@@ -52,5 +52,8 @@ def test_the_longest_begin_and_what_computes_lasts_as_long_as_what_waits() -> No
 
 
 def test_only_modules_that_share_something_stay_in_one_process() -> None:
-    assert scope_of(f"tests/{SHARED[0]}::test_a[x::y]") == scope_of(f"tests/{SHARED[0]}::test_b") == SHARED[0]
+    for modules in SHARED:
+        assert {scope_of(f"tests/{module}::{test}") for module in modules for test in ("test_a[x::y]", "test_b")} == {
+            modules[0]
+        }
     assert scope_of("tests/contracts/test_contracts.py::test_a[1]") == "tests/contracts/test_contracts.py::test_a[1]"
