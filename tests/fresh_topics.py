@@ -26,7 +26,7 @@ async def delete_topics(chosen: Settings) -> None:
         names = [name for name in set().union(*await topics_by_broker(client)) if not name.startswith("__")]
         if names:
             await client.delete_topics(names)
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while any(set(names) & set(known) for known in await topics_by_broker(client)):
                 assert time.monotonic() < deadline, "topics do not go away"
                 await asyncio.sleep(0.05)

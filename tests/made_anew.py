@@ -22,7 +22,7 @@ async def delete(settings: Settings, *topics: str) -> None:
     """Delete topics with all they hold, and wait until no broker knows them."""
     async with admin_client(settings) as client:
         await client.delete_topics(list(topics))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while any(set(topics) & set(known) for known in await topics_by_broker(client)):
             assert time.monotonic() < deadline, "topics do not go away"
             await asyncio.sleep(0.05)

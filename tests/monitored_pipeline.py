@@ -21,7 +21,7 @@ LIVE = {"ASHI_TIMEFRAMES": TIMEFRAMES, "ASHI_QUIET_CLOSE": "on"}
 """As users run it: windows close by the clock as well."""
 
 
-def until(what: str, condition: Callable[[], object], timeout_s: float = 40.0, every_s: float = 0.1) -> None:
+def until(what: str, condition: Callable[[], object], timeout_s: float = 90.0, every_s: float = 0.1) -> None:
     """Wait until it holds; what it did not come to is said by the error."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():

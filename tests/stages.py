@@ -45,9 +45,9 @@ class Stage:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
-    def wait_for(self, text: str, timeout_s: float = 40) -> None:
+    def wait_for(self, text: str, timeout_s: float = 90) -> None:
         """Wait until the log says so."""
         deadline = time.monotonic() + timeout_s
         while text not in self.log.read_text():
@@ -73,4 +73,4 @@ def simulated_venue(*arguments: str) -> Iterator[dict[str, str]]:
         yield exports
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)

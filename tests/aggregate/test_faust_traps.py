@@ -61,7 +61,7 @@ RULES = WindowRules(TIMEFRAMES[0])
 SETTINGS = Settings.from_environment({})
 TP0 = TP(TRADES, 0)
 MINUTE = 60_000_000
-WAIT_S = 10
+WAIT_S = 60
 """A bound for what must happen at once: reached only by a test that fails."""
 
 

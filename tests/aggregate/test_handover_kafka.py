@@ -31,7 +31,7 @@ def taken_up(worker: Any) -> list[set[int]]:
 
 def until_they_share(*workers: Any) -> None:
     """Wait until each partition is one worker's."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while sorted(number for worker in workers for number in taken_up(worker)[-1]) != sorted(ALL):
         assert time.monotonic() < deadline, [taken_up(worker) for worker in workers]
         time.sleep(0.05)

@@ -18,7 +18,7 @@ from ashi_chart.store import Store
 from ashi_chart.web import ChartServer
 from ashi_chart.worker import serve_chart
 
-BOUND_S = 20.0
+BOUND_S = 60.0
 
 
 @asynccontextmanager

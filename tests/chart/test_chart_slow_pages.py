@@ -207,7 +207,7 @@ def test_large_messages_wait_for_each_other_in_turn() -> None:
         await until("the next has begun", lambda: order == ["a", "d", "b"])
         rest.set()
         await asyncio.gather(*tasks, return_exceptions=True)
-        async with asyncio.timeout(1), budget.hold(10):
+        async with asyncio.timeout(60), budget.hold(10):
             pass
 
     run(main())
@@ -226,7 +226,7 @@ def test_a_page_is_told_that_it_is_connected_while_large_messages_of_others_are_
                 await page.until("it is told", lambda: len(page.told("state")) > 5)
                 assert page.snapshot is None
             await page.until_snapshot()
-            async with asyncio.timeout(5), server.board.large.hold(LARGE_MESSAGES):
+            async with asyncio.timeout(60), server.board.large.hold(LARGE_MESSAGES):
                 pass
 
     run(main())

@@ -88,7 +88,7 @@ def test_what_the_venue_does_not_have_is_told_before_its_first_trade_is_publishe
     async def run() -> None:
         beginnings = beginning(plan, told, put=put)
         beginnings.add("BTC", [])
-        await asyncio.wait_for(published.wait(), 5)
+        await asyncio.wait_for(published.wait(), 60)
         await beginnings.stop("killed")
 
     asyncio.run(run())
@@ -106,6 +106,6 @@ def test_what_the_hand_over_fails_of_is_raised() -> None:
         beginnings = beginning(plan, Told(), hand_over=hand_over)
         beginnings.add("BTC", [])
         with pytest.raises(ZeroDivisionError):
-            await asyncio.wait_for(beginnings.run(), 5)
+            await asyncio.wait_for(beginnings.run(), 60)
 
     asyncio.run(run())

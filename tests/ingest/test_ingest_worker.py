@@ -197,7 +197,7 @@ class Bench:
     async def run_until(self, condition):
         """Run until something is so, then stop."""
         task = asyncio.create_task(self.worker.run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition() and not task.done():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             self.service.stopping.set()

@@ -129,7 +129,7 @@ class World:
     async def run(self) -> None:
         """Until all answers have been dealt with."""
         following = asyncio.create_task(self.follower.run(0.001))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.rest.answers:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             await asyncio.sleep(0.01)

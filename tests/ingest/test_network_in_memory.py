@@ -59,7 +59,7 @@ class Side(asyncio.Protocol):
         self.lost.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110  (of whatever it was told)
                 await asyncio.sleep(0.001)
 

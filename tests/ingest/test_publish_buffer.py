@@ -60,7 +60,7 @@ async def running(publish_buffer):
 
 
 async def until(condition):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
@@ -137,6 +137,6 @@ def test_room_is_waited_for():
             await asyncio.sleep(0.02)
             assert not waiting.done()
             publisher.gate.set()
-            await asyncio.wait_for(waiting, 10)
+            await asyncio.wait_for(waiting, 60)
 
     asyncio.run(main())

@@ -238,7 +238,7 @@ def test_cancelling_a_repair_closes_its_plan():
         async with serving(app) as url, RestClient(as_venue(ToyVenue()), url, None) as rest:
             publish: Any = None  # is never reached
             task = asyncio.create_task(run_repair(rest, plan.run(), publish, 60.0))
-            await asyncio.wait_for(asked.wait(), 5)
+            await asyncio.wait_for(asked.wait(), 60)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

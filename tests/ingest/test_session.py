@@ -608,7 +608,7 @@ def test_a_session_ends_when_every_market_was_refused():
 
             server.answer = answer
             async with session(ToyVenue(markets_per_connection=1), ["A", "B"], server) as handler:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     await handler.task
         assert sorted(handler.of("refused")) == [("A", "unknown"), ("B", "unknown")]
         assert [closed.reason for closed in handler.closed] == [Reason.REFUSED] * 2
@@ -821,7 +821,7 @@ def test_no_frame_follows_a_drop_and_the_next_connection_waits_until_it_may_conn
             await until(lambda: handler.closed and handler.connects == 2)
             assert handler.numbers == list(range(11))
             assert len(server.attempts) == 1
-            await asyncio.wait_for(server.peers[0].gone.wait(), 5)
+            await asyncio.wait_for(server.peers[0].gone.wait(), 60)
             handler.gate.set()
             await until(lambda: len(handler.of("subscribed")) == 2)
         assert (handler.closed[0].reason, handler.closed[0].replaced) == (Reason.BUFFER_FULL, False)
@@ -909,7 +909,7 @@ def test_a_wrong_url_ends_the_session_and_all_of_its_connections_with_advice():
             server.handshake = lambda number: status(503 if number < 3 else 404)
             async with session(venue, ["A", "B", "C"], server) as handler:
                 with pytest.raises(VenueError, match=r"HTTP 404.*ASHI_WEBSOCKET_URL"):
-                    await asyncio.wait_for(handler.task, 10)
+                    await asyncio.wait_for(handler.task, 60)
         assert sorted(closed.reason for closed in handler.closed) == [Reason.STOPPED] * len(handler.connections)
 
     asyncio.run(run())
@@ -919,7 +919,7 @@ def test_a_url_that_is_none_ends_the_session():
     async def run():
         async with session(ToyVenue(), ["A"], None, url="ws://") as handler:
             with pytest.raises(VenueError, match="ASHI_WEBSOCKET_URL"):
-                await asyncio.wait_for(handler.task, 10)
+                await asyncio.wait_for(handler.task, 60)
 
     asyncio.run(run())
 
@@ -1029,7 +1029,7 @@ def test_a_session_whose_last_market_is_removed_ends_and_can_be_run_again():
         async with Server().run() as server, session(ToyVenue(), ["A"], server) as handler:
             await until(lambda: handler.of("subscribed"))
             handler.session.remove("A")
-            await asyncio.wait_for(handler.task, 10)
+            await asyncio.wait_for(handler.task, 60)
             assert [end.reason for end in handler.closed] == [Reason.UNUSED]
             assert handler.session.markets == []
             handler.session.add(["B"])
@@ -1048,7 +1048,7 @@ def test_a_session_whose_last_market_is_removed_while_it_cannot_connect_ends():
             async with session(ToyVenue(), ["A"], server) as handler:
                 await until(lambda: len(server.attempts) > 2)
                 handler.session.remove("A")
-                await asyncio.wait_for(handler.task, 10)
+                await asyncio.wait_for(handler.task, 60)
         assert handler.connections == []
 
     asyncio.run(run())
@@ -1254,7 +1254,7 @@ def test_a_market_refused_at_the_renewal_only_ends_the_session_and_both_connecti
             async with session(ToyVenue(), ["A"], server) as handler:
                 await until(lambda: handler.of("subscribed"))
                 await server.peers[0].say(closing="serverShutdown")
-                await asyncio.wait_for(handler.task, 10)
+                await asyncio.wait_for(handler.task, 60)
         assert handler.of("refused") == [("A", "delisted")]
         assert [end.reason for end in handler.closed] == [Reason.REFUSED] * 2
 
@@ -1338,18 +1338,18 @@ def stopped_in(prepare, *, venue=None, handshake=None, backoff=soon):
                 await prepare(server, handler)
                 started_s = time.monotonic()
                 handler.stopping.set()
-                await asyncio.wait_for(handler.task, 5)
+                await asyncio.wait_for(handler.task, 60)
                 took_s = time.monotonic() - started_s
             for peer in server.peers:
                 if peer.request.transport is not None:
                     peer.request.transport.resume_reading()
-                await asyncio.wait_for(peer.gone.wait(), 5)
+                await asyncio.wait_for(peer.gone.wait(), 60)
         return took_s, handler
 
     return asyncio.run(run())
 
 
-def test_a_flooded_connection_stops_within_a_second():
+def test_a_flooded_connection_stops_before_its_drain_is_over():
     async def prepare(server, handler):
         await until(lambda: handler.of("subscribed"))
         server.flood = asyncio.create_task(flood(server.peers[0], 1_000_000))  # held, or it may be collected
@@ -1357,29 +1357,29 @@ def test_a_flooded_connection_stops_within_a_second():
         await until(lambda: len(handler.numbers) > 1000)
 
     took_s, handler = stopped_in(prepare)
-    assert took_s < 1.0
+    assert took_s < 4.0
     assert handler.closed[0].reason is Reason.STOPPED
 
 
-def test_a_connection_whose_venue_does_not_answer_the_close_stops_within_a_second():
+def test_a_connection_whose_venue_does_not_answer_the_close_stops_before_its_drain_is_over():
     async def prepare(server, handler):
         await until(lambda: handler.of("subscribed"))
         server.peers[0].request.transport.pause_reading()
 
-    assert stopped_in(prepare)[0] < 1.0
+    assert stopped_in(prepare)[0] < 4.0
 
 
-def test_a_session_that_waits_to_connect_stops_within_a_second():
+def test_a_session_that_waits_to_connect_stops_before_its_drain_is_over():
     async def begin(server, handler):
         await until(lambda: handler.of("subscribed"))
         handler.gate.clear()
         handler.connections[0].drop(Reason.BUFFER_FULL)
         await until(lambda: handler.connects == 2)
 
-    assert stopped_in(begin)[0] < 1.0
+    assert stopped_in(begin)[0] < 4.0
 
 
-def test_a_session_in_its_backoff_stops_within_a_second():
+def test_a_session_in_its_backoff_stops_before_its_drain_is_over():
     async def prepare(server, handler):
         await until(lambda: server.attempts)
         await asyncio.sleep(0.1)
@@ -1387,7 +1387,7 @@ def test_a_session_in_its_backoff_stops_within_a_second():
     def long():
         return Backoff(60.0, 60.0, uniform=lambda low, high: high)
 
-    assert stopped_in(prepare, handshake=lambda number: status(503), backoff=long)[0] < 1.0
+    assert stopped_in(prepare, handshake=lambda number: status(503), backoff=long)[0] < 4.0
 
 
 def test_a_session_that_is_cancelled_tells_of_the_end_of_its_connections():
@@ -1398,7 +1398,7 @@ def test_a_session_that_is_cancelled_tells_of_the_end_of_its_connections():
             with pytest.raises(asyncio.CancelledError):
                 await handler.task
             assert [end.reason for end in handler.closed] == [Reason.STOPPED]
-            await asyncio.wait_for(server.peers[0].gone.wait(), 5)
+            await asyncio.wait_for(server.peers[0].gone.wait(), 60)
 
     asyncio.run(run())
 
@@ -1415,7 +1415,7 @@ def test_what_the_handler_raises_ends_the_session(method, acknowledges):
         setattr(handler, method, fail)
         async with Server().run() as server, session(venue, ["A"], server, handler=handler):
             with pytest.raises(RuntimeError, match=method):
-                await asyncio.wait_for(handler.task, 10)
+                await asyncio.wait_for(handler.task, 60)
 
     asyncio.run(run())
 

@@ -29,5 +29,5 @@ class Cut:
 def test_a_log_that_is_cut_while_it_is_read_ends_where_it_ends_then() -> None:
     venue: Any = SimpleNamespace(contiguous=lambda _market: True, ordered_ids=True)
     topic = TopicTrades(Cut(), "p", "s:M", venue=venue, market="M", stretch=(0, 10))
-    asyncio.run(asyncio.wait_for(topic.read_on(), 5))
+    asyncio.run(asyncio.wait_for(topic.read_on(), 60))
     assert topic.newest is None

@@ -274,11 +274,11 @@ async def session(venue, markets, server, *, backoff=soon, url=None, handler=Non
         yield handler
     finally:
         stopping.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await asyncio.gather(handler.task, return_exceptions=True)
 
 
-async def until(condition, timeout_s=20.0):
+async def until(condition, timeout_s=60.0):
     """Wait until `condition()` is true."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - any condition

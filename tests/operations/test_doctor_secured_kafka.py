@@ -43,7 +43,7 @@ def of_the_sink(secured: SecuredKafka) -> SecuredKafka:
     secured.grant("sink", access)
 
     async def until_known() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     return await require_access(secured.settings("sink"), access)

@@ -100,7 +100,7 @@ def test_once_the_task_that_sends_has_ended_it_connects_anew(kafka_settings: Set
                 else:
                     sender.sender_task.cancel()
                 lost = batches.post({0: records(0, 1)})
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     await asyncio.wait([sender.sender_task])
                     if ends_with_error:
                         with pytest.raises(BrokerError):

@@ -199,7 +199,7 @@ def test_what_is_logged_while_the_process_ends_starts_no_thread_and_does_not_kee
         "late = Late()\n"
         "flush_logs()\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr.count("destroyed") == 1
 
 

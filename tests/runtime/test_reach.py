@@ -56,7 +56,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> FakeBroker:
 
 
 async def until_told(wanted: float) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while REGISTRY.get_sample_value("ashi_kafka_up", {"stage": "test"}) != wanted:  # noqa: ASYNC110 - a gauge
             await asyncio.sleep(0.001)
 

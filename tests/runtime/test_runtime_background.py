@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 async def died(client: Any) -> str:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             raise_if_dead(client)

@@ -327,7 +327,7 @@ def test_kafka_that_is_away_is_not_asked_in_a_busy_loop(
         client = make_producer(nobody).client
         client._sync_task = asyncio.create_task(client._md_synchronizer())
         asked = 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             ends_s = asyncio.get_running_loop().time() + 0.5
             while asyncio.get_running_loop().time() < ends_s:
                 assert not await client.force_metadata_update()
@@ -365,7 +365,7 @@ def test_a_consumer_whose_broker_is_away_stops_without_cancelling_whoever_stops_
                 raise
 
         consumer._client.send = send_and_note
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await failed.wait()  # the fetch waits to be tried again
             await consumer.stop()
         assert consumer._fetcher._fetch_task.done()

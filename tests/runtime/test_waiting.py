@@ -65,7 +65,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[Exception | None]:
 
 
 async def play(service: Service, work: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await start_when_kafka_is_there(service, REPLAY, work)
 
 
@@ -192,8 +192,8 @@ def test_every_stage_without_kafka_waits_unready_says_so_once_and_stops_at_once(
         stopped_s = time.monotonic()
         for worker in workers.values():
             worker.send_signal(signal.SIGTERM)
-        assert [worker.wait(10) for worker in workers.values()] == [0, 0, 0]
-        assert time.monotonic() - stopped_s < 5.0
+        assert [worker.wait(30) for worker in workers.values()] == [0, 0, 0]
+        assert time.monotonic() - stopped_s < 15.0, "a stop that hangs takes 20 s"
         for log in logs.values():
             assert log.read_text().count("Kafka is away") == 1
     finally:
@@ -206,12 +206,12 @@ def _wait_for_kafka_up(name: str, stage: Stage, wanted: float) -> None:
     """Wait until a stage says whether Kafka answers it, seconds after it was so."""
     address = json.loads(stage.log.read_text().splitlines()[0])["metrics"]
     sample = f'ashi_kafka_up{{stage="{name}"}} {wanted}'
-    deadline_s = time.monotonic() + 15
+    deadline_s = time.monotonic() + 60
     while True:
         with urllib.request.urlopen(address, timeout=5) as answer:
             if sample in answer.read().decode():
                 return
-        assert time.monotonic() < deadline_s, f"{name} does not say {sample!r} within 15 s"
+        assert time.monotonic() < deadline_s, f"{name} does not say {sample!r} within 60 s"
         time.sleep(0.1)
 
 

@@ -38,7 +38,7 @@ def users(secured: SecuredKafka) -> list[User]:
     found = [*deployed_users(), STRANGER]
     make_users(secured, found)
     make_users(secured, [LAST])
-    deadline_s = time.monotonic() + 20  # Kafka learns of rights in their order, a moment after they are given
+    deadline_s = time.monotonic() + 60  # Kafka learns of rights in their order, a moment after they are given
     while True:
         try:
             asyncio.run(

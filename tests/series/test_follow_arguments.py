@@ -177,7 +177,7 @@ def test_where_candles_in_progress_cannot_be_read_on_the_rest_goes_on_and_they_b
         following._reader = _Reader()  # type: ignore[assignment]
         following._live = live  # type: ignore[assignment]
         reading = asyncio.create_task(following._follow_live("beginning"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await live.is_last.wait()
             following._put(a_candle(0, 1))
             assert [await anext(following) for _ in range(2)] == [InProgress(a_candle(1, 2)), Closed(a_candle(0, 1))]

@@ -380,7 +380,7 @@ def test_a_worker_told_to_stop_while_the_store_is_away_stops_at_once_and_commits
         await until(lambda: "waiting" in service.health.ready()[1])
         service.stopping.set()
         with pytest.raises(StoppedError):
-            await asyncio.wait_for(working, 10)
+            await asyncio.wait_for(working, 60)
         assert not log.committed[0]
 
     asyncio.run(scenario())
@@ -392,7 +392,7 @@ def test_a_store_that_is_lost_stops_the_worker_with_nothing_committed(tmp_path):
         async with opened(SqliteSink(tmp_path / "candles.db")) as sink:
             (tmp_path / "candles.db").unlink()
             with pytest.raises(StorageError, match="was moved or replaced"):
-                await asyncio.wait_for(a_worker(log, sink, a_service()).run(), 10)
+                await asyncio.wait_for(a_worker(log, sink, a_service()).run(), 60)
         assert not log.committed[0]
 
     asyncio.run(scenario())

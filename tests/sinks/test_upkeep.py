@@ -96,7 +96,7 @@ def test_a_chore_at_work_is_told_when_the_worker_ends(sleeps: list[float]) -> No
         return []
 
     run(Chore("compact", HOUR_S, do), began.is_set)
-    assert ended.wait(5)
+    assert ended.wait(60)
 
 
 def test_a_chore_that_does_not_end_does_not_keep_the_worker_from_ending(
@@ -136,7 +136,7 @@ def test_a_chore_that_ends_soon_after_the_stop_is_waited_for(
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize(("works_s", "status", "said"), [(20, 3, "begun\n"), (0, 0, "begun\nended as always\n")])
+@pytest.mark.parametrize(("works_s", "status", "said"), [(120, 3, "begun\n"), (0, 0, "begun\nended as always\n")])
 def test_a_process_with_a_chore_that_was_cut_short_ends_without_the_interpreters_end(
     works_s: int, status: int, said: str
 ) -> None:
@@ -158,5 +158,5 @@ asyncio.run(main())
 upkeep.exit_past_chores(3)
 print("ended as always")
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=15, check=False)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout) == (status, said)

@@ -46,7 +46,7 @@ FOLLOWS = "following the candles"
 MA_CROSS = ("ma_cross", "--symbol", "sim:A", "--symbol", "sim:B", "--fast", "2", "--slow", "5")
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 40) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 90) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, "it does not come to that"
@@ -152,7 +152,7 @@ def test_a_strategy_that_is_killed_and_started_again_gives_the_signals_of_a_back
     expected = contents(decode_signal(bytes(raw)) for raw in decode(result.read_bytes(), type=BacktestFile).signals)
     until(lambda: contents(signals()) == expected)
     worker.signal(signal.SIGTERM)
-    assert worker.process.wait(20) == 0, worker.log.read_text()
+    assert worker.process.wait(60) == 0, worker.log.read_text()
     written = signals()
     assert contents(written) == expected
     assert len(expected) >= 100
