@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,14 +18,6 @@ MARKETS = ("BTCUSDT", "ETHUSDT")
 TIMEFRAMES = "1s,1m"
 LIVE = {"ASHI_TIMEFRAMES": TIMEFRAMES, "ASHI_QUIET_CLOSE": "on"}
 """As users run it: windows close by the clock as well."""
-
-
-def until(what: str, condition: Callable[[], object], timeout_s: float = 90.0, every_s: float = 0.1) -> None:
-    """Wait until it holds; what it did not come to is said by the error."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, f"{what}: not within {timeout_s:g} s"
-        time.sleep(every_s)
 
 
 class Pipeline:

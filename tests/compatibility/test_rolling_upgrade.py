@@ -12,7 +12,6 @@ import io
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -20,15 +19,14 @@ import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
-from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from ashi.contracts import Candle, Trade
-from ashi.contracts.candle import DECIMAL_FIELDS
+import waits
+from ashi.contracts import Trade
 from ashi.contracts.records import trade_in
 from ashi.contracts.topics import AGGREGATE_APP, TRADES, TRADES_DEAD
 from ashi.runtime.kafka.groups import view_group
@@ -37,6 +35,7 @@ from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from fresh_topics import PARTITIONS, delete_topics
 from oracle import candles_of, closed, stored, timely, unique
+from sqlite_candles import rows_in
 from stages import simulated_venue
 
 pytestmark = pytest.mark.outside
@@ -47,6 +46,7 @@ ROOMS = ("", "ingest", "aggregate", "sinks", "series", "audit", "simulator", "st
 MARKETS = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT", "BNBUSDT"]
 NAMES = ["1s", "5s", "1m"]
 PATIENCE_S = 90.0
+until = partial(waits.until, timeout_s=PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
@@ -158,23 +158,8 @@ def deployment(kafka: Broker, earlier: Path, tmp_path: Path) -> Iterator[Deploym
             deployment.kill()
 
 
-def rows_in(path: Path) -> list[Candle]:
-    with sqlite3.connect(path) as db:
-        db.row_factory = sqlite3.Row
-        rows = [dict(row) for row in db.execute("SELECT * FROM candles")]
-    exact = [{name: Decimal(value) if name in DECIMAL_FIELDS else value for name, value in row.items()} for row in rows]
-    return [msgspec.convert(row, Candle) for row in exact]
-
-
 async def read_trades(settings: Settings) -> list[Trade]:
     return [trade_in(record) async for record in read_topic(settings, TRADES)]
-
-
-def until(what: str, condition: Any) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not so after {PATIENCE_S:g} s: {what}"
-        time.sleep(0.3)
 
 
 def test_an_upgrade_worker_by_worker_and_back_leaves_the_oracles_candles(deployment: Deployment) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import importlib.util
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,8 +19,9 @@ from aiohttp import ClientSession
 from ashi.runtime.metrics import document  # noqa: F401  (importing it declares every metric)
 from ashi.runtime.metrics.declare import CATALOGUE
 from ashi_cli.onemachine.broker import Broker
-from monitored_pipeline import MARKETS, Pipeline, running_pipeline, until
-from rig.watchers import Watchers, watching
+from monitored_pipeline import MARKETS, Pipeline, running_pipeline
+from rig.watchers import Watchers, needs_watchers, watching
+from waits import until
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
 STAGES = ("ingest", "aggregate", "sink", "strategy", "chart")
@@ -90,11 +90,7 @@ def watchers(pipeline: Pipeline) -> Iterator[Watchers]:
 @pytest.mark.processes
 @pytest.mark.outside
 @pytest.mark.timeout(240)
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="Prometheus is missing: apt-get install prometheus")
-@pytest.mark.skipif(
-    shutil.which("prometheus-alertmanager") is None,
-    reason="Alertmanager is missing: apt-get install prometheus-alertmanager",
-)
+@needs_watchers
 def test_every_panel_has_data_of_a_pipeline_at_work(pipeline: Pipeline, watchers: Watchers) -> None:
     wanted = {(name, panel, expression) for name in NAMES for panel, expression in queries(name)}
 

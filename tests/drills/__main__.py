@@ -15,8 +15,8 @@ import yaml
 
 from drills.breaking import DRILLS, FAST, FASTEST, SLOW, Drill
 from drills.ground import JOBS, Ground, ground
-from monitored_pipeline import until
 from rig.watchers import MONITORING, Watchers, watching
+from waits import until
 
 QUIET_S = 240.0
 """How long what an earlier drill has left may take to be over."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from drills.__main__ import run, severities
 from drills.breaking import DRILLS, Drill
-from rig.watchers import faster, faster_rules
+from rig.watchers import faster, faster_rules, needs_watchers
 
 NEVER_DRILLED = {"Watchdog"}
 """It fires always, which each run waits for."""
@@ -32,8 +31,7 @@ def test_times_in_rules_are_made_shorter_and_nothing_else_is() -> None:
 @pytest.mark.processes
 @pytest.mark.outside
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="Prometheus is missing: apt-get install prometheus")
-@pytest.mark.skipif(shutil.which("prometheus-alertmanager") is None, reason="apt-get install prometheus-alertmanager")
+@needs_watchers
 def test_what_is_broken_pages_once_and_is_over_when_it_is_mended(tmp_path: Path) -> None:
     chosen: list[Drill] = [drill for drill in DRILLS if drill.alerts[0] in {"StoreDown", "WorkersAbsent"}]
     outcomes, failures = run(tmp_path, chosen)

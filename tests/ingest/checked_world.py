@@ -11,13 +11,15 @@ import random
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Literal
 
-from venue_certification import VenueCertification
+import pytest
+from venue_certification import VenueCertification, certified
 from venue_samples import FIRST_MS, Execution, Listed
 from virtual_time import run_virtually
 
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, overlaps
 from ashi.contracts.trade import Trade
 from ashi_ingest.errors import Reason
+from ashi_ingest.feed import backfill as backfill_module
 from ashi_ingest.feed.comparison import Times
 from ashi_ingest.feed.reported import ReportedFeed
 from ashi_ingest.feed.status import FeedReporter
@@ -27,7 +29,25 @@ from ashi_ingest.rest.budget import FIRST, Urgency
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.venues.base import Answer, Request
 
+VENUES = certified()
+MARKETS = [
+    ("bitflyer", "BTC_JPY"),
+    ("bitflyer", "FX_BTC_JPY"),
+    ("gmo", "BTC_JPY"),
+    ("binance", "BTCUSDT"),
+    ("binance-usdm", "BTCUSDT"),
+]
+each_market = pytest.mark.parametrize(("venue", "market"), MARKETS)
+
 Fate = Literal["comes", "late", "lost"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_settling():
+    """For modules that import it: repairs do not wait for a REST interface that lags."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backfill_module, "SETTLE_S", 0.0)
+        yield
 
 
 class Kafka:

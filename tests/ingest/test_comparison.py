@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from checked_world import World, all_once, run, trade_for
-from venue_certification import certified
+from checked_world import MARKETS, VENUES, World, all_once, each_market, no_settling, run, trade_for  # noqa: F401
 from venue_samples import FIRST_MS, Execution
 
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.trade import EARLIEST_US
-from ashi_ingest.feed import backfill as backfill_module
 from ashi_ingest.feed import checked as checked_module
 from ashi_ingest.feed.comparison import Times
 from ashi_ingest.feed.rhythm import LEAST_S
@@ -19,23 +17,6 @@ from ashi_ingest.rest.budget import FIRST, Urgency
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.venues.base import Answer, Request
 from ashi_ingest.venues.bitflyer import backfill as bitflyer_backfill
-
-VENUES = certified()
-MARKETS = [
-    ("bitflyer", "BTC_JPY"),
-    ("bitflyer", "FX_BTC_JPY"),
-    ("gmo", "BTC_JPY"),
-    ("binance", "BTCUSDT"),
-    ("binance-usdm", "BTCUSDT"),
-]
-each_market = pytest.mark.parametrize(("venue", "market"), MARKETS)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_settling():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backfill_module, "SETTLE_S", 0.0)
-        yield
 
 
 def world_of(venue: str, market: str, **arguments):

@@ -9,22 +9,10 @@ import asyncio
 import os
 
 import pytest
-from checked_world import World, all_once, ids, run, trade_for
+from checked_world import MARKETS, VENUES, World, all_once, each_market, ids, no_settling, run, trade_for  # noqa: F401
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
-from venue_certification import certified
 
-from ashi_ingest.feed import backfill as backfill_module
-
-VENUES = certified()
-MARKETS = [
-    ("bitflyer", "BTC_JPY"),
-    ("bitflyer", "FX_BTC_JPY"),
-    ("gmo", "BTC_JPY"),
-    ("binance", "BTCUSDT"),
-    ("binance-usdm", "BTCUSDT"),
-]
-each_market = pytest.mark.parametrize(("venue", "market"), MARKETS)
 contiguous = pytest.mark.parametrize(
     ("venue", "market"), [("bitflyer", "FX_BTC_JPY"), ("binance", "BTCUSDT"), ("binance-usdm", "BTCUSDT")]
 )
@@ -35,13 +23,6 @@ has changed something; `TEST_EXAMPLES=200` draws others, and looks for longer.""
 
 Script = list[tuple[tuple[str, float], float]]
 """What happens, with a number, and the time that passes after it, seconds."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_settling():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backfill_module, "SETTLE_S", 0.0)
-        yield
 
 
 steps = st.one_of(

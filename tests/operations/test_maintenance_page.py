@@ -12,11 +12,10 @@ import io
 import re
 import shlex
 import signal
-import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,9 @@ import msgspec
 import pytest
 from deltalake import DeltaTable
 
-from ashi.contracts import Candle, Trade
-from ashi.contracts.candle import DECIMAL_FIELDS, epoch_of
+import waits
+from ashi.contracts import Trade
+from ashi.contracts.candle import epoch_of
 from ashi.contracts.records import trade_in
 from ashi.contracts.topics import AGGREGATE_APP, TRADES, TRADES_DEAD, TRADES_LATE
 from ashi.runtime.kafka.groups import members
@@ -35,6 +35,7 @@ from ashi_cli.main import main
 from ashi_cli.onemachine.broker import Broker
 from fresh_topics import PARTITIONS, delete_topics
 from oracle import candles_of, closed, stored, unique
+from sqlite_candles import rows_in
 from stages import Stage, simulated_venue
 
 PAGE = Path(__file__).parents[2] / "docs" / "maintenance.md"
@@ -43,6 +44,7 @@ WORKERS = (["sink", "sqlite"], ["sink", "lake"], ["ingest", "binance"])
 TIMEFRAMES = "1s,1m,5m"
 LATENESS_US = 2_000_000
 PATIENCE_S = 90.0
+until = partial(waits.until, timeout_s=PATIENCE_S)
 
 
 def commands_of(section: str) -> list[str]:
@@ -148,21 +150,6 @@ def files_of(pattern: str) -> list[str]:
 def content(trade: Trade) -> Trade:
     """A trade without when it was received, which differs by the way it came."""
     return msgspec.structs.replace(trade, received_at=0)
-
-
-def rows_in(path: Path) -> list[Candle]:
-    with sqlite3.connect(path) as db:
-        db.row_factory = sqlite3.Row
-        rows = [dict(row) for row in db.execute("SELECT * FROM candles")]
-    exact = [{name: Decimal(value) if name in DECIMAL_FIELDS else value for name, value in row.items()} for row in rows]
-    return [msgspec.convert(row, Candle) for row in exact]
-
-
-def until(what: str, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not so after {PATIENCE_S:g} s: {what}"
-        time.sleep(0.3)
 
 
 def expected_of(trades: list[Trade]) -> dict[Any, Any]:

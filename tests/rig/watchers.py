@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -17,16 +18,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import yaml
 
 from free_ports import HOST, free_ports
-from monitored_pipeline import until
+from waits import until
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 DURATION = re.compile(r"\b(\d+)(ms|s|m|h|d)\b")
 LEAST_MS = 100
 """No time is made shorter than this."""
+
+MISSING = [each for each in ("prometheus", "prometheus-alertmanager") if shutil.which(each) is None]
+needs_watchers = pytest.mark.skipif(bool(MISSING), reason=f"apt-get install {' '.join(MISSING)}")
 
 
 def faster(text: str, factor: float) -> str:

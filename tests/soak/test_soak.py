@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from drills.__main__ import severities
-from rig.watchers import Notification
+from rig.watchers import Notification, needs_watchers
 from soak.faults import FAULTS, Fault
 from soak.harness import Told, hold_alerts, run
 
@@ -73,8 +72,7 @@ def test_the_table_of_faults_names_alerts_that_there_are_and_every_fault_once() 
 @pytest.mark.processes
 @pytest.mark.outside
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="Prometheus is missing: apt-get install prometheus")
-@pytest.mark.skipif(shutil.which("prometheus-alertmanager") is None, reason="apt-get install prometheus-alertmanager")
+@needs_watchers
 def test_in_a_minute_of_everything_each_fault_is_told_and_every_row_is_the_oracles(tmp_path: Path) -> None:
     # With times thirty times shorter, seconds of standing still are told of that a deployment's rules let pass: what
     # else may be told of beside each fault is a matter of `make soak`.

@@ -7,6 +7,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from ashi.contracts.errors import UsageError
+from ashi.runtime.file_stamps import stamp_of
 from ashi.runtime.library_logs import WEATHER
 
 if TYPE_CHECKING:
@@ -103,8 +104,7 @@ class RenewedContext(ssl.SSLContext):
         return self.current.wrap_bio(*arguments, **options)
 
     def _look(self) -> tuple[object, ...]:
-        found = [path.stat() for path in (self.ca_file, self.cert_file, self.key_file) if path is not None]
-        return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in found)
+        return tuple(stamp_of(path) for path in (self.ca_file, self.cert_file, self.key_file) if path is not None)
 
 
 def _refuse_passphrase() -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi.contracts.errors import UsageError
+from ashi.runtime.file_stamps import stamp_of
 from ashi.runtime.library_logs import WEATHER
 
 if TYPE_CHECKING:
@@ -37,14 +38,14 @@ class Secret:
     def kept_in(self, path: Path, again: Callable[[], Secret]) -> Secret:
         """The same, of a file: `again` reads it when it has been replaced. Raises OSError when it is gone."""
         secret = Secret(self._text)
-        secret._again, secret._stamp, secret._path = again, _stamp_of(path), path
+        secret._again, secret._stamp, secret._path = again, stamp_of(path), path
         return secret
 
     def reveal(self) -> str:
         """The text itself, to be handed to the library that needs it; of a file the newest that could be read."""
         if self._path is not None and self._again is not None:
             try:
-                if (stamp := _stamp_of(self._path)) != self._stamp:
+                if (stamp := stamp_of(self._path)) != self._stamp:
                     self._newest, self._stamp = self._again()._text, stamp
             except (OSError, ValueError, SettingsError) as error:
                 told = (
@@ -61,11 +62,6 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self._text)
-
-
-def _stamp_of(path: Path) -> tuple[int, int, int]:
-    stat = path.stat()
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 @dataclass(frozen=True, slots=True)
