@@ -17,6 +17,7 @@ from ashi import __version__
 from ashi.contracts.errors import EXIT_INTERRUPTED, AshiError, ResourceError
 from ashi.contracts.topics import TRADES
 from ashi.runtime.descriptors import FEWEST, descriptors_behind, prepare_descriptors, require_descriptors
+from ashi.runtime.hanging import what_hangs
 from ashi.runtime.health import Health, serve
 from ashi.runtime.kafka.errors import as_broker_error, is_refused_for_its_time, leaves
 from ashi.runtime.kafka.offsets import last_append_time
@@ -150,6 +151,7 @@ def run_service(name: str, settings: Settings, main: Main, *, shutdown_bound_s: 
 
 
 async def _run(service: Service, main: Main, watchdog: threading.Timer) -> int:
+    watchdog.args = [*watchdog.args, asyncio.get_running_loop()]
     with _stop_on_signals(service, watchdog):
         try:
             async with serve(service.settings, service.health) as address:
@@ -241,9 +243,10 @@ def _start_once(watchdog: threading.Timer) -> None:
         watchdog.start()
 
 
-def _exit_hung(bound_s: float) -> None:
+def _exit_hung(bound_s: float, loop: asyncio.AbstractEventLoop | None = None) -> None:
     try:
-        _log.error("shutdown hangs, exiting without it", bound_s=bound_s, exit_status=EXIT_HUNG)
+        waits = {} if loop is None else what_hangs(loop)
+        _log.error("shutdown hangs, exiting without it", bound_s=bound_s, exit_status=EXIT_HUNG, waits=waits)
         flush_logs()
     finally:  # stderr may be full, or a terminal that is gone
         os._exit(EXIT_HUNG)

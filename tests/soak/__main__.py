@@ -26,9 +26,10 @@ def main() -> int:
     def play(directory: Path, seed: int) -> list[str]:
         result = run(directory, seed, minutes=options.minutes, rate=options.rate, chosen=chosen, say=say)
         say(tables(result))
-        if not result.wrong:
+        wrong = [*result.stray, *result.wrong]
+        if not wrong:
             say("every row of every store is the oracle's, nothing grows, every alert had its cause")
-        return result.wrong
+        return wrong
 
     return perform("soak", options, play)
 

@@ -59,13 +59,14 @@ class Row(NamedTuple):
 
 @dataclass
 class Result:
-    """What a soak has to show, and what is wrong."""
+    """What a soak has to show, and what is wrong; `stray` are alerts without a cause, in sentences."""
 
     rows: list[Row]
     trends: list[Trend]
     numbers: Numbers
     ends: dict[str, int]
     seconds: float
+    stray: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
 
@@ -110,7 +111,7 @@ class Soak:
         self._steadiness.is_calm = False
         missing = self._await_resolved(watchers)
         sent = list(watchers.sent)
-        rows, wrong = hold_alerts(self._told, sent, began_s)
+        rows, stray, wrong = hold_alerts(self._told, sent, began_s)
         wrong += missing
         timeline("judging")
         numbers, wrong_rows = judge(deployment)
@@ -120,7 +121,7 @@ class Soak:
             *(sentence for trend in trends if trend.name not in FOREIGN for sentence in trend.wrong),
             *deployment.fleet.unexplained,
         ]
-        return Result(rows, trends, numbers, dict(deployment.fleet.ends), timeline.now, wrong)
+        return Result(rows, trends, numbers, dict(deployment.fleet.ends), timeline.now, stray, wrong)
 
     def _rest_until(self, until_s: float) -> None:
         """Let it be calm until then."""
@@ -156,13 +157,16 @@ class Soak:
         return [] if over else [f"in the end, with all mended, {sorted(watchers.firing() - LASTING)} still fire"]
 
 
-def hold_alerts(told: Sequence[Told], sent: Sequence[Notification], began_s: float) -> tuple[list[Row], list[str]]:
-    """Hold who was told of what against what happened: a row for each fault, and what is wrong, in sentences."""
+def hold_alerts(
+    told: Sequence[Told], sent: Sequence[Notification], began_s: float
+) -> tuple[list[Row], list[str], list[str]]:
+    """Hold who was told of what against what happened: a row for each fault; alerts without a cause, and what else is
+    wrong, in sentences."""
     begins = _beginnings(sent)
-    rows, wrong = [], []
+    rows, stray, wrong = [], [], []
     early = {alert for at_s, alert in begins if at_s < (told[0].began_s if told else float("inf"))} - LASTING
     if early:
-        wrong.append(f"{sorted(early)} were told of before anything was broken")
+        stray.append(f"{sorted(early)} were told of before anything was broken")
     if not any(at_s >= began_s and alert == "Watchdog" for at_s, alert in begins):
         wrong.append("the watchdog was not heard")
     for number, (fault, fault_s, mended_s, _) in enumerate(told):
@@ -184,8 +188,8 @@ def hold_alerts(told: Sequence[Told], sent: Sequence[Notification], began_s: flo
             elif resolved_s is None:
                 wrong.append(f"{fault.name}: {alert} did not resolve")
         if without_cause := beside - fault.may - LASTING:
-            wrong.append(f"{fault.name}: {sorted(without_cause)} were told of as well, and do not follow of it")
-    return rows, wrong
+            stray.append(f"{fault.name}: {sorted(without_cause)} were told of as well, and do not follow of it")
+    return rows, stray, wrong
 
 
 def _beginnings(sent: Sequence[Notification]) -> list[tuple[float, str]]:

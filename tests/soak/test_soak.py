@@ -24,7 +24,7 @@ def sent(*each: tuple[float, str, bool]) -> list[Notification]:
 
 
 def test_alerts_that_have_a_cause_are_a_row_and_nothing_is_wrong() -> None:
-    rows, wrong = hold_alerts(
+    rows, stray, wrong = hold_alerts(
         TOLD,
         sent(
             (112.0, "StoreDown", True),
@@ -35,7 +35,7 @@ def test_alerts_that_have_a_cause_are_a_row_and_nothing_is_wrong() -> None:
         ),
         0.0,
     )
-    assert wrong == []
+    assert stray + wrong == []
     assert [(row.lasted_s, row.told_s, row.over_s, row.beside) for row in rows] == [
         (30.0, [12.0], [11.0], ["LagGrowing"]),
         (10.0, [], [], []),
@@ -59,8 +59,9 @@ def test_whatever_has_no_cause_and_whatever_is_not_told_is_wrong() -> None:
             "the store is away: nobody was told by StoreDown",
         ),
     ):
-        assert complaint in hold_alerts(TOLD, sent(*told), 0.0)[1]
-    assert hold_alerts([], [], 0.0)[1] == ["the watchdog was not heard"]
+        _, stray, wrong = hold_alerts(TOLD, sent(*told), 0.0)
+        assert complaint in stray + wrong
+    assert hold_alerts([], [], 0.0)[2] == ["the watchdog was not heard"]
 
 
 def test_the_table_of_faults_names_alerts_that_there_are_and_every_fault_once() -> None:
@@ -74,16 +75,12 @@ def test_the_table_of_faults_names_alerts_that_there_are_and_every_fault_once() 
 @pytest.mark.timeout(300)
 @needs_watchers
 def test_in_a_minute_of_everything_each_fault_is_told_and_every_row_is_the_oracles(tmp_path: Path) -> None:
-    # With times thirty times shorter, seconds of standing still are told of that a deployment's rules let pass: what
-    # else may be told of beside each fault is a matter of `make soak`.
-    chosen = [
-        fault._replace(may=frozenset(severities()))
-        for fault in FAULTS
-        if fault.name in {"PostgreSQL is killed and stays away", "Kafka restarts"}
-    ]
+    chosen = [fault for fault in FAULTS if fault.name in {"PostgreSQL is killed and stays away", "Kafka restarts"}]
     lines: list[str] = []
     result = run(tmp_path, secrets.randbelow(10**6), minutes=0.7, rate=200, chosen=chosen, say=lines.append)
-    assert result.wrong == [], "\n".join(lines)
+    # With times thirty times shorter, seconds of standing still are told of, also at the start, that a deployment's
+    # rules let pass: alerts without a cause are a matter of `make soak`.
+    assert result.wrong == [], "\n".join([*lines, *result.wrong])
     assert [row.fault.name for row in result.rows] == ["Kafka restarts", "PostgreSQL is killed and stays away"]
     assert result.numbers.trades > 0
     assert min(result.numbers.rows.values()) > 0
