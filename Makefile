@@ -10,7 +10,7 @@ WORKERS ?= 4
 IMAGE_EXTRAS := ingest aggregate sqlite postgres lake series strategies chart
 
 .PHONY: help setup demo up test test-fast test-outside chaos soak feeds-soak drills fuzz advisories screenshots image manifests fix lint \
-	bench bench-scale wheels lock clean
+	bench bench-peers bench-scale wheels lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -98,6 +98,10 @@ bench: $(STAMP)  ## rates, delays and CPU of each stage and store, hand-overs, s
 	.venv/bin/python benchmarks/chart.py --seconds 15
 	.venv/bin/python benchmarks/backtest.py
 	.venv/bin/python benchmarks/scale.py --quick
+	.venv/bin/python benchmarks/side_by_side.py --quick
+
+bench-peers: $(STAMP)  ## Ashi, Flink, Kafka Streams and others on one topic, three rounds of 10,000,000 trades; ENGINES=ashi,flink chooses
+	.venv/bin/python benchmarks/side_by_side.py $(if $(ENGINES),--engines "$(ENGINES)")
 
 bench-scale: $(STAMP)  ## 10 to 10,000 symbols, a quarter of an hour; AGAINST=v0.1.0 measures another version beside it
 	.venv/bin/python benchmarks/scale.py $(if $(AGAINST),--against $(AGAINST)) --plot docs/scale.svg

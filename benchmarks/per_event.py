@@ -35,7 +35,7 @@ app = faust.App(
     stream_recovery_delay=0.0,
 )
 trades = app.topic(TRADES, key_type=bytes, value_type=bytes, value_serializer="raw", partitions=PARTITIONS)
-candles = app.topic(CANDLES, key_type=bytes, value_serializer="json")
+candles = app.topic(os.environ.get("BENCH_CANDLES", CANDLES), key_type=bytes, value_serializer="json")
 tables = {
     timeframe: app.Table(TABLE.format(timeframe), partitions=PARTITIONS, key_type=bytes) for timeframe in TIMEFRAMES
 }
@@ -59,11 +59,15 @@ async def aggregate(stream: Any) -> None:
                 if row is not None:
                     await candles.send(key=key, value=row)
                 price = str(trade.price)
-                row = {"open_time": open_time, "open": price, "high": price, "low": price, "volume": "0"}
+                row = {
+                    "symbol": trade.symbol, "timeframe": str(timeframe), "open_time": open_time,
+                    "open": price, "high": price, "low": price, "volume": "0", "trade_count": 0,
+                }  # fmt: skip
             row["high"] = str(max(Decimal(row["high"]), trade.price))
             row["low"] = str(min(Decimal(row["low"]), trade.price))
             row["close"] = str(trade.price)
             row["volume"] = str(Decimal(row["volume"]) + trade.size)
+            row["trade_count"] += 1
             table[key] = row
 
 
