@@ -10,7 +10,7 @@ WORKERS ?= 4
 IMAGE_EXTRAS := ingest aggregate sqlite postgres lake series strategies chart
 
 .PHONY: help setup demo up test test-fast test-outside chaos soak feeds-soak drills fuzz advisories screenshots image manifests fix lint \
-	bench bench-peers bench-scale wheels lock clean
+	contracts-page bench bench-peers bench-scale wheels lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -72,6 +72,9 @@ image: $(STAMP)  ## build the image TAG=ashi:latest by docker, podman or buildah
 
 manifests: $(STAMP)  ## write what is generated of deploy/kubernetes, and the tables of docs/access.md
 	.venv/bin/python deploy/kubernetes/make_manifests.py
+
+contracts-page: $(STAMP)  ## dist/contracts.html, the AsyncAPI document as a page that needs no network; needs npm, and asks it
+	PYTHONPATH=tests/contracts .venv/bin/python -m asyncapi_tools dist/contracts.html
 
 fix: $(STAMP)  ## mend what ruff can mend: style, order of imports, layout
 	.venv/bin/ruff check --fix
