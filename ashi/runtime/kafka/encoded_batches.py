@@ -1,0 +1,159 @@
+"""Batches of records that are made as bytes, all records of a batch by one operation, and sent as the library's own.
+
+The library's builder takes a record at a time, which for millions of them costs as much as reading them. The format is
+Kafka's of records, version 2: https://kafka.apache.org/documentation/#recordbatch
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka import codec
+from aiokafka.record.util import calc_crc32c
+
+from ashi.contracts.interleave import interleave
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ashi.runtime.kafka.dead_letters import Headers
+
+_HEADER: Final = struct.Struct(">qiibIhiqqqhii")
+"""See `raw_batches.HEADER_BYTES`."""
+_LENGTH_FROM: Final = 12
+_CHECKSUM: Final = struct.Struct(">I")
+_CHECKSUM_AT: Final = 17
+_CHECKED_FROM: Final = 21
+_MAGIC: Final = 2
+_NO_EPOCH: Final = -1
+
+_CODECS: Final[dict[str, tuple[int, Callable[[bytes], bytes]]]] = {
+    "gzip": (1, codec.gzip_encode),
+    "snappy": (2, codec.snappy_encode),
+    "lz4": (3, codec.lz4_encode),
+    "zstd": (4, codec.zstd_encode),
+}
+
+
+class EncodedBatch:
+    """Finished records, in the place of the library's `BatchBuilder`: what its producer asks of one, this answers.
+
+    It is compressed when it is made, so that may be done in another thread.
+    """
+
+    def __init__(self, records: bytes, count: int, compression: str | None) -> None:
+        """`records`: `count` of them, as `encode_records` makes them. `compression`: as `compression_of` names it."""
+        self._count = count
+        self._codec = 0
+        self._records = records
+        if compression is not None:
+            number, compress = _CODECS[compression]
+            compressed = compress(records)
+            if len(compressed) < len(records):
+                self._codec, self._records = number, compressed
+        self._producer = (-1, -1, 0)
+        self._made_ms = time.time_ns() // 1_000_000
+        self._buffer: bytearray | None = None
+
+    def append(self, **_: Any) -> None:
+        """None: it takes no more."""
+
+    def close(self) -> None:
+        """Nothing: it is closed."""
+
+    def closed(self) -> bool:
+        """Whether it takes no more."""
+        return True
+
+    def record_count(self) -> int:
+        """How many records it has."""
+        return self._count
+
+    def size(self) -> int:
+        """How long it is, bytes."""
+        return _HEADER.size + len(self._records) if self._buffer is None else len(self._buffer)
+
+    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+        self._producer = (producer_id, producer_epoch, base_sequence)
+
+    def _build(self) -> bytearray:
+        if self._buffer is None:
+            buffer = bytearray(_HEADER.size) + self._records
+            _HEADER.pack_into(
+                buffer,
+                0,
+                0,
+                len(buffer) - _LENGTH_FROM,
+                _NO_EPOCH,
+                _MAGIC,
+                0,
+                self._codec,
+                self._count - 1,
+                self._made_ms,
+                self._made_ms,
+                *self._producer,
+                self._count,
+            )
+            _CHECKSUM.pack_into(buffer, _CHECKSUM_AT, calc_crc32c(buffer[_CHECKED_FROM:]))
+            self._buffer, self._records = buffer, b""
+        return self._buffer
+
+
+def encode_records(
+    key: bytes, value: Sequence[bytes | Sequence[bytes]], lengths: Sequence[int], headers: Headers
+) -> bytes:
+    """Records of one key and the same headers, all of one time.
+
+    `value`: what the values are put together of, see `interleave`; `lengths`: how long each is, bytes.
+    """
+    count = len(lengths)
+    keyed = _varint(len(key)) + key
+    ending = _varint(len(headers)) + b"".join(map(_header, headers))
+    before_value = [_varint(length) for length in range(max(lengths, default=0) + 1)]
+    sizes: list[bytes] = []
+    while len(sizes) < count:  # offsets of one, two and three bytes
+        end = next(end for end in _OFFSETS_TO if len(sizes) < end)
+        fixed = _ATTRIBUTES_AND_TIME + len(_varint(len(sizes))) + len(keyed) + len(ending)
+        by_length = [_varint(fixed + len(before) + length) for length, before in enumerate(before_value)]
+        sizes += map(by_length.__getitem__, lengths[len(sizes) : end])
+    parts = [
+        sizes,
+        bytes(_ATTRIBUTES_AND_TIME),
+        _offsets(count),
+        keyed,
+        [*map(before_value.__getitem__, lengths)],
+        *value,
+        ending,
+    ]
+    return interleave(parts, count)
+
+
+_ATTRIBUTES_AND_TIME: Final = 2
+"""Bytes: no attributes, and no time after the batch's."""
+_OFFSETS_TO: Final = (64, 8_192, 1_048_576)
+"""From which offsets on they take one byte more."""
+
+
+@lru_cache(maxsize=64)
+def _offsets(count: int) -> list[bytes]:
+    return [_varint(offset) for offset in range(count)]
+
+
+def _header(header: tuple[str, bytes]) -> bytes:
+    name, text = header[0].encode(), header[1]
+    return _varint(len(name)) + name + _varint(len(text)) + text
+
+
+@lru_cache(maxsize=65_536)
+def _varint(number: int) -> bytes:
+    """A number of 0 or more, in zigzag, seven bits a byte, the lowest first."""
+    number *= 2
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
