@@ -12,6 +12,7 @@ from ashi_ingest.recording.check import check_recording
 from ashi_ingest.recording.format import Line, read_recording
 from ashi_ingest.recording.own_lines import PREFIX
 from ashi_ingest.recording.reader import RecordingReader
+from ashi_ingest.recording.trade_files import TradeFileReader, is_trade_file
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
@@ -33,7 +34,14 @@ def read_trades(venue: str, recordings: Sequence[Path]) -> list[Trade]:
     reader = RecordingReader(venue)
     came: dict[tuple[str, str], Trade] = {}
     fetched: dict[tuple[str, str], Trade] = {}
+    file_reader: TradeFileReader | None = None
     for path in recordings:
+        if is_trade_file(path):
+            file_reader = file_reader or TradeFileReader(venue)
+            for batch in file_reader.read(path):
+                trades = [] if batch.columns is None else batch.columns.trades()
+                came.update({(trade.symbol, trade.trade_id): trade for trade in trades})
+            continue
         for line in read_recording(path):
             trades = reader.read(line).parsed.trades
             is_fetched = isinstance(line, Line) and line.frame.startswith(PREFIX)

@@ -12,6 +12,7 @@ from ashi.contracts.errors import ContractError, UsageError
 from ashi.contracts.timeframe import Timeframe, parse_timeframes
 from ashi.runtime.settings.parsers import duration_between, parse_url
 from ashi_ingest.shard import Shard, parse_shard
+from ashi_ingest.venues.trade_file import FIELDS
 
 
 def positive(text: str) -> int:
@@ -101,6 +102,19 @@ def recording(text: str) -> tuple[str, Path]:
     if not equals or not venue or not path:
         raise argparse.ArgumentTypeError(f"{text!r} is not VENUE=PATH, such as binance=monday.txt.gz")
     return venue, Path(path).expanduser()
+
+
+def columns(text: str) -> dict[str, str]:
+    """FIELD=COLUMN, and more of them after commas."""
+    found: dict[str, str] = {}
+    for each in text.split(","):
+        field, equals, column = each.partition("=")
+        if not equals or not column or field not in FIELDS or field in found:
+            raise argparse.ArgumentTypeError(
+                f"{each!r} is not FIELD=COLUMN, such as price=px, with a field of {', '.join(FIELDS)}, each once"
+            )
+        found[field] = column
+    return found
 
 
 def parameter(text: str) -> tuple[str, str]:

@@ -29,6 +29,7 @@ from verifying import (
     store,
 )
 
+import published_files
 from ashi.contracts.errors import StateError
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
@@ -58,6 +59,22 @@ def test_what_was_made_of_the_bundled_recordings_is_equal(tmp_path, capsys):
     trades = [trade for venue, paths in BUNDLED.items() for trade in recorded(venue, paths)]
     url = store(tmp_path, candles := live(trades))
     recordings = [text for venue, paths in BUNDLED.items() for p in paths for text in ("--recording", f"{venue}={p}")]
+    assert main(["verify", url, "--trades", *recordings]) == 0
+    assert f"{len(candles)} candles compared: 0 differ, 0 differ as explained" in capsys.readouterr().out
+
+
+def test_files_as_the_venues_publish_them_are_the_same_candles(tmp_path, capsys):
+    trades = {venue: recorded(venue, paths) for venue, paths in BUNDLED.items()}
+    fx = [trade for trade in trades["bitflyer"] if trade.symbol == "bitflyer:FX_BTC_JPY"]
+    published = {
+        "binance": ("ETHUSDT-trades-2024-08.csv", published_files.spot(trades["binance"])),
+        "bitflyer": ("FX_BTC_JPY.csv", published_files.BITFLYER_HEADER + published_files.bitflyer(fx)),
+    }
+    url = store(tmp_path, candles := live([*trades["binance"], *fx]))
+    recordings = []
+    for venue, (name, content) in published.items():
+        (path := tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
+        recordings += ["--recording", f"{venue}={path}"]
     assert main(["verify", url, "--trades", *recordings]) == 0
     assert f"{len(candles)} candles compared: 0 differ, 0 differ as explained" in capsys.readouterr().out
 

@@ -104,6 +104,8 @@ def storage(tmp_path: Path) -> str:
         ("broker start --port 70000", "ports are from 1 to 65535"),
         ("topics", "required: ACTION"),
         ("ingest replay x.gz", "required: --venue"),
+        ("ingest replay --venue gmo x.csv --columns price", "'price' is not FIELD=COLUMN"),
+        ("ingest replay --venue gmo x.csv --columns cost=px", "with a field of id, price, size, side, time, market"),
         ("candles X", "required: TIMEFRAME"),
     ],
 )

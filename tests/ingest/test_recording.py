@@ -180,11 +180,11 @@ def test_what_follows_a_gz_and_is_none_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fails_is_an_error_that_names_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(path: Path) -> object:
+    def failing(path: Path, on_read: object) -> object:
         yield LINE + b"\n" + LINE + b"\n"
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(recording, "_decompressed", failing)
+    monkeypatch.setattr(recording, "decompressed", failing)
     lines, error = read_until_error(tmp_path / "r.txt")
     assert len(lines) == 2
     assert "after line 2: Input/output error" in str(error)

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import socket
+import zipfile
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from ashi_ingest.recording.bundled import BUNDLED
 from ashi_ingest.recording.format import Line, read_recording
 from ashi_ingest.recording.replay import EXIT_PARTIAL, ReplayResult, replay, run_replay
 from ashi_ingest.venues.registry import VENUES
+from published_files import SPOT_HEADER, as_of_file, recorded, spot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,6 +112,31 @@ def test_what_cannot_be_read_is_a_dead_letter_and_the_rest_goes_through(
     reasons = [dict(letters[number].headers)["ashi.reason"] for number in sorted(bad)]
     for reason, said in zip(reasons, (b"price p 'NaN'", b"not valid JSON", b"seconds", b"UTF-8"), strict=True):
         assert said in reason
+
+
+@pytest.mark.kafka
+def test_files_of_trades_follow_recordings_and_their_bad_rows_are_dead_letters(
+    kafka_settings: Settings, tmp_path: Path
+) -> None:
+    first, second = (recorded("binance", path) for path in BUNDLED["binance"])
+    rows = spot(second).splitlines()
+    rows[4_000] = b"garbage"
+    path = tmp_path / "ETHUSDT-trades-2024-08.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ETHUSDT-trades-2024-08.csv", SPOT_HEADER + b"\n".join(rows))
+    read: list[int] = []
+    result = asyncio.run(replay(kafka_settings, "binance", [BUNDLED["binance"][0], path], on_read=read.append))
+    count = len(first) + len(second)
+    assert result == ReplayResult(frames=count, skipped=0, trades_published=count - 1, trades_dead=1, partial=None)
+    assert sum(read) == pytest.approx(sum(each.stat().st_size for each in (BUNDLED["binance"][0], path)), rel=0.01)
+    del second[4_000]
+    assert published_trades(kafka_settings) == {"binance:ETHUSDT": first + as_of_file(second)}
+    (letter,) = topic(kafka_settings, "trades.dead")
+    assert letter.value == b"garbage"
+    assert letter.key == b"binance:ETHUSDT"
+    headers = dict(letter.headers)
+    assert headers["ashi.source"] == f"recording:{path}!ETHUSDT-trades-2024-08.csv:4002".encode()
+    assert b"the row has 1 columns" in headers["ashi.reason"]
 
 
 @pytest.mark.kafka

@@ -17,7 +17,7 @@ from ashi_ingest.venues.registry import KLINE_VENUES, VENUES
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(venues.__path__[0])
-SHARED = {"answers", "base", "by_time", "parsing"}
+SHARED = {"answers", "base", "by_time", "parsing", "trade_columns", "trade_file"}
 """What a venue's folder may import of `ashi_ingest.venues` besides itself."""
 SOURCES = ("ashi", "ingest/ashi_ingest", "aggregate", "sinks", "audit", "cli")
 """All but the simulator: it shares nothing with the venues and knows by itself which it simulates."""

@@ -35,6 +35,7 @@ from simulated import (
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+import published_files
 from ashi.contracts.errors import UsageError
 from ashi.contracts.trade import Trade
 from ashi_cli.recorded_trades import read_trades
@@ -175,6 +176,13 @@ def test_a_recording_happens_again_now(venue: str) -> None:
             assert min(each.traded_at for each in truth) > before - 1_000_000
 
     run(test())
+
+
+def test_a_file_of_trades_is_read_as_a_recording_is(tmp_path: Path) -> None:
+    recording = BUNDLED["binance"][1]
+    trades = read_trades("binance", [recording])
+    (path := tmp_path / "ETHUSDT-trades-2024-08-09.csv").write_bytes(published_files.spot(trades))
+    assert read_trades("binance", [path]) == published_files.as_of_file(trades)
 
 
 def test_a_recording_goes_on_after_a_pause_and_only_with_the_markets_asked_for() -> None:

@@ -3,8 +3,9 @@
 No postponed annotations here: those of a live feed say which venue's it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Final
 
 from ashi_cli import values
@@ -16,14 +17,31 @@ from ashi_ingest.venues.registry import VENUES
 def replay(
     *,
     venue: Annotated[str, Option(f"one of {', '.join(VENUES)}")],
-    recordings: Annotated[Sequence[Path], Positional("recordings, in order (docs/recordings.md)", metavar="PATH")],
+    recordings: Annotated[
+        Sequence[Path],
+        Positional("recordings, or files of trades (docs/trade-files.md), in order", metavar="PATH"),
+    ],
+    market: Annotated[
+        str | None,
+        Option("of files of trades whose names do not tell it, by the venue's own name", metavar="MARKET"),
+    ] = None,
+    columns: Annotated[
+        Mapping[str, str],
+        Option(
+            "of files of trades whose columns are called otherwise: price=px,size=qty,…",
+            metavar="FIELD=COLUMN,…",
+            parse=values.columns,
+        ),
+    ] = MappingProxyType({}),
     summary: Annotated[Path | None, Option("write what was done to FILE, as JSON", metavar="FILE")] = None,
 ) -> int:
     """`ashi ingest replay`."""
     from ashi.runtime.settings import Settings
     from ashi_ingest.recording.replay import run_replay
+    from ashi_ingest.recording.trade_files import FileOptions
 
-    return run_replay(Settings.from_environment(), venue, recordings, summary=summary)
+    options = FileOptions(market, columns)
+    return run_replay(Settings.from_environment(), venue, recordings, summary=summary, options=options)
 
 
 def backfill(
@@ -106,11 +124,14 @@ INGEST: Final = Command(
     actions=(
         Command(
             name="replay",
-            text="publish what recordings of a venue hold",
+            text="publish what recordings and files of trades of a venue hold",
             run=replay,
             epilog="""\
 examples:
   ashi ingest replay --venue binance monday.txt.gz tuesday.txt.gz
+  ashi ingest replay --venue binance BTCUSDT-trades-2025-01.zip
+  ashi ingest replay --venue gmo 20250701_BTC_JPY.csv.gz 20250702_BTC_JPY.csv.gz
+  ashi ingest replay --venue bitflyer --market BTC_JPY --columns id=exec_id,time=at mine.csv
 
 Exit status 3: a recording could be read only in part; what was read is published.""",
         ),

@@ -31,6 +31,7 @@ from ashi_ingest.publish.partition_batches import PartitionBatches, ProducerBatc
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable
 
+    from ashi.runtime.kafka.encoded_batches import EncodedBatch
     from ashi.runtime.settings import Settings
     from ashi_ingest.publish.acknowledged import LostTrades
     from ashi_ingest.venues.parsing import Rejected
@@ -184,6 +185,24 @@ class Publisher:
             # What was not put in is a hole, which later trades would hide from the next start.
             self._deliveries.fail(TRADES, error)
             raise
+
+    async def publish_encoded(self, symbol: str, batch: EncodedBatch) -> None:
+        """Publish a batch of trades of one symbol that is made already, after all that was published of it before.
+
+        It goes out at once. Waits only when too much is in flight. Not for live feeds: when its trades happened is not
+        looked at, so their delay is not measured.
+
+        Raises:
+            BrokerError: Kafka did not take an earlier message.
+
+        """
+        self._deliveries.check()
+        await self._take_slot()
+        batches = self._partitions[partition_of(symbol.encode(), len(self._partitions))]
+        batches.seal()
+        self._accepted += batch.record_count()
+        batches.begin(ProducerBatch(batch, self._batched))
+        self._send(batches)
 
     async def send_batches(self) -> None:
         """Let batches that are not full go out; none of them waits for its acknowledgment here.

@@ -9,6 +9,7 @@ from ashi.contracts.errors import RecordingError, UsageError
 from ashi_ingest.recording.format import Line, preflight, read_recording
 from ashi_ingest.recording.own_lines import PREFIX
 from ashi_ingest.recording.reader import RecordingReader
+from ashi_ingest.recording.trade_files import NO_OPTIONS, FileOptions, check_trade_file, is_trade_file
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
@@ -20,16 +21,22 @@ UNREADABLE_LINES: Final = 100
 """When none of so many lines at the beginning can be read as the venue's, other venues are tried, on as many."""
 
 
-def check_recording(venue: str, path: Path) -> None:
+def check_recording(venue: str, path: Path, options: FileOptions = NO_OPTIONS) -> None:
     """Refuse a recording that would bring nothing, or something else than it seems, and say what to do.
 
-    It is read up to the first trade: the whole of it only where there is none, which may be in order.
+    It is read up to the first trade: the whole of it only where there is none, which may be in order. `options` are for
+    files of trades.
 
     Raises:
-        UsageError: see `preflight`; or it is of another venue, its markets are in lower case, or what its frames tell
-            of trades are only sums of several.
+        UsageError: see `preflight` and `check_trade_file`; or it is of another venue, its markets are in lower case, or
+            what its frames tell of trades are only sums of several.
 
     """
+    if is_trade_file(path):
+        check_trade_file(venue, path, options)
+        return
+    if options.columns or options.market is not None:
+        raise UsageError(f"{path} is a recording of frames, which tell their markets: leave out --market and --columns")
     preflight(path)
     reader = RecordingReader(venue)
     unreadable, doubt = 0, ""

@@ -2,7 +2,7 @@
 
     <receive time in ns since the epoch> <frame>
 
-plain or gzip (told by the first bytes, not by the name). Everything that can be read is given before an error is.
+plain, gzip or zstd (told by the first bytes, not by the name). Everything that can be read is given before an error is.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.errors import RecordingError, UsageError
 from ashi.contracts.trade import EARLIEST_US, LATEST_US
+from ashi_ingest.recording.zstd import ZstdError, unzstd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
@@ -27,8 +28,12 @@ PREFLIGHT_LINES: Final = 100
 BYTE_ORDER_MARKS: Final = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 """What some programs put before a text that they save, and the encoding they save it in."""
 
+DAMAGED: Final = (zlib.error, EOFError, ZstdError)
+"""What reading compressed data raises when it is cut or damaged."""
+
 _CHUNK: Final = 64 * 1024
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _GZIP_WINDOW: Final = 31
 """zlib's way to say: expect a gzip header and check the checksum at the end."""
 
@@ -49,8 +54,10 @@ class BadLine(NamedTuple):
     reason: str
 
 
-def read_recording(path: Path) -> Iterator[Line | BadLine]:
+def read_recording(path: Path, on_read: Callable[[int], None] = lambda _: None) -> Iterator[Line | BadLine]:
     """Give the lines of a recording, numbered from 1; blank ones are left out.
+
+    `on_read` is told how many bytes of the file have been read since it was told last.
 
     Raises:
         RecordingError: it can be read no further (a cut or damaged .gz, a failing disk). By then all lines before
@@ -58,13 +65,13 @@ def read_recording(path: Path) -> Iterator[Line | BadLine]:
 
     """
     number = 0
-    lines = _split(_decompressed(path))
+    lines = _split(decompressed(path, on_read))
     while True:
         try:
             text = next(lines, None)
-        except (zlib.error, EOFError) as error:
+        except DAMAGED as error:
             raise RecordingError(
-                f"{path}: the compressed data after line {number} is {_damage(error)}; everything before was read. "
+                f"{path}: the compressed data after line {number} is {damage(error)}; everything before was read. "
                 "Get a complete copy of the file, or go on without the rest of it"
             ) from error
         except OSError as error:
@@ -79,6 +86,16 @@ def read_recording(path: Path) -> Iterator[Line | BadLine]:
             yield _parse(number, text)
 
 
+def preflight_file(path: Path) -> None:
+    """Raise UsageError when nothing is there, or something that is no file."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory: name the recordings in it, such as {path}/*.gz")
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such file")
+    if not path.is_file():
+        raise UsageError(f"{path} is not a regular file: a recording is looked at before it is replayed")
+
+
 def preflight(path: Path) -> None:
     """Refuse a path before anything is started for it.
 
@@ -87,12 +104,7 @@ def preflight(path: Path) -> None:
             (or has a byte order mark), or is no recording: none of its first 100 lines has the form of one.
 
     """
-    if path.is_dir():
-        raise UsageError(f"{path} is a directory: name the recordings in it, such as {path}/*.gz")
-    if not path.exists():
-        raise UsageError(f"{path}: there is no such file")
-    if not path.is_file():
-        raise UsageError(f"{path} is not a regular file: a recording is looked at before it is replayed")
+    preflight_file(path)
     first: BadLine | None = None
     try:
         with path.open("rb") as file:
@@ -163,7 +175,7 @@ def _split(chunks: Iterator[bytes]) -> Iterator[bytes]:
     while True:
         try:
             chunk = next(chunks, None)
-        except (zlib.error, EOFError, OSError) as reason:
+        except (*DAMAGED, OSError) as reason:
             chunk, error = None, reason
         if chunk is None:
             break
@@ -182,29 +194,32 @@ def _split(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise error
 
 
-def _decompressed(path: Path) -> Iterator[bytes]:
-    """The bytes of the file, in pieces.
+def decompressed(path: Path, on_read: Callable[[int], None] = lambda _: None) -> Iterator[bytes]:
+    """The bytes of the file, in pieces. `on_read`: see `read_recording`.
 
     Raises:
-        EOFError: compressed data ends early.
-        zlib.error: compressed data is damaged.
+        EOFError, zlib.error, ZstdError: compressed data ends early or is damaged (`DAMAGED`).
         OSError: the file cannot be read.
 
     """
     with path.open("rb") as file:
-        magic = file.read(len(_GZIP_MAGIC))
+        magic = file.read(len(_ZSTD_MAGIC))
         file.seek(0)
-        if magic == _GZIP_MAGIC:
-            yield from _gunzip(file)
+        if magic == _ZSTD_MAGIC:
+            yield from unzstd(file, on_read)
+        elif magic.startswith(_GZIP_MAGIC):
+            yield from _gunzip(file, on_read)
         else:
             while chunk := file.read(_CHUNK):
+                on_read(len(chunk))
                 yield chunk
 
 
-def _gunzip(file: BinaryIO) -> Iterator[bytes]:
+def _gunzip(file: BinaryIO, on_read: Callable[[int], None]) -> Iterator[bytes]:
     """Like gzip.GzipFile, which drops up to a buffer of good data in front of a damaged place; this gives all of it."""
     stream: zlib._Decompress | None = None
     while data := file.read(_CHUNK):
+        on_read(len(data))
         while data:
             if stream is None:
                 # Another member may follow (of files that were appended to), or padding with zeros.
@@ -236,5 +251,6 @@ def _readable(stream: zlib._Decompress, data: bytes) -> bytes:
     return bytes(readable)
 
 
-def _damage(error: Exception) -> str:
+def damage(error: Exception) -> str:
+    """What one of `DAMAGED` says of compressed data."""
     return "cut off" if isinstance(error, EOFError) else f"damaged ({error})"

@@ -9,22 +9,29 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import EXIT_PARTIAL, RecordingError, UsageError
+from ashi.runtime.kafka.clients import compression_of
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.service import run_service
+from ashi_ingest.publish.encoded_trades import encode_trades
 from ashi_ingest.publish.publisher import Publisher, open_publisher
 from ashi_ingest.recording.check import check_recording
 from ashi_ingest.recording.format import read_recording
+from ashi_ingest.recording.read_progress import ReadProgress
 from ashi_ingest.recording.reader import RecordingReader
+from ashi_ingest.recording.trade_files import NO_OPTIONS, FileOptions, TradeFileReader, is_trade_file
+from ashi_ingest.venues.parsing import Rejected
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from pathlib import Path
 
+    from ashi.runtime.kafka.encoded_batches import EncodedBatch
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
     from ashi_ingest.recording.format import BadLine, Line
+    from ashi_ingest.recording.trade_files import FileBatch
 
 STEP: Final = 500
 """Frames between two looks at whether to stop, and two reports of progress."""
@@ -40,7 +47,7 @@ class ReplayResult:
     """What a replay did, or has done so far.
 
     Attributes:
-        frames: frames read (lines that are not blank).
+        frames: frames read, or rows of files of trades (lines that are not blank).
         skipped: those that carry no trades, such as order books.
         trades_published: trades that Kafka has acknowledged.
         trades_dead: what could not be read (frames, executions of a frame, lines), acknowledged in `trades.dead`.
@@ -55,33 +62,52 @@ class ReplayResult:
     partial: str | None = None
 
 
-def run_replay(settings: Settings, venue: str, paths: Sequence[Path], *, summary: Path | None = None) -> int:
+def run_replay(
+    settings: Settings,
+    venue: str,
+    paths: Sequence[Path],
+    *,
+    summary: Path | None = None,
+    options: FileOptions = NO_OPTIONS,
+) -> int:
     """The command `ashi ingest replay`: replay `paths` in order and give the exit status.
 
     0 when everything was read, 3 when a recording could be read only in part or the replay was stopped by a signal;
     what was read is published either way. With `summary`, the result is written to that file as one
-    JSON object: the fields of `ReplayResult`, and `seconds`.
+    JSON object: the fields of `ReplayResult`, and `seconds`. `options`: of files of trades.
 
     Raises:
         UsageError: the venue is not known or a path is no recording; nothing was started.
 
     """
-    check_replay(venue, paths)
+    check_replay(venue, paths, options)
     results: list[ReplayResult] = []
 
     async def main(service: Service) -> None:
         started = time.monotonic()
         logged = started
+        progress = ReadProgress(sum(path.stat().st_size for path in paths), started)
 
         def on_progress(result: ReplayResult) -> None:
             nonlocal logged
             service.health.beat()
             if time.monotonic() - logged >= LOG_EVERY_S:
                 logged = time.monotonic()
-                _log.info("replaying", venue=venue, frames=result.frames, trades_published=result.trades_published)
+                how_far = progress.told(logged)
+                _log.info(
+                    "replaying", venue=venue, frames=result.frames, trades_published=result.trades_published, **how_far
+                )
 
         service.health.set_ready(True, "replaying")
-        result = await replay(settings, venue, paths, stopping=service.stopping, on_progress=on_progress)
+        result = await replay(
+            settings,
+            venue,
+            paths,
+            stopping=service.stopping,
+            on_progress=on_progress,
+            options=options,
+            on_read=progress.add,
+        )
         results.append(result)
         seconds = round(time.monotonic() - started, 3)
         log = _log.info if result.partial is None else _log.error
@@ -95,14 +121,14 @@ def run_replay(settings: Settings, venue: str, paths: Sequence[Path], *, summary
     return status
 
 
-def check_replay(venue: str, paths: Sequence[Path]) -> None:
+def check_replay(venue: str, paths: Sequence[Path], options: FileOptions = NO_OPTIONS) -> None:
     """Raise UsageError if `venue` is not known, no path is given or one of them is no recording."""
     if venue not in VENUES:
         raise UsageError(f"there is no venue {venue!r}: write one of {', '.join(VENUES)}")
     if not paths:
         raise UsageError("no recording is given: name at least one file")
     for path in paths:
-        check_recording(venue, path)
+        check_recording(venue, path, options)
 
 
 async def replay(
@@ -112,18 +138,28 @@ async def replay(
     *,
     stopping: asyncio.Event | None = None,
     on_progress: Callable[[ReplayResult], None] = lambda _: None,
+    options: FileOptions = NO_OPTIONS,
+    on_read: Callable[[int], None] = lambda _: None,
 ) -> ReplayResult:
     """Publish what the recordings of one venue hold, in order, and wait until Kafka has all of it.
 
     A recording that is cut or damaged is published up to that place, and those after it follow. `on_progress` is
-    called every few hundred frames.
+    called every few hundred frames, `on_read`, from any thread, with the bytes of files that have been read since.
 
     Raises:
         BrokerError: Kafka cannot be reached, lacks a topic, or did not take a message.
 
     """
     async with open_publisher(settings, venue) as publisher:
-        run = _Replay(RecordingReader(venue), publisher, stopping or asyncio.Event(), on_progress)
+        run = _Replay(
+            RecordingReader(venue),
+            publisher,
+            stopping or asyncio.Event(),
+            on_progress,
+            on_read=on_read,
+            options=options,
+            compression=compression_of(settings),
+        )
         for position, path in enumerate(paths):
             if not await run.read(path):
                 run.stopped(paths[position + 1 :])
@@ -141,8 +177,16 @@ class _Replay:
         publisher: Publisher,
         stopping: asyncio.Event,
         on_progress: Callable[[ReplayResult], None],
+        *,
+        on_read: Callable[[int], None] = lambda _: None,
+        options: FileOptions = NO_OPTIONS,
+        compression: str | None = None,
     ) -> None:
         self._reader = reader
+        self._on_read = on_read
+        self._options = options
+        self._compression = compression
+        self._files: TradeFileReader | None = None
         self._publisher = publisher
         self._stopping = stopping
         self._on_progress = on_progress
@@ -155,7 +199,9 @@ class _Replay:
         """Publish one recording, or note why its rest could not be. False: a signal stopped it."""
         frames = 0
         try:
-            for line in read_recording(path):
+            if is_trade_file(path):
+                return await self._read_rows(path)
+            for line in read_recording(path, self._on_read):
                 if frames % STEP == 0:
                     self.report()
                     await asyncio.sleep(0)  # lets the producer send, and signals and probes be answered
@@ -184,12 +230,43 @@ class _Replay:
         self._frames["dead" if rejected else "trades" if parsed.trades else "skipped"] += 1
         await self._publisher.publish(trades)
         if rejected:
-            source = f"recording:{path}:{line.number}"
-            for bad in rejected:
-                self._rejections += 1
-                if self._rejections <= REJECTIONS_LOGGED_PER_FILE:
-                    _log.warning("not readable, sent to trades.dead", source=source, reason=bad.reason)
-            await self._publisher.reject(rejected, source)
+            await self._reject(rejected, f"recording:{path}:{line.number}")
+
+    async def _reject(self, rejected: Sequence[Rejected], source: str) -> None:
+        for bad in rejected:
+            self._rejections += 1
+            if self._rejections <= REJECTIONS_LOGGED_PER_FILE:
+                _log.warning("not readable, sent to trades.dead", source=source, reason=bad.reason)
+        await self._publisher.reject(rejected, source)
+
+    async def _read_rows(self, path: Path) -> bool:
+        """Publish a file of trades. While some rows are on their way, a thread reads and encodes the next."""
+        self._files = self._files or TradeFileReader(self._reader.venue, self._options)
+        parts = _encoded(self._files.read(path, self._on_read), self._compression)
+        reading = asyncio.create_task(asyncio.to_thread(next, parts, None))
+        try:
+            while (part := await asyncio.shield(reading)) is not None:
+                if self._stopping.is_set():
+                    self._partial.append(f"{path}: stopped by a signal; give the file again to have all of it")
+                    return False
+                reading = asyncio.create_task(asyncio.to_thread(next, parts, None))
+                await self._publish_rows(*part)
+                self.report()
+        finally:
+            await asyncio.gather(reading, return_exceptions=True)
+            parts.close()  # and with it the file
+        return True
+
+    async def _publish_rows(self, batch: FileBatch, encoded: Iterable[EncodedBatch]) -> None:
+        symbol = None
+        if batch.columns is not None:
+            symbol = batch.columns.symbol
+            for part in encoded:
+                await self._publisher.publish_encoded(symbol, part)
+        for bad in batch.bad:
+            await self._reject([Rejected(bad.row, bad.reason, symbol)], f"recording:{bad.place}")
+        self._frames["dead"] += len(batch.bad)
+        self._frames["trades"] += batch.rows - len(batch.bad)
 
     def report(self) -> None:
         """Bring metrics and whoever listens up to date."""
@@ -207,6 +284,13 @@ class _Replay:
             trades_dead=self._publisher.dead,
             partial="; ".join(self._partial) or None,
         )
+
+
+def _encoded(
+    batches: Iterable[FileBatch], compression: str | None
+) -> Generator[tuple[FileBatch, Sequence[EncodedBatch]]]:
+    for batch in batches:
+        yield batch, [] if batch.columns is None else list(encode_trades(batch.columns, compression))
 
 
 def _write_summary(path: Path, summary: dict[str, object]) -> None:

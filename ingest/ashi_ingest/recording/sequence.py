@@ -8,6 +8,7 @@ from ashi.contracts.errors import RecordingError, UsageError
 from ashi_ingest.recording.check import check_recording
 from ashi_ingest.recording.format import read_recording
 from ashi_ingest.recording.reader import RecordingReader
+from ashi_ingest.recording.trade_files import TradeFileReader, is_trade_file
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
@@ -45,24 +46,44 @@ class RecordingSequence:
         """
         offset = 0
         readers = {venue: RecordingReader(venue) for venue, _ in self._recordings}
+        file_readers: dict[str, TradeFileReader] = {}
         for venue, path in sorted(self._recordings, key=lambda recording: list(readers).index(recording[0])):
-            unread, first_unread = 0, ""
+            unread, first_unread, what = 0, "", "frame"
             try:
-                for line in read_recording(path):
-                    parsed, trades = readers[venue].read(line)
-                    if parsed.rejected:
-                        reason = parsed.rejected[0].reason
-                        unread, first_unread = unread + 1, first_unread or f"line {line.number} ({reason})"
+                if is_trade_file(path):
+                    what = "row"
+                    parts = _rows(path, file_readers.setdefault(venue, TradeFileReader(venue)))
+                else:
+                    parts = _frames(path, readers[venue])
+                for trades, bad, where in parts:
+                    unread, first_unread = unread + bad, first_unread or where
                     for trade in trades:
                         yield offset, trade
                         offset += 1
             except RecordingError as error:
                 on_note(str(error))
             if unread:
-                frames = f"{unread:,} frame{'s' * (unread > 1)}"
-                on_note(f"{frames} of {path} cannot be read as {venue}, the first in {first_unread}")
+                counted = f"{unread:,} {what}{'s' * (unread > 1)}"
+                on_note(f"{counted} of {path} cannot be read as {venue}, the first in {first_unread}")
         for reader in readers.values():
             self.with_repairs |= reader.with_repairs
             for trade in reader.finish():
                 yield offset, trade
                 offset += 1
+
+
+_Part = tuple["Sequence[Trade]", int, str]
+"""Trades, how much beside them could not be read, and what the first of that is."""
+
+
+def _frames(path: Path, reader: RecordingReader) -> Iterator[_Part]:
+    for line in read_recording(path):
+        parsed, trades = reader.read(line)
+        bad = parsed.rejected
+        yield trades, bool(bad), f"line {line.number} ({bad[0].reason})" if bad else ""
+
+
+def _rows(path: Path, reader: TradeFileReader) -> Iterator[_Part]:
+    for columns, bad, _ in reader.read(path):
+        trades = [] if columns is None else columns.trades()
+        yield trades, len(bad), f"{bad[0].place} ({bad[0].reason})" if bad else ""

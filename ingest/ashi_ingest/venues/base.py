@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ashi.contracts.timeframe import Timeframe
     from ashi.contracts.trade import Trade
     from ashi_ingest.venues.parsing import FrameParser
+    from ashi_ingest.venues.trade_file import TradeFileFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +354,7 @@ class VenueDescription:
         live: the venue as live feeds need it.
         klines: None when it publishes none.
         api_key: what some of its requests need; None when it gives everything to everybody.
+        trade_file: how files of its trades stand, as it publishes them or its users keep them; None if there are none.
 
     """
 
@@ -365,3 +367,4 @@ class VenueDescription:
     doubt: Callable[[bytes], str | None] | None = None
     klines: Klines | None = None
     api_key: ApiKey | None = None
+    trade_file: TradeFileFormat | None = None

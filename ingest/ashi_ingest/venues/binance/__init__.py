@@ -8,6 +8,7 @@ from typing import Final
 from ashi_ingest.venues.base import KlineFile, VenueDescription
 from ashi_ingest.venues.binance.adapter import BinanceVenue
 from ashi_ingest.venues.binance.backfill import API_KEY
+from ashi_ingest.venues.binance.files import trade_file
 from ashi_ingest.venues.binance.klines import SPOT_KLINES, USDM_KLINES, read_row
 from ashi_ingest.venues.binance.messages import BinanceParser, doubt
 
@@ -20,6 +21,7 @@ SPOT: Final = VenueDescription(
     live=partial(BinanceVenue, "binance"),
     doubt=partial(doubt, "binance"),
     klines=SPOT_KLINES,
+    trade_file=trade_file("binance"),
 )
 USDM: Final = VenueDescription(
     name="binance-usdm",
@@ -31,5 +33,6 @@ USDM: Final = VenueDescription(
     doubt=partial(doubt, "binance-usdm"),
     klines=USDM_KLINES,
     api_key=API_KEY,
+    trade_file=trade_file("binance-usdm"),
 )
 KLINE_FILE: Final = KlineFile("Binance", read_row)

@@ -6,6 +6,7 @@ from typing import Final
 
 from ashi_ingest.venues.base import VenueDescription
 from ashi_ingest.venues.gmo.adapter import GmoVenue
+from ashi_ingest.venues.gmo.files import TRADE_FILE
 from ashi_ingest.venues.gmo.klines import GmoKlines
 from ashi_ingest.venues.gmo.messages import GmoParser
 
@@ -17,4 +18,5 @@ GMO: Final = VenueDescription(
     parser=GmoParser,
     live=GmoVenue,
     klines=GmoKlines(),
+    trade_file=TRADE_FILE,
 )

@@ -1,0 +1,30 @@
+"""Trades of a file as batches of topic `trades`, without an object or a call for each of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ashi.contracts.trade import TRADE_SCHEMA
+from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.encoded_batches import EncodedBatch, encode_records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ashi_ingest.venues.trade_columns import TradeColumns
+
+MAX_RECORDS_BYTES: Final = 768 * 1024
+"""Of a batch, before it is compressed: brokers take a megabyte."""
+_MOST_OVERHEAD: Final = 256
+"""Of a record, bytes: lengths, key and headers."""
+
+
+def encode_trades(columns: TradeColumns, compression: str | None) -> Iterator[EncodedBatch]:
+    """The trades as batches, in their order."""
+    lengths = columns.lengths()
+    at_once = max(MAX_RECORDS_BYTES // (max(lengths, default=0) + _MOST_OVERHEAD), 1)
+    key, headers = columns.symbol.encode(), message_headers(TRADE_SCHEMA)
+    for begin in range(0, len(columns), at_once):
+        part = columns.part(begin, begin + at_once)
+        records = encode_records(key, part.message, lengths[begin : begin + at_once], headers)
+        yield EncodedBatch(records, len(part), compression)
