@@ -48,7 +48,7 @@ async def close(output: Output, symbols: list[SymbolAggregator], clock: int) -> 
     count, candles = 0, []
     for place, aggregator in enumerate(symbols, 1):
         candles += aggregator.close_due(clock)
-        if len(candles) >= CANDLES_AT_ONCE or place == len(symbols):
+        if len(candles) > CANDLES_AT_ONCE - len(aggregator.rows) or place == len(symbols):
             await output.send_candles(candles, "closed")
             count, candles = count + len(candles), []
     await output.acknowledged()

@@ -28,8 +28,9 @@ _CANDLE_HEADERS: Final = message_headers(CANDLE_SCHEMA)
 _GAP_HEADERS: Final = message_headers(FEED_GAP_SCHEMA)
 _NO_HEADERS: Final[Headers] = []
 
-CANDLES_AT_ONCE: Final = 1_000
-"""So many are encoded before others have their turn, some milliseconds; what is encoded goes out meanwhile."""
+CANDLES_AT_ONCE: Final = 300
+"""So many are encoded before others have their turn, a millisecond or two; what is encoded goes out meanwhile. And so
+many are still in the processor's cache as they are encoded after they have been made."""
 
 _log = get_logger(__name__)
 

@@ -348,6 +348,11 @@ class Pipeline:
             return ()
         return self._states.values()
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether it is the end of a minute: candles are late by what a checkpoint takes now, and it can wait."""
+        return self._quiet.is_under_way
+
     async def settle(self) -> None:
         """A checkpoint that leaves no row unwritten, as will all until partitions are taken up: they are given away."""
         self._gives_away = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
@@ -19,6 +20,11 @@ APPEND_TIME: Final = 1
 CLOSE_EVERY_US: Final = 25_000
 """After a record has closed windows of a partition, only one appended so much later closes further ones: at the end
 of a minute some fall due at each moment, and each look goes through all that will be."""
+
+MANY: Final = 100
+"""So many symbols of a partition that are due at once are the end of a minute, and others follow at once."""
+GOES_ON_S: Final = 0.05
+"""So long after that others may follow."""
 
 ASK_AGAIN_S: Final = 10.0
 """After so long the end of a log that was not reached is asked for anew: it may have been cut there."""
@@ -55,6 +61,12 @@ class QuietClose:
         self._report = ClockReport()
         self._said_no_append_time = False
         self._asked: dict[PartitionState, _Asked] = {}
+        self._closed_many_s = -math.inf
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the windows of many symbols are being closed, and those of others wait for their turn."""
+        return self._since_boot_s() - self._closed_many_s < GOES_ON_S
 
     def saw(self, state: PartitionState, last: LogRecord) -> None:
         """The last record of a chunk: up to when has been read, and what time it is if it came since the taking up."""
@@ -136,17 +148,24 @@ class QuietClose:
         """Close what is due at `now_us` (µs); whether something was."""
         candles: list[Candle] = []
         due = state.symbols.find_due(now_us)
+        self._note(due)
         for symbol, clock in due:
             state.unwritten.changed(symbol, self._since_boot_s())
             aggregator = state.symbols[symbol]
             if symbol not in state.awaited:
                 state.awaited.look(symbol, aggregator.rows[0].row)
-            candles += aggregator.close_due(clock)
-            if len(candles) >= CANDLES_AT_ONCE:
+            closed = aggregator.close_due(clock)
+            if candles and len(candles) + len(closed) > CANDLES_AT_ONCE:
                 await self._output.send_candles(candles, "closed", state.awaited)
                 candles = []
+            candles += closed
         await self._output.send_candles(candles, "closed", state.awaited)
+        self._note(due)
         return bool(due)
+
+    def _note(self, due: Sequence[object]) -> None:
+        if len(due) >= MANY:
+            self._closed_many_s = self._since_boot_s()
 
     def _time_of(self, state: PartitionState, now: int) -> int | None:
         """The time (µs) that quiet windows of a partition may close by now.

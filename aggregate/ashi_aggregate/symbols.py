@@ -29,6 +29,8 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
         self._queue: list[tuple[int, str]] = []
         self._earliest: dict[str, int] = {}
         self._looked_up: set[str] = set()
+        # Those that were found due stand in neither: most have closed by the next look, and are due at another time.
+        self._were_due: list[str] = []
         # It is asked whether something is due, and soon after, with nothing in between, what.
         self._found: tuple[int, list[tuple[str, int]]] | None = None
 
@@ -52,28 +54,34 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
         """
         if self._found is not None and self._found[0] == now and not self._looked_up:
             return self._found[1]
+        self._looked_up.update(self._were_due)
         for symbol in self._looked_up:
-            self._enqueue(symbol)
+            self._enqueue(symbol, self._due_at(symbol))
         self._looked_up.clear()
-        looked_at = []
+        found, later = [], []
         while self._queue and self._queue[0][0] <= now:
             earliest, symbol = heappop(self._queue)
-            if self._earliest.get(symbol) == earliest:
-                del self._earliest[symbol]  # so that one that is in the queue twice is looked at once
-                looked_at.append(symbol)
-        found = [(symbol, self._clock(symbol, now)) for symbol in looked_at if self._enqueue(symbol) <= now]
+            if self._earliest.get(symbol) != earliest:
+                continue
+            del self._earliest[symbol]  # so that one that is in the queue twice is looked at once
+            due = self._due_at(symbol)
+            if due <= now:
+                found.append((symbol, self._clock(symbol, now)))
+            else:
+                later.append((symbol, due))
+        for symbol, due in later:
+            self._enqueue(symbol, due)
+        self._were_due = [symbol for symbol, _ in found]
         self._found = now, found
         return found
 
-    def _enqueue(self, symbol: str) -> int:
-        """Put it where it belongs, unless it stands before that; gives when it is due, µs."""
-        due = self._due_at(symbol)
+    def _enqueue(self, symbol: str, due: int) -> None:
+        """Put it where it belongs, unless it stands before that; it is due at that time, µs."""
         earliest = due - due % QUANTUM_US
         before = self._earliest.get(symbol)
         if before is None or earliest < before:
             self._earliest[symbol] = earliest
             heappush(self._queue, (earliest, symbol))
-        return due
 
     def _due_at(self, symbol: str) -> int:
         """From when on (µs) the clock of a quiet symbol, as `_clock` has it, is at its next close or beyond."""
@@ -138,6 +146,7 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
     def __delitem__(self, symbol: str) -> None:
         self._looked_up.discard(symbol)
         self._earliest.pop(symbol, None)
+        self._were_due = [each for each in self._were_due if each != symbol]
         self._found = None
         if self._stored.pop(symbol, None) is None:
             del self._decoded[symbol]

@@ -201,3 +201,26 @@ def test_what_came_after_it_was_asked_keeps_no_window_from_its_trades() -> None:
         assert [each.trade_count for each in lagging[:1]] == [2]
 
     asyncio.run(scenario())
+
+
+def test_the_end_of_a_minute_of_many_symbols_is_told_so_that_a_checkpoint_can_wait() -> None:
+    async def scenario(symbols: int) -> bool:
+        worker = a_worker()
+        for number in range(symbols):
+            worker.publish(f"binance:S{number}", START)
+        await worker.start()
+        await go_on(worker)
+        assert not worker.pipeline.is_closing
+        worker.broker.now_us = START + 62 * SECOND
+        worker.publish("binance:BUSY", worker.broker.now_us)
+        await worker.read(0, 100_000)
+        assert len(worker.quiet_candles()) == 0, "on its way"
+        is_closing = worker.pipeline.is_closing
+        worker.broker.now_us += round(quiet.GOES_ON_S * SECOND) + 1_000
+        assert not worker.pipeline.is_closing, "after that nothing follows"
+        await worker.pipeline.checkpoint()
+        assert len(worker.quiet_candles()) == 1
+        return is_closing
+
+    assert asyncio.run(scenario(quiet.MANY))
+    assert not asyncio.run(scenario(3)), "a few windows are no reason to wait"

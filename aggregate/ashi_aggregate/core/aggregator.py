@@ -38,6 +38,7 @@ class TimeframeAggregator:
         self.counted = 0
         """Trades taken in one by one since it was made, without those that were late or came again."""
         self._name = str(self.timeframe)
+        self._may_correct = True  # what a row brings has yet to be looked through
         self.next_close = self._find_next_close()
         """The clock (µs) at which the next window closes."""
 
@@ -113,6 +114,8 @@ class TimeframeAggregator:
                 self.next_close = self._find_next_close()
         else:
             window.fold.merge(partial)
+        if open_time < row.closed_until:
+            self._may_correct = True
         self.advance(partial.offset, partial.last[0])
 
     def advance(self, offset: int, traded_at: int) -> None:
@@ -138,7 +141,7 @@ class TimeframeAggregator:
         begin = row.closed_until or min(row.windows)
         candles: list[Candle] = []
         last: Candle | None = None
-        for window in self._windows_between(begin, until):
+        for window in self._windows_due(begin, until):
             open_time = window.fold.open_time
             if begin < open_time:
                 candles += self._flat_candles(last or self._window_before(begin), begin, open_time)
@@ -148,7 +151,7 @@ class TimeframeAggregator:
         if begin < until:
             candles += self._flat_candles(last or self._window_before(begin), begin, until)
         row.closed_until = until
-        self.next_close = self._find_next_close()
+        self.next_close = until + self.timeframe.length_us + self.rules.lateness_us
         return candles
 
     def corrections(self) -> list[Candle]:
@@ -156,6 +159,9 @@ class TimeframeAggregator:
 
         Each with the flat candles after it, which carry its close.
         """
+        if not self._may_correct:
+            return []
+        self._may_correct = False
         candles: list[Candle] = []
         closed = self._windows_between(0, self.row.closed_until)
         for window, following in zip_longest(closed, closed[1:]):
@@ -230,6 +236,13 @@ class TimeframeAggregator:
     def _find_next_close(self) -> int:
         return self.row.closes_from + self.timeframe.length_us + self.rules.lateness_us
 
+    def _windows_due(self, begin: int, until: int) -> list[Window]:
+        """As `_windows_between`, from the start of a window on: at the end of a minute mostly that one alone."""
+        if until - begin == self.timeframe.length_us:
+            window = self.row.windows.get(begin)
+            return [] if window is None else [window]
+        return self._windows_between(begin, until)
+
     def _windows_between(self, begin: int, end: int) -> list[Window]:
         """The windows that began in [begin, end), oldest first."""
         windows = self.row.windows
@@ -258,10 +271,5 @@ class TimeframeAggregator:
         return flat_candles(carried, begin, end, self.rules.max_flat)
 
     def _candle(self, fold: Fold) -> Candle:
-        return candle_of(
-            fold,
-            symbol=self.row.symbol,
-            timeframe=self._name,
-            length_us=self.timeframe.length_us,
-            version=make_version(self.rules.epoch, fold.offset),
-        )
+        version = make_version(self.rules.epoch, fold.offset)
+        return candle_of(fold, self.row.symbol, self._name, self.timeframe.length_us, version)

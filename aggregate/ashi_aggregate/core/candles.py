@@ -11,25 +11,26 @@ from ashi_aggregate.core.fold import Fold
 _ZERO: Final = Decimal(0)
 
 
-def candle_of(fold: Fold, *, symbol: str, timeframe: str, length_us: int, version: int) -> Candle:
+def candle_of(fold: Fold, symbol: str, timeframe: str, length_us: int, version: int) -> Candle:
     """The candle of a window: the sums of its trades."""
+    # By position: at the end of an hour there are tens of thousands at once, and names take twice as long.
     return Candle(
-        symbol=symbol,
-        timeframe=timeframe,
-        open_time=fold.open_time,
-        close_time=fold.open_time + length_us,
-        open=fold.first[3],
-        high=fold.high,
-        low=fold.low,
-        close=fold.last[3],
-        volume=fold.volume,
-        quote_volume=fold.quote_volume,
-        trade_count=fold.trade_count,
-        taker_buy_volume=fold.taker_buy_volume,
-        taker_buy_quote_volume=fold.taker_buy_quote_volume,
-        first_trade_id=fold.first[2],
-        last_trade_id=fold.last[2],
-        version=version,
+        symbol,
+        timeframe,
+        fold.open_time,
+        fold.open_time + length_us,
+        fold.first[3],
+        fold.high,
+        fold.low,
+        fold.last[3],
+        fold.volume,
+        fold.quote_volume,
+        fold.trade_count,
+        fold.taker_buy_volume,
+        fold.taker_buy_quote_volume,
+        fold.first[2],
+        fold.last[2],
+        version,
     )
 
 

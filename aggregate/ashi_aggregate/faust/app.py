@@ -42,6 +42,9 @@ from ashi_aggregate.partition import PartitionOffsets
 from ashi_aggregate.pipeline import Pipeline
 from ashi_aggregate.protocols import Acknowledged
 
+PUT_OFF = 10
+"""At the end of a minute, which has better things to do, a checkpoint waits as many times for a part of its interval:
+so it is put off by another one at most."""
 RECORDS_PER_CHUNK = 8_000
 FETCH_BYTES = 4 * 1024 * 1024
 CHUNKS_BUFFERED = 64
@@ -222,7 +225,7 @@ def make_app(
         producer_acks=-1,
         producer_compression_type=compression_of(settings),
         producer_linger=0.0,
-        producer_max_batch_size=128 * 1024,
+        producer_max_batch_size=512 * 1024,
         producer_max_request_size=MAX_CHANGELOG_RECORD_BYTES,
         producer_request_timeout=REQUEST_TIMEOUT_S,
         producer_threaded=False,
@@ -263,8 +266,13 @@ def make_app(
     app.agent(topic, name="aggregate", supervisor_strategy=mode.CrashingSupervisor)(aggregate)
 
     async def checkpoints() -> None:
+        interval_s = settings.checkpoint_interval_us / 1e6
         while not app.should_stop:
-            await asyncio.sleep(settings.checkpoint_interval_us / 1e6)
+            await asyncio.sleep(interval_s)
+            for _ in range(PUT_OFF):
+                if not app.pipeline.is_closing:
+                    break
+                await asyncio.sleep(interval_s / PUT_OFF)
             await app.pipeline.checkpoint()
 
     async def progress() -> None:

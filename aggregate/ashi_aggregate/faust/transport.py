@@ -32,6 +32,7 @@ from ashi.runtime.metrics.aggregate import chunk_holes
 from ashi.runtime.metrics.common import rebalances
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.faust.elections import ElectionWatch
+from ashi_aggregate.faust.fetch_pace import FetchPace
 from ashi_aggregate.faust.membership import HandoverTimes, InstanceGuard
 from ashi_aggregate.faust.restoring import Restoring
 from ashi_aggregate.faust.table import FAUST_LOGGER
@@ -423,6 +424,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
         client._isolation_level = COMMITTED
         client._fetch_max_wait_ms = FETCH_WAIT_MS
         self.consumer.elections.watch(client)
+        FetchPace().watch(client)
         return client
 
     async def on_start(self) -> None:
