@@ -18,6 +18,7 @@ MODULES: Final[Mapping[str, Sequence[str]]] = {
     "sqlite": (),
     "postgres": ("asyncpg",),
     "lake": ("deltalake", "arro3"),
+    "parquet": ("polars",),
     "series": ("numpy",),
     "strategies": ("talib",),
     "plot": ("matplotlib",),
@@ -28,6 +29,7 @@ MODULES: Final[Mapping[str, Sequence[str]]] = {
 
 _INCLUDED: Final[Mapping[str, Sequence[str]]] = {
     **dict.fromkeys(("ingest", "aggregate", "sqlite", "postgres", "lake", "chart"), ("worker",)),
+    "parquet": ("ingest",),
     "strategies": ("worker", "series"),
     "plot": ("strategies",),
 }

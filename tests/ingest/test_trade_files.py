@@ -13,13 +13,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import cramjam
+import polars
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts.errors import ContractError, RecordingError, UsageError
 from ashi.contracts.trade import Trade, check_trade, encode_trade
-from ashi_ingest.recording import contents
+from ashi_ingest.recording import contents, parquet
 from ashi_ingest.recording.check import check_recording
 from ashi_ingest.recording.read_progress import ReadProgress
 from ashi_ingest.recording.sequence import RecordingSequence, check_recordings
@@ -41,6 +42,7 @@ from published_files import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 ETHUSDT = as_of_file(recorded("binance"))
@@ -379,6 +381,39 @@ def test_columns_of_other_names_in_a_csv(tmp_path: Path) -> None:
     (trade,), _ = read("binance", write(tmp_path, content, "x.csv"), options=options)
     assert (trade.trade_id, trade.side, str(trade.price), str(trade.size)) == ("7", "buy", "1.5", "2")
     assert "no column 'px'" in refusal(write(tmp_path, ROWS), options=FileOptions(None, {"price": "px"}))
+
+
+def frame_of(trades: Sequence[Trade]) -> polars.DataFrame:
+    return polars.DataFrame(
+        {
+            "trade": [int(trade.trade_id) for trade in trades],
+            "px": [float(trade.price) for trade in trades],
+            "qty": [str(trade.size) for trade in trades],
+            "maker": [trade.side == "sell" for trade in trades],
+            "at": [trade.traded_at for trade in trades],
+            "venue": ["binance"] * len(trades),
+        }
+    ).with_columns(polars.col("at").cast(polars.Datetime("us", "UTC")))
+
+
+PARQUET = FileOptions("ETHUSDT", {"id": "trade", "price": "px", "size": "qty", "side": "maker", "time": "at"})
+
+
+def test_parquet_with_a_mapping_of_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "ROWS", 1_000)
+    path = tmp_path / "mine.parquet"
+    frame_of(ETHUSDT).write_parquet(path)
+    assert read("binance", path, options=PARQUET) == (ETHUSDT, [])
+    assert "no column size" in refusal(path, options=FileOptions("ETHUSDT", {**PARQUET.columns, "size": "size"}))
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "no whole Parquet file" in refusal(path, options=PARQUET)
+
+
+def test_parquet_without_the_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine.parquet"
+    frame_of(ETHUSDT[:3]).write_parquet(path)
+    monkeypatch.setattr(parquet.importlib.util, "find_spec", lambda _: None)
+    assert "pip install 'ashi-candles[parquet]'" in refusal(path, options=PARQUET)
 
 
 def test_files_and_recordings_make_one_sequence_and_bad_rows_are_told(tmp_path: Path) -> None:

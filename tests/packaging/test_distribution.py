@@ -22,7 +22,19 @@ PACKAGES = {
     "ashi", "ashi_ingest", "ashi_aggregate", "ashi_sinks", "ashi_series", "ashi_audit", "ashi_operations",
     "ashi_simulator", "ashi_strategies", "ashi_chart", "ashi_cli",
 }  # fmt: skip
-STAGES = {"ingest", "aggregate", "sqlite", "postgres", "lake", "series", "strategies", "plot", "chart", "local"}
+STAGES = {
+    "ingest",
+    "aggregate",
+    "sqlite",
+    "postgres",
+    "lake",
+    "parquet",
+    "series",
+    "strategies",
+    "plot",
+    "chart",
+    "local",
+}
 LIBRARIES_OF_STAGES = {
     "aiohttp",
     "asyncpg",

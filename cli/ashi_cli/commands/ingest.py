@@ -131,7 +131,7 @@ examples:
   ashi ingest replay --venue binance monday.txt.gz tuesday.txt.gz
   ashi ingest replay --venue binance BTCUSDT-trades-2025-01.zip
   ashi ingest replay --venue gmo 20250701_BTC_JPY.csv.gz 20250702_BTC_JPY.csv.gz
-  ashi ingest replay --venue bitflyer --market BTC_JPY --columns id=exec_id,time=at mine.csv
+  ashi ingest replay --venue bitflyer --market BTC_JPY --columns id=exec_id,time=at mine.parquet
 
 Exit status 3: a recording could be read only in part; what was read is published.""",
         ),

@@ -1,4 +1,4 @@
-"""Files of trades, a row each, as venues publish them and their users keep them: CSV in any wrapping.
+"""Files of trades, a row each, as venues publish them and their users keep them: CSV in any wrapping, and Parquet.
 
 What a venue's files look like is told by its folder (`VenueDescription.trade_file`). Rows are looked at some thousands
 at a time. Where one of them is bad they are looked at one by one, so that each bad one is told with its place.
@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.errors import ContractError, RecordingError, UsageError
+from ashi_ingest.recording import parquet
 from ashi_ingest.recording.contents import ZIP_MAGIC, contents_of
 from ashi_ingest.recording.format import BYTE_ORDER_MARKS, PREFLIGHT_LINES, Line, preflight_file, read_recording
 from ashi_ingest.venues.parsing import symbol_of
@@ -72,8 +73,9 @@ def is_trade_file(path: Path) -> bool:
     preflight_file(path)
     try:
         with path.open("rb") as file:
-            if file.read(len(ZIP_MAGIC)) == ZIP_MAGIC:
-                return True
+            magic = file.read(len(parquet.MAGIC))
+        if magic.startswith(ZIP_MAGIC) or magic == parquet.MAGIC:
+            return True
         lines = list(islice(read_recording(path), PREFLIGHT_LINES))
     except (RecordingError, OSError):
         return False  # who reads on tells of it
@@ -97,7 +99,7 @@ def check_trade_file(venue: str, path: Path, options: FileOptions = NO_OPTIONS) 
     """
     reader = TradeFileReader(venue, options)
     try:
-        for content in contents_of(path):
+        for content in reader.contents(path):
             reader.check(content)
     except RecordingError as error:
         raise UsageError(f"{path} cannot be read at all: {error}") from error
@@ -126,8 +128,14 @@ class TradeFileReader:
             RecordingError: it can be read no further. By then everything before that place has been given.
 
         """
-        for content in contents_of(path, on_read):
+        for content in self.contents(path, on_read):
             yield from self._read(content)
+
+    def contents(self, path: Path, on_read: Callable[[int], None] = lambda _: None) -> Sequence[Content]:
+        """The texts in a file. Raises UsageError."""
+        if parquet.is_parquet(path):
+            return [parquet.as_content(path, self._options.columns, on_read)]
+        return contents_of(path, on_read)
 
     def check(self, content: Content) -> None:
         """Look at the first rows. Raises UsageError, or RecordingError where not even they can be read."""
