@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import random
 import struct
@@ -10,7 +11,7 @@ import sys
 import zipfile
 from datetime import datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cramjam
 import polars
@@ -23,6 +24,8 @@ from ashi.contracts.trade import Trade, check_trade, encode_trade
 from ashi_ingest.recording import contents, parquet
 from ashi_ingest.recording.check import check_recording
 from ashi_ingest.recording.read_progress import ReadProgress
+from ashi_ingest.recording.reader import RecordingReader
+from ashi_ingest.recording.replay import ReplayResult, _Replay
 from ashi_ingest.recording.sequence import RecordingSequence, check_recordings
 from ashi_ingest.recording.trade_files import BadRow, FileOptions, TradeFileReader, check_trade_file, is_trade_file
 from ashi_ingest.venues.gmo.messages import GmoParser, parse_timestamp
@@ -44,6 +47,8 @@ from published_files import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from ashi.runtime.kafka.encoded_batches import EncodedBatch
 
 ETHUSDT = as_of_file(recorded("binance"))
 ROWS = spot(ETHUSDT[:40])
@@ -486,6 +491,37 @@ def test_progress_is_told_in_bytes_of_the_file(tmp_path: Path) -> None:
         for _ in TradeFileReader("binance").read(path, told.append):
             pass
         assert sum(told) == pytest.approx(path.stat().st_size, rel=0.01)
+
+
+class Publisher:
+    """Counts what it is given."""
+
+    def __init__(self) -> None:
+        self.published = self.dead = 0
+
+    async def publish_encoded(self, symbol: str, batch: EncodedBatch) -> None:
+        assert symbol == "binance:ETHUSDT"
+        self.published += batch.record_count()
+
+
+def test_a_replay_that_is_stopped_in_a_file_says_so_and_begins_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "BLOCK", 1_000)
+    monkeypatch.setattr("ashi_ingest.recording.format._CHUNK", 1_000)
+    path = write(tmp_path, spot(ETHUSDT[:500]))
+    stopping = asyncio.Event()
+
+    def stop_at_100(result: ReplayResult) -> None:
+        if result.frames >= 100:
+            stopping.set()
+
+    publisher: Any = Publisher()
+    run = _Replay(RecordingReader("binance"), publisher, stopping, stop_at_100)
+    assert asyncio.run(run.read(path)) is False
+    result = run.result()
+    assert 100 <= result.frames == result.trades_published < 150
+    assert result.partial == f"{path}: stopped by a signal; give the file again to have all of it"
 
 
 instants = st.datetimes(datetime(2001, 9, 10), datetime(2150, 1, 1))  # noqa: DTZ001
