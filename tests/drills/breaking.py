@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import trustme
 from confluent_kafka import Consumer, Producer
 
 from ashi.contracts import Timeframe, encode_candle
@@ -276,32 +277,51 @@ def second_publisher(ground: Ground) -> Iterator[None]:
     ground.end("other")
 
 
+class SecuredChart:
+    """A chart that shows a certificate, good for so many days, to a Kafka with TLS."""
+
+    def __init__(self, ground: Ground, name: str, days: int) -> None:
+        self._folder = ground.folder / name
+        self._kafka = ground.closing.enter_context(secured_kafka(self._folder, users=("nobody",)))
+        settings = self._kafka.tls("TLS")
+        asyncio.run(create_topics(self._kafka.open, topic_specs(settings.partitions, settings.timeframes)))
+        self.renew(days)
+        stage = ground.start(
+            "other",
+            *("chart", "--storage", ground.storage, "--port", "0"),
+            ASHI_KAFKA_BOOTSTRAP=settings.kafka_bootstrap,
+            ASHI_KAFKA_SECURITY_PROTOCOL="SSL",
+            ASHI_KAFKA_CA_FILE=str(self._kafka.ca_file),
+            ASHI_KAFKA_CERT_FILE=str(self._folder / "client.pem"),
+            ASHI_KAFKA_KEY_FILE=str(self._folder / "client.pem"),
+        )
+        stage.wait_for('"event":"the chart is served"')
+
+    def renew(self, days: int, *, whole: bool = True) -> None:
+        """Replace the certificate where it lies, with its key; not `whole`, with that of another one."""
+        issued, other = self._issue(days), self._issue(days)
+        key = (issued if whole else other).private_key_pem.bytes()
+        (self._folder / "new.pem").write_bytes(key + b"".join(each.bytes() for each in issued.cert_chain_pems))
+        (self._folder / "new.pem").replace(self._folder / "client.pem")
+
+    def _issue(self, days: int) -> trustme.LeafCert:
+        until = datetime.now(UTC) + timedelta(days=days)
+        return self._kafka.authority.issue_cert("chart.example", not_after=until)
+
+
 @contextmanager
 def certificate_expires(ground: Ground) -> Iterator[None]:
-    """A chart shows a certificate that is good for nine days to a Kafka with TLS; it is renewed where it lies."""
-    folder = ground.folder / "secured"
-    kafka = ground.closing.enter_context(secured_kafka(folder, users=("nobody",)))
-    settings = kafka.tls("TLS")
-    asyncio.run(create_topics(kafka.open, topic_specs(settings.partitions, settings.timeframes)))
-
-    def issue(days: int) -> None:
-        issued = kafka.authority.issue_cert("chart.example", not_after=datetime.now(UTC) + timedelta(days=days))
-        text = issued.private_key_pem.bytes() + b"".join(each.bytes() for each in issued.cert_chain_pems)
-        (folder / "new.pem").write_bytes(text)
-        (folder / "new.pem").replace(folder / "client.pem")
-
-    issue(9)
-    ground.start(
-        "other",
-        *("chart", "--storage", ground.storage, "--port", "0"),
-        ASHI_KAFKA_BOOTSTRAP=settings.kafka_bootstrap,
-        ASHI_KAFKA_SECURITY_PROTOCOL="SSL",
-        ASHI_KAFKA_CA_FILE=str(kafka.ca_file),
-        ASHI_KAFKA_CERT_FILE=str(folder / "client.pem"),
-        ASHI_KAFKA_KEY_FILE=str(folder / "client.pem"),
-    )
+    chart = SecuredChart(ground, "expires", days=9)
     yield
-    issue(90)  # and the chart goes on: that it ended would end the alert as well
+    chart.renew(90)  # and the chart goes on: that it ended would end the alert as well
+
+
+@contextmanager
+def certificate_half_replaced(ground: Ground) -> Iterator[None]:
+    chart = SecuredChart(ground, "half", days=90)
+    chart.renew(90, whole=False)
+    yield
+    chart.renew(90)
 
 
 STRATEGY = """
@@ -356,6 +376,7 @@ DRILLS: Final = (
     Drill(("ClockSkew",), "an ingest worker's clock is thirty seconds ahead", clock_ahead, bound_s=120),
     Drill(("TwoPublishers",), "a second worker of the same markets", second_publisher),
     Drill(("CertificateExpires",), "a client's certificate is good for nine days", certificate_expires, bound_s=150),
+    Drill(("CertificateFilesBehind",), "a certificate has another's key", certificate_half_replaced, bound_s=150),
     Drill(("StrategyBlocked",), "a strategy sleeps", strategy_blocks),
     Drill(("KafkaDown",), "the broker is killed", kafka_killed, factor=SLOW, bound_s=120),
     Drill(("CandlesLate",), "the broker stands still six seconds of fourteen", kafka_slow, factor=SLOW, bound_s=240),
