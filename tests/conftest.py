@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from postgres_server import PostgresServer
     from secured_kafka import SecuredKafka
 
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "50"))
+"""Of each property that does not say how many itself; other ones in each run. `TEST_EXAMPLES=1000` looks for longer."""
 # Timing belongs to the benchmarks: on a shared machine a deadline only makes tests flaky.
-settings.register_profile("ashi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ashi", deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ashi")
 
 # `make test &` in a script starts us with SIGINT ignored, nohup with SIGHUP. Children would inherit that, and some

@@ -42,7 +42,7 @@ def scientific(plain: str) -> str:
     return f"{text[0]}{'.' if text[1:] else ''}{text[1:]}e-{-power:02}"
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4096)  # REST lists the last thousand executions again and again
 def second_text(second: int) -> str:
     """`2021-12-12T23:05:29`, UTC."""
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from postgres_server import PostgresServer
+
 pytestmark = pytest.mark.kafka
 
 START_MS = 1_723_161_240_000
@@ -146,41 +148,36 @@ def test_the_bundled_recordings_become_the_oracles_candles_in_a_table_a_store_an
     assert found == closed(candles_of(trades, names), trades, 2_000_000)
 
 
-def test_three_workers_store_the_same_rows_as_one_and_the_summary_counts_what_became_of_each_trade(
-    tmp_path: Path,
+@pytest.mark.postgres
+def test_three_workers_store_the_oracles_rows_in_a_new_postgresql_and_the_summary_counts_what_became_of_each_trade(
+    postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    recording = tmp_path / "synthetic.txt"
+    """It makes the tables that it needs. One worker, and SQLite: the recordings above."""
+    recording, url = tmp_path / "synthetic.txt", postgres.new_schema()
     lines = synthetic()
     lines.insert(100, f"{START_MS}000000 " + '{"e":"trade","s":"S1USDT","t":1,"p":"NaN","q":"1","T":1,"m":true}\n')
     lines.append(frame(99_999, "S1USDT", START_MS))  # more than six minutes late
     recording.write_text("".join(lines))
-    rows, versions = [], []
-    for workers in (1, 3):
-        store = tmp_path / f"by-{workers}.db"
-        url = f"sqlite:///{store}"
-        settings = ["--recording", f"binance={recording}", "--timeframes", "1m,2m", "--workers", str(workers)]
-        status, out, err = run(tmp_path / "work", "--json", "--storage", url, *settings)
-        assert status == 0, err
-        summary = json.loads(out)
-        seconds = summary.pop("seconds")
-        assert 0 < seconds < 120
-        series = [(f"binance:S{symbol}USDT", name) for symbol in range(12) for name in ("1m", "2m")]
-        kept = candles(url, series)
-        assert summary == {
-            "trades_published": 6_001,
-            "trades_dead": 1,
-            "trades_late": 1,
-            "candles_stored": len(kept),
-            "candles_open": 24,
-        }
-        address = "http://127.0.0.1:8080/chart?symbol=binance:S0USDT&timeframe=1m"
-        assert f"As a chart, on {address}: make demo KEEP=1, or ashi demo --keep\n" in err
-        assert f"1 records could not be read and are in topic trades.dead:\n  recording:{recording}:101: price" in err
-        rows.append(stored(kept))
-        versions.append([candle.version for candle in kept])
+    settings = ["--recording", f"binance={recording}", "--timeframes", "1m,2m", "--workers", "3"]
+    status, out, err = run(tmp_path / "work", "--json", "--storage", url, *settings)
+    assert status == 0, err
+    summary = json.loads(out)
+    seconds = summary.pop("seconds")
+    assert 0 < seconds < 120
+    kept = candles(url, [(f"binance:S{symbol}USDT", name) for symbol in range(12) for name in ("1m", "2m")])
+    assert summary == {
+        "trades_published": 6_001,
+        "trades_dead": 1,
+        "trades_late": 1,
+        "candles_stored": len(kept),
+        "candles_open": 24,
+    }
+    address = "http://127.0.0.1:8080/chart?symbol=binance:S0USDT&timeframe=1m"
+    assert f"As a chart, on {address}: make demo KEEP=1, or ashi demo --keep\n" in err
+    assert f"1 records could not be read and are in topic trades.dead:\n  recording:{recording}:101: price" in err
     trades = trades_in("binance", recording)
-    assert rows[0] == rows[1] == closed(candles_of(timely(trades, "1m", 120_000_000), ["1m", "2m"]), trades, 2_000_000)
-    assert versions[0] == versions[1]
+    counted = timely(trades, "1m", 120_000_000)
+    assert stored(kept) == closed(candles_of(counted, ["1m", "2m"]), trades, 2_000_000)
 
 
 def test_a_second_demo_in_the_same_place_is_refused_and_sigterm_stops_the_first(tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def histories(draw: st.DrawFn, *, most_in_ms: int) -> list[Execution]:
     return executions
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(
     executions=histories(most_in_ms=12),
     known=st.integers(1, 600),
@@ -281,7 +281,7 @@ def _is_equal_to_one_before(until: Trade, recovered: Sequence[Trade]) -> bool:
     return any(trade.trade_id.rpartition("-")[0] == content for trade in recovered)
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(
     executions=histories(most_in_ms=120),
     known=st.integers(1, 600),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from decimal import Decimal
 
 import msgspec
@@ -51,6 +52,9 @@ __all__ = [
     "stored_gaps",
     "until",
 ]
+
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "25"))
+"""Of what is stored, in whatever batches; each makes a store, and every store is tried with as many."""
 
 # One window or another, versions that are often equal, prices that tell the candles apart.
 _versions = st.lists(
@@ -324,7 +328,7 @@ class SinkCertification(OutageCertification, OtherLogCertification, LossCertific
 
     # The fixture gives a function that makes a new store each time, and each sink runs the test by itself.
     @settings(
-        max_examples=60,
+        max_examples=EXAMPLES,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
     )
     @given(candles=_versions, data=st.data())
@@ -540,7 +544,7 @@ class SinkCertification(OutageCertification, OtherLogCertification, LossCertific
         assert asyncio.run(scenario()) == a_status(workers=())
 
     @settings(
-        max_examples=60,
+        max_examples=EXAMPLES,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
     )
     @given(gaps=st.lists(gap_messages, max_size=25), data=st.data())

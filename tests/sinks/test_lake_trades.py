@@ -331,13 +331,13 @@ async def rows_in(lake):
 @pytest.mark.kafka
 def test_workers_killed_in_mid_stream_leave_a_table_that_equals_the_topic(kafka_settings, lake, tmp_path):
     log = tmp_path / "worker.log"
-    trades = [a_trade(number, symbol=f"binance:S{number % 12}") for number in range(4_000)]
+    trades = [a_trade(number, symbol=f"binance:S{number % 12}") for number in range(2_400)]
     messages = [as_message(trade) for trade in trades]
     messages[700] = (messages[700][0], b"garbage")
 
     async def scenario():
         await publish(kafka_settings, messages)
-        for rows in (400, 1_500):
+        for rows in (200, 600):
             with running(lake, kafka_settings, log, ASHI_SINK_BATCH_SIZE="20") as child:
 
                 async def far_enough(rows=rows):

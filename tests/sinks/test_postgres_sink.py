@@ -888,11 +888,3 @@ def test_a_worker_on_tables_that_are_not_made_names_the_command_and_exits_with_1
     assert worker.process.wait(60) == 1
     assert "run `ashi sink postgres --migrate`" in worker.log.read_text()
     assert "s3cret" not in worker.log.read_text()
-
-
-@pytest.mark.kafka
-def test_the_demo_makes_the_tables_it_needs(stage, tmp_path, capfd):
-    arguments = ["demo", "--storage", stage.url, "--workdir", str(tmp_path)]
-    assert main(arguments) == 0
-    assert "15 candles stored" in capfd.readouterr().out
-    assert stage.execute("SELECT count(*) FROM candles")[0][0] == 15

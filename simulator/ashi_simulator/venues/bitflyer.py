@@ -7,6 +7,7 @@ Over the websocket one message carries what one order swept; over REST the same 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi_simulator.executions import PER_S, is_too_old, place_of
@@ -15,7 +16,7 @@ from ashi_simulator.subscriptions import Welcome
 from ashi_simulator.venue_server import BROKEN, RestAnswer, Route, dump, load, number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from aiohttp import web
 
@@ -146,7 +147,8 @@ class BitFlyerServer:
         return RestAnswer(dump({"health": "NORMAL", "state": state}))
 
 
-def _row(execution: Execution, size: str, date: Any) -> str:
+@lru_cache(maxsize=4096)
+def _row(execution: Execution, size: str, date: Callable[[int], str]) -> str:
     at = second_text(execution.at // PER_S)
     order = f"JRF{at[:4]}{at[5:7]}{at[8:10]}-{at[11:13]}{at[14:16]}{at[17:]}-{execution.number % 1_000_000:06}"
     return (
