@@ -366,6 +366,32 @@ def test_a_server_that_hangs_is_a_retryable_error_and_the_same_write_succeeds_wh
     assert asyncio.run(scenario()) == [a_candle()]
 
 
+def test_neither_a_look_nor_an_end_waits_for_a_server_that_hangs(stage, monkeypatch):
+    """A worker that is told to end has twenty seconds; whatever it takes back there waits for an answer."""
+
+    async def scenario():
+        async with opened(stage.sink()) as sink:
+            await sink.write([a_candle()])
+            stage.server.freeze()
+            try:
+                began = time.monotonic()
+                look = asyncio.create_task(sink.look("candles"))
+                await asyncio.sleep(0.2)
+                look.cancel()
+                await asyncio.wait([look], timeout=5)
+                assert look.cancelled()
+                monkeypatch.setattr("ashi_sinks.postgres.sink.COMMAND_TIMEOUT_S", 0.2)
+                with pytest.raises(RetryableError, match="does not answer"):
+                    await sink.look("candles")
+                assert time.monotonic() < began + 5
+            finally:
+                stage.server.thaw()
+            monkeypatch.undo()
+            await sink.look("candles")
+
+    asyncio.run(scenario())
+
+
 def test_a_locked_table_is_waited_for(stage, monkeypatch):
     async def scenario():
         async with opened(stage.sink()) as sink:

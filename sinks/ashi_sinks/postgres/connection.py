@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -114,10 +115,17 @@ def for_pooler(address: Address) -> dict[str, Any]:
 
 @asynccontextmanager
 async def transaction(connection: Any, address: Address, *, read_only: bool = False) -> AsyncIterator[None]:
-    """A transaction with the settings that the URL asks for; they end with it."""
+    """A transaction with the settings that the URL asks for; they end with it.
+
+    When whoever is in it is cancelled the connection ends too: a server that hangs would not answer a ROLLBACK either,
+    and who stops, or has waited for long enough, must not wait for it once more.
+    """
     try:
         await connection.execute(address.begin_read_only if read_only else address.begin)
         yield
+    except asyncio.CancelledError:
+        connection.terminate()
+        raise
     except BaseException:
         with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             await connection.execute("ROLLBACK")
