@@ -53,7 +53,8 @@ QUICK_SYMBOLS = (10, 1_500)
 HERE = Path(__file__).parents[1]
 PACKAGES = (
     ".",
-    *("ingest", "aggregate", "sinks", "series", "audit", "operations", "simulator", "strategies", "chart", "cli"),
+    *("ingest", "aggregate", "sinks", "series", "audit", "history", "operations", "simulator", "strategies", "chart"),
+    "cli",
 )
 
 

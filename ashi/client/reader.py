@@ -52,14 +52,14 @@ class Source(Generic[_Message]):
 
     Attributes:
         topic: the topic's name.
-        message_in: the message in a record. Raises ContractError.
+        message_in: the message in a record; None for one that is passed over. Raises ContractError.
         keys: holds those of the records that are looked at; None for all.
         wanted: whether a message is to be handed out; is asked once of each, in the topic's order.
 
     """
 
     topic: str
-    message_in: Callable[[KafkaRecord], _Message]
+    message_in: Callable[[KafkaRecord], _Message | None]
     keys: Container[bytes | None] | None
     wanted: Callable[[_Message], bool]
 

@@ -16,6 +16,7 @@ from ashi.contracts.records import (
     feed_gap_in,
     feed_status_in,
     instrument_in,
+    is_loaded,
     live_candle_in,
     signal_in,
     split_live_key,
@@ -29,6 +30,8 @@ from ashi.runtime.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
+
+    from ashi.contracts.records import KafkaRecord
 
 REMEMBERED: Final = 100_000
 """How many versions a reader remembers, at some 300 bytes each. What may come again unchanged, after a crash of a
@@ -98,6 +101,7 @@ def read_candles(
     follow: bool = True,
     on_unreadable: Callable[[UnreadableRecord], None] | None = None,
     remember: int = REMEMBERED,
+    loaded: bool = True,
 ) -> Reader[Candle]:
     """The closed candles of topic `candles`, each when it is closed and again when it is corrected.
 
@@ -118,6 +122,8 @@ def read_candles(
         follow: False ends where the topic ends when the reading begins; True waits for more.
         on_unreadable: takes records that hold no candle, and reading goes on; without it they raise ContractError.
         remember: see above.
+        loaded: False passes over candles that `ashi history load` has made of files: of years, perhaps, from before all
+            that was ever read live.
 
     Raises UsageError and ContractError for arguments that are wrong; what iterating raises says `Reader`.
 
@@ -128,7 +134,8 @@ def read_candles(
     def wanted(candle: Candle) -> bool:
         return (names is None or candle.timeframe in names) and newest.is_new(candle)
 
-    return _reader(kafka, Source(CANDLES, candle_in, _keys(symbols), wanted), since, follow, on_unreadable)
+    source = Source(CANDLES, candle_in if loaded else _candle_not_loaded, _keys(symbols), wanted)
+    return _reader(kafka, source, since, follow, on_unreadable)
 
 
 def read_live_candles(
@@ -290,6 +297,10 @@ class _LiveKeys:
             return False
         symbol, name = split_live_key(key)
         return (self._symbols is None or symbol in self._symbols) and (self._names is None or name in self._names)
+
+
+def _candle_not_loaded(record: KafkaRecord) -> Candle | None:
+    return None if is_loaded(record) else candle_in(record)
 
 
 def _newest_candles(remember: int) -> Newest[Candle]:

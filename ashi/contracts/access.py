@@ -226,6 +226,7 @@ def deployed_principals(prefix: str = "") -> tuple[Principal, ...]:
             "ashi aggregate reconfigure",
             "ashi verify",
             "ashi rebuild",
+            "ashi history load",
             "ashi lake publish",
             more=looks,
         ),

@@ -25,6 +25,9 @@ COPY_HEADER: Final = "ashi.copy"
 value is when that was appended, µs: the symbol is as quiet as it has been since then."""
 SINCE_HEADER: Final = "ashi.since"
 """Of trades that were brought into the log from elsewhere: what was traded before this time, µs, may be missing."""
+HISTORY_HEADER: Final = "ashi.history"
+"""Of candles that were made of files, of trades older than all that the workers have: `ashi history load`. Its value is
+the number of the load. A reader that follows what happens now may pass over them."""
 _SHOWN: Final = 100
 _LONGEST_TIME: Final = 16
 
@@ -37,6 +40,11 @@ def time_in(headers: Headers, name: str) -> int | None:
         if header == name and value is not None and value.isdigit() and len(value) <= _LONGEST_TIME:
             return int(value)
     return None
+
+
+def is_loaded(record: KafkaRecord) -> bool:
+    """Whether a record of topic `candles` was made of files by `ashi history load`."""
+    return any(header == HISTORY_HEADER for header, _ in record.headers)
 
 
 class KafkaRecord(Protocol):

@@ -9,7 +9,7 @@ from ashi_audit.recomputed import flat_candle, flat_candles
 from ashi_audit.report import NONE, WHOLE, Difference, excused, field_differences, same_content, trades_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping
 
     from ashi.contracts.candle import Candle
     from ashi_audit.recomputed import Totals
@@ -34,14 +34,17 @@ class SeriesCheck:
         *,
         offsets: bool,
         excuse: Callable[[str, int, int], str | None] = lambda *_: None,
+        joined: Container[Candle] = (),
     ) -> None:
         """`offsets`: the trades' offsets are those that the versions of the candles are made of.
 
         `excuse` says for a window of a symbol (from, to, µs) why its trades may not be comparable, if they may not.
+        `joined`: candles that have trades of files besides those that are counted here.
         """
         self._rules = rules
         self._offsets = offsets
         self._excuse = excuse
+        self._joined = joined
         self._carried: Candle | None = None
         self._live: Candle | None = None  # what the workers carry, who do not know of a rebuilt candle
         self.compared = 0
@@ -99,6 +102,10 @@ class SeriesCheck:
         if candle.trade_count:
             self._carry(candle, in_time or self._live or self._carried)
         if same_content(candle, expected):
+            return
+        if candle in self._joined and _adds_to(candle, in_time or expected):
+            why = "it has trades of files as well, from before the live ones (`ashi history load`)"
+            yield from field_differences(candle, expected, why, explained=True)
             return
         nearest = list(field_differences(candle, expected, _guess(window, candle, expected), explained=False))
         for other in others:
@@ -180,6 +187,18 @@ class SeriesCheck:
 
     def _carry(self, candle: Candle, live: Candle | None = None) -> None:
         self._carried, self._live = candle, live
+
+
+def _adds_to(candle: Candle, live: Candle) -> bool:
+    """Whether a candle may be another one with some earlier trades."""
+    return (
+        candle.trade_count > live.trade_count
+        and (candle.close, candle.last_trade_id) == (live.close, live.last_trade_id)
+        and candle.low <= live.low
+        and candle.high >= live.high
+        and candle.volume >= live.volume
+        and candle.quote_volume >= live.quote_volume
+    )
 
 
 def _candle(counted: SeriesRange, totals: Totals) -> Candle:

@@ -21,9 +21,10 @@ from ashi_audit.series_check import SeriesCheck
 from ashi_audit.sources.choice import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
     from typing import TypeAlias
 
+    from ashi.contracts.candle import Candle
     from ashi.contracts.feed import FeedGap
     from ashi.runtime.settings import Settings
     from ashi_audit.recount import LateTrade, SeriesRange
@@ -76,6 +77,7 @@ async def _prepare(settings: Settings, options: VerifyOptions, reader: CandleRea
             excuse=recorded.excuse,
         )
     from ashi_aggregate.epoch import require_epoch
+    from ashi_aggregate.loads import JoinedCandles, read_loads
 
     await require_topics(settings, [TRADES, TRADES_LATE, CANDLES])
     epoch = await require_epoch(settings)
@@ -93,7 +95,14 @@ async def _prepare(settings: Settings, options: VerifyOptions, reader: CandleRea
     )
     await _await_sink(settings, options.storage, report)
     return Verification(
-        options, reader, report, source=source, rules=rules_of_epoch(epoch), timeframes=timeframes, excuse=None
+        options,
+        reader,
+        report,
+        source=source,
+        rules=rules_of_epoch(epoch),
+        timeframes=timeframes,
+        excuse=None,
+        joined=JoinedCandles(await read_loads(settings)),
     )
 
 
@@ -164,6 +173,7 @@ class Verification:
         rules: CandleRules,
         timeframes: Sequence[Timeframe],
         excuse: Excuse | None,
+        joined: Container[Candle] = (),
     ) -> None:
         self._options = options
         self._reader = reader
@@ -172,6 +182,7 @@ class Verification:
         self._rules = rules
         self._timeframes = timeframes
         self._excuse = excuse
+        self._joined = joined
         self._gaps: dict[str, list[FeedGap]] = {}
         self._checks: dict[tuple[str, str], SeriesCheck] = {}
 
@@ -220,7 +231,7 @@ class Verification:
     async def _make_check(self, symbol: str) -> SeriesCheck:
         excuse = self._excuse
         if excuse is None:
-            return SeriesCheck(self._rules, offsets=True)
+            return SeriesCheck(self._rules, offsets=True, joined=self._joined)
         if symbol not in self._gaps:
             self._gaps[symbol] = await self._reader.gaps(symbol)
         gaps = self._gaps[symbol]

@@ -226,7 +226,7 @@ _TOPICS: Final[Mapping[str, Callable[..., Reader[Any]]]] = {
     FEED_STATUS: read_feed_status,
     INSTRUMENTS: read_instruments,
     SIGNALS: read_signals,
-    CANDLES: partial(read_candles, remember=1),
+    CANDLES: partial(read_candles, remember=1, loaded=False),  # what is so old is read of the store
     CANDLES_LIVE: partial(read_live_candles, remember=1),
 }
 

@@ -72,6 +72,14 @@ def retention(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is wrong: {error}") from None
 
 
+def duration(text: str) -> int:
+    """A duration of up to a day, in µs."""
+    try:
+        return duration_between("0s", "1d")(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is wrong: {error}") from None
+
+
 def interval(text: str) -> int:
     """A duration from half a second to an hour, in µs."""
     try:

@@ -81,6 +81,7 @@ def test_the_table_names_commands_there_are() -> None:
         "verify --klines": "verify",
         "demo --keep": "demo",
         "strategy backtest --plot": "strategy",
+        "history load": "history",
         "topics grow": "topics",
     }
     actions = {action.name: action for action in ASHI.actions}
@@ -110,6 +111,7 @@ def test_every_kind_of_store_has_its_extra() -> None:
         ("deltalake", "verify --trades lake:///x --storage sqlite:///x.db", "verify --trades", "lake"),
         ("deltalake", "rebuild --from 2026-11-01 --to 2026-11-02 --trades lake:///x", "rebuild", "lake"),
         ("structlog", "rebuild --from 2026-11-01 --to 2026-11-02", "rebuild", "worker"),
+        ("websockets", "history load x --symbol gmo:BTC", "history load", "ingest"),
         ("websockets", "verify --klines binance --storage sqlite:///x.db", "verify --klines", "ingest"),
         ("orjson", "verify --trades --storage sqlite:///x.db", "verify", "sqlite"),
         ("psutil", "broker", "broker", "local"),
@@ -182,6 +184,7 @@ def test_help_and_version_need_no_extra(arguments: str, tmp_path: Path) -> None:
         "verify --klines gmo",
         "verify --trades --recording gmo=x",
         "rebuild --from 2026-11-01 --to 2026-11-02",
+        "history load x --symbol gmo:BTC",
         "lake compact",
         "lake vacuum --storage lake:///x",
         "venue-sim gmo",

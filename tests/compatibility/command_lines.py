@@ -67,6 +67,7 @@ ADDED = (
     ("sink, strategy, status, doctor, symbols, candles, chart, verify", "sink, candles, verify"),
     ("replay, backfill, bitflyer", "replay, bitflyer"),
     ("create, check, grow", "create, check"),
+    ("rebuild, history, lake", "rebuild, lake"),
     ("compact, vacuum, publish", "compact, vacuum"),
     ("SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER", "SCRAM-SHA-256 or SCRAM-SHA-512"),
     # Options of a storage may be a password.

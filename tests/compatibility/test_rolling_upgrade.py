@@ -42,7 +42,10 @@ pytestmark = pytest.mark.outside
 
 EARLIER = "4812025"
 ROOT = Path(__file__).parents[2]
-ROOMS = ("", "ingest", "aggregate", "sinks", "series", "audit", "simulator", "strategies", "chart", "operations", "cli")
+ROOMS = (
+    *("", "ingest", "aggregate", "sinks", "series", "audit", "history", "simulator", "strategies", "chart"),
+    *("operations", "cli"),
+)
 MARKETS = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT", "BNBUSDT"]
 NAMES = ["1s", "5s", "1m"]
 PATIENCE_S = 90.0

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = Path(venues.__path__[0])
 SHARED = {"answers", "base", "by_time", "parsing", "trade_columns", "trade_file"}
 """What a venue's folder may import of `ashi_ingest.venues` besides itself."""
-SOURCES = ("ashi", "ingest/ashi_ingest", "aggregate", "sinks", "audit", "cli")
+SOURCES = ("ashi", "ingest/ashi_ingest", "aggregate", "sinks", "audit", "history", "cli")
 """All but the simulator: it shares nothing with the venues and knows by itself which it simulates."""
 RECORDINGS = Path("ingest/ashi_ingest/recording/bundled/__init__.py")
 """Files of data, by whose they are."""

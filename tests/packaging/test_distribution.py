@@ -19,8 +19,8 @@ import ashi
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
-    "ashi", "ashi_ingest", "ashi_aggregate", "ashi_sinks", "ashi_series", "ashi_audit", "ashi_operations",
-    "ashi_simulator", "ashi_strategies", "ashi_chart", "ashi_cli",
+    "ashi", "ashi_ingest", "ashi_aggregate", "ashi_sinks", "ashi_series", "ashi_audit", "ashi_history",
+    "ashi_operations", "ashi_simulator", "ashi_strategies", "ashi_chart", "ashi_cli",
 }  # fmt: skip
 STAGES = {
     "ingest",
@@ -115,7 +115,18 @@ def test_the_wheel_holds_packages_of_our_prefix_only_each_with_its_types(wheel: 
     information = f"ashi_candles-{ashi.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == PACKAGES | {information}
     assert {name for name in names if name.endswith("py.typed")} == {f"{package}/py.typed" for package in PACKAGES}
-    folders = ["", "ingest", "aggregate", "sinks", "series", "audit", "operations", "simulator", "strategies"]
+    folders = [
+        "",
+        "ingest",
+        "aggregate",
+        "sinks",
+        "series",
+        "audit",
+        "history",
+        "operations",
+        "simulator",
+        "strategies",
+    ]
     folders += ["chart", "cli"]
     ours = {
         str(path.relative_to(ROOT / folder))
@@ -231,8 +242,8 @@ def test_the_lock_has_every_dependency_with_its_hashes_and_names_no_host() -> No
 
 def test_folders_and_modules_named_as_ours_in_the_current_directory_disturb_nothing(tmp_path: Path) -> None:
     for name in (
-        "ingest", "aggregate", "sinks", "series", "audit", "operations", "simulator", "strategies", "chart", "cli",
-        "client", "runtime", "contracts",
+        "ingest", "aggregate", "sinks", "series", "audit", "history", "operations", "simulator", "strategies", "chart",
+        "cli", "client", "runtime", "contracts",
     ):  # fmt: skip
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('the wrong one')\n")

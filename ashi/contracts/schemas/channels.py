@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ashi.contracts.records import COPY_HEADER, SCHEMA_HEADER, SINCE_HEADER
+from ashi.contracts.records import COPY_HEADER, HISTORY_HEADER, SCHEMA_HEADER, SINCE_HEADER
 from ashi.contracts.schemas.fields import SYMBOL, Keywords
 from ashi.contracts.schemas.messages import (
     CANDLE,
@@ -159,6 +159,13 @@ CHANNELS: Final = (
         "trades: its prices are the close before it, and it has no trade ids.",
         message=CANDLE,
         which_counts=WhichCounts(("symbol", "timeframe", "open_time"), ("version",)),
+        headers={
+            HISTORY_HEADER: _header(
+                "The candle was made of files, of a time before all that was read live. The value is the number of "
+                "that load.",
+                pattern="^[0-9]+$",
+            ),
+        },
         examples=("candle", "flat"),
     ),
     ChannelSpec(

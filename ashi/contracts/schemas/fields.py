@@ -123,8 +123,8 @@ GAP_FIELDS: Final[Fields] = {
     "reason": FieldSpec("what broke the feed, or why it could not be repaired"),
     "updated_at": FieldSpec("when this message was made", TIME),
     "final": FieldSpec(
-        "true only of `lost`: the venue itself has said that it does not have these trades; other lost ones are asked "
-        "for again; missing: false"
+        "true only of `lost`: the venue itself has said that it does not have these trades, or they are from before "
+        "all that was read live, and in no file that was loaded; other lost ones are asked for again; missing: false"
     ),
 }
 

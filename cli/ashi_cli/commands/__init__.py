@@ -13,6 +13,7 @@ from ashi_cli.commands.candles import CANDLES
 from ashi_cli.commands.chart import CHART
 from ashi_cli.commands.demo import DEMO
 from ashi_cli.commands.doctor import DOCTOR
+from ashi_cli.commands.history import HISTORY
 from ashi_cli.commands.ingest import INGEST
 from ashi_cli.commands.lake import LAKE
 from ashi_cli.commands.rebuild import REBUILD
@@ -46,6 +47,7 @@ ASHI: Final = Command(
         CHART,
         VERIFY,
         REBUILD,
+        HISTORY,
         LAKE,
         VENUE_SIM,
     ),

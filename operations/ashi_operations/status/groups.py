@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.errors import BrokerError, ContractError
-from ashi.contracts.records import candle_in
+from ashi.contracts.records import candle_in, is_loaded
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, FEED_STATUS, TRADES
 from ashi_operations.status.snapshot import Group, Lag, Stage, Unknown
 
@@ -174,6 +174,7 @@ async def _newest_row(asked: Survey, places: list[Place]) -> int | None:
 
 def _candle(record: object) -> Candle | None:
     try:
-        return candle_in(record)  # type: ignore[arg-type]  # as the client library gives it
+        # One that was loaded is of long ago: it does not tell how far the sink has come.
+        return None if is_loaded(record) else candle_in(record)  # type: ignore[arg-type]  # as the client gives it
     except ContractError:
         return None

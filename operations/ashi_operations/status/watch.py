@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from ashi.contracts.errors import AshiError, BrokerError, ContractError
-from ashi.contracts.records import candle_in, feed_gap_in, feed_status_in
+from ashi.contracts.records import candle_in, feed_gap_in, feed_status_in, is_loaded
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import parse_timeframes
 from ashi.contracts.topics import (
@@ -243,6 +243,8 @@ class Watch:
             self._gaps.take(feed_gap_in(record))
 
     def _take_candle(self, record: Any) -> None:
+        if is_loaded(record):  # of long ago: it says nothing of how candles come
+            return
         with suppress(ContractError):
             self._candles.take(candle_in(record), record.timestamp * 1_000)
 

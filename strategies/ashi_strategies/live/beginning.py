@@ -117,7 +117,12 @@ async def _earliest_since(settings: Settings, instance: Instance, position: Posi
     earliest: int | None = None
     try:
         async with read_candles(
-            settings, symbols=instance.symbols, timeframes=instance.timeframes, since=position, follow=False
+            settings,
+            symbols=instance.symbols,
+            timeframes=instance.timeframes,
+            since=position,
+            follow=False,
+            loaded=False,
         ) as candles:
             async for candle in candles:
                 earliest = candle.close_time if earliest is None else min(earliest, candle.close_time)

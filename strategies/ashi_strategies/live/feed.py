@@ -32,7 +32,8 @@ class TopicFeed:
     def __init__(self, settings: Settings, symbols: Sequence[str], timeframes: Sequence[str], since: Since) -> None:
         """`since`: where the reading of candles begins. Of gaps and of the feeds' state all is read that Kafka has."""
         self._settings = settings
-        self._candles = read_candles(settings, symbols=symbols, timeframes=timeframes, since=since)
+        # What is older than all that was live is no news; a start finds it in the store.
+        self._candles = read_candles(settings, symbols=symbols, timeframes=timeframes, since=since, loaded=False)
         self._gaps = read_feed_gaps(settings, symbols=symbols)
         self._statuses = read_feed_status(settings, symbols=symbols)
         self._completeness = Completeness()

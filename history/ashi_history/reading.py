@@ -1,0 +1,90 @@
+"""The trades of one symbol out of a file, a batch at a time: of a recording of frames, or a file of trades."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ashi.contracts.errors import RecordingError
+from ashi_ingest.recording.format import read_recording
+from ashi_ingest.recording.reader import RecordingReader
+from ashi_ingest.recording.trade_files import TradeFileReader, is_trade_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ashi.contracts.trade import Trade
+
+BATCH: Final = 5_000
+
+
+class FileReader:
+    """Reads one file, once.
+
+    Attributes:
+        symbols: those that it has trades of, as far as it was read.
+        notes: what could not be read, a sentence each; whole at the end.
+
+    """
+
+    def __init__(self, path: Path, symbol: str) -> None:
+        """`path`: a file that `ashi_ingest.recording.check` lets pass."""
+        self.symbols: set[str] = set()
+        self.notes: list[str] = []
+        self._path = path
+        self._symbol = symbol
+        self._venue = symbol.partition(":")[0]
+        self._unread, self._first_unread = 0, ""
+
+    def batches(self) -> Iterator[list[Trade]]:
+        """The trades of the symbol, as they stand in the file; some of them may be there twice."""
+        if is_trade_file(self._path):
+            yield from self._rows()
+        else:
+            yield from self._frames()
+
+    def _rows(self) -> Iterator[list[Trade]]:
+        try:
+            for columns, bad, _ in TradeFileReader(self._venue).read(self._path):
+                for row in bad:
+                    self._note_unread(row.place, row.reason)
+                if columns is not None and (batch := self._of_symbol(columns.trades())):
+                    yield batch
+        except RecordingError as error:
+            self.notes.append(str(error))
+        self._tell_unread("row")
+
+    def _frames(self) -> Iterator[list[Trade]]:
+        reader = RecordingReader(self._venue)
+        batch: list[Trade] = []
+        try:
+            for line in read_recording(self._path):
+                parsed, trades = reader.read(line)
+                if parsed.rejected:
+                    self._note_unread(f"line {line.number}", parsed.rejected[0].reason)
+                if trades:
+                    batch += self._of_symbol(trades)
+                if len(batch) >= BATCH:
+                    yield batch
+                    batch = []
+        except RecordingError as error:
+            self.notes.append(str(error))
+        batch += self._of_symbol(reader.finish())
+        if batch:
+            yield batch
+        self._tell_unread("frame")
+
+    def _note_unread(self, place: str, reason: str) -> None:
+        self._unread += 1
+        self._first_unread = self._first_unread or f"{place} ({reason})"
+
+    def _tell_unread(self, what: str) -> None:
+        if self._unread:
+            self.notes.append(
+                f"{self._unread:,} {what}{'s' * (self._unread > 1)} of {self._path} cannot be read as {self._venue}, "
+                f"the first in {self._first_unread}"
+            )
+
+    def _of_symbol(self, trades: list[Trade]) -> list[Trade]:
+        self.symbols.update(trade.symbol for trade in trades)
+        return [trade for trade in trades if trade.symbol == self._symbol]
