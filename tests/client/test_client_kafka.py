@@ -32,7 +32,8 @@ from ashi.client import (
 )
 from ashi.contracts import BrokerError, ContractError, StateError, encode_candle
 from ashi.contracts.topics import CANDLES, CANDLES_LIVE, topic_specs
-from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
+from ashi.runtime.kafka.clients import admin_client, make_producer, partitions_of_topics
+from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.kafka.follow import TopicFollower
 from ashi.runtime.kafka.topics import create_topics
 from ashi_cli.onemachine.broker import Broker
@@ -293,6 +294,33 @@ def test_unreadable_records_are_handed_over_and_counted_and_reading_goes_on(kafk
         everything = read_candles(kafka_settings, since=candles.position, follow=False, on_unreadable=taken.append)
         assert versions(await collect(everything)) == []
         assert "is not its candle's symbol 'bitflyer:BTC_JPY'" in str(taken[-1].error)
+
+    run(main())
+
+
+def test_a_message_of_a_later_version_is_no_candle_however_familiar_it_looks(kafka_settings: Settings) -> None:
+    """It is not guessed at: an error with its place and both versions, or handed over, and reading goes on."""
+
+    async def main() -> None:
+        producer = make_producer(kafka_settings)
+        await producer.start()
+        try:
+            _, later, _ = [
+                await producer.send_and_wait(
+                    CANDLES, encode_candle(a_candle(number)), BTC.encode(), headers=message_headers(schema)
+                )
+                for number, schema in enumerate(["ashi.candle.v1", "ashi.candle.v2", "ashi.candle.v1"])
+            ]
+        finally:
+            await producer.stop()
+        place = f"{CANDLES}/{later.partition}/{later.offset}"
+        both = "'ashi.candle.v2' is not known here: this version of Ashi reads 'ashi.candle.v1'"
+        with pytest.raises(ContractError, match=f"{place} cannot be read: .*{both}"):
+            await collect(read_candles(kafka_settings, follow=False))
+        taken: list[Any] = []
+        candles = read_candles(kafka_settings, follow=False, on_unreadable=taken.append)
+        assert versions(await collect(candles)) == [(0, 1), (2, 1)]
+        assert [str(record.error).count(both) for record in taken] == [1]
 
     run(main())
 
