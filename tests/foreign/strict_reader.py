@@ -162,7 +162,8 @@ class Known:
         return [trade for trade, place in self.trades.values() if place not in late]
 
 
-def read_everything(bootstrap: str) -> Known:
+def read_everything(bootstrap: str, look: Callable[[str, Record], object] = lambda topic, record: None) -> Known:
+    """All that the topics say; `look` is shown each record that holds a message, and each letter, with its topic."""
     known = Known()
     kept: dict[str, Kept[Any]] = {
         "candles": known.candles,
@@ -179,6 +180,7 @@ def read_everything(bootstrap: str) -> Known:
             except NotOnThePageError as error:
                 known.refused.append((topic, record.value(), str(error)))
                 continue
+            look(topic, record)
             at[message.symbol].add(record.partition())
             if topic == "candles.live":
                 known.updates.append(message)
@@ -192,5 +194,7 @@ def read_everything(bootstrap: str) -> Known:
                 known.late_header.add(message.trade_id)
         require(all(len(partitions) == 1 for partitions in at.values()), f"symbols in two partitions of {topic}")
     for topic in LETTERS:
-        known.letters += [letter_in(topic, record) for record in records(bootstrap, topic)]
+        for record in records(bootstrap, topic):
+            known.letters.append(letter_in(topic, record))
+            look(topic, record)
     return known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ from typing import Any
 import pytest
 from foreign_client import ForeignProducer, Sent, transactional
 from foreign_samples import MINUTE_US, NAMES, PAUSING, SYMBOLS, make_trades, pausing_trades, records_of
-from strict_reader import Known, read_everything
+from jsonschema import Draft7Validator
+from strict_reader import LETTERS, TOPICS, Known, read_everything
 from waiting import all_committed
 
 from ashi.client import Settings
 from ashi.contracts import Trade, encode_trade
 from ashi.contracts.feed import FEED_GAP_SCHEMA, FEED_STATUS_SCHEMA, FeedGap, FeedStatus, FeedWorker, encode_feed
 from ashi.contracts.instrument import INSTRUMENT_SCHEMA, Instrument, encode_instrument
-from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS, TRADES
+from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS, SIGNALS, TRADES
 from ashi_ingest.publish.publisher import open_publisher
 from ashi_ingest.venues.parsing import Rejected
 from oracle import candles_of, closed, timely, unique
@@ -26,6 +28,7 @@ from strategies import START
 
 pytestmark = pytest.mark.kafka
 
+ROOT = Path(__file__).parents[2]
 FOLLOWED = SYMBOLS[0]
 KNOWN_UNTIL = START + 10 * MINUTE_US
 MISSED = "missed"
@@ -109,6 +112,36 @@ def refused_trade() -> Sent:
     return TRADES, FOLLOWED.encode(), json.dumps(fields).encode()
 
 
+class ByTheContract:
+    """Holds records against `docs/contracts/asyncapi.json`: keys, headers, values; of each topic the first hundreds."""
+
+    def __init__(self) -> None:
+        contract = json.loads((ROOT / "docs" / "contracts" / "asyncapi.json").read_text(encoding="utf-8"))
+        schemas = {
+            name: schema | {"additionalProperties": False} for name, schema in contract["components"]["schemas"].items()
+        }
+        self._messages = {
+            topic: [
+                Draft7Validator({**message["headers"], "additionalProperties": False}),
+                Draft7Validator(message["bindings"]["kafka"]["key"]),
+                Draft7Validator(schemas.get(message["name"], {})),  # of letters none
+            ]
+            for topic, message in contract["components"]["messages"].items()
+        }
+        self.seen: Counter[str] = Counter()
+
+    def look(self, topic: str, record: Any) -> None:
+        headers = {name: value.decode() for name, value in record.headers() or []}
+        if self.seen[topic] >= 300 or (topic == TRADES and not headers):  # what others write has another form
+            return
+        self.seen[topic] += 1
+        of_headers, of_key, of_value = self._messages[topic]
+        of_headers.validate(headers)
+        of_key.validate(record.key() and record.key().decode())
+        if topic not in LETTERS:  # which need be no JSON
+            of_value.validate(json.loads(record.value()))
+
+
 def test_a_reader_written_from_the_page_reads_every_topic(
     kafka_settings: Settings, start_stage: Any, tmp_path: Path
 ) -> None:
@@ -129,9 +162,11 @@ def test_a_reader_written_from_the_page_reads_every_topic(
         await all_committed(kafka_settings, "ashi-sink-sqlite", CANDLES, FEED_GAPS, FEED_STATUS)
         for stage in (worker, sink):
             assert stage.process.poll() is None, stage.log.read_text()[-3_000:]
-        return await asyncio.to_thread(read_everything, kafka_settings.kafka_bootstrap)
+        return await asyncio.to_thread(read_everything, kafka_settings.kafka_bootstrap, contract.look)
 
+    contract = ByTheContract()
     known = asyncio.run(scenario())
+    assert contract.seen.keys() == {*TOPICS, *LETTERS} - {SIGNALS}, "some topic was empty"
     all_trades = unique([*log, late_trade(log), *others])
     right = closed(candles_of(timely(all_trades, "1m", 120_000_000), NAMES), all_trades, 2_000_000)
     found = {
