@@ -180,3 +180,29 @@ def test_ids_are_numbers_only_if_the_number_says_all_of_them(texts):
         assert together == single
     elif all(isinstance(number, int) for number in single):
         assert "0" in texts  # looks like a leading zero; the slow path takes it
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.sampled_from(["a", "b", "c-1", "0x7", "7b", "x" * 40]), st.just("17")),
+            st.one_of(
+                st.integers(START, START + 180_000_000), st.sampled_from([START + 60_000_000, START + 59_500_000])
+            ),
+        ),
+        min_size=1,
+    ),
+    st.sampled_from([1_000_000, 60_000_000]),
+    st.sampled_from([4, 1000]),
+)
+def test_ids_that_are_texts_are_admitted_together_as_one_by_one(of, finest_us, most):
+    texts, times = [text for text, _ in of], [at - START % finest_us for _, at in of]
+    single, together = TradeIds({}, finest_us, most), TradeIds({}, finest_us, most)
+    admitted = together.admit_texts(texts, times)
+    if admitted is None:
+        assert "17" in texts or sum(1 + len(text) // 16 for text in texts) > most, "else it is no reason"
+        assert together.windows == {}
+        return
+    assert list(admitted) == [single.admit(text, at) for text, at in zip(texts, times, strict=True)]
+    assert together.windows == single.windows
+    assert len(together) == len(single) <= most

@@ -136,6 +136,12 @@ class SymbolAggregator:
         finest, horizon_us = self.rows[0], self.rules.horizon_us
         row = finest.row
         stream_time = row.stream_time
+        greatest, least = max(stream_time, *times), min(times)
+        if least >= greatest - horizon_us and least >= row.dropped_until:  # none can be late
+            admitted = finest.ids.admit_texts(trade_ids, times)
+            if admitted is not None:
+                finest.ids.forget_before(finest.ids_needed_from(greatest))
+                return bytes(admitted), []
         marks, late = bytearray(len(times)), []
         for place, (traded_at, trade_id) in enumerate(zip(times, trade_ids, strict=True)):
             if traded_at > stream_time:  # noqa: PLR1730  (as in `_group`)

@@ -112,6 +112,32 @@ class TradeIds:
             self._greatest = max(self._greatest, number)
         return True
 
+    def admit_texts(self, trade_ids: Sequence[str], times: Sequence[int]) -> bytearray | None:
+        """What `admit` says of each of these trades (1 or 0), one after the other; None where one by one is the way.
+
+        So it is where an id may be a number, or a window might have to be given up.
+        """
+        if any(map(str.isdecimal, trade_ids)) or self._count + sum(map(_length, trade_ids)) > self._most:
+            return None
+        admitted = bytearray(len(trade_ids))
+        inner = end = 0  # where all copies of a trade are in its own window, most trades in the same as the one before
+        texts: set[str] = set()
+        grown = 0
+        for place, (trade_id, traded_at) in enumerate(zip(trade_ids, times, strict=True)):
+            if not inner <= traded_at < end:
+                start = traded_at - traded_at % self._finest_us
+                if not start + COPIES_APART_US <= traded_at < start + self._finest_us - COPIES_APART_US:
+                    admitted[place] = self.admit(trade_id, traded_at)
+                    continue
+                inner, end = start + COPIES_APART_US, start + self._finest_us - COPIES_APART_US
+                texts = self.windows.setdefault(start, WindowIds()).texts
+            if trade_id not in texts:
+                texts.add(trade_id)
+                grown += _length(trade_id)
+                admitted[place] = 1
+        self._count += grown
+        return admitted
+
     def all_new(self, numbers: Sequence[int]) -> bool:
         """Whether a look at their order shows that none of these ids has been counted, nor is one given twice.
 

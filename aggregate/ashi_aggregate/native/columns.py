@@ -17,6 +17,7 @@ from ashi_aggregate.core.symbol import COPY, COUNTS, LateTrade, Outcome, Partial
 from ashi_aggregate.core.trade_ids import COPIES_APART_US, TradeIds
 from ashi_aggregate.core.window_state import LateReason, WindowRules
 from ashi_aggregate.native.kernel import (
+    ID_OF_RECORD,
     KNOWN,
     LATE,
     OUTCOME,
@@ -169,6 +170,22 @@ class SymbolColumns:
             yield place
             place = self.column(place)[11]
 
+    def ids(self, applied: int) -> tuple[list[int], list[int], list[str]]:
+        """Of the records beyond offset `applied`: their places, times (µs) and trade ids."""
+        scanned = self.records.scanned
+        places: list[int] = []
+        times: list[int] = []
+        ids: list[str] = []
+        place = self._first
+        for _ in range(self.count):
+            offset, traded_at, following, id_at, id_len = ID_OF_RECORD.unpack_from(scanned.records, place * RECORD.size)
+            if offset > applied:
+                places.append(place)
+                times.append(traded_at)
+                ids.append(scanned.data[id_at : id_at + id_len].decode())
+            place = following
+        return places, times, ids
+
     def trades(self) -> SymbolTrades:
         """The same as Python reads it."""
         records = [self.records[place] for place in self.places()]
@@ -219,12 +236,8 @@ class _Work:
 
     def admit(self, marks: bytearray) -> None:
         """Let Python count its ids, and put into `marks`, by record, what each is."""
-        applied = self.aggregator.applied_offset
-        places = [place for place in self.columns.places() if self.columns.column(place)[0] > applied]
-        columns = [self.columns.column(place) for place in places]
-        data = self.columns.records.scanned.data
-        ids = [data[column[13] : column[13] + column[15]].decode() for column in columns]
-        self.marks, late = self.aggregator.admit([column[2] for column in columns], ids)
+        places, times, ids = self.columns.ids(self.aggregator.applied_offset)
+        self.marks, late = self.aggregator.admit(times, ids)
         for place, mark in zip(places, self.marks, strict=True):
             marks[place] = mark
         self.late = [
