@@ -88,7 +88,14 @@ AsyncApiStandalone.render({{ schema: {document}, config: {{ show: {{ sidebar: tr
 
 def fetch(package: Package, folder: Path, *files: str) -> list[Path]:
     """Files of a package, in `folder`. Raises RuntimeError with what npm says, and ValueError for another archive."""
-    command = ["npm", "pack", "--silent", "--pack-destination", str(folder), f"{package.name}@{package.version}"]
+    options = [
+        "--silent",
+        "--cache",
+        str(folder / "cache"),
+        "--pack-destination",
+        str(folder),
+    ]  # nothing stays elsewhere
+    command = ["npm", "pack", *options, f"{package.name}@{package.version}"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=BOUND_S, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr or done.stdout}")
