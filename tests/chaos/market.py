@@ -15,7 +15,7 @@ from ashi.contracts import Trade, encode_trade
 from ashi.runtime.kafka.clients import partition_of
 
 PARTITIONS = 8
-RATE = 1_200
+RATE = 800
 """Records a second."""
 SYMBOLS = 24
 SPEED = 20

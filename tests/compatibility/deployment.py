@@ -7,12 +7,13 @@ import re
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -23,13 +24,18 @@ from recorded import PARTITIONS, SETTINGS, Recorded
 LIVE_S = 2
 """How long feeds are watched after they have begun: their states are told within a tenth of that."""
 
+Start = Callable[..., "subprocess.Popen[bytes]"]
+"""Gets the arguments of `ashi`, and `env`, `stdout`, `stderr` and `cwd` as `subprocess.Popen` does."""
+
 
 class Deployment:
     """One Kafka: runs commands of the version that is installed on it, and reads and writes its topics as they are."""
 
-    def __init__(self, bootstrap: str, folder: Path) -> None:
+    def __init__(self, bootstrap: str, folder: Path, start: Start | None = None) -> None:
+        """`start`: what starts `ashi …` otherwise than as a program."""
         self.bootstrap = bootstrap
         self.folder = folder
+        self._start_otherwise = start
         self.records: list[Recorded] = []
         self.offsets: dict[str, dict[str, dict[str, int]]] = {}
         self.logs: dict[str, list[dict[str, Any]]] = {}
@@ -39,24 +45,29 @@ class Deployment:
     def env(self, **more: str) -> dict[str, str]:
         return clean_environment(**{"ASHI_KAFKA_BOOTSTRAP": self.bootstrap} | SETTINGS | more)
 
+    def _start(
+        self, argv: Sequence[str], env: dict[str, str], stdout: IO[bytes], stderr: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        if self._start_otherwise is not None:
+            return self._start_otherwise(argv, env=env, stdout=stdout, stderr=stderr, cwd=self.folder)
+        return subprocess.Popen([str(ASHI), *argv], cwd=self.folder, env=env, stdout=stdout, stderr=stderr)
+
     def run(self, *argv: str, **env: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [str(ASHI), *argv], cwd=self.folder, env=self.env(**env), capture_output=True, text=True, check=False
-        )
-        masked = [
-            without_machine(text, self.folder).replace(self.bootstrap, "BOOTSTRAP")
-            for text in (done.stdout, done.stderr)
-        ]
-        return {"argv": list(argv), "env": env, "status": done.returncode, "stdout": masked[0], "stderr": masked[1]}
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            status = self._start(argv, self.env(**env), stdout, stderr).wait()
+            said = []
+            for output in (stdout, stderr):
+                output.seek(0)
+                said.append(output.read().decode())
+        masked = [without_machine(text, self.folder).replace(self.bootstrap, "BOOTSTRAP") for text in said]
+        return {"argv": list(argv), "env": env, "status": status, "stdout": masked[0], "stderr": masked[1]}
 
     @contextmanager
     def stage(self, name: str, *argv: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
         """A worker; at the end it is told to stop, its metrics and log are kept."""
         log = self.folder / f"{name}.log"
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                [str(ASHI), *argv], cwd=self.folder, env=self.env(**env), stdout=output, stderr=output
-            )
+            process = self._start(argv, self.env(**env), output, output)
         try:
             wait(lambda: '"metrics"' in log.read_text(), process)
             yield process

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -32,6 +35,7 @@ from recorded import (
     recorded_log,
 )
 
+import forked_stages
 from ashi.contracts import decode_candle
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, encode_feed
 from ashi_aggregate.core.window_state import StateRow
@@ -77,6 +81,14 @@ def emptied(bootstrap: str) -> None:
     asyncio.run(delete())
 
 
+def forked(argv: Sequence[str], *, env: dict[str, str], **options: Any) -> subprocess.Popen[bytes]:
+    """`ashi …` as a fork of a process that has the libraries loaded, which has its locale from its own start."""
+    own = {name: value for name, value in env.items() if name != "LC_ALL"}
+    if "LC_ALL" in os.environ:
+        own["LC_ALL"] = os.environ["LC_ALL"]
+    return forked_stages.start([sys.executable, "-m", "ashi_cli.main", *argv], env=own, **options)
+
+
 def as_messages(records: Iterable[Recorded]) -> list[Any]:
     return [(record.topic, record.partition, record.key, record.value, record.headers) for record in records]
 
@@ -104,7 +116,7 @@ def continued(kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """The version before ends after the second of four waves; this one takes over its topics, groups and file."""
     folder = tmp_path_factory.mktemp("continued").resolve()
     emptied(kafka.bootstrap)
-    deployment = Deployment(kafka.bootstrap, folder)
+    deployment = Deployment(kafka.bootstrap, folder, start=forked)
     created = deployment.run("topics", "create")
     before = [record for record in LOG if record.wave <= STOPPED_AFTER]
     asyncio.run(deployment.publish(as_messages(before)))
@@ -339,7 +351,7 @@ def ingested(kafka: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     """A live worker beside a simulated venue, then replays of what the version before recorded, with garbage."""
     folder = tmp_path_factory.mktemp("ingested").resolve()
     emptied(kafka.bootstrap)
-    deployment = Deployment(kafka.bootstrap, folder)
+    deployment = Deployment(kafka.bootstrap, folder, start=forked)
     deployment.run("topics", "create")
     live_run(deployment, "bitflyer", VENUES["bitflyer"])
     asyncio.run(deployment.dump(1))

@@ -139,6 +139,7 @@ class Rest:
         self.stated_beyond = 0
         self.bad: set[int] = set()
         self.requests: list[Request] = []
+        self._rows: dict[int, list[str]] = {}
         self._world = world
 
     async def get(self, request: Request, urgency: Urgency = FIRST) -> Answer:
@@ -149,7 +150,7 @@ class Rest:
         world = self._world
         lag_s = self.lag_s if self.lags_evenly else self.lag_s * self._random.choice([0.0, 0.3, 1.0, 1.0])
         listed = [
-            Listed(each, [f'{{"bad":{each.number}}}'] if each.number in self.bad else world.samples.rows(each))
+            Listed(each, [f'{{"bad":{each.number}}}'] if each.number in self.bad else self._rows_of(each))
             for each, happened_s in zip(world.happened, world.happened_s, strict=True)
             if happened_s + lag_s <= world.now_s()
         ]
@@ -159,6 +160,13 @@ class Rest:
         else:
             body = world.samples.answer(request, listed)
         return Answer(body.encode(), world.now_us())
+
+    def _rows_of(self, execution: Execution) -> list[str]:
+        """All that ever happened is listed in each answer, and a row never changes."""
+        rows = self._rows.get(execution.number)
+        if rows is None:
+            rows = self._rows[execution.number] = self._world.samples.rows(execution)
+        return rows
 
 
 class World:

@@ -168,7 +168,7 @@ def test_a_worker_that_is_killed_goes_on_where_it_was(kafka_settings, start_stag
             worker = start_stage("ingest", venue, *markets, **addresses(simulator), **KEY)
             await until_subscribed(simulator, markets, worker)
             simulator.start_market()
-            for _ in range(3):
+            for _ in range(2):
                 await asyncio.sleep(1.5)
                 await asyncio.to_thread(worker.kill)
                 await asyncio.sleep(0.5)

@@ -17,7 +17,7 @@ contiguous = pytest.mark.parametrize(
     ("venue", "market"), [("bitflyer", "FX_BTC_JPY"), ("binance", "BTCUSDT"), ("binance-usdm", "BTCUSDT")]
 )
 
-EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "10"))
 """Of each market; each takes about a quarter of a second. These are the same in each run, so that a test fails for who
 has changed something; `TEST_EXAMPLES=200` draws others, and looks for longer."""
 
@@ -155,7 +155,7 @@ def test_what_a_mute_market_traded_before_it_was_broken_off_is_not_called_comple
 
 @pytest.mark.slow
 @each_market
-@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate], derandomize=EXAMPLES <= 15)
+@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate], derandomize=EXAMPLES <= 10)
 @example(script=LOST_BEFORE_A_BREAK)
 @given(script=st.lists(st.tuples(steps, st.sampled_from([0.0, 0.2, 3.0])), min_size=5, max_size=40))
 def test_nothing_is_missing_from_what_readers_find_complete_whatever_happens(venue, market, script):

@@ -15,10 +15,9 @@ FIRST_ANSWER_S = 10.0
 class RestFaultCertification(Rehearsed):
     """The part of the suite about REST."""
 
-    @pytest.mark.parametrize("lag_s", [3, 20])
-    @pytest.mark.parametrize("rate", [3.0, 0.2])
+    @pytest.mark.parametrize(("rate", "lag_s"), [(3.0, 20), (0.2, 3)])
     def test_rest_that_lags_is_not_believed_before_it_knows_the_time_after_the_gap(
-        self, lag_s: int, rate: float
+        self, rate: float, lag_s: int
     ) -> None:
         async def act(run: Rehearsal) -> None:
             await run.pause(60)

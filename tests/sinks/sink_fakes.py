@@ -68,6 +68,10 @@ def key_of(value):
         return b"key"
 
 
+EMPTY_POLL_S = 0.001
+"""How long a poll without records takes, at most: a worker that waits for its store asks again and again."""
+
+
 class MemoryLog:
     """Topics in memory that outlive the worker: records, committed offsets, dead letters.
 
@@ -121,6 +125,7 @@ class MemoryLog:
                 fetched[number] = Span(begin, self.position[number], ())
         if not fetched:
             self.at_end.set()
+            await asyncio.sleep(min(wait_s, EMPTY_POLL_S))
         return fetched
 
     async def send_dead_letters(self, dead_letters):
