@@ -421,6 +421,11 @@ def test_parquet_without_the_library_says_what_to_install(tmp_path: Path, monkey
     assert "pip install 'ashi-candles[parquet]'" in refusal(path, options=PARQUET)
 
 
+def test_a_member_whose_name_tells_nothing_is_of_the_market_of_the_zip(tmp_path: Path) -> None:
+    path = zipped(tmp_path, {"data.csv": ROWS}, "BTCUSDT-trades-2024-08.zip")
+    assert {trade.symbol for trade in read("binance", path)[0]} == {"binance:BTCUSDT"}
+
+
 def test_files_and_recordings_make_one_sequence_and_bad_rows_are_told(tmp_path: Path) -> None:
     files = [write(tmp_path, ROWS), write(tmp_path, ROWS + b"garbage,,,,\n", "ETHUSDT-trades-2024-09.csv")]
     recordings = [("binance", path) for path in files]

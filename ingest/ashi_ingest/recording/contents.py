@@ -41,13 +41,15 @@ class Content:
 
     Attributes:
         place: `path`, or `path!member`.
-        name: the file's own, by which its market may be told; a member's where that is not a directory of its own.
+        name: the file's own, or the member's, by which its market may be told.
+        archive: the zip's, which tells where the member's does not; empty for a file.
 
     """
 
     place: str
     name: str
     pieces: Callable[[], Iterator[bytes]]
+    archive: str = ""
 
     def blocks(self) -> Iterator[Block]:
         """All of it. A byte order mark of UTF-8 is left out.
@@ -141,4 +143,4 @@ def _member(path: Path, member: zipfile.ZipInfo, on_read: Callable[[int], None])
                 on_read(round(len(piece) * share))
                 yield piece
 
-    return Content(f"{path}!{member.filename}", PurePosixPath(member.filename).name, pieces)
+    return Content(f"{path}!{member.filename}", PurePosixPath(member.filename).name, pieces, path.name)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAGIC: Final = b"PAR1"
-ROWS: Final = 50_000
+ROWS: Final = 200_000
 """Read at once."""
 
 

@@ -181,7 +181,8 @@ class TradeFileReader:
 
     def _market(self, content: Content, block: Block, layout: Layout) -> str:
         """What is said, what the name tells and what the rows tell must be one. Raises UsageError."""
-        told = {"--market": self._options.market, "the file's name": self._format.market_in(content.name)}
+        by_name = self._format.market_in(content.name) or self._format.market_in(content.archive)
+        told = {"--market": self._options.market, "the file's name": by_name}
         if (place := layout.columns.get("market")) is not None:
             rows = [line for line in block.text.split(b"\n") if line.strip()][layout.has_header :]
             told["its first row"] = next((_cells_of(row.rstrip(b"\r"))[place : place + 1] for row in rows), [None])[0]
