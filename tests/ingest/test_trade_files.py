@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from ashi.contracts.errors import ContractError, RecordingError, UsageError
 from ashi.contracts.trade import Trade, check_trade, encode_trade
+from ashi_ingest.publish.encoded_trades import MAX_RECORDS_BYTES, encode_trades
 from ashi_ingest.recording import contents, parquet
 from ashi_ingest.recording.check import check_recording
 from ashi_ingest.recording.read_progress import ReadProgress
@@ -527,6 +528,21 @@ def test_a_replay_that_is_stopped_in_a_file_says_so_and_begins_no_other(
     result = run.result()
     assert 100 <= result.frames == result.trades_published < 150
     assert result.partial == f"{path}: stopped by a signal; give the file again to have all of it"
+
+
+@pytest.mark.parametrize("count", [1, 2_000, len(ETHUSDT)])
+def test_batches_are_within_what_a_broker_takes_and_about_equal(
+    tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "BLOCK", 10**7)
+    (batch,) = TradeFileReader("binance").read(write(tmp_path, usdm(ETHUSDT[:count]).replace(b"\n", b",True\n")))
+    assert batch.columns is not None
+    encoded = list(encode_trades(batch.columns, None))
+    counts = [each.record_count() for each in encoded]
+    assert sum(counts) == count
+    assert max(counts) - min(counts) <= len(counts)
+    assert max(each.size() for each in encoded) <= MAX_RECORDS_BYTES + 61
+    assert len(counts) <= 1 + sum(each.size() for each in encoded) // (MAX_RECORDS_BYTES * 3 // 4)
 
 
 instants = st.datetimes(datetime(2001, 9, 10), datetime(2150, 1, 1))  # noqa: DTZ001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.trade import TRADE_SCHEMA
@@ -15,15 +16,17 @@ if TYPE_CHECKING:
 
 MAX_RECORDS_BYTES: Final = 768 * 1024
 """Of a batch, before it is compressed: brokers take a megabyte."""
-_MOST_OVERHEAD: Final = 256
-"""Of a record, bytes: lengths, key and headers."""
+_MOST_LENGTHS: Final = 32
+"""What a record says of its lengths, offset and time, bytes, and of a header's."""
 
 
 def encode_trades(columns: TradeColumns, compression: str | None) -> Iterator[EncodedBatch]:
-    """The trades as batches, in their order."""
+    """The trades as batches of about the same length, in their order."""
     lengths = columns.lengths()
-    at_once = max(MAX_RECORDS_BYTES // (max(lengths, default=0) + _MOST_OVERHEAD), 1)
     key, headers = columns.symbol.encode(), message_headers(TRADE_SCHEMA)
+    beside_value = len(key) + _MOST_LENGTHS + sum(len(name) + len(text) for name, text in headers)
+    most = max(MAX_RECORDS_BYTES // (max(lengths, default=0) + beside_value), 1)
+    at_once = max(ceil(len(columns) / ceil(len(columns) / most)), 1) if columns.ids else 1
     for begin in range(0, len(columns), at_once):
         part = columns.part(begin, begin + at_once)
         records = encode_records(key, part.message, lengths[begin : begin + at_once], headers)
