@@ -39,7 +39,7 @@ from ashi_aggregate.partition import (
     witness_key,
 )
 from ashi_aggregate.protocols import Acknowledge, KafkaLog, StateTable
-from ashi_aggregate.quiet import QuietClose
+from ashi_aggregate.quiet import GOES_ON_S, QuietClose
 from ashi_aggregate.step_lock import StepLock
 from ashi_aggregate.write_queue import BUDGET, WriteBudget, WritePace
 
@@ -340,7 +340,9 @@ class Pipeline:
 
         No step, and none waits for it: it only looks at the state.
         """
-        return math.inf if self._live is None else await self._live.tell(self._own_states)
+        if self._live is None:
+            return math.inf
+        return GOES_ON_S if self.is_closing else await self._live.tell(self._own_states)
 
     def _own_states(self) -> Collection[PartitionState]:
         """The states of our partitions; none where they may not count any more."""
@@ -350,7 +352,7 @@ class Pipeline:
 
     @property
     def is_closing(self) -> bool:
-        """Whether it is the end of a minute: candles are late by what a checkpoint takes now, and it can wait."""
+        """Whether it is the end of a minute: candles are late by all else that is done now, and what can wait waits."""
         return self._quiet.is_under_way
 
     async def settle(self) -> None:

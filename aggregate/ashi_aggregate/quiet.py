@@ -25,6 +25,8 @@ MANY: Final = 100
 """So many symbols of a partition that are due at once are the end of a minute, and others follow at once."""
 GOES_ON_S: Final = 0.05
 """So long after that others may follow."""
+LONGEST_S: Final = 1.0
+"""Longer than that it is no end of a minute, but a worker that closes windows all the time."""
 
 ASK_AGAIN_S: Final = 10.0
 """After so long the end of a log that was not reached is asked for anew: it may have been cut there."""
@@ -61,12 +63,13 @@ class QuietClose:
         self._report = ClockReport()
         self._said_no_append_time = False
         self._asked: dict[PartitionState, _Asked] = {}
-        self._closed_many_s = -math.inf
+        self._under_way_s = -math.inf, -math.inf
 
     @property
     def is_under_way(self) -> bool:
         """Whether the windows of many symbols are being closed, and those of others wait for their turn."""
-        return self._since_boot_s() - self._closed_many_s < GOES_ON_S
+        (began_s, last_s), now_s = self._under_way_s, self._since_boot_s()
+        return now_s - last_s < GOES_ON_S and now_s - began_s < LONGEST_S
 
     def saw(self, state: PartitionState, last: LogRecord) -> None:
         """The last record of a chunk: up to when has been read, and what time it is if it came since the taking up."""
@@ -165,7 +168,8 @@ class QuietClose:
 
     def _note(self, due: Sequence[object]) -> None:
         if len(due) >= MANY:
-            self._closed_many_s = self._since_boot_s()
+            (began_s, last_s), now_s = self._under_way_s, self._since_boot_s()
+            self._under_way_s = (began_s if now_s - last_s < GOES_ON_S else now_s), now_s
 
     def _time_of(self, state: PartitionState, now: int) -> int | None:
         """The time (µs) that quiet windows of a partition may close by now.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import Any
 
 from ashi.contracts import Candle, Timeframe, Trade
 from ashi_aggregate import quiet
@@ -203,7 +204,16 @@ def test_what_came_after_it_was_asked_keeps_no_window_from_its_trades() -> None:
     asyncio.run(scenario())
 
 
-def test_the_end_of_a_minute_of_many_symbols_is_told_so_that_a_checkpoint_can_wait() -> None:
+class Told:
+    """In place of candles in progress."""
+
+    AGAIN_S = 0.13
+
+    async def tell(self, own: object) -> float:
+        return self.AGAIN_S
+
+
+def test_the_end_of_a_minute_of_many_symbols_is_told_so_that_all_that_can_waits() -> None:
     async def scenario(symbols: int) -> bool:
         worker = a_worker()
         for number in range(symbols):
@@ -216,6 +226,8 @@ def test_the_end_of_a_minute_of_many_symbols_is_told_so_that_a_checkpoint_can_wa
         await worker.read(0, 100_000)
         assert len(worker.quiet_candles()) == 0, "on its way"
         is_closing = worker.pipeline.is_closing
+        worker.pipeline._live = Told()  # type: ignore[assignment]
+        assert await worker.pipeline.tell_progress() == (quiet.GOES_ON_S if is_closing else Told.AGAIN_S)
         worker.broker.now_us += round(quiet.GOES_ON_S * SECOND) + 1_000
         assert not worker.pipeline.is_closing, "after that nothing follows"
         await worker.pipeline.checkpoint()
@@ -224,3 +236,19 @@ def test_the_end_of_a_minute_of_many_symbols_is_told_so_that_a_checkpoint_can_wa
 
     assert asyncio.run(scenario(quiet.MANY))
     assert not asyncio.run(scenario(3)), "a few windows are no reason to wait"
+
+
+def test_a_worker_that_closes_windows_all_the_time_puts_nothing_off_for_longer_than_a_second() -> None:
+    now_s = 0.0
+    nothing: Any = None
+    close = quiet.QuietClose(nothing, nothing, enabled=True, now_us=lambda: 0, since_boot_s=lambda: now_s)
+    put_off = []
+    for step in range(300):
+        now_s = step / 100
+        close._note(range(quiet.MANY))
+        put_off.append(close.is_under_way)
+    assert put_off == [True] * 100 + [False] * 200
+    now_s += 1
+    assert not close.is_under_way
+    close._note(range(quiet.MANY))
+    assert close.is_under_way, "the next minute"
