@@ -30,6 +30,8 @@ LEAD_S = 14.0
 SETTLE_S = 6.0
 """After a change of the rate, and after the end of a window, before the state is measured."""
 TICK_S = 0.02
+AT_ONCE = 100
+"""So many symbols trade for the first time at once."""
 QUIET = 10
 """Of so many symbols one is quiet."""
 READY_S = 60.0
@@ -76,13 +78,17 @@ class Market:
         self._producer = make_producer(settings)
 
     async def begin(self) -> None:
-        """Let each symbol trade once. The trades' own time begins here, `LEAD_S` before the end of the hour."""
+        """Let each symbol trade once. The trades' own time begins here, `LEAD_S` before the end of the hour.
+
+        Not all at one time: those sent last would be late by as much as it takes to send them, and with them, for as
+        long as they are quiet, the closing of their windows.
+        """
         await self._producer.start()
-        now_us = time.time_ns() // 1000
-        self.shift_us = now_us - (END_US - int(LEAD_S * 1e6))
-        await send_in_batches(
-            self._producer, TRADES, [self._trade(each, now_us - self.shift_us) for each in self._symbols]
-        )
+        self.shift_us = time.time_ns() // 1000 - (END_US - int(LEAD_S * 1e6))
+        for begin in range(0, len(self._symbols), AT_ONCE):
+            now_us = time.time_ns() // 1000 - self.shift_us
+            trades = [self._trade(each, now_us) for each in self._symbols[begin : begin + AT_ONCE]]
+            await asyncio.gather(*await send_in_batches(self._producer, TRADES, trades))
 
     async def run(self) -> None:
         """Trade until cancelled, and disconnect."""
