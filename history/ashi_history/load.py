@@ -154,8 +154,8 @@ async def _look(settings: Settings, options: LoadOptions) -> _Found:
     if finest not in known.oldest_live:
         raise UsageError(
             f"topic {kafka_name(settings, CANDLES)} has no live candle of {symbol} in {finest}, so it is not known "
-            f"where what is loaded has to end{did_you_mean(symbol, known.symbols)}. Publish trades of it first "
-            "(`ashi ingest`), and load what is older then"
+            "where what is loaded has to end: publish trades of it first (`ashi ingest`), and load what is older then"
+            f"{did_you_mean(symbol, known.symbols)}"
         )
     if not known.is_whole:
         raise StateError(

@@ -241,6 +241,9 @@ def test_bad_rows_are_told_with_file_and_line_and_the_others_are_read(tmp_path: 
         11: (good + b",more", "8 columns"),
         12: (good.rpartition(b",")[0], "6 columns"),
         13: (good.replace(b"2.5", b"2" * 39), "39 digits"),
+        14: (good + b"\r" + good, "carriage return within the row"),
+        15: (b"1" * 200_000 + good, "taken apart into cells"),
+        16: (b"\0" * 80, "NUL bytes: the file is damaged there"),
     }
     for number, (row, _) in bad.items():
         lines.insert(number - 1, row)
@@ -289,6 +292,12 @@ def test_a_row_that_takes_a_cell_of_the_next_does_not_pass(tmp_path: Path) -> No
         (NAME, b"id,price,qty,when,maker\n1,2,3,4,5\n", "binance", "--columns"),
         (NAME, ROWS.replace(b"True", b"x"), "binance", "no trades of binance in its first 40 rows"),
         (NAME, (SPOT_HEADER + ROWS).decode().encode("utf-16"), "binance", "iconv"),
+        (NAME, (SPOT_HEADER + ROWS).decode().encode("utf-16-be"), "binance", "iconv"),
+        (NAME, (SPOT_HEADER + ROWS).replace(b"\n", b"\r"), "binance", "tr '\\r' '\\n'"),
+        (NAME, (ROWS * 400).replace(b"\n", b"\r"), "binance", "tr '\\r' '\\n'"),
+        (NAME, ROWS.replace(b",", b";"), "binance", "Cells are separated by commas"),
+        (NAME, b"sep=,\n" + ROWS, "binance", "nothing stands before the header or the first row"),
+        (f"{NAME}.gz", gzip.compress(gzip.compress(ROWS)), "binance", "unpack the outer one"),
         ("20250701_ETH.csv", GMO_HEADER + gmo("BTC", GMO_ROWS), "gmo", "another market: the file's name says ETH"),
         ("20250701_BTC.csv", ROWS, "gmo", "7 columns"),
     ],
@@ -334,6 +343,10 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
         struct.pack_into("<H", data, at, 1)
     path.write_bytes(data)
     assert "is encrypted: unpack it" in refusal(path)
+
+
+def test_a_packed_file_in_a_zip_is_told_from_a_text(tmp_path: Path) -> None:
+    assert "unpack the outer one" in refusal(zipped(tmp_path, {f"{NAME}.gz": gzip.compress(ROWS)}), "binance")
 
 
 def test_an_empty_zip_is_refused(tmp_path: Path) -> None:
@@ -579,6 +592,7 @@ def test_names_tell_markets() -> None:
         "binance": {
             "币安人生USDT-trades-2025-11-01 (1).zip": "币安人生USDT",
             "ETHUSDT-trades-2024-08.csv.gz": "ETHUSDT",
+            "copy of ETHUSDT-trades-2024-08.csv": "ETHUSDT",
         },
         "binance-usdm": {"BTCUSDT_240628-trades-2024-05.zip": "BTCUSDT_240628", "BTCUSDT.csv": None},
         "gmo": {"20250701_BTC_JPY.csv.gz": "BTC_JPY", "20250701_BTC.csv.gz": "BTC", "BTC.csv": None},

@@ -112,7 +112,8 @@ def preflight(path: Path) -> None:
         for line in islice(read_recording(path), PREFLIGHT_LINES):
             if isinstance(line, Line):
                 return
-            _check_encoding(path, line)
+            if not line.line.startswith((_GZIP_MAGIC, _ZSTD_MAGIC)):
+                _check_encoding(path, line)
             first = first or line
     except PermissionError as error:
         raise UsageError(f"{path} may not be read by this user ({error.strerror}): change its permissions") from error
@@ -121,6 +122,14 @@ def preflight(path: Path) -> None:
             raise UsageError(f"{path} cannot be read at all: {error}") from error
     if first is None:
         raise UsageError(f"{path} is empty: there is nothing to replay")
+    if first.line.startswith((_GZIP_MAGIC, _ZSTD_MAGIC)):
+        raise UsageError(f"{path} is a compressed file within a compressed one: unpack the outer one, and name that")
+    if ".csv" in path.suffixes:
+        raise UsageError(
+            f"{path} is no file of trades: its first line has fewer than five cells with commas between them: "
+            f"{_shown(first.line)}. Cells are separated by commas, and nothing stands before the header or the first "
+            "row (docs/trade-files.md)"
+        )
     raise UsageError(
         f"{path} is not a recording: none of its first {PREFLIGHT_LINES} lines is a receive time in nanoseconds, "
         f"a space and a frame. Line {first.number}: {first.reason}. The format is described in docs/recordings.md"

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 LEAST_COMMAS: Final = 4
 """In the first line of a file of trades."""
 _SHOWN: Final = 400
+_PACKED: Final = (b"PK\x03\x04", b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+"""What zip, gzip and zstd begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,13 +290,28 @@ class _Text:
 
 
 def _cells_of(line: bytes) -> list[str]:
-    """Raises UnicodeDecodeError."""
-    return next(csv.reader([line.decode()]), [])
+    """Raises UnicodeDecodeError, and ContractError for what is no row of a table."""
+    text = line.decode()
+    try:
+        return next(csv.reader([text]), [])
+    except csv.Error as error:
+        reason = f"the row cannot be taken apart into cells: {error}"
+        if "\r" in text:
+            reason = (
+                "there is a carriage return within the row: lines end with \\n or \\r\\n. Where all of them end "
+                "with \\r alone, convert the file, with `tr '\\r' '\\n'`"
+            )
+        raise ContractError(reason) from None
 
 
 def _explained(line: bytes, error: Exception) -> str:
+    if line.startswith(_PACKED):
+        return "it is a compressed file within a compressed one: unpack the outer one, and name what was in it"
     if line[:2] in BYTE_ORDER_MARKS or b"\0" in line[:8]:
-        return "it is in UTF-16: convert it to UTF-8, with `iconv -f UTF-16 -t UTF-8`"
+        # Every other byte of ASCII is one in UTF-16; a power cut leaves nothing but them.
+        if line[:2] in BYTE_ORDER_MARKS or (line.strip(b"\0") and not (any(line[:8:2]) and any(line[1:8:2]))):
+            return "it is in UTF-16: convert it to UTF-8, with `iconv -f UTF-16 -t UTF-8`"
+        return "there are NUL bytes: the file is damaged there; get a complete copy"
     if isinstance(error, UnicodeDecodeError):
         return f"the row is not UTF-8: byte {line[error.start]:#04x} at position {error.start}; save the file as UTF-8"
     return str(error)[:_SHOWN]

@@ -27,7 +27,7 @@ from ashi_ingest.venues.trade_file import TAKER_SIDES, TradeFileFormat
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_NAME: Final = re.compile(r"(?P<market>[^/-]+)-(?P<kind>trades|aggTrades)-[0-9]{4}-[0-9]{2}")
+_NAME: Final = re.compile(r"(?P<market>[^/\s-]+)-(?P<kind>trades|aggTrades)-[0-9]{4}-[0-9]{2}")
 _COLUMNS: Final[Mapping[str, int]] = MappingProxyType({"id": 0, "price": 1, "size": 2, "time": 4, "side": 5})
 _SPOT_WIDTH: Final = 7
 _USDM_WIDTH: Final = 6
