@@ -55,7 +55,7 @@ def test_late_trades_come_into_candles_while_workers_go_on_and_a_reconfiguration
 ):
     settings = kafka_settings
     url = f"sqlite:///{tmp_path}/candles.db"
-    log = some_trades(20_000, seed=1)
+    log = some_trades(10_000, seed=1, step_us=600_000)
     workers = [start_stage("aggregate"), start_stage("aggregate")]
     start_stage("sink", "sqlite", ASHI_STORAGE=url)
     asyncio.run(publish(settings, log))
@@ -98,7 +98,7 @@ def test_late_trades_come_into_candles_while_workers_go_on_and_a_reconfiguration
     assert " 0 differ, 0 differ as explained" in out
 
     # The workers go on in their epoch, and what they publish now is as it should be.
-    more = some_trades(4_000, seed=2, begin=max(trade.traded_at for trade in log))
+    more = some_trades(2_000, seed=2, begin=max(trade.traded_at for trade in log), step_us=600_000)
     asyncio.run(publish(settings, more))
     asyncio.run(reached(settings, AGGREGATE_APP, TRADES))
     assert all(worker.process.poll() is None for worker in workers)

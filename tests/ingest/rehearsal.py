@@ -25,7 +25,7 @@ from ashi_ingest import worker as live
 from ashi_simulator import RULES, Rules, Simulator
 
 KEY = {"ASHI_BINANCE_API_KEY": "a-key-the-simulator-takes"}
-TICK_S = 0.1
+TICK_S = 0.2
 """Executions happen in steps of this, of virtual time; their times lie between the steps."""
 LOOK_S = 0.5
 """A worker looks at its feeds so often: five times less than it does, as looking is most of what it computes here."""
