@@ -182,7 +182,7 @@ class FaultCertification(Rehearsed):
         async def act(run: Rehearsal) -> None:
             await run.pause(60)
             run.fault("halt", market=market, seconds=400.0)
-            await run.pause(800)
+            await run.pause(500)
 
         run = self.rehearsal().run(act)
         run.assert_told_the_truth()

@@ -75,12 +75,12 @@ class RestFaultCertification(Rehearsed):
         async def act(run: Rehearsal) -> None:
             await run.pause(60)
             run.kafka.acknowledgment_s = lambda topic: 3.0 if topic == TRADES else 0.001
-            run.fault("rest_refuse", status=418, seconds=600.0, retry_after_s=600, banned=True)
+            run.fault("rest_refuse", status=418, seconds=300.0, retry_after_s=300, banned=True)
             run.fault("silence", seconds=5.0)
-            await run.pause(500)
+            await run.pause(250)
             states = {gap.state for symbol in run.reader.symbols.values() for gap in symbol.later_gaps()}
             assert "lost" in states
-            await run.pause(400)
+            await run.pause(250)
 
         run = self.rehearsal(settings={"ASHI_REPAIR_PATIENCE": "2m"}).run(act)
         assert_repaired(run)
