@@ -35,6 +35,7 @@ class FileFold(NamedTuple):
         first: the least `traded_at`, µs; `last` the greatest.
         notes: what could not be read, a sentence each.
         symbols: all that the file has trades of.
+        unread: as of `FileReader`.
 
     """
 
@@ -46,6 +47,7 @@ class FileFold(NamedTuple):
     last: int
     notes: Sequence[str] = ()
     symbols: Collection[str] = ()
+    unread: Sequence[tuple[int, int | None]] = ()
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -111,8 +113,13 @@ class FileFolder:
         if start in self._keep:
             self._kept += trades
 
-    def finish(self, notes: Sequence[str] = (), symbols: Collection[str] = ()) -> FileFold:
-        """What it has come to; `notes` and `symbols` as of FileFold."""
+    def finish(
+        self,
+        notes: Sequence[str] = (),
+        symbols: Collection[str] = (),
+        unread: Sequence[tuple[int, int | None]] = (),
+    ) -> FileFold:
+        """What it has come to; `notes`, `symbols` and `unread` as of FileFold."""
         ids = self._ids.windows
         parts = [WindowPart(self._folds[start], ids[start]) for start in sorted(self._folds)]
         return FileFold(
@@ -124,6 +131,7 @@ class FileFolder:
             self._last,
             list(notes),
             sorted(symbols),
+            list(unread),
         )
 
 

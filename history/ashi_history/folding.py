@@ -56,7 +56,7 @@ def fold_file(request: FoldRequest, path: Path) -> FileFold:
     folder = FileFolder(request.finest, until=request.until, keep=request.keep)
     for batch in reader.batches():
         folder.add(batch)
-    return folder.finish(reader.notes, reader.symbols)
+    return folder.finish(reader.notes, reader.symbols, reader.unread)
 
 
 def trades_of_windows(request: FoldRequest, path: Path, windows: Collection[int]) -> dict[int, list[Trade]]:

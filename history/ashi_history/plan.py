@@ -125,7 +125,7 @@ def make_plan(
     """
     finest = min(rules.timeframes)
     series = HistorySeries(rules.symbol, rules.timeframes, edge, max_flat=rules.max_flat, version=number)
-    spans = [FileSpan(file.fold.first, file.fold.last) for file in files.with_trades()]
+    spans = [FileSpan(file.fold.first, file.fold.last, file.fold.unread) for file in files.with_trades()]
     finder = HoleFinder(finest, between_files(spans, rules.adjacent_us), contiguous=rules.contiguous)
     plan = LoadPlan()
     for window in _windows(finest, edge, files, folding):

@@ -10,7 +10,7 @@ from ashi_ingest.recording.reader import RecordingReader
 from ashi_ingest.recording.trade_files import TradeFileReader, is_trade_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from ashi.contracts.trade import Trade
@@ -24,6 +24,8 @@ class FileReader:
     Attributes:
         symbols: those that it has trades of, as far as it was read.
         notes: what could not be read, a sentence each; whole at the end.
+        unread: between which trades (`traded_at`, µs) something could not be read that may have been trades of the
+            symbol; 0 where that is before the first one, and None where it is after the last.
 
     """
 
@@ -31,6 +33,8 @@ class FileReader:
         """`path`: a file that `ashi_ingest.recording.check` lets pass."""
         self.symbols: set[str] = set()
         self.notes: list[str] = []
+        self.unread: list[tuple[int, int | None]] = []
+        self._reached = 0
         self._path = path
         self._symbol = symbol
         self._venue = symbol.partition(":")[0]
@@ -46,12 +50,17 @@ class FileReader:
     def _rows(self) -> Iterator[list[Trade]]:
         try:
             for columns, bad, _ in TradeFileReader(self._venue).read(self._path):
+                trades = [] if columns is None else self._of_symbol(columns.trades())
+                given = 0
                 for row in bad:
+                    self._reach(trades[given : row.after])
+                    given = row.after
                     self._note_unread(row.place, row.reason)
-                if columns is not None and (batch := self._of_symbol(columns.trades())):
-                    yield batch
+                self._reach(trades[given:])
+                if trades:
+                    yield trades
         except RecordingError as error:
-            self.notes.append(str(error))
+            self._note_end(error)
         self._tell_unread("row")
 
     def _frames(self) -> Iterator[list[Trade]]:
@@ -61,20 +70,43 @@ class FileReader:
             for line in read_recording(self._path):
                 parsed, trades = reader.read(line)
                 if parsed.rejected:
-                    self._note_unread(f"line {line.number}", parsed.rejected[0].reason)
+                    symbols = {rejected.symbol or self._symbol for rejected in parsed.rejected}
+                    self._note_unread(
+                        f"line {line.number}", parsed.rejected[0].reason, may_be_of_symbol=self._symbol in symbols
+                    )
                 if trades:
-                    batch += self._of_symbol(trades)
+                    found = self._of_symbol(trades)
+                    self._reach(found)
+                    batch += found
                 if len(batch) >= BATCH:
                     yield batch
                     batch = []
         except RecordingError as error:
-            self.notes.append(str(error))
+            self._note_end(error)
         batch += self._of_symbol(reader.finish())
         if batch:
             yield batch
         self._tell_unread("frame")
 
-    def _note_unread(self, place: str, reason: str) -> None:
+    def _reach(self, trades: Sequence[Trade]) -> None:
+        """These trades were read next."""
+        if not trades:
+            return
+        if self.unread and self.unread[-1][1] is None:
+            self.unread[-1] = self.unread[-1][0], trades[0].traded_at
+        self._reached = trades[-1].traded_at
+
+    def _note_hole(self) -> None:
+        if not self.unread or self.unread[-1][1] is not None:
+            self.unread.append((self._reached, None))
+
+    def _note_end(self, error: RecordingError) -> None:
+        self.notes.append(str(error))
+        self._note_hole()
+
+    def _note_unread(self, place: str, reason: str, *, may_be_of_symbol: bool = True) -> None:
+        if may_be_of_symbol:
+            self._note_hole()
         self._unread += 1
         self._first_unread = self._first_unread or f"{place} ({reason})"
 

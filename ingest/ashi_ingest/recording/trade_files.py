@@ -55,11 +55,20 @@ NO_OPTIONS: Final = FileOptions()
 
 
 class BadRow(NamedTuple):
-    """A row that is no trade: where it stands (`path:12`, `path!member:12`), what it is, and why it is none."""
+    """A row that is no trade.
+
+    Attributes:
+        place: where it stands: `path:12`, `path!member:12`.
+        row: what it is.
+        reason: why it is none.
+        after: so many trades of its batch stand before it.
+
+    """
 
     place: str
     row: bytes
     reason: str
+    after: int
 
 
 class FileBatch(NamedTuple):
@@ -223,22 +232,22 @@ class _Text:
         """The trades of a block; none where it has only a header."""
         text, number = block.text.replace(b"\r\n", b"\n"), self._number + 1
         self._number += text.count(b"\n")
-        rejected: list[BadRow] = []
+        last = b""
         if block.cut:
             text, newline, last = text.rpartition(b"\n")
             text += newline
-            if last:
-                reason = "the row is not whole: the file is cut off or damaged there; get a complete copy"
-                rejected.append(self._bad(self._number + 1, last, reason))
         elif not text.endswith(b"\n"):
             text += b"\n"
         while self._in_header and text:
             line, _, text = text.partition(b"\n")
             self._in_header, number = not line.strip(), number + 1
         columns, bad = self._convert(text, number)
-        if columns is not None or bad or rejected:
-            count = (0 if columns is None else len(columns)) + len(bad) + len(rejected)
-            yield FileBatch(columns, [*bad, *rejected], count)
+        good = 0 if columns is None else len(columns)
+        if last:
+            reason = "the row is not whole: the file is cut off or damaged there; get a complete copy"
+            bad.append(self._bad(self._number + 1, last, reason, good))
+        if good or bad:
+            yield FileBatch(columns, bad, good + len(bad))
 
     def _convert(self, text: bytes, first_number: int) -> tuple[TradeColumns | None, list[BadRow]]:
         """The trades of whole lines, at once where all of them are good; else those of each line."""
@@ -257,7 +266,7 @@ class _Text:
                 cells = self._cells_of(line.rstrip(b"\r"))
                 good.append(self._converter.convert({name: [cell] for name, cell in cells.items()}))
             except (ContractError, UnicodeDecodeError) as error:
-                bad.append(self._bad(number, line, _explained(line, error)))
+                bad.append(self._bad(number, line, _explained(line, error), len(good)))
         return joined(good) if good else None, bad
 
     def _cells(self, text: bytes) -> dict[str, list[bytes]]:
@@ -285,8 +294,8 @@ class _Text:
             )
         return {name: cells[place] for name, place in self._layout.columns.items()}
 
-    def _bad(self, number: int, line: bytes, reason: str) -> BadRow:
-        return BadRow(f"{self._place}:{number}", line, reason)
+    def _bad(self, number: int, line: bytes, reason: str, after: int) -> BadRow:
+        return BadRow(f"{self._place}:{number}", line, reason, after)
 
 
 def _cells_of(line: bytes) -> list[str]:
