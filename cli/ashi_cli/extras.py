@@ -44,6 +44,7 @@ NEEDED: Final[Mapping[str, Sequence[str]]] = {
     "aggregate": ("aggregate",),
     "verify --klines": ("ingest",),
     "rebuild": ("worker",),
+    "history fetch": ("ingest",),
     "history load": ("ingest",),
     "topics grow": ("worker",),
     "status": ("worker",),

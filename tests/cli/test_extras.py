@@ -81,6 +81,7 @@ def test_the_table_names_commands_there_are() -> None:
         "verify --klines": "verify",
         "demo --keep": "demo",
         "strategy backtest --plot": "strategy",
+        "history fetch": "history",
         "history load": "history",
         "topics grow": "topics",
     }

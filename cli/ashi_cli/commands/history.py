@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from ashi_cli import values
 from ashi_cli.declaration import Command, Option, Positional
 from ashi_cli.extras import require_extras
+from ashi_ingest.venues.registry import VENUES
 
 
 def load(
@@ -39,10 +40,47 @@ def load(
     return run_load(Settings.from_environment(), chosen)
 
 
+def fetch(
+    *,
+    venue: Annotated[str, Positional(f"one of {', '.join(VENUES)}", metavar="VENUE")],
+    market: Annotated[str, Positional("by the venue's own name", metavar="MARKET")],
+    begin: Annotated[int, Option("from when on, in UTC", flag="--from", metavar="TIME", parse=values.time)],
+    end: Annotated[
+        int | None,
+        Option("until when, exclusive; by default a minute ago", flag="--to", metavar="TIME", parse=values.time),
+    ] = None,
+    directory: Annotated[
+        Path, Option("write the recordings to this directory (default: here)", flag="--into", metavar="DIR")
+    ] = Path(),
+) -> int:
+    """`ashi history fetch`."""
+    from ashi.runtime.settings import Settings
+
+    require_extras("history fetch")
+    from ashi_history.fetch import FetchOptions, run_fetch
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    return run_fetch(Settings.from_environment(), FetchOptions(venue, market, begin, end, directory), tell)
+
+
 HISTORY: Final = Command(
     name="history",
     text="candles from before the live ones",
     actions=(
+        Command(
+            name="fetch",
+            text="fetch old trades of a market over REST, and write them to recordings",
+            run=fetch,
+            epilog="""\
+examples:
+  ashi history fetch binance ETHUSDT --from 2025-01-01 --to 2025-02-01 --into eth
+  ashi history load eth/*.txt.gz --symbol binance:ETHUSDT
+
+It may be killed and given again: it goes on where it was. Exit status 1: not all of it could be got; what is missing
+is told (docs/history.md). Kafka is not needed.""",
+        ),
         Command(
             name="load",
             text="make candles of trades that are older than all live candles, and publish them",

@@ -75,9 +75,9 @@ def run_backfill(settings: Settings, options: BackfillOptions, tell: Callable[[s
         UsageError: the venue is not known, or the time is none that can be fetched.
 
     """
-    now_us = time.time_ns() // 1_000
-    _check(options, now_us)
-    to_us = min(now_us - RECENT_US if options.to_us is None else options.to_us, now_us - RECENT_US)
+    newest_us = time.time_ns() // 1_000 - RECENT_US
+    check_stretch(options, newest_us)
+    to_us = newest_us if options.to_us is None else min(options.to_us, newest_us)
     outcomes: list[_Outcome] = []
 
     async def main(service: Service) -> None:
@@ -88,17 +88,18 @@ def run_backfill(settings: Settings, options: BackfillOptions, tell: Callable[[s
     return EXIT_NOT_ALL if status == 0 and (missing or len(outcomes) < len(set(options.markets))) else status
 
 
-def _check(options: BackfillOptions, now_us: int) -> None:
+def check_stretch(options: BackfillOptions, newest_us: int) -> None:
+    """Raise UsageError unless it can be fetched; what happened after `newest_us`, µs, can not."""
     if options.venue not in VENUES:
         raise UsageError(f"there is no venue {options.venue!r}: write one of {', '.join(VENUES)}")
     if not options.markets:
         raise UsageError("name the markets to fetch")
     for market in options.markets:
         make_symbol(options.venue, market)
-    to_us = now_us - RECENT_US if options.to_us is None else options.to_us
+    to_us = newest_us if options.to_us is None else options.to_us
     if options.from_us < EARLIEST_US:
         raise UsageError(f"--from {time_in_words(options.from_us)} is before any trade there is")
-    if options.from_us >= min(to_us, now_us - RECENT_US):
+    if options.from_us >= min(to_us, newest_us):
         raise UsageError(
             f"from {time_in_words(options.from_us)} to {time_in_words(to_us)} is no time of the past: --from must be "
             "before --to, and more than a minute ago"
