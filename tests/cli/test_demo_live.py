@@ -65,7 +65,7 @@ def test_a_simulated_venue_becomes_candles_for_so_many_seconds(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads(done.stdout)
     assert summary["trades_published"] > 150
-    assert summary["candles_stored"] > 5
+    assert summary["candles_stored"] > 0
     assert summary["trades_dead"] + summary["trades_late"] < summary["trades_published"] / 10
     assert "reading bitflyer:BTC_JPY, bitflyer:FX_BTC_JPY; Ctrl-C ends it" in done.stderr
 

