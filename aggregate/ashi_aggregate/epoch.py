@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.settings import Settings
 from ashi.runtime.settings.parsers import format_duration
 from ashi_aggregate.core.window_state import WindowRules
+
+_Claim = TypeVar("_Claim")
 
 ACCEPTANCE: Final = 2
 """The number of the rules of acceptance: which records of `trades` count as trades.
@@ -177,18 +179,25 @@ async def claim_rebuild(settings: Settings, epoch: Epoch, last: int, start: int,
 
 
 async def _read_rebuilds(settings: Settings) -> list[tuple[bytes, Rebuilt]]:
-    """All rebuilds in the order of the log, with their keys."""
-    rebuilds: list[tuple[bytes, Rebuilt]] = []
+    return await read_claims(settings, REBUILD_KEY, Rebuilt, "rebuild")
+
+
+async def read_claims(settings: Settings, prefix: bytes, kind: type[_Claim], name: str) -> list[tuple[bytes, _Claim]]:
+    """All records of a kind in topic `ashi.meta`, whose keys begin so, in the order of the log, with their keys.
+
+    Raises BrokerError, and StateError for one that cannot be read, which is called by `name`.
+    """
+    claims: list[tuple[bytes, _Claim]] = []
     async for record in read_topic(settings, META):
-        if record.key is not None and record.key.startswith(REBUILD_KEY) and record.value is not None:
+        if record.key is not None and record.key.startswith(prefix) and record.value is not None:
             try:
-                rebuilds.append((record.key, msgspec.json.decode(record.value, type=Rebuilt)))
+                claims.append((record.key, msgspec.json.decode(record.value, type=kind)))
             except msgspec.MsgspecError as error:
                 raise StateError(
-                    f"a rebuild in topic {kafka_name(settings, META)} cannot be read ({error}): "
+                    f"a {name} in topic {kafka_name(settings, META)} cannot be read ({error}): "
                     f"{record.value[:200]!r}. Use the version of Ashi that wrote it"
                 ) from None
-    return rebuilds
+    return claims
 
 
 def check_left(number: int) -> None:

@@ -12,10 +12,7 @@ import msgspec
 
 from ashi.contracts.candle import Candle, epoch_of
 from ashi.contracts.errors import StateError
-from ashi.contracts.topics import META
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.records import read_topic
-from ashi_aggregate.epoch import current_epoch, write_meta
+from ashi_aggregate.epoch import current_epoch, read_claims, write_meta
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,14 +93,4 @@ def _is_same(load: Load, other: Load) -> bool:
 
 
 async def _read(settings: Settings) -> list[tuple[bytes, Load]]:
-    loads: list[tuple[bytes, Load]] = []
-    async for record in read_topic(settings, META):
-        if record.key is not None and record.key.startswith(LOAD_KEY) and record.value is not None:
-            try:
-                loads.append((record.key, msgspec.json.decode(record.value, type=Load)))
-            except msgspec.MsgspecError as error:
-                raise StateError(
-                    f"a load in topic {kafka_name(settings, META)} cannot be read ({error}): "
-                    f"{record.value[:200]!r}. Use the version of Ashi that wrote it"
-                ) from None
-    return loads
+    return await read_claims(settings, LOAD_KEY, Load, "load")
