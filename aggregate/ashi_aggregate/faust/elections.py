@@ -12,9 +12,10 @@ from collections import defaultdict
 from struct import Struct
 from typing import Any, Final
 
+from ashi_aggregate.faust.fetches import see_fetches
+
 _HEADER: Final = Struct(">qiib")  # base offset, length, epoch of the leader, magic
 _MAGIC_WITH_EPOCH: Final = 2
-_FETCH: Final = 1
 
 
 class ElectionWatch:
@@ -27,16 +28,7 @@ class ElectionWatch:
 
     def watch(self, consumer: Any) -> None:
         """Look at what the client gets from now on, before it takes it in."""
-        client = consumer._client
-        send = client.send
-
-        async def send_and_look(node_id: int, request: Any, **options: Any) -> Any:
-            response = await send(node_id, request, **options)
-            if getattr(response, "API_KEY", None) == _FETCH:
-                self._look(request, response)
-            return response
-
-        client.send = send_and_look
+        see_fetches(consumer, self._look)
 
     def suspects(self, partition: int, offset: int) -> bool:
         """Whether records at or after `offset` may not continue those before it."""
@@ -52,7 +44,7 @@ class ElectionWatch:
         """The partition is read from another place: the first fetch there is suspected, whatever its epoch."""
         self._epochs.pop(partition, None)
 
-    def _look(self, request: Any, response: Any) -> None:
+    def _look(self, _: int, request: Any, response: Any) -> None:
         asked = {
             partition: offset for topic, of in request.topics if topic == self._topic for partition, offset, _ in of
         }

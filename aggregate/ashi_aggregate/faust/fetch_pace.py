@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from ashi_aggregate.faust.fetches import see_fetches
+
 HELD_OF_A_CORE_S: Final = 0.1
 """What a worker that takes a whole core lets a fetch be held; one that takes a tenth of it, a tenth of that."""
 LOOK_EVERY_S: Final = 1.0
 """Bytes and CPU time are measured over so long."""
 MOST_BYTES: Final = 64 * 1024
 """Far less than a fetch may bring of one partition: so none is held for what it cannot bring."""
-_FETCH: Final = 1
 
 
 class FetchPace:
@@ -41,17 +42,12 @@ class FetchPace:
 
     def watch(self, consumer: Any) -> None:
         """Pace what the client fetches from now on."""
-        client = consumer._client
-        send = client.send
 
-        async def send_and_measure(node_id: int, request: Any, **options: Any) -> Any:
-            response = await send(node_id, request, **options)
-            if getattr(response, "API_KEY", None) == _FETCH:
-                self.saw(node_id, sum(len(each[-1] or b"") for _, of in response.topics for each in of))
-                consumer._fetcher._fetch_min_bytes = self.min_bytes
-            return response
+        def look(node: int, _: Any, response: Any) -> None:
+            self.saw(node, sum(len(each[-1] or b"") for _, of in response.topics for each in of))
+            consumer._fetcher._fetch_min_bytes = self.min_bytes
 
-        client.send = send_and_measure
+        see_fetches(consumer, look)
 
     def saw(self, node: int, size: int) -> None:
         """A broker has answered with so many bytes of records."""
