@@ -64,28 +64,26 @@ def timeframes(text: str) -> str:
     return text
 
 
-def retention(text: str) -> int:
-    """A duration of an hour or more, in µs."""
+def _duration_between(least: str, most: str, text: str) -> int:
     try:
-        return duration_between("1h", "3650d")(text)
+        return duration_between(least, most)(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is wrong: {error}") from None
+
+
+def retention(text: str) -> int:
+    """A duration of an hour or more, in µs."""
+    return _duration_between("1h", "3650d", text)
 
 
 def duration(text: str) -> int:
     """A duration of up to a day, in µs."""
-    try:
-        return duration_between("0s", "1d")(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is wrong: {error}") from None
+    return _duration_between("0s", "1d", text)
 
 
 def interval(text: str) -> int:
     """A duration from half a second to an hour, in µs."""
-    try:
-        return duration_between("500ms", "1h")(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is wrong: {error}") from None
+    return _duration_between("500ms", "1h", text)
 
 
 def market(text: str) -> tuple[str, str]:

@@ -58,7 +58,7 @@ _SERVERS: Final[dict[str, Any]] = {
 
 
 def asyncapi_document() -> dict[str, Any]:
-    """The document, as JSON has it. `asyncapi_text` is how it is written."""
+    """The document, as JSON has it. `as_text` is how it is written."""
     specs = {spec.name: spec for spec in topic_specs(PARTITIONS, ())}
     return {
         "asyncapi": ASYNCAPI,

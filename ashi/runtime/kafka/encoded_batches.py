@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import codec
-from aiokafka.record.util import calc_crc32c
+from aiokafka.record.util import calc_crc32c, encode_varint
 
 from ashi.contracts.interleave import interleave
 
@@ -149,11 +149,6 @@ def _header(header: tuple[str, bytes]) -> bytes:
 
 @lru_cache(maxsize=65_536)
 def _varint(number: int) -> bytes:
-    """A number of 0 or more, in zigzag, seven bits a byte, the lowest first."""
-    number *= 2
     encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
+    encode_varint(number, encoded.append)
     return bytes(encoded)
