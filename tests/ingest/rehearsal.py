@@ -18,6 +18,7 @@ from feed_reader import FeedReader, missing_at
 from kafka_in_memory import KafkaInMemory, Record
 from shared_time import run_virtually
 
+from ashi.contracts.errors import VenueError
 from ashi.contracts.feed import FeedGap
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
@@ -47,6 +48,8 @@ class Rehearsal:
         uneven: the last of the markets hardly trade.
         quiet_s: how long nothing trades at the end, at most.
         before_s: how long the market trades before the worker is started.
+        again_after_s: a worker that a venue will not let in at its start, and that ends of it, is started again so much
+            later, as a platform does; 0: that is a failure.
         settings: of the worker, besides addresses.
         rules: the venue's limits; its own by default.
         gaps: those of the run but the opening ones, as they stood after the quiet time, by symbol.
@@ -60,6 +63,7 @@ class Rehearsal:
     uneven: bool = False
     quiet_s: float = QUIET_S
     before_s: float = 0.0
+    again_after_s: float = 0.0
     seed: int = 1
     settings: dict[str, str] = field(default_factory=dict)
     rules: Rules | None = None
@@ -162,15 +166,18 @@ class Rehearsal:
     async def kill(self) -> None:
         """End the worker as a crash does: what is not acknowledged is never said."""
         self.worker.cancel()
-        with suppress(asyncio.CancelledError):
+        with suppress(asyncio.CancelledError, VenueError):  # the latter where it has ended by itself
             await self.worker
 
     async def pause(self, seconds: float) -> None:
-        """Let time pass. Raises what the worker has failed of meanwhile."""
-        done, _ = await asyncio.wait([self.worker], timeout=seconds)
-        for task in done:
-            task.result()
-            raise AssertionError("the worker has ended")
+        """Let time pass. Raises what the worker has failed of meanwhile, unless it is started again."""
+        until_s = time.monotonic() + seconds
+        while (await asyncio.wait([self.worker], timeout=max(0.0, until_s - time.monotonic())))[0]:
+            error = self.worker.exception()
+            if not (self.again_after_s and isinstance(error, VenueError)):
+                raise error or AssertionError("the worker has ended")
+            await asyncio.sleep(self.again_after_s)
+            await self.start()
 
     async def until(self, condition: Callable[[], bool], within_s: float) -> float:
         """Wait until something is so, and give how long it took, seconds; it must not take longer than `within_s`."""

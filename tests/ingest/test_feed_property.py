@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
 from rehearsal import Rehearsal
 
@@ -28,10 +28,17 @@ EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "4"))
 """Of each venue; each takes about two seconds. `TEST_EXAMPLES=200` looks for longer."""
 LONGER = 8.0
 """What is drawn lasts so much longer than in a script for a test in real time."""
+AGAIN_S = 5.0
+"""A worker that starts while its venue refuses everybody ends with an error, and the platform starts it again."""
 RESTART = "restart"
 """The worker is killed and started again: no fault of the venue, but it comes among them."""
 UNREAD = {"list_market", "delist_market"}
 """The markets are named, so a new one is not read, and of one that is gone nobody says when it will be known."""
+REFUSED_AT_ITS_START = [
+    Step("handshake_refused", {"status": 451, "seconds": 17.0}, at_s=0.5),
+    Step(RESTART, {}, at_s=5.0),
+    Step("subscribe_unanswered", {"seconds": 20.0}, at_s=30.0),
+]
 
 
 def steps(venue: str) -> st.SearchStrategy[Step]:
@@ -60,6 +67,7 @@ def test_whatever_fails_the_reader_is_told_the_truth(venue: str) -> None:
         phases=[Phase.explicit, Phase.reuse, Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
+    @example(script=REFUSED_AT_ITS_START, seed=36, rate=8, uneven=False)
     @given(
         script=st.lists(steps(venue), min_size=1, max_size=6),
         seed=st.integers(0, 100),
@@ -84,7 +92,9 @@ def test_whatever_fails_the_reader_is_told_the_truth(venue: str) -> None:
                     run.fault(step.fault, **step.args)
             await run.pause(120)
 
-        run = Rehearsal(venue, MARKETS[venue], rate=rate, seed=seed, uneven=uneven, quiet_s=600.0).run(act)
+        run = Rehearsal(
+            venue, MARKETS[venue], rate=rate, seed=seed, uneven=uneven, quiet_s=600.0, again_after_s=AGAIN_S
+        ).run(act)
         run.assert_told_the_truth()
         run.assert_all_is_known()
 
