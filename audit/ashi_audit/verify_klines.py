@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import struct
 import sys
 import zipfile
-import zlib
 from collections import Counter
 from functools import partial
 from itertools import islice
@@ -22,6 +20,7 @@ from ashi.runtime.spelling import did_you_mean
 from ashi_audit.kline_check import open_check
 from ashi_audit.report import Report
 from ashi_audit.request import check_request, not_compared
+from ashi_ingest.recording.contents import BAD_ARCHIVE
 from ashi_ingest.rest.client import RestClient, RestError
 from ashi_ingest.venues.registry import KLINE_FILE, KLINE_VENUES, VENUES
 
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE: Final = 1_000
 _FILES: Final = (".csv", ".zip")
-_BAD_ARCHIVE: Final = (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, struct.error)
-"""What reading a .zip may raise: one that is damaged, encrypted, or packed in a way that Python does not know."""
 
 
 async def verify_klines(settings: Settings, options: VerifyOptions, source: str) -> int:
@@ -118,7 +115,7 @@ def read_file(path: Path) -> Iterator[Kline]:
         else:
             with path.open(encoding="utf-8", newline="") as text:
                 yield from _read_rows(path, text)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, *_BAD_ARCHIVE) as error:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, *BAD_ARCHIVE) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 

@@ -20,6 +20,7 @@ from ashi.contracts.candle import decode_candle, encode_candle
 from ashi.contracts.errors import ContractError, RecordingError, StateError, UsageError
 from ashi.contracts.feed import decode_feed_gap, decode_feed_status, encode_feed
 from ashi.contracts.instrument import decode_instrument, encode_instrument
+from ashi.contracts.interleave import interleave
 from ashi.contracts.records import candle_in, live_candle_in, split_live_key, trade_in
 from ashi.contracts.signal import decode_signal, encode_signal
 from ashi.contracts.symbol import MAX_MARKET_BYTES, split_symbol
@@ -41,7 +42,9 @@ from ashi_audit.verify_klines import read_file
 from ashi_chart.security import Guard
 from ashi_chart.wire import MOST_BARS, AskSeries, decode_asked
 from ashi_ingest.recording.format import BadLine, read_recording
+from ashi_ingest.recording.parquet import MAGIC as PARQUET
 from ashi_ingest.recording.reader import RecordingReader
+from ashi_ingest.recording.trade_files import FileOptions, TradeFileReader
 from ashi_ingest.venues.base import Answer, Missing, Request
 from ashi_ingest.venues.registry import VENUES
 from ashi_sinks.lake.location import lake_of
@@ -298,6 +301,36 @@ def recording_of(venue: str) -> Target:
     return run
 
 
+def file_of_trades(venue: str) -> Target:
+    """A file of trades as the venue publishes them, in whatever it is packed; Parquet is left to its library."""
+    options = FileOptions(MARKETS[venue])
+
+    def run(data: bytes) -> int:
+        taken = 0
+        if data.startswith(PARQUET):
+            return taken
+        with _file(data) as path, suppress(RecordingError, UsageError):
+            for batch in TradeFileReader(venue, options).read(path):
+                for bad in batch.bad:
+                    bad.reason.encode()
+                columns = batch.columns
+                assert batch.rows == len(columns or ()) + len(batch.bad)
+                if columns is None:
+                    continue
+                trades = columns.trades()  # each as the contract wants it, or it raises
+                taken += len(trades)
+                # Written without objects they are what `encode_trade` makes of each.
+                assert [interleave(columns.part(at, at + 1).message, 1) for at in range(len(trades))] == [
+                    encode_trade(trade) for trade in trades
+                ]
+                assert columns.lengths() == [len(encode_trade(trade)) for trade in trades]
+                if taken > 2_000:
+                    break
+        return taken
+
+    return run
+
+
 def file_of_klines(data: bytes) -> int:
     """A file of klines, CSV or .zip."""
     taken = 0
@@ -406,6 +439,7 @@ TARGETS: Final[dict[str, Target]] = {
     "record": record_in_place,
     "state": row_of_state,
     "recording": recording_of("bitflyer"),
+    **{f"trade-file-{venue}": file_of_trades(venue) for venue in VENUES},
     "klines-file": file_of_klines,
     "settings": settings_of_environment,
     "address": address,

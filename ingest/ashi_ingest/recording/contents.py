@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -23,6 +23,8 @@ MAX_ROW: Final = 1024 * 1024
 ZIP_MAGIC: Final = b"PK"
 _PIECE: Final = 192 * 1024
 _ENCRYPTED: Final = 0x1
+BAD_ARCHIVE: Final = (*DAMAGED, zipfile.BadZipFile, struct.error, NotImplementedError, RuntimeError, ValueError)
+"""What reading a zip may raise: one that is damaged, encrypted, or packed in a way that Python does not know."""
 _UNREADABLE: Final = (zipfile.BadZipFile, *DAMAGED)
 _OTHERS_FILES: Final = ("__MACOSX", ".DS_Store")
 """What archiving programs put beside the files that somebody wanted to pack."""
@@ -63,7 +65,7 @@ class Content:
         while True:
             try:
                 piece = next(pieces, None)
-            except (*_UNREADABLE, OSError, RuntimeError, NotImplementedError, RecordingError) as error:
+            except (*BAD_ARCHIVE, OSError, RecordingError) as error:
                 lines += rest.count(b"\n")
                 if rest:
                     yield Block(rest, cut=True)
@@ -115,7 +117,7 @@ def contents_of(path: Path, on_read: Callable[[int], None] = lambda _: None) -> 
             members = sorted(
                 (member for member in archive.infolist() if _is_wanted(member)), key=lambda member: member.filename
             )
-    except (zipfile.BadZipFile, zlib.error) as error:
+    except BAD_ARCHIVE as error:
         raise UsageError(
             f"{path} is a zip that is cut off or damaged ({error}): its table of contents, which stands at its end, "
             "cannot be read. Get a complete copy"
@@ -132,7 +134,7 @@ def contents_of(path: Path, on_read: Callable[[int], None] = lambda _: None) -> 
 
 def _is_wanted(member: zipfile.ZipInfo) -> bool:
     parts = PurePosixPath(member.filename).parts
-    return not member.is_dir() and not any(part in _OTHERS_FILES for part in parts)
+    return not member.filename.endswith("/") and not any(part in _OTHERS_FILES for part in parts)
 
 
 def _member(path: Path, member: zipfile.ZipInfo, on_read: Callable[[int], None]) -> Content:

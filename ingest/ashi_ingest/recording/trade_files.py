@@ -196,7 +196,7 @@ class TradeFileReader:
         told = {"--market": self._options.market, "the file's name": by_name}
         if (place := layout.columns.get("market")) is not None:
             rows = [line for line in block.text.split(b"\n") if line.strip()][layout.has_header :]
-            told["its first row"] = next((_cells_of(row.rstrip(b"\r"))[place : place + 1] for row in rows), [None])[0]
+            told["its first row"] = next((market for row in rows if (market := _cell_of(row, place))), None)
         known = {source: market for source, market in told.items() if market}
         if not known:
             raise UsageError(
@@ -311,6 +311,14 @@ def _cells_of(line: bytes) -> list[str]:
                 "with \\r alone, convert the file, with `tr '\\r' '\\n'`"
             )
         raise ContractError(reason) from None
+
+
+def _cell_of(row: bytes, place: int) -> str | None:
+    """One cell; None where the row is bad, which is told when the rows are read."""
+    try:
+        return next(iter(_cells_of(row.rstrip(b"\r"))[place : place + 1]), None)
+    except (ContractError, UnicodeDecodeError):
+        return None
 
 
 def _explained(line: bytes, error: Exception) -> str:
