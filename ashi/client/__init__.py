@@ -4,8 +4,8 @@
         async for candle in candles:
             ...
 
-Plain asyncio: no consumer group, nothing is committed, no other part of Ashi has to be installed. The messages are
-described in docs/messages.md, this package in docs/client.md.
+Outside of asyncio it is `with` and `for`. No consumer group, nothing is committed, no other part of Ashi has to be
+installed. The messages are described in docs/messages.md, this package in docs/client.md.
 """
 
 from ashi.client.completeness import Completeness

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
+from ashi.client.either_way import EitherWay
 from ashi.client.position import Position
 from ashi.contracts.errors import ContractError, UsageError
 from ashi.runtime.kafka.follow import TopicFollower
@@ -14,7 +16,6 @@ from ashi.runtime.library_logs import limit_client_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
-    from types import TracebackType
 
     from ashi.contracts.records import KafkaRecord
     from ashi.runtime.kafka.follow import Start
@@ -64,11 +65,12 @@ class Source(Generic[_Message]):
     wanted: Callable[[_Message], bool]
 
 
-class Reader(Generic[_Message]):
-    """The messages of one topic, as an asynchronous iterator; made by `read_candles` and its like.
+class Reader(EitherWay[_Message]):
+    """The messages of one topic, as an asynchronous iterator, or as a plain one; made by `read_candles` and its like.
 
     `async with` connects it and disconnects it; without, the first message that is asked for connects it, and the end
     of the topic, an error or `aclose` disconnects it. To stop waiting for a message (`asyncio.timeout`) loses none.
+    Outside of asyncio the same is done by `with`, `for`, `next_within` and `close`.
 
     Raises BrokerError when Kafka cannot be reached at the start, has no such topic or refuses the login; StateError
     when records that were still to be read are not in the log any more, or those that were read before are others now
@@ -137,29 +139,48 @@ class Reader(Generic[_Message]):
         await self._open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __aiter__(self) -> Self:
-        return self
-
     async def __anext__(self) -> _Message:
         try:
             while not self._closed:
-                while self._records:
-                    message = self._take(self._records.popleft())
-                    if message is not None:
-                        return message
+                message = self._next_fetched()
+                if message is not None:
+                    return message
                 await self._fetch()
         except Exception:
             await self.aclose()
             raise
         raise StopAsyncIteration
 
+    def _wait(self, deadline: float | None) -> _Message | None:
+        """As of every one that blocks; but only what has to be fetched takes the way through the other thread."""
+        try:
+            while not self._closed:
+                message = self._next_fetched()
+                if message is not None:
+                    return message
+                if deadline is not None and time.monotonic() >= deadline:
+                    return None
+                self._run(self._fetch(), deadline)
+        except Exception:
+            self.close()
+            raise
+        self.close()
+        return None
+
+    def _is_connected(self) -> bool:
+        return self._follower is not None
+
+    def _next_fetched(self) -> _Message | None:
+        """The next message of what has been fetched; None where none is left."""
+        while self._records:
+            message = self._take(self._records.popleft())
+            if message is not None:
+                return message
+        return None
+
     async def _fetch(self) -> None:
         """Get further records; close the reader when there will be none."""
+        self._check_way()
         if self._follower is None:
             await self._open()
         assert self._follower is not None  # noqa: S101

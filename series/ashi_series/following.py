@@ -23,6 +23,7 @@ from ashi.client import (
     read_feed_status,
     read_live_candles,
 )
+from ashi.client.either_way import EitherWay
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError, StateError, UsageError
 from ashi.contracts.trade import EARLIEST_US, LATEST_US
 from ashi.runtime.library_logs import WEATHER
@@ -33,7 +34,6 @@ from ashi_series.warm import WarmStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
-    from types import TracebackType
 
     from ashi.client import Reader, Since, UnreadableRecord
     from ashi_series.events import Event
@@ -97,9 +97,10 @@ def follow(
     return Following(settings, store, symbols, history, _time_us(since), in_progress=in_progress)
 
 
-class Following:
+class Following(EitherWay["Event"]):
     """Made by `follow`; within `async with` the series are filled, and go on with each event that is asked for.
 
+    Outside of asyncio the same is done by `with`, `for` and `next_within`.
     When an event is handed out its series is as of that event, and not further. To stop waiting (`asyncio.timeout`)
     loses none. Who asks slowly gets all that closed or was corrected, and of what is in progress the last update.
 
@@ -164,10 +165,8 @@ class Following:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
+    def _is_connected(self) -> bool:
+        return self._reader is not None
 
     async def aclose(self) -> None:
         """Disconnect. May be called at any time, and again; the iteration is over then."""
@@ -187,7 +186,7 @@ class Following:
         Position that `history` was: then it raises UsageError, as before it has begun.
         """
         if self._position is None:
-            raise UsageError("the series are not followed yet: enter them with `async with`")
+            raise UsageError("the series are not followed yet: enter them with `async with`, or `with`")
         if self._join.is_begun:
             return self._position
         if isinstance(self._history, Position):
@@ -196,9 +195,6 @@ class Following:
             "there is no position yet, as not all candles that closed after `since` have been handed out: ask for them "
             "first, or go on by the close time of the last one"
         )
-
-    def __aiter__(self) -> Self:
-        return self
 
     async def __anext__(self) -> Event:
         event = next(self._begun, None)
@@ -221,13 +217,14 @@ class Following:
 
     async def _take_more(self) -> None:
         """Wait until something has come, and take it all."""
+        self._check_way()
         while not self._waiting and not self._is_closed:
             if self._failure is not None:
                 failure = self._failure
                 await self.aclose()
                 raise failure
             if self._reader is None:
-                raise UsageError("the series are not followed yet: enter them with `async with`")
+                raise UsageError("the series are not followed yet: enter them with `async with`, or `with`")
             self._has_some.clear()
             await self._has_some.wait()
         if self._is_closed or self._reader is None:

@@ -434,10 +434,11 @@ def test_a_broker_that_restarts_is_waited_for(tmp_path: Path) -> None:
 def test_the_example_of_the_documentation_runs_and_goes_on_where_it_was(
     kafka_settings: Settings, tmp_path: Path
 ) -> None:
-    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/client.md").read_text(encoding="utf-8"), re.DOTALL)
+    page = (ROOT / "docs/client.md").read_text(encoding="utf-8")
+    with_asyncio, without = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     environment = os.environ | {"ASHI_KAFKA_BOOTSTRAP": kafka_settings.kafka_bootstrap}
 
-    def example_prints() -> list[str]:
+    def example_prints(example: str = with_asyncio) -> list[str]:
         command = [sys.executable, "-c", example]
         done = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=BOUND_S
@@ -449,3 +450,9 @@ def test_the_example_of_the_documentation_runs_and_goes_on_where_it_was(
     assert example_prints() == [f"{FIRST_US} 3 1.5", f"{FIRST_US + MINUTE_US} 1 1.5"]
     run(send(kafka_settings, a_candle(2, 7)))
     assert example_prints() == [f"{FIRST_US + 2 * MINUTE_US} 7 1.5"]
+    assert example_prints(without) == [
+        f"{FIRST_US} 1 1",
+        f"{FIRST_US + MINUTE_US} 1 1",
+        f"{FIRST_US} 3 3",
+        f"{FIRST_US + 2 * MINUTE_US} 7 7",
+    ]

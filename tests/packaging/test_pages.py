@@ -116,7 +116,7 @@ def test_make_has_the_targets_that_are_typed() -> None:
 def test_the_reader_is_the_one_that_the_page_of_the_client_has() -> None:
     """That one is run by `tests/client/test_client_kafka.py`."""
     scripts = [re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL) for page in (START, "docs/client.md")]
-    assert scripts[0] == scripts[1]
+    assert scripts[0] == scripts[1][:1]
 
 
 def test_the_query_answers_from_a_store(tmp_path: Path) -> None:

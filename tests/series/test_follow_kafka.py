@@ -104,6 +104,27 @@ def test_what_was_there_fills_the_series_and_what_comes_is_told(kafka_settings: 
     run(main())
 
 
+def test_without_asyncio_the_same_is_told(kafka_settings: Settings) -> None:
+    gap = FeedGap(BTC, FIRST_US, FIRST_US + 7, "open", 0, "silent", FIRST_US)
+    asyncio.run(send(kafka_settings, a_candle(0, 1), a_candle(1, 2), a_candle(0, 3)))
+    with follow(kafka_settings, symbols=[BTC], timeframes=["1m"], since=FIRST_US + MINUTE_US) as following:
+        series = following.store.get_series(BTC, 60)
+        assert list(series) == [a_candle(0, 3)]
+        assert next(following) == Closed(a_candle(1, 2))
+        assert following.next_within(0.1) is None
+        asyncio.run(send(kafka_settings, a_candle(2, 5), live=True))
+        assert following.next_within(BOUND_S) == InProgress(a_candle(2, 5))
+        asyncio.run(send(kafka_settings, gap))
+        assert following.next_within(BOUND_S) == Gap(gap)
+        asyncio.run(send(kafka_settings, a_candle(2, 8), a_candle(1, 9)))
+        told = [following.next_within(BOUND_S) for _ in range(2)]
+        assert told == [Closed(a_candle(2, 8)), Corrected(a_candle(1, 9), a_candle(1, 2))]
+        position = following.position
+    assert list(following) == []
+    with follow(kafka_settings, symbols=[BTC], timeframes=["1m"], history=position, in_progress=False) as following:
+        assert len(following.store.get_series(BTC, 60)) <= 2  # it is behind nothing that was not handed out
+
+
 def test_candles_since_a_time_are_told_as_they_are_now_before_what_comes(kafka_settings: Settings) -> None:
     async def main() -> None:
         await send(kafka_settings, a_candle(0, 1), a_candle(1, 2), a_candle(2, 3), a_candle(1, 4), a_candle(0, 5, ETH))
