@@ -10,7 +10,7 @@ WORKERS ?= 4
 IMAGE_EXTRAS := ingest aggregate sqlite postgres lake series strategies chart
 
 .PHONY: help setup demo up test test-fast test-outside chaos soak feeds-soak drills fuzz advisories screenshots image manifests fix lint \
-	contracts-page bench bench-peers bench-scale wheels lock clean
+	contracts-page docs bench bench-peers bench-scale wheels release lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -76,6 +76,9 @@ manifests: $(STAMP)  ## write what is generated of deploy/kubernetes, and the ta
 contracts-page: $(STAMP)  ## dist/contracts.html, the AsyncAPI document as a page that needs no network; needs npm, and asks it
 	PYTHONPATH=tests/contracts .venv/bin/python -m asyncapi_tools dist/contracts.html
 
+docs: $(STAMP)  ## dist/site, these pages in a browser, with a search: dist/site/index.html, no network needed
+	.venv/bin/python docs/make_site.py
+
 fix: $(STAMP)  ## mend what ruff can mend: style, order of imports, layout
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
@@ -113,6 +116,9 @@ wheels: $(STAMP)  ## dist/: a wheel for each kind of machine that the native fol
 	for target in linux-x86_64 linux-aarch64 macos-x86_64 macos-arm64; do \
 		ASHI_BUILD_TARGET=$$target .venv/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . || exit; done
 	ASHI_BUILD_NATIVE=off .venv/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+release: $(STAMP)  ## dist/: sdist and wheels of the commit, built twice and equal, and the demo in a clean environment of each Python
+	.venv/bin/python deploy/release.py
 
 lock: $(STAMP)  ## resolve the dependencies anew
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
