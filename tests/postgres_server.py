@@ -76,7 +76,7 @@ class PostgresServer:
         self.home = Path(tempfile.mkdtemp(prefix="ashi-postgres-"))
         self.home.chmod(0o755)
         self._user = "nobody" if os.geteuid() == 0 else None
-        self._programs = _programs(self.home)
+        self.programs = _programs(self.home)
         self._data = (folder or self.home) / "data"
         self._data.mkdir(mode=0o700)
         if self._user:
@@ -97,7 +97,7 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [self._programs / program, *arguments],
+            [self.programs / program, *arguments],
             user=self._user,
             cwd="/",
             capture_output=True,
@@ -128,7 +128,7 @@ class PostgresServer:
         main = threading.current_thread() is threading.main_thread()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", str(self._data), "-p", str(self.port), *options],
+                [self.programs / "postgres", "-D", str(self._data), "-p", str(self.port), *options],
                 user=self._user, cwd="/", stdout=log, stderr=log, start_new_session=True,
                 preexec_fn=_death_pact(os.getpid()) if main else None,  # noqa: PLW1509 - as in `spawn`
             )  # fmt: skip
