@@ -91,15 +91,22 @@ def same(path: Path, other: Path) -> None:
 
 
 def pythons() -> dict[str, str]:
-    """The Pythons of this machine that Ashi is for, by their minor version: `{"3.11": "/usr/bin/python3.11"}`."""
+    """The Pythons of this machine that Ashi is for, by their minor version: `{"3.11": "/usr/bin/python3.11"}`.
+
+    Those that uv finds, and those of pyenv, whose own programs answer for the chosen version only.
+    """
     uv = Path(sys.executable).with_name("uv")
-    found = json.loads(run(uv, "python", "list", "--only-installed", "--output-format", "json", cwd=ROOT, seconds=60))
+    listed = run(uv, "python", "list", "--only-installed", "--output-format", "json", cwd=ROOT, seconds=60)
+    found = [(one["version"], one["path"]) for one in json.loads(listed) if one["implementation"] == "cpython"]
+    if shutil.which("pyenv"):
+        versions = run("pyenv", "versions", "--bare", cwd=ROOT, seconds=60).split()
+        folders = [run("pyenv", "prefix", version, cwd=ROOT, seconds=60).strip() for version in versions]
+        found += zip(versions, (f"{folder}/bin/python" for folder in folders), strict=True)
     kept: dict[str, str] = {}
-    for one in found:
-        major, minor = int(one["version_parts"]["major"]), int(one["version_parts"]["minor"])
-        wanted = one["implementation"] == "cpython" and (major, minor) > (3, NEWEST_MINOR_LEFT_OUT)
-        if wanted and re.fullmatch(r"[\d.]+", one["version"]) and one["path"]:
-            kept.setdefault(f"{major}.{minor}", one["path"])
+    for version, path in found:
+        parts = re.fullmatch(r"3\.(\d+)\.\d+", version)  # neither a version to come nor one without the lock
+        if parts and int(parts[1]) > NEWEST_MINOR_LEFT_OUT and path:
+            kept.setdefault(f"3.{parts[1]}", path)
     return dict(sorted(kept.items(), key=lambda each: int(each[0].partition(".")[2])))
 
 
