@@ -21,8 +21,9 @@ from ashi.contracts.feed import FeedGap, FeedStatus, encode_feed
 from ashi.contracts.instrument import Instrument, encode_instrument
 from ashi.contracts.records import live_key
 from ashi.contracts.topics import CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS
-from ashi.runtime.kafka.clients import make_producer
+from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.metrics.declare import REGISTRY
+from ashi_aggregate.growth import grow
 from ashi_chart import active, catch_up, hub, loading
 from ashi_chart.bars import CLOSED, COMPLETE, CORRECTED, INCOMPLETE
 from ashi_sinks.registry import make_sink
@@ -244,6 +245,31 @@ def test_a_page_that_reconnects_after_a_restart_has_missed_nothing(kafka_setting
                 assert page.messages[0]["server"] != first
                 await page.ask(BTC, "1m", 2)
                 await page.until("both", lambda: page.shows(bars([a_candle(0, 3), a_candle(1, 2)]), more=False))
+
+    run(main())
+
+
+def test_topics_that_are_given_more_partitions_are_read_on(kafka_settings: Settings, tmp_path: Path) -> None:
+    """A symbol goes on in another partition, closed and in progress, under a page that stays."""
+    more = kafka_settings.partitions + 6
+    assert partition_of(BTC.encode(), more) != partition_of(BTC.encode(), kafka_settings.partitions)
+
+    async def main() -> None:
+        store = tmp_path / "candles.db"
+        await store_in(store, [a_candle(0, 1)])
+        async with charting(kafka_settings, store) as address, page_of(address) as page:
+            async with topics_of(kafka_settings) as topics:
+                await topics.send(a_candle(1, 2))
+                await page.ask(BTC, "1m")
+                await page.until("both bars", lambda: page.in_order() == bars([a_candle(0, 1), a_candle(1, 2)]))
+            await grow(kafka_settings, more, tell=print)
+            async with topics_of(kafka_settings) as topics:
+                await topics.send(a_candle(0, 3), a_candle(2, 4))
+                await topics.send(a_candle(3, 5), live=True)
+                expected = bars([a_candle(0, 3), a_candle(1, 2), a_candle(2, 4)])
+                expected[0][8] |= CORRECTED
+                expected.append(a_bar(a_candle(3, 5), 0))
+                await page.until("all of them", lambda: page.in_order() == expected)
 
     run(main())
 

@@ -29,6 +29,7 @@ from msgspec.json import decode
 
 from ashi.contracts.errors import UsageError
 from ashi.contracts.signal import Signal, decode_signal
+from ashi_aggregate.growth import grow
 from ashi_sinks.sqlite.reader import SqliteReader
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def test_a_strategy_that_is_killed_and_started_again_gives_the_signals_of_a_back
     kafka_settings: Settings, start_stage: StartStage, ashi: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     """Each kill hits it at work. Candles are corrected while it runs and while it does not; some are lost in a gap.
+    Topics are given more partitions, so that a symbol goes on in another one, while it runs and while it does not.
 
     One is corrected that is older than all that the last process began with.
     """
@@ -135,12 +137,15 @@ def test_a_strategy_that_is_killed_and_started_again_gives_the_signals_of_a_back
     worker.wait_for(FOLLOWS)
     for part in range(4):
         known = len(signals())
+        if part == 1:  # the worker and the sink go on
+            asyncio.run(grow(kafka_settings, kafka_settings.partitions + 3, tell=print))
         send(*market.next(100))
         until(lambda known=known: len(signals()) > known)  # type: ignore[misc]
         send(*market.corrected(4), *market.next(50))
         worker.kill()
         send(*market.corrected(4), *market.next(50))
         if part == 2:
+            asyncio.run(grow(kafka_settings, kafka_settings.partitions + 7, tell=print))
             send(a_lost_minute(250), *market.come_late())
         worker = start_stage("strategy", "run", *MA_CROSS)
         worker.wait_for(FOLLOWS)
