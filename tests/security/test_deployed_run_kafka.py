@@ -247,6 +247,11 @@ def test_a_run_with_a_user_for_each_stage_through_a_rotation_of_all_that_is_secr
     assert secrets_in(kept), "what is looked for would be found"
     assert len(SECRETS) == 5
 
+    stop_all([deployment.stages[user].process for user in ("ashi-ingest", "ashi-aggregate")], 20)
+    copied = command("ashi-operator", "topics", "grow", "--partitions", "3", ASHI_FLAT_CANDLES="0")
+    assert len(ends(TRADES)) == 2, copied  # the symbol's old partition, and the one that it has now
+    assert secrets_in({"grow": copied}) == []
+
 
 def _core_limit(pid: int) -> str:
     """The size of the core that a process would leave, as `/proc` says it."""
