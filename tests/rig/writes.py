@@ -28,8 +28,14 @@ def publish(settings: Settings, records: Sequence[tuple[bytes, bytes]]) -> None:
 
 
 def open_transaction(settings: Settings, symbol: str) -> Producer:
-    """Leave one open in the partition of a symbol; `abort_transaction` ends it."""
-    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap, "transactional.id": f"drill-{time.time()}"})
+    """Leave one open in the partition of a symbol; `abort_transaction` ends it, and Kafka after 15 minutes."""
+    producer = Producer(
+        {
+            "bootstrap.servers": settings.kafka_bootstrap,
+            "transactional.id": f"drill-{time.time()}",
+            "transaction.timeout.ms": 900_000,  # the most that brokers take by default
+        }
+    )
     producer.init_transactions(20)
     producer.begin_transaction()
     producer.produce(TRADES, b"held", b"drill", partition=partition_of(symbol.encode(), settings.partitions))
