@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Final
 
 from ashi.contracts.candle import CANDLE_SCHEMA, Candle, encode_candle
@@ -42,6 +42,17 @@ class Output:
         self._kafka = kafka
         self._rules = rules
         self._unacknowledged: list[Awaitable[Acknowledged]] = []
+        # By the identity of a candle, which is not another's as long as the candle is kept here.
+        self._encoded: dict[int, tuple[Candle, bytes]] = {}
+
+    def encode_ahead(self, candles: Iterable[Candle]) -> None:
+        """Encode candles that will be sent soon, these very objects. What comes of them otherwise: `forget_encoded`."""
+        for candle in candles:
+            self._encoded[id(candle)] = candle, encode_candle(candle)
+
+    def forget_encoded(self) -> None:
+        """Of those encoded ahead the others will not be sent, as their windows have changed."""
+        self._encoded.clear()
 
     async def send_candles(self, candles: Sequence[Candle], kind: str, awaited: Awaited | None = None) -> None:
         """Send candles to topic `candles`; `kind` is closed or corrected, for the metric.
@@ -50,10 +61,8 @@ class Output:
         """
         for begin in range(0, len(candles), CANDLES_AT_ONCE):
             some = candles[begin : begin + CANDLES_AT_ONCE]
-            keys = {symbol: symbol.encode() for symbol in {candle.symbol for candle in some}}
-            sent = await self._send(
-                CANDLES, ((keys[candle.symbol], encode_candle(candle), _CANDLE_HEADERS) for candle in some)
-            )
+            by_partition = self._candle_records(some, await self._kafka.partitions_of(CANDLES))
+            sent = await self._send_to(CANDLES, by_partition)
             if awaited is not None:
                 time_acknowledgment(sent, awaited.dues(some, self._rules.lateness_us))
             for timeframe, count in Counter(candle.timeframe for candle in some).items():
@@ -107,6 +116,25 @@ class Output:
         for record in records:
             key = record[0]
             by_partition[home % partitions if key is None else partition_of(key, partitions)].append(record)
+        return await self._send_to(topic, by_partition)
+
+    def _candle_records(self, candles: Iterable[Candle], partitions: int) -> dict[int, list[OutgoingRecord]]:
+        """The records of candles by partition. Those of a symbol follow each other, mostly."""
+        by_partition: dict[int, list[OutgoingRecord]] = defaultdict(list)
+        symbol, key = None, b""
+        records: list[OutgoingRecord] = []
+        for candle in candles:
+            if candle.symbol != symbol:
+                symbol = candle.symbol
+                key = symbol.encode()
+                records = by_partition[partition_of(key, partitions)]
+            ahead = self._encoded.pop(id(candle), None)
+            records.append((key, encode_candle(candle) if ahead is None else ahead[1], _CANDLE_HEADERS))
+        return by_partition
+
+    async def _send_to(
+        self, topic: str, by_partition: Mapping[int, Sequence[OutgoingRecord]]
+    ) -> Sequence[Awaitable[Acknowledged]]:
         sent = []
         for partition, those in by_partition.items():
             sent.append(await self._kafka.send(topic, partition, those))

@@ -38,6 +38,7 @@ from ashi_aggregate.partition import (
     read_witness,
     witness_key,
 )
+from ashi_aggregate.prepare import Preparation
 from ashi_aggregate.protocols import Acknowledge, KafkaLog, StateTable
 from ashi_aggregate.quiet import GOES_ON_S, QuietClose
 from ashi_aggregate.step_lock import StepLock
@@ -87,6 +88,7 @@ class Pipeline:
         self._kafka = kafka
         self._output = Output(kafka, rules)
         self._quiet = QuietClose(kafka, self._output, enabled=quiet_close, now_us=now_us, since_boot_s=monotonic_s)
+        self._preparation = Preparation(self._output, rules, now_us)
         self._session_guard = session_guard
         self._live = live
         self._begin = begin or {}
@@ -343,6 +345,13 @@ class Pipeline:
         if self._live is None:
             return math.inf
         return GOES_ON_S if self.is_closing else await self._live.tell(self._own_states)
+
+    async def prepare_candles(self) -> float:
+        """Make candles of windows that will close soon, if they are many; gives after how long to do it again, s.
+
+        No step, and none waits for it: it only looks at the state.
+        """
+        return await self._preparation.look(self._own_states)
 
     def _own_states(self) -> Collection[PartitionState]:
         """The states of our partitions; none where they may not count any more."""

@@ -152,17 +152,17 @@ class QuietClose:
         candles: list[Candle] = []
         due = state.symbols.find_due(now_us)
         self._note(due)
+        now_s, awaited = self._since_boot_s(), state.awaited
         for symbol, clock in due:
-            state.unwritten.changed(symbol, self._since_boot_s())
-            aggregator = state.symbols[symbol]
-            if symbol not in state.awaited:
-                state.awaited.look(symbol, aggregator.rows[0].row)
-            closed = aggregator.close_due(clock)
+            state.unwritten.changed(symbol, now_s)
+            if symbol not in awaited:
+                awaited.look(symbol, state.symbols.look_at(symbol).rows[0].row)
+            closed = state.symbols.close_due(symbol, clock)
             if candles and len(candles) + len(closed) > CANDLES_AT_ONCE:
-                await self._output.send_candles(candles, "closed", state.awaited)
+                await self._output.send_candles(candles, "closed", awaited)
                 candles = []
             candles += closed
-        await self._output.send_candles(candles, "closed", state.awaited)
+        await self._output.send_candles(candles, "closed", awaited)
         self._note(due)
         return bool(due)
 

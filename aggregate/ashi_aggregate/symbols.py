@@ -6,6 +6,7 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from heapq import heappop, heappush
 from typing import Final
 
+from ashi.contracts.candle import Candle
 from ashi.contracts.timeframe import Timeframe
 from ashi_aggregate.core.codec import RowHead, StoredRow, decode_row
 from ashi_aggregate.core.symbol import SymbolAggregator
@@ -25,12 +26,14 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
         self._stored: dict[str, Sequence[StoredRow]] = {}
         self._decoded: dict[str, SymbolAggregator] = {}
         # Each symbol, but for those looked up since, by the earliest time at which it can be due. That stands in the
-        # queue and in the dictionary; in the queue alone it is of before, and counts no more.
-        self._queue: list[tuple[int, str]] = []
+        # queue and in the dictionary; in the queue alone it is of before, and counts no more. The queue has those of
+        # one time together, as at the end of a minute it is one time for thousands, and the times in a heap.
+        self._queue: dict[int, list[str]] = {}
+        self._times: list[int] = []
         self._earliest: dict[str, int] = {}
-        self._looked_up: set[str] = set()
-        # Those that were found due stand in neither: most have closed by the next look, and are due at another time.
-        self._were_due: list[str] = []
+        self._looked_up: dict[str, None] = {}  # a set in which they stand as they came
+        # Those that were found due stand in neither, until they have been closed: then they are due at another time.
+        self._were_due: dict[str, None] = {}
         # It is asked whether something is due, and soon after, with nothing in between, what.
         self._found: tuple[int, list[tuple[str, int]]] | None = None
 
@@ -45,7 +48,7 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
             self._stored[symbol] = known
         else:
             self._decoded[symbol] = self._decode(rows)
-        self._looked_up.add(symbol)
+        self._looked_up[symbol] = None
 
     def find_due(self, now: int) -> list[tuple[str, int]]:
         """The symbols that have windows to close at `now` (µs), each with the time (µs) that they close by.
@@ -54,26 +57,49 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
         """
         if self._found is not None and self._found[0] == now and not self._looked_up:
             return self._found[1]
-        self._looked_up.update(self._were_due)
-        for symbol in self._looked_up:
-            self._enqueue(symbol, self._due_at(symbol))
+        for symbol in {**self._were_due, **self._looked_up}:
+            self._enqueue(symbol, _due_at(*self._next_close(symbol)))
         self._looked_up.clear()
         found, later = [], []
-        while self._queue and self._queue[0][0] <= now:
-            earliest, symbol = heappop(self._queue)
-            if self._earliest.get(symbol) != earliest:
-                continue
-            del self._earliest[symbol]  # so that one that is in the queue twice is looked at once
-            due = self._due_at(symbol)
-            if due <= now:
-                found.append((symbol, self._clock(symbol, now)))
-            else:
-                later.append((symbol, due))
+        while self._times and self._times[0] <= now:
+            time = heappop(self._times)
+            for symbol in self._queue.pop(time):
+                if self._earliest.get(symbol) != time:
+                    continue
+                del self._earliest[symbol]  # so that one that is in the queue twice is looked at once
+                next_close, head = self._next_close(symbol)
+                due = _due_at(next_close, head)
+                if due <= now:
+                    found.append((symbol, _clock(head, now)))
+                else:
+                    later.append((symbol, due))
         for symbol, due in later:
             self._enqueue(symbol, due)
-        self._were_due = [symbol for symbol, _ in found]
+        self._were_due = dict.fromkeys([symbol for symbol, _ in found])
         self._found = now, found
         return found
+
+    def close_due(self, symbol: str, clock: int) -> list[Candle]:
+        """Close what is due of a symbol at `clock` (µs): its candles. Raises as looking it up does.
+
+        It is put into the queue at once, as all of it is in the processor's cache now.
+        """
+        aggregator = self.look_at(symbol)
+        candles = aggregator.close_due(clock)
+        self._found = None
+        self._were_due.pop(symbol, None)
+        self._enqueue(symbol, _due_at(aggregator.next_close, aggregator.rows[0].row))
+        return candles
+
+    def soon_due(self, begin: int, end: int) -> list[str]:
+        """Of the symbols that nothing has come of since the last look those that may be due in [begin, end), µs."""
+        first = begin - begin % QUANTUM_US
+        return [
+            symbol
+            for time in range(first, end, QUANTUM_US)
+            for symbol in self._queue.get(time, ())
+            if self._earliest.get(symbol) == time
+        ]
 
     def _enqueue(self, symbol: str, due: int) -> None:
         """Put it where it belongs, unless it stands before that; it is due at that time, µs."""
@@ -81,12 +107,12 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
         before = self._earliest.get(symbol)
         if before is None or earliest < before:
             self._earliest[symbol] = earliest
-            heappush(self._queue, (earliest, symbol))
-
-    def _due_at(self, symbol: str) -> int:
-        """From when on (µs) the clock of a quiet symbol, as `_clock` has it, is at its next close or beyond."""
-        next_close, head = self._next_close(symbol)
-        return 0 if head.stream_time >= next_close else next_close + max(head.appended_at - head.stream_time, 0)
+            queued = self._queue.get(earliest)
+            if queued is None:
+                self._queue[earliest] = [symbol]
+                heappush(self._times, earliest)
+            else:
+                queued.append(symbol)
 
     def _next_close(self, symbol: str) -> tuple[int, StateRow | RowHead]:
         """The clock (µs) at which its next window closes, in whichever timeframe, and what its finest row has read."""
@@ -98,15 +124,6 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
             row.head.closes_from + timeframe.length_us for row, timeframe in zip(rows, self._timeframes, strict=True)
         )
         return closes_at + self._rules.lateness_us, rows[0].head
-
-    def _clock(self, symbol: str, now: int) -> int:
-        """The time (µs) that windows of a quiet symbol close by: its stream time, and what has passed since its read.
-
-        Never beyond now: an append time that is wrong must not close windows of the future.
-        """
-        aggregator = self._decoded.get(symbol)
-        row = self._stored[symbol][0].head if aggregator is None else aggregator.rows[0].row
-        return max(min(row.stream_time + now - row.appended_at, now), row.stream_time)
 
     def look_at(self, symbol: str) -> SymbolAggregator:
         """Its aggregator, into which nothing is put. Raises as looking it up does."""
@@ -135,18 +152,18 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
         if aggregator is None:
             aggregator = self._decoded[symbol] = self._decode(self._stored[symbol])
             del self._stored[symbol]
-        self._looked_up.add(symbol)
+        self._looked_up[symbol] = None
         return aggregator
 
     def __setitem__(self, symbol: str, aggregator: SymbolAggregator) -> None:
         self._stored.pop(symbol, None)
         self._decoded[symbol] = aggregator
-        self._looked_up.add(symbol)
+        self._looked_up[symbol] = None
 
     def __delitem__(self, symbol: str) -> None:
-        self._looked_up.discard(symbol)
+        self._looked_up.pop(symbol, None)
         self._earliest.pop(symbol, None)
-        self._were_due = [each for each in self._were_due if each != symbol]
+        self._were_due.pop(symbol, None)
         self._found = None
         if self._stored.pop(symbol, None) is None:
             del self._decoded[symbol]
@@ -164,3 +181,19 @@ class Symbols(MutableMapping[str, SymbolAggregator]):
         complete_from = max(row.head.complete_from for row in rows if row is not None)
         decoded = [None if row is None else decode_row(row.value) for row in rows]
         return SymbolAggregator(self._timeframes, self._rules, decoded, complete_from)
+
+
+def _due_at(next_close: int, head: StateRow | RowHead) -> int:
+    """From when on (µs) the clock of a quiet symbol, as `_clock` has it, is at its next close or beyond."""
+    stream_time, appended_at = head.stream_time, head.appended_at
+    if stream_time >= next_close:
+        return 0
+    return next_close + appended_at - stream_time if appended_at > stream_time else next_close
+
+
+def _clock(head: StateRow | RowHead, now: int) -> int:
+    """The time (µs) that windows of a quiet symbol close by: its stream time, and what has passed since its read.
+
+    Never beyond now: an append time that is wrong must not close windows of the future.
+    """
+    return max(min(head.stream_time + now - head.appended_at, now), head.stream_time)

@@ -39,6 +39,7 @@ class TimeframeAggregator:
         """Trades taken in one by one since it was made, without those that were late or came again."""
         self._name = str(self.timeframe)
         self._may_correct = True  # what a row brings has yet to be looked through
+        self._made: Candle | None = None
         self.next_close = self._find_next_close()
         """The clock (µs) at which the next window closes."""
 
@@ -134,25 +135,46 @@ class TimeframeAggregator:
         The stream time when trades come; a later time in a quiet market. A window closed early is corrected if
         its trades do come.
         """
-        if not self.is_due(clock):
+        if clock < self.next_close:
             return []
-        row = self.row
-        until = self.timeframe.open_time(clock - self.rules.lateness_us)
+        row, length_us, lateness_us = self.row, self.timeframe.length_us, self.rules.lateness_us
+        until = clock - lateness_us
+        until -= until % length_us
         begin = row.closed_until or min(row.windows)
+        if until - begin == length_us and (window := row.windows.get(begin)) is not None:
+            # At the end of a minute it is this one window, mostly; of tens of thousands of symbols each step counts.
+            last = self._candle(window.fold)
+            window.emitted = window.fold.offset
+            row.closed_until = until
+            self.next_close = until + length_us + lateness_us
+            self._made = None
+            return [last] if begin >= row.complete_from else []
         candles: list[Candle] = []
-        last: Candle | None = None
-        for window in self._windows_due(begin, until):
+        last = None
+        for window in self._windows_between(begin, until):
             open_time = window.fold.open_time
             if begin < open_time:
                 candles += self._flat_candles(last or self._window_before(begin), begin, open_time)
             last = self._candle(window.fold)
             candles += self._emit(window, last)
-            begin = open_time + self.timeframe.length_us
+            begin = open_time + length_us
         if begin < until:
             candles += self._flat_candles(last or self._window_before(begin), begin, until)
         row.closed_until = until
-        self.next_close = until + self.timeframe.length_us + self.rules.lateness_us
+        self.next_close = until + length_us + lateness_us
+        self._made = None
         return candles
+
+    def prepare(self) -> Candle | None:
+        """Make the candle of the window that closes next, as it is now; it is kept until then, and changes nothing.
+
+        None where nothing has traded in that window, or it would not be sent.
+        """
+        window = self.row.windows.get(self.row.closes_from)
+        if window is None or window.fold.open_time < self.row.complete_from:
+            return None
+        self._made = self._candle(window.fold)
+        return self._made
 
     def corrections(self) -> list[Candle]:
         """Candles of closed windows that late trades have changed since they were last emitted, oldest first.
@@ -236,13 +258,6 @@ class TimeframeAggregator:
     def _find_next_close(self) -> int:
         return self.row.closes_from + self.timeframe.length_us + self.rules.lateness_us
 
-    def _windows_due(self, begin: int, until: int) -> list[Window]:
-        """As `_windows_between`, from the start of a window on: at the end of a minute mostly that one alone."""
-        if until - begin == self.timeframe.length_us:
-            window = self.row.windows.get(begin)
-            return [] if window is None else [window]
-        return self._windows_between(begin, until)
-
     def _windows_between(self, begin: int, end: int) -> list[Window]:
         """The windows that began in [begin, end), oldest first."""
         windows = self.row.windows
@@ -272,4 +287,7 @@ class TimeframeAggregator:
 
     def _candle(self, fold: Fold) -> Candle:
         version = make_version(self.rules.epoch, fold.offset)
+        made = self._made
+        if made is not None and made.version == version and made.open_time == fold.open_time:
+            return made  # whatever comes after it was made raises the version
         return candle_of(fold, self.row.symbol, self._name, self.timeframe.length_us, version)

@@ -180,7 +180,20 @@ class SymbolAggregator:
 
     def close_due(self, clock: int) -> list[Candle]:
         """Close the windows that are due at `clock` (µs) in every timeframe."""
-        return [candle for aggregator in self.rows for candle in aggregator.close_due(clock)]
+        candles: list[Candle] = []
+        for aggregator in self.rows:
+            if clock >= aggregator.next_close:
+                candles += aggregator.close_due(clock)
+        return candles
+
+    def prepare(self) -> list[Candle]:
+        """The candles that close next, as they are now: what `close_due` will give unless something comes for them.
+
+        Making them changes nothing. Without flat ones.
+        """
+        clock = self.next_close
+        made = [aggregator.prepare() for aggregator in self.rows if aggregator.next_close == clock]
+        return [candle for candle in made if candle is not None]
 
     def corrections(self) -> list[Candle]:
         """Candles that late trades have changed since they were last emitted, of every timeframe."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -281,6 +282,10 @@ def make_app(
             await asyncio.sleep(again_s)
             again_s = await app.pipeline.tell_progress()
 
+    async def preparation() -> None:
+        while not app.should_stop and (again_s := await app.pipeline.prepare_candles()) < math.inf:
+            await asyncio.sleep(again_s)
+
     async def log_checks() -> None:
         rounds, held_back = 0, HeldBack()
         while not app.should_stop:
@@ -293,6 +298,8 @@ def make_app(
     app.task(checkpoints)
     if live is not None:
         app.task(progress)
+    if settings.quiet_close:
+        app.task(preparation)
     app.task(log_checks)
     return app
 
