@@ -143,14 +143,14 @@ class TimeframeAggregator:
         begin = row.closed_until or min(row.windows)
         if until - begin == length_us and (window := row.windows.get(begin)) is not None:
             # At the end of a minute it is this one window, mostly; of tens of thousands of symbols each step counts.
-            last = self._candle(window.fold)
+            candle = self._candle(window.fold)
             window.emitted = window.fold.offset
             row.closed_until = until
             self.next_close = until + length_us + lateness_us
             self._made = None
-            return [last] if begin >= row.complete_from else []
+            return [candle] if begin >= row.complete_from else []
         candles: list[Candle] = []
-        last = None
+        last: Candle | None = None
         for window in self._windows_between(begin, until):
             open_time = window.fold.open_time
             if begin < open_time:

@@ -283,8 +283,10 @@ def make_app(
             again_s = await app.pipeline.tell_progress()
 
     async def preparation() -> None:
-        while not app.should_stop and (again_s := await app.pipeline.prepare_candles()) < math.inf:
+        again_s = 0.0
+        while not app.should_stop and again_s < math.inf:
             await asyncio.sleep(again_s)
+            again_s = await app.pipeline.prepare_candles()
 
     async def log_checks() -> None:
         rounds, held_back = 0, HeldBack()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import pairwise
 from typing import Final, overload
 
 from ashi.contracts.trade import decode_trade
@@ -20,9 +21,12 @@ from ashi_aggregate.native.kernel import (
     ID_OF_RECORD,
     KNOWN,
     LATE,
+    NEXT_AT,
+    NEXT_OF_RECORD,
     OUTCOME,
     PART,
     RECORD,
+    SYMBOL,
     WINDOW,
     Folded,
     Kernel,
@@ -62,6 +66,21 @@ class ScannedRecords(Sequence[LogRecord]):
     def since(self, offset: int) -> ScannedRecords:
         """Those from an offset on, read from the bytes again."""
         return ScannedRecords(self.kernel, self.kernel.scan(self.scanned.data, offset, len(self)))
+
+    def without_slow(self, numbers: Iterable[int]) -> ScannedRecords:
+        """The same, but that the symbols of these numbers are without those of their records that are slow.
+
+        They are records still, of no symbol.
+        """
+        columns, symbols = bytearray(self.scanned.records), bytearray(self.scanned.symbols)
+        for number in numbers:
+            key_at, key_len, *_ = symbol = SYMBOL.unpack_from(symbols, number * SYMBOL.size)
+            sound = [place for place in SymbolColumns(self, number, symbol).places() if not self.column(place)[12]]
+            for place, following in pairwise(sound):
+                NEXT_OF_RECORD.pack_into(columns, place * RECORD.size + NEXT_AT, following)
+            first, last = (sound[0], sound[-1]) if sound else (0, 0)
+            SYMBOL.pack_into(symbols, number * SYMBOL.size, key_at, key_len, first, last, len(sound), 0)
+        return ScannedRecords(self.kernel, self.scanned._replace(records=columns, symbols=symbols))
 
     def __len__(self) -> int:
         return self.scanned.record_count
@@ -140,11 +159,6 @@ class SymbolColumns:
         return self.column(self._first)[0]
 
     @property
-    def last_offset(self) -> int:
-        """Of its last record."""
-        return self.column(self._last)[0]
-
-    @property
     def first_traded_at(self) -> int:
         """Time of its first trade, µs."""
         return self.column(self._first)[2]
@@ -154,6 +168,11 @@ class SymbolColumns:
         """When the last of the records was appended to the log, µs: of a copy, when the first one was."""
         column = self.column(self._last)
         return appended_at(self.record(self._last)) if column[22] else column[1] * 1000
+
+    def among(self, records: ScannedRecords) -> SymbolColumns:
+        """The same symbol in another version of the same scan."""
+        symbol = SYMBOL.unpack_from(records.scanned.symbols, self.number * SYMBOL.size)
+        return SymbolColumns(records, self.number, symbol)
 
     def column(self, place: int) -> tuple[int, ...]:
         """What the library knows of a record; `RECORD` names it."""

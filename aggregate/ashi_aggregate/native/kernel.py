@@ -17,6 +17,9 @@ RECORD: Final = Struct("<qqqqQQQ8I8B")
 id_at, price_at, id_len, price_len, price_scale, size_scale, side, id_is_number, timestamp_type, is_copy."""
 ID_OF_RECORD: Final = Struct("<q8xq48xI4xI4xB")
 """Of a `Record`: offset, traded_at, next, id_at, id_len. To read all of it takes three times as long."""
+NEXT_OF_RECORD: Final = Struct("<I")
+NEXT_AT: Final = 72
+"""Where `next` is in a `Record`."""
 SYMBOL: Final = Struct("<6I")
 """`Symbol`: key_at, key_len, first, last, count, slow."""
 KNOWN: Final = Struct("<4q4I")
@@ -134,7 +137,6 @@ class Scanned(NamedTuple):
     symbols: bytearray
     record_count: int
     symbol_count: int
-    slow_count: int
 
 
 class Rules(NamedTuple):
@@ -190,7 +192,7 @@ class Kernel:
         )  # fmt: skip
         if failed:
             raise Malformed(_FAILURES[failed])
-        return Scanned(data, records, symbols, result.records, result.symbols, result.slow)
+        return Scanned(data, records, symbols, result.records, result.symbols)
 
     def newest(self, data: bytes, begin: int, max_records: int, row_format: int) -> Newest:
         """Of uncompressed batches of a changelog, from offset `begin` on, what counts of each key.
