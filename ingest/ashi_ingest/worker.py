@@ -247,11 +247,14 @@ class _Worker:
             feeds.begin(symbol, start.reported[symbol].status)
         finish = partial(self._finish, feeds, publish_buffer, reporter)
         try:
-            await self._until_stopped(start, feeds, publish_buffer, reporter, publisher)
-        except VenueError as error:  # nothing is wrong with Kafka: say what happened
-            await finish(f"the worker has ended: {error}")
-            raise
-        await finish("the worker has been stopped")
+            try:
+                await self._until_stopped(start, feeds, publish_buffer, reporter, publisher)
+            except VenueError as error:  # nothing is wrong with Kafka: say what happened
+                await finish(f"the worker has ended: {error}")
+                raise
+            await finish("the worker has been stopped")
+        finally:  # whatever has failed: what it asks with is closed next
+            await feeds.end_asking()
 
     async def _finish(
         self,

@@ -469,5 +469,9 @@ class FeedSupervisor:
         """No more repairs; every symbol is reported as down. The gaps have begun with the ends of the connections."""
         for feed in self._by_symbol.values():
             feed.report_stopped(reason)
+        await self.end_asking()
+
+    async def end_asking(self) -> None:
+        """No more questions to the venue; returns when all have ended. May be called again."""
         await self._backfill.stop_all()
         await self._lost_times.stop()
