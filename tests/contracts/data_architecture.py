@@ -70,6 +70,7 @@ from simulated_log import Broker, Record, Worker
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/data-architecture.md"
+JAPANESE_PAGE = ROOT / "docs/data-architecture.ja.md"
 BUNDLED = ROOT / "ingest/ashi_ingest/recording/bundled"
 RECORDINGS = (
     ("bitflyer", "bitflyer-20211212.txt.gz"),
@@ -591,5 +592,67 @@ def page_with(page: str, made: Mapping[str, Sequence[str]]) -> str:
     return page
 
 
+IN_JAPANESE = (
+    (r"\| topic \| record \| key \| partitions \|(.*)\| kept \| written by \| read by \|",
+     r"| トピック | レコード | キー | パーティション数 |\1| 保持期間 | 書き手 | 読み手 |"),
+    (r"\| table \| of topic \| one row for each \| of two stays \| in \|",
+     "| テーブル | 元のトピック | 行の単位 | 2 つあれば残る方 | 保存先 |"),
+    (r"\| bytes \| field \| holds \|", "| バイト列 | フィールド | 内容 |"),
+    (r"\| column \| message in `candles` \|(.*)\| lake \(Delta\) \|",
+     r"| 列 | `candles` のメッセージ |\1| レイク（Delta） |"),
+    (r"a letter: what it quotes, as it was", "レター（元のレコードをそのまま含む）"),
+    (r"of what it quotes", "元のレコードのキー"),
+    (r"the operator's commands", "運用者のコマンド"),
+    (r"the last of each key", "キーごとに最新のもの"),
+    (r"(\d+) days?\b", r"\1 日"),
+    (r"\| symbol \|", "| 銘柄 |"),
+    (r"\| symbol/timeframe \|", "| 銘柄/時間足 |"),
+    (r"JSON: the epoch; rebuilds, loads", "JSON（エポック、リビルド、ロード）"),
+    (r"JSON: markers and lists of symbols", "JSON（マーカー、銘柄の一覧）"),
+    (r"partition, or a name with it", "パーティション、またはそれを含む名前"),
+    (r"\| a name \|", "| 名前 |"),
+    (r"a row, binary", "行（バイナリ）"),
+    (r"the greater (`\w+`)", r"\1 が大きい方"),
+    (r"both: one per record", "両方（レコードごとに 1 行）"),
+    (r"lake \(folders: (.*?)\)", r"レイク（フォルダー: \1）"),
+    (r", lake \|", ", レイク |"),
+    (r"Line ([\d,]+) of (`.*?`), a frame of (\d+) bytes behind the time of its receipt:",
+     r"\2 の \1 行目です。受信時刻の後に \3 バイトのフレームが続きます。"),
+    (r"sent as of offset (\d+)", r"オフセット \1 までの内容で送信済み"),
+    (r"not sent yet", "未送信"),
+    (r"The record at offset ([\d,]+) is a trade of ([\d:. -]+), the first that is not before ([\d:. -]+)\. It "
+     "closes the window:",
+     r"オフセット \1 のレコードは \2 の約定で、\3 以降の最初のものです。これで区間が閉じます。"),
+    (r"(`version` \d+) is epoch (.*): that of the last of its ([\d,]+) trades in the log\.",
+     r"\1 はエポック \2 で、この足の \3 件の約定のうちログで最後のもののオフセットです。"),
+    (r"The row of the lake is in the file", "レイクでは、行はこのファイルにあります。"),
+    (r", a folder \|", "（フォルダー） |"),
+)  # fmt: skip
+"""What the made parts say in words, outside of blocks of code."""
+
+
+def in_japanese(lines: Sequence[str]) -> list[str]:
+    """A made part for the page in Japanese: bytes and names are what they are."""
+    said: list[str] = []
+    fenced = False
+    for line in "\n".join(lines).split("\n"):
+        fence = line.startswith("```")
+        fenced ^= fence
+        told = line
+        if not (fence or fenced):
+            for pattern, words in IN_JAPANESE:
+                told = re.sub(pattern, words, told)
+        said.append(told)
+    return said
+
+
+def main() -> None:
+    """Write the made parts of both pages anew."""
+    made = blocks(asyncio.run(follow_trade()))
+    PAGE.write_text(page_with(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
+    japanese = {name: in_japanese(lines) for name, lines in made.items()}
+    JAPANESE_PAGE.write_text(page_with(JAPANESE_PAGE.read_text(encoding="utf-8"), japanese), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page_with(PAGE.read_text(encoding="utf-8"), blocks(asyncio.run(follow_trade()))), encoding="utf-8")
+    main()

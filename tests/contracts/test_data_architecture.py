@@ -8,7 +8,17 @@ import re
 from functools import cache
 
 import pytest
-from data_architecture import COMMAND, PAGE, ROOT, Way, blocks, follow_trade, page_with
+from data_architecture import (
+    COMMAND,
+    JAPANESE_PAGE,
+    PAGE,
+    ROOT,
+    Way,
+    blocks,
+    follow_trade,
+    in_japanese,
+    page_with,
+)
 
 from ashi.contracts.candle import candle_fields, decode_candle
 from ashi.contracts.trade import decode_trade
@@ -29,6 +39,20 @@ def made() -> dict[str, list[str]]:
 
 def test_the_page_is_as_it_is_made() -> None:
     assert page_with(TEXT, made()) == TEXT, f"run: PYTHONPATH=tests .venv/bin/python {COMMAND}"
+
+
+def test_the_page_in_japanese_is_as_it_is_made() -> None:
+    text = JAPANESE_PAGE.read_text(encoding="utf-8")
+    japanese = {name: in_japanese(lines) for name, lines in made().items()}
+    assert page_with(text, japanese) == text, f"run: PYTHONPATH=tests .venv/bin/python {COMMAND}"
+    # What a block says in words is said in Japanese: of code, names and numbers nothing is left to translate.
+    words = [re.sub(r"`[^`]*`|[\d:. -]+", "", line) for lines in japanese.values() for line in in_prose(lines)]
+    assert {word for line in words for word in re.findall(r"\b[a-z]{2,} [a-z]{2,} [a-z]{2,}", line)} == set()
+
+
+def in_prose(lines: list[str]) -> list[str]:
+    """Those outside of blocks of code."""
+    return re.sub(r"^```.*?^```$", "", "\n".join(lines), flags=re.DOTALL | re.MULTILINE).splitlines()
 
 
 def test_nothing_on_the_page_says_that_it_is_made_and_is_not() -> None:

@@ -18,7 +18,7 @@ from ashi_cli.parser import read_command_line
 from ashi_sinks.sqlite.tables import TABLES
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/**/*.md")])
-IN_JAPANESE = ["README.md", "docs/getting-started.md"]
+IN_JAPANESE = ["README.md", "docs/getting-started.md", "docs/data-architecture.md"]
 START = "docs/getting-started.md"
 
 
