@@ -44,15 +44,16 @@ class Output:
         self._unacknowledged: list[Awaitable[Acknowledged]] = []
         # By the identity of a candle, which is not another's as long as the candle is kept here.
         self._encoded: dict[int, tuple[Candle, bytes]] = {}
+        self._encoded_before: dict[int, tuple[Candle, bytes]] = {}
 
     def encode_ahead(self, candles: Iterable[Candle]) -> None:
-        """Encode candles that will be sent soon, these very objects. What comes of them otherwise: `forget_encoded`."""
+        """Encode candles that will be sent soon, these very objects; those that will not be: `forget_encoded`."""
         for candle in candles:
             self._encoded[id(candle)] = candle, encode_candle(candle)
 
     def forget_encoded(self) -> None:
-        """Of those encoded ahead the others will not be sent, as their windows have changed."""
-        self._encoded.clear()
+        """Of those encoded ahead forget what was before the last call: they were not sent, as their windows changed."""
+        self._encoded_before, self._encoded = self._encoded, {}
 
     async def send_candles(self, candles: Sequence[Candle], kind: str, awaited: Awaited | None = None) -> None:
         """Send candles to topic `candles`; `kind` is closed or corrected, for the metric.
@@ -128,7 +129,7 @@ class Output:
                 symbol = candle.symbol
                 key = symbol.encode()
                 records = by_partition[partition_of(key, partitions)]
-            ahead = self._encoded.pop(id(candle), None)
+            ahead = self._encoded.pop(id(candle), None) or self._encoded_before.pop(id(candle), None)
             records.append((key, encode_candle(candle) if ahead is None else ahead[1], _CANDLE_HEADERS))
         return by_partition
 

@@ -25,8 +25,8 @@ AT_ONCE: Final = 50
 MOST_AHEAD_US: Final = 1_000_000
 """Sooner than that before a window closes something may come for it yet; half of the lateness, where that is less."""
 LOOK_EVERY_S: Final = 0.1
-FORGET_AFTER_US: Final = 5_000_000
-"""What was made for windows that should have closed so long ago, and is kept still, is not sent any more."""
+FORGET_EVERY_US: Final = 5_000_000
+"""What was made so long ago at least, and is kept still, is not sent any more."""
 
 
 class Preparation:
@@ -38,6 +38,7 @@ class Preparation:
         self._ahead_us = min(rules.lateness_us // 2, MOST_AHEAD_US)
         self._now_us = now_us
         self._done_until = 0
+        self._forgot_at = 0
 
     async def look(self, own: Callable[[], Collection[PartitionState]]) -> float:
         """Make what is worth it now; gives after how long to do it again, s.
@@ -57,8 +58,9 @@ class Preparation:
                     if state in own():
                         self._make(state, symbols[place : place + AT_ONCE])
                     await asyncio.sleep(0)
-        elif now - self._done_until > FORGET_AFTER_US:
+        if not 0 <= now - self._forgot_at < FORGET_EVERY_US:
             self._output.forget_encoded()
+            self._forgot_at = now
         return LOOK_EVERY_S
 
     def _make(self, state: PartitionState, symbols: Collection[str]) -> None:

@@ -104,9 +104,11 @@ async def end_of_an_hour(
     broker.now_us = END + rules.lateness_us + 2 * SECOND
     await worker.pipeline.checkpoint()
     counts.append(len(encoded))
-    broker.now_us += prepare.FORGET_AFTER_US + SECOND
-    await worker.pipeline.prepare_candles()
-    assert not worker.pipeline._output._encoded, "what was not sent is forgotten"
+    for _ in range(2):
+        broker.now_us += prepare.FORGET_EVERY_US
+        await worker.pipeline.prepare_candles()
+    kept = worker.pipeline._output
+    assert not (kept._encoded or kept._encoded_before), "what was not sent is forgotten"
     return counts, [value for _, value, _ in broker.messages(CANDLES)]
 
 
@@ -130,6 +132,35 @@ def test_at_the_end_of_an_hour_only_what_has_changed_meanwhile_is_encoded(encode
     first = [candle for candle in map(decode_candle, sent) if candle.symbol == "binance:S0"]
     assert [candle.trade_count for candle in first] == [2, 2, 2], "it is in them"
     assert len(sent) == 3 * many
+
+
+async def ends_of_seconds() -> list[int]:
+    """Windows of a second of many symbols, of which some change after they were made; how many encoded are kept."""
+    timeframes = parse_timeframes("1s")
+    broker = Broker(partitions=1)
+    broker.now_us = END
+    worker = Worker(broker, timeframes, WindowRules(timeframes[0]), quiet_close=True)
+    await worker.start()
+    kept = []
+    for number in range(40):
+        for symbol in range(10):
+            publish(broker, f"binance:S{symbol}", 10 * number + symbol, broker.now_us)
+        await worker.read(0, 10)
+        await worker.pipeline.checkpoint()
+        broker.now_us += SECOND
+        await worker.pipeline.prepare_candles()
+        publish(broker, "binance:S0", 10**6 + number, broker.now_us - 2 * SECOND)  # changes what has been made
+        await worker.read(0, 1)
+        await worker.pipeline.checkpoint()
+        kept.append(len(worker.pipeline._output._encoded) + len(worker.pipeline._output._encoded_before))
+    return kept
+
+
+def test_what_is_not_sent_does_not_pile_up_where_windows_always_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "MANY", 5)
+    kept = asyncio.run(ends_of_seconds())
+    assert max(kept) > 0, "else nothing was made ahead"
+    assert max(kept[20:]) <= max(kept[:20])
 
 
 def test_nothing_is_made_ahead_of_a_few_symbols_nor_where_windows_do_not_wait(encoded: list[Candle]) -> None:
