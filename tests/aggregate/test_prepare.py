@@ -108,7 +108,7 @@ async def end_of_an_hour(
         broker.now_us += prepare.FORGET_EVERY_US
         await worker.pipeline.prepare_candles()
     kept = worker.pipeline._output
-    assert not (kept._encoded or kept._encoded_before), "what was not sent is forgotten"
+    assert not {**kept._encoded, **kept._encoded_before}, "what was not sent is forgotten"
     return counts, [value for _, value, _ in broker.messages(CANDLES)]
 
 
@@ -149,7 +149,7 @@ async def ends_of_seconds() -> list[int]:
         await worker.pipeline.checkpoint()
         broker.now_us += SECOND
         await worker.pipeline.prepare_candles()
-        publish(broker, "binance:S0", 10**6 + number, broker.now_us - 2 * SECOND)  # changes what has been made
+        publish(broker, "binance:S0", 10**6 + number, broker.now_us - 2 * SECOND - 1)  # changes what has been made
         await worker.read(0, 1)
         await worker.pipeline.checkpoint()
         kept.append(len(worker.pipeline._output._encoded) + len(worker.pipeline._output._encoded_before))
