@@ -17,7 +17,7 @@ pub const Malformed = error{Malformed};
 pub const Failed = error{ Malformed, NoRoom };
 
 pub fn failureOf(failed: Failed) i32 {
-    return @intFromEnum(switch (failed) {
+    return @backingInt(switch (failed) {
         error.Malformed => Failure.malformed,
         error.NoRoom => Failure.no_room,
     });

@@ -9,146 +9,18 @@ const sums = @import("sums.zig");
 const Ids = @import("ids.zig").Ids;
 const Room = @import("ids.zig").Room;
 const Slot = @import("ids.zig").Slot;
+const interface = @import("interface.zig");
+const Folding = interface.Folding;
+const Known = interface.Known;
+const Late = interface.Late;
+const Mode = interface.Mode;
+const Outcome = interface.Outcome;
+const Part = interface.Part;
+const Sizes = interface.Sizes;
+const Verdict = interface.Verdict;
+const Window = interface.Window;
 const Record = @import("trade.zig").Record;
 const Symbol = @import("scan.zig").Symbol;
-
-/// What `ashi_fold` is to do with a symbol.
-pub const Mode = enum(u32) {
-    /// Nothing: Python does.
-    leave = 0,
-    /// Count ids that are numbers, each greater than all before it.
-    ascending = 1,
-    /// Count ids that are numbers in any order, held against the intervals that are known.
-    intervals = 2,
-    /// Python has counted the ids: `admitted` says of each record what it is.
-    given = 3,
-};
-
-pub const Verdict = enum(u32) {
-    left = 0,
-    folded = 1,
-    /// Every record had been seen.
-    seen = 2,
-    /// Records of it are left to Python.
-    slow = 3,
-    /// Ids that the mode cannot count.
-    ids = 4,
-    /// More ids than may be kept, or than there is room for.
-    room = 5,
-    /// A sum needs more than 128 bits.
-    overflow = 6,
-    /// Two trades that nothing ranks, which ids have not shown to be one.
-    tie = 7,
-};
-
-/// What is known of a symbol before; times in µs.
-pub const Known = extern struct {
-    applied_offset: i64,
-    stream_time: i64,
-    dropped_until: i64,
-    /// -1 where no id has been counted.
-    greatest_id: i64,
-    /// So many more ids may be kept.
-    id_room: u32,
-    mode: u32,
-    /// Of mode `intervals`: which of `windows` are its own.
-    windows_at: u32,
-    windows_len: u32,
-};
-
-/// The ids of one finest window: intervals in `numbers`, as pairs of start and end (exclusive), ascending.
-pub const Window = extern struct {
-    start: i64,
-    at: u32,
-    len: u32,
-};
-
-pub const Outcome = extern struct {
-    stream_time: i64,
-    last_offset: i64,
-    verdict: u32,
-    counted: u32,
-    duplicates: u32,
-    /// Unseen records; the first of them.
-    unseen: u32,
-    first_unseen: u32,
-    parts_at: u32,
-    parts_len: u32,
-    late_at: u32,
-    late_len: u32,
-    /// Of mode `intervals`: which of `windows_out` it has, those whose ids have changed.
-    windows_at: u32,
-    windows_len: u32,
-    reserved: u32,
-};
-
-pub const Part = extern struct {
-    volume: u128,
-    quote: u128,
-    buy_volume: u128,
-    buy_quote: u128,
-    open_time: i64,
-    last_offset: i64,
-    count: u32,
-    /// Records: the first and the last by rank, those of the highest and the lowest price.
-    first: u32,
-    last: u32,
-    high: u32,
-    low: u32,
-    /// Of mode `ascending`: its ids in `numbers_out`.
-    ids_at: u32,
-    ids_len: u32,
-    /// Of the chain of its runs while it is being made.
-    last_run: u32,
-    volume_scale: u8,
-    quote_scale: u8,
-    buy_volume_scale: u8,
-    buy_quote_scale: u8,
-    reserved: [2]u32,
-};
-
-pub const Late = extern struct {
-    stream_time: i64,
-    record: u32,
-    /// 1: beyond the horizon. 2: its window was dropped.
-    reason: u32,
-};
-
-pub const Sizes = extern struct {
-    parts: u32,
-    late: u32,
-    windows: u32,
-    numbers: u32,
-};
-
-pub const Folding = extern struct {
-    records: [*]const Record,
-    symbols: [*]const Symbol,
-    known: [*]const Known,
-    outcomes: [*]Outcome,
-    windows: [*]const Window,
-    numbers: [*]const u64,
-    /// By record, of mode `given`: 0 a copy, 1 counts, 2 is late.
-    admitted: [*]const u8,
-    parts: [*]Part,
-    late: [*]Late,
-    windows_out: [*]Window,
-    numbers_out: [*]u64,
-    /// Room for the ids of a symbol in mode `intervals`: as many as finest windows its trades span, the known ones too.
-    slots: [*]Slot,
-    /// What `ashi_scan` has read.
-    data: [*]const u8,
-    finest_us: i64,
-    horizon_us: i64,
-    copies_apart_us: i64,
-    records_len: u32,
-    symbols_len: u32,
-    windows_len: u32,
-    numbers_len: u32,
-    data_len: u32,
-    slots_len: u32,
-    max: Sizes,
-};
 
 /// Folds the records of each symbol whose mode is not `leave`. `used`: how much of the output there is.
 export fn ashi_fold(folding: *const Folding, used: *Sizes) i32 {
@@ -168,7 +40,7 @@ export fn ashi_fold(folding: *const Folding, used: *Sizes) i32 {
         folder.symbol(symbol, known, outcome);
     }
     used.* = folder.used;
-    return @intFromEnum(batches.Failure.none);
+    return @backingInt(batches.Failure.none);
 }
 
 const Undecided = error{ Slow, Ids, Tie } || Room || sums.Overflow;
@@ -190,7 +62,7 @@ const Folder = struct {
 
     fn symbol(self: *Folder, of: *const Symbol, known: *const Known, outcome: *Outcome) void {
         outcome.* = std.mem.zeroes(Outcome);
-        const mode: Mode = if (known.mode > 3) .leave else @enumFromInt(known.mode);
+        const mode: Mode = if (known.mode > 3) .leave else @fromBackingInt(@intCast(known.mode));
         if (mode == .leave) return;
         const before = self.used;
         outcome.parts_at = before.parts;
@@ -206,7 +78,7 @@ const Folder = struct {
             error.Overflow => .overflow,
             error.Tie => .tie,
         };
-        outcome.verdict = @intFromEnum(verdict);
+        outcome.verdict = @backingInt(verdict);
         if (verdict == .folded) {
             outcome.parts_len = self.used.parts - outcome.parts_at;
             outcome.late_len = self.used.late - outcome.late_at;

@@ -48,7 +48,7 @@ export fn ashi_newest(
     };
     batches.walk(bytes, begin, &keeper) catch |failed| return batches.failureOf(failed);
     result.* = .{ .rows = keeper.keys.count, .records = keeper.records };
-    return @intFromEnum(batches.Failure.none);
+    return @backingInt(batches.Failure.none);
 }
 
 const Keeper = struct {

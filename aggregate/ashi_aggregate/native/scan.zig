@@ -54,7 +54,7 @@ export fn ashi_scan(
         .slow = scanner.slow,
         .reserved = 0,
     };
-    return @intFromEnum(batches.Failure.none);
+    return @backingInt(batches.Failure.none);
 }
 
 const Scanner = struct {
@@ -91,7 +91,7 @@ const Scanner = struct {
         if (slow == .none and value_len == null) slow = .no_value;
         if (slow == .none) slow = trade.parse(value, key, out);
         self.count += 1;
-        out.slow = @intFromEnum(slow);
+        out.slow = @backingInt(slow);
         if (slow != .none) self.slow += 1;
         if (key_len != null and key.len > 0) try self.file(place, key, key_at, slow != .none);
     }
