@@ -1,4 +1,4 @@
-"""How much CPU something may take beside what the process is there for.
+"""How much of a core this process takes, and how much CPU something may take beside what the process is there for.
 
 Under a tenth of what the process takes, where that is 0.3 of a core or more. Of one that takes less up to 0.024 of a
 core, with what is not measured 0.03, which may be more than a tenth: a third of one that takes 0.07.
@@ -23,6 +23,32 @@ MOST_AHEAD_S: Final = 0.05
 """Of what was not taken so much may be taken later, at once."""
 
 
+class CpuMeter:
+    """How much of a core this process takes, measured anew each time that so long has passed."""
+
+    def __init__(
+        self,
+        *,
+        process_s: Callable[[], float] = time.process_time,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """The CPU time of this process, and the time, s."""
+        self.core = 0.0
+        self._process_s = process_s
+        self._clock_s = clock_s
+        self._looked = process_s(), clock_s()
+
+    def look(self) -> float:
+        """Measure if it is time; over how long it was measured, s, 0 where it was not time yet."""
+        process_s, looked_s = self._looked
+        now_s = self._clock_s()
+        if now_s - looked_s < LOOK_EVERY_S:
+            return 0.0
+        self._looked = self._process_s(), now_s
+        self.core = (self._looked[0] - process_s) / (now_s - looked_s)
+        return now_s - looked_s
+
+
 class CpuShare:
     """A share of the CPU time of this process. Whoever takes of it says how much, and asks before the next time."""
 
@@ -34,21 +60,17 @@ class CpuShare:
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._share = share
-        self._process_s = process_s
         self._clock_s = clock_s
-        self._looked = process_s(), clock_s()
-        self._core = LEAST_CORE
+        self._meter = CpuMeter(process_s=process_s, clock_s=clock_s)
         self._seen_s = clock_s()
         self._left_s = MOST_AHEAD_S
 
     def has_left(self) -> bool:
         """Whether there is something left of it now."""
         now_s = self._clock_s()
-        process_s, looked_s = self._looked
-        if now_s - looked_s >= LOOK_EVERY_S:
-            self._looked = self._process_s(), now_s
-            self._core = max((self._looked[0] - process_s) / (now_s - looked_s), LEAST_CORE)
-        self._left_s = min(self._left_s + self._share * self._core * (now_s - self._seen_s), MOST_AHEAD_S)
+        self._meter.look()
+        core = max(self._meter.core, LEAST_CORE)
+        self._left_s = min(self._left_s + self._share * core * (now_s - self._seen_s), MOST_AHEAD_S)
         self._seen_s = now_s
         return self._left_s > 0
 

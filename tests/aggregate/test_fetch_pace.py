@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ashi_aggregate.faust.fetch_pace import LOOK_EVERY_S, MOST_BYTES, FetchPace
+from ashi_aggregate.cpu_share import LOOK_EVERY_S
+from ashi_aggregate.faust.fetch_pace import MOST_BYTES, FetchPace
 
 RATE = 200_000
 """Bytes a second."""

@@ -13,12 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from ashi_aggregate.cpu_share import CpuMeter
 from ashi_aggregate.faust.fetches import see_fetches
 
 HELD_OF_A_CORE_S: Final = 0.1
 """What a worker that takes a whole core lets a fetch be held; one that takes a tenth of it, a tenth of that."""
-LOOK_EVERY_S: Final = 1.0
-"""Bytes and CPU time are measured over so long."""
 MOST_BYTES: Final = 64 * 1024
 """Far less than a fetch may bring of one partition: so none is held for what it cannot bring."""
 
@@ -34,9 +33,7 @@ class FetchPace:
     ) -> None:
         """The CPU time of this process, and the time, s."""
         self.min_bytes = 1
-        self._process_s = process_s
-        self._clock_s = clock_s
-        self._looked = process_s(), clock_s()
+        self._meter = CpuMeter(process_s=process_s, clock_s=clock_s)
         self._bytes = 0
         self._nodes: set[int] = set()
 
@@ -53,13 +50,10 @@ class FetchPace:
         """A broker has answered with so many bytes of records."""
         self._bytes += size
         self._nodes.add(node)
-        process_s, looked_s = self._looked
-        now_s = self._clock_s()
-        if now_s - looked_s < LOOK_EVERY_S:
+        seconds = self._meter.look()
+        if not seconds:
             return
-        self._looked = self._process_s(), now_s
-        core = (self._looked[0] - process_s) / (now_s - looked_s)
-        of_each = self._bytes / len(self._nodes) / (now_s - looked_s)
-        self.min_bytes = min(max(int(of_each * core * HELD_OF_A_CORE_S), 1), MOST_BYTES)
+        of_each = self._bytes / len(self._nodes) / seconds
+        self.min_bytes = min(max(int(of_each * self._meter.core * HELD_OF_A_CORE_S), 1), MOST_BYTES)
         self._bytes = 0
         self._nodes.clear()
