@@ -317,14 +317,14 @@ class Pipeline:
             state.event_at = max(state.event_at, row.stream_time)
             candles += outcome.candles
             late += [(group.record(trade.place), trade) for trade in outcome.late]
-            metrics.trades_aggregated.labels(state.number).inc(outcome.counted)
-            if outcome.duplicates:
-                metrics.records_skipped.labels("duplicate").inc(outcome.duplicates)
             if outcome.changed:
                 state.folded.add(symbol)
                 if self._live is not None:
                     state.live.changed(symbol, now_s)
                 state.unwritten.changed(symbol, now_s, group.first_offset)
+        metrics.trades_aggregated.labels(state.number).inc(sum(outcome.counted for outcome in outcomes.values()))
+        if duplicates := sum(outcome.duplicates for outcome in outcomes.values()):
+            metrics.records_skipped.labels("duplicate").inc(duplicates)
         return candles, late
 
     def _aggregator_of(
@@ -435,15 +435,19 @@ class Pipeline:
 
     async def _write_rows(self, state: PartitionState, symbols: Sequence[str]) -> None:
         """Write the rows of these symbols as they are."""
+        count = size = 0
         for begin in range(0, len(symbols), SYMBOLS_AT_ONCE):
             some = symbols[begin : begin + SYMBOLS_AT_ONCE]
             for place, (table, timeframe) in enumerate(zip(self._tables, self._timeframes, strict=True)):
                 rows = [(symbol.encode(), encode(state.symbols[symbol].rows[place].row)) for symbol in some]
-                self._row_bytes.see((len(row) for _, row in rows), self._monotonic_s())
+                sizes = [len(row) for _, row in rows]
+                count, size = count + len(sizes), size + sum(sizes)
+                self._row_bytes.see(sizes, self._monotonic_s())
                 await self._output.put(table, state.number, rows)
                 metrics.rows_written.labels(str(timeframe)).inc(len(rows))
 
             self._id_intervals.see((len(state.symbols[symbol].rows[0].ids) for symbol in some), self._monotonic_s())
+        self._pace.wrote(count, size)
 
     async def _write_marker(self, state: PartitionState, written: Sequence[str]) -> None:
         """`written`: the symbols whose rows have been written since the last one, and acknowledged."""

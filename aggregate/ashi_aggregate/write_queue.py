@@ -15,6 +15,9 @@ from typing import Final, NamedTuple
 
 ROWS_PER_CHECKPOINT: Final = 1_000
 """Up to so many rows all that have changed are written."""
+BYTES_PER_CHECKPOINT: Final = 4 * 1024 * 1024
+"""And up to so many bytes of them, as far as the last ones tell. The row of a busy market whose ids are texts may have
+some hundred kilobytes, as nothing shorter says which have been counted."""
 LONGEST_WAIT_S: Final = 20.0
 """A row that has changed so long ago is written, however many are. It bounds what is read again after a crash."""
 REWRITE_AFTER_S: Final = 120.0
@@ -29,11 +32,13 @@ class WriteBudget(NamedTuple):
     Attributes:
         rows: as ROWS_PER_CHECKPOINT, of all partitions and timeframes together; one symbol's at least.
         longest_wait_s: as LONGEST_WAIT_S.
+        size: as BYTES_PER_CHECKPOINT.
 
     """
 
     rows: int = ROWS_PER_CHECKPOINT
     longest_wait_s: float = LONGEST_WAIT_S
+    size: int = BYTES_PER_CHECKPOINT
 
 
 BUDGET: Final = WriteBudget()
@@ -102,9 +107,16 @@ class WritePace:
 
     def __init__(self, budget: WriteBudget, timeframes: int, now_s: float) -> None:
         """So many timeframes has each symbol; now is monotonic, s."""
-        self._least = max(budget.rows // timeframes, 1)
+        self._budget = budget
+        self._timeframes = timeframes
+        self._rows = budget.rows
         self._longest_wait_s = budget.longest_wait_s
         self._chosen_at = now_s
+
+    def wrote(self, rows: int, size: int) -> None:
+        """So many rows, of so many bytes together, have been written: the next ones will be about as large."""
+        if size:
+            self._rows = min(self._budget.rows, self._budget.size * rows // size)
 
     def choose(self, queues: Mapping[int, WriteQueue], now_s: float) -> dict[int, list[str]]:
         """Which symbols' rows to write now (monotonic, s), by partition: those that have waited longest.
@@ -113,7 +125,7 @@ class WritePace:
         than all at once when they are due. Those that are due are written in any case.
         """
         share = sum(map(len, queues.values())) * (now_s - self._chosen_at) / self._longest_wait_s
-        count = max(self._least, ceil(share))
+        count = max(self._rows // self._timeframes, ceil(share), 1)
         self._chosen_at = now_s
         chosen: dict[int, list[str]] = {number: [] for number in queues}
         longest_first = heapq.merge(*(_numbered(number, queue) for number, queue in queues.items()))

@@ -97,6 +97,28 @@ def pace(symbols: int, longest_wait_s: float = NEVER, now_s: float = 0.0) -> Wri
     return WritePace(WriteBudget(symbols * len(TIMEFRAMES), longest_wait_s), len(TIMEFRAMES), now_s)
 
 
+def test_of_large_rows_a_checkpoint_writes_fewer_as_the_last_ones_tell() -> None:
+    pace = WritePace(WriteBudget(rows=30, longest_wait_s=NEVER, size=1_000), timeframes=3, now_s=0.0)
+    queue = WriteQueue()
+    for number in range(20):
+        queue.changed(f"S{number}", 0.0, number)
+
+    def chosen() -> int:
+        return len(pace.choose({0: queue}, 0.0)[0])
+
+    assert chosen() == 10, "nothing is known of them"
+    pace.wrote(30, 30 * 10)
+    assert chosen() == 10, "they are small"
+    pace.wrote(30, 30 * 100)
+    assert chosen() == 3, "ten of them are a thousand bytes"
+    pace.wrote(9, 9 * 5_000)
+    assert chosen() == 1, "one symbol's in any case"
+    pace.wrote(0, 0)
+    assert chosen() == 1, "where nothing was written nothing is learnt"
+    pace.wrote(3, 3 * 33)
+    assert chosen() == 10
+
+
 def queue_of(*changes: tuple[str, float, int | None]) -> WriteQueue:
     queue = WriteQueue()
     for symbol, now_s, offset in changes:

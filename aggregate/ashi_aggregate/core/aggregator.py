@@ -107,7 +107,7 @@ class TimeframeAggregator:
             if row.symbol:
                 raise ContractError(f"{partial.symbol!r} given to the aggregator of {row.symbol!r}: use one per symbol")
             row.symbol = partial.symbol
-        open_time = self.timeframe.open_time(partial.open_time)
+        open_time = partial.open_time - partial.open_time % self.timeframe.length_us
         window = row.windows.get(open_time)
         if window is None:
             row.windows[open_time] = Window(msgspec.structs.replace(partial, open_time=open_time, symbol=""))
@@ -122,8 +122,10 @@ class TimeframeAggregator:
     def advance(self, offset: int, traded_at: int) -> None:
         """Note that the log has been read up to `offset` and that its trades reach `traded_at` (µs)."""
         row = self.row
-        row.applied_offset = max(row.applied_offset, offset)
-        row.stream_time = max(row.stream_time, traded_at)
+        if offset > row.applied_offset:  # noqa: PLR1730
+            row.applied_offset = offset
+        if traded_at > row.stream_time:  # noqa: PLR1730
+            row.stream_time = traded_at
 
     def is_due(self, clock: int) -> bool:
         """Whether `close_due` would close anything at `clock` (µs)."""

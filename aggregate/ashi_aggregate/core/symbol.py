@@ -244,7 +244,8 @@ class SymbolAggregator:
                 aggregator.add(partial)
             aggregator.advance(partials.last_offset, partials.stream_time)
             aggregator.row.dropped_until = dropped_until
-            candles += aggregator.close_due(partials.stream_time)
+            if partials.stream_time >= aggregator.next_close:
+                candles += aggregator.close_due(partials.stream_time)
         return Outcome(candles, partials.late, partials.counted, partials.duplicates)
 
     def _group(self, trades: Sequence[Trade], seen: int) -> tuple[dict[int, _Group], list[LateTrade], int, int]:

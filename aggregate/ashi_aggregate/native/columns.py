@@ -23,10 +23,13 @@ from ashi_aggregate.native.kernel import (
     LATE,
     NEXT_AT,
     NEXT_OF_RECORD,
+    OFFSET_OF_RECORD,
     OUTCOME,
     PART,
+    RANK_OF_RECORD,
     RECORD,
     SYMBOL,
+    TIME_OF_RECORD,
     WINDOW,
     Folded,
     Kernel,
@@ -40,6 +43,7 @@ MAX_INTERVALS: Final = 4_096
 """Of a symbol's known ids the library is given at most so many intervals."""
 MAX_WINDOWS: Final = 8_192
 """Of a symbol's trades and known ids together the library counts ids in at most so many finest windows at once."""
+FOLDED: Final = int(Verdict.FOLDED)
 _HALF: Final = 2**63
 _LATE_REASONS: Final = {1: LateReason.BEYOND_HORIZON, 2: LateReason.WINDOW_DROPPED}
 
@@ -156,7 +160,7 @@ class SymbolColumns:
     @property
     def first_offset(self) -> int:
         """Of its first record."""
-        return self.column(self._first)[0]
+        return int(OFFSET_OF_RECORD.unpack_from(self.records.scanned.records, self._first * RECORD.size)[0])
 
     @property
     def first_traded_at(self) -> int:
@@ -166,8 +170,8 @@ class SymbolColumns:
     @property
     def appended_at(self) -> int:
         """When the last of the records was appended to the log, µs: of a copy, when the first one was."""
-        column = self.column(self._last)
-        return appended_at(self.record(self._last)) if column[22] else column[1] * 1000
+        timestamp, is_copy = TIME_OF_RECORD.unpack_from(self.records.scanned.records, self._last * RECORD.size)
+        return appended_at(self.record(self._last)) if is_copy else timestamp * 1000
 
     def among(self, records: ScannedRecords) -> SymbolColumns:
         """The same symbol in another version of the same scan."""
@@ -360,15 +364,14 @@ class _Call:
             stream_time, last_offset, verdict, counted, duplicates, _, _, parts_at, parts_len, late_at, late_len,
             windows_at, windows_len, _,
         ) = OUTCOME.unpack_from(folded.outcomes, work.columns.number * OUTCOME.size)  # fmt: skip
-        work.verdict = Verdict(verdict)
-        if verdict == Verdict.SEEN:
-            return Outcome([], [], 0, 0, changed=False)
-        if verdict != Verdict.FOLDED:
-            return None
+        if verdict != FOLDED:
+            work.verdict = Verdict(verdict)
+            return Outcome([], [], 0, 0, changed=False) if work.verdict is Verdict.SEEN else None
+        work.verdict = Verdict.FOLDED
         folds = []
         parts = PART.iter_unpack(memoryview(folded.parts)[parts_at * PART.size : (parts_at + parts_len) * PART.size])
         for part in parts:
-            folds.append(self._fold(work.columns, part))
+            folds.append(self._fold(work.symbol, part))
             if self._mode is Mode.ASCENDING:
                 work.ids.add_intervals(part[8], folded.numbers[part[15] : part[15] + part[16]].tolist())
         for number in range(windows_at, windows_at + windows_len):
@@ -383,31 +386,33 @@ class _Call:
         record = self._records[place]
         return LateTrade(decode_trade(record.value or b""), place, stream_time, _LATE_REASONS[reason])
 
-    def _fold(self, columns: SymbolColumns, part: tuple[int, ...]) -> Fold:
+    def _fold(self, symbol: str, part: tuple[int, ...]) -> Fold:
         first, last, high, low = part[11:15]
+        opened = self._rank(first)
+        closed = opened if last == first else self._rank(last)
         return Fold(
             part[8],
-            self._rank(columns.column(first)),
-            self._rank(columns.column(last)),
-            self._price(columns.column(high)),
-            self._price(columns.column(low)),
+            opened,
+            closed,
+            opened[3] if high == first else closed[3] if high == last else self._rank(high)[3],
+            opened[3] if low == first else closed[3] if low == last else self._rank(low)[3],
             _decimal(part[0] | part[1] << 64, part[18]),
             _decimal(part[2] | part[3] << 64, part[19]),
             part[10],
             _decimal(part[4] | part[5] << 64, part[20]),
             _decimal(part[6] | part[7] << 64, part[21]),
             part[9],
-            columns.key.decode(),
+            symbol,
         )
 
-    def _rank(self, column: tuple[int, ...]) -> Rank:
-        at = column[13]
-        trade_id = self._scanned.data[at : at + column[15]].decode()
-        return column[2], column[3], trade_id, self._price(column)
-
-    def _price(self, column: tuple[int, ...]) -> Decimal:
-        at = column[14]
-        return Decimal(self._scanned.data[at : at + column[16]].decode())
+    def _rank(self, place: int) -> Rank:
+        scanned = self._scanned
+        traded_at, sequence, id_at, price_at, id_len, price_len = RANK_OF_RECORD.unpack_from(
+            scanned.records, place * RECORD.size
+        )
+        data = scanned.data
+        price = Decimal(data[price_at : price_at + price_len].decode())
+        return traded_at, sequence, data[id_at : id_at + id_len].decode(), price
 
 
 def _decimal(value: int, scale: int) -> Decimal:

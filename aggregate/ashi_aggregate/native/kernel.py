@@ -17,6 +17,11 @@ RECORD: Final = Struct("<qqqqQQQ8I8B")
 id_at, price_at, id_len, price_len, price_scale, size_scale, side, id_is_number, timestamp_type, is_copy."""
 ID_OF_RECORD: Final = Struct("<q8xq48xI4xI4xB")
 """Of a `Record`: offset, traded_at, next, id_at, id_len. To read all of it takes three times as long."""
+RANK_OF_RECORD: Final = Struct("<16xqq48x2I2B")
+"""Of a `Record`: traded_at, sequence, id_at, price_at, id_len, price_len."""
+OFFSET_OF_RECORD: Final = Struct("<q")
+TIME_OF_RECORD: Final = Struct("<8xq79xB")
+"""Of a `Record`: timestamp, is_copy."""
 NEXT_OF_RECORD: Final = Struct("<I")
 NEXT_AT: Final = 72
 """Where `next` is in a `Record`."""
@@ -49,7 +54,7 @@ _FAILURES: Final = {
 
 
 class Mode(IntEnum):
-    """What is to be done with a symbol; see `fold.zig`."""
+    """What is to be done with a symbol; see `interface.zig`."""
 
     LEAVE = 0
     ASCENDING = 1
@@ -58,7 +63,7 @@ class Mode(IntEnum):
 
 
 class Verdict(IntEnum):
-    """What became of a symbol; see `fold.zig`."""
+    """What became of a symbol; see `interface.zig`."""
 
     LEFT = 0
     FOLDED = 1
