@@ -92,6 +92,7 @@ lint: $(STAMP)  ## style, types and the rules of who may import whom
 
 bench: $(STAMP)  ## rates, delays and CPU of each stage and store, hand-overs, state and many symbols; the plain Faust way too
 	.venv/bin/python benchmarks/throughput.py
+	.venv/bin/python benchmarks/shapes.py
 	.venv/bin/python benchmarks/state.py
 	.venv/bin/python benchmarks/rows.py --seconds 10
 	.venv/bin/python benchmarks/closing.py

@@ -121,15 +121,18 @@ class Pace:
     memory_mb: float
 
 
-async def read_all(settings: Settings, worker: Worker) -> Pace:
-    """Let a worker that has been started read topic `trades` to its end, or for `BOUND_S`."""
+async def read_all(settings: Settings, worker: Worker, copies: int = 1) -> Pace:
+    """Let a worker that has been started read topic `trades` to its end, or for `BOUND_S`.
+
+    Each trade stands there so many times; those counted are without the others.
+    """
     async with AsyncExitStack() as stack:
         trades, at = await stack.enter_async_context(assigned_consumer(settings, TRADES))
         candles, candles_at = await stack.enter_async_context(assigned_consumer(settings, CANDLES))
         watcher = make_consumer(settings, group_id=AGGREGATE_APP)
         await watcher.start()
         stack.push_async_callback(watcher.stop)
-        total = await ends_of(trades, at)
+        total = await ends_of(trades, at) // copies
         before = sum([await watcher.committed(each) or 0 for each in at])
         seen: list[tuple[float, int, int, float]] = []
         memory, began = 0.0, time.monotonic()
