@@ -1,3 +1,3 @@
 """Ashi: exchange trades into candles over Apache Kafka. What all stages share lives here."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
