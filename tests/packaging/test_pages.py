@@ -86,31 +86,30 @@ def test_figures_are_compared_whatever_the_language() -> None:
     assert figures("0.26 s").keys() != figures("0.27 秒").keys()
 
 
+CODE = {
+    page: [each for section in sections(page.read_text(encoding="utf-8")) for each in section.code] for page in PAGES
+}
+# Behind two blanks stands what a line is for, before the command what it is told by the environment.
 COMMANDS = {
-    line
-    for page in IN_JAPANESE
-    for section in sections(text_of(page))
-    for line in re.sub(r" \\\n\s*", " ", "\n".join(section.code)).splitlines()
-    if line.strip().startswith("ashi ")
+    typed[1]
+    for code in CODE.values()
+    for line in re.sub(r" \\\n\s*", " ", "\n".join(code)).splitlines()
+    if (typed := re.match(r"\s*(?:[A-Z_]+=\S+ )*ashi (\S.*?)(?:\s{2,}| [|>&]|$)", line))
 }
 
 
 @pytest.mark.parametrize("line", sorted(COMMANDS))
 def test_the_commands_are_those_of_this_version(line: str) -> None:
-    words = shlex.split(line.strip().removesuffix("&"))
-    assert words[1] in read_command_line(ASHI, __version__, words[1:]).name
+    words = shlex.split(line)
+    assert words[0] in read_command_line(ASHI, __version__, words).name
 
 
 def test_make_has_the_targets_that_are_typed() -> None:
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
     typed = {
-        target
-        for page in IN_JAPANESE
-        for section in sections(text_of(page))
-        for line in [*section.code, *section.inline]
-        for target in re.findall(r"^\s*make ([a-z-]+)", line)
+        target for code in CODE.values() for line in code for target in re.findall(r"^\s*(?:\$ )?make ([a-z-]+)", line)
     }
-    assert {"demo", "up", "test", "setup"} <= typed <= targets
+    assert {"demo", "up", "test", "setup", "release"} <= typed <= targets
 
 
 def test_the_reader_is_the_one_that_the_page_of_the_client_has() -> None:
