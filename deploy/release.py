@@ -123,7 +123,7 @@ def try_out(wheel: Path, version: str, python: str, folder: Path) -> str:
     if said != f"ashi {version}":
         raise ReleaseError(f"with {python} it says that it is {said}, and not ashi {version}")
     summary = json.loads(run(ashi, "demo", "--json", cwd=work, seconds=DEMO_S).splitlines()[-1])
-    return f"{summary['candles']:,} candles of {summary['trades']:,} trades"
+    return f"{summary['candles_stored']:,} candles of {summary['trades_published']:,} trades"
 
 
 def main() -> int:
