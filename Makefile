@@ -9,7 +9,7 @@ WORKERS ?= 4
 # Of what the image holds: every stage and every store.
 IMAGE_EXTRAS := ingest aggregate sqlite postgres lake series strategies chart
 
-.PHONY: help setup demo up test test-fast test-outside chaos soak feeds-soak drills fuzz advisories screenshots image manifests fix lint \
+.PHONY: help setup demo up test test-fast test-outside chaos soak rehearsal feeds-soak drills fuzz advisories screenshots image manifests fix lint \
 	contracts-page docs bench bench-peers bench-scale wheels release lock clean
 .DEFAULT_GOAL := help
 
@@ -49,6 +49,10 @@ chaos: $(STAMP)  ## candles while everything fails, for MINUTES=15, SYMBOLS=24; 
 
 soak: $(STAMP)  ## everything for MINUTES=60, a fault every five minutes, and who is told of it; SEED=7 repeats a run
 	PYTHONPATH=tests .venv/bin/python -m soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+
+rehearsal: $(STAMP)  ## three brokers, each worker a host of its own; FAULTS="link-cut rolled" chooses, SEED=7 repeats
+	PYTHONPATH=tests .venv/bin/python -m multihost --minutes $(or $(MINUTES),40) --rate $(or $(RATE),2000) \
+		$(if $(SEED),--seed $(SEED)) $(if $(CALM),--calm $(CALM)) $(if $(STATIC),--static) $(FAULTS)
 
 feeds-soak: $(STAMP)  ## live feeds while parts of the venues fail, for MINUTES=30, MARKETS=60; SEED=7 repeats a run
 	PYTHONPATH=tests:tests/ingest .venv/bin/python -m feeds_soak --minutes $(or $(MINUTES),30) \

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,18 +66,83 @@ log.cleaner.dedupe.buffer.size=16777216
 """
 
 
-class Cluster:
-    """Starts and kills brokers by number. Everything is in one directory."""
+class Brokers:
+    """Processes of brokers, by number, each with a directory of its own in one directory."""
+
+    def __init__(self, directory: Path, begin_with: Mapping[int, Sequence[str]] | None = None) -> None:
+        """`begin_with`: what command lines begin with, by number, as where brokers run on other hosts."""
+        self.directory = directory
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._begin_with = begin_with or {}
+        self._env = {**os.environ, "CLASSPATH": os.pathsep.join(map(str, classpath())), "LC_ALL": "C.UTF-8"}
+
+    def format(self, properties: Mapping[int, str]) -> None:
+        """Give each broker its settings, and all one cluster id; directories that are missing are made."""
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        formats = []
+        for node, text in properties.items():
+            (self.directory / str(node)).mkdir(exist_ok=True)
+            (self.directory / str(node) / "server.properties").write_text(text)
+            formats.append(
+                self._java(node, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config")
+            )
+        for node, process in zip(properties, formats, strict=True):
+            assert process.wait(READY_S) == 0, self.log(node)
+
+    def start(self, node: int) -> None:
+        """Start a broker with what it had when it was killed."""
+        log = self.directory / str(node) / "kafka.log"
+        if log.exists():
+            log.replace(log.with_suffix(".log.old"))
+        self.processes[node] = self._java(node, "kafka.Kafka")
+
+    def wait_until_ready(self, node: int) -> None:
+        deadline = time.monotonic() + READY_S
+        while "Kafka Server started" not in self.log(node):
+            assert time.monotonic() < deadline, self.log(node)[-3000:]
+            assert self.processes[node].poll() is None, self.log(node)[-3000:]
+            time.sleep(0.1)
+
+    def kill(self, node: int) -> None:
+        """SIGKILL, as when a machine goes."""
+        process = self.processes.pop(node)
+        process.kill()
+        process.wait()
+
+    def stop(self) -> None:
+        stop_all(list(self.processes.values()), 0)
+
+    def log(self, node: int) -> str:
+        with contextlib.suppress(FileNotFoundError):
+            return (self.directory / str(node) / "kafka.log").read_text(errors="replace")
+        return ""
+
+    @property
+    def java(self) -> list[str]:
+        """What a command line of a broker begins with."""
+        return [str(java_executable()), "-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+
+    def _java(self, node: int, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self.directory / str(node) / "kafka.log").open("ab") as log:
+            return spawn(
+                [*self._begin_with.get(node, ()), *self.java, *arguments, "server.properties"],
+                env=self._env,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory / str(node),
+            )
+
+
+class Cluster(Brokers):
+    """Three brokers at addresses of 127.0.0.1. Everything is in one directory."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        super().__init__(directory)
         ports = free_ports(7)
         self._controller_port, self._ports = ports[0], dict(zip(NODES, ports[1:4], strict=True))
         self._outside_ports = dict(zip(NODES, ports[4:], strict=True))
         self._nobody = socket.socket()  # nobody listens there, and nobody else can begin to
         self._nobody.bind((HOST, 0))
-        self._env = {**os.environ, "CLASSPATH": os.pathsep.join(map(str, classpath())), "LC_ALL": "C.UTF-8"}
         self.bootstrap = ",".join(f"{HOST}:{self._ports[node]}" for node in NODES)
         self.outside = ",".join(f"{HOST}:{self._outside_ports[node]}" for node in NODES[:2])
         """A second listener, through which node 3 is said to be at `outside_of_3`, where nobody is."""
@@ -85,34 +150,27 @@ class Cluster:
 
     def start_all(self) -> None:
         """Format and start all three."""
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        formats = []
-        for node in NODES:
-            (self._directory / str(node)).mkdir()
-            outside = self._outside_ports[node]
-            listeners = f"PLAINTEXT://{HOST}:{self._ports[node]},OUTSIDE://{HOST}:{outside}"
-            if node == 1:
-                listeners += f",CONTROLLER://{HOST}:{self._controller_port}"
-            text = _PROPERTIES.format(
-                node=node,
-                roles="broker,controller" if node == 1 else "broker",
-                listeners=listeners,
-                host=HOST,
-                port=self._ports[node],
-                advertised_port=self._nobody.getsockname()[1] if node == 3 else outside,
-                controller_port=self._controller_port,
-            )
-            (self._directory / str(node) / "server.properties").write_text(text)
-            formats.append(
-                self._java(node, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config")
-            )
-        for process in formats:
-            assert process.wait(READY_S) == 0, self.log(1)
+        self.format({node: self._properties(node) for node in NODES})
         for node in NODES:
             self.start(node)
         for node in NODES:
             self.wait_until_ready(node)
         asyncio.run(self._make_offsets())
+
+    def _properties(self, node: int) -> str:
+        outside = self._outside_ports[node]
+        listeners = f"PLAINTEXT://{HOST}:{self._ports[node]},OUTSIDE://{HOST}:{outside}"
+        if node == 1:
+            listeners += f",CONTROLLER://{HOST}:{self._controller_port}"
+        return _PROPERTIES.format(
+            node=node,
+            roles="broker,controller" if node == 1 else "broker",
+            listeners=listeners,
+            host=HOST,
+            port=self._ports[node],
+            advertised_port=self._nobody.getsockname()[1] if node == 3 else outside,
+            controller_port=self._controller_port,
+        )
 
     async def _make_offsets(self) -> None:
         """Let node 1, which is never killed, coordinate all groups.
@@ -130,56 +188,17 @@ class Cluster:
         async with admin_client(Settings.from_environment({"ASHI_KAFKA_BOOTSTRAP": self.bootstrap})) as client:
             await client.create_topics([offsets])
 
-    def start(self, node: int) -> None:
-        """Start a broker with what it had when it was killed."""
-        log = self._directory / str(node) / "kafka.log"
-        log.unlink(missing_ok=True)
-        self._processes[node] = self._java(node, "kafka.Kafka")
-
     def start_those_killed(self) -> None:
         """All three run again."""
-        killed = [node for node in NODES if node not in self._processes]
+        killed = [node for node in NODES if node not in self.processes]
         for node in killed:
             self.start(node)
         for node in killed:
             self.wait_until_ready(node)
 
-    def wait_until_ready(self, node: int) -> None:
-        deadline = time.monotonic() + READY_S
-        while "Kafka Server started" not in self.log(node):
-            assert time.monotonic() < deadline, self.log(node)[-3000:]
-            assert self._processes[node].poll() is None, self.log(node)[-3000:]
-            time.sleep(0.1)
-
-    def kill(self, node: int) -> None:
-        """SIGKILL, as when a machine goes."""
-        process = self._processes.pop(node)
-        process.kill()
-        process.wait()
-
     def stop(self) -> None:
-        stop_all(list(self._processes.values()), 0)
+        super().stop()
         self._nobody.close()
-
-    def log(self, node: int) -> str:
-        with contextlib.suppress(FileNotFoundError):
-            return (self._directory / str(node) / "kafka.log").read_text(errors="replace")
-        return ""
-
-    @property
-    def java(self) -> list[str]:
-        """What a command line of a broker begins with."""
-        return [str(java_executable()), "-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-
-    def _java(self, node: int, *arguments: str) -> subprocess.Popen[bytes]:
-        with (self._directory / str(node) / "kafka.log").open("ab") as log:
-            return spawn(
-                [*self.java, *arguments, "server.properties"],
-                env=self._env,
-                stdout=log,
-                stderr=log,
-                cwd=self._directory / str(node),
-            )
 
 
 @contextlib.contextmanager

@@ -67,7 +67,7 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 class PostgresServer:
-    """A server on a port of 127.0.0.1 that stays the same over restarts."""
+    """A server on a port of 127.0.0.1, or where its settings have it, that stays the same over restarts."""
 
     def __init__(
         self, folder: Path | None = None, port: int | None = None, log: Path | None = None, **settings: str
@@ -93,6 +93,8 @@ class PostgresServer:
             "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync", "--no-instructions",
         )  # fmt: skip
         self._settings = SETTINGS | settings
+        with (self._data / "pg_hba.conf").open("a") as file:  # for whoever reaches it from other hosts
+            file.write("host all all samenet scram-sha-256\n")
         self.start()
 
     def _run(self, program: str, *arguments: str) -> None:

@@ -1,20 +1,16 @@
 """Living workers of an earlier version are replaced one by one, and back, under load: docs/maintenance.md says how.
 
-The earlier version is that of a commit: the first whose rows and markers are those of now, so that the two can share a
-group. Of versions before it a worker that gets a partition back could not read what the later one wrote
-(docs/upgrading.md); what they left behind is gone on from all the same, see `test_recorded_kafka`.
+What versions before the earlier one left behind is gone on from all the same, see `test_recorded_kafka`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 import urllib.request
 from collections import defaultdict
@@ -25,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import earlier_version
 import waits
 from ashi.contracts import Trade
 from ashi.contracts.records import trade_in
@@ -40,12 +37,6 @@ from stages import simulated_venue
 
 pytestmark = pytest.mark.outside
 
-EARLIER = "4812025"
-ROOT = Path(__file__).parents[2]
-ROOMS = (
-    *("", "ingest", "aggregate", "sinks", "series", "audit", "history", "simulator", "strategies", "chart"),
-    *("operations", "cli"),
-)
 MARKETS = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT", "BNBUSDT"]
 NAMES = ["1s", "5s", "1m"]
 PATIENCE_S = 90.0
@@ -55,12 +46,9 @@ until = partial(waits.until, timeout_s=PATIENCE_S)
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of the earlier version."""
-    archive = subprocess.run(["git", "-C", str(ROOT), "archive", EARLIER], capture_output=True, check=False)
-    if archive.returncode:
-        pytest.skip(f"no upgrade is tested: commit {EARLIER} is not in the history here ({archive.stderr.decode()})")
     folder = tmp_path_factory.mktemp("earlier")
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-        files.extractall(folder, filter="data")
+    if missing := earlier_version.unpack(folder):
+        pytest.skip(f"no upgrade is tested: {missing}")
     return folder
 
 
@@ -84,8 +72,8 @@ class Deployment:
         }
 
     def environment(self, version: str, **more: str) -> dict[str, str]:
-        root = ROOT if version == "now" else self._earlier
-        return self._env | {"PYTHONPATH": os.pathsep.join(str(root / room) for room in ROOMS)} | more
+        root = earlier_version.ROOT if version == "now" else self._earlier
+        return self._env | earlier_version.environment(root) | more
 
     def run(self, version: str, *argv: str) -> str:
         command = [sys.executable, "-P", "-m", "ashi_cli.main", *argv]

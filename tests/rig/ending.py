@@ -21,7 +21,7 @@ DRAIN_S = 120.0
 def drain(fleet: Fleet, settings: Settings, sink_groups: Iterable[str]) -> None:
     """Wait until the aggregate workers have read all trades, and each group of sinks all candles."""
     fleet.wait_for_frozen(fleet.workers)
-    _await_end(fleet, settings, AGGREGATE_APP, TRADES)
+    await_end(fleet, settings, AGGREGATE_APP, TRADES)
     _await_positions(fleet, settings)
     drain_sinks(fleet, settings, sink_groups)
 
@@ -29,10 +29,11 @@ def drain(fleet: Fleet, settings: Settings, sink_groups: Iterable[str]) -> None:
 def drain_sinks(fleet: Fleet, settings: Settings, groups: Iterable[str]) -> None:
     """Wait until each group of sinks has read all candles that there are."""
     for group in groups:
-        _await_end(fleet, settings, group, CANDLES)
+        await_end(fleet, settings, group, CANDLES)
 
 
-def _await_end(fleet: Fleet, settings: Settings, group: str, topic: str) -> None:
+def await_end(fleet: Fleet, settings: Settings, group: str, topic: str) -> None:
+    """Wait until a group has committed all that is in a topic by now."""
     ends = {at: end for at, end in asyncio.run(end_offsets(settings, topic)).items() if end}
     seen: dict[Any, int] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,9 +11,11 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import forked_stages
 
@@ -73,6 +76,9 @@ class Worker:
     end_by: float | None = None
     frozen_at: float = 0.0
     thaw_at: float | None = None
+    cut_off: bool = False
+    """Whether nothing reaches it."""
+    reached_again_at: float = -1e9
 
     @property
     def role(self) -> str:
@@ -104,6 +110,13 @@ class Worker:
         if "failed unexpectedly" in said:
             return False
         return self.aggregates or '"error":"BrokerError"' in said
+
+    def said(self, *events: str) -> Iterator[dict[str, Any]]:
+        """What it has logged of these since it was started last."""
+        wanted = [f'"event":"{event}"' for event in events]
+        for line in self.log.read_text(errors="replace").splitlines():
+            if any(text in line for text in wanted):
+                yield json.loads(line)
 
     def last_words(self) -> str:
         return self.log.read_text(errors="replace")[-6_000:] or "(it said nothing)"
@@ -154,6 +167,15 @@ class Fleet:
     def broker_is_away(self, away: bool) -> None:
         self.broker_away = away
         self._broker_back_at = time.monotonic()
+
+    @contextmanager
+    def cut_off(self, worker: Worker) -> Iterator[None]:
+        """During the block, and for a while after it, it may end for want of a broker."""
+        worker.cut_off = True
+        try:
+            yield
+        finally:
+            worker.cut_off, worker.reached_again_at = False, time.monotonic()
 
     def _start(self, worker: Worker) -> None:
         worker.starts += 1
@@ -224,7 +246,7 @@ class Fleet:
     def _judge(self, worker: Worker, status: int) -> None:
         if status in worker.expected:
             kind = f"{status} after {worker.why}"
-        elif status > 0 and self._lacks_broker() and worker.blames_broker:
+        elif status > 0 and self._lacks_broker(worker) and worker.blames_broker:
             kind = f"{status} while the broker was away"
         else:
             kind = f"{status} UNEXPLAINED" + (f" after {worker.why}" if worker.why else "")
@@ -236,8 +258,9 @@ class Fleet:
         worker.process, worker.thaw_at, worker.end_by = None, None, None
         worker.expected, worker.why = frozenset(), ""
 
-    def _lacks_broker(self) -> bool:
-        return self.broker_away or time.monotonic() < self._broker_back_at + BROKER_GRACE_S
+    def _lacks_broker(self, worker: Worker) -> bool:
+        back_at = max(self._broker_back_at, worker.reached_again_at)
+        return self.broker_away or worker.cut_off or time.monotonic() < back_at + BROKER_GRACE_S
 
     def wait(self, seconds: float) -> None:
         """Let time pass, as the schedule of faults has it."""

@@ -21,8 +21,14 @@ class ReadRecord(NamedTuple):
     at_ms: int
 
 
-def read_partition(bootstrap: str, topic: str, partition: int) -> Iterator[ReadRecord]:
-    """Every committed record of a partition, up to its end. Raises AssertionError when Kafka does not give them."""
+def read_partition(
+    bootstrap: str, topic: str, partition: int, since_ms: int = 0, end: int | None = None
+) -> Iterator[ReadRecord]:
+    """Every committed record of a partition, up to its end. Raises AssertionError when Kafka does not give them.
+
+    `since_ms`: only those from the first on whose timestamp is no earlier. `end`: only those before this offset, where
+    there is one there: a partition that others write to all the time may never be seen to end.
+    """
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -33,7 +39,10 @@ def read_partition(bootstrap: str, topic: str, partition: int) -> Iterator[ReadR
         }
     )
     try:
-        consumer.assign([TopicPartition(topic, partition, 0)])
+        begin = TopicPartition(topic, partition, 0)
+        if since_ms:
+            (begin,) = consumer.offsets_for_times([TopicPartition(topic, partition, since_ms)], READ_S)
+        consumer.assign([begin])
         deadline_s = time.monotonic() + READ_S
         while True:
             found = consumer.consume(10_000, AT_ONCE_S)  # it waits so long for so many, whatever has come
@@ -43,6 +52,8 @@ def read_partition(bootstrap: str, topic: str, partition: int) -> Iterator[ReadR
             for message in found:
                 error = message.error()
                 if error is None:
+                    if end is not None and (message.offset() or 0) >= end:
+                        return
                     key, value = message.key() or b"", message.value() or b""
                     yield ReadRecord(key, message.offset() or 0, value, message.timestamp()[1])
                 elif error.name() == "_PARTITION_EOF":

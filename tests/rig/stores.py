@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ashi_sinks.registry import migrate_store
 from ashi_sinks.worker import sink_group
+from free_ports import HOST
 from postgres_server import PostgresServer
 from rig.fleet import Fleet, Timeline, Worker
 
@@ -46,10 +47,11 @@ class Postgres:
     In a crash it forgets the last transactions of whoever has not insisted on better. Sinks must insist.
     """
 
-    def __init__(self, directory: Path, port: int, timeline: Timeline) -> None:
+    def __init__(self, directory: Path, port: int, timeline: Timeline, listens_at: str = HOST) -> None:
         self._timeline = timeline
         self._server = PostgresServer(
             port=port,
+            listen_addresses=listens_at,
             log=directory / "postgres.log",
             synchronous_commit="off",
             wal_writer_delay="10s",  # how long it may keep them in memory; of its own 200 ms few crashes would tell

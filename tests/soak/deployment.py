@@ -30,6 +30,8 @@ NEVER = 1e9
 class Deployment:
     """Starts it all, and knows who is who."""
 
+    postgres_listens_at = "127.0.0.1"
+
     def __init__(self, directory: Path, seed: int, rate: int, say: Callable[[str], None], closing: ExitStack) -> None:
         """`rate`: trades a second, of all markets together, on average."""
         self.directory = directory
@@ -45,7 +47,7 @@ class Deployment:
         self.ports = dict(zip(names, rest, strict=True))
         self.broker = Broker(directory)
         closing.callback(self.broker.stop)
-        self.postgres = Postgres(directory, self.postgres_port, self.timeline)
+        self.postgres = Postgres(directory, self.postgres_port, self.timeline, self.postgres_listens_at)
         closing.callback(self.postgres.remove)
         self.stores = [
             Store(store.name, store.url, sinks=1) for store in stores(directory, self.postgres)
@@ -122,6 +124,11 @@ class Deployment:
         """Start the workers."""
         for number in range(2):
             self.add(f"aggregate-{number}", "aggregate")
+        self.start_readers()
+        self.add("ingest", "ingest", VENUE, *self.markets, **self.venue_environment())
+
+    def start_readers(self) -> None:
+        """Start those that read candles."""
         urls = self.urls_of_workers
         for name, url in urls.items():
             # The URL goes by the environment: it may hold a password.
@@ -129,7 +136,6 @@ class Deployment:
         self.add("chart", "chart", "--port", "0", ASHI_STORAGE=urls["postgres"])
         chosen = ("ma_cross", "--symbol", self.symbols[0], "--timeframe", "1s", "--fast", "2", "--slow", "3")
         self.add("strategy", "strategy", "run", *chosen)
-        self.add("ingest", "ingest", VENUE, *self.markets, **self.venue_environment())
 
     def add(self, name: str, *arguments: str, **environment: str) -> Worker:
         """Start a worker."""
@@ -147,8 +153,8 @@ class Deployment:
         return dict(each.split("=", 1) for each in exports)
 
     def await_ready(self) -> None:
-        """Wait until every worker says that it is ready. Raises PromiseError when one does not in time."""
-        waited_for = [worker for worker in self.fleet.workers if worker.port is not None]
+        """Wait until every worker that is wanted says that it is ready. Raises PromiseError when one does not."""
+        waited_for = [worker for worker in self.fleet.workers if worker.port is not None and worker.wanted]
         try:
             self.fleet.must(lambda: all(worker.ready for worker in waited_for), READY_S, "not everybody is ready")
         except PromiseError as error:
