@@ -20,6 +20,7 @@ from ashi.contracts.errors import StateError
 from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.clients import murmur2_partitioner, pace_failures
 from ashi.runtime.kafka.ends import COMMITTED, written_ends
+from ashi.runtime.kafka.links import watch_links
 from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
 from ashi.runtime.kafka.login import renew_login
 from ashi.runtime.kafka.naming import use_prefix
@@ -416,6 +417,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
             keep_bytes()
         client = super()._create_consumer(loop)
         pace_failures(client._client)
+        watch_links(client._client)
         settings = self.consumer.app.settings
         renew_login(client._client, settings)
         use_prefix(client._client, settings.topic_prefix)
@@ -474,6 +476,7 @@ class Producer(driver.Producer):  # type: ignore[misc]  # Faust is not typed
     def _new_producer(self, *arguments: Any, **options: Any) -> Any:
         producer = super()._new_producer(*arguments, **options)
         pace_failures(producer.client)
+        watch_links(producer.client)
         renew_login(producer.client, self.app.settings)
         use_prefix(producer.client, self.app.settings.topic_prefix)
         return producer

@@ -17,6 +17,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.ends import COMMITTED
 from ashi.runtime.kafka.errors import client_errors
+from ashi.runtime.kafka.links import watch_links
 from ashi.runtime.kafka.login import renew_login
 from ashi.runtime.kafka.naming import kafka_name, use_prefix
 from ashi.runtime.kafka.racks import read_near
@@ -114,6 +115,7 @@ class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # the library is not t
     def __init__(self, settings: Settings, patient: bool, **options: Any) -> None:
         super().__init__(**options)
         pace_failures(self.client)
+        watch_links(self.client)
         renew_login(self.client, settings)
         use_prefix(self.client, settings.topic_prefix)
         self._settings = settings
@@ -138,6 +140,7 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # the library is not t
     def __init__(self, settings: Settings, *topics: str, rack: str | None, **options: Any) -> None:
         super().__init__(*topics, **options)
         pace_failures(self._client)
+        watch_links(self._client)
         renew_login(self._client, settings)
         use_prefix(self._client, settings.topic_prefix)
         read_near(self, rack)
@@ -227,6 +230,7 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
         request_timeout_ms=request_timeout_ms(),
         **security_options(settings),
     )
+    watch_links(client._client)
     renew_login(client._client, settings)
     use_prefix(client._client, settings.topic_prefix)
     async with client_errors(settings, client._client):

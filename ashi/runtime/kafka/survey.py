@@ -20,6 +20,7 @@ from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.clients import make_consumer, security_options
 from ashi.runtime.kafka.ends import next_records, stable_ends
 from ashi.runtime.kafka.errors import broker_errors, client_errors
+from ashi.runtime.kafka.links import watch_links
 from ashi.runtime.kafka.login import renew_login
 from ashi.runtime.kafka.naming import kafka_name, use_prefix
 
@@ -95,6 +96,7 @@ class Survey:
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             **security_options(settings),
         )
+        watch_links(self._admin._client)
         renew_login(self._admin._client, settings)
         use_prefix(self._admin._client, settings.topic_prefix)
         self._consumer: AIOKafkaConsumer | None = None
