@@ -7,29 +7,29 @@ import io
 import sys
 import zipfile
 from collections import Counter
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ashi.contracts.errors import ContractError, UsageError, VenueError
+from ashi.contracts.errors import ContractError, UsageError
 from ashi.contracts.timeframe import Timeframe
-from ashi.runtime.retry import retry
 from ashi.runtime.settings.parsers import format_duration
 from ashi.runtime.spelling import did_you_mean
 from ashi_audit.kline_check import open_check
 from ashi_audit.report import Report
 from ashi_audit.request import check_request, not_compared
+from ashi_audit.venue_candles import note_venue_candles
 from ashi_ingest.recording.contents import BAD_ARCHIVE
-from ashi_ingest.rest.client import RestClient, RestError
+from ashi_ingest.rest.client import RestClient
+from ashi_ingest.rest.klines import KlineFetch
 from ashi_ingest.venues.registry import KLINE_FILE, KLINE_VENUES, VENUES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ashi.runtime.settings import Settings
     from ashi_audit.request import VerifyOptions
-    from ashi_ingest.venues.base import Kline, Request
+    from ashi_ingest.venues.base import Kline
     from ashi_sinks.protocol import CandleReader
 
 ROWS_AT_ONCE: Final = 1_000
@@ -52,6 +52,7 @@ async def verify_klines(settings: Settings, options: VerifyOptions, source: str)
             stored = [(span.symbol, span.timeframe) for span in await reader.spans()]
             _check_stored(options, stored)
             series = [(symbol, name) for symbol, name in stored if options.wants(symbol, name)]
+            await note_venue_candles(reader, options, report)
             if source.lower().endswith(_FILES) or "/" in source:
                 await _verify_file(Path(source), reader, options, series, report)
             else:
@@ -171,7 +172,14 @@ async def _verify_venue(
             f"{VENUES[venue].title} publishes no klines; `ashi verify --trades` compares with the trades themselves"
         )
     live = VENUES[venue].live(has_key=False)
+    patience_us = settings.repair_patience_us
+
+    def tell(error: Exception) -> None:
+        patience = format_duration(patience_us)
+        print(f"{venue} does not answer ({error}), trying again for up to {patience}", file=sys.stderr)
+
     async with RestClient(live, settings.rest_url or live.limits.rest_url, None) as rest:
+        fetch = KlineFetch(venue, klines, rest, patience_s=patience_us / 1e6, tell=tell)
         for symbol, name in series:
             venue_of_symbol, _, market = symbol.partition(":")
             timeframe = Timeframe.parse(name)
@@ -182,37 +190,5 @@ async def _verify_venue(
                 continue
             check = await open_check(reader, symbol, timeframe, options, report, has="the exchange publishes")
             for page in klines.pages(market, timeframe, check.start, check.end):
-                read = partial(klines.read, timeframe)
-                published = await _request(rest, venue, page.request, read, settings.repair_patience_us / 1e6)
-                within = [kline for kline in published if page.start <= kline.open_time < page.end]
-                await check.compare(within, page.start, page.end)
+                await check.compare(await fetch.page(page, timeframe), page.start, page.end)
             check.note_odd()
-
-
-async def _request(
-    rest: RestClient, venue: str, request: Request, read: Callable[[bytes], list[Kline]], patience_s: float
-) -> list[Kline]:
-    """The klines that a request gives, made until there is an answer, for as long as a repair would.
-
-    Raises VenueError for an answer that cannot be read, RestError when there is none.
-    """
-    patience = format_duration(round(patience_s * 1e6))
-    is_announced = False
-
-    async def attempt() -> list[Kline]:
-        try:
-            return read((await rest.get(request)).body)
-        except ContractError as error:
-            raise VenueError(f"{venue}: {error}") from None
-
-    def announce(error: Exception, _wait_s: float) -> None:
-        nonlocal is_announced
-        if not is_announced:
-            print(f"{venue} does not answer ({error}), trying again for up to {patience}", file=sys.stderr)
-        is_announced = True
-
-    return await retry(attempt, least_wait_s=_least_wait_s, patience_s=patience_s, on_wait=announce)
-
-
-def _least_wait_s(error: Exception) -> float | None:
-    return error.retry_after_s if isinstance(error, RestError) else None

@@ -19,6 +19,7 @@ from ashi_audit.request import check_request, not_compared
 from ashi_audit.rules import rules_of_epoch, rules_of_settings
 from ashi_audit.series_check import SeriesCheck
 from ashi_audit.sources.choice import open_source
+from ashi_audit.venue_candles import note_venue_candles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -54,6 +55,7 @@ async def verify_trades(settings: Settings, options: VerifyOptions) -> int:
     with not_compared():
         async with open_reader(options.storage) as reader:
             check = await _prepare(settings, options, reader, report)
+            await note_venue_candles(reader, options, report)
             await check.run()
     return report.finish()
 

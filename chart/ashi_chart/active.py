@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
-from ashi_chart.bars import CLOSED, COMPLETE, INCOMPLETE, Bar, bar_of
+from ashi_chart.bars import CLOSED, COMPLETE, INCOMPLETE, VENUE, Bar, bar_of
 from ashi_chart.coverage import FOR_EVER, Coverage
 from ashi_chart.rolling import RollingSeries, Tail
 
@@ -228,6 +228,8 @@ class ActiveSeries:
     def _with_flags(self, open_time: int, raw: bytes, coverage: Coverage) -> bytes:
         """A bar with what is known now of its time."""
         bar = msgspec.json.decode(raw, type=Bar)
+        if bar.flags & VENUE:
+            return raw
         end = open_time + self.rollup.target.length_us
         flags = bar.flags & ~(COMPLETE | INCOMPLETE)
         if flags & CLOSED and open_time not in self._partial and coverage.has_all(open_time, end):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ashi.contracts.decimals import format_decimal
+from ashi.contracts.venue_candle import source_of
 
 if TYPE_CHECKING:
     from ashi_chart.coverage import Coverage
@@ -22,6 +23,8 @@ INCOMPLETE: Final = 8
 """It overlaps a gap that is open or lost. Neither this nor COMPLETE: it is not known yet."""
 FLAT: Final = 16
 """Nobody traded: the four prices are the close before."""
+VENUE: Final = 32
+"""It is the venue's own candle, or one of these is a part of it: whether a trade is missing Ashi cannot say."""
 
 
 class Bar(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -32,7 +35,7 @@ class Bar(msgspec.Struct, array_like=True, frozen=True, gc=False):
         open: as in the candle, and all amounts: decimals in plain notation, exact. Quote currency.
         volume: base currency.
         version: of what is pushed with the same one the last counts: see `Rolled.candle`.
-        flags: the sum of CLOSED, CORRECTED, COMPLETE, INCOMPLETE and FLAT where they hold.
+        flags: the sum of CLOSED, CORRECTED, COMPLETE, INCOMPLETE, FLAT and VENUE where they hold.
         quote_volume: quote currency.
         taker_buy_volume: base currency.
 
@@ -59,9 +62,11 @@ def bar_of(rolled: Rolled, coverage: Coverage) -> Bar:
         flags |= CORRECTED
     if rolled.closed:
         flags |= CLOSED
-        if rolled.whole and coverage.has_all(candle.open_time, candle.close_time):
-            flags |= COMPLETE
-    if not flags & COMPLETE and coverage.lacks(candle.open_time, candle.close_time):
+    if source_of(candle) == "venue":
+        flags |= VENUE
+    elif rolled.closed and rolled.whole and coverage.has_all(candle.open_time, candle.close_time):
+        flags |= COMPLETE
+    if not flags & (COMPLETE | VENUE) and coverage.lacks(candle.open_time, candle.close_time):
         flags |= INCOMPLETE
     return Bar(
         candle.open_time,

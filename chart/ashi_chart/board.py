@@ -21,6 +21,7 @@ from ashi_chart.history import History
 from ashi_chart.markets import Markets
 from ashi_chart.series_set import SeriesSet
 from ashi_chart.signals import Signals
+from ashi_sinks.joined import WithVenueCandles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -186,7 +187,7 @@ class Board:
         tail = self.series.tail(key, rollup)
 
         async def read(reader: Any) -> bytes:
-            history = History(reader)
+            history = History(WithVenueCandles(reader))
             page = await history.page(key.symbol, rollup, before, limit, tail)
             if page.lacking is not None:
                 raise StorageError(

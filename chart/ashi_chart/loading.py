@@ -12,6 +12,7 @@ from ashi.runtime.wall_clock import now_us
 from ashi_chart.active import PARTS
 from ashi_chart.catch_up import Parts, Source, Streamed, stored_parts
 from ashi_series.warm import lacking_from
+from ashi_sinks.joined import WithVenueCandles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -125,7 +126,7 @@ class Loader:
 async def _stored(series: ActiveSeries, reader: CandleReader) -> tuple[Parts, list[FeedGap]]:
     """The newest parts, and the gaps for which trades may be missing."""
     gaps = await reader.gaps(series.key.symbol)
-    parts = await stored_parts(reader, series.key.symbol, series.rollup)
+    parts = await stored_parts(WithVenueCandles(reader), series.key.symbol, series.rollup)
     return parts, [gap for gap in gaps if gap.state != "repaired"]
 
 

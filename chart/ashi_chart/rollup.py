@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ashi.contracts.candle import Candle
 from ashi.contracts.decimals import EXACT
 from ashi.contracts.errors import ContractError
+from ashi.contracts.venue_candle import VENUE_VERSION, source_of
 from ashi_chart.timeframes import ChartTimeframe, sources_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Rolled(NamedTuple):
     Attributes:
         candle: of the chart's timeframe; where that is stored, the stored one itself. Its `version` is that of the
             last trade in it, the greatest of its parts' that have trades. So a correction may leave it as it was: of
-            what has one version that which was made later counts.
+            what has one version that which was made later counts. Where a part is the venue's own candle it is one too.
         closed: its window is over, and each part has closed or never comes, as a later one has closed. Else it is in
             progress.
         corrected: it has become another one since it was closed, as far as that was seen.
@@ -116,13 +117,20 @@ class Rollup(NamedTuple):
             taker_buy_quote_volume=taker_buy_quote_volume,
             first_trade_id=first.first_trade_id,
             last_trade_id=last.last_trade_id,
-            version=max(part.version for part in with_trades),
+            version=_version(parts, with_trades),
         )
 
     def windows_of(self, parts: Iterable[Candle]) -> list[list[Candle]]:
         """The parts of each window that has some; `parts`: by open time, one of each."""
         windows = groupby(parts, key=lambda part: self.target.open_time(part.open_time))
         return [list(of_window) for _, of_window in windows]
+
+
+def _version(parts: Sequence[Candle], with_trades: Sequence[Candle]) -> int:
+    """That of the last trade; of a window of which the venue's own candles are a part, theirs."""
+    if any(source_of(part) == "venue" for part in parts):
+        return VENUE_VERSION
+    return max(part.version for part in with_trades)
 
 
 def offered(stored: Collection[Timeframe], gone: Collection[Timeframe] = ()) -> dict[str, Rollup]:

@@ -22,6 +22,7 @@ from ashi_chart.loading import Loader
 from ashi_chart.rolling import Tail
 from ashi_chart.rollup import offered
 from ashi_chart.timeframes import timeframes_that_come
+from ashi_sinks.joined import WithVenueCandles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
@@ -153,7 +154,7 @@ class SeriesSet:
         """What the store has, if it says so soon."""
         try:
             async with asyncio.timeout(SOON_S):
-                return await self._store.spans()
+                return await self._store.all_spans()
         except (StorageError, TimeoutError):
             return ()
 
@@ -210,7 +211,9 @@ class SeriesSet:
 
     async def _page(self, series: ActiveSeries, before: int | None, limit: int, reader: CandleReader) -> Page:
         """Bars of the store that are older than those held."""
-        page = await History(reader).page(series.key.symbol, series.rollup, before, limit, series.tail)
+        page = await History(WithVenueCandles(reader)).page(
+            series.key.symbol, series.rollup, before, limit, series.tail
+        )
         if page.lacking is not None:
             self._load_at(series, 0.0)
         return page
@@ -325,7 +328,7 @@ class SeriesSet:
         if not await self._is_stored(series, reader):
             self._load_at(series, 0.0)
             raise StorageError("it has not come as far as what was held here; reading the topic")
-        return await History(reader).window(series.key.symbol, series.rollup, window)
+        return await History(WithVenueCandles(reader)).window(series.key.symbol, series.rollup, window)
 
     async def _load_all(self, wanted: Sequence[ActiveSeries]) -> None:
         """Load some series, and see to it that what is lacking is tried again."""

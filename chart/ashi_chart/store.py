@@ -53,7 +53,7 @@ class Store:
         self._opened: _Opened | None = None
         self._opening = asyncio.Lock()
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._spans: tuple[float, Sequence[SeriesSpan]] | None = None
+        self._spans: tuple[float, Sequence[SeriesSpan], Sequence[SeriesSpan]] | None = None
         self._asking_spans: asyncio.Task[None] | None = None
         self._asked_s = 0.0
 
@@ -85,8 +85,17 @@ class Store:
     async def spans(self) -> Sequence[SeriesSpan]:
         """Each series there is, and from when to when: as of some seconds ago, or minutes, if the store takes so long.
 
-        Raises StorageError where they were never told.
+        Of candles of trades. Raises StorageError where they were never told.
         """
+        return (await self._asked_for_spans())[0]
+
+    async def all_spans(self) -> Sequence[SeriesSpan]:
+        """These and the series of which there are only the venue's own candles. Raises as `spans`."""
+        ours, venue = await self._asked_for_spans()
+        known = {(span.symbol, span.timeframe) for span in ours}
+        return [*ours, *(span for span in venue if (span.symbol, span.timeframe) not in known)]
+
+    async def _asked_for_spans(self) -> tuple[Sequence[SeriesSpan], Sequence[SeriesSpan]]:
         now_s = time.monotonic()
         asking = self._asking_spans
         if asking is None or (asking.done() and now_s - self._asked_s > (SPANS_S if self._spans else AGAIN_S)):
@@ -95,11 +104,11 @@ class Store:
         if self._spans is None or now_s - self._spans[0] > OLD_SPANS_S:
             await asyncio.shield(asking)
         assert self._spans is not None  # noqa: S101
-        return self._spans[1]
+        return self._spans[1:]
 
     async def _ask_spans(self) -> None:
         try:
-            self._spans = time.monotonic(), await self.ask(lambda reader: reader.spans())
+            self._spans = time.monotonic(), *await self.ask(_spans)
         except StorageError:
             if self._spans is None or time.monotonic() - self._spans[0] > OLD_SPANS_S:
                 raise
@@ -127,3 +136,7 @@ class Store:
                 self._opened = None
             if not opened.questions:
                 await opened.context.aclose()
+
+
+async def _spans(reader: CandleReader) -> tuple[list[SeriesSpan], list[SeriesSpan]]:
+    return await reader.spans(), await reader.venue_spans()

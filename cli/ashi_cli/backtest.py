@@ -30,9 +30,16 @@ class BacktestFiles:
 
 
 async def run_and_print(
-    settings: Settings, request: BacktestRequest, recordings: Sequence[tuple[str, Path]], files: BacktestFiles
+    settings: Settings,
+    request: BacktestRequest,
+    recordings: Sequence[tuple[str, Path]],
+    files: BacktestFiles,
+    *,
+    venue_candles: bool = False,
 ) -> int:
     """Run it over `recordings`, or over the store of the settings if there are none; gives the exit status.
+
+    `venue_candles`: of the store also the venue's own.
 
     Raises what `open_source` and `run_backtest` raise, and UsageError for a file that cannot be written.
     """
@@ -44,7 +51,9 @@ async def run_and_print(
         if files.output is not None:
             file = ResultFile(files.output)
             at_the_end.callback(file.abandon)
-        async with open_source(settings, settings.storage, recordings, series, notes.append) as source:
+        async with open_source(
+            settings, settings.storage, recordings, series, notes.append, venue_candles=venue_candles
+        ) as source:
             watchers = [watcher for watcher in (plot, file) if watcher is not None]
             result = await run_backtest(source, request, notes, watchers)
         if file is not None:

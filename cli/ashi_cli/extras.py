@@ -45,6 +45,7 @@ NEEDED: Final[Mapping[str, Sequence[str]]] = {
     "verify --klines": ("ingest",),
     "rebuild": ("worker",),
     "history fetch": ("ingest",),
+    "history klines": ("ingest",),
     "history load": ("ingest",),
     "topics grow": ("worker",),
     "status": ("worker",),

@@ -55,6 +55,13 @@ def timeframe(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def source(text: str) -> str:
+    """Which candles: those of `trades`, the `venue`'s own, or `any`."""
+    if text not in {"trades", "venue", "any"}:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of trades, venue and any")
+    return text
+
+
 def timeframes(text: str) -> str:
     """Timeframes, such as `1m,5m`."""
     try:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 DAY_US: Final = 86_400_000_000
+STAMP: Final = "%Y%m%dT%H%M%SZ"
+"""How a file's name tells when it begins."""
+SUFFIX: Final = ".txt.gz"
 LEVEL: Final = 6
 GZIP: Final = 31
 """zlib's way to say: with a gzip header and a checksum at the end."""
@@ -61,6 +64,61 @@ class FetchState(msgspec.Struct, forbid_unknown_fields=True):
     version: int = 1
 
 
+def read_state(path: Path) -> FetchState | None:
+    """How far a fetch has come, if there is one. Raises UsageError for a file that does not tell."""
+    try:
+        state = msgspec.json.decode(path.read_bytes(), type=FetchState)
+        if state.last is not None:
+            check_trade(state.last)
+    except FileNotFoundError:
+        return None
+    except (msgspec.MsgspecError, ContractError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} does not tell how far a fetch has come ({error}): fetch into another directory"
+        ) from error
+    return state
+
+
+def _prefix_of(symbol: str) -> str:
+    venue, market = split_symbol(symbol)
+    return f"{venue}-{quote(market, safe='')}"
+
+
+def shorts_around(path: Path, symbol: str, first: int, last: int) -> list[tuple[int, int | None]]:
+    """What the venue did not give of the time that a file of a fetch is of, as `FileReader.unread` tells of it.
+
+    Within the file, and after it up to the next one; before it, if it is the first one. Nothing for other files.
+    `first` and `last`: `traded_at` of its first and last trade, µs. Raises UsageError for a state that cannot be read.
+    """
+    prefix = _prefix_of(symbol)
+    name = path.name.removesuffix(".part")
+    if not name.startswith(f"{prefix}-"):
+        return []
+    state = read_state(path.parent / f"{prefix}.fetch.json")
+    if state is None or state.symbol != symbol or name not in state.files:
+        return []
+    place = state.files.index(name)
+    found: list[tuple[int, int | None]] = []
+    for short in sorted(state.shorts, key=lambda short: short.from_us):
+        if short.to_us <= first:
+            if not place:
+                found.append((0, first))
+        elif short.from_us < last:
+            found.append((max(short.from_us - 1, first), min(short.to_us, last)))
+        elif _begins_before_next(state, place, short):
+            found.append((last, None))
+    return found
+
+
+def _begins_before_next(state: FetchState, place: int, short: Short) -> bool:
+    """Whether what is missing begins before the next file does, by the time in that one's name."""
+    if place + 1 == len(state.files):
+        return True
+    stamp = state.files[place + 1].removesuffix(SUFFIX).rpartition("-")[2]
+    begins = datetime.strptime(stamp, STAMP).replace(tzinfo=UTC)
+    return short.from_us < (round(begins.timestamp()) + 1) * 1_000_000
+
+
 class FetchedFiles:
     """The files of one fetch: one for each day, UTC, and another after each time that the venue does not give.
 
@@ -79,9 +137,8 @@ class FetchedFiles:
             UsageError: the directory cannot be used: another process does, or another fetch has.
 
         """
-        venue, market = split_symbol(symbol)
         self._directory = directory
-        self._prefix = f"{venue}-{quote(market, safe='')}"
+        self._prefix = _prefix_of(symbol)
         self._path = directory / f"{self._prefix}.fetch.json"
         self._overlap = overlap
         self._is_gap = False
@@ -92,7 +149,7 @@ class FetchedFiles:
             raise UsageError(f"{directory} cannot be written to: {error.strerror}. Name another directory") from error
         try:
             self._claim()
-            self.state = self._read() or FetchState(symbol, from_us, newest_us if to_us is None else to_us)
+            self.state = read_state(self._path) or FetchState(symbol, from_us, newest_us if to_us is None else to_us)
             self._check(symbol, from_us, to_us)
             self._shorts_before = len(self.state.shorts)
             self._cut()
@@ -151,19 +208,6 @@ class FetchedFiles:
                 f"another `ashi history fetch` writes to {self._directory}: wait for it, or name another directory"
             ) from None
 
-    def _read(self) -> FetchState | None:
-        try:
-            state = msgspec.json.decode(self._path.read_bytes(), type=FetchState)
-            if state.last is not None:
-                check_trade(state.last)
-        except FileNotFoundError:
-            return None
-        except (msgspec.MsgspecError, ContractError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"{self._path} does not tell how far a fetch has come ({error}): fetch into another directory"
-            ) from error
-        return state
-
     def _check(self, symbol: str, from_us: int, to_us: int | None) -> None:
         state = self.state
         if (state.symbol, state.from_us, state.to_us) != (symbol, from_us, state.to_us if to_us is None else to_us):
@@ -201,8 +245,8 @@ class FetchedFiles:
         state = self.state
         if state.files:
             self._complete(state.files[-1])
-        at = datetime.fromtimestamp(trade.traded_at // 1_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
-        name = f"{self._prefix}-{len(state.files) + 1:05}-{at}.txt.gz"
+        at = datetime.fromtimestamp(trade.traded_at // 1_000_000, UTC).strftime(STAMP)
+        name = f"{self._prefix}-{len(state.files) + 1:05}-{at}{SUFFIX}"
         (self._directory / f"{name}.part").write_bytes(b"")  # perhaps one was begun before, and not counted
         state.files, state.size, state.day = [*state.files, name], 0, trade.traded_at // DAY_US
         if self._overlap and state.last is not None and not self._is_gap:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from ashi.contracts.timeframe import Timeframe
     from ashi.contracts.trade import Trade
 
-_NO_LIMIT: Final = 2**62
+NO_LIMIT: Final = 2**62
+"""More ids than there are, and later than all times, µs."""
 
 
 class WindowPart(msgspec.Struct, array_like=True, gc=False):
@@ -65,17 +66,17 @@ class FileFolder:
     def __init__(self, finest: Timeframe, *, until: int | None = None, keep: Collection[int] = ()) -> None:
         """`until`: trades from then on do not count, µs. `keep`: finest windows (µs) whose trades are kept as well."""
         self._length_us = finest.length_us
-        self._until = _NO_LIMIT if until is None else until
+        self._until = NO_LIMIT if until is None else until
         self._keep = frozenset(keep)
-        self._ids = TradeIds({}, finest.length_us, most=_NO_LIMIT)
+        self._ids = TradeIds({}, finest.length_us, most=NO_LIMIT)
         self._folds: dict[int, Fold] = {}
         self._kept: list[Trade] = []
         self._trades = self._copies = 0
-        self._first, self._last = _NO_LIMIT, 0
+        self._first, self._last = NO_LIMIT, 0
 
     def add(self, trades: Sequence[Trade]) -> None:
         """Count trades of one symbol."""
-        if self._until != _NO_LIMIT:
+        if self._until != NO_LIMIT:
             trades = [trade for trade in trades if trade.traded_at < self._until]
         if not trades:
             return

@@ -13,6 +13,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ashi.contracts.errors import StateError
+from ashi_history.fetched_files import shorts_around
 from ashi_history.file_fold import FileFolder, unpack_parts
 from ashi_history.reading import FileReader
 
@@ -51,12 +52,16 @@ class FoldedFile(NamedTuple):
 
 
 def fold_file(request: FoldRequest, path: Path) -> FileFold:
-    """Read a file and fold it."""
+    """Read a file and fold it. Raises UsageError where what a fetch has noted of it cannot be read."""
     reader = FileReader(path, request.symbol)
     folder = FileFolder(request.finest, until=request.until, keep=request.keep)
     for batch in reader.batches():
         folder.add(batch)
-    return folder.finish(reader.notes, reader.symbols, reader.unread)
+    fold = folder.finish(reader.notes, reader.symbols, reader.unread)
+    if not fold.trades:
+        return fold
+    shorts = shorts_around(path, request.symbol, fold.first, fold.last)
+    return fold._replace(unread=sorted([*fold.unread, *shorts], key=lambda span: span[0])) if shorts else fold
 
 
 def trades_of_windows(request: FoldRequest, path: Path, windows: Collection[int]) -> dict[int, list[Trade]]:

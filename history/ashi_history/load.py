@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from msgspec.structs import replace
 
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
-from ashi.contracts.errors import ContractError, StateError, UsageError
+from ashi.contracts.errors import EXIT_PARTIAL, ContractError, StateError, UsageError
 from ashi.contracts.feed import FEED_GAP_SCHEMA, encode_feed
 from ashi.contracts.records import HISTORY_HEADER
 from ashi.contracts.symbol import split_symbol
@@ -92,7 +92,7 @@ class _Found(NamedTuple):
 
 
 def run_load(settings: Settings, options: LoadOptions) -> int:
-    """Load, and say what was done; the exit status.
+    """Load, and say what was done; the exit status: 3 where a part of a file could not be read.
 
     Raises UsageError for files or a symbol that nothing can be made of, StateError where it is too early, or another
     load, a rebuild or a new state came in between, BrokerError when Kafka is out of reach.
@@ -105,15 +105,16 @@ def run_load(settings: Settings, options: LoadOptions) -> int:
     jobs = max(min(options.jobs or os.cpu_count() or 1, len(options.files)), 1)
     with folded_files() as files, TemporaryFile() as file, folding_processes(jobs) as executor:
         folding = Folding(executor, jobs, request)
-        _fold(options, folding, files)
+        is_partial = _fold(options, folding, files)
         spool = CandleSpool(file)
         plan = make_plan(rules, edge, found.known, files, folding, number=found.number, spool=spool)
         _check_range(plan, found.loads, options.symbol)
         _tell_plan(plan, options.symbol)
         if options.dry_run:
             _tell(f"{plan.changes:,} of {plan.made:,} candles would be published{_joined_text(plan)}")
-            return 0
-        return asyncio.run(_publish(settings, options.symbol, found, plan, spool))
+        else:
+            asyncio.run(_publish(settings, options.symbol, found, plan, spool))
+    return EXIT_PARTIAL if is_partial else 0
 
 
 def _tell(sentence: str) -> None:
@@ -186,13 +187,16 @@ async def _look(settings: Settings, options: LoadOptions) -> _Found:
     return _Found(epoch, await last_rebuild(settings), rules, known, edge, number, of_symbol)
 
 
-def _fold(options: LoadOptions, folding: Folding, files: FoldedFiles) -> None:
+def _fold(options: LoadOptions, folding: Folding, files: FoldedFiles) -> bool:
+    """Fold all files; whether a part of one could not be read."""
+    is_partial = False
     begun_s = told_s = time.monotonic()
     trades = 0
     for place, fold in enumerate(folding.folds(options.files), start=1):
         path = options.files[place - 1]
         files.add(path, fold)
         trades += fold.trades
+        is_partial = is_partial or bool(fold.notes)
         for note in fold.notes:
             _note(f"note: {note}")
         if not fold.trades:
@@ -204,6 +208,7 @@ def _fold(options: LoadOptions, folding: Folding, files: FoldedFiles) -> None:
             told_s = now_s
             left_s = (now_s - begun_s) / place * (len(options.files) - place)
             _note(f"{place:,} of {len(options.files):,} files, {trades:,} trades; about {left_s:.0f} s are left")
+    return is_partial
 
 
 def _check_range(plan: LoadPlan, loads: Iterable[Load], symbol: str) -> None:
@@ -242,7 +247,7 @@ def _joined_text(plan: LoadPlan) -> str:
     return f", and the first live candle in {', '.join(cut.live.timeframe for cut in plan.joins)} joined with the files"
 
 
-async def _publish(settings: Settings, symbol: str, found: _Found, plan: LoadPlan, spool: CandleSpool) -> int:
+async def _publish(settings: Settings, symbol: str, found: _Found, plan: LoadPlan, spool: CandleSpool) -> None:
     """Publish what differs. What is lost is told before the candles, and what is not lost any more after them."""
     now_us = time.time_ns() // 1_000
     lost, settled = gap_messages(symbol, plan, (await read_unrepaired(settings, [symbol]))[symbol], now_us)
@@ -263,7 +268,6 @@ async def _publish(settings: Settings, symbol: str, found: _Found, plan: LoadPla
         await sender.candles(joined, None)
         await sender.gaps(settled)
     _tell(f"{plan.changes:,} of {plan.made:,} candles were published{_joined_text(plan)}")
-    return 0
 
 
 class _Sender:

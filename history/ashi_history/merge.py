@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi_aggregate.core.fold import fold_trades
 from ashi_aggregate.core.trade_ids import COPIES_APART_US, TradeIds, WindowIds
-from ashi_history.file_fold import WindowPart, holds_ids, share_ids
+from ashi_history.file_fold import NO_LIMIT, WindowPart, holds_ids, share_ids
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ashi.contracts.trade import Trade
     from ashi_aggregate.core.fold import Fold
 
-_NO_LIMIT: Final = 2**62
 _REPLACED: Final = -1
 """In place of a file's number: of the trades of several."""
 
@@ -101,7 +100,7 @@ class FileMerge:
 
     def replace(self, windows: Mapping[int, Mapping[int, Sequence[Trade]]]) -> None:
         """Fold windows anew of their trades: by open time (µs) and number of the file."""
-        ids = TradeIds({}, self._length_us, most=_NO_LIMIT)
+        ids = TradeIds({}, self._length_us, most=NO_LIMIT)
         for start in sorted(windows):
             counted = [
                 trade

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ashi.contracts.candle import decode_candle, encode_candle
 from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import format_time
+from ashi_history.file_fold import NO_LIMIT
 from ashi_history.holes import FileSpan, HoleFinder, between_files
 from ashi_history.known import content_of
 from ashi_history.merge import FileMerge
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ashi_history.seam import LeftEdge
     from ashi_history.series import Cut
 
-_NEVER: Final = 2**62
 MOST_HOLES: Final = 10_000
 """Each is a message in topic `feed.gaps`, and a row that every reader of gaps holds."""
 
@@ -154,7 +154,7 @@ def _windows(finest: Timeframe, edge: LeftEdge, files: FoldedFiles, folding: Fol
     paths = {file.number: file.path for file in ordered}
     for place, file in enumerate(ordered):
         merge.add(file.number, files.parts(file), file.fold.kept)
-        following = ordered[place + 1].fold.first if place + 1 < len(ordered) else _NEVER
+        following = ordered[place + 1].fold.first if place + 1 < len(ordered) else NO_LIMIT
         before = merge.free_before(following)
         overlaps = merge.overlaps(before)
         if overlaps:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.candle import Candle
     from ashi.contracts.feed import FeedGap
+    from ashi.contracts.venue_candle import VenueCandle
 
 STATUS_FIELDS: Final = tuple(name for name in FeedStatus.__struct_fields__ if name != "workers")
 """What is stored of a status: who reads a symbol is of the moment."""
@@ -90,6 +91,13 @@ class Sink(Protocol):
         `updated_at` is greater. `STATUS_FIELDS` are stored, `workers` is not.
         """
 
+    async def write_venue_candles(self, candles: Sequence[VenueCandle]) -> int:
+        """Store candles of venues' own, as `write` does those of trades, in a table of their own: `venue_candles`.
+
+        Not by a worker, but by `ashi history klines`; a worker may write meanwhile. `candles` holds at most one of each
+        (symbol, timeframe, open_time). It replaces the stored one only if its `fetched_at` is greater.
+        """
+
     async def look(self, table: TableName) -> None:
         """See whether a table is still the one that was written to, with its columns and its rows.
 
@@ -149,6 +157,17 @@ class CandleReader(Protocol):
 
     async def statuses(self) -> list[FeedStatus]:
         """Those of all symbols that something was said of; see `status`."""
+
+    def venue_candles(
+        self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
+    ) -> AsyncIterator[VenueCandle]:
+        """The venue's own candles of one series, as `read` gives those of trades; also where there are such.
+
+        None in a store made before they were kept. Whoever wants both reads through `ashi_sinks.joined`.
+        """
+
+    async def venue_spans(self) -> list[SeriesSpan]:
+        """Each series there are candles of a venue's own of, in the order of `spans`."""
 
     async def close(self) -> None:
         """Let go of the store. May be called at any time, and again."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from ashi.contracts.candle import Candle
+    from ashi.contracts.venue_candle import VenueCandle
     from ashi_sinks.protocol import CandleReader, Sink
 
 _Message = TypeVar("_Message")
@@ -36,6 +37,9 @@ async def _restore(url: str, source: str, tell: Callable[[str], None]) -> None:
             spans = await reader.spans()
             if not spans:
                 raise StorageError("the store to restore from holds no candles: look at its URL")
+            venue_read, venue_changed = await _venue_candles(reader, sink)
+            if venue_read:
+                tell(f"candles of venues' own: {venue_read:,} read, {venue_changed:,} of them were missing or newer")
             symbols = list(dict.fromkeys(span.symbol for span in spans))
             read, changed = await _candles(reader, sink)
             tell(f"candles: {read:,} read, {changed:,} of them were missing or newer, {len(spans):,} series")
@@ -63,6 +67,20 @@ async def _candles(reader: CandleReader, sink: Sink) -> tuple[int, int]:
                 batch = []
     if batch:
         read, changed = read + len(batch), changed + await sink.write(batch)
+    return read, changed
+
+
+async def _venue_candles(reader: CandleReader, sink: Sink) -> tuple[int, int]:
+    """How many were read, and how many rows they have changed."""
+    read = changed = 0
+    for span in await reader.venue_spans():
+        batch: list[VenueCandle] = []
+        async for candle in reader.venue_candles(span.symbol, span.timeframe):
+            batch.append(candle)
+            if len(batch) == BATCH:
+                read, changed, batch = read + BATCH, changed + await sink.write_venue_candles(batch), []
+        if batch:
+            read, changed = read + len(batch), changed + await sink.write_venue_candles(batch)
     return read, changed
 
 

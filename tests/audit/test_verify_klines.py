@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import zipfile
-from contextlib import contextmanager
-from datetime import datetime
-from decimal import ROUND_DOWN, Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
@@ -24,9 +18,8 @@ from ashi_cli.main import main
 from ashi_ingest.recording.bundled import BUNDLED
 from ashi_ingest.venues.base import Klines
 from ashi_ingest.venues.registry import KLINE_FILE, VENUES
-from oracle import candles_of, seconds
+from kline_server import MINUTE, binance_answer, gmo_answer, rows_of, serving
 
-MINUTE = 60_000_000
 HEADER = (
     "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
 )
@@ -35,22 +28,6 @@ HEADER = (
 @pytest.fixture(scope="module")
 def trades() -> list[Trade]:
     return recorded("binance", BUNDLED["binance"])
-
-
-def rows_of(trades: list[Trade], timeframe: str = "1m", *, unit: int = 1_000, places: int = 8) -> list[list[Any]]:
-    """Klines by the oracle, as Binance writes them: `unit` µs a tick, amounts cut to so many places."""
-
-    def text(value: Decimal) -> str:
-        return str(value.quantize(Decimal(1).scaleb(-places), rounding=ROUND_DOWN))
-
-    rows = []
-    for (_, _, opened), kline in sorted(candles_of(trades, [timeframe]).items()):
-        closed = opened + seconds(timeframe) * 1_000_000
-        amounts = [text(kline[name]) for name in ("open", "high", "low", "close", "volume")]
-        taker = [text(kline["taker_buy_volume"]), text(kline["taker_buy_quote_volume"])]
-        quote = text(kline["quote_volume"])
-        rows.append([opened // unit, *amounts, closed // unit - 1, quote, kline["trade_count"], *taker, "0"])
-    return rows
 
 
 def write(path: Path, rows: list[list[Any]], *, header: bool = False) -> Path:
@@ -260,32 +237,6 @@ def test_a_file_whose_symbol_is_not_clear_asks_for_it(tmp_path, capsys, trades):
     assert f"{path} has klines of 1m" in capsys.readouterr().err
 
 
-@contextmanager
-def serving(answer: Any) -> Any:
-    """A server whose answers are `answer(path, query)`: status and an object for JSON."""
-    seen: list[tuple[str, dict[str, str]]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            seen.append((parts.path, query))
-            status, body = answer(parts.path, query)
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
-    finally:
-        server.shutdown()
-
-
 @pytest.mark.parametrize(("venue", "path"), [("binance", "/api/v3/klines"), ("binance-usdm", "/fapi/v1/klines")])
 def test_rest_of_binance_is_asked_page_by_page(tmp_path, capsys, monkeypatch, trades, venue, path):
     trades = [msgspec.structs.replace(trade, symbol=f"{venue}:ETHUSDT") for trade in trades]
@@ -295,13 +246,7 @@ def test_rest_of_binance_is_asked_page_by_page(tmp_path, capsys, monkeypatch, tr
     ]
     trades = [*trades, *(msgspec.structs.replace(t, received_at=t.traded_at) for t in far)]
     url = store(tmp_path, live(trades))
-
-    def answer(of: str, query: dict[str, str]) -> tuple[int, Any]:
-        found = rows_of(trades, query["interval"])
-        within = [r for r in found if int(query["startTime"]) <= r[0] <= int(query["endTime"])]
-        return 200, within[: int(query["limit"])]
-
-    with serving(answer) as (address, seen):
+    with serving(binance_answer(trades, "1m")) as (address, seen):
         monkeypatch.setenv("ASHI_REST_URL", address)
         assert main(["verify", url, "--klines", venue, "--timeframe", "1m", "--json"]) == 0
     rows, summary = as_json(capsys.readouterr().out)
@@ -314,12 +259,10 @@ def test_rest_of_binance_is_asked_page_by_page(tmp_path, capsys, monkeypatch, tr
 
 def test_rest_that_fails_for_a_moment_is_asked_again_and_an_error_is_told(tmp_path, capsys, monkeypatch, trades):
     url = store(tmp_path, live(trades))
-    failures = [503]
+    failures, rows = [503], rows_of(trades)
 
-    def answer(_: str, query: dict[str, str]) -> tuple[int, Any]:
-        if failures:
-            return failures.pop(), {}
-        return 200, rows_of(trades, query["interval"])
+    def answer(_path: str, _query: dict[str, str]) -> tuple[int, Any]:
+        return (failures.pop(), {}) if failures else (200, rows)
 
     with serving(answer) as (address, seen):
         monkeypatch.setenv("ASHI_REST_URL", address)
@@ -333,22 +276,6 @@ def test_rest_that_fails_for_a_moment_is_asked_again_and_an_error_is_told(tmp_pa
     err = capsys.readouterr().err
     assert "GET http://127.0.0.1" in err
     assert "trying again" not in err
-
-
-def gmo_answer(trades: list[Trade], *, doubled: bool = False) -> Any:
-    def answer(path: str, query: dict[str, str]) -> tuple[int, Any]:
-        assert path == "/public/v1/klines"
-        assert query["interval"] == "1min"
-        # A date is the day that begins at 06:00 in Japan, 21:00 UTC of the day before.
-        begin = int(datetime.strptime(query["date"] + "+0000", "%Y%m%d%z").timestamp()) * 1_000_000 - 3 * 60 * MINUTE
-        rows = [row for row in rows_of(trades) if begin <= row[0] * 1000 < begin + 86_400_000_000]
-        names = ("openTime", "open", "high", "low", "close", "volume")
-        data = [dict(zip(names, map(str, row[:6]), strict=True)) for row in rows]
-        for row in data if doubled else []:
-            row["volume"] = str(2 * Decimal(row["volume"]))
-        return 200, {"status": 0, "data": data, "responsetime": "2024-08-09T00:00:00.000Z"}
-
-    return answer
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import msgspec
 
 from ashi.contracts import Candle
 from ashi.contracts.feed import FeedGap, FeedStatus, overlaps
+from ashi.contracts.venue_candle import VenueCandle
 from ashi_chart.bars import Bar
 from ashi_chart.outbox import Outbox
 from ashi_chart.rollup import Rollup
@@ -19,7 +20,10 @@ from candle_samples import BTC
 class StoreInMemory:
     """A `CandleReader` of what it is given."""
 
-    def __init__(self, candles: list[Candle], gaps: list[FeedGap] | None = None) -> None:
+    def __init__(
+        self, candles: list[Candle], gaps: list[FeedGap] | None = None, venue: list[VenueCandle] | None = None
+    ) -> None:
+        self._venue = venue or []
         self._candles = sorted(candles, key=lambda candle: candle.open_time)
         self._gaps = gaps or []
 
@@ -57,6 +61,21 @@ class StoreInMemory:
 
     async def statuses(self) -> list[FeedStatus]:
         raise NotImplementedError
+
+    async def venue_candles(
+        self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
+    ) -> AsyncIterator[VenueCandle]:
+        chosen = [
+            candle
+            for candle in self._venue
+            if (start is None or candle.open_time >= start) and (end is None or candle.open_time < end)
+        ]
+        for candle in chosen if limit is None else chosen[max(len(chosen) - limit, 0) :]:
+            yield candle
+
+    async def venue_spans(self) -> list[SeriesSpan]:
+        times = [candle.open_time for candle in self._venue]
+        return [SeriesSpan(BTC, "1m", min(times), max(times))] if times else []
 
     async def close(self) -> None: ...
 

@@ -14,10 +14,14 @@ from hypothesis import strategies as st
 
 from ashi.contracts import Candle, Timeframe
 from ashi.contracts.feed import FeedGap
+from ashi.contracts.venue_candle import VenueCandle
+from ashi_chart.bars import CLOSED, COMPLETE, VENUE, bar_of
+from ashi_chart.coverage import Coverage
 from ashi_chart.history import History, Page
 from ashi_chart.rolling import RollingSeries, Tail
 from ashi_chart.rollup import Rolled, Rollup
 from ashi_chart.timeframes import ChartTimeframe
+from ashi_sinks.joined import WithVenueCandles
 from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
 
 
@@ -183,3 +187,27 @@ def test_a_page_of_a_long_timeframe_reads_no_more_than_a_bound() -> None:
 def test_amounts_are_those_of_the_store_to_the_last_digit() -> None:
     stored = msgspec.structs.replace(part(0), volume=Decimal("0.1234567890123456789012345678901234567890"))
     assert page([stored], target="1m").rolled[0].candle is stored
+
+
+def a_venue_candle(number: int) -> VenueCandle:
+    candle = part(number)
+    known = {name: getattr(candle, name) for name in VenueCandle.__struct_fields__ if hasattr(candle, name)}
+    unknown = {"quote_volume": None, "trade_count": None, "taker_buy_volume": None, "taker_buy_quote_volume": None}
+    return VenueCandle(**(known | unknown), source="venue", fetched_at=1)
+
+
+def test_the_venues_own_candles_fill_in_where_there_are_none_of_trades_and_are_marked() -> None:
+    store = StoreInMemory([part(6), part(9)], venue=[a_venue_candle(number) for number in range(8)])
+
+    def flags(target: str) -> list[int]:
+        page = asyncio.run(History(WithVenueCandles(store)).page(BTC, rollup(target)))
+        known = Coverage(FIRST_US + 100 * MINUTE_US, [])
+        return [bar_of(each, known).flags for each in page.rolled]
+
+    assert flags("1m") == [CLOSED | VENUE] * 6 + [CLOSED | COMPLETE, CLOSED | VENUE, CLOSED | COMPLETE]
+    assert flags("5m") == [CLOSED | VENUE] * 2, "of a window of both it cannot be said whether a trade is missing"
+    page = asyncio.run(History(WithVenueCandles(store)).page(BTC, rollup("1m"), FIRST_US + 9 * MINUTE_US, limit=3))
+    assert [(each.candle.open_time - FIRST_US) // MINUTE_US for each in page.rolled] == [5, 6, 7]
+    assert page.rolled[1].candle == part(6)
+    lacking = Coverage(0, [FeedGap(BTC, FIRST_US, None, "lost", 0, "x", 1)])
+    assert bar_of(page.rolled[0], lacking).flags == CLOSED | VENUE, "a gap of the feed says nothing of it"

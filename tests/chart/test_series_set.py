@@ -49,6 +49,12 @@ class StoreInMemory:
         opens = [candle.open_time for candle in self.log[: self.reaches]]
         return [SeriesSpan(BTC, "1m", min(opens), max(opens))] if opens else []
 
+    async def all_spans(self) -> list[SeriesSpan]:
+        return await self.spans()
+
+    async def venue_spans(self) -> list[SeriesSpan]:
+        return []
+
     async def gaps(self, symbol: str) -> list[FeedGap]:
         return []
 

@@ -130,7 +130,7 @@ def test_candles_are_followed_as_they_are_stored_and_corrected(
 
     async def test() -> None:
         wanted = SeriesRequest(ETH, "1m", limit=4)
-        following = asyncio.create_task(printing._candles(storage, wanted, as_csv=as_csv, follow=True))
+        following = asyncio.create_task(printing._candles(storage, wanted, source="trades", as_csv=as_csv, follow=True))
         sink = await open_sink(storage)
         async with asyncio.timeout(20):
             await until(5)

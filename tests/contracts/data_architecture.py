@@ -309,7 +309,7 @@ def stores_table() -> list[str]:
     """The tables of each kind of store: what names a row, and which of two rows of one name stays."""
     rows = ["| table | of topic | one row for each | of two stays | in |", "|---|---|---|---|---|"]
     in_sqlite = {table.name: table for table in sqlite_tables.TABLES.values()}
-    in_postgres = {table.name: table for table in postgres_tables.TABLES}
+    in_postgres = {table.name: table for table in (*postgres_tables.TABLES, postgres_tables.VENUE_CANDLES)}
     for table in lake_tables.TABLES:
         stores = [
             name for name, those in (("SQLite", in_sqlite), ("PostgreSQL", in_postgres)) if table.name in those
@@ -320,7 +320,8 @@ def stores_table() -> list[str]:
             assert in_sqlite[table.name].guard == in_postgres[table.name].guard == table.guard
         stays = f"the greater `{table.guard}`" if table.guard else "both: one per record"
         named = ", ".join(f"`{name}`" for name in key)
-        rows.append(f"| `{table.name}` | `{table.name.replace('_', '.')}` | {named} | {stays} | {', '.join(stores)} |")
+        topic = "none: the venues' own" if table.content else f"`{table.name.replace('_', '.')}`"
+        rows.append(f"| `{table.name}` | {topic} | {named} | {stays} | {', '.join(stores)} |")
     return rows
 
 
@@ -613,6 +614,7 @@ IN_JAPANESE = (
     (r"\| a name \|", "| 名前 |"),
     (r"a row, binary", "行（バイナリ）"),
     (r"the greater (`\w+`)", r"\1 が大きい方"),
+    (r"none: the venues' own", "なし：取引所自身の足"),
     (r"both: one per record", "両方（レコードごとに 1 行）"),
     (r"lake \(folders: (.*?)\)", r"レイク（フォルダー: \1）"),
     (r", lake \|", ", レイク |"),

@@ -17,9 +17,11 @@ import pytest
 from msgspec.structs import replace as altered
 
 from ashi.contracts.errors import UsageError
+from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import Trade, encode_trade
 from ashi_history.fetch import FileFetch, tell_outcome
 from ashi_history.fetched_files import DAY_US, FetchedFiles
+from ashi_history.folding import FoldRequest, fold_file
 from ashi_history.holes import FileSpan, between_files
 from ashi_history.reading import FileReader
 from ashi_ingest.history.fetch import Short
@@ -176,6 +178,13 @@ def test_what_the_venue_does_not_give_is_told_and_a_load_takes_it_for_a_gap(tmp_
         assert "not all of it is there: 28 trades in 3 files" in told[-1]
         holes = between_files(spans(tmp_path, files.names), 0)
     assert [(hole.from_us, hole.to_us) for hole in holes] == [(at(13).traded_at, at(21).traded_at + 1)]
+    request = FoldRequest(SYMBOL, Timeframe.parse("1m"), END_US, frozenset())
+    unread = [list(fold_file(request, tmp_path / name).unread) for name in files.names]
+    assert unread == [
+        [(0, at(7).traded_at), (at(13).traded_at, None)],
+        [(at(21).traded_at, at(23).traded_at)],
+        [(at(23).traded_at, at(34).traded_at + 1)],
+    ], "the row stood somewhere before that time, and a file begins with the last trade of the one before"
 
 
 def test_a_plan_that_is_given_up_says_how_far_it_came_and_the_next_goes_on_there(tmp_path: Path) -> None:

@@ -172,6 +172,15 @@ def test_a_row_of_gmo_that_is_too_old_to_be_numbered_is_refused_and_not_taken_fo
     assert "sort the file" in bad.reason
 
 
+def test_a_file_of_gmo_that_stands_newest_first_is_refused_as_a_millisecond_would_be_turned_around(
+    tmp_path: Path,
+) -> None:
+    rows = [("BUY", "1", str(price), 1_751_317_219_000 - price // 2) for price in range(1, 7)]
+    path = write(tmp_path, gmo("BTC_JPY", rows), "20250701_BTC_JPY.csv")
+    with pytest.raises(UsageError, match=r"its rows stand newest first: .* Turn the file around"):
+        check_recording("gmo", path)
+
+
 @pytest.mark.parametrize(
     "pack",
     [bytes, gzip.compress, lambda data: bytes(cramjam.zstd.compress(data)), lambda data: b"\xef\xbb\xbf" + data],

@@ -21,6 +21,7 @@ from sink_samples import (
     a_candle,
     a_gap,
     a_status,
+    a_venue_candle,
     gap_oracle,
     opened,
     oracle,
@@ -32,7 +33,9 @@ from sink_samples import (
 from ashi.contracts.candle import make_version
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import overlaps
-from ashi_sinks.protocol import RefusedError, RetryableError, newest, newest_gaps
+from ashi.contracts.venue_candle import source_of
+from ashi_sinks.joined import OfVenueOnly, WithVenueCandles
+from ashi_sinks.protocol import RefusedError, RetryableError, SeriesSpan, newest, newest_gaps
 from ashi_sinks.registry import examine_store
 
 __all__ = [
@@ -126,6 +129,47 @@ class SinkCertification(OutageCertification, OtherLogCertification, LossCertific
                 return await stored(reader)
 
         assert asyncio.run(scenario()) == [candle]
+
+    def test_a_venues_own_candles_stand_beside_those_of_trades_and_the_one_fetched_later_stays(self, stage):
+        first = [a_venue_candle(minute) for minute in (0, 1, 3)]
+        gmo = a_venue_candle(
+            1, symbol="gmo:BTC", quote_volume=None, trade_count=None, taker_buy_volume=None, taker_buy_quote_volume=None
+        )
+        again = a_venue_candle(1, price="7", fetched_at=FIRST_US + 2)
+        ours = [a_candle(1), a_candle(2)]
+
+        async def scenario():
+            async with opened(stage.sink()) as sink:
+                changed = [
+                    await sink.write_venue_candles(candles)
+                    for candles in ([*first, gmo], first, [again], [a_venue_candle(1, price="9")], [])
+                ]
+                await sink.write(ours)
+                await sink.look("candles")
+            async with opened(stage.reader()) as reader:
+                series = "binance:ETHUSDT", "1m"
+                assert [candle async for candle in reader.venue_candles("gmo:BTC", "1m")] == [gmo]
+                assert [candle async for candle in reader.venue_candles("gmo:BTC", "5m")] == []
+                assert [candle async for candle in reader.venue_candles(*series)] == [first[0], again, first[2]]
+                assert [candle async for candle in reader.venue_candles(*series, limit=2)] == [again, first[2]]
+                within = reader.venue_candles(*series, first[1].open_time, first[2].open_time)
+                assert [candle async for candle in within] == [again]
+                assert await reader.venue_spans() == [
+                    SeriesSpan(*series, first[0].open_time, first[2].open_time),
+                    SeriesSpan("gmo:BTC", "1m", gmo.open_time, gmo.open_time),
+                ]
+                assert await stored(reader) == ours, "who does not ask for them sees none"
+                assert await reader.spans() == [SeriesSpan(*series, ours[0].open_time, ours[1].open_time)]
+                joined = WithVenueCandles(reader)
+                both = [first[0].as_candle(), *ours, first[2].as_candle()]
+                assert [candle async for candle in joined.read(*series)] == both
+                assert [candle async for candle in joined.read(*series, limit=3)] == both[1:]
+                assert [source_of(candle) for candle in both] == ["venue", "trades", "trades", "venue"]
+                venue = [candle async for candle in OfVenueOnly(reader).read(*series)]
+                assert [candle.open for candle in venue] == [first[0].open, again.open, first[2].open]
+                return changed
+
+        assert asyncio.run(scenario()) == [4, 0, 1, 0, 0]
 
     def test_a_greater_version_replaces_the_whole_row_and_a_smaller_or_equal_one_changes_nothing(self, stage):
         first = a_candle(version=5, price="100")

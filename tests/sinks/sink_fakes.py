@@ -206,6 +206,17 @@ class MemorySink:
                 changed += 1
         return changed
 
+    async def write_venue_candles(self, candles):
+        await self.look("venue_candles")
+        changed = 0
+        for candle in candles:
+            key = (candle.symbol, candle.timeframe, candle.open_time)
+            before = self.rows.venue_candles.get(key)
+            if before is None or before.fetched_at < candle.fetched_at:
+                self.rows.venue_candles[key] = candle
+                changed += 1
+        return changed
+
     async def look(self, table):
         if self.rows.away:
             raise RetryableError("away")
@@ -223,6 +234,7 @@ class Rows:
     away: bool = False
     gaps: dict = field(default_factory=dict)
     statuses: dict = field(default_factory=dict)
+    venue_candles: dict = field(default_factory=dict)
     lost: set = field(default_factory=set)
 
     def in_order(self):
@@ -283,7 +295,7 @@ class MemoryReader:
             and (start is None or candle.open_time >= start)
             and (end is None or candle.open_time < end)
         ]
-        for candle in found if limit is None else found[len(found) - limit :]:
+        for candle in found if limit is None else found[max(len(found) - limit, 0) :]:
             yield candle
 
     async def spans(self):
@@ -309,6 +321,23 @@ class MemoryReader:
 
     async def statuses(self):
         return list(self.rows.statuses.values())
+
+    async def venue_candles(self, symbol, timeframe, start=None, end=None, limit=None):
+        found = [
+            candle
+            for key, candle in sorted(self.rows.venue_candles.items())
+            if key[:2] == (symbol, timeframe)
+            and (start is None or candle.open_time >= start)
+            and (end is None or candle.open_time < end)
+        ]
+        for candle in found if limit is None else found[max(len(found) - limit, 0) :]:
+            yield candle
+
+    async def venue_spans(self):
+        times: dict[tuple[str, str], list[int]] = {}
+        for symbol, timeframe, open_time in self.rows.venue_candles:
+            times.setdefault((symbol, timeframe), []).append(open_time)
+        return by_symbol_and_length(SeriesSpan(*key, min(each), max(each)) for key, each in times.items())
 
     async def close(self):
         pass

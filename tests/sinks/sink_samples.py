@@ -11,6 +11,7 @@ import msgspec
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap, FeedStatus, FeedWorker
+from ashi.contracts.venue_candle import VenueCandle
 from ashi_sinks.protocol import CandleReader, Sink
 
 if TYPE_CHECKING:
@@ -81,6 +82,29 @@ def a_status(updated: int = 1, symbol: str = "binance:ETHUSDT", **more: object):
         workers=(FeedWorker("a worker", "connected", FIRST_US),),
     )
     return msgspec.structs.replace(status, **more)
+
+
+def a_venue_candle(minute: int = 0, symbol: str = "binance:ETHUSDT", price: str = "5", **more: object) -> VenueCandle:
+    """A candle of a venue's own that lasts a minute."""
+    open_time = FIRST_US + minute * MINUTE_US
+    candle = VenueCandle(
+        symbol=symbol,
+        timeframe="1m",
+        open_time=open_time,
+        close_time=open_time + MINUTE_US,
+        open=Decimal(price),
+        high=Decimal(price),
+        low=Decimal(price),
+        close=Decimal(price),
+        volume=Decimal("0.00000001"),
+        quote_volume=Decimal(8),
+        trade_count=3,
+        taker_buy_volume=Decimal(0),
+        taker_buy_quote_volume=Decimal("1.5"),
+        source="venue",
+        fetched_at=FIRST_US + 1,
+    )
+    return msgspec.structs.replace(candle, **more)
 
 
 def oracle(candles: Iterable[Candle]) -> list[Candle]:

@@ -139,7 +139,7 @@ def test_a_store_of_schema_4_is_upgraded_in_place(stage):
         "DROP INDEX candles_timeframe_open_time_idx",
         "DELETE FROM ashi_migrations WHERE number > 4",
     )
-    with pytest.raises(StorageError, match="has schema 4 and this version of Ashi needs 6: run"):
+    with pytest.raises(StorageError, match="has schema 4 and this version of Ashi needs 7: run"):
         asyncio.run(PostgresSink(stage.url).open())
     assert migrate(stage.url)[:2] == [
         "step 5, index on candles (timeframe, open_time): applied",

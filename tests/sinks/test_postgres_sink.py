@@ -167,9 +167,10 @@ def test_migrating_applies_each_step_once_and_says_so(stage):
         "step 4, feed_status: applied",
         "step 5, index on candles (timeframe, open_time): applied",
         "step 6, latest_candles: applied",
+        "step 7, venue_candles: applied",
     ]
     [last] = migrate(stage.url)
-    assert last.endswith("has schema 6")
+    assert last.endswith("has schema 7")
     assert [tuple(row) for row in stage.execute("SELECT number, name FROM ashi_migrations ORDER BY 1")] == [
         (1, "candles"),
         (2, "feed_gaps"),
@@ -177,6 +178,7 @@ def test_migrating_applies_each_step_once_and_says_so(stage):
         (4, "feed_status"),
         (5, "index on candles (timeframe, open_time)"),
         (6, "latest_candles"),
+        (7, "venue_candles"),
     ]
 
 
@@ -184,7 +186,7 @@ def test_migrations_that_run_at_once_do_not_race(stage):
     async def scenario():
         return await asyncio.gather(*(schema.migrate(stage.url) for _ in range(5)))
 
-    assert sorted(len(said) for said in asyncio.run(scenario())) == [1, 1, 1, 1, 7]
+    assert sorted(len(said) for said in asyncio.run(scenario())) == [1, 1, 1, 1, 8]
 
 
 def test_a_migration_that_breaks_off_leaves_nothing_behind(stage):
@@ -199,8 +201,8 @@ def test_a_migration_that_breaks_off_leaves_nothing_behind(stage):
     ("change", "message"),
     [
         ("DROP TABLE ashi_migrations", "does not exist there: run `ashi sink postgres --migrate` to make its tables"),
-        ("DELETE FROM ashi_migrations WHERE number > 1", "schema 1 and this .* needs 6: run `ashi sink postgres --mig"),
-        ("INSERT INTO ashi_migrations VALUES (7, 'x')", "schema 7 and this version of Ashi knows 6: a newer one has"),
+        ("DELETE FROM ashi_migrations WHERE number > 1", "schema 1 and this .* needs 7: run `ashi sink postgres --mig"),
+        ("INSERT INTO ashi_migrations VALUES (8, 'x')", "schema 8 and this version of Ashi knows 7: a newer one has"),
         ("ALTER TABLE candles ALTER close TYPE numeric(20, 2)", r"table candles with other columns than .* \(close\)"),
         ("ALTER TABLE candles DROP volume CASCADE", r"\(volume\): undo the change"),
         ("ALTER TABLE feed_gaps ADD note text NOT NULL", r"table feed_gaps with other columns than .* \(note\)"),
@@ -256,12 +258,13 @@ def test_a_schema_that_is_not_ours_stops_writer_and_reader_with_what_to_do(stage
                 "step 4, feed_status: its table was there already, with",
                 "step 5, index on candles (timeframe, open_time): its index was there already, and is kept",
                 "step 6, latest_candles: its view was there already, and is kept",
+                "step 7, venue_candles: its table was there already, with",
             ],
         ),
         (
             "candles, ashi_migrations",
             ["step 1, candles: applied", "step 2, feed_gaps: its table was there already"]
-            + [f"step {number}" for number in range(3, 7)],
+            + [f"step {number}" for number in range(3, 8)],
         ),
     ],
 )
@@ -279,7 +282,7 @@ def test_migrating_makes_tables_anew_that_are_gone_keeps_those_that_are_there_an
     lines = migrate(stage.url)
     assert [line.startswith(start) for line, start in zip(lines, said, strict=False)] == [True] * len(said)
     assert len(lines) == len(said) + 1
-    assert lines[-1].endswith("has schema 6")
+    assert lines[-1].endswith("has schema 7")
     assert len(migrate(stage.url)) == 1
     kept = [[] if table in dropped else rows[table] for table in rows]
     assert list(asyncio.run(_contents(stage))) == kept

@@ -172,7 +172,7 @@ def test_a_database_of_something_else_is_refused_and_left_as_it_is(path):
         ("DROP TABLE candles", "there are: none"),
         ("ALTER TABLE feed_gaps ADD COLUMN note TEXT", "a table feed_gaps with other columns than Ashi's"),
         ("DROP TABLE feed_gaps", "a table feed_gaps with other columns than Ashi's .there are: none"),
-        ("PRAGMA user_version = 99", "has layout 99 and this version of Ashi knows 3: use the version that made it"),
+        ("PRAGMA user_version = 99", "has layout 99 and this version of Ashi knows 4: use the version that made it"),
     ],
 )
 def test_another_layout_is_refused_by_writer_and_reader_with_what_to_do(store, change, message):
@@ -247,7 +247,7 @@ def test_a_store_of_the_version_without_gaps_is_upgraded_in_place_and_keeps_its_
             return await stored(reader), await stored_gaps(reader)
 
     assert asyncio.run(scenario()) == ([a_candle(0), a_candle(1)], [a_gap()])
-    assert layout_of(old_store) == (3, {"candles", "feed_gaps", "feed_status"})
+    assert layout_of(old_store) == (4, {"candles", "feed_gaps", "feed_status", "venue_candles"})
     assert open_and_close(old_store) is False  # and again
 
 
@@ -294,7 +294,7 @@ def test_a_store_of_the_version_without_statuses_is_read_and_upgraded_in_place(s
     before, candles, gaps, status = asyncio.run(scenario())
     assert before == ([a_gap()], None, 2)
     assert (candles, gaps, status) == ([a_candle()], [a_gap(), lost], a_status(workers=()))
-    assert layout_of(second_store)[0] == 3
+    assert layout_of(second_store)[0] == 4
     assert open_and_close(second_store) is False
 
 

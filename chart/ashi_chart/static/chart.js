@@ -17,7 +17,7 @@ import { Lines } from "./lines.js";
 import { chartOptions, SCALES, seriesOptions } from "./look.js";
 import { markersOf, roomFor, Signals } from "./markers.js";
 import { faded, palette } from "./palette.js";
-import { CLOSE, CORRECTED, FLAGS, FLAT, HIGH, lengthOf, LOW, OPEN, OPEN_TIME, VOLUME } from "./protocol.js";
+import { CLOSE, CORRECTED, FLAGS, FLAT, HIGH, lengthOf, LOW, OPEN, OPEN_TIME, VENUE, VOLUME } from "./protocol.js";
 import { Series } from "./series.js";
 import { settings } from "./settings.js";
 import { Timeline } from "./timeline.js";
@@ -252,7 +252,11 @@ export class ChartView {
       close: Number(bar[CLOSE]),
     };
     // Nobody traded: a dash in grey, so that it is not taken for a trade at that price.
-    return bar[FLAGS] & FLAT ? { ...point, color: this.#colors.faint, wickColor: this.#colors.faint } : point;
+    if (bar[FLAGS] & FLAT) return { ...point, color: this.#colors.faint, wickColor: this.#colors.faint };
+    if (!(bar[FLAGS] & VENUE)) return point;
+    // Not of trades: pale, so that nobody takes it for one of ours.
+    const color = faded(point.close >= point.open ? this.#colors.up : this.#colors.down, 0.4);
+    return { ...point, color, wickColor: color };
   }
 
   /** @param {Bar} bar */

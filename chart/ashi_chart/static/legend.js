@@ -146,6 +146,8 @@ export class Legend {
     if (!(flags & P.CLOSED)) {
       words.push(closesIn > 0 ? t("bar.progress", { time: duration(Math.ceil(closesIn / 1e6) * 1e6) }) : t("bar.due"));
       if (flags & P.INCOMPLETE) [words[1], level] = [t("bar.incomplete"), "bad"];
+    } else if (flags & P.VENUE) {
+      words.push(t("bar.venue"));
     } else if (flags & P.INCOMPLETE) {
       words.push(t("bar.incomplete"));
       level = "bad";

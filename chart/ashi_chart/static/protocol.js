@@ -106,6 +106,8 @@ export const CORRECTED = 2;
 export const COMPLETE = 4;
 export const INCOMPLETE = 8;
 export const FLAT = 16;
+/** It is, or has a part that is, the venue's own candle: made of no trades that Ashi has. */
+export const VENUE = 32;
 
 /** No page asks for or holds more bars of a series. */
 export const MAX_BARS = 20_000;

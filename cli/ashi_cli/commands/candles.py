@@ -22,6 +22,14 @@ def candles(
     ] = None,
     begin_at: Annotated[int | None, BEGIN] = None,
     end_at: Annotated[int | None, END] = None,
+    source: Annotated[
+        str,
+        Option(
+            "of trades, or the venue's own (`ashi history klines`), or of both those of trades first (default: trades)",
+            metavar="trades|venue|any",
+            parse=values.source,
+        ),
+    ] = "trades",
     follow: Annotated[bool, Option("go on with those that are stored or corrected from now on, until Ctrl-C")] = False,
 ) -> int:
     """`ashi candles`."""
@@ -36,7 +44,7 @@ def candles(
     from ashi_cli.printing.series import SeriesRequest, print_series
 
     wanted = SeriesRequest(symbol, timeframe, begin_at, end_at, limit)
-    return print_series(url, wanted, as_csv=csv, follow=follow)
+    return print_series(url, wanted, source=source, as_csv=csv, follow=follow)
 
 
 CANDLES: Final = Command(
@@ -52,5 +60,6 @@ examples:
 
 CSV has the fields of the message (times in µs since the epoch, exact decimals) and feed_gap: `open` or
 `lost` where trades may be missing. A table has a column for it when there is any. With --follow a candle
-that is corrected is printed again. `ashi symbols` lists what there is.""",
+that is corrected is printed again. With --source venue or any there is a column `source`. `ashi symbols`
+lists what there is.""",
 )

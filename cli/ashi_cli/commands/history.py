@@ -9,7 +9,8 @@ from typing import Annotated, Final
 from ashi_cli import values
 from ashi_cli.declaration import Command, Option, Positional
 from ashi_cli.extras import require_extras
-from ashi_ingest.venues.registry import VENUES
+from ashi_cli.shared_options import STORAGE, settings_with
+from ashi_ingest.venues.registry import KLINE_VENUES, VENUES
 
 
 def load(
@@ -65,6 +66,34 @@ def fetch(
     return run_fetch(Settings.from_environment(), FetchOptions(venue, market, begin, end, directory), tell)
 
 
+def klines(
+    *,
+    venue: Annotated[str, Positional(f"one of {', '.join(KLINE_VENUES)}", metavar="VENUE")],
+    market: Annotated[str, Positional("by the venue's own name", metavar="MARKET")],
+    timeframe: Annotated[
+        Sequence[str], Option("such as 1m; repeatable (default: 1m)", metavar="TIMEFRAME", parse=values.timeframe)
+    ] = (),
+    begin: Annotated[int, Option("from when on, in UTC", flag="--from", metavar="TIME", parse=values.time)],
+    end: Annotated[
+        int | None,
+        Option("until when, exclusive; by default a minute ago", flag="--to", metavar="TIME", parse=values.time),
+    ] = None,
+    storage: Annotated[str | None, STORAGE] = None,
+) -> int:
+    """`ashi history klines`."""
+    from ashi.contracts.timeframe import Timeframe
+
+    settings = settings_with(storage)
+    require_extras("history klines", store=settings.storage)
+    from ashi_history.klines import KlineOptions, run_klines
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    timeframes = [Timeframe.parse(name) for name in dict.fromkeys(timeframe or ["1m"])]
+    return run_klines(settings, KlineOptions(venue, market, timeframes, begin, end), tell)
+
+
 HISTORY: Final = Command(
     name="history",
     text="candles from before the live ones",
@@ -80,6 +109,19 @@ examples:
 
 It may be killed and given again: it goes on where it was. Exit status 1: not all of it could be got; what is missing
 is told (docs/history.md). Kafka is not needed.""",
+        ),
+        Command(
+            name="klines",
+            text="store the venue's own candles, marked as such, where there are no trades to make them of",
+            run=klines,
+            epilog="""\
+examples:
+  ashi history klines binance ETHUSDT --timeframe 1m --timeframe 1h --from 2025-01-01 --to 2025-02-01
+  ashi history klines gmo BTC --from 2026-01-01 --storage sqlite:////data/candles.db
+
+They go into the store alone, beside the candles made of trades and never in place of one. The chart marks them;
+`ashi candles --source any` and `ashi strategy backtest --venue-candles` read them too. It may be killed and given
+again: what is stored is not asked for once more (docs/history.md). Kafka is not needed.""",
         ),
         Command(
             name="load",

@@ -56,6 +56,9 @@ def backtest(
     output: Annotated[
         Path | None, Option("write candles, signals, trades and figures as JSON, also for the chart", metavar="FILE")
     ] = None,
+    venue_candles: Annotated[
+        bool, Option("of a store also the venue's own candles (`ashi history klines`), where there are none of trades")
+    ] = False,
     no_checks: Annotated[bool, Option("leave out the checks that signals are those that it would give live")] = False,
     allow_calendar: Annotated[bool, Option("the strategy may look at the date: leave out the check of that")] = False,
 ) -> int:
@@ -68,6 +71,8 @@ def backtest(
         raise UsageError("the store is given twice: leave out --storage")
     if recording and (store or storage):
         raise UsageError("--recording takes the place of a store: leave out one of them")
+    if recording and venue_candles:
+        raise UsageError("--venue-candles are in a store, and --recording takes its place: leave out one of them")
     if begin_at is not None and end_at is not None and begin_at >= end_at:
         raise UsageError("--from must be before --to")
     settings = settings_with(storage or store)
@@ -86,7 +91,8 @@ def backtest(
         check=not no_checks,
         may_know_date=allow_calendar,
     )
-    return asyncio.run(run_and_print(settings, request, recording, BacktestFiles(plot=plot, output=output)))
+    files = BacktestFiles(plot=plot, output=output)
+    return asyncio.run(run_and_print(settings, request, recording, files, venue_candles=venue_candles))
 
 
 BACKTEST: Final = Command(

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ashi.contracts.errors import ContractError, UsageError
-from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.timeframe import Timeframe, format_time
 from ashi.runtime.spelling import did_you_mean
 from ashi_cli.printing.symbols import NO_CANDLES
 from ashi_cli.printing.tables import (
@@ -54,13 +54,17 @@ class _Output(Protocol):
         """Print these after those before."""
 
 
-def print_series(storage: str, wanted: SeriesRequest, *, as_csv: bool, follow: bool = False) -> int:
+def print_series(
+    storage: str, wanted: SeriesRequest, *, source: str = "trades", as_csv: bool, follow: bool = False
+) -> int:
     """Print candles to stdout; the exit status. With `follow`, go on with those that come, for ever.
+
+    `source`: those of `trades`, the `venue`'s own, or `any`: then each says what it is.
 
     Raises UsageError for a series that the store has not, StorageError when there is no store.
     """
     wanted = wanted._replace(timeframe=_canonical(wanted.timeframe))
-    return asyncio.run(_candles(storage, wanted, as_csv=as_csv, follow=follow))
+    return asyncio.run(_candles(storage, wanted, source=source, as_csv=as_csv, follow=follow))
 
 
 def _canonical(timeframe: str) -> str:
@@ -70,29 +74,55 @@ def _canonical(timeframe: str) -> str:
         raise UsageError(str(error)) from None
 
 
-async def _candles(storage: str, wanted: SeriesRequest, *, as_csv: bool, follow: bool) -> int:
+async def _candles(storage: str, wanted: SeriesRequest, *, source: str, as_csv: bool, follow: bool) -> int:
     from rich.console import Console
 
     from ashi_sinks.registry import open_reader
 
-    async with open_reader(storage) as reader:
+    with_source = source != "trades"
+    async with open_reader(storage) as opened:
+        reader = await _chosen(opened, wanted, source)
         await _check_series(reader, wanted.symbol, wanted.timeframe)
         if as_csv:
-            await _write(_Csv(), reader, wanted, follow=follow)
+            await _write(_Csv(with_source=with_source), reader, wanted, follow=follow)
         elif follow:
             rows = wanted.limit or TABLE_ROWS
-            await _write(CandleLines(Console()), reader, wanted._replace(limit=rows), follow=True)
+            lines = CandleLines(Console(), with_source=with_source)
+            await _write(lines, reader, wanted._replace(limit=rows), follow=True)
         else:
-            await _show_table(Console(), reader, wanted)
+            await _show_table(Console(), reader, wanted, with_source=with_source)
     return 0
 
 
-async def _show_table(console: Console, reader: CandleReader, wanted: SeriesRequest) -> None:
+async def _chosen(reader: CandleReader, wanted: SeriesRequest, source: str) -> CandleReader:
+    """What is read of the store. Raises UsageError where it only has candles of another source."""
+    from ashi_sinks.joined import OfVenueOnly, WithVenueCandles
+
+    if source == "any":
+        return WithVenueCandles(reader)
+    if source == "venue":
+        return OfVenueOnly(reader)
+    series = wanted.symbol, wanted.timeframe
+    venue = next((span for span in await reader.venue_spans() if span[:2] == series), None)
+    if venue is not None:
+        there = (
+            f"the venue's own candles, from {format_time(venue.first)} to {format_time(venue.last)} UTC, which "
+            "--source any shows, marked"
+        )
+        if not any(span[:2] == series for span in await reader.spans()):
+            raise UsageError(f"of this series the store has only {there}")
+        print(f"note: the store also has {there}", file=sys.stderr)
+    return reader
+
+
+async def _show_table(
+    console: Console, reader: CandleReader, wanted: SeriesRequest, *, with_source: bool = False
+) -> None:
     rows = wanted.limit or TABLE_ROWS
     candles = [candle async for candle in reader.read(*wanted._replace(limit=rows + 1))]
     is_cut = len(candles) > rows
     candles = candles[-rows:]
-    show_candles(console, candles, marks=await _marks(reader, candles))
+    show_candles(console, candles, marks=await _marks(reader, candles), with_source=with_source)
     if is_cut and wanted.limit is None:
         print(f"only the last {rows:,}; --limit N shows more, --csv all", file=sys.stderr)
 
@@ -113,11 +143,12 @@ async def _check_series(reader: CandleReader, symbol: str, timeframe: str) -> No
 
 
 class _Csv:
-    def __init__(self) -> None:
-        write_csv_header(sys.stdout)
+    def __init__(self, *, with_source: bool) -> None:
+        self._with_source = with_source
+        write_csv_header(sys.stdout, with_source=with_source)
 
     def show(self, candles: Sequence[Candle], marks: Sequence[str]) -> None:
-        write_csv_rows(sys.stdout, candles, marks)
+        write_csv_rows(sys.stdout, candles, marks, with_source=self._with_source)
 
 
 async def _write(output: _Output, reader: CandleReader, wanted: SeriesRequest, *, follow: bool) -> None:
@@ -160,6 +191,7 @@ async def _marks(reader: CandleReader, candles: Sequence[Candle]) -> list[str]:
     Where nothing was ever said of the feed, as after a replay of recordings, nothing is said here either.
     """
     from ashi.contracts.feed import is_complete, overlaps
+    from ashi.contracts.venue_candle import source_of
 
     if not candles:
         return []
@@ -168,6 +200,8 @@ async def _marks(reader: CandleReader, candles: Sequence[Candle]) -> list[str]:
     status = await reader.status(candles[0].symbol)
 
     def mark(candle: Candle) -> str:
+        if source_of(candle) == "venue":
+            return ""  # what a feed lacked is none of its business
         window = candle.open_time, candle.close_time
         if status is not None and is_complete(*window, status.complete_until, unrepaired):
             return ""

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Final
 from ashi.contracts.candle import Candle, candle_fields
 from ashi.contracts.decimals import format_decimal
 from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT, format_time
+from ashi.contracts.venue_candle import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,17 +30,27 @@ GAP_MEANINGS: Final = {
 }
 """The marks, and what each says of its candle."""
 CSV_GAP_COLUMN: Final = "feed_gap"
+SOURCE_COLUMN: Final = "source"
 
 
 def show_candles(
-    console: Console, candles: Sequence[Candle], still_open: Sequence[Candle] = (), *, marks: Sequence[str] = ()
+    console: Console,
+    candles: Sequence[Candle],
+    still_open: Sequence[Candle] = (),
+    *,
+    marks: Sequence[str] = (),
+    with_source: bool = False,
 ) -> None:
     """Print a table: closed candles, then open ones, marked as such. Plain lines where it is no terminal.
 
     `marks` are those of `candles`; if there is any, they get a column, and what they mean is said below the table.
+    `with_source`: a column says what each was made by.
     """
     header: tuple[str, ...] = COLUMNS
     rows = [_row(candle) for candle in (*candles, *still_open)]
+    if with_source:
+        header = (*header, SOURCE_COLUMN)
+        rows = [(*row, source_of(candle)) for row, candle in zip(rows, (*candles, *still_open), strict=True)]
     if any(marks):
         header = (*header, GAP_COLUMN)
         rows = [(*row, mark) for row, mark in zip(rows, (*marks, *("" for _ in still_open)), strict=True)]
@@ -58,14 +69,17 @@ def show_candles(
 class CandleLines:
     """A table that goes on: plain lines, whose columns are as wide as the first ones need. With the column of marks."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, with_source: bool = False) -> None:
         self._console = console
+        self._with_source = with_source
         self._widths: list[int] = []
 
     def show(self, candles: Sequence[Candle], marks: Sequence[str]) -> None:
         """Print these after those before."""
-        rows = [(*_row(candle), mark) for candle, mark in zip(candles, marks, strict=True)]
-        header = [] if self._widths else [(*COLUMNS, GAP_COLUMN)]
+        extra = [(source_of(candle),) if self._with_source else () for candle in candles]
+        rows = [(*_row(candle), *more, mark) for candle, more, mark in zip(candles, extra, marks, strict=True)]
+        column = (SOURCE_COLUMN,) if self._with_source else ()
+        header = [] if self._widths else [(*COLUMNS, *column, GAP_COLUMN)]
         self._widths = _show_as_lines(self._console, [*header, *rows], self._widths)
 
 
@@ -98,13 +112,17 @@ def _row(candle: Candle) -> tuple[str, ...]:
     return (time, *(format_decimal(value) for value in prices), f"{candle.trade_count:,}")
 
 
-def write_csv_header(file: IO[str]) -> None:
-    """The names of the message's fields, and of the mark."""
-    csv.writer(file, lineterminator="\n").writerow([*Candle.__struct_fields__, CSV_GAP_COLUMN])
+def write_csv_header(file: IO[str], *, with_source: bool = False) -> None:
+    """The names of the message's fields, of the mark, and of the source if it is wanted."""
+    source = [SOURCE_COLUMN] if with_source else []
+    csv.writer(file, lineterminator="\n").writerow([*Candle.__struct_fields__, CSV_GAP_COLUMN, *source])
 
 
-def write_csv_rows(file: IO[str], candles: Iterable[Candle], marks: Iterable[str]) -> None:
+def write_csv_rows(
+    file: IO[str], candles: Iterable[Candle], marks: Iterable[str], *, with_source: bool = False
+) -> None:
     """The values of the message: times in µs, decimals in plain notation, an empty field for null; then the mark."""
     csv.writer(file, lineterminator="\n").writerows(
-        [*candle_fields(candle).values(), mark] for candle, mark in zip(candles, marks, strict=True)
+        [*candle_fields(candle).values(), mark, *([source_of(candle)] if with_source else [])]
+        for candle, mark in zip(candles, marks, strict=True)
     )

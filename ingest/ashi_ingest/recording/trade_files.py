@@ -19,7 +19,7 @@ from ashi_ingest.recording.format import BYTE_ORDER_MARKS, PREFLIGHT_LINES, Line
 from ashi_ingest.venues.parsing import symbol_of
 from ashi_ingest.venues.registry import VENUES
 from ashi_ingest.venues.trade_columns import joined
-from ashi_ingest.venues.trade_file import RowConverter
+from ashi_ingest.venues.trade_file import NewestFirstError, RowConverter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -255,6 +255,8 @@ class _Text:
             return None, []
         try:
             return self._converter.convert(self._cells(text)), []
+        except NewestFirstError as error:
+            raise UsageError(f"{self._place}: {error}") from error
         except ContractError:
             pass
         good: list[TradeColumns] = []

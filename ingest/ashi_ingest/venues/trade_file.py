@@ -45,6 +45,10 @@ class Layout:
     columns: Mapping[str, int]
 
 
+class NewestFirstError(ContractError):
+    """Rows stand newest first, and are to be numbered as they happened."""
+
+
 class Numbering(Protocol):
     """Gives ids to the trades of a venue that has none, of one market."""
 
@@ -54,7 +58,10 @@ class Numbering(Protocol):
     def number(
         self, traded_ms: Sequence[bytes], prices: Sequence[bytes], sizes: Sequence[bytes], sides: Sequence[bytes]
     ) -> tuple[list[bytes], list[bytes]]:
-        """The ids and sequences of the next trades. Raises ContractError, and has then counted none of them."""
+        """The ids and sequences of the next trades. Raises ContractError, and has then counted none of them.
+
+        NewestFirstError where no other order of rows than that can be seen.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,7 @@ class DeltaTable:
                 mode="ignore",
                 partition_by=list(self.table.partitions),
                 name=self.table.name,
-                description=f"Topic {self.table.name.replace('_', '.')}, kept by Ashi",
+                description=self.table.description,
                 configuration=configuration,
                 storage_options=self.lake.options,
                 commit_properties=delta.CommitProperties(max_commit_retries=0),  # else it makes it a second time

@@ -11,6 +11,7 @@ from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError, StorageError
 from ashi.contracts.feed import FeedGap, FeedStatus
+from ashi.contracts.venue_candle import VENUE_DECIMALS, VenueCandle
 from ashi_sinks.lake.delta import DeltaTable
 from ashi_sinks.lake.query import Snapshot
 from ashi_sinks.lake.tables import (
@@ -18,6 +19,7 @@ from ashi_sinks.lake.tables import (
     DAY_US,
     FEED_GAPS,
     FEED_STATUS,
+    VENUE_CANDLES,
     day_literal,
     text_literal,
     venue_of,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from ashi_sinks.lake.location import Lake
 
 _CANDLE: Final = CANDLES.select(Candle.__struct_fields__)
+_VENUE_CANDLE: Final = VENUE_CANDLES.select(VenueCandle.__struct_fields__)
 _STATUS: Final = FEED_STATUS.select(STATUS_FIELDS)
 
 _Message = TypeVar("_Message", FeedGap, FeedStatus)
@@ -45,20 +48,17 @@ class LakeReader:
         self._candles = DeltaTable(lake, CANDLES)
         self._gaps = DeltaTable(lake, FEED_GAPS)
         self._statuses = DeltaTable(lake, FEED_STATUS)
+        self._venue_candles = DeltaTable(lake, VENUE_CANDLES)
         self._has_statuses = False
+        self._has_venue_candles = False
 
     async def open(self) -> None:
         """Open the tables. See `CandleReader.open`."""
         await asyncio.to_thread(self._candles.open)
         await asyncio.to_thread(self._gaps.open)
-        self._has_statuses = await asyncio.to_thread(self._open_statuses)
-
-    def _open_statuses(self) -> bool:
-        """Whether there are statuses; a lake made before they were kept gets them from the next worker."""
-        if not self._statuses.exists():
-            return False
-        self._statuses.open()
-        return True
+        # A lake made before statuses were kept gets them from the next worker.
+        self._has_statuses = await asyncio.to_thread(_open_if_there, self._statuses)
+        self._has_venue_candles = await asyncio.to_thread(_open_if_there, self._venue_candles)
 
     async def read(
         self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
@@ -67,7 +67,33 @@ class LakeReader:
 
         All of it is of one state of the table, read partition after partition.
         """
-        snapshot = await asyncio.to_thread(Snapshot, self._candles)
+        async for row in self._series(self._candles, _CANDLE, (symbol, timeframe), (start, end), limit):
+            yield self._candle(row)
+
+    async def venue_candles(
+        self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
+    ) -> AsyncIterator[VenueCandle]:
+        """The venue's own candles of one series; see `CandleReader.venue_candles`. Raises StorageError."""
+        if not self._has_venue_candles:
+            return
+        async for row in self._series(self._venue_candles, _VENUE_CANDLE, (symbol, timeframe), (start, end), limit):
+            yield self._venue_candle(row)
+
+    async def venue_spans(self) -> list[SeriesSpan]:
+        """Each series of a venue's own; see `CandleReader.venue_spans`. Raises StorageError."""
+        return await self._spans(self._venue_candles) if self._has_venue_candles else []
+
+    async def _series(
+        self,
+        table: DeltaTable,
+        columns: str,
+        series: tuple[str, str],
+        bounds: tuple[int | None, int | None],
+        limit: int | None,
+    ) -> AsyncIterator[tuple[Any, ...]]:
+        """The rows of one series, symbol and timeframe, of one state of the table."""
+        (symbol, timeframe), (start, end) = series, bounds
+        snapshot = await asyncio.to_thread(Snapshot, table)
         venue = venue_of(symbol)
         days = snapshot.days(
             {"venue": venue, "timeframe": timeframe},
@@ -76,20 +102,24 @@ class LakeReader:
         )
         within = f"venue = {text_literal(venue)} AND timeframe = {text_literal(timeframe)}"
         within += f" AND symbol = {text_literal(symbol)}{_bounds('open_time', start, end)}"
-        select = f"SELECT {_CANDLE} FROM candles WHERE {within} AND day IN"  # noqa: S608
+        select = f"SELECT {columns} FROM {table.table.name} WHERE {within} AND day IN"  # noqa: S608
         if limit is None:
             for first in range(0, len(days), DAYS_AT_ONCE):
                 batch_of_days = days[first : first + DAYS_AT_ONCE]
                 for row in await asyncio.to_thread(snapshot.rows, f"{select} ({_days(batch_of_days)}) ORDER BY 3"):
-                    yield self._candle(row)
+                    yield row
             return
         for row in await asyncio.to_thread(_latest, snapshot, select, days, limit):
-            yield self._candle(row)
+            yield row
 
     async def spans(self) -> list[SeriesSpan]:
         """Each series in the table; see `CandleReader.spans`. Raises StorageError."""
+        return await self._spans(self._candles)
+
+    async def _spans(self, table: DeltaTable) -> list[SeriesSpan]:
         bounds = "CAST(min(open_time) AS BIGINT), CAST(max(open_time) AS BIGINT)"
-        found = await self._query(f"SELECT symbol, timeframe, {bounds} FROM candles GROUP BY 1, 2")  # noqa: S608
+        query = f"SELECT symbol, timeframe, {bounds} FROM {table.table.name} GROUP BY 1, 2"  # noqa: S608
+        found = await asyncio.to_thread(lambda: Snapshot(table).rows(query))
         return by_symbol_and_length(SeriesSpan(*row) for row in found)
 
     async def count(self, symbol: str | None = None, timeframe: str | None = None) -> int:
@@ -146,6 +176,17 @@ class LakeReader:
         self._candles.close()
         self._gaps.close()
         self._statuses.close()
+        self._venue_candles.close()
+
+    def _venue_candle(self, row: tuple[Any, ...]) -> VenueCandle:
+        fields = dict(zip(VenueCandle.__struct_fields__, row, strict=True))
+        try:
+            for name in VENUE_DECIMALS:
+                if fields[name] is not None:
+                    fields[name] = parse_decimal(name, fields[name])
+        except ContractError as error:
+            raise _changed_by_hand(self._venue_candles, row[:3], error) from error
+        return VenueCandle(**fields)
 
     def _candle(self, row: tuple[Any, ...]) -> Candle:
         fields = dict(zip(Candle.__struct_fields__, row, strict=True))
@@ -161,6 +202,13 @@ class LakeReader:
             return msgspec.convert(row, message)
         except msgspec.ValidationError as error:
             raise _changed_by_hand(table, [row[name] for name in table.table.key], error) from error
+
+
+def _open_if_there(table: DeltaTable) -> bool:
+    if not table.exists():
+        return False
+    table.open()
+    return True
 
 
 def _latest(snapshot: Snapshot, select: str, days: Sequence[int], limit: int) -> list[tuple[Any, ...]]:

@@ -16,6 +16,7 @@ from ashi.contracts.decimals import format_decimal
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT
 from ashi.contracts.trade import Trade
+from ashi.contracts.venue_candle import VENUE_DECIMALS, VENUE_NULLABLE, VenueCandle
 from ashi_sinks.lake.driver import arrow
 from ashi_sinks.protocol import STATUS_FIELDS
 
@@ -51,6 +52,7 @@ class LakeTable:
         guard: of two rows of one name the one with the greater value stays; None where rows are only added.
         statistics: the columns whose least and greatest value the log has for each file.
         added: the columns that tables of older versions lack; NULL in the rows that were there before.
+        content: what is in it, if not the topic of its name.
 
     """
 
@@ -62,6 +64,12 @@ class LakeTable:
     guard: str | None
     statistics: tuple[str, ...]
     added: frozenset[str] = field(default_factory=frozenset)
+    content: str = ""
+
+    @property
+    def description(self) -> str:
+        """What others read of the table."""
+        return f"{self.content or 'Topic ' + self.name.replace('_', '.')}, kept by Ashi"
 
     @property
     def schema(self) -> arrow.Schema:
@@ -191,6 +199,26 @@ TRADES: Final = LakeTable(
 )
 
 
+VENUE_CANDLES: Final = LakeTable(
+    name="venue_candles",
+    kinds={
+        **_kinds(
+            VenueCandle,
+            {"symbol", "timeframe", "source", *VENUE_DECIMALS},
+            {"open_time", "close_time", "fetched_at"},
+        ),
+        "venue": "text",
+        "day": "day",
+    },
+    nullable=VENUE_NULLABLE,
+    partitions=("venue", "timeframe", "day"),
+    key=("symbol", "open_time"),
+    guard="fetched_at",
+    statistics=("symbol", "open_time"),
+    content="Candles of venues' own",
+)
+
+
 def candle_columns(candles: Sequence[Candle]) -> Columns:
     """The columns of `candles`. In the order of the key, so that a file's symbols and times are close together."""
     candles = sorted(candles, key=lambda candle: (candle.symbol, candle.timeframe, candle.open_time))
@@ -198,6 +226,20 @@ def candle_columns(candles: Sequence[Candle]) -> Columns:
     for name in Candle.__struct_fields__:
         values = [getattr(candle, name) for candle in candles]
         columns[name] = [format_decimal(value) for value in values] if name in DECIMAL_FIELDS else values
+    return columns | {
+        "venue": [venue_of(candle.symbol) for candle in candles],
+        "day": [candle.open_time // DAY_US for candle in candles],
+    }
+
+
+def venue_candle_columns(candles: Sequence[VenueCandle]) -> Columns:
+    """The columns of `venue_candles`."""
+    columns: dict[str, Sequence[Any]] = {}
+    for name in VenueCandle.__struct_fields__:
+        values = [getattr(candle, name) for candle in candles]
+        if name in VENUE_DECIMALS:
+            values = [None if value is None else format_decimal(value) for value in values]
+        columns[name] = values
     return columns | {
         "venue": [venue_of(candle.symbol) for candle in candles],
         "day": [candle.open_time // DAY_US for candle in candles],
@@ -236,5 +278,5 @@ def venue_of(symbol: str) -> str:
     return symbol.partition(":")[0]
 
 
-TABLES: Final = (CANDLES, FEED_GAPS, FEED_STATUS, TRADES)
+TABLES: Final = (CANDLES, FEED_GAPS, FEED_STATUS, TRADES, VENUE_CANDLES)
 """All tables that a lake may have."""

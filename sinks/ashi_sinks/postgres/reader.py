@@ -12,6 +12,7 @@ import msgspec
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import FeedGap, FeedStatus
+from ashi.contracts.venue_candle import VENUE_DECIMALS, VenueCandle
 from ashi_sinks.postgres.address import Address
 from ashi_sinks.postgres.connection import (
     COMMAND_TIMEOUT_S,
@@ -21,7 +22,7 @@ from ashi_sinks.postgres.connection import (
     with_times_as_integers,
 )
 from ashi_sinks.postgres.schema import check_schema
-from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, PostgresTable
+from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, VENUE_CANDLES, PostgresTable
 from ashi_sinks.protocol import SeriesSpan, by_symbol_and_length
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ WITH RECURSIVE series AS (
 SELECT symbol, timeframe, first, latest.open_time AS last FROM series CROSS JOIN LATERAL (
   SELECT open_time FROM candles WHERE (symbol, timeframe) <= (series.symbol, series.timeframe)
   ORDER BY symbol DESC, timeframe DESC, open_time DESC LIMIT 1) AS latest"""
+_VENUE_SERIES: Final = SERIES.replace("FROM candles", f"FROM {VENUE_CANDLES.name}")
+_MAY_READ_VENUE: Final = f"SELECT has_table_privilege('{VENUE_CANDLES.name}', 'SELECT')"
 # As `ashi.contracts.feed.overlaps`.
 _GAPS: Final = (
     f"SELECT {', '.join(FEED_GAPS.fields)} FROM feed_gaps WHERE symbol = $1 AND from_time < $3 "  # noqa: S608
@@ -58,6 +61,9 @@ _Message = TypeVar("_Message", FeedGap, FeedStatus)
 
 # Cursors of the driver have a named statement, which a pooler of transactions may give to another client.
 _DECLARE: Final = f"DECLARE candles_read NO SCROLL CURSOR FOR {_READ}"
+_DECLARE_VENUE: Final = _DECLARE.replace(", ".join(CANDLES.fields), ", ".join(VENUE_CANDLES.fields)).replace(
+    "FROM candles", f"FROM {VENUE_CANDLES.name}"
+)
 _FETCH: Final = "FETCH 1000 FROM candles_read"
 _CONNECTIONS: Final = 4
 """A series that is being read keeps a connection to itself; the other questions take another."""
@@ -72,6 +78,7 @@ class PostgresReader:
         """Raises UsageError when `url` is not the URL of a database."""
         self._address = Address(url)
         self._pool: Any = None
+        self._may_read_venue = False
 
     async def open(self) -> None:
         """Connect and check the tables. See `CandleReader.open`."""
@@ -88,6 +95,8 @@ class PostgresReader:
                 )
                 async with self._transaction() as connection:
                     await check_schema(connection, self._address)
+                    # A role that was given rights on the tables of an earlier schema has none on this one.
+                    self._may_read_venue = bool(await connection.fetchval(_MAY_READ_VENUE))
         except BaseException:
             await self.close()
             raise
@@ -96,13 +105,34 @@ class PostgresReader:
         self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
     ) -> AsyncIterator[Candle]:
         """The candles of one series; see `CandleReader.read`. Raises StorageError."""
+        async for row in self._series(_DECLARE, symbol, timeframe, *_bounds(start, end), limit=limit):
+            yield _candle(row, self._address)
+
+    async def venue_candles(
+        self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
+    ) -> AsyncIterator[VenueCandle]:
+        """The venue's own candles of one series; see `CandleReader.venue_candles`. Raises StorageError.
+
+        To a role without the right to read their table there are none.
+        """
+        if not self._may_read_venue:
+            return
+        async for row in self._series(_DECLARE_VENUE, symbol, timeframe, *_bounds(start, end), limit=limit):
+            yield _venue_candle(row, self._address)
+
+    async def venue_spans(self) -> list[SeriesSpan]:
+        """Each series of a venue's own; see `CandleReader.venue_spans`. Raises StorageError."""
+        rows = await self._all(_VENUE_SERIES) if self._may_read_venue else []
+        return by_symbol_and_length(SeriesSpan(*row.values()) for row in rows)
+
+    async def _series(self, declare: str, *parameters: object, limit: int | None) -> AsyncIterator[Any]:
         most = None if limit is None else max(limit, 0)
         with store_errors(self._address):
             async with self._transaction() as connection:
-                await connection.execute(_DECLARE, symbol, timeframe, *_bounds(start, end), most)
+                await connection.execute(declare, *parameters, most)
                 while rows := await connection.fetch(_FETCH):
                     for row in rows:
-                        yield _candle(row, self._address)
+                        yield row
 
     async def spans(self) -> list[SeriesSpan]:
         """Each series in the table; see `CandleReader.spans`. Raises StorageError."""
@@ -163,12 +193,24 @@ def _bounds(start: int | None, end: int | None) -> tuple[int, int]:
 
 def _candle(row: Any, address: Address) -> Candle:
     candle = Candle(*row.values())
-    for name in DECIMAL_FIELDS:
-        value: Decimal = getattr(candle, name)
-        if not value.is_finite():
-            key = f"{candle.symbol}/{candle.timeframe}/{candle.open_time}"
-            raise StorageError(f"{address}: the row {key} of candles was changed by hand: {name} is {value}")
+    _check_decimals(candle, DECIMAL_FIELDS, CANDLES, address)
     return candle
+
+
+def _venue_candle(row: Any, address: Address) -> VenueCandle:
+    candle = VenueCandle(*row.values())
+    _check_decimals(candle, VENUE_DECIMALS, VENUE_CANDLES, address)
+    return candle
+
+
+def _check_decimals(
+    candle: Candle | VenueCandle, fields: Sequence[str], table: PostgresTable, address: Address
+) -> None:
+    for name in fields:
+        value: Decimal | None = getattr(candle, name)
+        if value is not None and not value.is_finite():
+            key = f"{candle.symbol}/{candle.timeframe}/{candle.open_time}"
+            raise StorageError(f"{address}: the row {key} of {table.name} was changed by hand: {name} is {value}")
 
 
 def _message(table: PostgresTable, row: Any, message: type[_Message], address: Address) -> _Message:

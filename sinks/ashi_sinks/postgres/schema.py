@@ -13,7 +13,7 @@ from ashi.contracts.errors import StorageError
 from ashi_sinks.postgres.address import Address
 from ashi_sinks.postgres.connection import FILL, MIGRATE, connect, store_errors, transaction
 from ashi_sinks.postgres.steps import SCHEMA_VERSION, STEPS, Step
-from ashi_sinks.postgres.tables import TABLES, PostgresTable
+from ashi_sinks.postgres.tables import TABLES, VENUE_CANDLES, PostgresTable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -115,7 +115,7 @@ async def _apply(connection: Any, step: Step, address: Address, *, recorded: boo
     if await table_number(connection, step.name) is None:
         await connection.execute(step.statement)
         if recorded:
-            return f"applied anew, as its table was gone; `{FILL}` fills it from the topic"
+            return f"applied anew, as its table was gone; {_refill(step)}"
         return "applied"
     if recorded:
         return ""
@@ -124,6 +124,12 @@ async def _apply(connection: Any, step: Step, address: Address, *, recorded: boo
         raise StorageError(_own(address, step.name))
     # With all of Ashi's columns it is Ashi's, and only the record of it is gone.
     return "its table was there already, with Ashi's columns, and is kept with all its rows"
+
+
+def _refill(step: Step) -> str:
+    if step.table is VENUE_CANDLES:
+        return "`ashi history klines` fetches what it had"
+    return f"`{FILL}` fills it from the topic"
 
 
 async def _addition(connection: Any, step: Step, address: Address, *, recorded: bool) -> tuple[str, bool]:
@@ -183,7 +189,7 @@ async def check_schema(connection: Any, address: Address) -> dict[str, Identity]
     if version > SCHEMA_VERSION:
         raise StorageError(_newer(address, version))
     numbers = {}
-    for table in TABLES:
+    for table in (*TABLES, VENUE_CANDLES):
         number = await table_number(connection, table.name)
         if number is None:
             raise StorageError(f"{address} has no table {table.name} any more: run `{MIGRATE}`, which makes it anew")

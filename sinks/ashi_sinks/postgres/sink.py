@@ -17,7 +17,7 @@ from ashi_sinks.postgres.address import Address
 from ashi_sinks.postgres.connection import COMMAND_TIMEOUT_S, connect, store_errors, transaction
 from ashi_sinks.postgres.guard import TableGuard
 from ashi_sinks.postgres.schema import Identity, check_schema
-from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, NAME, TABLES, PostgresTable
+from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, NAME, TABLES, VENUE_CANDLES, PostgresTable
 from ashi_sinks.protocol import RefusedError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.candle import Candle
     from ashi.contracts.feed import FeedGap, FeedStatus
+    from ashi.contracts.venue_candle import VenueCandle
     from ashi_sinks.protocol import TableName
 
 # `local` and stricter ones are left as the server has them.
@@ -35,6 +36,7 @@ _DURABLE: Final = (
 _candle_row: Final = attrgetter(*CANDLES.fields)
 _gap_row: Final = attrgetter(*FEED_GAPS.fields)
 _status_row: Final = attrgetter(*FEED_STATUS.fields)
+_venue_candle_row: Final = attrgetter(*VENUE_CANDLES.fields)
 
 
 class PostgresSink:
@@ -94,6 +96,10 @@ class PostgresSink:
         """Upsert the batch in one transaction. See `Sink.write_statuses`."""
         return await self._write(FEED_STATUS, [_status_row(status) for status in statuses])
 
+    async def write_venue_candles(self, candles: Sequence[VenueCandle]) -> int:
+        """Upsert the batch in one transaction. See `Sink.write_venue_candles`."""
+        return await self._write(VENUE_CANDLES, [_with_text(_venue_candle_row(candle)) for candle in candles])
+
     async def _write(self, table: PostgresTable, rows: Sequence[tuple[Any, ...]]) -> int:
         if not rows:
             return 0
@@ -113,13 +119,16 @@ class PostgresSink:
     async def _upsert(self, connection: Any, table: PostgresTable, rows: Sequence[tuple[Any, ...]]) -> int:
         # Each time, in one request: a pooler of transactions may have given us another session.
         await connection.execute(f"{self._address.begin}; {_DURABLE}; {table.create_staging}")
-        await self._guards[table.name].look(connection)
+        guard = self._guards.get(table.name)
+        if guard is not None:
+            await guard.look(connection)
         # In COPY's binary format.
         await connection.copy_records_to_table(table.staging, schema_name="pg_temp", records=rows, columns=table.fields)
         done = await connection.execute(table.upsert)
         await connection.execute("COMMIT")
         changed = int(done.rpartition(" ")[2])  # "INSERT 0 987": the rows added and replaced
-        self._guards[table.name].wrote(rows, changed)
+        if guard is not None:
+            guard.wrote(rows, changed)
         return changed
 
     async def look(self, table: TableName) -> None:

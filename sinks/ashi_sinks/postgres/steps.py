@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, PostgresTable
+from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, VENUE_CANDLES, PostgresTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,28 @@ SELECT series.symbol, series.timeframe, latest.* FROM series CROSS JOIN LATERAL 
   FROM candles WHERE symbol = series.symbol AND timeframe = series.timeframe
   ORDER BY open_time DESC LIMIT 1) AS latest""",
         view="latest_candles",
+    ),
+    Step(
+        VENUE_CANDLES,
+        """
+CREATE TABLE venue_candles (
+  symbol text COLLATE "C" NOT NULL,
+  timeframe text COLLATE "C" NOT NULL,
+  open_time timestamptz NOT NULL,
+  close_time timestamptz NOT NULL,
+  open numeric NOT NULL,
+  high numeric NOT NULL,
+  low numeric NOT NULL,
+  close numeric NOT NULL,
+  volume numeric NOT NULL,
+  quote_volume numeric,
+  trade_count bigint,
+  taker_buy_volume numeric,
+  taker_buy_quote_volume numeric,
+  source text NOT NULL,
+  fetched_at timestamptz NOT NULL,
+  PRIMARY KEY (symbol, timeframe, open_time)
+)""",
     ),
 )
 """The steps in order; the number of each is its place, from 1."""

@@ -12,6 +12,7 @@ from zlib import crc32
 
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.feed import FeedGap
+from ashi.contracts.venue_candle import VENUE_DECIMALS, VenueCandle
 from ashi_sinks.protocol import STATUS_FIELDS
 
 NAME: Final = "postgres"
@@ -97,4 +98,15 @@ FEED_STATUS: Final = PostgresTable(
     | dict.fromkeys(("state", "reason", "last_trade_id"), "text")
     | dict.fromkeys(("since", "last_traded_at", "updated_at", "complete_until"), "timestamptz"),
 )
+VENUE_CANDLES: Final = PostgresTable(
+    "venue_candles",
+    VenueCandle.__struct_fields__,
+    key=("symbol", "timeframe", "open_time"),
+    guard="fetched_at",
+    kinds=dict.fromkeys(VENUE_DECIMALS, "numeric")
+    | dict.fromkeys(("symbol", "timeframe"), 'text COLLATE "C"')
+    | dict.fromkeys(("open_time", "close_time", "fetched_at"), "timestamptz")
+    | {"trade_count": "bigint", "source": "text"},
+)
 TABLES: Final = (CANDLES, FEED_GAPS, FEED_STATUS)
+"""Those that a worker writes to; it needs no right to the others."""

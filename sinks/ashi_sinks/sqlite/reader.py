@@ -11,9 +11,18 @@ from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError, StorageError
 from ashi.contracts.feed import FeedGap, FeedStatus
+from ashi.contracts.venue_candle import VENUE_DECIMALS, VenueCandle
 from ashi_sinks.protocol import SeriesSpan, by_symbol_and_length
 from ashi_sinks.sqlite.file import SqliteFile, explain
-from ashi_sinks.sqlite.tables import CANDLES, FEED_GAPS, FEED_STATUS, LAYOUTS, SCHEMA_VERSION, SqliteTable
+from ashi_sinks.sqlite.tables import (
+    CANDLES,
+    FEED_GAPS,
+    FEED_STATUS,
+    LAYOUTS,
+    SCHEMA_VERSION,
+    VENUE_CANDLES,
+    SqliteTable,
+)
 from ashi_sinks.sqlite.thread import OneThread
 
 if TYPE_CHECKING:
@@ -25,6 +34,9 @@ _LATEST: Final = (
     "WHERE symbol = ? AND timeframe = ? AND open_time >= ? AND open_time < ? ORDER BY open_time DESC LIMIT ?"
 )
 _READ: Final = f"SELECT * FROM ({_LATEST}) ORDER BY open_time"  # noqa: S608
+_READ_VENUE: Final = _READ.replace(", ".join(CANDLES.fields), ", ".join(VENUE_CANDLES.fields)).replace(
+    "FROM candles", f"FROM {VENUE_CANDLES.name}"
+)
 _COUNT: Final = "SELECT count(*) FROM candles WHERE symbol = ifnull(?, symbol) AND timeframe = ifnull(?, timeframe)"
 # From one series to the next by the primary key: a look-up for each, where DISTINCT would read the whole table.
 _SPANS: Final = """
@@ -41,6 +53,9 @@ SELECT symbol, timeframe,
   (SELECT min(open_time) FROM candles AS c WHERE c.symbol = series.symbol AND c.timeframe = series.timeframe),
   (SELECT max(open_time) FROM candles AS c WHERE c.symbol = series.symbol AND c.timeframe = series.timeframe)
 FROM series"""
+_VENUE_SPANS: Final = _SPANS.replace("FROM candles", f"FROM {VENUE_CANDLES.name}").replace(
+    "JOIN candles", f"JOIN {VENUE_CANDLES.name}"
+)
 
 # As `ashi.contracts.feed.overlaps`. All columns: an older layout has fewer.
 _GAPS: Final = (
@@ -80,17 +95,26 @@ class SqliteReader:
         self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
     ) -> AsyncIterator[Candle]:
         """The candles of one series; see `CandleReader.read`. Raises StorageError."""
-        parameters = (
-            symbol,
-            timeframe,
-            -_LARGEST if start is None else start,
-            _LARGEST if end is None else end,
-            -1 if limit is None else max(limit, 0),
-        )
-        rows = await self._thread.run(self._query, _READ, parameters)
+        rows = await self._thread.run(self._query, _READ, (symbol, timeframe, *_bounds(start, end, limit)))
         while chunk := await self._thread.run(self._fetch, rows):
             for row in chunk:
                 yield _candle(row, self._file.path)
+
+    async def venue_candles(
+        self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
+    ) -> AsyncIterator[VenueCandle]:
+        """The venue's own candles of one series; see `CandleReader.venue_candles`. Raises StorageError."""
+        if not await self._thread.run(self._has, VENUE_CANDLES):
+            return
+        rows = await self._thread.run(self._query, _READ_VENUE, (symbol, timeframe, *_bounds(start, end, limit)))
+        while chunk := await self._thread.run(self._fetch, rows):
+            for row in chunk:
+                yield _venue_candle(row, self._file.path)
+
+    async def venue_spans(self) -> list[SeriesSpan]:
+        """Each series of a venue's own; see `CandleReader.venue_spans`. Raises StorageError."""
+        rows = await self._thread.run(self._rows_of, VENUE_CANDLES, _VENUE_SPANS, ())
+        return by_symbol_and_length(SeriesSpan(*row) for row in rows)
 
     async def spans(self) -> list[SeriesSpan]:
         """Each series in the file; see `CandleReader.spans`. Raises StorageError."""
@@ -123,12 +147,15 @@ class SqliteReader:
         return [_status(row, self._file.path) for row in rows]
 
     def _rows_of(self, table: SqliteTable, statement: str, parameters: tuple[object, ...]) -> list[Any]:
+        return self._all(statement, parameters) if self._has(table) else []
+
+    def _has(self, table: SqliteTable) -> bool:
         try:
             # Asked each time: a worker may have upgraded the file since it was opened, even to a layout after ours.
             tables = LAYOUTS.get(self._file.layout, LAYOUTS[SCHEMA_VERSION])
         except sqlite3.Error as error:
             raise explain(error, self._file.path) from error
-        return self._all(statement, parameters) if table.name in {known.name for known in tables} else []
+        return table.name in {known.name for known in tables}
 
     def _query(self, statement: str, parameters: tuple[object, ...]) -> sqlite3.Cursor:
         try:
@@ -152,6 +179,25 @@ class SqliteReader:
     async def close(self) -> None:
         """Close the file. See `CandleReader.close`."""
         await self._thread.end(self._file.close)
+
+
+def _bounds(start: int | None, end: int | None, limit: int | None) -> tuple[int, int, int]:
+    return (
+        -_LARGEST if start is None else start,
+        _LARGEST if end is None else end,
+        -1 if limit is None else max(limit, 0),
+    )
+
+
+def _venue_candle(row: Sequence[Any], path: Path) -> VenueCandle:
+    fields = dict(zip(VENUE_CANDLES.fields, row, strict=True))
+    try:
+        for name in VENUE_DECIMALS:
+            if fields[name] is not None:
+                fields[name] = parse_decimal(name, fields[name])
+    except ContractError as error:
+        raise _changed_by_hand(VENUE_CANDLES, row, path, error) from error
+    return VenueCandle(**fields)
 
 
 def _candle(row: Sequence[Any], path: Path) -> Candle:

@@ -15,10 +15,20 @@ import msgspec
 
 from ashi.contracts.candle import candle_fields
 from ashi.contracts.errors import StorageError
+from ashi.contracts.json_messages import plain_fields
 from ashi_sinks.protocol import RefusedError, RowsLostError
 from ashi_sinks.seen_rows import MOST, SeenRows
 from ashi_sinks.sqlite.file import APPLICATION_ID, NAME, SqliteFile, explain, identity
-from ashi_sinks.sqlite.tables import CANDLES, FEED_GAPS, FEED_STATUS, LAYOUTS, SCHEMA_VERSION, TABLES, SqliteTable
+from ashi_sinks.sqlite.tables import (
+    CANDLES,
+    FEED_GAPS,
+    FEED_STATUS,
+    LAYOUTS,
+    SCHEMA_VERSION,
+    TABLES,
+    VENUE_CANDLES,
+    SqliteTable,
+)
 from ashi_sinks.sqlite.thread import OneThread
 
 if TYPE_CHECKING:
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.candle import Candle
     from ashi.contracts.feed import FeedGap, FeedStatus
+    from ashi.contracts.venue_candle import VenueCandle
     from ashi_sinks.protocol import TableName
 
 CHECKPOINT_PAGES: Final = 10_000
@@ -116,6 +127,11 @@ class SqliteSink:
     async def write_statuses(self, statuses: Sequence[FeedStatus]) -> int:
         """Upsert the batch in one transaction. See `Sink.write_statuses`."""
         return await self._thread.run(self._upsert, FEED_STATUS, map(_status_row, statuses))
+
+    async def write_venue_candles(self, candles: Sequence[VenueCandle]) -> int:
+        """Upsert the batch in one transaction. See `Sink.write_venue_candles`."""
+        rows = (tuple(plain_fields(candle).values()) for candle in candles)
+        return await self._thread.run(self._upsert, VENUE_CANDLES, rows)
 
     def _upsert(self, table: SqliteTable, rows: Iterable[tuple[Any, ...]]) -> int:
         db, path = self._file.db, self._file.path

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap
+from ashi.contracts.venue_candle import VENUE_NULLABLE, VenueCandle
 from ashi_sinks.protocol import STATUS_FIELDS
 
 if TYPE_CHECKING:
@@ -114,12 +115,21 @@ FEED_STATUS: Final = SqliteTable(
     integers=frozenset({"since", "last_traded_at", "updated_at", "complete_until"}),
     nullable=frozenset({"reason", "last_trade_id", "last_traded_at", "complete_until"}),
 )
+VENUE_CANDLES: Final = SqliteTable(
+    "venue_candles",
+    VenueCandle.__struct_fields__,
+    key=("symbol", "timeframe", "open_time"),
+    guard="fetched_at",
+    integers=frozenset({"open_time", "close_time", "trade_count", "fetched_at"}),
+    nullable=VENUE_NULLABLE,
+)
 _FEED_GAPS_2: Final = replace(FEED_GAPS, fields=tuple(name for name in FEED_GAPS.fields if name != "final"))
 
 LAYOUTS: Final[dict[int, tuple[SqliteTable, ...]]] = {
     1: (CANDLES,),
     2: (CANDLES, _FEED_GAPS_2),
     3: (CANDLES, FEED_GAPS, FEED_STATUS),
+    4: (CANDLES, FEED_GAPS, FEED_STATUS, VENUE_CANDLES),
 }
 """The tables of each layout there has been, by `PRAGMA user_version`. The last one is ours; older ones are upgraded."""
 SCHEMA_VERSION: Final = max(LAYOUTS)

@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from ashi.contracts.errors import UsageError
-from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.timeframe import Timeframe, format_time
 from ashi.runtime.spelling import did_you_mean
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_ingest.recording.sequence import RecordingSequence, check_recordings
+from ashi_sinks.joined import WithVenueCandles
 from ashi_sinks.registry import open_reader
 from ashi_strategies.backtest.recorded import RecordedCandles
 from ashi_strategies.backtest.sources import check_series
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ashi.runtime.settings import Settings
+    from ashi_sinks.protocol import CandleReader
     from ashi_strategies.backtest.sources import CandleSource
     from ashi_strategies.series_name import SeriesName
 
@@ -30,18 +32,45 @@ async def open_source(
     recordings: Sequence[tuple[str, Path]],
     series: Collection[SeriesName],
     on_note: Callable[[str], None],
+    *,
+    venue_candles: bool = False,
 ) -> AsyncIterator[CandleSource]:
     """The candles of `series` out of `recordings` (venue and path of each), or of the store if there are none.
 
-    `on_note` is told what was left out. Raises UsageError for a wrong URL, a file that is no recording, or a series
+    `venue_candles`: also the venue's own that are stored, where there are none of trades. `on_note` is told what was
+    left out. Raises UsageError for a wrong URL, a file that is no recording, or a series
     that there is not; StorageError when there is no store.
     """
     if recordings:
         yield _count_recordings(settings, recordings, series, on_note)
         return
     async with open_reader(store) as reader:
-        await check_series(reader, series)
-        yield reader
+        source = WithVenueCandles(reader) if venue_candles else reader
+        await _check_venue(reader, series, on_note, wanted=venue_candles)
+        await check_series(source, series)
+        yield source
+
+
+async def _check_venue(
+    reader: CandleReader, series: Collection[SeriesName], on_note: Callable[[str], None], *, wanted: bool
+) -> None:
+    """Note where there are the venue's own candles. Raises UsageError where there are no others and none are wanted."""
+    ours = {(span.symbol, span.timeframe) for span in await reader.spans()}
+    for span in await reader.venue_spans():
+        if (span.symbol, span.timeframe) not in series:
+            continue
+        where = f"{span.timeframe} of {span.symbol} from {format_time(span.first)} to {format_time(span.last)}"
+        if wanted:
+            on_note(
+                f"the venue's own candles take part, {where}, wherever there are none of trades: what the venue does "
+                "not tell is 0 in them"
+            )
+        elif (span.symbol, span.timeframe) not in ours:
+            raise UsageError(
+                f"there are only the venue's own candles, {where}, and none of trades: `--venue-candles` takes them"
+            )
+        else:
+            on_note(f"the store also has the venue's own candles, {where}: left out without `--venue-candles`")
 
 
 def _count_recordings(

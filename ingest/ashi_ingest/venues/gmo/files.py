@@ -14,12 +14,13 @@ Source: https://api.coin.z.com/data/trades/ (`BTC_JPY/2025/07/20250701_BTC_JPY.c
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import ContractError
 from ashi_ingest.venues.trade_columns import BUY, SELL
-from ashi_ingest.venues.trade_file import TAKER_SIDES, TradeFileFormat
+from ashi_ingest.venues.trade_file import TAKER_SIDES, NewestFirstError, TradeFileFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence, Set
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 KEPT: Final = 20_000
 """So many milliseconds with executions are counted, the latest. A row that is older than all of them is refused: it
 might get the id of another one."""
+LEAST_ORDERED: Final = 3
+"""So many rows tell an order, if they have one."""
 
 _NAME: Final = re.compile(r"[0-9]{8}_(?P<market>[A-Z0-9]+(?:_[A-Z]+)?)")
 _COLUMNS: Final[Mapping[str, int]] = MappingProxyType({"market": 0, "side": 1, "size": 2, "price": 3, "time": 4})
@@ -68,6 +71,12 @@ class FileNumbering:
             raise ContractError(
                 f"the row is older than {KEPT:,} milliseconds with executions before it: rows are numbered as they "
                 "stand, so sort the file by time"
+            )
+        is_turned = len(traded_ms) >= LEAST_ORDERED and traded_ms[0] > traded_ms[-1]
+        if is_turned and all(at >= after for at, after in pairwise(traded_ms)):
+            raise NewestFirstError(
+                "its rows stand newest first: of one millisecond the first would be taken for the last. Turn the file "
+                "around, oldest first, as with `tac`"
             )
         ids: list[bytes] = []
         sequences: list[bytes] = []
