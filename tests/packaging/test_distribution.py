@@ -51,7 +51,7 @@ LIBRARIES_OF_STAGES = {
     "ta-lib",
     "websockets",
 }
-TIMEOUT_S = 150
+TIMEOUT_S = 600
 
 # The time of a test is that of installing packages from wherever pip gets them.
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
