@@ -4,8 +4,8 @@
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
 STAMP := .venv/.set-up
-# Tests wait as much as they compute, so four keep two cores busy; each has a broker of its own (half a gigabyte).
-WORKERS ?= 4
+# Tests wait as much as they compute, so five keep two cores busy; each has a broker of its own (half a gigabyte).
+WORKERS ?= 5
 # Of what the image holds: every stage and every store.
 IMAGE_EXTRAS := ingest aggregate sqlite postgres lake series strategies chart
 
@@ -33,7 +33,7 @@ demo: $(STAMP)  ## real recordings through the whole flow on this machine; KEEP=
 up: $(STAMP)  ## live markets and the chart until Ctrl-C, and on from there the next time; MARKETS="binance:BTCUSDT", SIMULATE=1
 	@.venv/bin/ashi up $(if $(SIMULATE),--simulate) $(MARKETS)
 
-test: $(STAMP)  ## all tests but test-outside, WORKERS=4 at a time, each with a broker; ARGS="tests/sinks -k lake" chooses
+test: $(STAMP)  ## all tests but test-outside, WORKERS=5 at a time, each with a broker; ARGS="tests/sinks -k lake" chooses
 	.venv/bin/pytest --numprocesses $(WORKERS) -m "not outside" $(ARGS)
 
 test-fast: $(STAMP)  ## the tests that start no server and no process and take no seconds; ARGS as for test

@@ -163,7 +163,7 @@ def test_a_worker_that_stood_still_while_what_it_had_not_read_expired_ends_witho
         await market.trade(SYMBOLS[:1])
         await asyncio.sleep(8)
         worker.signal(signal.SIGCONT)
-        assert await asyncio.to_thread(worker.process.wait, 40) == 1
+        assert await asyncio.to_thread(worker.process.wait, 90) == 1
         assert "expired before they were aggregated" in worker.log.read_text()
         assert not await candles(by_the_second)
 

@@ -61,7 +61,7 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, argumen
 def test_a_simulated_venue_becomes_candles_for_so_many_seconds(tmp_path):
     with simulated_venue("bitflyer", "BTC_JPY", "FX_BTC_JPY", "--rate", "100", "--faults", "5") as addresses:
         markets = ["--market", "bitflyer=BTC_JPY", "--market", "bitflyer=FX_BTC_JPY"]
-        done = run(tmp_path, *markets, "--timeframes", "1s,5s", "--seconds", "8", "--json", **addresses)
+        done = run(tmp_path, *markets, "--timeframes", "1s,5s", "--seconds", "12", "--json", **addresses)
     assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads(done.stdout)
     assert summary["trades_published"] > 150

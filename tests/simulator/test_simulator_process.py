@@ -33,7 +33,7 @@ from simulated import (
     until,
 )
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 import published_files
 from ashi.contracts.errors import UsageError
@@ -133,7 +133,7 @@ def test_under_fifty_random_faults_the_market_goes_on(venue: str) -> None:
         async with simulator(venue, script=script) as sim:
             sim.start_market()
             while not sim.script_done:
-                with contextlib.suppress(OSError, ConnectionClosed, InvalidStatus, TimeoutError):
+                with contextlib.suppress(OSError, ConnectionClosed, InvalidHandshake, TimeoutError):
                     async with asyncio.timeout(0.3), connect(sim.websocket_url, close_timeout=0.1) as ws:
                         for market in sim.markets:
                             await ws.send(subscription(venue, market))

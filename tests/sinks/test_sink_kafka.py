@@ -381,7 +381,9 @@ def test_after_an_upgrade_candles_go_on_from_what_was_committed_and_gaps_begin_a
         async with opened(SqliteSink(path)) as sink:
             await sink.write([a_candle(0), a_candle(1)])
         with closing(sqlite3.connect(path)) as db:
-            db.executescript("DROP TABLE feed_gaps; DROP TABLE feed_status; PRAGMA user_version = 1")
+            for later in ("feed_gaps", "feed_status", "venue_candles"):
+                db.execute(f"DROP TABLE {later}")
+            db.execute("PRAGMA user_version = 1")
         await publish(kafka_settings, [*before, a_gap(0)])
         consumer = make_consumer(kafka_settings, CANDLES, group_id=GROUP)
         await consumer.start()

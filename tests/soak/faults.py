@@ -138,7 +138,12 @@ FAULTS: Final = (
     Fault("Kafka restarts", kafka_restarted, may=STANDSTILL | KAFKA, restarts=True),
     Fault("Kafka is killed and stays away", kafka_away, ("KafkaDown",), STANDSTILL | KAFKA),
     Fault("the venue is away", venue_away, ("FeedDown",), frozenset({"ReconnectStorm"})),
-    Fault("six markets of twenty are mute, and REST refuses", markets_mute, ("FeedSilent",)),
+    Fault(
+        "six markets of twenty are mute, and REST refuses",
+        markets_mute,
+        ("FeedSilent",),
+        frozenset({"TradesLate"}),  # once it lasts longer than the correction horizon, which is not divided
+    ),
     Fault("PostgreSQL is killed and stays away", postgres_away, ("StoreDown",), STORE),
     Fault("the SQLite database is locked", sqlite_locked, ("StoreDown",), STORE),
     Fault("a transaction is left open in a partition", transaction_left_open, ("WatermarkStalled",), STANDSTILL),
