@@ -156,8 +156,7 @@ def versions_rolled(rehearsal: Rehearsal) -> Iterator[None]:
 
     But for the sinks whose stores have a layout that the earlier version does not open.
     """
-    newer = [worker.name for store in ("sqlite", "postgres") for worker in rehearsal.deployment.workers(store)]
-    workers = [worker for worker in rehearsal.workers_in_order() if worker.name not in newer]
+    workers = [worker for worker in rehearsal.workers_in_order() if not worker.name.startswith(("sqlite", "postgres"))]
     for worker in reversed(workers):
         rehearsal.restart(worker, version="earlier")
     rehearsal.timeline("everybody else is of the earlier version")
