@@ -17,18 +17,17 @@ from chart_server import PageOf, charting, page_of
 
 from ashi.contracts.candle import Candle, encode_candle
 from ashi.contracts.decimals import format_decimal
-from ashi.contracts.errors import StateError
 from ashi.contracts.feed import FeedGap, FeedStatus, encode_feed
 from ashi.contracts.instrument import Instrument, encode_instrument
 from ashi.contracts.records import live_key
 from ashi.contracts.topics import CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS
 from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.metrics.declare import REGISTRY
-from ashi_aggregate.growth import grow
 from ashi_chart import active, catch_up, hub, loading
 from ashi_chart.bars import CLOSED, COMPLETE, CORRECTED, INCOMPLETE
 from ashi_sinks.registry import make_sink
 from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
+from grown_topics import grow_when_nobody_works
 from made_anew import make_anew
 
 if TYPE_CHECKING:
@@ -42,16 +41,6 @@ BOUND_S = 90
 
 def run(main: Any) -> None:
     asyncio.run(asyncio.wait_for(main, BOUND_S))
-
-
-async def grow_when_nobody_works(settings: Settings, partitions: int) -> None:
-    """Workers that another test has killed count as members until their session ends."""
-    for _ in range(60):
-        try:
-            return await grow(settings, partitions, tell=print)
-        except StateError:
-            await asyncio.sleep(1)
-    return await grow(settings, partitions, tell=print)
 
 
 class Topics:

@@ -27,10 +27,10 @@ from live_samples import (
 from msgspec import Raw, Struct
 from msgspec.json import decode
 
-from ashi.contracts.errors import StateError, UsageError
+from ashi.contracts.errors import UsageError
 from ashi.contracts.signal import Signal, decode_signal
-from ashi_aggregate.growth import grow
 from ashi_sinks.sqlite.reader import SqliteReader
+from grown_topics import grow_when_nobody_works
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,16 +52,6 @@ def until(condition: Callable[[], bool], timeout_s: float = 90) -> None:
     while not condition():
         assert time.monotonic() < deadline_s, "it does not come to that"
         time.sleep(0.05)
-
-
-async def grow_when_nobody_works(settings: Settings, partitions: int) -> None:
-    """Workers that another test has killed count as members until their session ends."""
-    for _ in range(60):
-        try:
-            return await grow(settings, partitions, tell=print)
-        except StateError:
-            await asyncio.sleep(1)
-    return await grow(settings, partitions, tell=print)
 
 
 class Market:
