@@ -137,7 +137,7 @@ class TimeframeAggregator:
         The stream time when trades come; a later time in a quiet market. A window closed early is corrected if
         its trades do come.
         """
-        if clock < self.next_close:
+        if not self.is_due(clock):
             return []
         row, length_us, lateness_us = self.row, self.timeframe.length_us, self.rules.lateness_us
         until = clock - lateness_us
@@ -145,12 +145,16 @@ class TimeframeAggregator:
         begin = row.closed_until or min(row.windows)
         if until - begin == length_us and (window := row.windows.get(begin)) is not None:
             # At the end of a minute it is this one window, mostly; of tens of thousands of symbols each step counts.
-            candle = self._candle(window.fold)
-            window.emitted = window.fold.offset
-            row.closed_until = until
-            self.next_close = until + length_us + lateness_us
-            self._made = None
-            return [candle] if begin >= row.complete_from else []
+            candles = [*self._emit(window, self._candle(window.fold))]
+        else:
+            candles = self._emit_between(begin, until)
+        row.closed_until = until
+        self.next_close = until + length_us + lateness_us
+        self._made = None
+        return candles
+
+    def _emit_between(self, begin: int, until: int) -> list[Candle]:
+        """The candles of the windows that began in [begin, until), flat ones too, each noted as emitted as it is."""
         candles: list[Candle] = []
         last: Candle | None = None
         for window in self._windows_between(begin, until):
@@ -159,12 +163,9 @@ class TimeframeAggregator:
                 candles += self._flat_candles(last or self._window_before(begin), begin, open_time)
             last = self._candle(window.fold)
             candles += self._emit(window, last)
-            begin = open_time + length_us
+            begin = open_time + self.timeframe.length_us
         if begin < until:
             candles += self._flat_candles(last or self._window_before(begin), begin, until)
-        row.closed_until = until
-        self.next_close = until + length_us + lateness_us
-        self._made = None
         return candles
 
     def prepare(self) -> Candle | None:
