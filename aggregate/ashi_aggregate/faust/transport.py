@@ -18,12 +18,9 @@ from faust.types.tuples import ConsumerMessage
 
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.clients import murmur2_partitioner, pace_failures
+from ashi.runtime.kafka.clients import adapt, murmur2_partitioner, pace_failures
 from ashi.runtime.kafka.ends import COMMITTED, written_ends
-from ashi.runtime.kafka.links import watch_links
 from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
-from ashi.runtime.kafka.login import renew_login
-from ashi.runtime.kafka.naming import use_prefix
 from ashi.runtime.kafka.racks import read_near
 from ashi.runtime.kafka.raw_batches import keep_bytes
 from ashi.runtime.kafka.record_batches import RecordBatches
@@ -417,10 +414,8 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
             keep_bytes()
         client = super()._create_consumer(loop)
         pace_failures(client._client)
-        watch_links(client._client)
         settings = self.consumer.app.settings
-        renew_login(client._client, settings)
-        use_prefix(client._client, settings.topic_prefix)
+        adapt(client._client, settings)
         read_near(client, settings.kafka_rack)
         # Faust lets only a worker that writes transactions leave out what others have aborted.
         client._isolation_level = COMMITTED
@@ -476,9 +471,7 @@ class Producer(driver.Producer):  # type: ignore[misc]  # Faust is not typed
     def _new_producer(self, *arguments: Any, **options: Any) -> Any:
         producer = super()._new_producer(*arguments, **options)
         pace_failures(producer.client)
-        watch_links(producer.client)
-        renew_login(producer.client, self.app.settings)
-        use_prefix(producer.client, self.app.settings.topic_prefix)
+        adapt(producer.client, self.app.settings)
         return producer
 
     def _settings_extra(self) -> Mapping[str, Any]:

@@ -109,15 +109,23 @@ def pace_failures(client: AIOKafkaClient) -> None:
     client._metadata_update = update_or_wait
 
 
+def adapt(client: AIOKafkaClient, settings: Settings) -> None:
+    """Have a client, not yet started, do what all of Ashi's do.
+
+    It notices links that are cut, logs in with the password of now, and calls topics and groups by their prefix.
+    """
+    watch_links(client)
+    renew_login(client, settings)
+    use_prefix(client, settings.topic_prefix)
+
+
 class _Producer(AIOKafkaProducer):  # type: ignore[misc]  # the library is not typed
     """A producer whose start raises BrokerError and leaves nothing open when it fails."""
 
     def __init__(self, settings: Settings, patient: bool, **options: Any) -> None:
         super().__init__(**options)
         pace_failures(self.client)
-        watch_links(self.client)
-        renew_login(self.client, settings)
-        use_prefix(self.client, settings.topic_prefix)
+        adapt(self.client, settings)
         self._settings = settings
         if patient:
             # A batch that is older than this fails when its partition has no leader, as while a broker starts.
@@ -140,9 +148,7 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # the library is not t
     def __init__(self, settings: Settings, *topics: str, rack: str | None, **options: Any) -> None:
         super().__init__(*topics, **options)
         pace_failures(self._client)
-        watch_links(self._client)
-        renew_login(self._client, settings)
-        use_prefix(self._client, settings.topic_prefix)
+        adapt(self._client, settings)
         read_near(self, rack)
         self._settings = settings
 
@@ -230,9 +236,7 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
         request_timeout_ms=request_timeout_ms(),
         **security_options(settings),
     )
-    watch_links(client._client)
-    renew_login(client._client, settings)
-    use_prefix(client._client, settings.topic_prefix)
+    adapt(client._client, settings)
     async with client_errors(settings, client._client):
         try:
             async with asyncio.timeout(START_TIMEOUT_S):

@@ -17,12 +17,10 @@ from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, NoError, for_code
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka.clients import make_consumer, security_options
+from ashi.runtime.kafka.clients import adapt, make_consumer, security_options
 from ashi.runtime.kafka.ends import next_records, stable_ends
 from ashi.runtime.kafka.errors import broker_errors, client_errors
-from ashi.runtime.kafka.links import watch_links
-from ashi.runtime.kafka.login import renew_login
-from ashi.runtime.kafka.naming import kafka_name, use_prefix
+from ashi.runtime.kafka.naming import kafka_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
@@ -96,9 +94,7 @@ class Survey:
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             **security_options(settings),
         )
-        watch_links(self._admin._client)
-        renew_login(self._admin._client, settings)
-        use_prefix(self._admin._client, settings.topic_prefix)
+        adapt(self._admin._client, settings)
         self._consumer: AIOKafkaConsumer | None = None
         self._starting = asyncio.Lock()
         self._fetching = asyncio.Lock()
