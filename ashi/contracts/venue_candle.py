@@ -76,16 +76,6 @@ class VenueCandle(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-VENUE_DECIMALS: Final = (
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "quote_volume",
-    "taker_buy_volume",
-    "taker_buy_quote_volume",
-)
 VENUE_NULLABLE: Final = frozenset({"quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume"})
 """What not every venue tells."""
 

@@ -11,7 +11,7 @@ from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError, StorageError
 from ashi.contracts.feed import FeedGap, FeedStatus
-from ashi.contracts.venue_candle import VENUE_DECIMALS, VenueCandle
+from ashi.contracts.venue_candle import VenueCandle
 from ashi_sinks.lake.delta import DeltaTable
 from ashi_sinks.lake.query import Snapshot
 from ashi_sinks.lake.tables import (
@@ -181,7 +181,7 @@ class LakeReader:
     def _venue_candle(self, row: tuple[Any, ...]) -> VenueCandle:
         fields = dict(zip(VenueCandle.__struct_fields__, row, strict=True))
         try:
-            for name in VENUE_DECIMALS:
+            for name in DECIMAL_FIELDS:
                 if fields[name] is not None:
                     fields[name] = parse_decimal(name, fields[name])
         except ContractError as error:

@@ -16,7 +16,7 @@ from ashi.contracts.decimals import format_decimal
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT
 from ashi.contracts.trade import Trade
-from ashi.contracts.venue_candle import VENUE_DECIMALS, VENUE_NULLABLE, VenueCandle
+from ashi.contracts.venue_candle import VENUE_NULLABLE, VenueCandle
 from ashi_sinks.lake.driver import arrow
 from ashi_sinks.protocol import STATUS_FIELDS
 
@@ -204,7 +204,7 @@ VENUE_CANDLES: Final = LakeTable(
     kinds={
         **_kinds(
             VenueCandle,
-            {"symbol", "timeframe", "source", *VENUE_DECIMALS},
+            {"symbol", "timeframe", "source", *DECIMAL_FIELDS},
             {"open_time", "close_time", "fetched_at"},
         ),
         "venue": "text",
@@ -237,7 +237,7 @@ def venue_candle_columns(candles: Sequence[VenueCandle]) -> Columns:
     columns: dict[str, Sequence[Any]] = {}
     for name in VenueCandle.__struct_fields__:
         values = [getattr(candle, name) for candle in candles]
-        if name in VENUE_DECIMALS:
+        if name in DECIMAL_FIELDS:
             values = [None if value is None else format_decimal(value) for value in values]
         columns[name] = values
     return columns | {

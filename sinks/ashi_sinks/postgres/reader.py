@@ -12,7 +12,7 @@ import msgspec
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import FeedGap, FeedStatus
-from ashi.contracts.venue_candle import VENUE_DECIMALS, VenueCandle
+from ashi.contracts.venue_candle import VenueCandle
 from ashi_sinks.postgres.address import Address
 from ashi_sinks.postgres.connection import (
     COMMAND_TIMEOUT_S,
@@ -199,7 +199,7 @@ def _candle(row: Any, address: Address) -> Candle:
 
 def _venue_candle(row: Any, address: Address) -> VenueCandle:
     candle = VenueCandle(*row.values())
-    _check_decimals(candle, VENUE_DECIMALS, VENUE_CANDLES, address)
+    _check_decimals(candle, DECIMAL_FIELDS, VENUE_CANDLES, address)
     return candle
 
 

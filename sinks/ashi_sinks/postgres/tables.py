@@ -12,7 +12,7 @@ from zlib import crc32
 
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.feed import FeedGap
-from ashi.contracts.venue_candle import VENUE_DECIMALS, VenueCandle
+from ashi.contracts.venue_candle import VenueCandle
 from ashi_sinks.protocol import STATUS_FIELDS
 
 NAME: Final = "postgres"
@@ -103,7 +103,7 @@ VENUE_CANDLES: Final = PostgresTable(
     VenueCandle.__struct_fields__,
     key=("symbol", "timeframe", "open_time"),
     guard="fetched_at",
-    kinds=dict.fromkeys(VENUE_DECIMALS, "numeric")
+    kinds=dict.fromkeys(DECIMAL_FIELDS, "numeric")
     | dict.fromkeys(("symbol", "timeframe"), 'text COLLATE "C"')
     | dict.fromkeys(("open_time", "close_time", "fetched_at"), "timestamptz")
     | {"trade_count": "bigint", "source": "text"},

@@ -11,7 +11,7 @@ from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError, StorageError
 from ashi.contracts.feed import FeedGap, FeedStatus
-from ashi.contracts.venue_candle import VENUE_DECIMALS, VenueCandle
+from ashi.contracts.venue_candle import VenueCandle
 from ashi_sinks.protocol import SeriesSpan, by_symbol_and_length
 from ashi_sinks.sqlite.file import SqliteFile, explain
 from ashi_sinks.sqlite.tables import (
@@ -192,7 +192,7 @@ def _bounds(start: int | None, end: int | None, limit: int | None) -> tuple[int,
 def _venue_candle(row: Sequence[Any], path: Path) -> VenueCandle:
     fields = dict(zip(VENUE_CANDLES.fields, row, strict=True))
     try:
-        for name in VENUE_DECIMALS:
+        for name in DECIMAL_FIELDS:
             if fields[name] is not None:
                 fields[name] = parse_decimal(name, fields[name])
     except ContractError as error:
