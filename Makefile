@@ -114,7 +114,7 @@ bench: $(STAMP)  ## rates, delays and CPU of each stage and store, hand-overs, s
 bench-peers: $(STAMP)  ## Ashi, Flink, Kafka Streams and others on one topic, three rounds of 10,000,000 trades; ENGINES=ashi,flink chooses
 	.venv/bin/python benchmarks/side_by_side.py $(if $(ENGINES),--engines "$(ENGINES)")
 
-bench-scale: $(STAMP)  ## 10 to 10,000 symbols, a quarter of an hour; AGAINST=v0.1.0 measures another version beside it
+bench-scale: $(STAMP)  ## 10 to 10,000 symbols, a quarter of an hour; AGAINST=COMMIT measures another version beside it
 	.venv/bin/python benchmarks/scale.py $(if $(AGAINST),--against $(AGAINST)) --plot docs/scale.svg
 
 wheels: $(STAMP)  ## dist/: a wheel for each kind of machine that the native fold is built for, and one without it

@@ -55,7 +55,7 @@ def test_a_worker_takes_up_its_partitions_when_a_broker_that_stood_still_for_lon
             env=os.environ
             | {
                 "ASHI_KAFKA_BOOTSTRAP": kafka_settings.kafka_bootstrap,
-                "ASHI_SESSION_TIMEOUT": "6s",
+                "ASHI_SESSION_TIMEOUT": "30s",  # longer than the broker stands still, which is not what is tried here
                 "ASHI_QUIET_CLOSE": "off",
                 "ASHI_METRICS_PORT": "0",
                 "ASKS": asks,
