@@ -52,8 +52,8 @@ class AggregateSettings:
             or_off(duration_between("50ms", "1h")),
             "250ms",
             "The least time between two updates of a candle in progress in `candles.live`. It grows by itself when "
-            "updates would need more than a tenth of the worker's CPU, or 3 % of a core where that is more. `off` sends "
-            "none.",
+            "updates would need more than a tenth of the worker's CPU, or 3 % of a core where that is more. `off` "
+            "sends none.",
         )
     )
     native_fold: bool = field(
