@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Completeness:
     """What `feed.status` and `feed.gaps` have said, joined: give it every message of both, repeated or not.
 
-    A status rests on the gaps that were told before it. So a candle is complete once a status says so and `feed.gaps` has
-    been read to the end that it had after that status came: of what has been asked for sooner, ask again.
+    A status rests on the gaps that were told before it. So a candle is complete once a status says so and `feed.gaps`
+    has been read to the end that it had after that status came: of what has been asked for sooner, ask again.
 
     It keeps the last message of each symbol and of each gap, as many as the topics hold.
     """

@@ -111,12 +111,14 @@ class Hub:
     async def _read(self, service: Service, on_begun: Callable[[], None]) -> None:
         async with AsyncExitStack() as opened:
             topics = {topic: _Topic(service, topic, make, opened) for topic, make in _TOPICS.items()}
-            # What is said of gaps is read before anything is shown that would be called complete without it.
             await _all(
-                *(topics[topic].read_up(self._listener.take_said) for topic in _SAID),
+                *(topics[topic].read_up(self._listener.take_said) for topic in _SAID if topic != FEED_GAPS),
                 topics[CANDLES].open(self._position or "now"),
                 topics[CANDLES_LIVE].open_at_start(),
             )
+            # A status rests on the gaps that were told before it: they are read after it, and before anything is shown
+            # that would be called complete without them.
+            await topics[FEED_GAPS].read_up(self._listener.take_said)
             on_begun()
             self._tell("ok", 0.0)
             service.health.set_ready(True, "reading candles")

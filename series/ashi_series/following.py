@@ -236,11 +236,8 @@ class Following(EitherWay["Event"]):
 
     async def _begin(self) -> None:
         """Read what is there, of all topics at once; then go on reading where that ended."""
-        from_candles, from_gaps, from_statuses, from_live = await asyncio.gather(
-            self._read_history(),
-            _read_up(self._gaps, "beginning", self.store.take),
-            _read_up(self._statuses, "beginning", self.store.take),
-            self._read_live(),
+        from_candles, (from_statuses, from_gaps), from_live = await asyncio.gather(
+            self._read_history(), self._read_said(), self._read_live()
         )
         self._begun = self._join.begin()
         self._position = self._taken_to = from_candles
@@ -262,6 +259,11 @@ class Following(EitherWay["Event"]):
                         async for candle in warm.candles(symbol, timeframe, self.store.limit, self._since):
                             self._join.take(candle)
         return await _read_up(self._candles, start, self._join.take)
+
+    async def _read_said(self) -> tuple[Position, Position]:
+        # A status rests on the gaps that were told before it, so the gaps are read after it.
+        statuses = await _read_up(self._statuses, "beginning", self.store.take)
+        return statuses, await _read_up(self._gaps, "beginning", self.store.take)
 
     async def _read_live(self) -> Since:
         # The last update of a market may be of a window that closed long ago. Where the history does not hold the last

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ashi.contracts.errors import BrokerError
+from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
 from ashi.runtime.kafka.background import raise_if_dead
 from ashi.runtime.kafka.clients import make_consumer, make_producer
 from ashi.runtime.kafka.errors import broker_errors
@@ -14,20 +15,23 @@ from ashi.runtime.kafka.groups import NEVER_LEAVE_MS, commit, places, rewind, su
 from ashi.runtime.kafka.log_identity import LogProbe
 from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import committed
+from ashi.runtime.kafka.reading_state import reading_state
 from ashi.runtime.kafka.retention import show_retention
 from ashi.runtime.kafka.spans import fetch_spans
 from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.kafka.writers_time import warn_of_writers_time
 from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics.common import rebalances
+from ashi_sinks.gaps_first import GapsFirst
 from ashi_sinks.place_watch import PlaceWatch
 from ashi_sinks.read_log import ReadLog
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from ashi.runtime.kafka.dead_letters import DeadLetter
     from ashi.runtime.kafka.offsets import Committed
+    from ashi.runtime.kafka.reading_state import ReadingState
     from ashi.runtime.kafka.spans import Span
     from ashi.runtime.settings import Settings
     from ashi_sinks.read_log import Stored
@@ -108,6 +112,7 @@ class KafkaSinkConsumer:
         self._places = PlaceWatch()
         self._compared = self._counted = 0
         self._held_back: dict[AssignedPartition, Span] = {}
+        self._gaps_first = GapsFirst({FEED_STATUS: FEED_GAPS} if FEED_GAPS in topics else {})
         self._committed_before: dict[Any, int] = {}
         self._is_going_back = False
         self._topics = (*topics, dead_topic)
@@ -157,7 +162,7 @@ class KafkaSinkConsumer:
         self._committed_before |= {at: found[at.partition].offset for at in held}
         with broker_errors(self._settings):
             await rewind(self._consumer, {topic})
-        self._log.forget()
+        self._begin_anew()
         self._held_back = {}
         self._compared = 0  # what the group has committed is looked up anew
         self._is_going_back = False
@@ -165,7 +170,18 @@ class KafkaSinkConsumer:
     async def rewind(self) -> None:
         """Read the partitions held from their beginning, and let the group do so if this process ends meanwhile."""
         await rewind(self._consumer)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._log.forget()
+        self._resume(self._gaps_first.forget())
+
+    def _resume(self, keys: Iterable[AssignedPartition]) -> None:
+        self._consumer.resume(*(key.partition for key in keys if key.partition in self._consumer.assignment()))
+
+    def _partner(self, key: AssignedPartition, topic: str) -> Any | None:
+        found = (at for at in self._consumer.assignment() if at.topic == topic)
+        return next((at for at in found if at.partition == key.partition.partition), None)
 
     async def poll(self, most: int, wait_s: float) -> Mapping[Any, Span]:
         """See `SinkConsumer.poll`. Raises StateError when the log is not the one that the group has read."""
@@ -196,7 +212,20 @@ class KafkaSinkConsumer:
             self._log.take(read.partition, span)
             if partitions := self._consumer.partitions_for_topic(read.partition.topic):
                 self._places.look(read.partition, span, len(partitions))
-        return now
+        return self._in_order(now)
+
+    def _in_order(self, spans: Mapping[AssignedPartition, Span]) -> dict[AssignedPartition, Span]:
+        """What may be handed out now, of what was held too: statuses only after the gaps that they rest on."""
+
+        def state(partition: Any) -> ReadingState | None:
+            return reading_state(self._consumer, partition)
+
+        self._gaps_first.forget(lambda key: key.rebalances != self._rebalances.count)  # it is read again
+        released = self._gaps_first.release(self._partner, state)
+        self._resume(released)
+        ready, held = self._gaps_first.hold(spans, self._partner, state)
+        self._consumer.pause(*(key.partition for key in held))
+        return ready | released
 
     async def _fetch(self, most: int, wait_s: float) -> dict[AssignedPartition, Span]:
         fetched = await fetch_spans(self._consumer, (), wait_s=wait_s, max_records=most)

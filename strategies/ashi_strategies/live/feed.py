@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from ashi.client import Completeness, read_candles, read_feed_gaps, read_feed_status
 from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap
-from ashi.contracts.topics import CANDLES
+from ashi.contracts.topics import CANDLES, FEED_GAPS
 from ashi.runtime.kafka.offsets import end_offsets
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Item: TypeAlias = Candle | FeedGap
 
+LOOK_S: Final = 0.1
 MOST_WAITING: Final = 10_000
 """So many are held at most until they are asked for; then the reading waits."""
 
@@ -105,6 +106,10 @@ class TopicFeed:
             await self._put(gap)
 
     async def _read_statuses(self) -> None:
+        # A status rests on the gaps that were told before it. Those that there are come first.
+        ends = await end_offsets(self._settings, FEED_GAPS)
+        while any(self._gaps.position.offsets.get(number, 0) < end for number, end in ends.items()):  # noqa: ASYNC110  (a reader tells nobody)
+            await asyncio.sleep(LOOK_S)
         async for status in self._statuses:
             self._completeness.update(status)
 
