@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -123,9 +122,11 @@ class Trio(Brokers):
         `until` waits for a condition.
         """
         filler = self.directory / str(DISK) / "data/filler"
-        with filler.open("wb") as file:
-            free = os.statvfs(filler)
-            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+        with filler.open("wb", buffering=0) as file:
+            for size in (1 << 20, 1 << 12):  # how much is free cannot be asked for: the broker writes meanwhile
+                with suppress(OSError):
+                    while file.write(bytes(size)) == size:
+                        pass
         try:
             yield
             until(lambda: self.processes[DISK].poll() is not None)
@@ -138,5 +139,6 @@ class Trio(Brokers):
     def remove(self) -> None:
         """End them, and their data: the logs stay."""
         self.stop()
+        run("umount", str(self.directory / str(DISK) / "data"))
         for node in NODES:
             shutil.rmtree(self.directory / str(node) / "data", ignore_errors=True)
