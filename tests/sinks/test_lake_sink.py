@@ -269,6 +269,39 @@ def test_a_batch_is_on_the_disk_before_the_offsets_are_committed(stage, monkeypa
     assert {part.parent, part.parent.parent, entry.parent, folder, stage.folder} <= set(after)
 
 
+def test_a_worker_reads_its_table_anew_now_and_then_as_what_the_driver_keeps_of_each_commit_adds_up(stage, monkeypatch):
+    monkeypatch.setattr(delta, "READ_ANEW_EVERY", 3)
+    opened_in = []
+
+    async def scenario():
+        async with opened(stage.sink()) as sink:
+            known = sink._candles.now
+            for minute in range(8):
+                assert await sink.write([a_candle(minute)]) == 1
+                if sink._candles.now is not known:
+                    known = sink._candles.now
+                    opened_in.append(known.version())
+            await sink.write([a_candle(0, version=2)])
+            table(stage).delete("true")
+            with pytest.raises(RowsLostError):
+                await sink.write([a_candle(9)])
+
+    asyncio.run(scenario())
+    # A version is seen when the next one is written.
+    assert opened_in == [4, 7]
+
+
+def test_what_is_read_anew_stands_in_a_checkpoint_of_the_drivers(lake):
+    log = lake.folder / "candles" / "_delta_log"
+    nothing = json.dumps({"commitInfo": {"timestamp": 0, "operation": "OPTIMIZE"}})
+    for version in range(2, delta.READ_ANEW_EVERY - 1):
+        (log / f"{version:020d}.json").write_text(nothing)
+    write(lake, [a_candle(1)], [a_candle(2)])
+    checkpoint = json.loads((log / "_last_checkpoint").read_text())
+    assert delta.READ_ANEW_EVERY - 1 <= checkpoint["version"] <= delta.READ_ANEW_EVERY
+    assert read(lake) == [a_candle(0), a_candle(1), a_candle(2)]
+
+
 def test_a_reader_keeps_to_one_state_however_many_partitions_it_reads_one_after_the_other(stage):
     days = range(0, (DAYS_AT_ONCE + 8) * DAY, DAY)
     before, after = ([a_candle(minute, version) for minute in days] for version in (1, 2))

@@ -35,6 +35,13 @@ _T = TypeVar("_T")
 LOG: Final = "_delta_log"
 LONGEST_PAUSES_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """How long at most to wait, at random, after each commit that another writer was faster than."""
+READ_ANEW_EVERY: Final = 100
+"""After so many versions a table is read anew.
+
+The driver keeps what it has read of the log in one piece for each entry that it has seen by itself, some 33 kB of our
+tables, and each look goes through all of them: in an hour a worker would take 12 MB more, and each commit longer. Read
+anew it is one piece, from the checkpoint that the driver makes with every hundredth version and the few entries since.
+"""
 
 _CONFIGURATION: Final = {
     # Entries older than that are removed with a checkpoint. It bounds the log, and how far one can travel back in time.
@@ -72,6 +79,7 @@ class DeltaTable:
         self._opened: delta.DeltaTable | None = None
         self._identity: tuple[int, int] | None = None
         self._looked_at = 0
+        self._read_from = 0  # the version in which it was read as a whole
 
     def exists(self) -> bool:
         """Whether there is a Delta table. Raises StorageError when that cannot be found out."""
@@ -93,7 +101,7 @@ class DeltaTable:
         except StorageError:
             self.close()
             raise
-        self._looked_at = self.now.version()
+        self._looked_at = self._read_from = self.now.version()
 
     def open_or_make(self) -> None:
         """Open the table, or make it where there is nothing; one of an older version gets the columns that it lacks.
@@ -173,16 +181,24 @@ class DeltaTable:
             identity = self._identity_now()
             if self._folder is not None and identity is None:
                 raise RetryableError(f"{self.where} is not there: mount it, or put it back")
-            if identity != self._identity:
+            if identity != self._identity or self._is_in_pieces:
                 again = delta.DeltaTable(self.where, storage_options=self.lake.options)
                 if again.metadata().id != self.now.metadata().id:
                     raise StorageError(
                         f"{self.where} was replaced by another table while in use: start again, to fill that one"
                     )
-                self._opened, self._identity = again, identity
+                self._opened, self._identity, self._read_from = again, identity, again.version()
             else:
                 self.now.update_incremental()
         return self.now
+
+    @property
+    def _is_in_pieces(self) -> bool:
+        """Whether so much has been read of the log bit by bit that it is time to read the table anew.
+
+        Counted from multiples of `READ_ANEW_EVERY`, as that is where there is a checkpoint.
+        """
+        return self.now.version() // READ_ANEW_EVERY != self._read_from // READ_ANEW_EVERY
 
     def look(self) -> delta.DeltaTable:
         """The table as it is now, if others only did to it what workers and upkeep do.
