@@ -31,6 +31,8 @@ class Deployment:
     """Starts it all, and knows who is who."""
 
     postgres_listens_at = "127.0.0.1"
+    compact_every_s = 600.0
+    """How often the lake's sink compacts it, as docs/lake.md tells deployments to; there once an hour is enough."""
 
     def __init__(self, directory: Path, seed: int, rate: int, say: Callable[[str], None], closing: ExitStack) -> None:
         """`rate`: trades a second, of all markets together, on average."""
@@ -130,9 +132,10 @@ class Deployment:
     def start_readers(self) -> None:
         """Start those that read candles."""
         urls = self.urls_of_workers
+        upkeep = {"lake": {"ASHI_LAKE_COMPACT_INTERVAL": f"{round(self.compact_every_s)}s"}}
         for name, url in urls.items():
             # The URL goes by the environment: it may hold a password.
-            self.add(f"{name}-0", "sink", name, ASHI_STORAGE=url)
+            self.add(f"{name}-0", "sink", name, ASHI_STORAGE=url, **upkeep.get(name, {}))
         self.add("chart", "chart", "--port", "0", ASHI_STORAGE=urls["postgres"])
         chosen = ("ma_cross", "--symbol", self.symbols[0], "--timeframe", "1s", "--fast", "2", "--slow", "3")
         self.add("strategy", "strategy", "run", *chosen)

@@ -31,6 +31,8 @@ LEAST_BOUND_S = 30.0
 """However fast faults follow each other: then those after it come later."""
 SETTLE = 0.1
 """And so long it takes until what is left of it is over, and it counts as calm."""
+COMPACT_EVERY = 2.0
+"""The lake is compacted so often, in the time from fault to fault."""
 RESOLVE_S = 400.0
 FOREIGN = {"kafka", "venue"}
 """Shown, and not judged: Kafka maps the logs that it keeps, the simulated venue keeps minutes that were asked for."""
@@ -87,6 +89,7 @@ class Soak:
         self._every_s = every_s
         self._factor = min(USUAL_FACTOR * USUAL_EVERY_S / every_s, MOST_FACTOR)
         self._deployment = Deployment(directory, seed, rate, say, closing)
+        self._deployment.compact_every_s = COMPACT_EVERY * every_s
         self._steadiness = Steadiness()
         self._closing = closing
         first, rest = ([fault for fault in chosen if fault.restarts is restarts] for restarts in (True, False))
