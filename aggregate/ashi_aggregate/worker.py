@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
 import tempfile
 import time
@@ -30,6 +29,7 @@ from ashi.runtime.process_age import process_age_s
 from ashi.runtime.service import Service, run_service
 from ashi.runtime.settings import Settings
 from ashi.runtime.waiting import start_when_kafka_is_there
+from ashi_aggregate.collector import Collector
 from ashi_aggregate.core.trade_ids import MAX_IDS
 from ashi_aggregate.epoch import Epoch, agree_on_epoch
 from ashi_aggregate.faust.app import AggregateApp, make_app
@@ -38,7 +38,6 @@ from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.native.library import load_kernel
 
 _WATCH_INTERVAL_S: Final = 0.25
-_COLLECT_EVERY_S: Final = 30.0
 
 _log = get_logger(__name__)
 
@@ -151,7 +150,7 @@ async def _watch(
 ) -> None:
     """Until told to stop: raise what the application died of, beat while it makes progress."""
     app.finalize()
-    collect_at = asyncio.get_running_loop().time()
+    collector = Collector()
     ready = False
     take_up = TakeUpWatch(app.take_up_bound_s)
     seen: tuple[str, int] | None = None
@@ -161,11 +160,10 @@ async def _watch(
             on_begun()
             service.health.set_ready(True, "aggregating")
             _log.info("ready")
-            _quiet_collector()
+            collector.take_over(time.monotonic())
             ready = True
-        if ready and asyncio.get_running_loop().time() > collect_at + _COLLECT_EVERY_S:
-            collect_at = asyncio.get_running_loop().time()
-            gc.collect(1)
+        if ready:
+            collector.look(time.monotonic(), is_busy=app.pipeline.is_closing)
         seen, before = _progress(app), seen
         # Before it is ready, and while a rebalance goes on, it waits for others too: that has a bound of its own.
         if not ready or seen != before:
@@ -206,13 +204,3 @@ def _failure(reason: BaseException | None, settings: Settings) -> BaseException:
     if reason is None:
         return StateError("the aggregate application crashed; see the log above for why, and start it again")
     return as_broker_error(reason, settings) or reason
-
-
-def _quiet_collector() -> None:
-    """Collect cycles on our own schedule.
-
-    Chunks are thousands of objects without cycles, and scanning them for some costs as much as folding them.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.disable()
