@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import random
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -103,6 +105,22 @@ def test_a_wrong_checksum_is_told_as_the_library_tells_it():
     for read in (raw, by_library):
         with pytest.raises(CorruptRecordException, match="Invalid CRC"):
             read(bytes(data))
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_what_was_fetched_is_let_go_as_soon_as_it_is_taken_whole_and_not_when_cycles_are_looked_for(codec):
+    fetched = of(encode_batch(some(0, 5), codec) + encode_batch(some(5, 5), codec))
+    its_bytes = weakref.ref(fetched._records)
+    gc.disable()
+    try:
+        assert take_batches(fetched, 5) is not None
+        assert not is_at_end(fetched)
+        assert take_batches(fetched, 5) is not None
+        assert is_at_end(fetched)
+        del fetched
+        assert its_bytes() is None
+    finally:
+        gc.enable()
 
 
 def test_batches_of_earlier_formats_are_the_librarys():

@@ -77,6 +77,9 @@ def take_batches(fetched: Any, max_records: int) -> RawBatches | None:
             _append(parts, data, batch.compression_type)
             count += int.from_bytes(data[_COUNT], "big", signed=True)
         fetched.next_fetch_offset = batch.next_offset
+    if not records.has_next():
+        # It and its iterator hold each other and what was fetched; at the end the library parts them so.
+        fetched._records_iterator = None
     return RawBatches(b"".join(parts), count)
 
 
