@@ -103,6 +103,15 @@ sums = st.one_of(
 )
 
 
+@given(trades(), sums.filter(lambda value: value >= 0), sums.filter(lambda value: value >= 0))
+def test_a_trade_is_written_as_the_dict_of_its_fields_would_be(log, price, size):
+    """Nearly all need no change of their decimals, and are written as they are."""
+    for trade in (msgspec.structs.replace(each, price=price, size=size) for each in log):
+        fields = {field: getattr(trade, field) for field in trade.__struct_fields__}
+        fields |= {"price": format_decimal(price), "size": format_decimal(size)}
+        assert encode_trade(trade) == msgspec.json.encode(fields)
+
+
 @given(st.data())
 def test_a_candle_is_written_as_the_dict_of_its_fields_would_be(data):
     """It is put into a struct of texts instead, which takes half of the time."""

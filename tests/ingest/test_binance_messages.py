@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import EARLIEST_US, LATEST_US, Trade
 from ashi_ingest.recording.bundled import BUNDLED
-from ashi_ingest.venues.binance.messages import parse_time
+from ashi_ingest.venues.binance.messages import BinanceParser, parse_time
 from ashi_ingest.venues.parsing import Parsed, Rejected
 from ashi_ingest.venues.registry import VENUES
 
@@ -245,3 +245,28 @@ def test_a_received_at_in_the_wrong_unit_is_no_trade() -> None:
     parsed = VENUES["binance"].parser().parse(event().encode(), 1_723_161_254)
     assert parsed.trades == []
     assert parsed.rejected[0].reason.startswith("received_at 1723161254 looks like seconds")
+
+
+FIELDS = st.fixed_dictionaries(
+    {
+        "e": st.sampled_from(["trade", "aggTrade", "tr\u00e4de", 1]),
+        "s": st.sampled_from(["BTCUSDT", "\u5e01USDT", "", "a b", None]),
+        "t": st.one_of(st.integers(-1, 2**63), st.just("1")),
+        "p": st.sampled_from(
+            ["61837.63000000", "0", "100", "10.", ".5", "-1", "-0", "00", "1e5", "NaN", "9" * 39, 1.5]
+        ),
+        "q": st.sampled_from(["0.02000000", "0.00000001", "0.000", "007", "1_0", " 1", "9" * 20]),
+        "T": st.sampled_from([1723161254340, 1723161254340863, 1723161254, 1723161320000, 1723161254340863000, "1"]),
+        "m": st.sampled_from([True, False, None, 1]),
+    },
+    optional={"X": st.sampled_from(["MARKET", "INSURANCE_FUND", None]), "E": st.integers(), "M": st.booleans()},
+)
+
+
+@given(FIELDS, st.sampled_from(["btcusdt@trade", "BTCUSDT@TRADE", "btcusdt@aggTrade", ""]), st.booleans())
+def test_what_is_read_at_once_is_what_is_read_in_steps(fields: dict[str, Any], stream: str, ascii_only: bool) -> None:
+    frame = json.dumps({"stream": stream, "data": EVENT | fields}, ensure_ascii=ascii_only, separators=(",", ":"))
+    parser = BinanceParser("binance")
+    at_once = parser.parse(frame.encode(), RECEIVED)
+    parser._read_at_once = lambda *_: None  # type: ignore[method-assign]
+    assert parser.parse(frame.encode(), RECEIVED) == at_once

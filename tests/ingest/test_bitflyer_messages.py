@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
 from ashi_ingest.recording.bundled import BUNDLED
-from ashi_ingest.venues.bitflyer.messages import parse_exec_date
+from ashi_ingest.venues.bitflyer.messages import BitFlyerParser, parse_exec_date
 from ashi_ingest.venues.parsing import Parsed, Rejected
 from ashi_ingest.venues.registry import VENUES
 
@@ -243,3 +243,29 @@ def test_a_frame_that_cannot_be_read_is_rejected_whole(frame: bytes, said: str) 
 def test_a_frame_of_executions_that_is_bad_as_a_whole_still_has_its_symbol() -> None:
     frame = '{"params":{"channel":"lightning_executions_BTC_JPY","message":5}}'
     assert only_rejection(frame).symbol == "bitflyer:BTC_JPY"
+
+
+CELLS = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.sampled_from(["1", "-1", "9223372036854775807", "9223372036854775808", "1.0", '"1"']),
+        "side": st.sampled_from(['"SELL"', '""', '"buy"', "null"]),
+        "price": st.sampled_from(
+            ["5860832.0", "1e-08", "1E+99999999999999999999", "0.0", "-0.0", "01", '"1"', "9" * 39]
+        ),
+        "size": st.sampled_from(["0.01", "0.010", "1e-08", "100", "-1", "null"]),
+        "exec_date": st.sampled_from(
+            ['"2021-12-12T23:05:29"', '"2021-02-30T23:05:29.9Z"', '""', '"2099-12-12T23:05:29Z"']
+        ),
+        "more": st.sampled_from(['"ä"', '"\\ud800"', "[[1]]"]),
+    },
+)
+
+
+@given(st.lists(CELLS, max_size=3), st.sampled_from(["FX_BTC_JPY", "", "B T", "Ä"]))
+def test_what_is_read_at_once_is_what_is_read_in_steps(cells: list[dict[str, str]], product: str) -> None:
+    frame = executions(*(execution(**each) for each in cells), product=product).encode()
+    parser = BitFlyerParser()
+    at_once = parser.parse(frame, RECEIVED)
+    parser._read_at_once = lambda *_: None  # type: ignore[method-assign]
+    assert parser.parse(frame, RECEIVED) == at_once

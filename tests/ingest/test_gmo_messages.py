@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts.trade import Trade, decode_trade, encode_trade
-from ashi_ingest.venues.gmo.messages import KEPT
+from ashi_ingest.venues.gmo.messages import KEPT, GmoParser
 from ashi_ingest.venues.parsing import Parsed, Rejected
 from ashi_ingest.venues.registry import VENUES
 
@@ -213,3 +213,25 @@ def test_errors_and_other_channels_are_skipped(text: str) -> None:
 @pytest.mark.parametrize("text", [b"\xff", b"", b"nonsense", b"[1]", b"{", b'{"stream":"x"}', b"{}", b"[" * 100_000])
 def test_what_is_no_frame_of_the_venue_is_rejected_whole(text: bytes) -> None:
     assert only_rejection(text).value == text
+
+
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "channel": st.sampled_from(["ticker", None, 1]),
+        "price": st.sampled_from(["13492957.000", "0", "-0", "007", "1e5", "1.", "9" * 39, 1]),
+        "size": st.sampled_from(["0.0040", "0.00000001", "-1", "", "100"]),
+        "side": st.sampled_from(["BUY", "buy", "", None]),
+        "symbol": st.sampled_from(["BTC", "", "B C", "\u00c4"]),
+        "timestamp": st.sampled_from(["2025-04-30T13:09:43Z", "2025-02-30T13:09:43Z", "2099-04-30T13:09:43Z", "now"]),
+        "more": st.sampled_from(["\u00e4", [[1]]]),
+    },
+)
+
+
+@given(st.lists(CHANGES, max_size=4), st.booleans())
+def test_what_is_read_at_once_is_what_is_read_in_steps(changes: list[dict[str, object]], ascii_only: bool) -> None:
+    frames = [json.dumps(json.loads(REAL) | each, ensure_ascii=ascii_only).encode() for each in changes]
+    at_once, in_steps = GmoParser(), GmoParser()
+    in_steps._read_at_once = lambda *_: None  # type: ignore[method-assign]
+    assert [at_once.parse(each, RECEIVED) for each in frames] == [in_steps.parse(each, RECEIVED) for each in frames]

@@ -24,7 +24,17 @@ import msgspec
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import MAX_SEQUENCE, Side, Trade, check_trade
-from ashi_ingest.venues.parsing import BAD_FRAME, Parsed, check_known, parse_epoch, reject, symbol_of
+from ashi_ingest.venues.parsing import (
+    BAD_FRAME,
+    Parsed,
+    are_times_sound,
+    check_known,
+    parse_epoch,
+    read_price,
+    read_size,
+    reject,
+    symbol_of,
+)
 
 TRADE: Final = "trade"
 TRADE_STREAM: Final = "@trade"
@@ -65,6 +75,19 @@ class _Trade(msgspec.Struct, gc=False):
     m: bool
 
 
+class _TradeEvent(_Trade, gc=False):
+    e: str
+    X: str = "MARKET"
+
+
+class _Pushed(msgspec.Struct, gc=False):
+    """The frame of a trade, all that has to be known of it."""
+
+    stream: str
+    data: _TradeEvent
+
+
+_pushed = msgspec.json.Decoder(_Pushed)
 _frame = msgspec.json.Decoder(_Frame)
 _event = msgspec.json.Decoder(_Event)
 _kind = msgspec.json.Decoder(_Kind)
@@ -80,6 +103,8 @@ class BinanceParser:
 
     def parse(self, frame: bytes, received_at: int) -> Parsed:
         """Read one frame that was received at `received_at` (µs). Never raises: see `ashi_ingest.venues.parsing`."""
+        if (trade := self._read_at_once(frame, received_at)) is not None:
+            return Parsed([trade])
         event: msgspec.Raw | bytes = frame
         try:
             frame.decode()
@@ -91,6 +116,33 @@ class BinanceParser:
             return Parsed(trades=[self._trade(_trade.decode(event), received_at)])
         except BAD_FRAME as error:
             return Parsed(rejected=[reject(frame, error, self._symbol(event))])
+
+    def _read_at_once(self, frame: bytes, received_at: int) -> Trade | None:
+        """The trade of a frame in which all is in order, as in nearly all; None: take it apart, and see why.
+
+        A third of the time that it takes in steps.
+        """
+        if not (frame.startswith(b'{"stream"') and frame.isascii()):
+            return None
+        try:
+            pushed = _pushed.decode(frame)
+            event = pushed.data
+            symbol = symbol_of(self.name, event.s)
+        except BAD_FRAME:
+            return None
+        traded_at = event.T * 1000
+        if (
+            event.e != TRADE
+            or event.X != "MARKET"
+            or not pushed.stream.endswith(TRADE_STREAM)
+            or not are_times_sound(traded_at, received_at)
+            or (price := read_price(event.p)) is None
+            or (size := read_size(event.q)) is None
+        ):
+            return None
+        sequence = event.t
+        side: Side = "sell" if event.m else "buy"
+        return Trade(symbol, str(sequence), price, size, side, traded_at, received_at, sequence)
 
     def _is_trade(self, frame: bytes, head: _Frame, event: msgspec.Raw | bytes) -> bool:
         """Whether stream or event says it is a trade. Raises ContractError when the two contradict each other."""

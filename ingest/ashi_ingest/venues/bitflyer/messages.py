@@ -16,7 +16,6 @@ Source: https://bf-lightning-api.readme.io/docs/realtime-executions, and recordi
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Final
 
@@ -24,7 +23,7 @@ import msgspec
 
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import MAX_SEQUENCE, Side, Trade, check_trade
-from ashi_ingest.venues.parsing import BAD_FRAME, Parsed, check_known, reject, symbol_of
+from ashi_ingest.venues.parsing import BAD_FRAME, Parsed, check_known, read_price, reject, second_us, symbol_of
 
 EXECUTIONS: Final = "lightning_executions_"
 KNOWN_KEYS: Final = frozenset({"jsonrpc", "method", "id", "result", "error", "channel"})
@@ -49,6 +48,18 @@ class _Execution(msgspec.Struct, gc=False):
     exec_date: str
 
 
+class _PushedParams(msgspec.Struct, gc=False):
+    channel: str
+    message: list[_Execution]
+
+
+class _Pushed(msgspec.Struct, gc=False):
+    """The frame of executions, all that has to be known of it."""
+
+    params: _PushedParams
+
+
+_pushed = msgspec.json.Decoder(_Pushed)
 _frame = msgspec.json.Decoder(_Frame)
 _executions = msgspec.json.Decoder(list[msgspec.Raw])
 _execution = msgspec.json.Decoder(_Execution)
@@ -61,6 +72,8 @@ class BitFlyerParser:
 
     def parse(self, frame: bytes, received_at: int) -> Parsed:
         """Read one frame that was received at `received_at` (µs). Never raises: see `ashi_ingest.venues.parsing`."""
+        if (trades := self._read_at_once(frame, received_at)) is not None:
+            return Parsed(trades)
         symbol = None
         try:
             frame.decode()
@@ -82,10 +95,26 @@ class BitFlyerParser:
                 parsed.rejected.append(reject(bytes(raw), error, symbol))
         return parsed
 
+    def _read_at_once(self, frame: bytes, received_at: int) -> list[Trade] | None:
+        """The trades of a frame in which all is in order, as in nearly all; None: take it apart, and see why."""
+        if not frame.isascii():
+            return None
+        try:
+            params = _pushed.decode(frame).params
+            if not params.channel.startswith(EXECUTIONS):
+                return None
+            symbol = symbol_of(self.name, params.channel.removeprefix(EXECUTIONS))
+            return [_make_trade(symbol, execution, received_at) for execution in params.message]
+        except BAD_FRAME:
+            return None
+
 
 def read_execution(symbol: str, raw: msgspec.Raw, received_at: int) -> Trade:
     """One execution, as the websocket pushes it and as REST lists it. Raises one of `parsing.BAD_FRAME`."""
-    execution = _execution.decode(raw)
+    return _make_trade(symbol, _execution.decode(raw), received_at)
+
+
+def _make_trade(symbol: str, execution: _Execution, received_at: int) -> Trade:
     if execution.side not in SIDES:
         raise ContractError(f"side {execution.side[:20]!r} is none of BUY, SELL and empty (an auction)")
     trade = Trade(
@@ -106,6 +135,8 @@ def _number(field: str, raw: msgspec.Raw) -> Decimal:
     """The JSON number exactly as written. What is quoted is no number: msgspec alone would take `"NaN"` and `"1_0"`."""
     text = bytes(raw).decode()
     try:
+        if (sound := read_price(text)) is not None:
+            return sound
         if text[0] in "-0123456789":
             return Decimal(text)
     except InvalidOperation:  # an exponent beyond all bounds
@@ -129,7 +160,6 @@ def parse_exec_date(text: str) -> int:
         raise ContractError(f"{subject} is not a time such as 2021-12-12T23:05:29.9692063Z (at most 7 fraction digits)")
     second, fraction = match.groups(default="")
     try:
-        seconds = int(datetime.fromisoformat(second + "+00:00").timestamp())
+        return second_us(second) + int(fraction[:3].ljust(3, "0")) * 1000
     except ValueError as error:
         raise ContractError(f"exec_date {text!r} is not a date of the calendar: {error}") from None
-    return seconds * 1_000_000 + int(fraction[:3].ljust(3, "0")) * 1000

@@ -15,9 +15,7 @@ Source: https://api.coin.z.com/docs/en/#ws-trades, and recordings.
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -26,7 +24,7 @@ import msgspec
 from ashi.contracts.decimals import format_decimal, parse_decimal
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Side, Trade, check_trade
-from ashi_ingest.venues.parsing import BAD_FRAME, Parsed, check_known, reject, symbol_of
+from ashi_ingest.venues.parsing import BAD_FRAME, Parsed, check_known, read_price, reject, second_us, symbol_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,10 +49,17 @@ class _Trade(msgspec.Struct, gc=False):
     timestamp: str
 
 
+class _Pushed(_Trade, gc=False):
+    """The frame of a trade, all that has to be known of it."""
+
+    channel: str
+
+
 class _Named(msgspec.Struct, gc=False):
     symbol: str
 
 
+_pushed = msgspec.json.Decoder(_Pushed)
 _frame = msgspec.json.Decoder(_Frame)
 _trade = msgspec.json.Decoder(_Trade)
 _named = msgspec.json.Decoder(_Named)
@@ -107,14 +112,16 @@ class GmoParser:
     def parse(self, frame: bytes, received_at: int) -> Parsed:
         """Read one frame that was received at `received_at` (µs). Never raises: see `ashi_ingest.venues.parsing`."""
         try:
-            frame.decode()
-            channel = _frame.decode(frame).channel
-            if channel is msgspec.UNSET:
-                check_known(frame, KNOWN_KEYS, "GMO Coin")
-                return Parsed()
-            if channel != TRADES:
-                return Parsed()
-            pushed = _trade.decode(frame)
+            pushed: _Trade | None = self._read_at_once(frame)
+            if pushed is None:
+                frame.decode()
+                channel = _frame.decode(frame).channel
+                if channel is msgspec.UNSET:
+                    check_known(frame, KNOWN_KEYS, "GMO Coin")
+                    return Parsed()
+                if channel != TRADES:
+                    return Parsed()
+                pushed = _trade.decode(frame)
             symbol = symbol_of(self.name, pushed.symbol)
             content = read_content(pushed.price, pushed.size, pushed.side, pushed.timestamp)
             ordinals = self._ordinals.setdefault(symbol, Ordinals())
@@ -123,6 +130,16 @@ class GmoParser:
             return Parsed(rejected=[reject(frame, error, self._symbol(frame))])
         ordinals.add(content)
         return Parsed(trades=[trade])
+
+    def _read_at_once(self, frame: bytes) -> _Pushed | None:
+        """A frame that is a trade's, as nearly all are; None: take it apart, and see."""
+        if not frame.isascii():
+            return None
+        try:
+            pushed = _pushed.decode(frame)
+        except BAD_FRAME:
+            return None
+        return pushed if pushed.channel == TRADES else None
 
     def _symbol(self, frame: bytes) -> str | None:
         """The symbol of a frame that is otherwise bad, if it can still be told."""
@@ -138,10 +155,15 @@ def read_content(price: str, size: str, side: str, timestamp: str) -> Content:
         raise ContractError(f"side {side[:20]!r} is neither BUY nor SELL")
     return Content(
         parse_timestamp(timestamp),
-        format_decimal(parse_decimal("price", price)),
-        format_decimal(parse_decimal("size", size)),
+        _plain("price", price),
+        _plain("size", size),
         side,
     )
+
+
+def _plain(field: str, text: str) -> str:
+    sound = read_price(text)
+    return format_decimal(parse_decimal(field, text) if sound is None else sound)
 
 
 def make_trade(symbol: str, content: Content, ordinals: tuple[int, int], received_at: int) -> Trade:
@@ -177,11 +199,6 @@ def parse_timestamp(text: str) -> int:
         raise ContractError(f"timestamp {text[:40]!r} is not a time such as 2025-04-30T13:09:43.601Z")
     second, fraction = match.groups(default="")
     try:
-        return _second_us(second) + int(fraction[:3].ljust(3, "0")) * 1000
+        return second_us(second) + int(fraction[:3].ljust(3, "0")) * 1000
     except ValueError as error:
         raise ContractError(f"timestamp {text!r} is not a date of the calendar: {error}") from None
-
-
-@lru_cache(maxsize=64)
-def _second_us(text: str) -> int:
-    return int(datetime.fromisoformat(text + "+00:00").timestamp()) * 1_000_000
