@@ -25,7 +25,7 @@ class Publisher:
 
     def __init__(self):
         self.got = []
-        self.held = self.expected = 0
+        self.held = self.expected = self.calls = 0
         self.settled = asyncio.Event()
         self.asked, self.gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
@@ -35,10 +35,14 @@ class Publisher:
         self.expected += count
 
     async def publish(self, trades, *, streamed, late):
+        self.calls += 1
+        self.held += len(trades)
         self.asked.set()
         await self.gate.wait()
         if self.failure is not None:
             raise self.failure
+        self.held -= len(trades)
+        self.settled.set()
         self.got += [(trade.sequence, *["late"] * late, streamed) for trade in trades]
 
     async def reject(self, rejected, source):
@@ -77,6 +81,30 @@ def test_the_buffer_keeps_the_order_of_trades_and_dead_letters():
             await until(lambda: "sent" in publisher.got)
         assert publisher.got == [(1, True), (2, True), b"bad", (3, "late", False), "sent"]
         assert publish_buffer.held == 0
+
+    asyncio.run(main())
+
+
+def test_what_follows_each_other_alike_is_handed_over_at_once_and_counted_once():
+    async def main():
+        publisher: Any = Publisher()
+        publisher.gate.clear()
+        publish_buffer = PublishBuffer(publisher)
+        ours = trades(1, 2)
+        async with running(publish_buffer):
+            publish_buffer.put(ours, streamed=True)
+            publish_buffer.put(trades(3), streamed=True)
+            publish_buffer.put(trades(4), streamed=False)
+            publish_buffer.put(trades(5), streamed=False, late=True)
+            await publisher.asked.wait()
+            assert publish_buffer.held == 5, "while the publisher has them"
+            publish_buffer.put(trades(6), streamed=True)
+            assert publish_buffer.held == 6
+            publisher.gate.set()
+            await until(lambda: publisher.got.count("sent") == 2)
+        assert [number for number, *_ in publisher.got if isinstance(number, int)] == [1, 2, 3, 4, 5, 6]
+        assert publisher.calls == 4
+        assert ours == trades(1, 2), "what was put is left as it was"
 
     asyncio.run(main())
 

@@ -20,7 +20,7 @@ LETTER_BYTES: Final = 1024
 
 
 class _Trades(NamedTuple):
-    trades: Sequence[Trade]
+    trades: list[Trade]
     streamed: bool
     late: bool
 
@@ -61,7 +61,12 @@ class PublishBuffer:
             if not streamed:
                 self._on_fetched(trades)
             self._publisher.expect(len(trades))
-            self._add(_Trades(trades, streamed, late), len(trades))
+            last = self._items[-1] if self._items else None
+            if isinstance(last, _Trades) and last.streamed is streamed and last.late is late:
+                last.trades.extend(trades)  # a call of the publisher's for each costs as much as its trades
+                self._waiting += len(trades)
+            else:
+                self._add(_Trades(list(trades), streamed, late), len(trades))
 
     def reject(self, rejected: Sequence[Rejected], source: str) -> None:
         """Publish what could not be read to `trades.dead`."""
@@ -94,16 +99,13 @@ class PublishBuffer:
         items, self._items = self._items, []
         for item in items:
             if isinstance(item, _Trades):
+                self._waiting -= len(item.trades)  # from here on the publisher counts them
                 await self._publisher.publish(item.trades, streamed=item.streamed, late=item.late)
-                self._handed_over(len(item.trades))
             else:
                 await self._publisher.reject(item.rejected, item.source)
-                self._handed_over(_weight(item.rejected))
+                self._waiting -= _weight(item.rejected)
+                self._publisher.settled.set()
         await self._publisher.send_batches()
-
-    def _handed_over(self, count: int) -> None:
-        self._waiting -= count
-        self._publisher.settled.set()  # what Kafka has acknowledged at once counted here until now
 
     def _add(self, item: _Trades | _Letters, count: int) -> None:
         self._items.append(item)

@@ -117,6 +117,7 @@ class Publisher:
         self._headers = message_headers(TRADE_SCHEMA)
         self._late_headers = [*self._headers, (LATE_HEADER, b"1")]
         self._partitions = [PartitionBatches(partition) for partition in range(partitions)]
+        self._places: dict[str, tuple[bytes, PartitionBatches]] = {}
         self._deliveries = Deliveries(settings, patient=live)
         self._losses: list[LostTrades] = []
 
@@ -146,7 +147,7 @@ class Publisher:
         """
         if self._batched < mark:
             return False
-        batches = self._partitions[partition_of(symbol.encode(), len(self._partitions))]
+        _, batches = self._places.get(symbol) or self._place(symbol)
         return not batches.unacknowledged or batches.unacknowledged[0].first >= mark
 
     async def publish(self, trades: Collection[Trade], *, streamed: bool = False, late: bool = False) -> None:
@@ -167,9 +168,11 @@ class Publisher:
         headers = self._late_headers if late else self._headers
         try:
             for trade in trades:
-                key, value = trade.symbol.encode(), encode_trade(trade)
-                batches = self._partitions[partition_of(key, len(self._partitions))]
-                while (batch := batches.filling) is None or not self._append(batch, key, value, headers):
+                key, batches = self._places.get(trade.symbol) or self._place(trade.symbol)
+                value = encode_trade(trade)
+                while (batch := batches.filling) is None or (
+                    batch.builder.append(timestamp=None, key=key, value=value, headers=headers) is None
+                ):
                     if batch is None:
                         await self._begin(batches)
                     elif batch.builder.record_count():
@@ -198,7 +201,7 @@ class Publisher:
         """
         self._deliveries.check()
         await self._take_slot()
-        batches = self._partitions[partition_of(symbol.encode(), len(self._partitions))]
+        _, batches = self._places.get(symbol) or self._place(symbol)
         batches.seal()
         self._accepted += batch.record_count()
         batches.begin(ProducerBatch(batch, self._batched))
@@ -292,8 +295,11 @@ class Publisher:
             if batches.sending is not None:
                 batches.sending.cancel()
 
-    def _append(self, batch: ProducerBatch, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> bool:
-        return batch.builder.append(timestamp=None, key=key, value=value, headers=headers) is not None
+    def _place(self, symbol: str) -> tuple[bytes, PartitionBatches]:
+        """The key of a symbol's trades, and the batches of its partition; to be remembered, as it is asked for each."""
+        key = symbol.encode()
+        place = self._places[symbol] = key, self._partitions[partition_of(key, len(self._partitions))]
+        return place
 
     async def _begin(self, batches: PartitionBatches) -> None:
         """Begin a batch, unless another task has done so meanwhile."""
