@@ -265,7 +265,7 @@ class World:
 
     def _deliver(self, socket: Socket, frame: bytes) -> None:
         if socket.open and not socket.mute:
-            self.feeds.on_frame(socket, frame, self.now_us() * 1000)
+            self.feeds.on_frames(socket, [frame], self.now_us() * 1000)
 
     def break_off(self, reason: Reason = Reason.LOST) -> None:
         self.socket.open = False

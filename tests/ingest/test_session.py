@@ -1403,7 +1403,7 @@ def test_a_session_that_is_cancelled_tells_of_the_end_of_its_connections():
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("method", ["on_open", "on_subscribed", "on_frame", "on_silent", "on_closed", "may_connect"])
+@pytest.mark.parametrize("method", ["on_open", "on_subscribed", "on_frames", "on_silent", "on_closed", "may_connect"])
 @pytest.mark.parametrize("acknowledges", [True, False])
 def test_what_the_handler_raises_ends_the_session(method, acknowledges):
     async def run():

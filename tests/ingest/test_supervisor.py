@@ -235,7 +235,12 @@ class FakeConnection:
 
     def say(self, text):
         self.last_ns = self.world.now_us * 1000
-        return self.world.feeds.on_frame(self, text.encode(), self.last_ns)
+        return self.world.feeds.on_frames(self, [text.encode()], self.last_ns) == 1
+
+    def say_all(self, *texts):
+        """In one read. Gives how many from the first on were about trades."""
+        self.last_ns = self.world.now_us * 1000
+        return self.world.feeds.on_frames(self, [text.encode() for text in texts], self.last_ns)
 
     def deliver(self, market, *numbers):
         return self.say(" ".join([market, *map(str, numbers)]))
@@ -1789,3 +1794,77 @@ def test_whatever_happens_each_trade_is_published_once_and_no_gap_stays_open(dat
 @given(data=st.data())
 def test_what_rest_does_not_give_lies_in_a_gap_that_is_lost_until_it_does(data):
     asyncio.run(History(data, fails=True).run())
+
+
+# Frames that are read at once.
+
+
+def test_frames_of_one_read_are_what_they_would_be_one_by_one():
+    texts = [
+        "SPOT 11",
+        "NEW 5",
+        "SPOT 13",
+        "NEW 5",
+        "SPOT 12 14",
+        "garbage",
+        "bad SPOT",
+        "SPOT 15",
+        "SPOT 17",
+        "NEW 6 7",
+    ]
+    seen = []
+
+    def say_each(connection):
+        assert all(connection.say(text) for text in texts)
+
+    def say_at_once(connection):
+        assert connection.say_all(*texts) == len(texts)
+
+    for say in (say_each, say_at_once):
+
+        async def scenario(world, say=say):
+            connection = await live_connection(world, SPOT, NEW)
+            world.happen(SPOT, 11, 12, 13, 14, 15, 16, 17)
+            say(connection)
+            world.look()
+            await world.pass_by(2)
+            frames = dict(world.feeds._sources[connection.number].frames)
+            dead = [(each.value, each.reason) for each in world.publish_buffer.dead]
+            gaps = [(gap.from_time, gap.to_time, gap.state) for market in (SPOT, NEW) for gap in world.gaps(market)]
+            seen.append(
+                (world.ids(SPOT), world.ids(NEW), dead, gaps, frames, sum(f.duplicates for f in feeds_of(world)))
+            )
+
+        play(scenario, {SPOT: trades(SPOT, 10), NEW: trades(NEW, 4)})
+    assert seen[0] == seen[1]
+    assert seen[0][0] == [11, 12, 13, 14, 15, 16, 17]
+    assert seen[0][1] == [5, 6, 7]
+
+
+def feeds_of(world):
+    return world.feeds._feeds.values()
+
+
+def test_what_is_not_about_trades_ends_what_is_taken_of_a_read():
+    async def scenario(world):
+        connection = await live_connection(world, SPOT)
+        assert connection.say_all("SPOT 11", "SPOT 12", "ack", "SPOT 13") == 2
+        assert world.ids() == [11, 12]
+        assert connection.say_all("ack") == 0
+        assert connection.say_all("SPOT 13") == 1
+        assert world.ids() == [11, 12, 13]
+
+    play(scenario, {SPOT: trades(SPOT, 10)})
+
+
+def test_the_place_of_a_frame_that_cannot_be_read_is_its_own():
+    async def scenario(world):
+        places = []
+        world.publish_buffer.reject = lambda rejected, source: places.append(source)
+        connection = await live_connection(world, SPOT)
+        connection.say_all("garbage", "SPOT 11", "garbage")
+        name, number, first_ns = places[0].rsplit("/", 2)
+        assert (name, int(number), int(first_ns)) == ("feed:toy", connection.number, connection.last_ns)
+        assert places[1] == f"feed:toy/{connection.number}/{connection.last_ns + 2}"
+
+    play(scenario, {SPOT: trades(SPOT, 10)})

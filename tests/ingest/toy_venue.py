@@ -219,6 +219,14 @@ class Handler:
     def on_refused(self, market, reason):
         self.events.append(("refused", market, reason))
 
+    def on_frames(self, connection, frames, received_ns):
+        for number, frame in enumerate(frames):
+            if not connection._open:  # dropped: those that came with it are not wanted either
+                break
+            if not self.on_frame(connection, frame, received_ns + number):
+                return number
+        return len(frames)
+
     def on_frame(self, connection, frame, received_ns):
         self.frames.append((connection, frame, received_ns))
         if self.hook is not None:

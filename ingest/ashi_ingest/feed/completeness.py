@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ashi_ingest.feed.of_late import GreatestOfLate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from ashi.contracts.trade import Trade
 
@@ -87,6 +87,11 @@ class VenueClock:
         """A trade came over a connection: its time, and when by our clock."""
         self._ahead_of_ours.turn(received_at)
         self._ahead_of_ours.see(traded_at - received_at)
+
+    def on_trades(self, trades: Sequence[Trade]) -> None:
+        """Trades came over a connection, at least one, all of them together."""
+        self._ahead_of_ours.turn(trades[-1].received_at)
+        self._ahead_of_ours.see(max([trade.traded_at - trade.received_at for trade in trades]))
 
     def on_fetched(self, trades: Iterable[Trade]) -> None:
         """REST has listed these: they may have come long after they happened, but none before that."""

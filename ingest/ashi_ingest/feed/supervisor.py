@@ -281,24 +281,39 @@ class FeedSupervisor:
         for source in self._sources.values():
             source.subscribed.pop(market, None)
 
-    def on_frame(self, connection: Connection, frame: bytes, received_ns: int) -> bool:
-        """A frame came. True when it was about trades, readable or not."""
+    def on_frames(self, connection: Connection, frames: Sequence[bytes], received_ns: int) -> int:
+        """Frames came, each a nanosecond after the one before. Gives how many from the first on were about trades.
+
+        Their trades are seen to together: nobody can tell in which order the frames of one read came of two markets.
+        """
         source = self._sources[connection.number]
-        if self._recorder is not None:
-            self._recorder.frame(connection.number, received_ns, frame)
-        parsed = source.parser.parse(frame, received_ns // 1000)
-        if parsed.trades:
-            source.last = parsed.trades[-1]
-            self._clock.on_trade(source.last.traded_at, source.last.received_at)
-            self._on_trades(parsed.trades, source)
-        if parsed.rejected:
-            self._count_rejected(parsed.rejected[0].reason)
-            self._publish_buffer.reject(parsed.rejected, f"feed:{self._venue.name}/{connection.number}/{received_ns}")
-            self._on_rejected(parsed.rejected, received_ns // 1000)
-            source.frames["dead"] += 1
-            return True
-        source.frames["trades" if parsed.trades else "skipped"] += 1
-        return bool(parsed.trades)
+        parse, recorder = source.parser.parse, self._recorder
+        trades: list[Trade] = []
+        last_of_each: list[Trade] = []
+        taken = dead = 0
+        for taken, frame in enumerate(frames):
+            at_ns = received_ns + taken
+            if recorder is not None:
+                recorder.frame(connection.number, at_ns, frame)
+            parsed = parse(frame, at_ns // 1000)
+            if parsed.trades:
+                trades += parsed.trades
+                last_of_each.append(parsed.trades[-1])
+            if parsed.rejected:
+                self._on_trades(trades, last_of_each, source)
+                trades, last_of_each = [], []
+                self._on_rejected(parsed.rejected, source, at_ns)
+                dead += 1
+            elif not parsed.trades:
+                source.frames["skipped"] += 1
+                break
+        else:
+            taken = len(frames)
+        self._on_trades(trades, last_of_each, source)
+        for outcome, count in (("trades", taken - dead), ("dead", dead)):
+            if count:
+                source.frames[outcome] += count
+        return taken
 
     def on_silent(self, connection: Connection, silent: bool) -> None:
         """Nothing has come for suspiciously long, or comes again."""
@@ -332,7 +347,12 @@ class FeedSupervisor:
 
     # What follows.
 
-    def _on_trades(self, trades: list[Trade], source: _Source) -> None:
+    def _on_trades(self, trades: list[Trade], last_of_each: Sequence[Trade], source: _Source) -> None:
+        """Trades came over a connection. `last_of_each`: the last of each frame."""
+        if not trades:
+            return
+        source.last = trades[-1]
+        self._clock.on_trades(last_of_each)
         now_s = self._monotonic_s()
         symbol = trades[0].symbol
         if len(trades) == 1 or all(trade.symbol == symbol for trade in trades):
@@ -348,11 +368,15 @@ class FeedSupervisor:
                 if feed.is_down:
                     source.connection.has_traded(feed.market)
 
-    def _on_rejected(self, rejected: Sequence[Rejected], received_at: int) -> None:
+    def _on_rejected(self, rejected: Sequence[Rejected], source: _Source, received_ns: int) -> None:
         """What came and cannot be published is missing. Where ids are contiguous they show that; else nothing would.
 
         But when the clock is wrong, REST lists the same trades with the same times, and the ids show nothing.
         """
+        self._count_rejected(rejected[0].reason)
+        place = f"feed:{self._venue.name}/{source.connection.number}/{received_ns}"
+        self._publish_buffer.reject(rejected, place)
+        received_at = received_ns // 1000
         for each in rejected:
             if each.ahead_us is not None:
                 self._clock_watch.on_refused(each.ahead_us)

@@ -23,11 +23,10 @@ from ashi_ingest.websocket.subscriptions import Subscriptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
 
-    from websockets.asyncio.client import ClientConnection
-
     from ashi.runtime.retry import Backoff
     from ashi_ingest.rate_limiter import RateLimiter
     from ashi_ingest.venues.base import Control, Venue
+    from ashi_ingest.websocket.frames import FrameConnection
     from ashi_ingest.websocket.handler import SessionHandler
     from ashi_ingest.websocket.subscriptions import Suspicions
 
@@ -38,8 +37,8 @@ DRAIN_BOUND_S: Final = 5.0
 RENEW_BETWEEN: Final = (0.8, 0.9)
 """Shares of the venue's lifetime. A random one, so that connections opened together are not renewed together, and
 early enough to try again for a while when the next one cannot be opened."""
-FRAMES_PER_TURN: Final = 64
-"""After so many frames the other tasks have their turn: `recv` does not wait while there are frames."""
+FRAMES_PER_TURN: Final = 128
+"""After so many frames the other tasks have their turn: `recv_many` does not wait while there are frames."""
 
 _numbers = count(1)
 _log = get_logger(__name__)
@@ -68,7 +67,7 @@ class VenueConnection:
         markets: Sequence[str],
         handler: SessionHandler,
         *,
-        socket: ClientConnection,
+        socket: FrameConnection,
         limiter: RateLimiter,
         new_backoff: Callable[[], Backoff],
         suspicions: Suspicions,
@@ -211,31 +210,43 @@ class VenueConnection:
     # Reading
 
     async def _read(self) -> None:
-        recv, on_frame, control = self._socket.recv, self._handler.on_frame, self._venue.control
-        frames = 0
+        recv_many = self._socket.recv_many
+        taken = 0
         try:
             while True:
-                frame = await recv(decode=False)
-                if not self._open:
-                    return
-                self._last_frame_ns = received_ns = time.time_ns()
-                self._heard_s = time.monotonic()
-                if self._silent:
-                    self._silent = False
-                    self._handler.on_silent(self, False)
-                if on_frame(self, frame, received_ns):
-                    self._delivered = True
-                elif (message := control(frame)) is not None:
-                    self._on_control(message)
-                frames += 1
-                if frames % FRAMES_PER_TURN == 0:
-                    await asyncio.sleep(0)
+                frames, received_ns = await recv_many()
+                for begin in range(0, len(frames), FRAMES_PER_TURN):
+                    part = frames[begin : begin + FRAMES_PER_TURN]
+                    if taken + len(part) > FRAMES_PER_TURN:
+                        await asyncio.sleep(0)
+                        taken = 0
+                    if not self._open:
+                        return
+                    taken += len(part)
+                    self._on_frames(part, received_ns + begin)
         except ConnectionClosed as error:
             error_class = classify_error(error)
             if self._retired:
                 self._finish(_End(Reason.RENEWED, "the next connection has taken over"))
             else:
                 self._finish(_End(error_class.reason, error_class.detail))
+
+    def _on_frames(self, frames: Sequence[bytes], received_ns: int) -> None:
+        """`received_ns`: when the first of them came; each of the others a nanosecond later, so that it names one."""
+        self._last_frame_ns = received_ns + len(frames) - 1
+        self._heard_s = time.monotonic()
+        if self._silent:
+            self._silent = False
+            self._handler.on_silent(self, False)
+        at = 0
+        while at < len(frames) and self._open:
+            of_trades = self._handler.on_frames(self, frames[at:] if at else frames, received_ns + at)
+            if of_trades:
+                self._delivered = True
+            at += of_trades
+            if at < len(frames) and (message := self._venue.control(frames[at])) is not None:
+                self._on_control(message)
+            at += 1
 
     def _on_control(self, message: Control) -> None:
         match message:

@@ -22,7 +22,10 @@ class Connection(Protocol):
         """The markets it is for, without those that the venue has refused."""
 
     def drop(self, reason: Reason) -> None:
-        """Close it on purpose; the session opens another one afterwards. No frame of it is handed over any more."""
+        """Close it on purpose; the session opens another one afterwards.
+
+        No frame of it is handed over any more, but those that are just being.
+        """
 
     def resubscribe(self, market: str) -> None:
         """Unsubscribe from a market (where the venue has a message for that) and subscribe again, at the venue's pace.
@@ -64,10 +67,11 @@ class SessionHandler(Protocol):
     def on_refused(self, market: str, reason: str) -> None:
         """There is no such market: it is not subscribed to again. The others go on. Called once for a market."""
 
-    def on_frame(self, connection: Connection, frame: bytes, received_ns: int) -> bool:
-        """A data frame and when it was received, ns since the epoch.
+    def on_frames(self, connection: Connection, frames: Sequence[bytes], received_ns: int) -> int:
+        """Frames came, the first at `received_ns`, each of the others a nanosecond later.
 
-        True: it was about trades. False: it may be about the connection, and the venue's `control` is asked.
+        Gives how many from the first on were about trades, readable or not. The one after these was not, and those
+        behind it are handed over again when it has been seen to.
         """
 
     def on_silent(self, connection: Connection, silent: bool) -> None:

@@ -28,12 +28,11 @@ from ashi.runtime.settings.parsers import bare_url
 from ashi_ingest.errors import Reason, classify_error
 from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.websocket.connection import DRAIN_BOUND_S, VenueConnection
+from ashi_ingest.websocket.frames import FrameConnection
 from ashi_ingest.websocket.subscriptions import Suspicions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-    from websockets.asyncio.client import ClientConnection
 
     from ashi_ingest.venues.base import Venue
     from ashi_ingest.websocket.handler import SessionHandler
@@ -251,7 +250,7 @@ class _Chain:
         )
         return self._begin(socket)
 
-    async def _attempt(self) -> ClientConnection:
+    async def _attempt(self) -> FrameConnection:
         await self._handler.may_connect()
         await self._common.connecting.turn()
         if not self._markets:
@@ -276,18 +275,21 @@ class _Chain:
         self._common.connecting.pause(after_s)
         raise _CannotConnectError(error_class.reason, error_class.detail, after_s)
 
-    async def _connect(self) -> ClientConnection:
+    async def _connect(self) -> FrameConnection:
         ping_s = self._venue.limits.ping_interval_s
-        return await connect(
+        socket = await connect(
             self._common.url,
             compression=None,
             max_size=MAX_FRAME,
+            create_connection=partial(FrameConnection, max_frame=MAX_FRAME),  # type: ignore[arg-type]  # it calls it
             open_timeout=OPEN_TIMEOUT_S,
             close_timeout=DRAIN_BOUND_S,
             ping_interval=ping_s,
             ping_timeout=ping_s,
             user_agent_header="ashi",
         )
+        assert isinstance(socket, FrameConnection)  # noqa: S101
+        return socket
 
     def _on_wait(self, error: Exception, wait_s: float) -> None:
         assert isinstance(error, _CannotConnectError)  # noqa: S101
@@ -301,7 +303,7 @@ class _Chain:
         )
         self._handler.on_cannot_connect(self.markets, error.reason, error.detail)
 
-    def _begin(self, socket: ClientConnection) -> VenueConnection:
+    def _begin(self, socket: FrameConnection) -> VenueConnection:
         connection = VenueConnection(
             self._venue,
             self._markets,
@@ -319,7 +321,7 @@ class _Chain:
         task.add_done_callback(partial(self._ended, connection, socket))
         return connection
 
-    def _ended(self, connection: VenueConnection, socket: ClientConnection, _: asyncio.Task[None]) -> None:
+    def _ended(self, connection: VenueConnection, socket: FrameConnection, _: asyncio.Task[None]) -> None:
         self._connections.discard(connection)
         socket.transport.abort()  # the task may have been cancelled before it began
 
