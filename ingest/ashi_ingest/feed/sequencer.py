@@ -174,15 +174,17 @@ class TradeSequencer:
     def on_live(self, trades: Iterable[Trade], now_s: float) -> list[Trade]:
         """Trades came over the connection. Gives what may be published now, in order."""
         passed: list[Trade] = []
+        known, held, is_live = self._known, self._held, self.mode is Mode.LIVE
         for trade in trades:
-            if self._is_known(trade) or trade.trade_id in self._held:
+            trade_id, sequence = trade.trade_id, trade.sequence
+            if trade_id in known or (self.ordered_ids and sequence <= self._known_until) or trade_id in held:
                 self.duplicates += 1
-            elif self.mode is not Mode.LIVE or self._is_beyond_hole(trade):
+            elif not is_live or (self.contiguous and 0 <= self._last < sequence - 1):  # there is a hole before it
                 self._hold(trade)
             else:
                 self._learn(trade)
                 passed.append(trade)
-        if self._held_sequences and self.mode is Mode.LIVE:
+        if self._held_sequences and is_live:
             passed += self._fill()
             self._look_for_hole(now_s)
         return passed
@@ -248,9 +250,6 @@ class TradeSequencer:
         self._held[trade.trade_id] = trade
         if self.contiguous:
             self._held_sequences[trade.sequence] = trade
-
-    def _is_beyond_hole(self, trade: Trade) -> bool:
-        return self.contiguous and 0 <= self._last < trade.sequence - 1
 
     def _fill(self) -> Iterator[Trade]:
         """What continues the sequence without a hole."""
