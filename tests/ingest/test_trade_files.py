@@ -484,7 +484,7 @@ def test_whatever_stands_in_rows_is_what_one_by_one_would_have_made_of_it(
         check_trade(trade)
         assert (trade.sequence, trade.price, trade.size) == (number, price, size)
         assert (trade.traded_at, trade.side) == (ms * 1_000, "sell" if maker else "buy")
-    assert columns.lengths() == [len(encode_trade(trade)) for trade in trades]
+    assert columns.messages() == [encode_trade(trade) for trade in trades]
 
 
 @pytest.mark.processes

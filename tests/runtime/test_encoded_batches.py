@@ -15,7 +15,7 @@ HEADERS = [("content-type", b"application/json"), ("schema", b"ashi.trade.v1")]
 
 
 def encoded(values: list[bytes], compression: str | None = None) -> EncodedBatch:
-    records = encode_records(b"venue:KEY", [b"<", values, b">"], [len(value) + 2 for value in values], HEADERS)
+    records = encode_records(b"venue:KEY", [b"<%b>" % value for value in values], HEADERS)
     return EncodedBatch(records, len(values), compression)
 
 

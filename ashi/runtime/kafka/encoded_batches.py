@@ -102,37 +102,30 @@ class EncodedBatch:
         return self._buffer
 
 
-def encode_records(
-    key: bytes, value: Sequence[bytes | Sequence[bytes]], lengths: Sequence[int], headers: Headers
-) -> bytes:
-    """Records of one key and the same headers, all of one time.
-
-    `value`: what the values are put together of, see `interleave`; `lengths`: how long each is, bytes.
-    """
-    count = len(lengths)
+def encode_records(key: bytes, values: Sequence[bytes], headers: Headers) -> bytes:
+    """Records of one key and the same headers, all of one time."""
+    count, lengths = len(values), [*map(len, values)]
+    different = {*lengths}
     keyed = _varint(len(key)) + key
     ending = _varint(len(headers)) + b"".join(map(_header, headers))
-    before_value = [_varint(length) for length in range(max(lengths, default=0) + 1)]
-    sizes: list[bytes] = []
-    while len(sizes) < count:  # offsets of one, two and three bytes
-        end = next(end for end in _OFFSETS_TO if len(sizes) < end)
-        fixed = _ATTRIBUTES_AND_TIME + len(_varint(len(sizes))) + len(keyed) + len(ending)
-        by_length = [_varint(fixed + len(before) + length) for length, before in enumerate(before_value)]
-        sizes += map(by_length.__getitem__, lengths[len(sizes) : end])
-    parts = [
-        sizes,
-        bytes(_ATTRIBUTES_AND_TIME),
-        _offsets(count),
-        keyed,
-        [*map(before_value.__getitem__, lengths)],
-        *value,
-        ending,
-    ]
+    before_value = {length: keyed + _varint(length) for length in different}
+    beginnings: list[bytes] = []
+    for end in _OFFSETS_TO:  # offsets of one, two and three bytes
+        begin = len(beginnings)
+        if begin == count:
+            break
+        beside = len(_ATTRIBUTES_AND_TIME) + len(_varint(begin)) + len(ending)
+        sized = {
+            length: _varint(beside + len(before) + length) + _ATTRIBUTES_AND_TIME
+            for length, before in before_value.items()
+        }
+        beginnings += map(sized.__getitem__, lengths[begin:end])
+    parts = [beginnings, _offsets(count), [*map(before_value.__getitem__, lengths)], values, ending]
     return interleave(parts, count)
 
 
-_ATTRIBUTES_AND_TIME: Final = 2
-"""Bytes: no attributes, and no time after the batch's."""
+_ATTRIBUTES_AND_TIME: Final = bytes(2)
+"""No attributes, and no time after the batch's."""
 _OFFSETS_TO: Final = (64, 8_192, 1_048_576)
 """From which offsets on they take one byte more."""
 

@@ -22,12 +22,11 @@ _MOST_LENGTHS: Final = 32
 
 def encode_trades(columns: TradeColumns, compression: str | None) -> Iterator[EncodedBatch]:
     """The trades as batches of about the same length, in their order."""
-    lengths = columns.lengths()
+    values = columns.messages()
     key, headers = columns.symbol.encode(), message_headers(TRADE_SCHEMA)
     beside_value = len(key) + _MOST_LENGTHS + sum(len(name) + len(text) for name, text in headers)
-    most = max(MAX_RECORDS_BYTES // (max(lengths, default=0) + beside_value), 1)
-    at_once = max(ceil(len(columns) / ceil(len(columns) / most)), 1) if columns.ids else 1
-    for begin in range(0, len(columns), at_once):
-        part = columns.part(begin, begin + at_once)
-        records = encode_records(key, part.message, lengths[begin : begin + at_once], headers)
-        yield EncodedBatch(records, len(part), compression)
+    most = max(MAX_RECORDS_BYTES // (max(map(len, values), default=0) + beside_value), 1)
+    at_once = max(ceil(len(values) / ceil(len(values) / most)), 1) if values else 1
+    for begin in range(0, len(values), at_once):
+        part = values[begin : begin + at_once]
+        yield EncodedBatch(encode_records(key, part, headers), len(part), compression)

@@ -17,6 +17,7 @@ from ashi_ingest.publish.encoded_trades import encode_trades
 from ashi_ingest.publish.publisher import Publisher, open_publisher
 from ashi_ingest.recording.check import check_recording
 from ashi_ingest.recording.format import read_recording
+from ashi_ingest.recording.read_ahead import ReadAhead
 from ashi_ingest.recording.read_progress import ReadProgress
 from ashi_ingest.recording.reader import RecordingReader
 from ashi_ingest.recording.trade_files import NO_OPTIONS, FileOptions, TradeFileReader, is_trade_file
@@ -24,9 +25,10 @@ from ashi_ingest.venues.parsing import Rejected
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from ashi.contracts.trade import Trade
     from ashi.runtime.kafka.encoded_batches import EncodedBatch
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
@@ -197,19 +199,16 @@ class _Replay:
 
     async def read(self, path: Path) -> bool:
         """Publish one recording, or note why its rest could not be. False: a signal stopped it."""
-        frames = 0
         try:
             if is_trade_file(path):
                 return await self._read_rows(path)
-            for line in read_recording(path, self._on_read):
-                if frames % STEP == 0:
-                    self.report()
-                    await asyncio.sleep(0)  # lets the producer send, and signals and probes be answered
-                    if self._stopping.is_set():
-                        self._partial.append(f"{path}: stopped by a signal before line {line.number}")
-                        return False
-                frames += 1
-                await self._publish(path, line)
+            for lines in _in_steps(read_recording(path, self._on_read)):
+                self.report()
+                await asyncio.sleep(0)  # lets the producer send, and signals and probes be answered
+                if self._stopping.is_set():
+                    self._partial.append(f"{path}: stopped by a signal before line {lines[0].number}")
+                    return False
+                await self._publish(path, lines)
         except RecordingError as error:
             self._partial.append(str(error))
             _log.error("recording read in part", reason=str(error))
@@ -224,13 +223,18 @@ class _Replay:
         if unread:
             self._partial.append(f"not begun: {', '.join(map(str, unread))}")
 
-    async def _publish(self, path: Path, line: Line | BadLine) -> None:
-        parsed, trades = self._reader.read(line)
-        rejected = parsed.rejected
-        self._frames["dead" if rejected else "trades" if parsed.trades else "skipped"] += 1
+    async def _publish(self, path: Path, lines: Sequence[Line | BadLine]) -> None:
+        trades: list[Trade] = []
+        for line in lines:
+            parsed, passed = self._reader.read(line)
+            trades += passed
+            rejected = parsed.rejected
+            self._frames["dead" if rejected else "trades" if parsed.trades else "skipped"] += 1
+            if rejected:
+                await self._publisher.publish(trades)
+                trades = []
+                await self._reject(rejected, f"recording:{path}:{line.number}")
         await self._publisher.publish(trades)
-        if rejected:
-            await self._reject(rejected, f"recording:{path}:{line.number}")
 
     async def _reject(self, rejected: Sequence[Rejected], source: str) -> None:
         for bad in rejected:
@@ -240,21 +244,18 @@ class _Replay:
         await self._publisher.reject(rejected, source)
 
     async def _read_rows(self, path: Path) -> bool:
-        """Publish a file of trades. While some rows are on their way, a thread reads and encodes the next."""
+        """Publish a file of trades. While some rows are on their way, a thread reads and encodes the next ones."""
         self._files = self._files or TradeFileReader(self._reader.venue, self._options)
-        parts = _encoded(self._files.read(path, self._on_read), self._compression)
-        reading = asyncio.create_task(asyncio.to_thread(next, parts, None))
+        parts = ReadAhead(_encoded(self._files.read(path, self._on_read), self._compression))
         try:
-            while (part := await asyncio.shield(reading)) is not None:
+            async for part in parts:
                 if self._stopping.is_set():
                     self._partial.append(f"{path}: stopped by a signal; give the file again to have all of it")
                     return False
-                reading = asyncio.create_task(asyncio.to_thread(next, parts, None))
                 await self._publish_rows(*part)
                 self.report()
         finally:
-            await asyncio.gather(reading, return_exceptions=True)
-            parts.close()  # and with it the file
+            await parts.close()  # and with it the file
         return True
 
     async def _publish_rows(self, batch: FileBatch, encoded: Iterable[EncodedBatch]) -> None:
@@ -284,6 +285,23 @@ class _Replay:
             trades_dead=self._publisher.dead,
             partial="; ".join(self._partial) or None,
         )
+
+
+def _in_steps(lines: Iterable[Line | BadLine]) -> Iterator[list[Line | BadLine]]:
+    """As many as are published together. Raises as they do, when all before that have been given."""
+    step: list[Line | BadLine] = []
+    try:
+        for line in lines:
+            step.append(line)
+            if len(step) == STEP:
+                yield step
+                step = []
+    except RecordingError:
+        if step:
+            yield step
+        raise
+    if step:
+        yield step
 
 
 def _encoded(

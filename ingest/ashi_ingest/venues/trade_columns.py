@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import chain
-from operator import add
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.interleave import interleave
@@ -76,21 +75,9 @@ class TradeColumns:
             b"}",
         ]
 
-    def lengths(self) -> list[int]:
-        """How long the message of each trade is, bytes."""
-        fixed = 0
-        columns: list[Sequence[bytes]] = []
-        for part in self.message:
-            if isinstance(part, bytes):
-                fixed += len(part)
-            elif len({*map(len, part)}) == 1:  # as nearly always ids and times
-                fixed += len(part[0])
-            else:
-                columns.append(part)
-        lengths = [fixed] * len(self)
-        for column in columns:
-            lengths = [*map(add, lengths, map(len, column))]
-        return lengths
+    def messages(self) -> list[bytes]:
+        """The message of each trade; none has a newline."""
+        return interleave([*self.message, b"\n"], len(self)).split(b"\n")[:-1]
 
     def trades(self) -> list[Trade]:
         """The same as objects. Raises ContractError if one of them breaks the contract."""

