@@ -103,6 +103,7 @@ bench: $(STAMP)  ## rates, delays and CPU of each stage and store, hand-overs, s
 	.venv/bin/python benchmarks/stores.py
 	.venv/bin/python benchmarks/minute_end.py
 	.venv/bin/python benchmarks/ingest.py
+	.venv/bin/python benchmarks/ingest_steps.py
 	.venv/bin/python benchmarks/compression.py
 	.venv/bin/python benchmarks/handover.py
 	.venv/bin/python benchmarks/live.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 MOST_AHEAD: Final = 4
 """So many parts may have been read and not be taken: enough that the thread need not wait for whoever takes them, who
 waits for it, and for the interpreter, a part at a time."""
+
+TURN_S: Final = 0.0005
+"""How long the thread may keep the interpreter when the loop wants it. With Python's 5 ms each answer of Kafka would
+wait for that long, and the next batch of the partition for the answer."""
 
 PartT = TypeVar("PartT")
 
@@ -26,6 +31,8 @@ class ReadAhead(Generic[PartT]):
         self._room = threading.Semaphore(MOST_AHEAD)
         self._read_parts: asyncio.Queue[PartT | None] = asyncio.Queue()
         self._is_closed = False
+        self._turn_s = sys.getswitchinterval()
+        sys.setswitchinterval(min(TURN_S, self._turn_s))
         self._reading = asyncio.create_task(asyncio.to_thread(self._read))
 
     def __aiter__(self) -> ReadAhead[PartT]:
@@ -45,6 +52,7 @@ class ReadAhead(Generic[PartT]):
         """Return when the thread has ended, and the generator with it."""
         self._is_closed = True
         self._room.release()
+        sys.setswitchinterval(self._turn_s)
         await asyncio.gather(self._reading, return_exceptions=True)
 
     def _read(self) -> None:
