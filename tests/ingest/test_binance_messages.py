@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts.errors import ContractError
-from ashi.contracts.trade import EARLIEST_US, LATEST_US, Trade
+from ashi.contracts.trade import EARLIEST_US, LATEST_US, Trade, encode_trade
 from ashi_ingest.recording.bundled import BUNDLED
 from ashi_ingest.venues.binance.messages import BinanceParser, parse_time
 from ashi_ingest.venues.parsing import Parsed, Rejected
@@ -263,10 +263,48 @@ FIELDS = st.fixed_dictionaries(
 )
 
 
-@given(FIELDS, st.sampled_from(["btcusdt@trade", "BTCUSDT@TRADE", "btcusdt@aggTrade", ""]), st.booleans())
+STREAMS = st.sampled_from(["btcusdt@trade", "btcusdt@trade", "BTCUSDT@TRADE", "btcusdt@aggTrade", ""])
+
+
+@given(FIELDS, STREAMS, st.booleans())
 def test_what_is_read_at_once_is_what_is_read_in_steps(fields: dict[str, Any], stream: str, ascii_only: bool) -> None:
     frame = json.dumps({"stream": stream, "data": EVENT | fields}, ensure_ascii=ascii_only, separators=(",", ":"))
     parser = BinanceParser("binance")
     at_once = parser.parse(frame.encode(), RECEIVED)
     parser._read_at_once = lambda *_: None  # type: ignore[method-assign]
     assert parser.parse(frame.encode(), RECEIVED) == at_once
+
+
+SOUND = st.fixed_dictionaries(
+    {
+        "s": st.sampled_from(["BTCUSDT", "ETHUSDT"]),
+        "t": st.integers(0, 2**63 - 1),
+        "p": st.sampled_from(["61837.63000000", "0", "100", "1.10", "0.00000001"]),
+        "q": st.sampled_from(["0.02000000", "10.000", "7"]),
+        "T": st.sampled_from([1723161254340, 1723161254341, 1723161314340, 1723161314341]),
+        "m": st.booleans(),
+    }
+)
+
+
+@given(st.lists(st.one_of(SOUND, SOUND, SOUND, FIELDS), min_size=1, max_size=4), STREAMS, st.booleans())
+def test_columns_are_what_each_frame_would_have_given(
+    many: list[dict[str, Any]], stream: str, ascii_only: bool
+) -> None:
+    frames = [
+        json.dumps({"stream": stream, "data": EVENT | fields}, ensure_ascii=ascii_only).encode() for fields in many
+    ]
+    received = [RECEIVED + number for number in range(len(frames))]
+    parser = BinanceParser("binance")
+    columns = parser.parse_columns(frames, [b"%d" % each for each in received])
+    parsed = [parser.parse(frame, each) for frame, each in zip(frames, received, strict=True)]
+    if columns is not None:
+        assert columns.messages() == [encode_trade(trade) for each in parsed for trade in each.trades]
+        assert [*columns.symbols] == [trade.symbol for each in parsed for trade in each.trades]
+        assert len(columns.symbols) == len(frames)
+        assert not any(each.rejected for each in parsed)
+
+
+def test_frames_in_which_all_is_in_order_are_read_in_columns() -> None:
+    frames = [wrapped(event(t=number)).encode() for number in range(100)]
+    assert BinanceParser("binance").parse_columns(frames, [b"%d" % RECEIVED] * 100) is not None

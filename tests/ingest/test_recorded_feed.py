@@ -8,12 +8,16 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiokafka.record.default_records import DefaultRecordBatch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ashi.contracts.trade import Trade
+from ashi.contracts.trade import Trade, decode_trade
 from ashi_ingest.publish.buffer import PublishBuffer
 from ashi_ingest.recording import reader as module
+from ashi_ingest.recording import replay as replay_module
 from ashi_ingest.recording.feed_recorder import FeedRecorder
-from ashi_ingest.recording.format import Line
+from ashi_ingest.recording.format import Line, read_recording
 from ashi_ingest.recording.own_lines import PREFIX, TRADES_PER_LINE, own_line, repaired_lines
 from ashi_ingest.recording.reader import RecordingReader
 from ashi_ingest.recording.recorder import Recorder
@@ -23,6 +27,8 @@ from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ashi.runtime.kafka.encoded_batches import EncodedBatch
 
 T = 1_700_000_000_000_000
 ETH = "binance:ETHUSDT"
@@ -34,12 +40,23 @@ class Publisher:
     def __init__(self) -> None:
         self.trades: list[Trade] = []
         self.rejected: list[Any] = []
-        self.published = self.dead = 0
+        self.published = self.dead = self.encoded = 0
 
     def expect(self, count: int) -> None:
         pass
 
     async def publish(self, trades: list[Trade]) -> None:
+        self.trades += trades
+
+    def partition_of(self, symbol: str) -> int:
+        return len(symbol) % 2
+
+    async def publish_encoded(self, partition: int, batch: EncodedBatch) -> None:
+        records = [*DefaultRecordBatch(bytes(batch._build()))]
+        trades = [decode_trade(record.value) for record in records]
+        assert [record.key for record in records] == [trade.symbol.encode() for trade in trades]
+        assert {self.partition_of(trade.symbol) for trade in trades} == {partition}
+        self.encoded += len(trades)
         self.trades += trades
 
     async def reject(self, rejected: list[Any], source: str) -> None:
@@ -245,3 +262,45 @@ def test_a_line_that_cannot_be_read_is_a_dead_letter(tmp_path: Path, line: bytes
     (rejected,) = publisher.rejected
     assert rejected.value == line
     assert said in rejected.reason
+
+
+frames = st.one_of(
+    st.integers(1, 40).map(came),
+    st.integers(1, 40).map(came),
+    st.integers(1, 40).map(came),
+    st.integers(1, 40).map(lambda number: came(number).replace(b"ETHUSDT", b"BTCUSDT1")),
+    st.integers(1, 40).map(lambda number: came(number).replace(b'"1.5"', b'"x"')),
+    st.integers(1, 40).map(fetched),
+    st.sampled_from([WAITS, PASSES, b'{"result":null,"id":1}', b"{", b" ", b'{"e":"aggTrade"}']),
+)
+lines_of = st.one_of(
+    st.tuples(st.just(b"%d " % (T * 1000 + 5_000)), frames),
+    st.tuples(st.sampled_from([b"%d " % (T * 1000), b"%d " % (T // 1000), b"x ", b""]), frames),
+)
+
+
+@given(st.lists(lines_of, max_size=40), st.integers(1, 2_000), st.sampled_from([b"\n", b"\r\n"]))
+def test_what_is_read_together_is_what_is_read_line_by_line(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[tuple[bytes, bytes]], step: int, end: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("lines") / "recording.txt"
+    path.write_bytes(end.join(time + frame for time, frame in lines) + end)
+    reader = RecordingReader("binance")
+    readings = [reader.read(line) for line in read_recording(path)]
+    expected = [trade for reading in readings for trade in reading.trades] + reader.finish()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay_module, "STEP_BYTES", step)
+        publisher = replay(path)
+    for symbol in {trade.symbol for trade in expected} | {trade.symbol for trade in publisher.trades}:
+        assert [each for each in publisher.trades if each.symbol == symbol] == [
+            each for each in expected if each.symbol == symbol
+        ]
+    assert publisher.rejected == [bad for reading in readings for bad in reading.parsed.rejected]
+
+
+def test_a_recording_of_nothing_but_trades_is_published_in_columns(tmp_path: Path) -> None:
+    path = tmp_path / "recording.txt"
+    path.write_bytes(b"".join(b"%d %b\n" % ((T + 60_000_000) * 1000, came(number)) for number in range(50)))
+    publisher = replay(path)
+    assert [each.sequence for each in publisher.trades] == [*range(50)]
+    assert publisher.encoded == 50

@@ -167,16 +167,17 @@ def test_a_stopped_replay_confirms_what_it_has_published_and_says_where_it_stopp
         stopping = asyncio.Event()
 
         def on_progress(result: ReplayResult) -> None:
-            if result.frames == 2_000:
+            if result.frames >= 2_000:
                 stopping.set()
 
         return await replay(kafka_settings, "binance", BUNDLED["binance"], stopping=stopping, on_progress=on_progress)
 
     result = asyncio.run(main())
-    assert result.trades_published == result.frames == 2_000
+    read = result.frames
+    assert 2_000 <= result.trades_published == read < 6_000
     assert result.partial is not None
-    assert result.partial.endswith(f"stopped by a signal before line 2001; not begun: {BUNDLED['binance'][1]}")
-    assert sum(map(len, published_trades(kafka_settings).values())) == 2_000
+    assert result.partial.endswith(f"stopped by a signal before line {read + 1}; not begun: {BUNDLED['binance'][1]}")
+    assert sum(map(len, published_trades(kafka_settings).values())) == read
 
 
 def test_a_broker_that_is_not_there_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ HEADERS = [("content-type", b"application/json"), ("schema", b"ashi.trade.v1")]
 
 
 def encoded(values: list[bytes], compression: str | None = None) -> EncodedBatch:
-    records = encode_records(b"venue:KEY", [b"<%b>" % value for value in values], HEADERS)
+    records = encode_records([b"venue:KEY"], [b"<%b>" % value for value in values], HEADERS)
     return EncodedBatch(records, len(values), compression)
 
 
@@ -52,6 +52,17 @@ def test_the_records_are_those_of_the_library_byte_for_byte(values: list[bytes])
     data = built(ours)
     assert data == built(theirs)
     assert size == ours.size() == len(data)
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"a:B", b"a:LONGER", b""]), st.binary(max_size=300)), min_size=1))
+def test_each_record_may_have_a_key_of_its_own(records: list[tuple[bytes, bytes]]) -> None:
+    keys, values = zip(*records, strict=True)
+    ours = EncodedBatch(encode_records(keys, values, HEADERS), len(records), None)
+    theirs = BatchBuilder(1_000_000, 0)
+    for key, value in records:
+        assert theirs.append(timestamp=ours._made_ms, key=key, value=value, headers=HEADERS)
+    theirs.close()
+    assert built(ours) == built(theirs)
 
 
 def test_one_that_is_sent_again_is_the_same_and_takes_no_more() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import time
 from functools import lru_cache
+from operator import add
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import codec
@@ -102,26 +103,24 @@ class EncodedBatch:
         return self._buffer
 
 
-def encode_records(key: bytes, values: Sequence[bytes], headers: Headers) -> bytes:
-    """Records of one key and the same headers, all of one time."""
-    count, lengths = len(values), [*map(len, values)]
-    different = {*lengths}
-    keyed = _varint(len(key)) + key
+def encode_records(keys: Sequence[bytes], values: Sequence[bytes], headers: Headers) -> bytes:
+    """Records with the same headers, all of one time. `keys`: one for all of them, or one for each."""
+    count = len(values)
+    keyed = {key: _varint(len(key)) + key for key in {*keys}}
+    before_key = [keyed[keys[0]]] * count if len(keys) == 1 else [*map(keyed.__getitem__, keys)]
     ending = _varint(len(headers)) + b"".join(map(_header, headers))
-    before_value = {length: keyed + _varint(length) for length in different}
+    value_lengths = [*map(len, values)]
+    before_value = [*map({length: _varint(length) for length in {*value_lengths}}.__getitem__, value_lengths)]
+    lengths = [*map(add, map(add, map(len, before_key), map(len, before_value)), value_lengths)]
     beginnings: list[bytes] = []
     for end in _OFFSETS_TO:  # offsets of one, two and three bytes
         begin = len(beginnings)
         if begin == count:
             break
         beside = len(_ATTRIBUTES_AND_TIME) + len(_varint(begin)) + len(ending)
-        sized = {
-            length: _varint(beside + len(before) + length) + _ATTRIBUTES_AND_TIME
-            for length, before in before_value.items()
-        }
+        sized = {length: _varint(beside + length) + _ATTRIBUTES_AND_TIME for length in {*lengths[begin:end]}}
         beginnings += map(sized.__getitem__, lengths[begin:end])
-    parts = [beginnings, _offsets(count), [*map(before_value.__getitem__, lengths)], values, ending]
-    return interleave(parts, count)
+    return interleave([beginnings, _offsets(count), before_key, before_value, values, ending], count)
 
 
 _ATTRIBUTES_AND_TIME: Final = bytes(2)

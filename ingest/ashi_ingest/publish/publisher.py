@@ -189,8 +189,12 @@ class Publisher:
             self._deliveries.fail(TRADES, error)
             raise
 
-    async def publish_encoded(self, symbol: str, batch: EncodedBatch) -> None:
-        """Publish a batch of trades of one symbol that is made already, after all that was published of it before.
+    def partition_of(self, symbol: str) -> int:
+        """The partition of `trades` that a symbol's are in. May be called in any thread."""
+        return partition_of(symbol.encode(), len(self._partitions))
+
+    async def publish_encoded(self, partition: int, batch: EncodedBatch) -> None:
+        """Publish a batch of trades that is made already, after all that was published to the partition before.
 
         It goes out at once. Waits only when too much is in flight. Not for live feeds: when its trades happened is not
         looked at, so their delay is not measured.
@@ -201,7 +205,7 @@ class Publisher:
         """
         self._deliveries.check()
         await self._take_slot()
-        _, batches = self._places.get(symbol) or self._place(symbol)
+        batches = self._partitions[partition]
         batches.seal()
         self._accepted += batch.record_count()
         batches.begin(ProducerBatch(batch, self._batched))

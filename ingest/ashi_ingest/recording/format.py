@@ -16,7 +16,7 @@ from ashi.contracts.trade import EARLIEST_US, LATEST_US
 from ashi_ingest.recording.zstd import ZstdError, unzstd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -64,11 +64,19 @@ def read_recording(path: Path, on_read: Callable[[int], None] = lambda _: None) 
             that place have been given.
 
     """
+    for first, texts in read_lines(path, on_read):
+        for number, text in enumerate(texts, first):
+            if text.strip():
+                yield parse_line(number, text)
+
+
+def read_lines(path: Path, on_read: Callable[[int], None] = lambda _: None) -> Iterator[tuple[int, list[bytes]]]:
+    """The same as texts, blank ones among them: some at a time, with the number of the first."""
     number = 0
-    lines = _split(decompressed(path, on_read))
+    pieces = _split(decompressed(path, on_read))
     while True:
         try:
-            text = next(lines, None)
+            texts = next(pieces, None)
         except DAMAGED as error:
             raise RecordingError(
                 f"{path}: the compressed data after line {number} is {damage(error)}; everything before was read. "
@@ -79,11 +87,10 @@ def read_recording(path: Path, on_read: Callable[[int], None] = lambda _: None) 
                 f"{path}: reading failed after line {number}: {error.strerror or error}; everything before was read. "
                 "Check the disk or mount the file is on"
             ) from error
-        if text is None:
+        if texts is None:
             return
-        number += 1
-        if text.strip():
-            yield _parse(number, text)
+        yield number + 1, texts
+        number += len(texts)
 
 
 def preflight_file(path: Path) -> None:
@@ -151,7 +158,8 @@ def _check_encoding(path: Path, line: BadLine) -> None:
         )
 
 
-def _parse(number: int, text: bytes) -> Line | BadLine:
+def parse_line(number: int, text: bytes) -> Line | BadLine:
+    """A line that is not blank."""
     if len(text) > MAX_LINE:
         return BadLine(number, text[:MAX_LINE], f"the line is longer than {MAX_LINE} bytes")
     time, _, frame = text.rstrip(b"\r").partition(b" ")
@@ -176,7 +184,28 @@ def _unit(time: int) -> str:
     return "is out of range"
 
 
-def _split(chunks: Iterator[bytes]) -> Iterator[bytes]:
+_TIME: Final = 20
+"""How many bytes the receive time of our days has, with the space behind it."""
+_US_DIGITS: Final = 16
+_EARLIEST: Final = b"%d" % EARLIEST_US
+_LATEST: Final = b"%d" % LATEST_US
+
+
+def parse_lines(texts: Sequence[bytes]) -> tuple[list[bytes], list[bytes]] | None:
+    """Receive times, µs, and frames of lines that all begin as nearly all do; None: look at each."""
+    times = [text[:_TIME] for text in texts]
+    joined, count = b"".join(times), len(times)
+    if joined[_TIME - 1 :: _TIME].count(b" ") != count or joined.count(b" ") != count:
+        return None
+    if not joined.replace(b" ", b"").isdigit():
+        return None
+    received_us = [text[:_US_DIGITS] for text in texts]
+    if min(received_us) < _EARLIEST or max(received_us) > _LATEST:
+        return None
+    return received_us, [text[_TIME:] for text in texts]
+
+
+def _split(chunks: Iterator[bytes]) -> Iterator[list[bytes]]:
     """Lines without their newline; the last may lack one. Of a line longer than MAX_LINE only its head is kept."""
     rest: list[bytes] = []
     size = 0
@@ -193,12 +222,11 @@ def _split(chunks: Iterator[bytes]) -> Iterator[bytes]:
             rest.append(head)
             size += len(head)
         if lines:
-            yield b"".join(rest)
-            yield from lines[:-1]
+            yield [b"".join(rest), *lines[:-1]]
             rest, size = [lines[-1]], len(lines[-1])
     if size:
         # A line cut mid-way is handed on as well: what is left of it is rejected by whoever reads it, and so counted.
-        yield b"".join(rest)
+        yield [b"".join(rest)]
     if error is not None:
         raise error
 

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ashi_ingest.recording.format import BadLine
+from ashi_ingest.recording.format import BadLine, parse_lines
 from ashi_ingest.recording.own_lines import PREFIX, read_own_line
-from ashi_ingest.venues.parsing import BAD_FRAME, Parsed, Rejected, reject
+from ashi_ingest.venues.parsing import BAD_FRAME, ColumnParser, Parsed, Rejected, reject
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ashi.contracts.trade import Trade
     from ashi_ingest.recording.format import Line
     from ashi_ingest.recording.own_lines import OwnLine
     from ashi_ingest.venues.parsing import FrameParser
+    from ashi_ingest.venues.trade_columns import ReceivedColumns
 
 MAX_WAITING: Final = 200_000
 """Trades of one symbol that wait. A feed holds less (`ASHI_FEED_BUFFER`): with more, the end was not recorded."""
@@ -68,6 +71,16 @@ class RecordingReader:
         if not self._waiting:
             return Reading(parsed, parsed.trades)
         return Reading(parsed, [passed for trade in parsed.trades for passed in self._pass(trade)])
+
+    def read_columns(self, texts: Sequence[bytes]) -> ReceivedColumns | None:
+        """The next lines as they stand, if each is a frame of one trade, and none waits: as `read` would pass them on.
+
+        None: nothing has been read, take them one by one.
+        """
+        if self._waiting or not isinstance(self._parser, ColumnParser):
+            return None
+        lines = parse_lines(texts)
+        return None if lines is None else self._parser.parse_columns(lines[1], lines[0])
 
     def finish(self) -> list[Trade]:
         """No line follows: what waits for a repair whose end was not recorded."""

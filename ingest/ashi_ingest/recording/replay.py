@@ -6,17 +6,17 @@ import asyncio
 import json
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.errors import EXIT_PARTIAL, RecordingError, UsageError
 from ashi.runtime.kafka.clients import compression_of
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.service import run_service
-from ashi_ingest.publish.encoded_trades import encode_trades
+from ashi_ingest.publish.encoded_trades import encode_received, encode_trades
 from ashi_ingest.publish.publisher import Publisher, open_publisher
 from ashi_ingest.recording.check import check_recording
-from ashi_ingest.recording.format import read_recording
+from ashi_ingest.recording.format import parse_line, read_lines
 from ashi_ingest.recording.read_ahead import ReadAhead
 from ashi_ingest.recording.read_progress import ReadProgress
 from ashi_ingest.recording.reader import RecordingReader
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     from ashi.runtime.kafka.encoded_batches import EncodedBatch
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
-    from ashi_ingest.recording.format import BadLine, Line
+    from ashi_ingest.recording.reader import Reading
     from ashi_ingest.recording.trade_files import FileBatch
 
-STEP: Final = 500
-"""Frames between two looks at whether to stop, and two reports of progress."""
+STEP_BYTES: Final = 512 * 1024
+"""Of lines that are read together, some 2,500 frames, between two looks at whether to stop: many to a batch of each
+partition, and few enough to stay in the processor's cache."""
 LOG_EVERY_S: Final = 5.0
 REJECTIONS_LOGGED_PER_FILE: Final = 10
 """More are only counted: all of them are in `trades.dead`."""
@@ -172,6 +173,21 @@ async def replay(
         return run.result()
 
 
+class _Step(NamedTuple):
+    """Lines that are published together.
+
+    Attributes:
+        number: of the first.
+        encoded: their trades as batches, each with its partition; a frame has one.
+        readings: or what each of them gave, by its number.
+
+    """
+
+    number: int
+    encoded: Sequence[tuple[int, EncodedBatch]]
+    readings: Sequence[tuple[int, Reading]]
+
+
 class _Replay:
     def __init__(
         self,
@@ -202,13 +218,7 @@ class _Replay:
         try:
             if is_trade_file(path):
                 return await self._read_rows(path)
-            for lines in _in_steps(read_recording(path, self._on_read)):
-                self.report()
-                await asyncio.sleep(0)  # lets the producer send, and signals and probes be answered
-                if self._stopping.is_set():
-                    self._partial.append(f"{path}: stopped by a signal before line {lines[0].number}")
-                    return False
-                await self._publish(path, lines)
+            return await self._read_frames(path)
         except RecordingError as error:
             self._partial.append(str(error))
             _log.error("recording read in part", reason=str(error))
@@ -223,17 +233,43 @@ class _Replay:
         if unread:
             self._partial.append(f"not begun: {', '.join(map(str, unread))}")
 
-    async def _publish(self, path: Path, lines: Sequence[Line | BadLine]) -> None:
+    async def _read_frames(self, path: Path) -> bool:
+        """Publish a recording. While some lines are on their way, a thread reads the next ones."""
+        steps = ReadAhead(self._steps(path))
+        try:
+            async for step in steps:
+                if self._stopping.is_set():
+                    self._partial.append(f"{path}: stopped by a signal before line {step.number}")
+                    return False
+                for partition, batch in step.encoded:
+                    await self._publisher.publish_encoded(partition, batch)
+                    self._frames["trades"] += batch.record_count()
+                await self._publish(path, step.readings)
+                self.report()
+        finally:
+            await steps.close()
+        return True
+
+    def _steps(self, path: Path) -> Generator[_Step]:
+        reader = self._reader
+        for number, texts in _together(read_lines(path, self._on_read)):
+            columns = reader.read_columns(texts)
+            if columns is not None:
+                yield _Step(number, [*encode_received(columns, self._publisher.partition_of, self._compression)], [])
+            else:
+                lines = [parse_line(place, text) for place, text in enumerate(texts, number) if text.strip()]
+                yield _Step(number, [], [(line.number, reader.read(line)) for line in lines])
+
+    async def _publish(self, path: Path, readings: Sequence[tuple[int, Reading]]) -> None:
         trades: list[Trade] = []
-        for line in lines:
-            parsed, passed = self._reader.read(line)
+        for number, (parsed, passed) in readings:
             trades += passed
             rejected = parsed.rejected
             self._frames["dead" if rejected else "trades" if parsed.trades else "skipped"] += 1
             if rejected:
                 await self._publisher.publish(trades)
                 trades = []
-                await self._reject(rejected, f"recording:{path}:{line.number}")
+                await self._reject(rejected, f"recording:{path}:{number}")
         await self._publisher.publish(trades)
 
     async def _reject(self, rejected: Sequence[Rejected], source: str) -> None:
@@ -262,8 +298,9 @@ class _Replay:
         symbol = None
         if batch.columns is not None:
             symbol = batch.columns.symbol
+            partition = self._publisher.partition_of(symbol)
             for part in encoded:
-                await self._publisher.publish_encoded(symbol, part)
+                await self._publisher.publish_encoded(partition, part)
         for bad in batch.bad:
             await self._reject([Rejected(bad.row, bad.reason, symbol)], f"recording:{bad.place}")
         self._frames["dead"] += len(batch.bad)
@@ -287,21 +324,23 @@ class _Replay:
         )
 
 
-def _in_steps(lines: Iterable[Line | BadLine]) -> Iterator[list[Line | BadLine]]:
-    """As many as are published together. Raises as they do, when all before that have been given."""
-    step: list[Line | BadLine] = []
+def _together(lines: Iterable[tuple[int, list[bytes]]]) -> Iterator[tuple[int, list[bytes]]]:
+    """As many as are read together. Raises as they do, when all before that have been given."""
+    first, step, size = 1, list[bytes](), 0
     try:
-        for line in lines:
-            step.append(line)
-            if len(step) == STEP:
-                yield step
-                step = []
+        for number, texts in lines:
+            first = first if step else number
+            step += texts
+            size += sum(map(len, texts))
+            if size >= STEP_BYTES:
+                yield first, step
+                step, size = [], 0
     except RecordingError:
         if step:
-            yield step
+            yield first, step
         raise
     if step:
-        yield step
+        yield first, step
 
 
 def _encoded(

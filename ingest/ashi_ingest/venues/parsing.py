@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -30,7 +30,9 @@ from ashi.contracts.symbol import make_symbol
 from ashi.contracts.trade import EARLIEST_US, LATEST_US, MAX_AHEAD_US, Trade
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Sequence, Set
+
+    from ashi_ingest.venues.trade_columns import ReceivedColumns
 
 MAX_REASON: Final = 400
 """Reasons become message headers; a number of a million digits must not become one."""
@@ -73,6 +75,17 @@ class FrameParser(Protocol):
 
     def parse(self, frame: bytes, received_at: int) -> Parsed:
         """Read one frame that was received at `received_at` (µs). Never raises: see the table above."""
+
+
+@runtime_checkable
+class ColumnParser(Protocol):
+    """A parser that can read many frames at once, where it needs nothing of one for the next."""
+
+    def parse_columns(self, frames: Sequence[bytes], received_us: Sequence[bytes]) -> ReceivedColumns | None:
+        """The trades of frames, at least one, each of which has one; `received_us`: when each was received, µs.
+
+        What it gives is what `parse` would make of each. None: take them one by one.
+        """
 
 
 symbol_of = lru_cache(maxsize=4096)(make_symbol)

@@ -17,13 +17,14 @@ and the same without the wrapper, where a stream has a connection of its own.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from operator import sub
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError
-from ashi.contracts.trade import MAX_SEQUENCE, Side, Trade, check_trade
+from ashi.contracts.trade import EARLIEST_US, LATEST_US, MAX_AHEAD_US, MAX_SEQUENCE, Side, Trade, check_trade
 from ashi_ingest.venues.parsing import (
     BAD_FRAME,
     Parsed,
@@ -35,6 +36,10 @@ from ashi_ingest.venues.parsing import (
     reject,
     symbol_of,
 )
+from ashi_ingest.venues.trade_columns import BUY, SELL, ReceivedColumns, plain_amounts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TRADE: Final = "trade"
 TRADE_STREAM: Final = "@trade"
@@ -117,6 +122,34 @@ class BinanceParser:
         except BAD_FRAME as error:
             return Parsed(rejected=[reject(frame, error, self._symbol(event))])
 
+    def parse_columns(self, frames: Sequence[bytes], received_us: Sequence[bytes]) -> ReceivedColumns | None:
+        """The trades of many frames, each of which is a trade's and in order. None: take them one by one."""
+        try:
+            pushed = [*map(_pushed.decode, frames)]
+            events = [each.data for each in pushed]
+            names = [event.s for event in events]
+            symbols = {name: symbol_of(self.name, name) for name in {*names}}
+        except BAD_FRAME:
+            return None
+        times_ms = [event.T for event in events]
+        if (
+            not b"".join(frames).isascii()
+            or not all(stream.endswith(TRADE_STREAM) for stream in {each.stream for each in pushed})
+            or {event.e for event in events} != {TRADE}
+            or {event.X for event in events} != {"MARKET"}
+            or not EARLIEST_US <= min(times_ms) * 1000 <= max(times_ms) * 1000 <= LATEST_US
+            or not _are_after(times_ms, received_us)
+            or (prices := plain_amounts([event.p.encode() for event in events])) is None
+            or (sizes := plain_amounts([event.q.encode() for event in events])) is None
+        ):
+            return None
+        ids = [b"%d" % event.t for event in events]
+        sides = [SELL if event.m else BUY for event in events]
+        traded_ms = [b"%d" % time_ms for time_ms in times_ms]
+        return ReceivedColumns(
+            [*map(symbols.__getitem__, names)], ids, prices, sizes, sides, traded_ms, received_us, ids
+        )
+
     def _read_at_once(self, frame: bytes, received_at: int) -> Trade | None:
         """The trade of a frame in which all is in order, as in nearly all; None: take it apart, and see why.
 
@@ -176,6 +209,15 @@ class BinanceParser:
             return symbol_of(self.name, _named.decode(event).s)
         except BAD_FRAME:
             return None
+
+
+def _are_after(times_ms: Sequence[int], received_us: Sequence[bytes]) -> bool:
+    """Whether no time is too far ahead of its receipt, µs in 16 digits; False when in doubt."""
+    if max(times_ms) * 1000 - int(min(received_us)) <= MAX_AHEAD_US:
+        return True  # in the least time there is, all of them
+    received_ms = [int(each[:-3]) for each in received_us]
+    most_ms: int = max(map(sub, times_ms, received_ms))
+    return most_ms * 1000 < MAX_AHEAD_US
 
 
 def doubt(name: str, frame: bytes) -> str | None:
