@@ -17,7 +17,7 @@ from venue_samples import FIRST_MS, Execution, Listed
 from virtual_time import run_virtually
 
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, overlaps
-from ashi.contracts.trade import Trade
+from ashi.contracts.trade import EARLIEST_US, Trade
 from ashi_ingest.errors import Reason
 from ashi_ingest.feed import backfill as backfill_module
 from ashi_ingest.feed.comparison import Times
@@ -28,8 +28,10 @@ from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.rest.budget import FIRST, Urgency
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.venues.base import Answer, Request
+from ashi_ingest.venues.binance.adapter import BinanceVenue
 
 VENUES = certified()
+KEYLESS = "binance-usdm without a key"
 MARKETS = [
     ("bitflyer", "BTC_JPY"),
     ("bitflyer", "FX_BTC_JPY"),
@@ -38,6 +40,16 @@ MARKETS = [
     ("binance-usdm", "BTCUSDT"),
 ]
 each_market = pytest.mark.parametrize(("venue", "market"), MARKETS)
+
+
+def venue_of(name: str) -> VenueCertification:
+    """The samples of a venue, which may be `KEYLESS`."""
+    if name != KEYLESS:
+        return VENUES[name]()
+    samples = VENUES["binance-usdm"]()
+    samples.venue = BinanceVenue("binance-usdm", has_key=False)
+    return samples
+
 
 Fate = Literal["comes", "late", "lost"]
 
@@ -55,11 +67,14 @@ class Kafka:
 
     def __init__(self) -> None:
         self.trades: list[Trade] = []
+        self.late: list[Trade] = []
         self.held = 0
         self.appended = None
 
     def put(self, trades: Sequence[Trade], *, streamed: bool, late: bool = False) -> None:
         self.trades += trades
+        if late:
+            self.late += trades
 
     def reject(self, rejected: Sequence[Any], source: str) -> None:
         raise AssertionError(f"refused: {rejected}")
@@ -126,8 +141,9 @@ class Socket:
 class Rest:
     """REST, which lags by `lag_s`, or some answers by that and others by less, and does not answer while it `fails`.
 
-    What it states of all markets has a last id that is greater by `stated_beyond`, and fails unless it `states`. Of the
-    numbers in `bad` it lists rows that are no trades.
+    What it states of all markets has a last id that is greater by `stated_beyond`, and fails unless it `states`. It may
+    leave this market out (`leaves_out`). Of the numbers in `bad` it lists rows that are no trades, those in `absent`
+    not at all.
     """
 
     def __init__(self, world: World) -> None:
@@ -137,7 +153,9 @@ class Rest:
         self._random = random.Random(1)
         self.states = True
         self.stated_beyond = 0
+        self.leaves_out = False
         self.bad: set[int] = set()
+        self.absent: set[int] = set()
         self.requests: list[Request] = []
         self._rows: dict[int, list[str]] = {}
         self._world = world
@@ -152,11 +170,12 @@ class Rest:
         listed = [
             Listed(each, [f'{{"bad":{each.number}}}'] if each.number in self.bad else self._rows_of(each))
             for each, happened_s in zip(world.happened, world.happened_s, strict=True)
-            if happened_s + lag_s <= world.now_s()
+            if happened_s + lag_s <= world.now_s() and each.number not in self.absent
         ]
         if "ticker/24hr" in request.path:
             last = listed[-1].execution.number + self.stated_beyond if listed else -1
-            body = json.dumps([{"symbol": world.market, "lastId": last}, {"symbol": "OTHER", "lastId": 7}])
+            stated = [{"symbol": world.market, "lastId": last}, {"symbol": "OTHER", "lastId": 7}]
+            body = json.dumps(stated[1:] if self.leaves_out else stated)
         else:
             body = world.samples.answer(request, listed)
         return Answer(body.encode(), world.now_us())
@@ -203,14 +222,19 @@ class World:
             self._tell_truth(execution)
         resume_point = [trade for trade, each in zip(self.truth, published, strict=True) if each.number not in lost]
         self.kafka.trades += resume_point
-        symbol = f"{samples.name}:{self.market}"
+        self._times = times
+        self._start(resume_point[-read:], (), ReportedFeed(status, ()))
+
+    def _start(self, resume_point: Sequence[Trade], late: Sequence[Trade], reported: ReportedFeed) -> None:
+        """A worker is started, and has a connection at once."""
+        symbol = f"{self.samples.name}:{self.market}"
         stand_in: Callable[[Any], Any] = lambda fake: fake  # noqa: E731
         self.reporter = FeedReporter(
-            stand_in(self.topics), samples.name, {symbol: ReportedFeed(status, ())}, now_us=self.now_us
+            stand_in(self.topics), self.samples.name, {symbol: reported}, now_us=self.now_us, monotonic_s=self.now_s
         )
         self.feeds = FeedSupervisor(
-            samples.venue,
-            {self.market: resume_point[-read:]},
+            self.samples.venue,
+            {self.market: resume_point},
             publish_buffer=stand_in(self.kafka),
             reporter=self.reporter,
             rest=stand_in(self.rest),
@@ -219,11 +243,33 @@ class World:
             patience_s=10.0,
             now_us=self.now_us,
             monotonic_s=self.now_s,
-            comparison_times=times,
+            published=self._published_ids,
+            late={symbol: late},
+            comparison_times=self._times,
         )
-        self.feeds.begin(symbol, status)
+        self._comparing = asyncio.create_task(self.feeds.compare())
+        self.feeds.begin(symbol, reported.status)
         self.socket = Socket(self)
         self.feeds.on_subscribed(self.socket, self.socket.markets)
+
+    async def _published_ids(self, symbol: str, from_us: int, until_us: int) -> set[str]:
+        return {trade.trade_id for trade in self.kafka.trades if from_us <= trade.traded_at < until_us}
+
+    async def kill(self) -> None:
+        """The worker is killed: what it had not said is never said, what it had published stands in the topic."""
+        self.socket.open = False
+        self._comparing.cancel()
+        await asyncio.gather(self._comparing, return_exceptions=True)
+        await self.feeds.end_asking()
+
+    def start_again(self) -> None:
+        """The next worker is started: it goes on after what stands in the topics."""
+        late = {trade.trade_id for trade in self.kafka.late}
+        resume_point = [trade for trade in self.kafka.trades if trade.trade_id not in late][-200:]
+        gaps = sorted(self.topics.gaps.values(), key=lambda gap: gap.from_time)
+        lost = [gap for gap in gaps if gap.state == "lost" and not gap.final and gap.from_time > EARLIEST_US]
+        reported = ReportedFeed(self.topics.status, tuple(gap for gap in gaps if gap.state == "open"), tuple(lost))
+        self._start(resume_point, self.kafka.late[-200:], reported)
 
     # Time.
 
@@ -321,16 +367,24 @@ def run(world: Callable[[], World], play: Callable[[World], Coroutine[Any, Any, 
 
     async def main() -> World:
         made = world()
-        comparing = asyncio.create_task(made.feeds.compare())
         try:
             await play(made)
         finally:
-            comparing.cancel()
-            await asyncio.gather(comparing, return_exceptions=True)
+            await made.kill()
             await made.feeds.stop("the test ends")
         return made
 
     return run_virtually(main())
+
+
+async def trade_fast(world: World, seconds: float, rate: int = 100) -> None:
+    """So many trades a second happen; the worker does what it does meanwhile."""
+    for number in range(round(seconds * rate)):
+        world.trade()
+        await asyncio.sleep(1 / rate)
+        if number % 10 == 9:
+            world.feeds.look()
+            await world.reporter.flush()
 
 
 async def trade_for(world: World, seconds: float, every_s: float = 1.0) -> None:

@@ -162,6 +162,31 @@ def test_without_a_worker_it_continues_the_stream_where_it_joins_on_to_it_and_th
         assert set(twice) <= {trade.trade_id for trade in run.late()}, "only what did not join on"
 
 
+def test_without_a_worker_what_the_venue_cannot_give_is_lost_before_the_stream_is_continued() -> None:
+    """Without a key USD-M lists the latest thousand; the next worker goes on after the last of them."""
+
+    async def act(run: Rehearsal) -> None:
+        assert isinstance(run, Backfilled)
+        await run.pause(30)
+        await run.stop()
+        stopped_us = run.now_us()
+        await asyncio.sleep(400)
+        (reason,), _ = await run.backfill(stopped_us - 10_000_000, run.now_us() - 20_000_000, ASHI_BINANCE_API_KEY="")
+        assert reason is not None
+        assert "KEY" in reason
+        assert run.late() == []
+        (lost,) = [gap for gap in run.gaps_of("BTCUSDT") if gap.state == "lost" and gap.from_time > EARLIEST_US]
+        assert lost.from_time <= stopped_us < (lost.to_time or 0) < run.now_us() - 100_000_000
+        await run.start()
+        await run.pause(60)
+
+    keyless = {"ASHI_BINANCE_API_KEY": ""}
+    run = Backfilled("binance-usdm", ("BTCUSDT",), rate=8.0, quiet_s=100.0, settings=keyless)
+    run.run(act)
+    run.assert_told_the_truth(missing=["BTCUSDT"])
+    assert run.reader.symbols["binance-usdm:BTCUSDT"].missing()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -47,6 +47,20 @@ def test_a_market_that_goes_mute_is_found_within_sixty_seconds_subscribed_anew_a
     run(world_of(venue, market), play)
 
 
+@pytest.mark.parametrize("venue", ["binance", "binance-usdm"])
+def test_a_market_that_the_statement_does_not_list_is_compared_by_itself(venue):
+    async def play(world: World) -> None:
+        world.rest.leaves_out = True
+        await trade_for(world, 30)
+        world.socket.mute = True
+        await trade_for(world, 60)
+        assert len(world.socket.resubscribed) == 1
+        await trade_for(world, 20)
+        assert all_once(world)
+
+    run(world_of(venue, "BTCUSDT"), play)
+
+
 @pytest.mark.slow
 @each_market
 def test_nothing_is_found_and_nothing_is_subscribed_anew_in_a_faultless_time(venue, market):

@@ -104,7 +104,7 @@ def test_a_market_of_which_more_is_stated_than_has_come_goes_first():
 
 
 def test_a_mistake_of_ours_ends_the_comparisons_with_its_error(monkeypatch):
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("a mistake")
 
     monkeypatch.setattr(module, "find_missing", fail)

@@ -9,7 +9,19 @@ import asyncio
 import os
 
 import pytest
-from checked_world import MARKETS, VENUES, World, all_once, each_market, ids, no_settling, run, trade_for  # noqa: F401
+from checked_world import (  # noqa: F401
+    KEYLESS,
+    MARKETS,
+    VENUES,
+    World,
+    all_once,
+    ids,
+    no_settling,
+    run,
+    trade_fast,
+    trade_for,
+    venue_of,
+)
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
@@ -17,9 +29,14 @@ contiguous = pytest.mark.parametrize(
     ("venue", "market"), [("bitflyer", "FX_BTC_JPY"), ("binance", "BTCUSDT"), ("binance-usdm", "BTCUSDT")]
 )
 
+each_market = pytest.mark.parametrize(("venue", "market"), [*MARKETS, (KEYLESS, "BTCUSDT")])
+
 EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "10"))
 """Of each market; each takes about a quarter of a second. These are the same in each run, so that a test fails for who
 has changed something; `TEST_EXAMPLES=200` draws others, and looks for longer."""
+
+MANY = {KEYLESS: 150}
+"""Where so many trades a second are missed, the venue does not list all of them any more."""
 
 Script = list[tuple[tuple[str, float], float]]
 """What happens, with a number, and the time that passes after it, seconds."""
@@ -38,6 +55,9 @@ steps = st.one_of(
     st.tuples(st.just("states"), st.booleans()),
     st.tuples(st.just("too much is held"), st.just(0)),
     st.tuples(st.just("clock is ahead"), st.sampled_from([0, 0, 5, 40])),
+    st.tuples(st.just("a row is bad"), st.integers(0, 4)),
+    st.tuples(st.just("rows are good"), st.just(0)),
+    st.tuples(st.just("many"), st.sampled_from([3, 9])),
 )
 
 
@@ -71,11 +91,20 @@ def play_and_check(venue: str, market: str, script: Script) -> None:
                     world.discard_held()
                 case "clock is ahead":
                     world.clock_ahead_ms = int(number * 1000)
+                case "a row is bad":  # one of the last, which has happened already, or will
+                    world.rest.bad.add(world.happened[-1].number + 2 - int(number))
+                case "rows are good":
+                    world.rest.bad.clear()
+                case "many" if venue in MANY:  # the latest thousand are of some seconds
+                    await trade_fast(world, number, rate=MANY[venue])
+                case "many":
+                    world.trade()
                 case _:
                     raise ValueError(what)
             await world.pass_time(pause_s)
         clock_was_ahead = any(what == "clock is ahead" for (what, _), _ in script)
         world.rest.fails, world.rest.states, world.rest.lag_s, world.clock_ahead_ms = False, True, 0, 0
+        world.rest.bad.clear()
         await world.pass_time(150)
         await trade_for(world, 3)
         if clock_was_ahead:  # for so long it may have been ahead of late
@@ -89,7 +118,7 @@ def play_and_check(venue: str, market: str, script: Script) -> None:
         if not world.samples.venue.contiguous(market):
             assert all_once(world)
 
-    run(lambda: World(VENUES[venue](), market=market), play)
+    run(lambda: World(venue_of(venue), market=market), play)
 
 
 LOST_BEFORE_A_BREAK: Script = [

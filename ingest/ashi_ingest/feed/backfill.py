@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
+from ashi_ingest.feed.fetched import FetchedTrades
 from ashi_ingest.feed.first_of import first_of
 from ashi_ingest.feed.lost_gaps import LostGaps
 from ashi_ingest.feed.plans import plan_since
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ashi_ingest.feed.symbol_feed import SymbolFeed
     from ashi_ingest.publish.backpressure import Backpressure
     from ashi_ingest.rest.client import Asks
-    from ashi_ingest.venues.base import Venue
+    from ashi_ingest.venues.base import Missing, Venue
 
 HOLD_S: Final = 10.0
 """Live trades wait no longer for an answer of the venue."""
@@ -319,16 +320,17 @@ class Backfill:
             if not missed.is_let_go:
                 feed.begin_fetch()
 
-        async def publish(trades: list[Trade]) -> None:
-            self._clock.on_fetched(trades)
-            if missed.is_settled_by_itself:
-                recovered = feed.publish_late(missed, trades)
-            else:
-                recovered = feed.publish_fetched(trades, until)
+        def on_recovered(recovered: int) -> None:
             if recovered:
                 repair.progress_s = self._monotonic_s()
             missed.recovered += recovered
             metrics.trades_recovered.labels(self._venue.name).inc(recovered)
+
+        fetched = FetchedTrades(feed, missed, until, leave_hole=self._leave_hole, on_recovered=on_recovered)
+
+        async def publish(trades: list[Trade]) -> None:
+            self._clock.on_fetched(trades)
+            await fetched.publish(trades)
             await self._backpressure.room_to_repair()
 
         def on_answer() -> None:
@@ -338,8 +340,12 @@ class Backfill:
         plan = plan_since(self._venue, feed.market, missed.since, missed.since_us, until)
         patience_s = self._patience_s if priority is Priority.REPAIR else LOST_PATIENCE_S
         urgency = Urgency(priority, _size(repair))
-        end = await run_repair(self._rest, plan, publish, patience_s, urgency=urgency, on_answer=on_answer)
+        end = await run_repair(
+            self._rest, plan, publish, patience_s, urgency=urgency, on_answer=on_answer, on_missing=fetched.on_missing
+        )
         end = end._replace(shown_until=self._clock.shown_until(end.shown_until, asked_us))
+        if fetched.is_all_told(end):
+            end = RepairEnd(shown_until=end.shown_until)
         missed.is_quiet = end.reason is None and until is None
         if end.reason is not None:
             return Outcome(False, end.reason, end)
@@ -354,6 +360,21 @@ class Backfill:
             )
             feed.all_fetched(missed)
         return Outcome(whole, "the venue's REST interface has not shown yet what happened since", end)
+
+    async def _leave_hole(self, feed: SymbolFeed, first: Trade, told: Missing) -> None:
+        """Tell what is missing before a trade that was fetched, and ask for it by itself, unless that is in vain."""
+        hole = feed.leave_hole(first, told.reason)
+        if hole is not None:
+            now_s = self._monotonic_s()
+            repair = Repair(feed, hole, now_s, now_s, now_s)
+            metrics.feed_holes.labels(self._venue.name, "found").inc()
+            if told.final or told.beyond_reach:
+                end = RepairEnd(told.reason, final=told.final, beyond_reach=told.beyond_reach)
+                await self._settle(repair, told.reason, end)
+            else:
+                hole.wake = repair.woken.set
+                self._start(repair, self._repair_behind(repair))
+        await feed.tell()
 
     async def ask_once(self, repair: Repair) -> bool:
         """Ask again for what is lost already. True when that is over."""

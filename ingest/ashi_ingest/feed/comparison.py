@@ -210,13 +210,14 @@ class Comparison:
     def _free_feeds(self) -> list[SymbolFeed]:
         """Those that may be compared by themselves now. Of a thousand markets mostly none: what tells that comes first.
 
-        Not what a repair asks for: that is not to be found missing here.
+        Not what a repair asks for: that is not to be found missing here. Nor, as long as the venue states the last ids
+        of all its markets, one of which it does.
         """
         stated = self.last_ids.is_fresh
         return [
             feed
             for feed in self._feeds.values()
-            if not (stated and feed.checked.contiguous)
+            if not (stated and feed.checked.contiguous and self.last_ids.last(feed.market) is not None)
             and feed.market not in self._busy
             and feed.checked.is_comparable
             and not feed.is_asked_for
@@ -277,7 +278,7 @@ class Comparison:
         self._clock.on_fetched(listed)
         if end.reason is None:  # one that was broken off lists only the first of what it asked for
             self._note_lag(feed, listed, asked.asked_us)
-        missing = find_missing(listed, unknown, feed.checked) if unknown else None
+        missing = find_missing(listed, unknown, feed.checked, is_all=end.reason is None) if unknown else None
         if not self._is_whole(feed, asked):
             metrics.comparisons.labels(self._venue.name, "failed").inc()
             self._outages.failed(end.reason or "", symbol=feed.symbol)

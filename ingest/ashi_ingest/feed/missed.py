@@ -78,6 +78,12 @@ class MissedTrades:
         """Whether the ids before and after follow each other, so that nothing was missed at all."""
         return self._contiguous and self.until is not None and self.until.sequence <= self._reached + 1
 
+    def covers(self, first: int, last: int) -> bool:
+        """Whether it asks for these ids, whatever becomes of the connection."""
+        if not (self._contiguous and self.is_behind) or self.until is None:
+            return False
+        return self._reached < first and last < self.until.sequence
+
     def advance(self, since: Sequence[Trade]) -> None:
         """All up to these has been published, they last."""
         self.since = list(since)

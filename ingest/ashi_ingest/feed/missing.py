@@ -19,16 +19,23 @@ class Missing(NamedTuple):
         since_us: when the last one before them that had come happened, or the first of them: a gap begins here, µs.
         until_us: when the first one after them that REST lists happened, or the last of them, if that is later or REST
             lists none; None: none has come since.
+        is_all: REST has listed all it knows, so where ids are contiguous, those that it leaves out are of no trade.
 
     """
 
     trades: list[Trade]
     since_us: int
     until_us: int | None
+    is_all: bool = True
 
 
-def find_missing(listed: Sequence[Trade], unknown: Sequence[Trade], checked: CheckedSymbol) -> Missing:
-    """Where what is missing lies. `listed`: by REST, in the venue's order; `unknown`: those that are missing."""
+def find_missing(
+    listed: Sequence[Trade], unknown: Sequence[Trade], checked: CheckedSymbol, *, is_all: bool = True
+) -> Missing:
+    """Where what is missing lies. `listed`: by REST, in the venue's order; `unknown`: those that are missing.
+
+    `is_all`: see `Missing`.
+    """
     ids = {trade.trade_id for trade in unknown}
     first = next(index for index, trade in enumerate(listed) if trade.trade_id in ids)
     before = [listed[first - 1]] if first else checked.since[-1:]
@@ -38,8 +45,8 @@ def find_missing(listed: Sequence[Trade], unknown: Sequence[Trade], checked: Che
     # What came after REST was asked is no end: more may be missing before it that REST did not list yet.
     after = listed[last + 1 :]
     if not after and all(checked.age(trade) <= newest for trade in checked.recent):
-        return Missing(list(unknown), since_us, None)
+        return Missing(list(unknown), since_us, None, is_all)
     until_us = max(trade.traded_at + 1 for trade in unknown)
     if after:
         until_us = max(until_us, min(after, key=checked.age).traded_at)
-    return Missing(list(unknown), since_us, until_us)
+    return Missing(list(unknown), since_us, until_us, is_all)

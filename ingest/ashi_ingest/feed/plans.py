@@ -26,7 +26,7 @@ def plan_since(venue: Venue, market: str, since: Sequence[Trade], since_us: int,
 
 def _plan_by_time(
     venue: Venue, market: str, since_us: int, until: Trade | None
-) -> Generator[Request | list[Trade], Answer | None, RepairEnd]:
+) -> Generator[Request | list[Trade] | Missing, Answer | None, RepairEnd]:
     until_us = None if until is None else until.traded_at + round(venue.limits.disorder_s * 1e6) + 1
     plan = venue.history(market, since_us, until_us)
     answer: Answer | None = None
@@ -41,14 +41,16 @@ def _plan_by_time(
             answer = yield wanted
             continue
         answer = None
-        if isinstance(wanted, Missing):  # the end says it as well
+        if isinstance(wanted, Missing):
+            yield wanted
             continue
         is_reached = is_reached or any(_is_as_new(venue, trade, until) for trade in wanted)
         if within := [trade for trade in wanted if trade.traded_at >= since_us]:
             yield within
-    if end.reason is None and until is not None and not is_reached:
-        return end._replace(reason=f"REST does not list trade {until.trade_id} of {market} yet, which came live")
-    return end
+    if until is None or is_reached:
+        return end
+    lagging = f"REST does not list trade {until.trade_id} of {market} yet, which came live"
+    return end._replace(reason=end.reason or lagging, is_told=False)
 
 
 def _is_as_new(venue: Venue, trade: Trade, until: Trade | None) -> bool:

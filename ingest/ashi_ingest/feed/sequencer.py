@@ -155,6 +155,31 @@ class TradeSequencer:
         """Whether it came over the connection, or will: it is held, or newer than `until`, the first that is held."""
         return trade.trade_id in self._held or (until is not None and self.age(trade) > self.age(until))
 
+    def jumps_in(self, trades: Sequence[Trade]) -> list[int]:
+        """The places of those of these fetched trades before which ids have neither been published nor come.
+
+        Where ids are contiguous, so that something may be missing there. Before the first trade of all it may, too.
+        """
+        if not self.contiguous:
+            return []
+        places, last = [], self._last
+        for place, trade in enumerate(trades):
+            if trade.sequence > last + 1 and not self._has_all(last + 1, trade.sequence - 1):
+                places.append(place)
+            last = max(last, trade.sequence)
+        return places
+
+    def _has_all(self, first: int, last: int) -> bool:
+        """Whether all these ids have been published, or have come and wait to be."""
+        if first == 0:
+            return False
+        have = {place for place in (*self._known.values(), *self._held_sequences) if first <= place <= last}
+        return len(have) == last - first + 1
+
+    def pass_hole(self) -> None:
+        """What comes next lies behind a hole that is asked for by itself: no repair begins before it."""
+        self._published.clear()
+
     def begin_repair(self) -> list[Trade]:
         """From now on live trades are held. Gives the resume point."""
         self.mode = Mode.REPAIRING

@@ -320,9 +320,14 @@ class SymbolFeed:
     def publish_missing(self, missing: Missing, reason: str) -> None:
         """Publish what REST lists and no connection has brought. The market has to be subscribed to anew after that.
 
+        But nothing behind ids that are missing still: the repair that follows tells of them.
+
         Where trades have come since, the gap is told here. Else it is that of the interruption which follows.
         """
-        new = self._sequencer.on_repaired(missing.trades)
+        trades = missing.trades
+        if not missing.is_all and (jumps := self._sequencer.jumps_in(trades)):
+            trades = trades[: jumps[0]]  # what is behind a hole the repair publishes, which tells of that
+        new = self._sequencer.on_repaired(trades)
         if new and not self.checked.has_begun:  # REST has listed all since it was compared last
             self.checked.begin_after(new[0])
         self._publish(new, streamed=False)
@@ -399,6 +404,46 @@ class SymbolFeed:
         recovered = sum(trade.trade_id not in streamed for trade in new)
         self._publish(new, streamed=False)
         self._publish(self._sequencer.release(), streamed=True)
+        return recovered
+
+    def split_at_jumps(self, trades: Sequence[Trade]) -> list[tuple[bool, Sequence[Trade]]]:
+        """Fetched trades in runs, and of each run whether ids are missing before it: see `TradeSequencer.jumps_in`."""
+        jumps = self._sequencer.jumps_in(trades)
+        begins = [0, *(place for place in jumps if place)]
+        ends = [*begins[1:], len(trades)]
+        return [(begin in jumps, trades[begin:end]) for begin, end in zip(begins, ends, strict=True)]
+
+    def leave_hole(self, first: Trade, reason: str) -> MissedTrades | None:
+        """What is missing before this trade, which was fetched, is a gap, and is missed by itself from now on.
+
+        So what comes after it can be published without making anybody believe that it is there. None: it is asked for
+        already.
+        """
+        begin = self._sequencer.last_sequence + 1
+        if any(missed.covers(begin, first.sequence - 1) for missed in self.missed):
+            return None
+        since = self._sequencer.resume_point
+        number = first.sequence - begin if since else 1
+        hole = self._miss(since, first.traded_at + 1 + self._clock.ahead_us, reason, hole=number)
+        hole.is_behind = hole.is_let_go = True
+        hole.reach(first, came=False)
+        # Its ids are between those of these two, however long the time before is not known to be whole.
+        from_us = hole.since_us - self._clock.ahead_us - self._disorder_us if since else hole.since_us
+        hole.gaps = [self._name_gap(from_us)]
+        self._reporter.bound_gap(self.symbol, hole.gaps[0], self._at_latest(hole), reason)
+        return hole
+
+    async def tell(self) -> None:
+        """Tell what is known of gaps, before what comes after them is published."""
+        await self._reporter.flush()
+
+    def publish_behind_hole(self, missed: MissedTrades, trades: Sequence[Trade], until: Trade | None) -> int:
+        """As `publish_fetched`; what was missed and is not told by itself comes after these."""
+        if trades[0].sequence <= self._sequencer.last_sequence:  # it has come meanwhile, and perhaps what is before it
+            return self.publish_fetched(trades, until)
+        self._sequencer.pass_hole()
+        recovered = self.publish_fetched(trades, until)
+        missed.advance(self._sequencer.resume_point)
         return recovered
 
     def publish_late(self, missed: MissedTrades, trades: Sequence[Trade]) -> int:
@@ -524,7 +569,7 @@ class SymbolFeed:
             missed.gaps = [self._name_gap(from_us)]
         elif not missed.gaps:
             missed.gaps = self._reporter.endless_gaps(self.symbol)
-        if known_us is not None and missed.gaps and known_us < min(missed.gaps):
+        if known_us is not None and not missed.hole and missed.gaps and known_us < min(missed.gaps):
             while self._reporter.has_gap(self.symbol, known_us):
                 known_us -= 1
             missed.gaps.insert(0, known_us)
@@ -540,6 +585,8 @@ class SymbolFeed:
         """Where a gap that is told whole begins: it is named by that, so no two of them may begin alike."""
         if self._hole_from_us <= from_us < self._hole_from_us + 1000:
             from_us = self._hole_from_us + 1
+        while self._reporter.has_gap(self.symbol, from_us):
+            from_us -= 1
         self._hole_from_us = from_us
         return from_us
 

@@ -3,7 +3,8 @@
 A trade that later ones of its symbol stand before carries the header `ashi.late`, so that no worker goes on after it.
 What is newer than all that was published is left to the worker that reads the symbol, if there is one. Without one it
 continues the stream; but where it does not join on to it, it is late too, as the next worker has to begin where the
-last one ended.
+last one ended. What the venue could not give in between is a `lost` gap before anything newer stands in the topic: that
+worker goes on after the newest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.access import INGEST
 from ashi.contracts.errors import UsageError
-from ashi.contracts.feed import FEED_GAP_SCHEMA, STALE_AFTER_US, encode_feed
+from ashi.contracts.feed import FEED_GAP_SCHEMA, STALE_AFTER_US, FeedGap, encode_feed
 from ashi.contracts.symbol import make_symbol
 from ashi.contracts.topics import FEED_GAPS
 from ashi.contracts.trade import EARLIEST_US
@@ -35,7 +36,6 @@ from ashi_ingest.venues.registry import VENUES
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ashi.contracts.feed import FeedGap
     from ashi.contracts.trade import Trade
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
@@ -152,6 +152,8 @@ class _Market:
         self._patience_s = settings.repair_patience_us / 1e6
         self._progress = Progress(*stretch)
         self._gaps: list[FeedGap] = []
+        self._told: dict[int, FeedGap] = {}  # by its number, what is missing before trades that continue the stream
+        self._streamed_us: int | None = None  # when the trade had happened that they go on after
         self._recovered: dict[int, int] = {}
         self._is_read = False
         self._left = 0
@@ -180,6 +182,7 @@ class _Market:
             self._settings, self._venue, self._market, symbol, stretch=stretch, newest=newest
         ) as topic:
             self._topic = topic
+            self._streamed_us = None if topic.newest is None else topic.newest.traded_at
             reason = await self._until_stopped(stopping)
             await self._publisher.flush()
         await self._tell_gaps()
@@ -230,6 +233,8 @@ class _Market:
                 topic.note(trade, late=False)
             else:
                 late.append(trade)
+        if fresh:
+            await self._tell_shorts()
         self._handing_over = asyncio.ensure_future(self._hand_over(late, fresh))
         await asyncio.shield(self._handing_over)
 
@@ -246,6 +251,26 @@ class _Market:
             end_us = gap.to_time or self._stretch.to_us
             within = sum(gap.from_time <= trade.traded_at < end_us for trade in (*late, *fresh))
             self._recovered[gap.from_time] = self._recovered.get(gap.from_time, 0) + within
+
+    async def _tell_shorts(self) -> None:
+        """Tell what is not to be had between the stream as it was and the trades that continue it now."""
+        disorder_us = round(self._venue.limits.disorder_s * 1e6)
+        begin_us = self._stretch.from_us if self._streamed_us is None else self._streamed_us - disorder_us
+        for number, short in enumerate(self._fetch.shorts):
+            from_us, to_us = max(short.from_us, begin_us), short.to_us + disorder_us
+            told = self._told.get(number)
+            if to_us <= begin_us or (told is not None and (told.to_time or 0) >= to_us):
+                continue
+            if told is not None:
+                from_us = told.from_time
+            names = {gap.from_time for gap in (*self._gaps, *self._told.values())}
+            while told is None and from_us in names:  # a gap is named by its beginning
+                from_us -= 1
+            now_us = time.time_ns() // 1_000
+            gap = FeedGap(self._symbol, from_us, to_us, "lost", 0, short.reason, now_us, short.final)
+            await self._publisher.announce(FEED_GAPS, self._symbol, encode_feed(gap), FEED_GAP_SCHEMA)
+            self._told[number] = gap
+        await self._publisher.flush()
 
     async def _tell_gaps(self) -> None:
         """Tell what is known now, and not before all that was published stands in the topic."""

@@ -151,9 +151,10 @@ class Answer(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """A step of a plan by time: something is not to be had there, told before any trade that comes after it.
+    """A step of a plan: something is not to be had there, told before any trade that comes after it.
 
-    So it is known also when the plan is broken off later. It lies after the trades that were yielded last, and at the
+    So it is known also when the plan is broken off later. Every plan by time tells it; one by trades where ids are
+    contiguous, as they show where it lies. It lies after the trades that were yielded last, and at the
     latest among those of the two steps with trades that follow; with `beyond_reach` it is all before the next trade.
     `final`, `beyond_reach`: see `RepairEnd`. The reason stands in that of the end as well.
     """
@@ -178,6 +179,7 @@ class RepairEnd(NamedTuple):
         final: it is the venue's own word that what is missing does not exist: it lists what came before and after.
         beyond_reach: the venue does not go so far back, or not without an API key.
         retry_after_s: the least time after which to ask again, seconds.
+        is_told: all of the reason was told by `Missing`; but for that, all was yielded, as if there were no reason.
 
     """
 
@@ -186,6 +188,7 @@ class RepairEnd(NamedTuple):
     final: bool = False
     beyond_reach: bool = False
     retry_after_s: float = 0.0
+    is_told: bool = False
 
 
 class Statement(NamedTuple):
@@ -203,7 +206,7 @@ class Statement(NamedTuple):
 
 Repair: TypeAlias = "Generator[Request | list[Trade] | Missing, Answer | None, RepairEnd]"
 """A plan of a repair. It yields either a request, and is sent the answer, or trades in the venue's order, and is sent
-None, or, of a plan by time, what is missing; it returns how it ended. It raises ContractError when an answer cannot be
+None, or what is missing; it returns how it ended. It raises ContractError when an answer cannot be
 read. Trades are yielded as soon as their order is certain, so a repair of hours does not have to fit into memory where
 the venue can be read forwards."""
 

@@ -107,17 +107,22 @@ class Plan:
         self.first: Trade | None = None
 
     def by_id(self, endpoint: Endpoint) -> Repair:
-        """Page by id until `until` is reached, or, without one, until an answer is not full."""
+        """Page by id until `until` is reached, or, without one, until an answer is not full.
+
+        What an answer cannot give is told before its rows, see `Missing`.
+        """
         tries = 0
         while not self._is_reached():
             rows = yield from get(endpoint, self._symbol, self._market, {"fromId": str(self._next)})
-            if new := self.take(rows):
+            new = self.take(rows)
+            yield from self.told()
+            if new:
                 yield new
             if self._until is None and rows.total < endpoint.limit:
                 break
             tries = 0 if new else tries + 1
             if tries == MAX_TRIES:
-                return self.end(self._lagging(endpoint))
+                return self._end_lagging(endpoint)
         return self.end(None)
 
     def read_until(
@@ -148,17 +153,21 @@ class Plan:
             if rows.total >= endpoint.limit and rows.good and rows.good[0].sequence > self._next:
                 if older is not None:
                     return (yield from self.by_id(older))
-                lost = lost or (
+                reason = (
                     f"the latest {endpoint.limit} trades of {self._market} reach back to id {rows.good[0].sequence} "
                     f"and not to {self._next}: set {API_KEY.setting}, with it older ones can be fetched"
                 )
-            if new := self.take(rows):
+                lost = lost or reason
+                yield Missing(reason, beyond_reach=True)
+            new = self.take(rows)
+            yield from self.told()
+            if new:
                 yield new
             if self._until is None:
                 break
             tries = 0 if new else tries + 1
             if tries == MAX_TRIES:
-                return self.end(lost or self._lagging(endpoint), beyond_reach=lost is not None)
+                return self._end_lagging(endpoint, lost)
         return self.end(lost, beyond_reach=lost is not None)
 
     def told(self) -> Iterator[Missing]:
@@ -190,18 +199,22 @@ class Plan:
     def _is_reached(self) -> bool:
         return self._until is not None and self._next >= self._until.sequence
 
-    def _lagging(self, endpoint: Endpoint) -> str:
+    def _end_lagging(self, endpoint: Endpoint, lost: str | None = None) -> RepairEnd:
+        """What it does not list yet it may list later, though something else, `lost`, it never will."""
         came = "" if self._until is None else f", but {self._until.trade_id} came over the websocket"
-        return f"{endpoint.path} lists no readable trade of {self._market} from id {self._next} on{came}"
+        lagging = f"{endpoint.path} lists no readable trade of {self._market} from id {self._next} on{came}"
+        return self.end("; ".join(filter(None, (lost, lagging))))._replace(is_told=False)
 
     def end(self, reason: str | None, *, beyond_reach: bool = False) -> RepairEnd:
-        """How it ended; `reason`: why something is missing besides what was seen in the answers."""
+        """How it ended; `reason`: why something is missing besides what was seen in the answers, told as that was."""
         missing = self._named(self._missing)
+        why = "; ".join(filter(None, (self._bad, reason, missing))) or None
         return RepairEnd(
-            "; ".join(filter(None, (self._bad, reason, missing))) or None,
+            why,
             self._shown,
             final=missing is not None and self._bad is None and reason is None,
             beyond_reach=beyond_reach,
+            is_told=why is not None,
         )
 
     def _named(self, missing: Sequence[tuple[int, int]]) -> str | None:

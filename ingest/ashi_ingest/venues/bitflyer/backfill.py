@@ -36,7 +36,8 @@ def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None)
 
     It asks for all there is; while that is more than an answer holds, it fetches first what lies before the answer, see
     `fetch_before`. So what is in memory is bounded, however long the gap is. Ids that REST does not list are absent and
-    not lost: the spot products share one sequence, and even contiguous ids have jumps.
+    not lost: the spot products share one sequence, and even contiguous ids have jumps. Rows that cannot be read are
+    told before those around them, see `Missing`.
     """
     after = _begin(since)
     bad: str | None = None
@@ -52,11 +53,15 @@ def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None)
                 if back.reason is not None:
                     return RepairEnd(back.reason)
                 bad = (yield from fetch_before(venue, market, after, back)) or bad
+            if newest.bad is not None:
+                yield Missing(newest.bad)
             yield newest.good
             after = newest.good[-1].sequence
+        elif newest.bad is not None:
+            yield Missing(newest.bad)
         complete = newest.total < COUNT or not newest.good
         if complete if until is None else after >= until.sequence:
-            return RepairEnd(bad, shown)
+            return RepairEnd(bad, shown, is_told=bad is not None)
         tries = 0 if newest.good else tries + 1
     wanted = "" if until is None else f"trade {until.trade_id}, which came over the websocket"
     return RepairEnd(bad or f"{EXECUTIONS_PATH} does not list {wanted}; its newest of {market} is {after}", shown)

@@ -98,7 +98,12 @@ def history(venue: str, market: str, since_us: int, until_us: int | None) -> Rep
             f"{in_words(from_us)} on, and not from {in_words(since_us)}"
         )
     reason = "; ".join(filter(None, (reading.bad, reading.lagging, short))) or None
-    return RepairEnd(reason, None if reading.lagging else reading.shown, beyond_reach=short is not None)
+    return RepairEnd(
+        reason,
+        None if reading.lagging else reading.shown,
+        beyond_reach=short is not None,
+        is_told=reason is not None and reading.lagging is None,
+    )
 
 
 def _read_back(
