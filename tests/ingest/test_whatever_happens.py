@@ -22,7 +22,7 @@ from checked_world import (  # noqa: F401
     trade_for,
     venue_of,
 )
-from hypothesis import Phase, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 contiguous = pytest.mark.parametrize(
@@ -184,7 +184,13 @@ def test_what_a_mute_market_traded_before_it_was_broken_off_is_not_called_comple
 
 @pytest.mark.slow
 @each_market
-@settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate], derandomize=EXAMPLES <= 10)
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    derandomize=EXAMPLES <= 10,
+    suppress_health_check=[HealthCheck.too_slow],  # on a busy machine it is
+)
 @example(script=LOST_BEFORE_A_BREAK)
 @given(script=st.lists(st.tuples(steps, st.sampled_from([0.0, 0.2, 3.0])), min_size=5, max_size=40))
 def test_nothing_is_missing_from_what_readers_find_complete_whatever_happens(venue, market, script):
