@@ -58,6 +58,7 @@ steps = st.one_of(
     st.tuples(st.just("a row is bad"), st.integers(0, 4)),
     st.tuples(st.just("rows are good"), st.just(0)),
     st.tuples(st.just("many"), st.sampled_from([3, 9])),
+    st.tuples(st.just("killed"), st.sampled_from([0, 5])),
 )
 
 
@@ -95,6 +96,10 @@ def play_and_check(venue: str, market: str, script: Script) -> None:
                     world.rest.bad.add(world.happened[-1].number + 2 - int(number))
                 case "rows are good":
                     world.rest.bad.clear()
+                case "killed":
+                    await world.kill()
+                    await asyncio.sleep(number)
+                    world.start_again()
                 case "many" if venue in MANY:  # the latest thousand are of some seconds
                     await trade_fast(world, number, rate=MANY[venue])
                 case "many":
