@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 from checked_world import KEYLESS, World, no_settling, run, trade_fast, trade_for, venue_of  # noqa: F401
+from venue_samples import FIRST_MS, Execution
 
-from ashi.contracts.feed import FeedGap
+from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.trade import EARLIEST_US
 
 CONTIGUOUS = [
@@ -206,3 +207,29 @@ def test_what_rest_did_not_list_yet_when_the_connection_broke_off_again_comes():
         assert newest.traded_at < world.truth[30].traded_at + 15_000_000, "but for what it never lists"
 
     play(KEYLESS, "BTCUSDT", script)
+
+
+@each_contiguous
+def test_ids_that_are_missing_in_what_was_published_after_the_last_status_are_lost_until_they_come(venue, market):
+    """Whoever was killed before it could tell, or never told."""
+    begun_ms = FIRST_MS - 600_000
+    published = [Execution(n, begun_ms + n * 1000, "5860000", taker="buy") for n in range(1, 251)]
+    traded_us = (begun_ms + 100_000) * 1000
+    symbol = f"{venue_of(venue).name}:{market}"
+    status = FeedStatus(
+        symbol, "connected", traded_us - 10**7, None, "100", traded_us, traded_us, traded_us - 10**6, ()
+    )
+
+    async def script(world: World) -> None:
+        await trade_for(world, 10)
+        (gap,) = doubtful(world)
+        assert gap.state == "lost"
+        await trade_for(world, 120)
+        assert_all_is_known(world)
+        assert not world.missing()
+        assert not doubtful(world)
+
+    def world() -> World:
+        return World(venue_of(venue), market=market, published=published, lost=range(101, 120), status=status)
+
+    run(world, script)

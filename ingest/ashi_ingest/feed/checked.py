@@ -35,14 +35,20 @@ _log = get_logger(__name__)
 
 
 def uncompared_since(venue: Venue, reported: Mapping[str, ReportedFeed]) -> dict[str, int]:
-    """Since when an earlier process has published what it had not compared, µs, of symbols that have to be compared."""
+    """Since when others have published what nobody has said to be whole, µs, by symbol.
+
+    Where it has to be compared, that is all since `complete_until`. Where ids are contiguous, what was published after
+    the last status: a process may have been killed, or not have been a worker.
+    """
     before_us = round(venue.limits.disorder_s * 1e6) + 1
-    return {
-        symbol: feed.status.complete_until - before_us
-        for symbol, feed in reported.items()
-        if feed.status is not None and feed.status.complete_until is not None
-        if not venue.contiguous(symbol.partition(":")[2])
-    }
+    since = {}
+    for symbol, feed in reported.items():
+        if feed.status is not None and feed.status.complete_until is not None:
+            is_contiguous = venue.contiguous(symbol.partition(":")[2])
+            until_us = feed.status.last_traded_at if is_contiguous else feed.status.complete_until
+            if until_us is not None:
+                since[symbol] = until_us - before_us
+    return since
 
 
 class CheckedSymbol:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import StrEnum
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -168,6 +168,19 @@ class TradeSequencer:
                 places.append(place)
             last = max(last, trade.sequence)
         return places
+
+    def holes_in(self, trades: Iterable[Trade], after: int) -> list[tuple[Trade, Trade]]:
+        """The trades between which ids are missing in what an earlier process has published after this id.
+
+        Only where ids are contiguous.
+        """
+        ordered = sorted(trades, key=self.age)
+        return [
+            (before, first)
+            for before, first in pairwise(ordered if self.contiguous else [])
+            if after < first.sequence - 1 and first.sequence > before.sequence + 1
+            if not self._has_all(before.sequence + 1, first.sequence - 1)
+        ]
 
     def _has_all(self, first: int, last: int) -> bool:
         """Whether all these ids have been published, or have come and wait to be."""

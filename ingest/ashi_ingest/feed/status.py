@@ -223,6 +223,11 @@ class FeedReporter:
         gaps = self._report(symbol).gaps.values()
         return any(gap.from_time <= from_time and (gap.to_time is None or gap.to_time >= to_time) for gap in gaps)
 
+    def is_within_lost_gap(self, symbol: str, from_time: int, to_time: int) -> bool:
+        """Whether a lost gap of it that is not final covers all of this time, µs."""
+        gaps = self._report(symbol).lost.values()
+        return any(gap.from_time <= from_time and (gap.to_time or 0) >= to_time for gap in gaps if not gap.final)
+
     def bounded_gaps(self, symbol: str) -> list[FeedGap]:
         """Those that are open and have an end, the oldest first: the feed went on though something was missing."""
         return [gap for _, gap in sorted(self._report(symbol).gaps.items()) if gap.to_time is not None]

@@ -37,6 +37,7 @@ HOLE_PATIENCE_S: Final = 0.5
 HALTED: Final = "halted: the venue does not trade it now"
 UNPUBLISHED_TOGETHER_US: Final = 10_000_000
 """Trades that cannot be published and are no further apart than this, µs, are one gap."""
+UNTOLD: Final = "ids are missing in what was published before the start, and nothing was said of them"
 ENDED: Final = "the worker that asked for it has ended"
 NOTHING_BEFORE: Final = "nothing had been published before, so there is nothing to go on from"
 FIRST_OF_ALL: Final = "nothing had come before the first trade that tells whether it was the first"
@@ -185,8 +186,18 @@ class SymbolFeed:
             self._reporter.end_gap(self.symbol, since_us, "lost", 0, NOTHING_BEFORE, from_time=EARLIEST_US)
         self._reporter.open_gap(self.symbol, since_us, self._down_reason)
         since_us = min(since_us, self._reporter.open_since(self.symbol) or since_us)  # gaps of the process before
+        self._lose_untold_holes(status)
         self.checked.begin(status, self._published_before, since_us)
         self._published_before = ()
+
+    def _lose_untold_holes(self, status: FeedStatus | None) -> None:
+        """What was published after the last status leaves ids out, and no gap tells of them: so they may be missing."""
+        if status is None or not (status.last_trade_id or "").isdecimal():
+            return
+        for before, first in self._sequencer.holes_in(self._published_before, int(status.last_trade_id or 0)):
+            from_us, until_us = before.traded_at - self._disorder_us, first.traded_at + 1 + self._disorder_us
+            if not self._reporter.is_within_lost_gap(self.symbol, before.traded_at, first.traded_at):
+                self.lose_time(self._name_gap(from_us), until_us, UNTOLD)
 
     def on_subscribed(self) -> None:
         """Trades come from now on. Those before have to be fetched."""
