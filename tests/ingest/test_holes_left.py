@@ -40,7 +40,7 @@ def test_a_mute_market_of_which_the_venue_lists_only_the_latest_trades_tells_wha
     async def script(world: World) -> None:
         await trade_for(world, 30)
         world.socket.mute = True
-        await trade_fast(world, 35)
+        await trade_fast(world, 27, rate=60)
         await world.pass_time(60)
         await trade_for(world, 40)
         assert_all_is_known(world)
@@ -108,8 +108,8 @@ def test_a_row_that_cannot_be_read_is_a_gap_also_when_the_worker_is_killed(venue
     """Whatever it had said until then: at each of the moments after the answer."""
 
     async def script(world: World) -> None:
-        for after_s in (0.6, 1.15, 3.0, 9.0):
-            await trade_for(world, 30)
+        for after_s in (0.6, 3.0):
+            await trade_for(world, 20)
             world.break_off()
             await break_a_row(world)
             world.reconnect()
@@ -121,7 +121,7 @@ def test_a_row_that_cannot_be_read_is_a_gap_also_when_the_worker_is_killed(venue
             assert_all_is_known(world)
             assert len(world.missing()) == 1
             world.rest.bad.clear()
-            await trade_for(world, 300)
+            await trade_for(world, 200, every_s=2)
             assert not world.missing()
 
     play(venue, market, script)
