@@ -9,6 +9,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Collection, Coroutine, Sequence
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -18,6 +19,7 @@ from virtual_time import run_virtually
 
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, overlaps
 from ashi.contracts.trade import EARLIEST_US, Trade
+from ashi.runtime import retry as retry_module
 from ashi_ingest.errors import Reason
 from ashi_ingest.feed import backfill as backfill_module
 from ashi_ingest.feed.comparison import Times
@@ -374,7 +376,9 @@ def run(world: Callable[[], World], play: Callable[[World], Coroutine[Any, Any, 
             await made.feeds.stop("the test ends")
         return made
 
-    return run_virtually(main())
+    with pytest.MonkeyPatch.context() as patch:  # a busy machine changes nothing: patience is of virtual time too
+        patch.setattr(retry_module, "time", SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time()))
+        return run_virtually(main())
 
 
 async def trade_fast(world: World, seconds: float, rate: int = 100) -> None:
