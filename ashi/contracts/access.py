@@ -226,6 +226,8 @@ def deployed_principals(prefix: str = "") -> tuple[Principal, ...]:
             "ashi aggregate reconfigure",
             "ashi verify",
             "ashi rebuild",
+            "ashi history export",
+            "ashi history import",
             "ashi history load",
             "ashi lake publish",
             more=looks,

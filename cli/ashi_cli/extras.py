@@ -45,6 +45,8 @@ NEEDED: Final[Mapping[str, Sequence[str]]] = {
     "verify --klines": ("ingest",),
     "rebuild": ("worker",),
     "history fetch": ("ingest",),
+    "history export": ("ingest",),
+    "history import": ("ingest",),
     "history klines": ("ingest",),
     "history load": ("ingest",),
     "topics grow": ("worker",),

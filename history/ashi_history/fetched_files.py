@@ -1,4 +1,4 @@
-"""The recordings that a fetch writes, and what it has to know to go on after it was killed.
+"""The recordings that a fetch or an export writes, and what it has to know to go on after it was killed.
 
 Each page of trades is appended as a gzip member of its own, then the state is replaced, which tells how many bytes of
 the file count. So whatever is cut off was not counted: it is cut away, and fetched again.
@@ -34,10 +34,13 @@ SUFFIX: Final = ".txt.gz"
 LEVEL: Final = 6
 GZIP: Final = 31
 """zlib's way to say: with a gzip header and a checksum at the end."""
+STATE_SUFFIX: Final = ".fetch.json"
+FETCH: Final = "fetch"
+EXPORT: Final = "export"
 
 
 class FetchState(msgspec.Struct, forbid_unknown_fields=True):
-    """How far a fetch has come. Times in µs.
+    """How far a fetch, or an export, has come. Times in µs.
 
     Attributes:
         symbol: whose trades, from `from_us` to `to_us`, exclusive.
@@ -46,8 +49,9 @@ class FetchState(msgspec.Struct, forbid_unknown_fields=True):
         day: the day it is of, since the epoch.
         last: the trade written last.
         trades: how many are written, each counted once.
-        shorts: what the venue does not give.
+        shorts: what the venue does not give, or the source of an export does not have.
         is_whole: all is written but for `shorts`.
+        command: what writes it: `fetch` or `export`, in whose files each trade stands once, in the order of the times.
 
     """
 
@@ -62,10 +66,16 @@ class FetchState(msgspec.Struct, forbid_unknown_fields=True):
     shorts: list[Short] = []
     is_whole: bool = False
     version: int = 1
+    command: str = FETCH
+
+
+def state_path(directory: Path, symbol: str) -> Path:
+    """Where a directory keeps how far the fetch, or export, of a symbol has come."""
+    return directory / f"{_prefix_of(symbol)}{STATE_SUFFIX}"
 
 
 def read_state(path: Path) -> FetchState | None:
-    """How far a fetch has come, if there is one. Raises UsageError for a file that does not tell."""
+    """How far a fetch or an export has come, if there is one. Raises UsageError for a file that does not tell."""
     try:
         state = msgspec.json.decode(path.read_bytes(), type=FetchState)
         if state.last is not None:
@@ -74,7 +84,7 @@ def read_state(path: Path) -> FetchState | None:
         return None
     except (msgspec.MsgspecError, ContractError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"{path} does not tell how far a fetch has come ({error}): fetch into another directory"
+            f"{path} does not tell how far a fetch or an export has come ({error}): write into another directory"
         ) from error
     return state
 
@@ -94,7 +104,7 @@ def shorts_around(path: Path, symbol: str, first: int, last: int) -> list[tuple[
     name = path.name.removesuffix(".part")
     if not name.startswith(f"{prefix}-"):
         return []
-    state = read_state(path.parent / f"{prefix}.fetch.json")
+    state = read_state(state_path(path.parent, symbol))
     if state is None or state.symbol != symbol or name not in state.files:
         return []
     place = state.files.index(name)
@@ -120,18 +130,27 @@ def _begins_before_next(state: FetchState, place: int, short: Short) -> bool:
 
 
 class FetchedFiles:
-    """The files of one fetch: one for each day, UTC, and another after each time that the venue does not give.
+    """The files of one fetch or export: one for each day, UTC, and another after what the venue does not give.
 
     A context manager; no other process writes to the directory meanwhile.
     """
 
     def __init__(
-        self, directory: Path, symbol: str, from_us: int, to_us: int | None, *, newest_us: int, overlap: bool
+        self,
+        directory: Path,
+        symbol: str,
+        from_us: int,
+        to_us: int | None,
+        *,
+        newest_us: int,
+        overlap: bool,
+        command: str = FETCH,
     ) -> None:
         """Begin, or go on where the same fetch was broken off.
 
         `to_us`: None for that of the fetch that was broken off, or `newest_us`. `overlap`: a file begins with the last
-        trade of the one before unless something is missing in between, as ids do not tell that nothing is.
+        trade of the one before unless something is missing in between, as ids do not tell that nothing is. `command`:
+        which one writes.
 
         Raises:
             UsageError: the directory cannot be used: another process does, or another fetch has.
@@ -139,8 +158,9 @@ class FetchedFiles:
         """
         self._directory = directory
         self._prefix = _prefix_of(symbol)
-        self._path = directory / f"{self._prefix}.fetch.json"
+        self._path = state_path(directory, symbol)
         self._overlap = overlap
+        self._command = command
         self._is_gap = False
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -149,7 +169,9 @@ class FetchedFiles:
             raise UsageError(f"{directory} cannot be written to: {error.strerror}. Name another directory") from error
         try:
             self._claim()
-            self.state = read_state(self._path) or FetchState(symbol, from_us, newest_us if to_us is None else to_us)
+            self.state = read_state(self._path) or FetchState(
+                symbol, from_us, newest_us if to_us is None else to_us, command=command
+            )
             self._check(symbol, from_us, to_us)
             self._shorts_before = len(self.state.shorts)
             self._cut()
@@ -200,19 +222,25 @@ class FetchedFiles:
         self.state.is_whole = True
         self._save()
 
+    def note_shorts(self, shorts: Sequence[Short]) -> None:
+        """The source does not have these; they take the place of all that was noted. Kept with what is written next."""
+        self.state.shorts = list(shorts)
+
     def _claim(self) -> None:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
-                f"another `ashi history fetch` writes to {self._directory}: wait for it, or name another directory"
+                f"another `ashi history {self._command}` writes to {self._directory}: wait for it, or name another "
+                "directory"
             ) from None
 
     def _check(self, symbol: str, from_us: int, to_us: int | None) -> None:
         state = self.state
-        if (state.symbol, state.from_us, state.to_us) != (symbol, from_us, state.to_us if to_us is None else to_us):
+        begun = (state.symbol, state.from_us, state.to_us, state.command)
+        if begun != (symbol, from_us, state.to_us if to_us is None else to_us, self._command):
             raise UsageError(
-                f"{self._directory} has a fetch of {state.symbol} from {time_in_words(state.from_us)} to "
+                f"{self._directory} has the {state.command} of {state.symbol} from {time_in_words(state.from_us)} to "
                 f"{time_in_words(state.to_us)}: give the same times to go on with it, or name another directory"
             )
 
@@ -224,8 +252,7 @@ class FetchedFiles:
         size = part.stat().st_size if part.exists() else 0
         if size < self.state.size:
             raise UsageError(
-                f"{part} should have {self.state.size} bytes and has {size}: put it back, or fetch into another "
-                "directory"
+                f"{part} should have {self.state.size} bytes and has {size}: put it back, or name another directory"
             )
         os.truncate(part, self.state.size)
 

@@ -10,7 +10,7 @@ from ashi_ingest.recording.reader import RecordingReader
 from ashi_ingest.recording.trade_files import TradeFileReader, is_trade_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from ashi.contracts.trade import Trade
@@ -29,13 +29,14 @@ class FileReader:
 
     """
 
-    def __init__(self, path: Path, symbol: str) -> None:
-        """`path`: a file that `ashi_ingest.recording.check` lets pass."""
+    def __init__(self, path: Path, symbol: str, on_read: Callable[[int], None] = lambda _: None) -> None:
+        """`path`: a file that `ashi_ingest.recording.check` lets pass. `on_read` gets how many bytes have been read."""
         self.symbols: set[str] = set()
         self.notes: list[str] = []
         self.unread: list[tuple[int, int | None]] = []
         self._reached = 0
         self._path = path
+        self._on_read = on_read
         self._symbol = symbol
         self._venue = symbol.partition(":")[0]
         self._unread, self._first_unread = 0, ""
@@ -49,7 +50,7 @@ class FileReader:
 
     def _rows(self) -> Iterator[list[Trade]]:
         try:
-            for columns, bad, _ in TradeFileReader(self._venue).read(self._path):
+            for columns, bad, _ in TradeFileReader(self._venue).read(self._path, self._on_read):
                 trades = [] if columns is None else self._of_symbol(columns.trades())
                 given = 0
                 for row in bad:
@@ -67,7 +68,7 @@ class FileReader:
         reader = RecordingReader(self._venue)
         batch: list[Trade] = []
         try:
-            for line in read_recording(self._path):
+            for line in read_recording(self._path, self._on_read):
                 parsed, trades = reader.read(line)
                 if parsed.rejected:
                     symbols = {rejected.symbol or self._symbol for rejected in parsed.rejected}

@@ -82,6 +82,8 @@ def test_the_table_names_commands_there_are() -> None:
         "demo --keep": "demo",
         "strategy backtest --plot": "strategy",
         "history fetch": "history",
+        "history export": "history",
+        "history import": "history",
         "history klines": "history",
         "history load": "history",
         "topics grow": "topics",

@@ -143,8 +143,8 @@ CHANNELS: Final = (
                 **_TIME_TEXT,
             ),
             SINCE_HEADER: _header(
-                "The trade was brought from a lake, which has all that were traded since then. Microseconds since the "
-                "epoch, UTC.",
+                "The trade was brought from a lake, or from files that were exported, which have all that were traded "
+                "since then. Microseconds since the epoch, UTC.",
                 **_TIME_TEXT,
             ),
         },

@@ -12,6 +12,8 @@ from ashi_cli.extras import require_extras
 from ashi_cli.shared_options import STORAGE, settings_with
 from ashi_ingest.venues.registry import KLINE_VENUES, VENUES
 
+_TOPIC: Final = "topic"
+
 
 def load(
     *,
@@ -66,6 +68,65 @@ def fetch(
     return run_fetch(Settings.from_environment(), FetchOptions(venue, market, begin, end, directory), tell)
 
 
+def export(
+    *,
+    symbols: Annotated[
+        Sequence[str],
+        Option("whose trades: venue:MARKET; repeatable (default: of all)", flag="--symbol", metavar="SYMBOL"),
+    ] = (),
+    begin: Annotated[
+        int | None,
+        Option("from when on, in UTC; by default all there are", flag="--from", metavar="TIME", parse=values.time),
+    ] = None,
+    end: Annotated[
+        int | None,
+        Option("until when, exclusive; by default a minute ago", flag="--to", metavar="TIME", parse=values.time),
+    ] = None,
+    trades: Annotated[
+        str,
+        Option(
+            "where the trades are: in topic trades, or kept in a lake (default: %(default)s)",
+            metavar="topic|LAKE_URL",
+            parse=values.trades,
+        ),
+    ] = _TOPIC,
+    directory: Annotated[
+        Path, Option("write the recordings to this directory (default: here)", flag="--into", metavar="DIR")
+    ] = Path(),
+) -> int:
+    """`ashi history export`."""
+    from ashi.runtime.settings import Settings
+
+    lake = None if trades == _TOPIC else trades
+    require_extras("history export", store=lake)
+    from ashi_history.export import ExportOptions, run_export
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    return run_export(Settings.from_environment(), ExportOptions(directory, symbols, begin, end, lake), tell)
+
+
+def import_exports(
+    *,
+    directory: Annotated[Path, Positional("what `ashi history export` has written to", metavar="DIR")],
+    symbols: Annotated[
+        Sequence[str],
+        Option("only this one, venue:MARKET; repeatable (default: all)", flag="--symbol", metavar="SYMBOL"),
+    ] = (),
+) -> int:
+    """`ashi history import`."""
+    from ashi.runtime.settings import Settings
+
+    require_extras("history import")
+    from ashi_history.importing import ImportOptions, run_import
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    return run_import(Settings.from_environment(), ImportOptions(directory, symbols), tell)
+
+
 def klines(
     *,
     venue: Annotated[str, Positional(f"one of {', '.join(KLINE_VENUES)}", metavar="VENUE")],
@@ -109,6 +170,30 @@ examples:
 
 It may be killed and given again: it goes on where it was. Exit status 1: not all of it could be got; what is missing
 is told (docs/history.md). Kafka is not needed.""",
+        ),
+        Command(
+            name="export",
+            text="write trades out of topic trades, or a lake, to recordings",
+            run=export,
+            epilog="""\
+examples:
+  ashi history export --into moved
+  ashi history export --trades lake:////data/lake --symbol bitflyer:BTC_JPY --from 2026-01-01 --into moved
+
+Each trade once, with all its fields, and what is missing of them. It may be killed and given again: it goes on where it
+was. `ashi history import` brings them into another Kafka (docs/history.md).""",
+        ),
+        Command(
+            name="import",
+            text="publish the trades that `ashi history export` has written to topic trades of another Kafka",
+            run=import_exports,
+            epilog="""\
+examples:
+  ashi history import moved
+  ashi history import moved --symbol bitflyer:BTC_JPY
+
+Before `ashi ingest` begins there: nothing is published that would be late. It may be killed and given again: what is
+there is not published once more. What the source lacked is told as gaps (docs/history.md).""",
         ),
         Command(
             name="klines",

@@ -50,7 +50,7 @@ async def read_feed(settings: Settings, symbols: Iterable[str]) -> dict[str, Rep
         async for status in _read(settings, FEED_STATUS, feed_status_in):
             statuses[status.symbol] = status
 
-    _, gaps = await asyncio.gather(read_statuses(), _read_gaps(settings))
+    _, gaps = await asyncio.gather(read_statuses(), read_gaps(settings))
     opened: dict[str, list[FeedGap]] = {}
     lost: dict[str, list[FeedGap]] = {}
     for gap in gaps:
@@ -67,14 +67,14 @@ async def read_feed(settings: Settings, symbols: Iterable[str]) -> dict[str, Rep
 async def read_unrepaired(settings: Settings, symbols: Iterable[str]) -> dict[str, list[FeedGap]]:
     """The gaps of each symbol that are open or lost, the oldest first. Raises BrokerError as `read_feed` does."""
     found: dict[str, list[FeedGap]] = {symbol: [] for symbol in symbols}
-    for gap in await _read_gaps(settings):
+    for gap in await read_gaps(settings):
         if gap.symbol in found and gap.state != "repaired":
             found[gap.symbol].append(gap)
     return found
 
 
-async def _read_gaps(settings: Settings) -> list[FeedGap]:
-    """What was said last of each gap, by symbol and beginning."""
+async def read_gaps(settings: Settings) -> list[FeedGap]:
+    """What was said last of each gap, by symbol and beginning. Raises BrokerError as `read_feed` does."""
     gaps: dict[tuple[str, int], FeedGap] = {}
     async for gap in _read(settings, FEED_GAPS, feed_gap_in):
         before = gaps.get((gap.symbol, gap.from_time))

@@ -82,7 +82,7 @@ async def publish_lake(
         for symbol in chosen:
             sent = left_out = 0
             bounds = (EARLIEST_US if start is None else start, LATEST_US if end is None else end)
-            async for trades in _in_order(table, snapshot, symbol, *bounds):
+            async for trades in trades_in_order(table, snapshot, symbol, *bounds):
                 new = [trade for trade in trades if _is_new(trade, newest.get(symbol))]
                 left_out += len(trades) - len(new)
                 for place in range(0, len(new), BATCH):
@@ -140,7 +140,7 @@ def _record(trade: Trade, headers: Headers) -> OutgoingRecord:
     return trade.symbol.encode(), encode_trade(trade), headers
 
 
-async def _in_order(
+async def trades_in_order(
     table: LakeTrades, snapshot: Snapshot, symbol: str, start: int, end: int
 ) -> AsyncIterator[list[Trade]]:
     """The trades of a symbol by their times, each once: of copies the one that the topic had first."""
