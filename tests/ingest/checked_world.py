@@ -145,7 +145,7 @@ class Rest:
 
     What it states of all markets has a last id that is greater by `stated_beyond`, and fails unless it `states`. It may
     leave this market out (`leaves_out`). Of the numbers in `bad` it lists rows that are no trades, those in `absent`
-    not at all.
+    not at all. `shows`: what an answer lists of what there is.
     """
 
     def __init__(self, world: World) -> None:
@@ -158,6 +158,7 @@ class Rest:
         self.leaves_out = False
         self.bad: set[int] = set()
         self.absent: set[int] = set()
+        self.shows: Callable[[list[Listed]], list[Listed]] = lambda listed: listed
         self.requests: list[Request] = []
         self._rows: dict[int, list[str]] = {}
         self._world = world
@@ -179,7 +180,7 @@ class Rest:
             stated = [{"symbol": world.market, "lastId": last}, {"symbol": "OTHER", "lastId": 7}]
             body = json.dumps(stated[1:] if self.leaves_out else stated)
         else:
-            body = world.samples.answer(request, listed)
+            body = world.samples.answer(request, self.shows(listed))
         return Answer(body.encode(), world.now_us())
 
     def _rows_of(self, execution: Execution) -> list[str]:
@@ -203,10 +204,11 @@ class World:
         lost: Collection[int] = (),
         read: int = 200,
         status: FeedStatus | None = None,
+        gaps: Sequence[FeedGap] = (),
     ) -> None:
         """`published` before it begins, but for the numbers in `lost`, and what had been said last of it.
 
-        `read`: so many of the last of them are known by their ids.
+        `read`: so many of the last of them are known by their ids. `gaps`: that are lost.
         """
         self.samples = samples
         self.market = market or samples.market
@@ -214,6 +216,7 @@ class World:
         self.happened_s = [float("-inf")] * len(published)
         self.kafka = Kafka()
         self.topics = Topics()
+        self.topics.gaps.update({gap.from_time: gap for gap in gaps})
         self.rest = Rest(self)
         self._parser = samples.parser()
         self.truth: list[Trade] = []
@@ -225,7 +228,7 @@ class World:
         resume_point = [trade for trade, each in zip(self.truth, published, strict=True) if each.number not in lost]
         self.kafka.trades += resume_point
         self._times = times
-        self._start(resume_point[-read:], (), ReportedFeed(status, ()))
+        self._start(resume_point[-read:], (), ReportedFeed(status, (), tuple(gaps)))
 
     def _start(self, resume_point: Sequence[Trade], late: Sequence[Trade], reported: ReportedFeed) -> None:
         """A worker is started, and has a connection at once."""

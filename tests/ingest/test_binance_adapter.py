@@ -214,7 +214,7 @@ def test_requests_have_the_documented_size_and_weight(venue: Venue, asked: list[
 
 def test_spot_pages_forwards_from_the_id_after_the_last_known() -> None:
     outcome = repair(SPOT, Rest(range(20), visible=20), [trade(3), trade(4)], None)
-    assert [each.parameters["fromId"] for each in outcome.requests] == ["5", "10", "15", "20"]
+    assert [each.parameters["fromId"] for each in outcome.requests] == ["4", "8", "12", "16"]
 
 
 def test_nothing_is_asked_when_nothing_is_missing() -> None:

@@ -217,7 +217,7 @@ def test_answers_of_bad_rows_only_do_not_keep_the_plan_going_for_ever() -> None:
 
 def test_an_answer_has_five_hundred_rows_at_most() -> None:
     request = next(VENUE.repair("BTC_JPY", [trade(7)], None))
-    assert request == Request("/v1/getexecutions", {"product_code": "BTC_JPY", "count": "500", "after": "7"})
+    assert request == Request("/v1/getexecutions", {"product_code": "BTC_JPY", "count": "500", "after": "6"})
 
 
 def test_each_channel_is_subscribed_by_a_message_of_its_own_with_an_id() -> None:

@@ -99,6 +99,13 @@ class World:
 
     # What the feed knows, and what topic `trades` has.
 
+    @property
+    def checked(self) -> Any:
+        return self
+
+    def says_less(self, shown_until: int | None, asked_us: int) -> str | None:
+        return None
+
     def remembers(self, trade: Trade) -> bool:
         return trade.trade_id in self.in_memory
 
@@ -114,7 +121,7 @@ class World:
             raise BrokerError("away")
         await asyncio.sleep(0)
         self.log_read.append(((from_us - T) / S, (until_us - T) / S))
-        return set(self.in_topic)
+        return {each for each in self.in_topic if from_us <= T + float(each) * S < until_us}
 
     async def room_to_repair(self) -> None:
         pass
@@ -167,7 +174,7 @@ def test_what_happened_in_a_lost_time_and_is_in_no_topic_is_published_and_the_ga
     assert world.published == ["10", "13", "19.5"]
     assert world.states == [("repaired", 3)]
     assert world.asked == [(10 - STEP_US / S, 20 + STEP_US / S)], "the clock of the venue may have stepped"
-    assert world.log_read == [(10, 20)]
+    assert world.log_read == [(10 - STEP_US / S, 20 + STEP_US / S)]
 
 
 def test_the_log_is_not_read_where_memory_knows_all_unless_topic_trades_has_lost_it() -> None:
@@ -298,7 +305,7 @@ def test_a_long_time_is_asked_for_in_slices_so_that_its_ids_fit_into_memory() ->
         await world.pass_by(1000)
 
     play(world, act)
-    assert world.log_read == [(0, hour), (hour, 2 * hour), (2 * hour, 2.5 * hour)]
+    assert [(a + 60, b - 60) for a, b in world.log_read] == [(0, hour), (hour, 2 * hour), (2 * hour, 2.5 * hour)]
     assert len(world.published) == 3
     assert world.states == [("repaired", 3)]
 
@@ -445,3 +452,18 @@ def test_what_was_published_for_a_gap_and_is_cut_then_is_asked_for_again() -> No
     assert world.published == ["100", "100", "3700"], "the first had been published, and was cut"
     assert {state for state, _ in world.states} == {"repaired"}
     assert len(world.lost_times) == 0
+
+
+def test_what_lists_nothing_of_the_known_trades_of_that_time_is_of_another_market_and_is_not_published() -> None:
+    world = World([trade(11)], in_topic={"12"})
+
+    async def act(world: World) -> None:
+        world.lose(10, 20)
+        await world.pass_by(100)
+        assert (world.published, world.states) == ([], [("lost", 0)])
+        world.happened.append(trade(12))
+        await world.pass_by(1000)
+
+    play(world, act)
+    assert world.published == ["11"]
+    assert world.states == [("repaired", 1)]

@@ -101,14 +101,16 @@ class Venue:
 
     def repair(self, market, since, until):
         after = max(trade.sequence for trade in since)
+        shown_until = max(trade.traded_at for trade in since)
         for _ in range(3):
             answer = yield Request(market, {"after": str(after)})
             found = trades(market, *json.loads(answer.body))
             if found:
                 yield found
                 after = found[-1].sequence
+                shown_until = max(shown_until, found[-1].traded_at)
             if until is None or after >= until.sequence - (market == SPOT):
-                return RepairEnd()
+                return RepairEnd(shown_until=shown_until)
         return RepairEnd("REST does not list it")
 
     def history(self, market, since_us, until_us):

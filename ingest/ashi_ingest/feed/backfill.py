@@ -343,9 +343,12 @@ class Backfill:
         end = await run_repair(
             self._rest, plan, publish, patience_s, urgency=urgency, on_answer=on_answer, on_missing=fetched.on_missing
         )
-        end = end._replace(shown_until=self._clock.shown_until(end.shown_until, asked_us))
+        shown_until = end.shown_until
+        end = end._replace(shown_until=self._clock.shown_until(shown_until, asked_us))
         if fetched.is_all_told(end):
             end = RepairEnd(shown_until=end.shown_until)
+        if end.reason is None and until is None:  # else it lists that
+            end = end._replace(reason=feed.checked.says_less(shown_until, asked_us))
         missed.is_quiet = end.reason is None and until is None
         if end.reason is not None:
             return Outcome(False, end.reason, end)

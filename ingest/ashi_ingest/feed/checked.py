@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from ashi.runtime.logs import get_logger
-from ashi_ingest.feed.completeness import Completeness
+from ashi_ingest.feed.completeness import Completeness, must_be_listed, says_less
 from ashi_ingest.feed.sequencer import RESUME_TRADES, Mode
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ MAX_UNCOMPARED: Final = 20_000
 """Trades of a symbol that wait to be compared with REST: as many as a repair of GMO Coin can read back, some 3 MB. When
 there are more, because REST does not answer for long or the market trades faster than it can be asked, the oldest of
 them are given up: nobody can tell any more whether one is missing there, so the time is reported as a lost gap."""
+
+SAMPLE_US: Final = 10_000_000
+SAMPLES: Final = 64
+"""One of the trades is remembered every ten seconds, for ten minutes: by them an answer of REST is seen to be old."""
 
 _log = get_logger(__name__)
 
@@ -70,6 +74,7 @@ class CheckedSymbol:
         self._disorder_us = disorder_us
         self._completeness = Completeness(disorder_us)
         self._compared: deque[Trade] = deque(maxlen=RESUME_TRADES)
+        self._samples: deque[Trade] = deque(maxlen=SAMPLES)
         self._last_seen: Trade | None = None
         self._last_seen_s = now_s
         self.has_begun = False
@@ -160,8 +165,24 @@ class CheckedSymbol:
 
     def lag_after_us(self, newest: int, asked_us: int) -> int:
         """By how much REST lags, µs, that was asked then and knows of nothing of a greater age than `newest`."""
-        newer = (trade.received_at for trade in self._sequencer.resume_point if self.age(trade) > newest)
+        newer = (trade.received_at for trade in self._known if self.age(trade) > newest)
         return asked_us - min((asked_us, *newer))
+
+    def says_less(self, shown_until: int | None, asked_us: int) -> str | None:
+        """Why an answer of REST, asked at this time, shows nothing: it says less than is known. None: it does not.
+
+        `shown_until`: see `RepairEnd`.
+        """
+        return says_less(self._known, shown_until, self._disorder_us, asked_us)
+
+    def states_less(self, last: int, asked_us: int) -> bool:
+        """Whether a last id that was stated is older than what is known: the statement is of another time."""
+        least = must_be_listed(self._known, asked_us)
+        return least is not None and last < least.sequence
+
+    @property
+    def _known(self) -> list[Trade]:
+        return [*self._samples, *self._sequencer.resume_point]
 
     def look(self, now_s: float, ahead_us: int = 0) -> None:
         """To be called every second: what came live is evidence, or is to be compared.
@@ -173,6 +194,8 @@ class CheckedSymbol:
         if last is not None and sequencer.mode is Mode.LIVE:
             if last is not self._last_seen:
                 self._last_seen, self._last_seen_s = last, now_s
+                if not self._samples or last.received_at - self._samples[-1].received_at >= SAMPLE_US:
+                    self._samples.append(last)
             if sequencer.contiguous:
                 # A clock that is ahead makes no trade a proof of the time after it came.
                 self._completeness.on_unbroken(min(last.traded_at - ahead_us, last.received_at))

@@ -26,6 +26,7 @@ from ashi_ingest.feed.plans import plan_since
 from ashi_ingest.feed.repair_plan import run_repair
 from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.rest.budget import FIRST, Priority, Urgency
+from ashi_ingest.venues.base import RepairEnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from ashi_ingest.feed.missing import Missing
     from ashi_ingest.feed.symbol_feed import SymbolFeed
     from ashi_ingest.rest.client import Asks
-    from ashi_ingest.venues.base import Answer, RepairEnd, Request, Venue
+    from ashi_ingest.venues.base import Answer, Request, Venue
 
 SHARE: Final = 0.25
 """Of the requests that we make of a venue at most: for the markets in turn, and once more for those suspected."""
@@ -127,6 +128,7 @@ class Comparison:
         self._lag = WorstLag()
         self._busy: set[str] = set()
         self._stated: dict[str, Stated] = {}  # of markets of which something newer is stated than has come
+        self._outdated: set[str] = set()  # those of which less is stated than is known
         self.last_ids = LastIds(venue, rest=rest, interval_s=times.statement_s, now_us=now_us, monotonic_s=monotonic_s)
         self._unreadable: dict[str, tuple[int, float]] = {}  # how often in a row, and since when, by market
         self._outages = OutageLog(
@@ -217,11 +219,14 @@ class Comparison:
         return [
             feed
             for feed in self._feeds.values()
-            if not (stated and feed.checked.contiguous and self.last_ids.last(feed.market) is not None)
+            if not (stated and feed.checked.contiguous and self._is_stated(feed.market))
             and feed.market not in self._busy
             and feed.checked.is_comparable
             and not feed.is_asked_for
         ]
+
+    def _is_stated(self, market: str) -> bool:
+        return self.last_ids.last(market) is not None and market not in self._outdated
 
     # Comparing one.
 
@@ -278,6 +283,10 @@ class Comparison:
         self._clock.on_fetched(listed)
         if end.reason is None:  # one that was broken off lists only the first of what it asked for
             self._note_lag(feed, listed, asked.asked_us)
+            reason = feed.checked.says_less(end.shown_until, asked.asked_us)
+            if reason is not None:
+                end = RepairEnd(reason)
+                asked = asked._replace(end=end)
         missing = find_missing(listed, unknown, feed.checked, is_all=end.reason is None) if unknown else None
         if not self._is_whole(feed, asked):
             metrics.comparisons.labels(self._venue.name, "failed").inc()
@@ -340,6 +349,10 @@ class Comparison:
             last = stated.get(market)
             if last is None or not feed.checked.contiguous or not feed.checked.is_comparable:
                 continue
+            if feed.checked.states_less(last.last, asked_us):
+                self._outdated.add(market)
+                continue
+            self._outdated.discard(market)
             if last.last > max(feed.checked.last_sequence, feed.checked.listed_until):
                 if not feed.is_asked_for:
                     ahead[market] = last

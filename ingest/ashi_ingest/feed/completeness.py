@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 REST_LAG_ALLOWANCE_US: Final = 60_000_000
 """What REST does not list so long after it happened, µs, did not happen. Lags of 20 s have been seen, under load."""
+MANY: Final = 200
+"""Of so many trades that came within that time one at least is listed."""
 LAG_FACTOR: Final = 3
 """But a venue that lags a lot now may lag more yet: so many times the worst lag seen lately is allowed."""
 
@@ -61,6 +63,36 @@ class Completeness:
     def _advance(self, until_us: int) -> None:
         if self._until_us is None or until_us > self._until_us:
             self._until_us = until_us
+
+
+def must_be_listed(known: Sequence[Trade], asked_us: int) -> Trade | None:
+    """The trade that any answer of REST lists that was asked at this time, or a newer one. None: no such is known.
+
+    An answer that does not is of a cache, of another market, or of an interface that has lost its memory: it is
+    well-formed, and has shown nothing. It is the newest of `known`, oldest first, that came so long before that REST
+    lists it, see `REST_LAG_ALLOWANCE_US`; of a market that trades much, the oldest.
+    """
+    listed = [trade for trade in known if trade.received_at <= asked_us - REST_LAG_ALLOWANCE_US]
+    if not listed and len(known) >= MANY:
+        listed = [known[0]]
+    return max(listed, key=_happened_us, default=None)
+
+
+def says_less(known: Sequence[Trade], shown_until_us: int | None, disorder_us: int, asked_us: int) -> str | None:
+    """Why an answer shows nothing that was asked at this time: it lacks what must be listed. None: it does not.
+
+    `shown_until_us`: see `RepairEnd`. `disorder_us`: see `Limits.disorder_s`.
+    """
+    least = must_be_listed(known, asked_us)
+    if least is None or (shown_until_us is not None and shown_until_us >= _happened_us(least) - disorder_us):
+        return None
+    what = "lists nothing" if shown_until_us is None else "lists nothing as new"
+    return f"the venue's REST interface {what}, though trade {least.trade_id} is known: its answer is of another time"
+
+
+def _happened_us(trade: Trade) -> int:
+    """When it had happened at the latest, µs: the venue's clock may have been ahead."""
+    return min(trade.traded_at, trade.received_at)
 
 
 def lag_allowance_us(worst_lag_us: int) -> int:

@@ -204,21 +204,36 @@ class LostTimes:
         """Publish what REST has of a slice and topic `trades` has not. A reason says why that is not all."""
         feed, (from_us, until_us) = lost.feed, wanted
         published: set[str] | None = None
-        is_early = False
+        is_early = lists_known = False
+        listed: set[str] = set()
+        found: list[Trade] = []  # waits until the venue lists a trade that is known as well: it may be another market's
 
         async def publish(trades: list[Trade]) -> None:
-            nonlocal published, is_early
+            nonlocal published, is_early, lists_known
             self._clock.on_fetched(trades)
+            lists_known = lists_known or any(map(feed.remembers, trades))
+            if not lists_known:
+                listed.update(trade.trade_id for trade in trades)
             within = [trade for trade in trades if from_us <= trade.traded_at < until_us]
             within = [trade for trade in within if lost.is_cut or not feed.remembers(trade)]
             if not within:
                 return
             if published is None:
-                published = await self._published(feed.symbol, from_us, until_us)
-            found = [trade for trade in within if trade.trade_id not in published]
-            late = feed.publish_found(found)
+                published = await self._published(feed.symbol, from_us - STEP_US, until_us + STEP_US)
+            lists_known = lists_known or not listed.isdisjoint(published)
+            found.extend(within)
+            if lists_known or not published:
+                await hand_on(published)
+
+        async def hand_on(published: set[str]) -> None:
+            nonlocal is_early
+            if not found:
+                return
+            new = [trade for trade in found if trade.trade_id not in published]
+            found.clear()
+            late = feed.publish_found(new)
             published.update(trade.trade_id for trade in late)  # the second plan lists them again
-            is_early = is_early or len(late) < len(found)
+            is_early = is_early or len(late) < len(new)
             self._count(lost, late)
             await self._backpressure.room_to_repair()
 
@@ -232,11 +247,21 @@ class LostTimes:
         is_over = end.final or end.beyond_reach
         if end.reason is not None and not is_over:
             return end
+        if not lists_known and (found or not is_over):
+            if published is None:
+                published = await self._published(feed.symbol, from_us - STEP_US, until_us + STEP_US)
+            if published and listed.isdisjoint(published):
+                return RepairEnd("the venue's REST interface lists none of the trades of that time that are known")
+            await hand_on(published)
         if is_early:
             return RepairEnd(
                 "some of it is not before the trade published last, which a repair brings", end.shown_until
             )
         shown_us = self._clock.shown_until(end.shown_until, asked_us) or 0
+        if (end.shown_until or 0) < until_us + STEP_US:  # else it was not asked for the newest
+            less = feed.checked.says_less(end.shown_until, asked_us)
+            if less is not None:
+                return RepairEnd(less)
         if max(shown_us, self._clock.venue_us(asked_us) - self._allowance_us()) < until_us:
             return RepairEnd("the venue's REST interface has not shown yet what happened since", end.shown_until)
         return end

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.runtime.logs import get_logger
 from ashi.runtime.retry import Backoff
-from ashi_ingest.feed.completeness import REST_LAG_ALLOWANCE_US
+from ashi_ingest.feed.completeness import REST_LAG_ALLOWANCE_US, says_less
 from ashi_ingest.feed.repair_plan import run_repair
 from ashi_ingest.rest.budget import FIRST, Priority, Urgency
-from ashi_ingest.venues.base import Missing
+from ashi_ingest.venues.base import Missing, RepairEnd
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from ashi.contracts.trade import Trade
     from ashi_ingest.history.progress import Progress
     from ashi_ingest.rest.client import Asks
-    from ashi_ingest.venues.base import Answer, RepairEnd, Request, Venue
+    from ashi_ingest.venues.base import Answer, Request, Venue
 
 REQUEST_PATIENCE_S: Final = 60.0
 """For how long one request is made again before the plan is given up and another one made."""
@@ -77,12 +77,14 @@ class HistoryFetch:
         publish: Callable[[list[Trade]], Awaitable[None]],
         progress: Progress,
         on_short: Callable[[int, Short], Awaitable[None]] | None = None,
+        known: Sequence[Trade] = (),
         now_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
         monotonic_s: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`publish` gets what is listed, in the venue's order, and perhaps again what it has got before.
 
+        `known`: trades that were published last, the oldest first: an answer that says less has shown nothing.
         `on_short` gets the number of one of `shorts`, and what it is now, before `publish` gets what comes after it.
         """
         self.last: Trade | None = None
@@ -90,6 +92,7 @@ class HistoryFetch:
         self.shorts: list[Short] = []
         self._open: list[_Open] = []
         self._on_short = on_short
+        self._known = known
         self._reached = 0
         self._venue = venue
         self._market = market
@@ -172,7 +175,12 @@ class HistoryFetch:
         end = await run_repair(self, plan, on_trades, REQUEST_PATIENCE_S, urgency=urgency, on_missing=on_missing)
         if end.reason is not None and end.shown_until is None:
             return end  # broken off
-        self.known_until = max(self.known_until, end.shown_until or 0, asked_us - REST_LAG_ALLOWANCE_US)
+        shown_us = end.shown_until or 0
+        if until_us is None or shown_us < until_us:
+            less = says_less(self._known, end.shown_until, self._disorder_us, asked_us)
+            if less is not None:
+                return RepairEnd(less)
+        self.known_until = max(self.known_until, shown_us, asked_us - REST_LAG_ALLOWANCE_US)
         to_us = self.known_until if until_us is None else min(self.known_until, until_us)
         for each in self._open:
             await self._note(each, to_us)

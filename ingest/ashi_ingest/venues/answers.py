@@ -38,6 +38,19 @@ def latest(shown_until: int | None, trades: Iterable[Trade], disorder_us: int) -
     return max(newest - disorder_us, shown_until or 0)
 
 
+def is_listed(known: Trade, trades: Iterable[Trade]) -> bool:
+    """Whether an answer lists a trade that is known. One that does not, and should, says less than is known.
+
+    Raises ContractError when it lists something else under that id: it is of another market.
+    """
+    listed = next((trade for trade in trades if trade.trade_id == known.trade_id), None)
+    if listed is None:
+        return False
+    if (listed.price, listed.size, listed.side) != (known.price, known.size, known.side):
+        raise ContractError(f"it lists another trade {known.trade_id} than is known of {known.symbol}")
+    return True
+
+
 class Rows(NamedTuple, Generic[T]):
     """What an answer holds: the rows that could be read, how many there were, and what was wrong with the first bad."""
 

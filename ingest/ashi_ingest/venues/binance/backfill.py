@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 import msgspec
 
 from ashi.contracts.decimals import parse_decimal
+from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import MAX_SEQUENCE, Trade, check_trade
-from ashi_ingest.venues.answers import MAX_TRIES, Rows, latest, read_list
+from ashi_ingest.venues.answers import MAX_TRIES, Rows, is_listed, latest, read_list
 from ashi_ingest.venues.base import ApiKey, Missing, RepairEnd, Request
 from ashi_ingest.venues.binance.messages import parse_time, taker_side
 from ashi_ingest.venues.parsing import symbol_of
@@ -71,7 +72,7 @@ def repair_spot(market: str, since: Sequence[Trade], until: Trade | None) -> Rep
 
     It is final when nothing else is wrong: REST lists the ids before and after, so there is no such trade to be had.
     """
-    return Plan("binance", market, _after(since), until, holes=False).by_id(SPOT_TRADES)
+    return Plan("binance", market, 0, until, holes=False, known=_last(since)).by_id(SPOT_TRADES)
 
 
 def repair_usdm(market: str, since: Sequence[Trade], until: Trade | None, *, has_key: bool) -> Repair:
@@ -80,25 +81,31 @@ def repair_usdm(market: str, since: Sequence[Trade], until: Trade | None, *, has
     The latest 1,000 trades cost a quarter of 500 older ones, and a short interruption needs no others. If they do not
     reach back, there are older ones with an API key; without one the reason says so.
     """
-    plan = Plan("binance-usdm", market, _after(since), until, holes=True)
+    plan = Plan("binance-usdm", market, 0, until, holes=True, known=_last(since))
     return plan.latest(USDM_LATEST, USDM_TRADES if has_key else None)
 
 
-def _after(since: Sequence[Trade]) -> int:
-    """The id after the greatest: holes before it have been repaired, or are none."""
-    return max(trade.sequence for trade in since) + 1
+def _last(since: Sequence[Trade]) -> Trade:
+    """That of the greatest id: holes before it have been repaired, or are none."""
+    return max(since, key=_by_id)
 
 
 class Plan:
     """What REST lists from an id on. `first`: the first trade that it has listed."""
 
-    def __init__(self, venue: str, market: str, begin: int, until: Trade | None, *, holes: bool) -> None:
-        """`begin`: the first id that is wanted. `holes`: ids that REST leaves out are no trades."""
+    def __init__(
+        self, venue: str, market: str, begin: int, until: Trade | None, *, holes: bool, known: Trade | None = None
+    ) -> None:
+        """`begin`: the first id that is wanted, or, where it is known, `known`: the trade before that.
+
+        `holes`: ids that REST leaves out are no trades.
+        """
         self._symbol = symbol_of(venue, market)
         self._market = market
         self._until = until
         self._holes = holes
-        self._next = begin
+        self._next = begin if known is None else known.sequence + 1
+        self._known = known
         self._missing: list[tuple[int, int]] = []
         self._bad: str | None = None
         self._shown: int | None = None
@@ -113,12 +120,15 @@ class Plan:
         """
         tries = 0
         while not self._is_reached():
-            rows = yield from get(endpoint, self._symbol, self._market, {"fromId": str(self._next)})
+            known = self._known  # is listed as well, or the answer says less than is known
+            begin = self._next if known is None else known.sequence
+            rows = yield from get(endpoint, self._symbol, self._market, {"fromId": str(begin)})
+            is_known = known is None or is_listed(known, rows.good)
             new = self.take(rows)
             yield from self.told()
             if new:
                 yield new
-            if self._until is None and rows.total < endpoint.limit:
+            if self._until is None and rows.total < endpoint.limit and (is_known or new or rows.bad is not None):
                 break
             tries = 0 if new else tries + 1
             if tries == MAX_TRIES:
@@ -126,11 +136,13 @@ class Plan:
         return self.end(None)
 
     def read_until(
-        self, endpoint: Endpoint, first: Rows[Trade] | None, until_us: int | None
+        self, endpoint: Endpoint, first: Rows[Trade] | None, until_us: int | None, newest: int
     ) -> Generator[Request | list[Trade] | Missing, Answer | None, None]:
         """Page by id until a time, µs, has been passed, or an answer is not full: nobody waits for REST here.
 
-        `first`: the first page, if it has been asked for already.
+        `first`: the first page, if it has been asked for already. `newest`: the greatest id that was listed before.
+
+        Raises ContractError when nothing is listed now.
         """
         while until_us is None or self._shown is None or self._shown < until_us:
             rows = first or (yield from get(endpoint, self._symbol, self._market, {"fromId": str(self._next)}))
@@ -142,6 +154,8 @@ class Plan:
             if new:
                 yield new
             if rows.total < endpoint.limit or not new:
+                if not rows.total and self.first is None and self._next <= newest:
+                    raise ContractError(f"{endpoint.path} lists nothing from {self._next} on, and had listed {newest}")
                 return
 
     def latest(self, endpoint: Endpoint, older: Endpoint | None) -> Repair:
@@ -159,11 +173,12 @@ class Plan:
                 )
                 lost = lost or reason
                 yield Missing(reason, beyond_reach=True)
+            is_known = self._known is None or is_listed(self._known, rows.good)
             new = self.take(rows)
             yield from self.told()
             if new:
                 yield new
-            if self._until is None:
+            if self._until is None and (is_known or new or rows.bad is not None):
                 break
             tries = 0 if new else tries + 1
             if tries == MAX_TRIES:
@@ -185,6 +200,8 @@ class Plan:
         self._shown = latest(self._shown, rows.good, DISORDER_US)
         new = [trade for trade in rows.good if trade.sequence >= self._next]
         self.first = self.first or next(iter(new), None)
+        if new and self._known is not None:
+            self._known = new[-1]
         for trade in new:
             self._note_missing(trade.sequence - 1)
             self._next = trade.sequence + 1

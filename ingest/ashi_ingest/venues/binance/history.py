@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from ashi.contracts.errors import ContractError
 from ashi_ingest.venues.answers import in_words
 from ashi_ingest.venues.base import Missing, Request
 from ashi_ingest.venues.binance import backfill
@@ -119,7 +120,7 @@ def _history(source: _Source, market: str, since_us: int, until_us: int | None) 
     plan = Plan(source.venue, market, begin, None, holes=source.holes)
     if found.refused or is_out_of_reach:
         yield Missing(f"{source.old.path} goes back a month, and not to {in_words(since_us)}", beyond_reach=True)
-    yield from plan.read_until(source.old, first, until_us)
+    yield from plan.read_until(source.old, first, until_us, newest.good[-1].sequence)
     if not found.refused and not is_out_of_reach:
         return plan.end(None)
     from_when = "none that old" if plan.first is None else f"trades from {in_words(plan.first.traded_at)} on"
@@ -161,6 +162,8 @@ def _probe(
     answer = yield _request(endpoint, market, number, 1)
     assert answer is not None  # noqa: S101  (the runner answers every request)
     rows = None if _is_refused(answer.body) else backfill.read(endpoint, symbol, answer)
+    if rows is not None and not rows.total:
+        raise ContractError(f"{endpoint.path} lists nothing of {market} from id {number} on, and has listed later ones")
     if rows is not None and rows.good:
         return Probe(rows.good[0].sequence, rows.good[0].traded_at)
     if begin_us is not None and rows is not None:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ashi.contracts.errors import ContractError
 from ashi.contracts.symbol import make_symbol
-from ashi_ingest.venues.answers import MAX_TRIES, Rows, latest, read_list
+from ashi_ingest.venues.answers import MAX_TRIES, Rows, is_listed, latest, read_list
 from ashi_ingest.venues.base import Missing, RepairEnd, Request
 from ashi_ingest.venues.bitflyer.messages import read_execution
 
@@ -39,41 +40,48 @@ def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None)
     not lost: the spot products share one sequence, and even contiguous ids have jumps. Rows that cannot be read are
     told before those around them, see `Missing`.
     """
-    after = _begin(since)
+    known = _begin(since)
     bad: str | None = None
     shown: int | None = None
     tries = 0
     while tries < MAX_TRIES:
-        newest = yield from get(venue, market, after=after)
+        newest = yield from get(venue, market, after=known.sequence - 1)  # what is known is listed as well
         bad = bad or newest.bad
         shown = latest(shown, newest.good, DISORDER_US)
+        is_full = newest.total >= COUNT
+        if not is_full and newest.bad is None and not is_listed(known, newest.good[:1]):
+            tries += 1
+            continue
+        new = [trade for trade in newest.good if trade.sequence > known.sequence]
         if newest.good:
-            if newest.total >= COUNT:
-                back = yield from read_back(venue, market, after, newest)
+            if is_full:
+                back = yield from read_back(venue, market, known.sequence - 1, newest)
                 if back.reason is not None:
                     return RepairEnd(back.reason)
-                bad = (yield from fetch_before(venue, market, after, back)) or bad
+                bad = (yield from fetch_before(venue, market, known.sequence, back, known=known)) or bad
             if newest.bad is not None:
                 yield Missing(newest.bad)
-            yield newest.good
-            after = newest.good[-1].sequence
+            if new:
+                yield new
+            known = newest.good[-1]
         elif newest.bad is not None:
             yield Missing(newest.bad)
-        complete = newest.total < COUNT or not newest.good
-        if complete if until is None else after >= until.sequence:
+        if (not is_full or not newest.good) if until is None else known.sequence >= until.sequence:
             return RepairEnd(bad, shown, is_told=bad is not None)
-        tries = 0 if newest.good else tries + 1
-    wanted = "" if until is None else f"trade {until.trade_id}, which came over the websocket"
-    return RepairEnd(bad or f"{EXECUTIONS_PATH} does not list {wanted}; its newest of {market} is {after}", shown)
+        tries = 0 if new else tries + 1
+    wanted = "what is known" if until is None else f"trade {until.trade_id}, which came over the websocket"
+    return RepairEnd(
+        bad or f"{EXECUTIONS_PATH} does not list {wanted}; its newest of {market} is {known.trade_id}", shown
+    )
 
 
-def _begin(since: Sequence[Trade]) -> int:
-    """The id after which to begin: the smallest of `since`, since trades come a little out of the order of ids.
+def _begin(since: Sequence[Trade]) -> Trade:
+    """The trade with which to begin: the first of `since`, since trades come a little out of the order of ids.
 
     The oldest quarter does not count. It stands there for the case that trades were out of order just where `since` was
     cut off: what is known there is not in `since`, and must not be fetched again.
     """
-    return min(trade.sequence for trade in since[len(since) // 4 :])
+    return min(since[len(since) // 4 :], key=_by_id)
 
 
 class Back(NamedTuple):
@@ -125,9 +133,17 @@ def read_back(
 
 
 def fetch_before(
-    venue: str, market: str, after: int, back: Back, is_enough: Callable[[list[Trade]], bool] = lambda _: False
+    venue: str,
+    market: str,
+    after: int,
+    back: Back,
+    is_enough: Callable[[list[Trade]], bool] = lambda _: False,
+    *,
+    known: Trade | None = None,
 ) -> Generator[Request | list[Trade] | Missing, Answer | None, str | None]:
     """Yield what lies between an id and a full answer, oldest first: what is old in windows, then what was read back.
+
+    `known`: see `fetch_windows`. Raises ContractError when an answer lacks it.
 
     Gives what was wrong with the first bad row. It ends earlier when `is_enough` says so of what was yielded.
     """
@@ -139,47 +155,66 @@ def fetch_before(
         return was_enough
 
     if not back.is_all:
-        bad = yield from fetch_windows(venue, market, after, back.first.sequence, note)
+        bad = yield from fetch_windows(venue, market, after, back.first.sequence, note, known=known)
+    elif known is not None and not any(page.bad for page in back.pages) and not is_listed(known, [back.first]):
+        raise ContractError(_lacks(market, known))
     for page in back.pages:
         if was_enough:
             break
         bad = bad or page.bad
         if page.bad is not None:
             yield Missing(page.bad)
-        if page.good:
-            yield page.good
-            note(page.good)
+        if new := [trade for trade in page.good if trade.sequence > after]:
+            yield new
+            note(new)
     return bad
 
 
 def fetch_windows(
-    venue: str, market: str, after: int, before: int, is_enough: Callable[[list[Trade]], bool] = lambda _: False
+    venue: str,
+    market: str,
+    after: int,
+    before: int,
+    is_enough: Callable[[list[Trade]], bool] = lambda _: False,
+    *,
+    known: Trade | None = None,
 ) -> Generator[Request | list[Trade] | Missing, Answer | None, str | None]:
     """What lies between two ids, oldest first, in windows of ids as wide as an answer can hold.
 
     Gives what was wrong with the first bad row. Ids may be thousands apart, so an empty window is no end; it ends
-    before the second id when `is_enough` says so of what was yielded.
+    before the second id when `is_enough` says so of what was yielded. Each window is asked for together with the last
+    trade before it that was listed, or is `known`: an answer that lacks that is none, and raises ContractError.
     """
-    width = COUNT
+    least = COUNT - 1
+    width = least
     bad: str | None = None
     while after + 1 < before:
         end = min(after + width + 1, before)
-        rows = yield from get(venue, market, after=after, before=end)
+        begin = after if known is None else min(after, known.sequence - 1)
+        rows = yield from get(venue, market, after=begin, before=end)
         ids = end - after - 1
-        if rows.total >= COUNT and ids > COUNT:  # it may be cut: the window has more ids than an answer has rows
-            width = max(ids // 4, COUNT)
+        if rows.total >= COUNT and ids > least:  # it may be cut: the window has more ids than an answer has rows
+            width = max(ids // 4, least)
             continue
         bad = bad or rows.bad
         if rows.bad is not None:
             yield Missing(rows.bad)
-        if rows.good:
-            yield rows.good
-            if is_enough(rows.good):
+        elif known is not None and not is_listed(known, rows.good[:1]):
+            raise ContractError(_lacks(market, known))
+        listed_again = known is not None
+        known = rows.good[-1] if rows.good else None
+        if new := [trade for trade in rows.good if trade.sequence > after]:
+            yield new
+            if is_enough(new):
                 break
         after = end - 1
-        if rows.total < COUNT // 4:
+        if rows.total - listed_again < COUNT // 4:
             width *= 2
     return bad
+
+
+def _lacks(market: str, known: Trade) -> str:
+    return f"{EXECUTIONS_PATH} does not list trade {known.trade_id} of {market}, which it must"
 
 
 def get(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from ashi.contracts.errors import ContractError
 from ashi_ingest.venues.answers import in_words, latest
 from ashi_ingest.venues.base import Missing, RepairEnd
 from ashi_ingest.venues.bitflyer import backfill
@@ -81,7 +82,7 @@ def history(venue: str, market: str, since_us: int, until_us: int | None) -> Rep
     refused = False
     after = back.first.sequence - 1
     if not back.is_all and back.first.traded_at >= begin_us:
-        ask = partial(_probe, venue, market, begin_us)
+        ask = partial(_probe, venue, market, begin_us, newest.good[0].sequence)
         oldest = next((page.good for page in back.pages if page.good), newest.good)
         after, refused = yield from find_begin(ask, oldest, begin_us, 2 * backfill.COUNT)
     oldest_us = newest.good[-1].received_at - REACH_US
@@ -156,15 +157,25 @@ def _told(rows: Rows[Trade], reading: _Reading) -> Iterator[Missing]:
         yield Missing(rows.bad)
 
 
-def _probe(venue: str, market: str, begin_us: int, number: int) -> Generator[Request, Answer | None, Probe]:
-    """The newest execution whose id is not greater. Raises ContractError when the answer cannot be read."""
+def _probe(
+    venue: str, market: str, begin_us: int, listed: int, number: int
+) -> Generator[Request, Answer | None, Probe]:
+    """The newest execution whose id is not greater. Raises ContractError when the answer cannot be read.
+
+    `listed`: the id of one that was listed.
+    """
     answer = yield backfill.request(market, PROBED, before=number + 1)._replace(may_be_refused=True)
     assert answer is not None  # noqa: S101  (the runner answers every request)
     if _is_too_old(answer.body):
         return Probe(number, None, refused=True)
     rows = backfill.read(venue, market, answer)
-    if not rows.total:
-        return Probe(number, None)
+    if not rows.total:  # there is nothing that old; but is this an answer at all?
+        rows = yield from backfill.get(venue, market, before=listed + 1)
+        if not any(trade.sequence == listed for trade in rows.good):
+            raise ContractError(f"{backfill.EXECUTIONS_PATH} does not list trade {listed} of {market} any more")
+        rows = yield from backfill.get(venue, market, before=number + 1)
+        if not rows.total:
+            return Probe(number, None)
     if not rows.good:  # then further back, which is safe
         return Probe(number, begin_us)
     newest = max(rows.good, key=lambda trade: trade.sequence)

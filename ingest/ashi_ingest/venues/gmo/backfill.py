@@ -76,6 +76,8 @@ def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None)
     plan = _Plan(venue, market, since)
     late = yield from plan.read_newest(until)
     short = yield from plan.read_back(is_late=late is not None)
+    if short is None and not plan.is_joined:
+        return RepairEnd(f"{TRADES_PATH} lists no trade of {market} that is known: it is of another time or market")
     if trades := plan.trades():
         yield trades
     reason = "; ".join(filter(None, (plan.bad, late, short))) or None
@@ -175,6 +177,11 @@ class _Plan:
     def is_beyond_reach(self) -> bool:
         """Whether no more pages are to be had, and those there are do not go back to what is known."""
         return bool(self._rows) and not self._is_whole() and (self._is_all or self._pages >= MAX_PAGES)
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether a trade that is known is among the rows."""
+        return not self._rows or self._place is not None
 
     def trades(self) -> list[Trade]:
         """The trades of all milliseconds that are whole, oldest first."""
