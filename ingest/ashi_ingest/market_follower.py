@@ -44,7 +44,7 @@ class Feeds(Protocol):
     async def begin(self, markets: Sequence[str], unlisted_us: Mapping[str, int]) -> None:
         """Read these as well, from where they were left; those that were refused are subscribed to again.
 
-        `unlisted_us`: when the venue was asked last, µs, and did not list it yet, where that is known.
+        `unlisted_us`: when the venue was asked last, µs, and did not trade it yet, where that is known.
         """
 
     def end(self, market: str, reason: str) -> None:
@@ -84,6 +84,8 @@ class MarketFollower:
         self._instruments = instruments
         self._absences: Counter[str] = Counter()
         self._last: tuple[int, MarketList] | None = None
+        if start.listed is not None and start.asked_us:
+            self._last = start.asked_us, start.listed
 
     @property
     def reading(self) -> list[str]:
@@ -128,7 +130,9 @@ class MarketFollower:
         if begun:
             _log.info("markets are read from now on", venue=self._venue.name, markets=begun)
             asked_us, before = self._last or (0, listed)
-            await self._feeds.begin(begun, {market: asked_us for market in begun if market not in before})
+            # Binance lists a market some time before it trades.
+            new = [market for market in begun if market not in before or before[market].state != "trading"]
+            await self._feeds.begin(begun, dict.fromkeys(new, asked_us))
             self._reading.update(dict.fromkeys(begun))
         await self._tell(listed, gone)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from ashi.contracts.errors import ContractError
@@ -71,12 +72,14 @@ class Markets(NamedTuple):
         present: what it is to read.
         absent: what was named, and the venue does not have.
         listed: what the venue lists; None when it has not said so.
+        asked_us: when it was asked, µs; 0 where that is not known.
 
     """
 
     present: list[str]
     absent: list[str]
     listed: MarketList | None
+    asked_us: int = 0
 
 
 async def choose_markets(rest: RestClient, venue: Venue, choice: Choice) -> Markets:
@@ -86,11 +89,13 @@ async def choose_markets(rest: RestClient, venue: Venue, choice: Choice) -> Mark
         RestError: no market is named, and the venue will never list its own.
 
     """
+    asked_us = time.time_ns() // 1_000
     listed = await (_ask_a_few_times(rest, venue) if choice.named else _ask_for_all(rest, venue))
     if listed is None:
         return Markets(choice.followed(venue.name), [], None)
     present = choice.read(venue.name, listed)
-    return Markets(present, [market for market in choice.followed(venue.name) if market not in present], listed)
+    absent = [market for market in choice.followed(venue.name) if market not in present]
+    return Markets(present, absent, listed, asked_us)
 
 
 async def read_market_list(rest: RestClient, venue: Venue) -> MarketList:
