@@ -357,6 +357,44 @@ def test_a_gap_that_is_left_and_that_nobody_covers_is_handed_to_whom_asks_for_lo
     play(scenario)
 
 
+@pytest.mark.parametrize("state", ["open", "lost"])
+@pytest.mark.parametrize("covered", [True, False])
+def test_a_gap_with_an_end_that_a_worker_leaves_is_closed_or_asked_for_by_the_one_that_goes_on(
+    state: str, covered: bool
+) -> None:
+    """Nobody else ever would, until a worker is started."""
+
+    async def scenario(topics: Topics) -> None:
+        one, two = await pair(topics)
+        left: list[tuple[str, int, int]] = []
+        two.reporter.on_left_behind = lambda *gap: left.append(gap)
+        await topics.go_on(20)
+        begun = topics.now_us if covered else T - 100 * SECOND
+        until = begun + 5 * SECOND
+        if state == "open":
+            one.reporter.bound_gap(S, begun, until, "REST does not answer")
+        else:
+            one.reporter.end_gap(S, until, "lost", 0, "REST did not answer", from_time=begun)
+        final = until + 100
+        one.reporter.end_gap(S, final + 1, "lost", 0, "there are none", from_time=final, final=True)
+        await one.reporter.close()
+        await topics.go_on(10)
+        assert topics.gaps[begun].state == state, "one lives"
+        assert not left
+        await topics.go_on(STALE_AFTER_US / SECOND + 5, alive=[two])
+        if covered:
+            assert topics.gaps[begun].state == state, "it has not been checked yet"
+            two.reporter.set_complete_until(S, until + SECOND)
+            await topics.go_on(5, alive=[two])
+            assert (topics.gaps[begun].state, topics.gaps[begun].to_time) == ("repaired", until)
+            assert not left
+        else:
+            assert left == [(S, begun, until)]
+        assert topics.gaps[final].state == "lost"
+
+    play(scenario)
+
+
 def test_the_gap_that_a_worker_leaves_is_open_until_its_partner_has_checked_past_its_beginning() -> None:
     async def scenario(topics: Topics) -> None:
         one, two = await pair(topics)

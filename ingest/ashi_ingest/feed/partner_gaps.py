@@ -2,10 +2,10 @@
 
 Gaps are named by symbol and beginning, and no message tells whose it is. So what counts is the topic as a whole: a gap
 of ours is repaired by another worker that was connected before it began, has checked that it published everything up to
-its end, and of which no gap stands in the topic for that time. And what a worker that has ended for good left open is
-repaired by us, where we were connected before it began and have checked until after it. If we were not, as with what a
-predecessor still had on its way when it was killed, nobody would ever end it: it ends where we were connected, and is
-lost until REST has shown it.
+its end, and of which no gap stands in the topic for that time. And what a worker that has ended for good left open or
+lost is repaired by us, where we were connected before it began and have checked until after it. If we were not, as
+with what a predecessor still had on its way when it was killed, nobody would ever end it: it ends where we were
+connected, and is lost until REST has shown it.
 
 Two workers that lose their connections at the same moment may give their gaps one name; then the later message counts,
 whoever it is of. That hides nothing: what is missing in topic `trades` was missed by both. If the message that counts
@@ -21,6 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.feed import overlaps
+from ashi.contracts.trade import EARLIEST_US
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -97,24 +98,36 @@ class GapsInTopic:
             if others.has_published(symbol, gap.from_time - CLOCKS_US, gap.to_time):
                 found.append(RepairedGap(gap.from_time, gap.to_time, REASON))
         if not others.others(symbol):
-            found += [
-                RepairedGap(gap.from_time, own.complete_until, LEFT)
-                for gap in foreign
-                if gap.to_time is None and own.complete_until is not None and _has_covered(own, gap, own.complete_until)
-            ]
+            for gap in [gap for gap in foreign if not gap.final]:
+                until = own.complete_until if gap.to_time is None else gap.to_time
+                if until is not None and until <= (own.complete_until or 0) and _has_covered(own, gap, until):
+                    found.append(RepairedGap(gap.from_time, until, LEFT))
         return found
+
+    def left_with_an_end(self, symbol: str, own: OwnFeed) -> list[FeedGap]:
+        """The gaps of others that have an end, and that whoever left them asked for. All others must have ended."""
+        return [
+            gap
+            for gap in self._foreign(symbol, own)
+            if gap.to_time is not None and not gap.final and gap.from_time > EARLIEST_US
+        ]
 
     def left_behind(self, symbol: str, own: OwnFeed, others: OtherWorkers) -> list[tuple[int, int]]:
         """The beginnings of the gaps that others have left and that we never cover, and until when they go at most, µs.
 
-        What came after that came to us.
+        What came after that came to us. Those that have an end: also such as we have missed as well.
         """
         if others.others(symbol) or own.connected_since is None:
             return []
-        return [
+        endless = [
             (gap.from_time, max(own.connected_since, gap.from_time) + CLOCKS_US)
             for gap in self._foreign(symbol, own)
             if gap.to_time is None and _is_left_behind(own, gap)
+        ]
+        return endless + [
+            (gap.from_time, gap.to_time)
+            for gap in self.left_with_an_end(symbol, own)
+            if gap.to_time is not None and (_is_left_behind(own, gap) or _is_missed(own, gap.from_time, gap.to_time))
         ]
 
     def _foreign(self, symbol: str, own: OwnFeed) -> list[FeedGap]:
@@ -134,5 +147,9 @@ def _has_covered(own: OwnFeed, left: FeedGap, until: int) -> bool:
         own.connected_since is not None
         and own.connected_since <= left.from_time - CLOCKS_US
         and until > left.from_time
-        and not any(overlaps(gap, left.from_time, until) for gap in own.unrepaired)
+        and not _is_missed(own, left.from_time, until)
     )
+
+
+def _is_missed(own: OwnFeed, from_time: int, until: int) -> bool:
+    return any(overlaps(gap, from_time, until + 1) for gap in own.unrepaired)

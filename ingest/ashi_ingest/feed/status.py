@@ -150,6 +150,8 @@ class FeedReporter:
         self._changed: dict[str, None] = {}  # symbols of which something else may have to be said
         self._heartbeats = Heartbeats()
         self.on_left_behind: Callable[[str, int, int], None] = lambda _symbol, _from_us, _until_us: None
+        self._deserted: set[str] = set()  # symbols whose other workers have ended, and may have left gaps
+        self._taken_over: set[tuple[str, int]] = set()
         self._warning: str | None = None
         self._newest_traded_at = 0
         self._flushing = asyncio.Lock()
@@ -304,7 +306,7 @@ class FeedReporter:
 
     def to_settle(self) -> list[str]:
         """Symbols whose gaps may have been repaired by other workers, when `feed.gaps` has been read to its end."""
-        symbols = {*self._others.symbols(), *self._topic_gaps.symbols()}
+        symbols = {*self._others.symbols(), *self._topic_gaps.symbols(), *self._deserted}
         return [symbol for symbol in symbols if self._reports[symbol].gap_messages.are_acknowledged]
 
     def settle(self, symbols: Iterable[str]) -> None:
@@ -320,13 +322,20 @@ class FeedReporter:
                 _log.info("another worker has published what was missed", symbol=symbol, since=gap.from_time)
                 self.end_gap(symbol, gap.to_time, "repaired", 0, gap.reason, from_time=gap.from_time)
             for from_us, until_us in self._topic_gaps.left_behind(symbol, own, self._others):
-                self.on_left_behind(symbol, from_us, until_us)
+                if (symbol, from_us) not in self._taken_over:  # of many lost ones not all are remembered
+                    self._taken_over.add((symbol, from_us))
+                    self.on_left_behind(symbol, from_us, until_us)
+            left = self._topic_gaps.left_with_an_end(symbol, own)
+            if all((symbol, gap.from_time) in self._taken_over for gap in left):
+                self._deserted.discard(symbol)
 
     def look_for_others(self) -> None:
         """Forget those that are gone, say which are there, and when the last trade came. To be called every second."""
         if self._newest_traded_at:
             metrics.last_trade_timestamp_seconds.labels(self._venue).set(self._newest_traded_at / 1e6)
         for symbol in self._others.expire():
+            if not self._others.others(symbol):
+                self._deserted.add(symbol)
             self._share(symbol, self._reports[symbol], self._now_us())
         self._sharing.look(self._others)
 
