@@ -50,7 +50,7 @@ class RunningFeeds:
     async def begin(self, markets: Sequence[str], unlisted_us: Mapping[str, int]) -> None:
         """Read these as well, from where they were left. Raises BrokerError when Kafka does not say where.
 
-        One that was never read before is read from `unlisted_us` on, when the venue did not list it yet.
+        One that was never read before is read from `unlisted_us` on, when the venue did not trade it yet.
         """
         symbols = {market: make_symbol(self._venue.name, market) for market in markets if not self._feeds.knows(market)}
         if symbols:
@@ -59,7 +59,10 @@ class RunningFeeds:
             known = {symbol: feed for symbol, feed in reported.items() if feed.status is not None}
             since = uncompared_since(self._venue, known)
             late: dict[str, list[Trade]] = {}
-            resume_points = await read_resume_points(self._settings, known, reported, since=since, late=late)
+            unread: set[str] = set()
+            resume_points = await read_resume_points(
+                self._settings, known, reported, since=since, late=late, unread=unread
+            )
             for market, symbol in symbols.items():
                 self._reporter.go_on_from(symbol, reported[symbol])
                 point = resume_points.get(symbol, [])
@@ -67,7 +70,8 @@ class RunningFeeds:
                     self._beginnings.add(market, point)
                 else:
                     status = reported[symbol].status
-                    self._feeds.add(market, point, status, unlisted_us.get(market), late.get(symbol, ()))
+                    since_us = unlisted_us.get(market)
+                    self._feeds.add(market, point, status, since_us, late.get(symbol, ()), is_unread=symbol in unread)
         for market in markets:
             if market not in symbols:
                 self._feeds.add(market, (), None)

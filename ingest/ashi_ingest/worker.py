@@ -131,6 +131,7 @@ class _Start(NamedTuple):
         markets: which it reads, and which it cannot.
         resume_points: of each of those it reads, the trades published last.
         late: by symbol, what was published late among these.
+        unread: the symbols of which more may have been published before these.
         beginning: those of them that begin in the past, see `ashi_ingest.history.beginnings`.
         reported: what was reported last, of the symbols of all of them.
         instruments: what was said last of the venue's markets.
@@ -140,6 +141,7 @@ class _Start(NamedTuple):
     markets: Markets
     resume_points: dict[str, list[Trade]]
     late: dict[str, list[Trade]]
+    unread: set[str]
     beginning: list[str]
     reported: dict[str, ReportedFeed]
     instruments: dict[str, Instrument]
@@ -189,11 +191,12 @@ class _Worker:
         reported = await read_feed(settings, [*symbols.values(), *absent])
         since = uncompared_since(self._venue, reported)
         late: dict[str, list[Trade]] = {}
-        points = await read_resume_points(settings, symbols.values(), reported, since=since, late=late)
+        unread: set[str] = set()
+        points = await read_resume_points(settings, symbols.values(), reported, since=since, late=late, unread=unread)
         instruments = await read_instruments(settings, name)
         resume_points = {market: points[symbol] for market, symbol in symbols.items()}
         beginning = self._beginning(resume_points, reported)
-        return _Start(markets, resume_points, late, beginning, reported, instruments)
+        return _Start(markets, resume_points, late, unread, beginning, reported, instruments)
 
     def _beginning(self, resume_points: dict[str, list[Trade]], reported: dict[str, ReportedFeed]) -> list[str]:
         """The markets that begin in the past. Of the others `--since` changes nothing, which the log says."""
@@ -244,7 +247,7 @@ class _Worker:
         )
         for market in live:
             symbol = make_symbol(self._venue.name, market)
-            feeds.begin(symbol, start.reported[symbol].status)
+            feeds.begin(symbol, start.reported[symbol].status, is_unread=symbol in start.unread)
         finish = partial(self._finish, feeds, publish_buffer, reporter)
         try:
             try:

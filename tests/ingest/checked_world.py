@@ -253,7 +253,7 @@ class World:
             comparison_times=self._times,
         )
         self._comparing = asyncio.create_task(self.feeds.compare())
-        self.feeds.begin(symbol, reported.status)
+        self.feeds.begin(symbol, reported.status, is_unread=len(self.kafka.trades) > len(resume_point))
         self.socket = Socket(self)
         self.feeds.on_subscribed(self.socket, self.socket.markets)
 

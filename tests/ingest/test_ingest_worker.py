@@ -135,7 +135,7 @@ class Bench:
         async def read_feed(settings, symbols):
             return {symbol: self.reported.get(symbol, ReportedFeed(None, ())) for symbol in symbols}
 
-        async def read_resume_points(settings, symbols, reported, *, since=None, late=None):
+        async def read_resume_points(settings, symbols, reported, *, since=None, late=None, unread=None):
             self.searched.append(list(symbols))
             if late is not None:
                 late.update(self.late)

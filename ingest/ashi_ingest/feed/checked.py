@@ -80,11 +80,13 @@ class CheckedSymbol:
         self.has_begun = False
         self._begun_us = 0
 
-    def begin(self, status: FeedStatus | None, published: Sequence[Trade], begun_us: int) -> None:
+    def begin(
+        self, status: FeedStatus | None, published: Sequence[Trade], begun_us: int, *, is_unread: bool = False
+    ) -> None:
         """Go on from what an earlier process has said and `published`. What it had not compared can be now.
 
         But only that: of what was published before these, the ids are not known here. `begun_us`: if nothing was, from
-        this time on, µs, everything is to be known.
+        this time on, µs, everything is to be known. `is_unread`: more may have been published before these.
         """
         self._begun_us = begun_us
         until_us = None if status is None else status.complete_until
@@ -98,7 +100,7 @@ class CheckedSymbol:
         # Every trade that happened later than `until_us` comes after these, whatever the venue's clock has shown since.
         before_us = until_us - self._disorder_us
         compared = list(takewhile(lambda trade: min(trade.traded_at, trade.received_at) < before_us, published))
-        if not compared and len(published) >= RESUME_TRADES:  # else it is all that was ever published
+        if not compared and is_unread:  # else it is all that was ever published
             first = min(trade.traded_at for trade in published)
             self._give_up(until_us, first, "the worker had ended before it was compared with REST")
         self._begin_at(compared or published[:1])

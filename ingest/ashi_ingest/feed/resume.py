@@ -58,6 +58,7 @@ async def read_resume_points(
     *,
     since: Mapping[str, int] | None = None,
     late: dict[str, list[Trade]] | None = None,
+    unread: set[str] | None = None,
 ) -> dict[str, list[Trade]]:
     """The last trades of each symbol in topic `trades`, at most 200, in the order of the log; [] where there are none.
 
@@ -69,6 +70,7 @@ async def read_resume_points(
     they are there.
 
     `since`: back to this time of trade, µs, all of a symbol are wanted, at most 5,000: see `CheckedSymbol.begin`.
+    `unread` is filled with the symbols of which older trades than were found may stand, or have stood, in the topic.
 
     Raises:
         BrokerError: Kafka cannot be reached or lacks the topic.
@@ -96,6 +98,8 @@ async def read_resume_points(
                 status = reported[symbol].status if reported is not None and symbol in reported else None
                 if not found[symbol] and status is not None and status.last_trade_id is not None:
                     found[symbol] = await _read_at(consumer, search, status)
+        if unread is not None:
+            unread.update(symbol for search in searches if not search.has_read_all for symbol in search.symbols)
         if late is not None:
             late.update((symbol, trades) for search in searches for symbol, trades in search.late.items())
     count = sum(map(len, found.values()))
@@ -112,10 +116,16 @@ class _Search:
         self.found: dict[str, list[Trade]] = {symbol: [] for symbol in symbols}
         self.late: dict[str, list[Trade]] = {}
         self.lower = self.upper = end
+        self._begin = begin
         self._limit = max(begin, end - MAX_RECORDS)
         self._since = since
         self._size = FIRST_WINDOW
         self._window: dict[bytes, deque[Trade]] = {}
+
+    @property
+    def has_read_all(self) -> bool:
+        """Whether every record that the partition ever had has been read."""
+        return self.lower <= 0 == self._begin
 
     def next_window(self) -> bool:
         """Go on to the window before this one. False when nothing is missing, or the bound or the beginning reached."""

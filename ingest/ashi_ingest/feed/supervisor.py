@@ -179,9 +179,12 @@ class FeedSupervisor:
         """How many symbols publish their trades as they come."""
         return sum(feed.is_live for feed in self._feeds.values())
 
-    def begin(self, symbol: str, status: FeedStatus | None) -> None:
-        """Before any connection: what this process was not there for is a gap. `status`: what was said last of it."""
-        self._by_symbol[symbol].begin(status)
+    def begin(self, symbol: str, status: FeedStatus | None, *, is_unread: bool = False) -> None:
+        """Before any connection: what this process was not there for is a gap. `status`: what was said last of it.
+
+        `is_unread`: see `CheckedSymbol.begin`.
+        """
+        self._by_symbol[symbol].begin(status, is_unread=is_unread)
 
     def _take_over(self, symbol: str, from_us: int, until_us: int) -> None:
         feed = self._by_symbol.get(symbol)
@@ -205,15 +208,17 @@ class FeedSupervisor:
         status: FeedStatus | None,
         unlisted_us: int | None = None,
         late: Sequence[Trade] = (),
+        *,
+        is_unread: bool = False,
     ) -> None:
         """Before any connection for it: read a market as well. For one that was read before nothing else is needed.
 
-        `unlisted_us`: see `SymbolFeed.begin`. `late`: what was published late among the resume point.
+        `unlisted_us`, `is_unread`: see `SymbolFeed.begin`. `late`: what was published late among the resume point.
         """
         if market not in self._feeds:
             self._feeds[market] = feed = self._new_feed(market, resume_point)
             feed.learn_late(late)
-            feed.begin(status, unlisted_us)
+            feed.begin(status, unlisted_us, is_unread=is_unread)
         self._by_symbol[self._feeds[market].symbol] = self._feeds[market]
 
     def remove(self, market: str, reason: str) -> None:

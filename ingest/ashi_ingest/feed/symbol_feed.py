@@ -150,11 +150,12 @@ class SymbolFeed:
         """Before any connection: these were published late, so a repair is not to publish them once more."""
         self._sequencer.learn_late(trades)
 
-    def begin(self, status: FeedStatus | None, unlisted_us: int | None = None) -> None:
+    def begin(self, status: FeedStatus | None, unlisted_us: int | None = None, *, is_unread: bool = False) -> None:
         """Before any connection: what this process was not there for is a gap. `status`: what was said last of it.
 
         So is the time before the first start of all, which is lost. What happens from then on is asked for by time.
-        `unlisted_us`: the venue did not list the market then, µs, so all of it is asked for.
+        `unlisted_us`: the venue did not trade the market then, µs, so all of it is asked for. `is_unread`: see
+        `CheckedSymbol.begin`.
         """
         self._down_reason = "the worker has been started"
         resume_point = self._sequencer.resume_point
@@ -175,8 +176,6 @@ class SymbolFeed:
             self._reporter.end_gap(
                 self.symbol, until_us, "lost", gap.trades_recovered, f"{ENDED}: {gap.reason}", from_time=gap.from_time
             )
-        for from_us in self._reporter.lost_gaps(self.symbol):
-            self._on_lost(self, from_us, False)
         since_us = missed_since(resume_point, status, self._now_us())
         open_us = self._reporter.open_since(self.symbol)
         if since_us == EARLIEST_US and open_us is not None and open_us > EARLIEST_US:
@@ -187,8 +186,10 @@ class SymbolFeed:
         self._reporter.open_gap(self.symbol, since_us, self._down_reason)
         since_us = min(since_us, self._reporter.open_since(self.symbol) or since_us)  # gaps of the process before
         self._lose_untold_holes(status)
-        self.checked.begin(status, self._published_before, since_us)
+        self.checked.begin(status, self._published_before, since_us, is_unread=is_unread)
         self._published_before = ()
+        for from_us in self._reporter.lost_gaps(self.symbol):  # also what can be compared no more
+            self._on_lost(self, from_us, False)
 
     def _lose_untold_holes(self, status: FeedStatus | None) -> None:
         """What was published after the last status leaves ids out, and no gap tells of them: so they may be missing."""
