@@ -43,6 +43,7 @@ class Fetched:
     def __init__(self, *plans: Sequence[Any], until_s: int | None = 1000) -> None:
         self.order: list[Any] = []
         self.now_s = 0.0
+        self.now_us = BEGIN_US
         self.until_us = None if until_s is None else BEGIN_US + until_s * SECOND_US
         self._plans = list(plans)
         venue: Any = SimpleNamespace(history=self._history, limits=SimpleNamespace(disorder_s=2.0))
@@ -54,7 +55,7 @@ class Fetched:
             publish=self._publish,
             on_short=self._on_short,
             progress=Progress(BEGIN_US, NOW_US),
-            now_us=lambda: BEGIN_US,
+            now_us=lambda: self.now_us,
             monotonic_s=lambda: self.now_s,
             sleep=self._sleep,
         )
@@ -137,3 +138,21 @@ def test_what_is_listed_once_more_is_no_progress_so_patience_ends() -> None:
     assert reason is not None
     assert str(BROKEN) in reason
     assert 300 < fetched.now_s < 600
+
+
+@pytest.mark.parametrize("less", [RepairEnd(), whole(500)])
+def test_an_answer_that_says_less_than_is_known_has_shown_nothing(less: RepairEnd) -> None:
+    fetched = Fetched([less], [trades(700), whole(1000)])
+    fetched.fetch.known = trades(600, 900)
+    fetched.now_us = BEGIN_US + 2000 * SECOND_US
+    assert fetched.run() is None
+    assert fetched.order == [[700]]
+    assert fetched.fetch.known_until == BEGIN_US + 1940 * SECOND_US
+
+
+def test_where_it_goes_on_saying_less_the_reason_names_what_is_known() -> None:
+    fetched = Fetched([RepairEnd()])
+    fetched.fetch.known = trades(600, 900)
+    fetched.now_us = BEGIN_US + 2000 * SECOND_US
+    assert "trade 900 is known" in (fetched.run(patience_s=300) or "")
+    assert fetched.fetch.known_until == BEGIN_US

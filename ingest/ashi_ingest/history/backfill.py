@@ -177,6 +177,7 @@ class _Market:
         self._is_read = status is not None and status.state != "down" and status.updated_at > now_us - STALE_AFTER_US
         self._gaps = (await read_unrepaired(self._settings, [symbol]))[symbol]
         points = await read_resume_points(self._settings, [symbol], {symbol: reported})
+        self._fetch.known = points[symbol]
         newest = max(points[symbol], key=lambda trade: (trade.traded_at, trade.sequence), default=None)
         async with topic_trades(
             self._settings, self._venue, self._market, symbol, stretch=stretch, newest=newest

@@ -179,6 +179,7 @@ class Beginnings:
             monotonic_s=self._monotonic_s,
             sleep=self._sleep,
         )
+        fetch.known = resume_point
         _log.info(
             "begins in the past, its trades are fetched up to the present first",
             symbol=symbol,

@@ -64,6 +64,7 @@ class HistoryFetch:
         last: the trade that was listed last.
         known_until: everything before this time, µs, has been handed on, but for what is in `shorts`.
         shorts: what is not to be had; it is there before any later trade is handed on.
+        known: trades that were published last, the oldest first: an answer that says less has shown nothing.
 
     """
 
@@ -77,22 +78,20 @@ class HistoryFetch:
         publish: Callable[[list[Trade]], Awaitable[None]],
         progress: Progress,
         on_short: Callable[[int, Short], Awaitable[None]] | None = None,
-        known: Sequence[Trade] = (),
         now_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
         monotonic_s: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`publish` gets what is listed, in the venue's order, and perhaps again what it has got before.
 
-        `known`: trades that were published last, the oldest first: an answer that says less has shown nothing.
         `on_short` gets the number of one of `shorts`, and what it is now, before `publish` gets what comes after it.
         """
         self.last: Trade | None = None
         self.known_until = since_us
         self.shorts: list[Short] = []
+        self.known: Sequence[Trade] = ()
         self._open: list[_Open] = []
         self._on_short = on_short
-        self._known = known
         self._reached = 0
         self._venue = venue
         self._market = market
@@ -177,7 +176,7 @@ class HistoryFetch:
             return end  # broken off
         shown_us = end.shown_until or 0
         if until_us is None or shown_us < until_us:
-            less = says_less(self._known, end.shown_until, self._disorder_us, asked_us)
+            less = says_less(self.known, end.shown_until, self._disorder_us, asked_us)
             if less is not None:
                 return RepairEnd(less)
         self.known_until = max(self.known_until, shown_us, asked_us - REST_LAG_ALLOWANCE_US)
