@@ -146,3 +146,54 @@ def test_what_an_outsiders_venue_traded_is_published_and_no_window_is_called_com
             await venue.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.outside
+@pytest.mark.parametrize("name", MARKETS)
+def test_what_is_missed_while_only_a_part_of_an_outsiders_venue_fails_is_found(kafka_settings, start_stage, name):
+    """A market goes mute; then it breaks off, refuses websockets, a subscription, and answers with empty lists."""
+
+    async def run() -> None:
+        venue = Venue(name, MARKETS[name], seed=2)
+        reader = Reader(kafka_settings, venue)
+        symbols = {f"{name}:{market}" for market in MARKETS[name]}
+        first, second = MARKETS[name]
+        await venue.start()
+        websocket = f"ws://127.0.0.1:{venue.port}/" + {"bitflyer": "json-rpc", "gmo": "ws/public/v1"}.get(
+            name, "stream"
+        )
+        addresses = {"ASHI_WEBSOCKET_URL": websocket, "ASHI_REST_URL": f"http://127.0.0.1:{venue.port}"}
+        try:
+            addresses["ASHI_MARKET_LIST_INTERVAL"] = "2s"  # a market that was refused is tried again after each list
+            start_stage("ingest", name, *MARKETS[name], **addresses)
+            while sum(len(connection.markets) for connection in venue.connections) < len(MARKETS[name]):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(3)
+            since = time.time()
+            venue.mute(second)
+            venue.faults.rest_mode, venue.faults.rest_until = "empty", since + 7
+            await asyncio.sleep(1.5)
+            venue.faults.handshake_status, venue.faults.handshake_until = 503, since + 3
+            venue.faults.refuse_subscription = {first: 1}
+            venue.faults.late_subscription_s = {second: 1.0}
+            venue.cut()
+            deadline = since + 90  # on a busy machine; it takes 15 s or so
+            while time.time() < deadline:
+                await reader.look()
+                if time.time() > since + 8 and not reader.missing(since):
+                    break
+                await asyncio.sleep(0.3)
+            venue.faults.late_subscription_s = {}
+            venue.pause()
+            await asyncio.sleep(1)
+            while time.time() < deadline and (reader.missing(since) or reader.symbols() != symbols):
+                await asyncio.sleep(0.3)
+                await reader.look()
+            assert not reader.missing(since)
+            assert not reader.invented()
+            assert reader.symbols() == symbols
+            assert not venue.violations
+        finally:
+            await venue.close()
+
+    asyncio.run(run())
