@@ -9,8 +9,8 @@ WORKERS ?= 5
 # Of what the image holds: every stage and every store.
 IMAGE_EXTRAS := ingest aggregate sqlite postgres lake series strategies chart
 
-.PHONY: help setup demo up test test-fast test-outside chaos soak rehearsal feeds-soak drills fuzz advisories screenshots image manifests fix lint \
-	contracts-page docs bench bench-peers bench-scale wheels release lock clean
+.PHONY: help setup demo up test test-fast test-outside chaos soak rehearsal feeds-soak drills fuzz advisories screenshots image manifests \
+	manifests-dry-run fix lint contracts-page docs bench bench-peers bench-scale wheels release lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -76,6 +76,9 @@ image: $(STAMP)  ## build the image TAG=ashi:latest by docker, podman or buildah
 
 manifests: $(STAMP)  ## write what is generated of deploy/kubernetes, and the tables of docs/access.md
 	.venv/bin/python deploy/kubernetes/make_manifests.py
+
+manifests-dry-run: $(STAMP)  ## every manifest to a real kube-apiserver, which says if it would take it; needs Go, builds it once
+	PYTHONPATH=tests:tests/deploy .venv/bin/python -m dry_run
 
 contracts-page: $(STAMP)  ## dist/contracts.html, the AsyncAPI document as a page that needs no network; needs npm, and asks it
 	PYTHONPATH=tests/contracts .venv/bin/python -m asyncapi_tools dist/contracts.html

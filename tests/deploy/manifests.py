@@ -25,6 +25,13 @@ PART_OF = {"app.kubernetes.io/part-of": "ashi"}
 
 Object = dict[str, Any]
 
+SCHEMAS = ROOT / "tests/deploy/schemas"
+CRDS: Mapping[tuple[str, str], Object] = {
+    (each["apiVersion"], each["kind"]): each
+    for each in (json.loads(path.read_text(encoding="utf-8")) for path in SCHEMAS.glob("*.json"))
+    if "kind" in each
+}
+"""The schemas of others' resources, closed: see the README beside them."""
 VARIANTS: dict[str, Sequence[str]] = {
     "dev": ("overlays/dev",),
     "prod": ("overlays/prod",),

@@ -12,17 +12,10 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from manifests import KUBERNETES, ROOT, VARIANTS, Object, kustomized, named, of_kind, rendered
+from manifests import CRDS, KUBERNETES, ROOT, VARIANTS, Object, kustomized, named, of_kind, rendered
 
 VERSIONS = ("1.28", "1.32", "1.36")
 """Of Kubernetes: the first that docs/deploy.md asks for, and later ones."""
-SCHEMAS = ROOT / "tests/deploy/schemas"
-CRDS = {
-    (each["apiVersion"], each["kind"]): each
-    for each in (json.loads(path.read_text(encoding="utf-8")) for path in SCHEMAS.glob("*.json"))
-    if "kind" in each
-}
-"""The schemas of others' resources, closed: see the README beside them."""
 
 
 def validate(manifest: Object, version: str = VERSIONS[-1]) -> None:
