@@ -50,7 +50,8 @@ def backfill(
     markets: Annotated[Sequence[str], Positional("by the venue's own names", metavar="MARKET")],
     begin: Annotated[int, Option("from when on, in UTC", flag="--from", metavar="TIME", parse=values.time)],
     end: Annotated[
-        int | None, Option("until when, exclusive; by default now", flag="--to", metavar="TIME", parse=values.time)
+        int | None,
+        Option("until when, exclusive; by default a minute ago", flag="--to", metavar="TIME", parse=values.time),
     ] = None,
 ) -> int:
     """`ashi ingest backfill`."""

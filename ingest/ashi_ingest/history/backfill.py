@@ -51,7 +51,7 @@ RECENT_US: Final = 60_000_000
 
 @dataclass(frozen=True, slots=True)
 class BackfillOptions:
-    """What is to be fetched: the markets of a venue, from when (inclusive) to when (exclusive; None: now), µs."""
+    """What is to be fetched: markets of a venue, from when (inclusive) to when (exclusive; None: a minute ago), µs."""
 
     venue: str
     markets: Sequence[str]
