@@ -21,7 +21,7 @@ def rows_of(trades: list[Trade], timeframe: str = "1m", *, unit: int = 1_000, pl
     """Klines by the oracle, as Binance writes them: `unit` µs a tick, amounts cut to so many places."""
 
     def text(value: Decimal) -> str:
-        return str(value.quantize(Decimal(1).scaleb(-places), rounding=ROUND_DOWN))
+        return f"{value.quantize(Decimal(1).scaleb(-places), rounding=ROUND_DOWN):f}"
 
     rows = []
     for (_, _, opened), kline in sorted(candles_of(trades, [timeframe]).items()):
