@@ -61,7 +61,7 @@ async def measure(settings: Settings, names: list[str], ends: int, *, is_quiet: 
     producer = make_producer(settings)
     await producer.start()
     batches = RecordBatches(producer, settings)
-    output = Output(SimpleNamespace(send=batches.send, partitions_of=batches.partitions_of), rules)
+    output = Output(SimpleNamespace(send=batches.send, partitions_of=batches.partitions_of), rules, settings.timeframes)
     symbols = [SymbolAggregator(settings.timeframes, rules) for _ in names]
     found = []
     number = 0

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Final
 
 from ashi.contracts.candle import CANDLE_SCHEMA, Candle, encode_candle
-from ashi.contracts.feed import FEED_GAP_SCHEMA, encode_feed
+from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
+from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, TRADES, TRADES_DEAD, TRADES_LATE, changelog_topic
 from ashi.runtime.kafka.clients import partition_of
 from ashi.runtime.kafka.dead_letters import Headers, dead_letter, message_headers
@@ -21,6 +22,7 @@ from ashi_aggregate.chunk import Chunk, LogRecord, RejectedRecord
 from ashi_aggregate.core.symbol import LateTrade
 from ashi_aggregate.core.window_state import LateReason, WindowRules
 from ashi_aggregate.delays import Awaited, time_acknowledgment
+from ashi_aggregate.late_gaps import late_gaps
 from ashi_aggregate.protocols import Acknowledged, KafkaLog, StateTable
 from ashi_aggregate.refused import gap_of
 
@@ -38,9 +40,11 @@ _log = get_logger(__name__)
 class Output:
     """Sends at once and remembers what has not been acknowledged yet. Each method raises what a send raises."""
 
-    def __init__(self, kafka: KafkaLog, rules: WindowRules) -> None:
+    def __init__(self, kafka: KafkaLog, rules: WindowRules, timeframes: Sequence[Timeframe]) -> None:
+        """`timeframes`: the finest first."""
         self._kafka = kafka
         self._rules = rules
+        self._timeframes = timeframes
         self._unacknowledged: list[Awaitable[Acknowledged]] = []
         # By the identity of a candle, which is not another's as long as the candle is kept here.
         self._encoded: dict[int, tuple[Candle, bytes]] = {}
@@ -70,13 +74,19 @@ class Output:
                 metrics.candles_emitted.labels(timeframe, kind).inc(count)
 
     async def send_late(self, chunk: Chunk, late: Sequence[tuple[LogRecord, LateTrade]]) -> None:
-        """Send late trades, with the records they came in, to topic `trades.late`."""
+        """Send late trades, with the records they came in, to topic `trades.late`, and say what lacks them.
+
+        Topic `feed.gaps` learns of the times whose candles are not complete for them.
+        """
+        if not late:
+            return
         letters = []
         for record, trade in late:
             place = {"partition": str(chunk.partition), "offset": str(record.offset)}
             letters.append(_letter(TRADES_LATE, chunk, record, explain_late(self._rules, trade), **place))
             metrics.trades_late.labels(trade.reason.value).inc()
         await self._send(TRADES_LATE, letters, chunk.partition)
+        await self._send_gaps(late_gaps(late, self._timeframes, self._rules.epoch))
 
     async def send_rejected(self, chunk: Chunk, rejected: Sequence[RejectedRecord]) -> None:
         """Send records that are no trades to topic `trades.dead`, and say what may be missing for them.
@@ -92,7 +102,9 @@ class Output:
         await self._send(
             TRADES_DEAD, [_letter(TRADES_DEAD, chunk, each.record, each.reason) for each in rejected], chunk.partition
         )
-        gaps = [gap for each in rejected if (gap := gap_of(each)) is not None]
+        await self._send_gaps(gap for each in rejected if (gap := gap_of(each)) is not None)
+
+    async def _send_gaps(self, gaps: Iterable[FeedGap]) -> None:
         await self._send(FEED_GAPS, [(gap.symbol.encode(), encode_feed(gap), _GAP_HEADERS) for gap in gaps])
 
     async def put(self, table: StateTable, partition: int, rows: Sequence[tuple[bytes, bytes | None]]) -> None:

@@ -86,7 +86,7 @@ class Pipeline:
         self._tables = tables
         self._markers = markers
         self._kafka = kafka
-        self._output = Output(kafka, rules)
+        self._output = Output(kafka, rules, timeframes)
         self._quiet = QuietClose(kafka, self._output, enabled=quiet_close, now_us=now_us, since_boot_s=monotonic_s)
         self._preparation = Preparation(self._output, rules, now_us)
         self._session_guard = session_guard

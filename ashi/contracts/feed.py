@@ -95,8 +95,9 @@ class FeedGap(msgspec.Struct, frozen=True, gc=False):
         trades_recovered: how many trades were published for it.
         reason: what broke the feed, or why it could not be repaired.
         updated_at: when this message was made, µs.
-        final: `lost` for good, and not asked for: the venue itself has said that it does not have these trades, or
-            they are from before all that was read live, and in no file that was loaded.
+        final: `lost`, and not asked for: the venue itself has said that it does not have these trades, or they are from
+            before all that was read live, and in no file that was loaded, or they have been published and came too late
+            for their candles, until `ashi rebuild` (`ashi.contracts.late_gaps`).
 
     """
 

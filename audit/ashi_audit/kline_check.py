@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.feed import overlaps
+from ashi.contracts.late_gaps import is_late_gap
 from ashi.contracts.timeframe import format_time
 from ashi_audit.report import NONE, WHOLE, Difference, count_text, excused, text_of, trades_text
 from ashi_ingest.venues.registry import VENUES
@@ -178,8 +179,10 @@ class KlineCheck:
         why = None
         if open_time == self._first:
             why = "the first candle of the store: its trades are there only from some time in it on"
-        elif any(overlaps(gap, open_time, close_time) for gap in self._gaps):
+        elif gaps := [gap for gap in self._gaps if overlaps(gap, open_time, close_time)]:
             why = "the feed was interrupted, and what was missed was not got"
+            if all(map(is_late_gap, gaps)):
+                why = "trades came too late for it: `ashi rebuild` takes them in"
         elif self._complete_until is not None and close_time > self._complete_until:
             why = "the feed has not been checked up to the end of this candle yet"
         elif open_time in self._beside_odd:

@@ -24,6 +24,8 @@ class PartRecount:
     Attributes:
         seen: the symbols that have trades.
         unreported: late trades of these windows that nothing had told of.
+        whole_from: of each symbol, from when on windows are counted, µs: those that began before may lack trades, or
+            are not wanted.
 
     """
 
@@ -44,6 +46,7 @@ class PartRecount:
         self._symbols = symbols
         self.seen: set[str] = set()
         self.unreported: list[LateTrade] = []
+        self.whole_from: dict[str, int] = {}
 
     async def ranges(self, part: SourcePart) -> AsyncIterator[tuple[SeriesRange, int]]:
         """Range by range of each series, with the clock (µs) of its symbol; what is not settled comes last."""
@@ -74,4 +77,5 @@ class PartRecount:
         if first is None:
             return None
         start = max(self._start, self._rules.whole_from(part.begins_at, first.traded_at))
+        self.whole_from[batch.symbol] = max(start, self.whole_from.get(batch.symbol, 0))
         return BatchAggregation(batch.symbol, self._timeframes, self._rules, late, start=start, end=self._end)

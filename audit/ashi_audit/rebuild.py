@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
 from ashi.contracts.errors import ContractError, UsageError
-from ashi.contracts.records import candle_in
+from ashi.contracts.feed import FEED_GAP_SCHEMA, encode_feed, overlaps
+from ashi.contracts.late_gaps import is_late_gap
+from ashi.contracts.records import candle_in, feed_gap_in
 from ashi.contracts.timeframe import Timeframe, format_time
-from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
+from ashi.contracts.topics import CANDLES, FEED_GAPS, TRADES, TRADES_LATE
 from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import end_offsets, offsets_at
-from ashi.runtime.kafka.records import read_between
+from ashi.runtime.kafka.records import read_between, read_topic
 from ashi.runtime.kafka.topics import partition_counts, require_topics
 from ashi.runtime.spelling import did_you_mean
 from ashi_aggregate.epoch import claim_rebuild, last_rebuild, require_epoch
@@ -40,11 +42,13 @@ from ashi_audit.request import check_request
 from ashi_audit.rules import rules_of_epoch
 from ashi_audit.sources.base import MARGIN_US
 from ashi_audit.sources.choice import open_source
+from ashi_audit.taken_in import TakenIn
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
 
     from ashi.contracts.candle import Candle
+    from ashi.contracts.feed import FeedGap
     from ashi.runtime.settings import Settings
     from ashi_audit.recount import LateTrade
     from ashi_audit.rules import CandleRules
@@ -76,7 +80,10 @@ class RebuildOptions:
 
 @dataclass(slots=True)
 class RebuildPlan:
-    """What is to be published, with what is known of the same windows now; and what is left as it is, and why."""
+    """What is to be published, with what is known of the same windows now; and what is left as it is, and why.
+
+    `ended`: the gaps of late trades that no candle lacks when that is published. `lasting`: those that stay.
+    """
 
     changes: list[tuple[Candle | None, Candle]] = field(default_factory=list)
     looked_at: int = 0
@@ -84,6 +91,8 @@ class RebuildPlan:
     unreported: list[LateTrade] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     not_final: bool = False
+    ended: list[FeedGap] = field(default_factory=list)
+    lasting: list[FeedGap] = field(default_factory=list)
 
 
 async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
@@ -93,7 +102,7 @@ async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
     between, BrokerError when Kafka is out of reach.
     """
     check_request(options.symbols, options.start, options.end)
-    await require_topics(settings, [TRADES, TRADES_LATE, CANDLES])
+    await require_topics(settings, [TRADES, TRADES_LATE, CANDLES, FEED_GAPS])
     epoch = await require_epoch(settings)
     last = await last_rebuild(settings)
     timeframes = [Timeframe.parse(name) for name in epoch.timeframes]
@@ -129,6 +138,9 @@ async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
     else:
         would = "would be published" if plan.changes else "nothing is to be published"
         print(f"{len(plan.changes):,} of {plan.looked_at:,} candles differ: {would}")
+    if plan.ended and not options.dry_run:
+        await _tell(settings, plan.ended)
+    _show_gaps(plan, options, kafka_name(settings, FEED_GAPS))
     return 0
 
 
@@ -165,6 +177,7 @@ class _Planner:
     async def plan(self, source: TradeSource) -> RebuildPlan:
         """Compare everything, publish nothing."""
         plan = RebuildPlan()
+        taken_in = TakenIn(await self._late_gaps(), self._timeframes, self._options.end)
         recount = PartRecount(
             self._rules,
             self._timeframes,
@@ -173,14 +186,37 @@ class _Planner:
             symbols=self._options.symbols,
         )
         async for part in source.parts():
-            await self._plan_part(part, recount, plan)
+            await self._plan_part(part, recount, taken_in, plan)
         plan.seen, plan.unreported = recount.seen, recount.unreported
+        unknown: set[Key] = set()
         if plan.unreported:
             unknown = {key for late in plan.unreported for key in self._keys(late)}
             plan.changes = [change for change in plan.changes if _key(change[1]) not in unknown]
+        plan.ended, plan.lasting = taken_in.split({*unknown, *plan.richer})
         return plan
 
-    async def _plan_part(self, part: SourcePart, recount: PartRecount, plan: RebuildPlan) -> None:
+    async def _late_gaps(self) -> list[FeedGap]:
+        """What was said last of each gap that late trades have left, and that has a part in the range."""
+        options = self._options
+        gaps: dict[tuple[str, int], FeedGap] = {}
+        async for record in read_topic(self._settings, FEED_GAPS):
+            try:
+                gap = feed_gap_in(record)
+            except ContractError:
+                continue  # no reader takes it
+            before = gaps.get((gap.symbol, gap.from_time))
+            if before is None or gap.updated_at > before.updated_at:
+                gaps[gap.symbol, gap.from_time] = gap
+        return [
+            gap
+            for _, gap in sorted(gaps.items())
+            if is_late_gap(gap)
+            and overlaps(gap, options.start, options.end)
+            and (not options.symbols or gap.symbol in options.symbols)
+        ]
+
+    async def _plan_part(self, part: SourcePart, recount: PartRecount, taken_in: TakenIn, plan: RebuildPlan) -> None:
+        before_it = set(recount.seen)
         rebuilt: dict[Key, Candle] = {}
         by_series: dict[tuple[str, Timeframe], RebuiltSeries] = {}
         async for windows, _ in recount.ranges(part):
@@ -191,6 +227,7 @@ class _Planner:
             if series is None:
                 series = RebuiltSeries(epoch=self._number, max_flat=self._rules.max_flat)
                 by_series[windows.symbol, windows.timeframe] = series
+            taken_in.note(windows)
             rebuilt.update((_key(candle), candle) for candle in series.candles(windows))
         known = await self._known(part, rebuilt)
         for key, candle in rebuilt.items():
@@ -200,6 +237,9 @@ class _Planner:
             elif before is None or not same_content(before, candle):
                 plan.changes.append((before, candle))
         plan.looked_at += len(rebuilt)
+        symbols = recount.seen - before_it
+        if part.read_until is not None and taken_in.has(symbols):
+            taken_in.end_part(symbols, recount.whole_from, await part.read_until())
 
     def _keys(self, late: LateTrade) -> Iterator[Key]:
         for timeframe in self._timeframes:
@@ -260,6 +300,19 @@ def _show(plan: RebuildPlan, options: RebuildOptions, late_topic: str) -> None:
         print(f"windows before {format_time(options.end)} that are not final yet are left out", file=sys.stderr)
 
 
+def _show_gaps(plan: RebuildPlan, options: RebuildOptions, topic: str) -> None:
+    if plan.ended:
+        what = "would be" if options.dry_run else "are" if len(plan.ended) > 1 else "is"
+        print(f"{count_text(len(plan.ended), 'gap')} of trades that came too late {what} repaired, in topic {topic}")
+    if plan.lasting:
+        first = plan.lasting[0]
+        print(
+            f"{count_text(len(plan.lasting), 'gap')} of trades that came too late cannot be ended yet, the first of "
+            f"{first.symbol} at {format_time(first.from_time)}: all its candles must be in the range, and final",
+            file=sys.stderr,
+        )
+
+
 def _keys_have(keys: Sequence[Key]) -> str:
     symbol, timeframe, open_time = keys[0]
     first = f"{timeframe} of {symbol} at {format_time(open_time)}"
@@ -272,14 +325,23 @@ def _place(candle: Candle) -> tuple[str, int, int]:
 
 async def _publish(settings: Settings, candles: Sequence[Candle]) -> None:
     """Send them as the workers do, and wait until Kafka has all."""
-    headers = message_headers(CANDLE_SCHEMA)
+    await _send(settings, CANDLES, [(each.symbol, encode_candle(each)) for each in candles], CANDLE_SCHEMA)
+
+
+async def _tell(settings: Settings, gaps: Sequence[FeedGap]) -> None:
+    """Send gaps, and wait until Kafka has all. Their candles must be there already."""
+    await _send(settings, FEED_GAPS, [(each.symbol, encode_feed(each)) for each in gaps], FEED_GAP_SCHEMA)
+
+
+async def _send(settings: Settings, topic: str, messages: Sequence[tuple[str, bytes]], schema: str) -> None:
+    headers = message_headers(schema)
     producer = make_producer(settings)
     await producer.start()
     try:
-        for begin in range(0, len(candles), SENT_AT_ONCE):
+        for begin in range(0, len(messages), SENT_AT_ONCE):
             sent = [
-                await producer.send(CANDLES, key=candle.symbol.encode(), value=encode_candle(candle), headers=headers)
-                for candle in candles[begin : begin + SENT_AT_ONCE]
+                await producer.send(topic, key=symbol.encode(), value=value, headers=headers)
+                for symbol, value in messages[begin : begin + SENT_AT_ONCE]
             ]
             await asyncio.gather(*sent)
     finally:

@@ -12,6 +12,7 @@ import msgspec
 from ashi.contracts.errors import ContractError
 from ashi.contracts.feed import is_stale
 from ashi.contracts.json_messages import plain_fields
+from ashi.contracts.late_gaps import is_late_gap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -167,7 +168,7 @@ def gap_fields(gap: FeedGap) -> dict[str, Any]:
         "from": gap.from_time,
         "to": gap.to_time,
         "state": gap.state,
-        "final": gap.final,
+        "final": gap.final and not is_late_gap(gap),
         "trades_recovered": gap.trades_recovered,
         "reason": gap.reason,
     }

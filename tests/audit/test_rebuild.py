@@ -26,10 +26,12 @@ from verifying import (
     span,
 )
 
+from ashi.client import Completeness
 from ashi.contracts import Trade, decode_trade
 from ashi.contracts.candle import EPOCH_BITS
 from ashi.contracts.errors import StateError
-from ashi.contracts.topics import AGGREGATE_APP, CANDLES, META, TRADES
+from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap
+from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, META, TRADES
 from ashi.runtime.kafka.clients import make_producer
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
@@ -48,6 +50,26 @@ def settled(expected: dict[Any, Any], log: list[Trade]) -> dict[Any, Any]:
     for trade in log:
         newest[trade.symbol] = max(newest.get(trade.symbol, 0), trade.traded_at)
     return {key: value for key, value in expected.items() if value["close_time"] + SETTLED <= newest[key[0]]}
+
+
+async def gap_messages(settings: Settings) -> list[FeedGap]:
+    return [decode_feed_gap(record.value) async for record in read_topic(settings, FEED_GAPS)]
+
+
+def called_complete(settings: Settings, log: list[Trade]) -> dict[Any, Any]:
+    """The candles that readers have, and take for complete when the feeds have compared everything."""
+    completeness = Completeness()
+    for symbol in SYMBOLS:
+        until = max(trade.traded_at for trade in log) + 24 * 60 * MINUTE
+        completeness.update(FeedStatus(symbol, "connected", START, None, None, None, START, until))
+    for gap in asyncio.run(gap_messages(settings)):
+        completeness.update(gap)
+    best: dict[Any, Any] = {}
+    for candle in asyncio.run(published(settings)):
+        key = candle.symbol, candle.timeframe, candle.open_time
+        if key not in best or candle.version > best[key].version:
+            best[key] = candle
+    return stored([candle for candle in best.values() if completeness.is_complete(candle)])
 
 
 def test_late_trades_come_into_candles_while_workers_go_on_and_a_reconfiguration_wins(
@@ -69,9 +91,23 @@ def test_late_trades_come_into_candles_while_workers_go_on_and_a_reconfiguration
     live = closed(candles_of(unique(timely(log, "1m", HORIZON)), NAMES), log, 2_000_000)
     assert stored(before) == live
 
+    # Of the candles that lack a late trade none is called complete; most others are.
+    every = closed(candles_of(unique(log), NAMES), log, 2_000_000)
+    must = settled(every, log)
+    complete = called_complete(settings, log)
+    assert {key: every[key] for key in complete if every[key]["trade_count"]} == {
+        key: value for key, value in complete.items() if value["trade_count"]
+    }
+    lacking = {key for key in live if live[key] != every[key] and every[key]["trade_count"]}
+    assert len([key for key in complete if key[1] == "1m"]) > len([key for key in live if key[1] == "1m"]) / 2
+    told = asyncio.run(gap_messages(settings))
+    assert {(gap.state, gap.final) for gap in told} == {("lost", True)}
+
     status, out, _ = ashi("rebuild", *span(), "--dry-run")
     assert status == 0
     assert "would be published" in out
+    assert "of trades that came too late would be repaired, in topic feed.gaps" in out
+    assert len(asyncio.run(gap_messages(settings))) == len(told)
     assert out.splitlines()[0].split()[-2:] == ["published", "rebuilt"], "no column for reasons there are none of"
     assert len(asyncio.run(published(settings))) == len(before)
     assert asyncio.run(last_rebuild(settings)) == -1
@@ -79,8 +115,6 @@ def test_late_trades_come_into_candles_while_workers_go_on_and_a_reconfiguration
     status, out, _ = ashi("rebuild", *span())
     assert status == 0
     assert "were published, in epoch 1" in out
-    every = closed(candles_of(unique(log), NAMES), log, 2_000_000)
-    must = settled(every, log)
     after = asyncio.run(published(settings))
     kept = stored(after)
     assert {key: kept[key] for key in must} == must
@@ -88,9 +122,21 @@ def test_late_trades_come_into_candles_while_workers_go_on_and_a_reconfiguration
     rebuilt = {(c.symbol, c.timeframe, c.open_time) for c in after[:] if c.version >> EPOCH_BITS == 1}
     assert rebuilt == {key for key in must if live.get(key) != must[key]}, "what is right is not published again"
 
+    # What was rebuilt is complete again where all of its candles are final: the hour too that it is in.
+    complete = called_complete(settings, log)
+    assert {key: every[key] for key in complete if every[key]["trade_count"]} == {
+        key: value for key, value in complete.items() if value["trade_count"]
+    }
+    final_hours = {(key[0], key[2]) for key in must if key[1] == "1h"}
+    in_final_hours = {key for key in must if (key[0], key[2] - key[2] % (60 * MINUTE)) in final_hours}
+    assert in_final_hours & lacking
+    assert in_final_hours <= complete.keys()
+    ended = asyncio.run(gap_messages(settings))
+
     status, out, _ = ashi("rebuild", *span())
     assert "nothing is to be published" in out
     assert len(asyncio.run(published(settings))) == len(after)
+    assert asyncio.run(gap_messages(settings)) == ended
 
     asyncio.run(reached(settings, sink_group("sqlite"), CANDLES))
     status, out, _ = ashi("verify", url, "--trades", "--to", iso(min(key[2] for key in every) + 2_700_000_000))
@@ -126,7 +172,7 @@ def test_late_trades_come_into_candles_while_workers_go_on_and_a_reconfiguration
     deadline = time.monotonic() + 60
     while True:
         anew = stored([candle for candle in asyncio.run(published(settings)) if candle.version >> EPOCH_BITS == 2])
-        if {key: anew.get(key) for key in live} == live:
+        if {key: anew.get(key) for key in live} == live and not lacking & called_complete(settings, log).keys():
             break
         assert time.monotonic() < deadline, f"{len(anew)} of {len(live)}"
         time.sleep(0.3)
@@ -143,7 +189,7 @@ def test_only_the_range_and_the_symbols_asked_for_are_published(kafka_settings, 
     begin, end = START + 5 * MINUTE, START + 15 * MINUTE
     status, _, err = ashi("rebuild", *span(begin, end), "--symbol", SYMBOLS[2], "--symbol", SYMBOLS[3])
     assert status == 0
-    assert "came too late" not in err, "the late trades from before the range are not known"
+    assert "came too late and not in topic" not in err, "the late trades from before the range are not known"
     new = asyncio.run(published(kafka_settings))[:]
     new = [candle for candle in new if candle.version >> EPOCH_BITS == 1]
     assert new

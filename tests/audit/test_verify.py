@@ -32,6 +32,7 @@ from verifying import (
 import published_files
 from ashi.contracts.errors import StateError
 from ashi.contracts.feed import FeedGap
+from ashi.contracts.late_gaps import LATE_REASON, TAKEN_IN
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
 from ashi.contracts.trade import Trade
 from ashi.runtime.kafka import records as reading
@@ -173,6 +174,29 @@ def test_a_gap_whose_trades_may_be_in_no_recording_still_excuses(tmp_path, capsy
     change(url, f"UPDATE candles SET volume = '1' WHERE timeframe = '1m' AND open_time = {window.open_time}")
     assert verify_recordings(url, again) == 0
     assert "the feed was interrupted, and what was missed then is in no recording" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("reason", [f"{LATE_REASON}: `ashi rebuild`", TAKEN_IN])
+def test_a_gap_of_trades_that_came_too_late_tells_nothing_of_what_was_received(tmp_path, capsys, reason):
+    (path, _) = BUNDLED["binance"]
+    candles = live(recorded("binance", [path]))
+    window = [candle for candle in candles if candle.timeframe == "1m"][3]
+    is_lost = reason != TAKEN_IN
+    gap = FeedGap(
+        ETH,
+        window.open_time + 1,
+        window.close_time,
+        "lost" if is_lost else "repaired",
+        0,
+        reason,
+        window.close_time,
+        final=is_lost,
+    )
+    url = store(tmp_path, candles, [gap])
+    change(url, f"UPDATE candles SET volume = '1' WHERE timeframe = '1m' AND open_time = {window.open_time}")
+    assert verify_recordings(url, path) == 1
+    wrong = [row for row in as_json(capsys.readouterr().out)[0] if not row["explained"]]
+    assert [row["open_time"] for row in wrong] == [window.open_time]
 
 
 def cut_and_repaired(path: Path, directory: Path, begin: int, end: int) -> Path:

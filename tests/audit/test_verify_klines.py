@@ -14,6 +14,7 @@ from verifying import ETH, as_json, change, live, recorded, store
 from ashi.contracts import Timeframe, Trade
 from ashi.contracts.errors import ContractError
 from ashi.contracts.feed import FeedGap, GapState
+from ashi.contracts.late_gaps import LATE_REASON
 from ashi_cli.main import main
 from ashi_ingest.recording.bundled import BUNDLED
 from ashi_ingest.venues.base import Klines
@@ -107,6 +108,18 @@ def test_a_gap_of_the_feed_explains_what_is_missing_until_it_is_repaired(tmp_pat
         assert main(["verify", url, "--klines", str(path), "--json"]) == status
         rows, _ = as_json(capsys.readouterr().out)
         assert [("interrupted" in row["why"], row["explained"]) for row in rows] == [(not status, not status)]
+
+
+def test_trades_that_came_too_late_explain_what_is_missing(tmp_path, capsys, trades):
+    candles = live(trades)
+    short = [candle for candle in candles if candle.timeframe == "1m"][4]
+    path = write(tmp_path / "ETHUSDT.csv", rows_of(trades))
+    gap = FeedGap(ETH, short.open_time + 1, short.close_time, "lost", 0, LATE_REASON, short.close_time, final=True)
+    url = store(tmp_path, candles, [gap])
+    change(url, f"UPDATE candles SET volume = '1' WHERE open_time = {short.open_time}")
+    assert main(["verify", url, "--klines", str(path), "--json"]) == 0
+    rows, _ = as_json(capsys.readouterr().out)
+    assert {row["why"] for row in rows} == {"trades came too late for it: `ashi rebuild` takes them in"}
 
 
 @pytest.mark.parametrize("checked", [False, True])

@@ -38,6 +38,7 @@ from recorded import (
 import forked_stages
 from ashi.contracts import decode_candle
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, encode_feed
+from ashi.contracts.late_gaps import LATE_REASON, TAKEN_IN
 from ashi_aggregate.core.window_state import StateRow
 from ashi_aggregate.epoch import ACCEPTANCE
 
@@ -242,10 +243,10 @@ def test_groups_have_the_names_and_end_at_the_offsets_they_did(continued: Contin
 
 
 def test_the_rows_of_the_store_are_those_of_the_version_before(continued: Continued) -> None:
-    """But for what it did not store: whether a gap is final, table `feed_status`, gaps of records that were refused."""
+    """But for what it did not store: whether a gap is final, table `feed_status`, gaps of what was refused or late."""
     data = {"candles", "feed_gaps"}
     wanted = [row for wave, *row in read_lines("rows.jsonl.gz") if wave == WAVES and row[0] in data]
-    found = [list(row) for row in continued.rows if row[0] in data and REFUSED not in str(row)]
+    found = [list(row) for row in continued.rows if row[0] in data and not any(each in str(row) for each in TOLD_SINCE)]
     assert [row[:-1] if row[0] == "feed_gaps" else row for row in found] == wanted
     assert {row[-1] for row in found if row[0] == "feed_gaps"} == {0}
 
@@ -262,18 +263,24 @@ REWORDED = (
 
 @pytest.mark.parametrize("number", range(1, len(read_lines("broker_commands.jsonl.gz"))))
 def test_a_command_prints_what_it_printed(continued: Continued, number: int) -> None:
-    found = without_added_topics(continued.commands[number - 1])
+    found = without_late_gaps(without_added_topics(continued.commands[number - 1]))
     for reworded, before in REWORDED:
         found["stdout"] = found["stdout"].replace(reworded, before)
     assert without_marks(found) == without_marks(read_lines("broker_commands.jsonl.gz")[number])
 
 
 def without_marks(command: dict[str, Any]) -> dict[str, Any]:
-    """But for the marks of candles: those that overlap the gap of a refused record have one now."""
+    """But for the marks of candles: those in the gap of a refused record or of a late trade have one now."""
     if command["argv"][0] != "candles":
         return command
     lines = command["stdout"].splitlines()
-    return command | {"stdout": [re.sub(r"(,| +)lost$", "", line.rstrip(",")) for line in lines]}
+    return command | {"stdout": [re.sub(r"(,| +)(lost|gap)$", "", line.rstrip(",").rstrip()) for line in lines]}
+
+
+def without_late_gaps(command: dict[str, Any]) -> dict[str, Any]:
+    """What a command prints, but for what a rebuild says since of the gaps of late trades."""
+    said = re.compile(r"[\d,]+ gaps? of trades that came too late .*\n")
+    return command | {name: said.sub("", command[name]) for name in ("stdout", "stderr")}
 
 
 def without_added_topics(command: dict[str, Any]) -> dict[str, Any]:
@@ -283,7 +290,9 @@ def without_added_topics(command: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_rebuild_and_reconfigure_print_what_they_printed(continued: Continued) -> None:
-    assert continued.later == read_lines("later_commands.jsonl.gz")
+    """But for what a rebuild says since of the gaps of late trades."""
+    found = [without_late_gaps(command) for command in continued.later]
+    assert found == read_lines("later_commands.jsonl.gz")
 
 
 def test_rebuild_publishes_what_it_published(continued: Continued) -> None:
@@ -393,7 +402,8 @@ def test_a_live_feed_tells_of_itself_in_the_same_messages(ingested: tuple[Deploy
     assert found == before, "\n".join(f"{key}: {[line[:2] for line in found[key]]}" for key in found)
 
 
-REFUSED = "a record of topic trades was refused"
+TOLD_SINCE = ("a record of topic trades was refused", LATE_REASON, TAKEN_IN)
+"""How the reasons of gaps begin that the aggregate stage, and a rebuild, tell of since version 0.1.0."""
 ADDED = {"complete_until", "workers", "final"}
 """Fields of `feed.status` and `feed.gaps` that version 0.1.0 did not know."""
 BEGINNING = {"the worker has been started", "nothing had been published before, so there is nothing to go on from"}

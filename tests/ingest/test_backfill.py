@@ -6,13 +6,16 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from rehearsal import KEY, Rehearsal
 
 from ashi.contracts import decode_trade
 from ashi.contracts.errors import UsageError
-from ashi.contracts.feed import FeedGap, is_complete
-from ashi.contracts.topics import TRADES
+from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed, is_complete
+from ashi.contracts.late_gaps import LATE_REASON, TAKEN_IN
+from ashi.contracts.topics import FEED_GAPS, TRADES
 from ashi.contracts.trade import EARLIEST_US
+from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_ingest.feed.resume import is_late
@@ -50,6 +53,11 @@ class Backfilled(Rehearsal):
         await backfill._run(service, options, Span(from_us, to_us), lines.append, outcomes)
         return [outcome.reason for outcome in outcomes], lines
 
+    async def say(self, gap: FeedGap) -> None:
+        """What other stages say of gaps."""
+        message = gap.symbol.encode(), encode_feed(gap), message_headers(FEED_GAP_SCHEMA)
+        await self.kafka.take(FEED_GAPS, 0, [message])
+
     def gaps_of(self, market: str) -> list[FeedGap]:
         return [gap for gap in self.reader.symbols[self.symbol(market)].gaps.values() if "process" not in gap.reason]
 
@@ -79,7 +87,12 @@ def test_beside_a_worker_it_publishes_what_is_missing_once_and_the_gap_is_shorte
         assert isinstance(run, Backfilled)
         begin.append(run.traded_us + 60_000_000)
         await run.pause(150)
+        symbol, begun = run.symbol(run.markets[0]), begin[0] + 1
+        late = FeedGap(symbol, begun, begun + MINUTE_US, "lost", 0, LATE_REASON, run.now_us(), final=True)
+        await run.say(late)
         reasons, lines = await run.backfill(begin[0], run.now_us() - MINUTE_US)
+        assert run.reader.symbols[symbol].gaps[begun] == late, "it is `ashi rebuild` that ends it"
+        await run.say(replace(late, state="repaired", reason=TAKEN_IN, updated_at=late.updated_at + 1, final=False))
         assert reasons == [None, None] or venue == "gmo", lines
         count = len(run.late())
         assert count > 300

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from operations_samples import DAY, MINUTE, NOW, S, aggregate, ground, lag, sink, snapshot, status
 
+from ashi.contracts.timeframe import format_time
 from ashi_operations.problem import Problem
 from ashi_operations.status.feeds import FeedTable
 from ashi_operations.status.judge import problems_of
@@ -178,6 +179,17 @@ def test_gaps_that_are_lost_come_with_the_command_that_fetches_them_again() -> N
     assert problem.command.startswith("ashi ingest backfill gmo BTC_JPY --from 2026-09-21T")
     begin, end = problem.command.split(" --from ")[1].split(" --to ")
     assert begin < end
+
+
+def test_candles_that_lack_late_trades_come_with_the_command_that_takes_them_in() -> None:
+    late = Gap("gmo:BTC_JPY", "lost", NOW - 500 * S + 1, NOW - 440 * S, "trades came too late for their candles")
+    problem = only(snapshot(gaps=Gaps(86_400.0, 0, 0, 0, 0, [], late=2, latest_late=late)))
+    assert (problem.level, problem.code, problem.about) == ("warning", "gaps.late", "gmo:BTC_JPY")
+    assert problem.text.startswith("2 gaps of the last 24 h in which candles lack trades that came too late")
+    day = NOW // DAY * DAY
+    begin, end = problem.command.removeprefix("ashi rebuild --from ").split(" --to ")
+    assert end == f"{format_time(day + DAY).replace(' ', 'T')}Z --symbol gmo:BTC_JPY"
+    assert begin == f"{format_time(day).replace(' ', 'T')}Z"
 
 
 def test_a_gap_that_stays_open_is_told_and_one_that_has_just_opened_is_not() -> None:

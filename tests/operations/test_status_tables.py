@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap, FeedWorker
+from ashi.contracts.late_gaps import LATE_REASON
 from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.kafka.survey import Range
 from ashi.runtime.settings import Settings
@@ -119,8 +120,12 @@ def test_gaps_of_the_last_day_are_counted_by_what_was_said_of_each_last() -> Non
     say("a:D", "lost", 2 * 86_400)
     say("a:E", "open", 2 * 86_400)
     say("a:F", "lost", 7, from_time=EARLIEST_US)  # before it was first read
+    table.take(FeedGap("a:G", NOW - S, NOW, "lost", 0, f"{LATE_REASON}: why", NOW - S, final=True))
     gaps = table.view(NOW)
-    assert (gaps.open, gaps.lost, gaps.final, gaps.repaired) == (1, 1, 1, 1)
+    assert (gaps.open, gaps.lost, gaps.final, gaps.repaired, gaps.late) == (1, 1, 1, 1, 1)
+    assert gaps.latest_late is not None
+    assert gaps.latest_late.symbol == "a:G"
+    assert table.view(NOW, {"a:B"}).latest_late is None
     assert [(gap.symbol, gap.state) for gap in gaps.worst] == [("a:B", "lost"), ("a:E", "open")]
     assert table.view(NOW, {"a:B"}).worst == gaps.worst[:1]
 

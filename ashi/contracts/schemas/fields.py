@@ -124,7 +124,8 @@ GAP_FIELDS: Final[Fields] = {
     "updated_at": FieldSpec("when this message was made", TIME),
     "final": FieldSpec(
         "true only of `lost`: the venue itself has said that it does not have these trades, or they are from before "
-        "all that was read live, and in no file that was loaded; other lost ones are asked for again; missing: false"
+        "all that was read live, and in no file that was loaded, or they have been published and came too late for "
+        "their candles; other lost ones are asked for again; missing: false"
     ),
 }
 

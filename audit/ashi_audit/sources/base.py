@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from ashi.contracts.trade import Trade
 
@@ -36,6 +36,7 @@ class SourcePart:
         late: by symbol and offset, the trades that came too late for the workers.
         begins_at: as `CandleRules.whole_from` takes it, µs; 0 where it begins with the log.
         batches: all trades, the late ones too.
+        read_until: tells when all was appended to its partition that is read, µs: before then; None: nobody knows.
 
     """
 
@@ -43,6 +44,7 @@ class SourcePart:
     late: Mapping[str, Mapping[int, Trade]]
     begins_at: int
     batches: AsyncIterator[TradeBatch]
+    read_until: Callable[[], Awaitable[int]] | None = None
 
 
 class TradeSource(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import UsageError
@@ -12,7 +13,7 @@ from ashi.contracts.trade import MAX_AHEAD_US
 from ashi.runtime.kafka.clients import partition_of
 from ashi_audit.rules import COPIES_APART_US, rules_of_epoch
 from ashi_audit.sources.base import MARGIN_US, SourcePart, TradeBatch
-from ashi_audit.sources.topic import not_durable, read_letters
+from ashi_audit.sources.topic import appended_from, not_durable, read_letters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
@@ -67,6 +68,7 @@ class LakeSource:
         self._table: LakeTrades = LakeTrades(lake_of(url))
         self._epoch = epoch
         self._unread: Mapping[int, range] = {}
+        self._ends: Mapping[int, int] | None = None
         self._on_note = on_note
         self._rules = rules
         self._partitions = partitions
@@ -92,10 +94,19 @@ class LakeSource:
                 begins_at, edge = await self._begins_at(snapshot, symbol, home)
                 if edge > self._start:
                     edges[symbol] = edge
-                yield SourcePart(home, {}, begins_at, self._batches(snapshot, symbol, letters))
+                read_until = partial(self._read_until, snapshot, home)
+                yield SourcePart(home, {}, begins_at, self._batches(snapshot, symbol, letters), read_until)
             self._note_edges(edges)
         finally:
             await self._table.close()
+
+    async def _read_until(self, snapshot: Snapshot, home: int) -> int:
+        """See `SourcePart.read_until`: the lake has no more than its sink has written, nor is more than that read."""
+        if self._ends is None:
+            self._ends = await self._table.ends(snapshot)
+        unread = self._unread.get(home)
+        stored = self._ends.get(home, 0)
+        return await appended_from(self._settings, home, stored if unread is None else min(stored, unread.start))
 
     def _note_edges(self, edges: Mapping[str, int]) -> None:
         if edges:

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.feed import overlaps
+from ashi.contracts.late_gaps import is_of_late_trades
 from ashi_audit.sources.base import SourcePart, TradeBatch
 from ashi_ingest.recording.sequence import RecordingSequence
 
@@ -77,7 +78,7 @@ class RecordedTrades:
             return "the recording begins in this window"
         if end > last:
             return "the recording ends in this window"
-        missed = [gap for gap in gaps if overlaps(gap, start, end)]
+        missed = [gap for gap in gaps if overlaps(gap, start, end) and not is_of_late_trades(gap)]
         if symbol in self._recordings.with_repairs:
             # With nothing recovered, another worker may have published it: that stands in a recording of its own.
             missed = [gap for gap in missed if gap.state != "repaired" or not gap.trades_recovered]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ashi.contracts.errors import ContractError, StateError
@@ -15,7 +16,7 @@ from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import begin_offsets, end_offsets, offsets_at
 from ashi.runtime.kafka.records import read_at, read_between, read_topic
 from ashi_aggregate.inspect import durable_ends
-from ashi_audit.sources.base import MARGIN_US, SourcePart, TradeBatch
+from ashi_audit.sources.base import END_OF_TIME, MARGIN_US, SourcePart, TradeBatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -69,7 +70,8 @@ class TopicTrades:
                 continue
             late = await self._verified(number, letters.get(number, {}), first, stop)
             begins_at = await self._begins_at(number, begin[number], stop)
-            yield SourcePart(number, late, begins_at, self._batches(number, first, stop))
+            read_until = partial(appended_from, self._settings, number, stop)
+            yield SourcePart(number, late, begins_at, self._batches(number, first, stop), read_until)
 
     async def _range(self) -> tuple[dict[int, int], dict[int, int]]:
         durable = await durable_ends(self._settings, self._epoch.epoch)
@@ -138,6 +140,20 @@ class TopicTrades:
         if symbol not in self._homes:
             self._homes[symbol] = partition_of(symbol.encode(), self._partitions)
         return trade if self._homes[symbol] == number else None
+
+
+async def appended_from(settings: Settings, number: int, offset: int) -> int:
+    """When the first record of a partition of `trades` from this offset on was appended, µs.
+
+    `END_OF_TIME` where there is none yet, 0 where the log begins after the offset.
+    """
+    if offset < (await begin_offsets(settings, TRADES))[number]:
+        return 0
+    ends = await end_offsets(settings, TRADES)
+    async with aclosing(read_between(settings, TRADES, {number: offset}, ends)) as fetched:
+        async for _, records in fetched:
+            return int(records[0].timestamp) * 1000
+    return END_OF_TIME
 
 
 async def not_durable(settings: Settings, epoch: Epoch) -> dict[int, range]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.feed import overlaps
+from ashi.contracts.late_gaps import is_late_gap
 from ashi.contracts.trade import EARLIEST_US
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ class GapsInTopic:
         self._gaps: dict[str, dict[int, FeedGap]] = {}
 
     def take(self, gap: FeedGap) -> None:
-        """A message was read, of whomever."""
+        """A message was read, of whomever. What came too late for its candles is published, so it is no worker's."""
+        if is_late_gap(gap):
+            return
         gaps = self._gaps.setdefault(gap.symbol, {})
         before = gaps.get(gap.from_time)
         if before is None or gap.updated_at > before.updated_at:

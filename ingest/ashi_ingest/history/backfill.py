@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ashi.contracts.access import INGEST
 from ashi.contracts.errors import UsageError
 from ashi.contracts.feed import FEED_GAP_SCHEMA, STALE_AFTER_US, FeedGap, encode_feed
+from ashi.contracts.late_gaps import is_late_gap
 from ashi.contracts.symbol import make_symbol
 from ashi.contracts.topics import FEED_GAPS
 from ashi.contracts.trade import EARLIEST_US
@@ -175,7 +176,7 @@ class _Market:
         status = reported.status
         now_us = time.time_ns() // 1_000
         self._is_read = status is not None and status.state != "down" and status.updated_at > now_us - STALE_AFTER_US
-        self._gaps = (await read_unrepaired(self._settings, [symbol]))[symbol]
+        self._gaps = await self._unrepaired()
         points = await read_resume_points(self._settings, [symbol], {symbol: reported})
         self._fetch.known = points[symbol]
         newest = max(points[symbol], key=lambda trade: (trade.traded_at, trade.sequence), default=None)
@@ -273,12 +274,17 @@ class _Market:
             self._told[number] = gap
         await self._publisher.flush()
 
+    async def _unrepaired(self) -> list[FeedGap]:
+        """The gaps of what was not published. Of what came too late for its candles, `ashi rebuild` ends those."""
+        gaps = (await read_unrepaired(self._settings, [self._symbol]))[self._symbol]
+        return [gap for gap in gaps if not is_late_gap(gap)]
+
     async def _tell_gaps(self) -> None:
         """Tell what is known now, and not before all that was published stands in the topic."""
         known = [Span(self._stretch.from_us, min(self._fetch.handed_on_until, self._stretch.to_us))]
         for short in self._fetch.shorts:
             known = without(known, Span(short.from_us, short.to_us))
-        gaps = (await read_unrepaired(self._settings, [self._symbol]))[self._symbol]
+        gaps = await self._unrepaired()
         settled = settle(
             gaps, known, self._recovered, now_us=time.time_ns() // 1_000, reason="fetched by `ashi ingest backfill`"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from ashi.contracts.late_gaps import is_late_gap
 from ashi.contracts.trade import EARLIEST_US
 from ashi_operations.status.snapshot import Gap, Gaps
 from ashi_operations.words import SECOND_US
@@ -45,6 +46,7 @@ class GapTable:
             and gap.from_time > EARLIEST_US
             and (gap.state == "open" or gap.updated_at >= now_us - KEPT_US)
         ]
+        late = [gap for gap in found if is_late_gap(gap)]
         states = Counter("final" if gap.final else gap.state for gap in found)
         worst = sorted(
             (gap for gap in found if gap.state != "repaired" and not gap.final), key=lambda gap: -gap.updated_at
@@ -53,10 +55,13 @@ class GapTable:
             seconds=KEPT_US / SECOND_US,
             open=states["open"],
             lost=states["lost"],
-            final=states["final"],
+            final=states["final"] - len(late),
             repaired=states["repaired"],
-            worst=[
-                Gap(gap.symbol, "open" if gap.state == "open" else "lost", gap.from_time, gap.to_time, gap.reason)
-                for gap in worst[:MOST_TOLD]
-            ],
+            worst=[_told(gap) for gap in worst[:MOST_TOLD]],
+            late=len(late),
+            latest_late=_told(max(late, key=lambda gap: gap.updated_at)) if late else None,
         )
+
+
+def _told(gap: FeedGap) -> Gap:
+    return Gap(gap.symbol, "open" if gap.state == "open" else "lost", gap.from_time, gap.to_time, gap.reason)

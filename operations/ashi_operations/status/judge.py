@@ -252,6 +252,15 @@ def _gaps(snapshot: Snapshot) -> Iterator[Problem]:
             f"the latest of {first.symbol}: {first.reason}",
             _backfill(first),
         )
+    if (late := snapshot.gaps.latest_late) is not None:
+        yield Problem(
+            "warning",
+            "gaps.late",
+            late.symbol,
+            f"{counted(snapshot.gaps.late, 'gap')} of the last {span(snapshot.gaps.seconds)} in which candles lack "
+            f"trades that came too late, the latest of {late.symbol} at {format_time(late.from_time)}",
+            _rebuild(late),
+        )
     old = [
         gap
         for gap in snapshot.gaps.worst
@@ -269,6 +278,14 @@ def _backfill(gap: Gap) -> str:
     # Whole seconds, with all of the gap inside.
     end_us = (gap.from_time if gap.to_time is None else gap.to_time) + SECOND_US
     return f"ashi ingest backfill {venue} {market} --from {_iso(gap.from_time)} --to {_iso(end_us)}"
+
+
+def _rebuild(gap: Gap) -> str:
+    # Whole days: candles of every timeframe that have a part of the gap.
+    day_us = 86_400 * SECOND_US
+    begin_us, last_us = gap.from_time // day_us * day_us, gap.from_time if gap.to_time is None else gap.to_time - 1
+    end_us = (last_us // day_us + 1) * day_us
+    return f"ashi rebuild --from {_iso(begin_us)} --to {_iso(end_us)} --symbol {gap.symbol}"
 
 
 def _iso(time_us: int) -> str:

@@ -171,6 +171,7 @@ def _gaps(gaps: Gaps, letters: dict[str, int] | None) -> list[RenderableType]:
         (gaps.open, "open", "yellow"),
         (gaps.lost, "lost", "yellow"),
         (gaps.final, "lost for good", ""),
+        (gaps.late, "came too late", "yellow"),
         (gaps.repaired, "repaired", ""),
     ):
         text.append(f"{count:,} {word}  ", style=f"not bold {style if count else 'dim'}")

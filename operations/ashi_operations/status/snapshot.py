@@ -172,6 +172,8 @@ class Gaps(msgspec.Struct, frozen=True):
     Attributes:
         final: lost for good: the venue itself does not have these trades.
         worst: the open and the lost ones, the latest first, at most 20.
+        late: of trades that came too late for their candles, and wait for `ashi rebuild`; `latest_late` is the one
+            that was told of last.
 
     """
 
@@ -181,6 +183,8 @@ class Gaps(msgspec.Struct, frozen=True):
     final: int
     repaired: int
     worst: list[Gap]
+    late: int = 0
+    latest_late: Gap | None = None
 
 
 class Gap(msgspec.Struct, frozen=True):

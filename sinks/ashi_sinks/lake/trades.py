@@ -184,6 +184,11 @@ class LakeTrades:
         query = f"SELECT 1 FROM trades WHERE kafka_partition = {partition} AND kafka_offset = 0 LIMIT 1"  # noqa: S608
         return bool(await asyncio.to_thread(snapshot.rows, query))
 
+    async def ends(self, snapshot: Snapshot) -> dict[int, int]:
+        """Of each partition of the topic the offset after the last record that is stored. Raises StorageError."""
+        query = "SELECT kafka_partition, MAX(kafka_offset) FROM trades GROUP BY 1"
+        return {number: last + 1 for number, last in await asyncio.to_thread(snapshot.rows, query)}
+
     async def missing_until(self, snapshot: Snapshot) -> int:
         """No trade that the topic had and the table has not from its beginnings on is stamped later, µs; 0: it has all.
 
