@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -10,7 +10,9 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.trade import EARLIEST_US, LATEST_US
-from ashi_aggregate.chunk import RejectedRecord
+
+if TYPE_CHECKING:
+    from ashi_aggregate.chunk import RejectedRecord
 
 MAX_REASON: Final = 400
 BEFORE_US: Final = 1
