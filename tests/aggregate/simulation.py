@@ -19,9 +19,9 @@ from ashi.contracts import Trade, parse_timeframes
 from ashi.runtime.kafka.clients import partition_of
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.write_queue import WriteBudget
+from hypothesis_strategies import START
 from oracle import candles_of, closed, stored, timely, unique
 from simulated_log import Broker, Crash, Worker
-from strategies import START
 
 NAMES = ["1m", "3m"]
 TIMEFRAMES = parse_timeframes(",".join(NAMES))

@@ -22,8 +22,8 @@ from ashi.runtime.kafka.dead_letters import message_headers, trade_place
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
+from hypothesis_strategies import START, drawn_trade
 from oracle import candles_of, closed, stored, timely
-from strategies import START, drawn_trade
 
 pytestmark = pytest.mark.kafka
 

@@ -52,8 +52,8 @@ from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.partition import PartitionOffsets, marker_key
 from ashi_aggregate.worker import _progress
 from ashi_cli.onemachine.children import spawn, stop_all
+from hypothesis_strategies import START
 from simulated_log import Broker, Record, Worker
-from strategies import START
 
 PARTITIONS = 8
 TIMEFRAMES = parse_timeframes("1m,5m,1h")

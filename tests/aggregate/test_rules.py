@@ -31,8 +31,8 @@ from ashi_aggregate.output import Output
 from ashi_aggregate.pipeline import Pipeline
 from ashi_aggregate.quiet import QuietClose
 from ashi_aggregate.write_queue import WriteQueue
+from hypothesis_strategies import START
 from simulated_log import Broker, Crash, Worker
-from strategies import START
 
 SEEDS_WITH_ALL_RULES = 150
 SEEDS_TO_FAIL_WITHIN = 400

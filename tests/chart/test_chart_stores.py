@@ -25,7 +25,7 @@ from ashi_cli.onemachine.broker import Broker
 from ashi_sinks.registry import STORES, make_sink, open_reader
 from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 from fresh_topics import renew_topics
-from strategies import drawn_trade
+from hypothesis_strategies import drawn_trade
 
 if TYPE_CHECKING:
     from ashi.runtime.settings import Settings

@@ -11,8 +11,8 @@ from chart_samples import candles_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hypothesis_strategies
 import oracle
-import strategies
 from ashi.contracts import Candle, ContractError, Timeframe, Trade
 from ashi.contracts.decimals import EXACT
 from ashi_chart.rollup import Rollup, offered
@@ -63,7 +63,7 @@ def flat_after(candle: Candle, open_time: int, length: int) -> Candle:
 
 
 @given(
-    trades=strategies.trades(span_us=20 * DAY_US, symbols=["bitflyer:BTC_JPY"]),
+    trades=hypothesis_strategies.trades(span_us=20 * DAY_US, symbols=["bitflyer:BTC_JPY"]),
     chosen=st.sampled_from([("1m", "5m"), ("1m", "1h"), ("5m", "4h"), ("1h", "12h"), ("1h", "1d"), ("15m", "1d")]),
 )
 def test_a_candle_of_parts_is_what_the_trades_of_its_window_give(trades: list[Trade], chosen: tuple[str, str]) -> None:
@@ -73,7 +73,7 @@ def test_a_candle_of_parts_is_what_the_trades_of_its_window_give(trades: list[Tr
     assert with_trades == candles(trades, target, flat=0)
 
 
-@given(trades=strategies.trades(span_us=40 * DAY_US, symbols=["bitflyer:BTC_JPY"]))
+@given(trades=hypothesis_strategies.trades(span_us=40 * DAY_US, symbols=["bitflyer:BTC_JPY"]))
 def test_a_week_is_what_its_trades_give_from_monday_on(trades: list[Trade]) -> None:
     made = candles_of(rollup("1h", "1w"), candles(trades, "1h"))
     weeks = {candle.open_time: candle for candle in made if candle.trade_count}
@@ -95,7 +95,7 @@ def test_a_week_is_what_its_trades_give_from_monday_on(trades: list[Trade]) -> N
 
 
 @given(
-    trades=strategies.trades(span_us=3 * DAY_US, symbols=["bitflyer:BTC_JPY"]),
+    trades=hypothesis_strategies.trades(span_us=3 * DAY_US, symbols=["bitflyer:BTC_JPY"]),
     middle=st.sampled_from(["5m", "15m", "1h"]),
 )
 def test_a_roll_up_of_a_roll_up_is_that_of_the_finest(trades: list[Trade], middle: str) -> None:
@@ -106,7 +106,7 @@ def test_a_roll_up_of_a_roll_up_is_that_of_the_finest(trades: list[Trade], middl
 
 @settings(deadline=None)
 @given(
-    trades=strategies.trades(count=15, span_us=4 * 3_600_000_000, symbols=["bitflyer:BTC_JPY"]),
+    trades=hypothesis_strategies.trades(count=15, span_us=4 * 3_600_000_000, symbols=["bitflyer:BTC_JPY"]),
     cut=st.integers(1, 300),
 )
 def test_the_sum_of_the_first_parts_stands_for_them(trades: list[Trade], cut: int) -> None:

@@ -25,8 +25,8 @@ from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.native.columns import scan
 from ashi_aggregate.native.decoder import NativeDecoder
 from fetched_batches import encode_batch, kernel
+from hypothesis_strategies import START
 from simulated_log import Record
-from strategies import START
 
 TIMEFRAMES = parse_timeframes("1m,5m,1h")
 RULES = WindowRules(TIMEFRAMES[0])

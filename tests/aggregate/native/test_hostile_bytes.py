@@ -17,8 +17,8 @@ from ashi_aggregate.native.columns import ScannedRecords
 from ashi_aggregate.native.decoder import NativeDecoder
 from ashi_aggregate.native.kernel import Malformed
 from fetched_batches import encode_batch, kernel
+from hypothesis_strategies import START, drawn_trade
 from simulated_log import Record
-from strategies import START, drawn_trade
 
 
 def damaged(rng: random.Random, data: bytes) -> bytes:

@@ -24,8 +24,8 @@ from ashi_aggregate.native.columns import SymbolColumns, scan
 from ashi_aggregate.native.decoder import NativeDecoder
 from ashi_aggregate.native.kernel import Verdict
 from fetched_batches import encode_batch, kernel
+from hypothesis_strategies import START
 from simulated_log import Record
-from strategies import START
 
 SYMBOLS = ["binance:A", "gmo:B", "bitflyer:币"]
 PARTITIONS = 2
