@@ -112,7 +112,7 @@ def test_topics_that_are_missing_are_said_and_the_rest_is_known(kafka_settings: 
     missing = [problem for problem in seen.problems if problem.code == "topics.missing"]
     assert [problem.text for problem in missing] == ["topics are missing: empty.feed.status"]
     assert [each.what for each in seen.unknown] == ["feeds"]
-    assert "there is no topic empty.feed.status" in seen.unknown[0].reason
+    assert "there is no topic empty.feed.status: run `ashi topics create`" in seen.unknown[0].reason
     assert seen.feeds is None
     assert seen.candles == []
     assert seen.stages is not None

@@ -17,6 +17,7 @@ from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.clients import make_consumer
 from ashi.runtime.kafka.ends import stable_ends
 from ashi.runtime.kafka.errors import broker_errors
+from ashi.runtime.kafka.naming import kafka_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,7 +103,7 @@ class TopicTail:
     async def _begin(self, consumer: AIOKafkaConsumer) -> None:
         numbers = (await consumer._client.fetch_all_metadata()).partitions_for_topic(self._topic)
         if not numbers:
-            raise BrokerError(f"there is no topic {self._settings.topic_prefix}{self._topic}")
+            raise BrokerError(f"there is no topic {kafka_name(self._settings, self._topic)}: run `ashi topics create`")
         assigned = [TopicPartition(self._topic, number) for number in sorted(numbers)]
         consumer.assign(assigned)
         ends = {at.partition: end for at, end in (await stable_ends(consumer, assigned)).items()}
