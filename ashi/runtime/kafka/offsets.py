@@ -152,7 +152,7 @@ async def committed(settings: Settings, group: str, topic: str) -> dict[int, Com
             # The library drops the error that concerns the whole answer. It then holds no partition at all, while a
             # good one holds all that were asked for, with -1 where nothing was committed.
             if len(found) != len(asked):
-                raise _LoadingError
+                raise LoadingError
             return {
                 at.partition: Committed(entry.offset, entry.metadata or "")
                 for at, entry in found.items()
@@ -164,27 +164,28 @@ async def committed(settings: Settings, group: str, topic: str) -> dict[int, Com
         except KafkaError as error:
             if not error.retriable:
                 raise
-            reason = "its coordinator is still loading" if isinstance(error, _LoadingError) else str(error)
+            reason = "its coordinator is still loading" if isinstance(error, LoadingError) else str(error)
             raise BrokerError(
                 f"Kafka at {settings.kafka_bootstrap} does not say how far group {kafka_name(settings, group)!r} "
                 f"has come ({reason}): look at the broker's log, then try again"
             ) from error
 
 
-async def ask_coordinator(ask: Callable[[], Awaitable[_T]]) -> _T:
+async def ask_coordinator(ask: Callable[[], Awaitable[_T]], *, patience_s: float = COORDINATOR_TIMEOUT_S) -> _T:
     """The answer of a group's coordinator, which needs a moment when its broker has just started or it has moved.
 
-    Raises the KafkaError of the last attempt when it still has none, and one that is not retriable at once.
+    `patience_s`: for so long it is asked again. Raises the KafkaError of the last attempt when it still has none, and
+    one that is not retriable at once.
     """
     return await retry(
         ask,
         least_wait_s=lambda error: 0.0 if isinstance(error, KafkaError) and error.retriable else None,
-        patience_s=COORDINATOR_TIMEOUT_S,
+        patience_s=patience_s,
         backoff=Backoff(RETRY_FIRST_S, RETRY_MOST_S),
     )
 
 
-class _LoadingError(KafkaError):  # type: ignore[misc]  # the library is not typed
+class LoadingError(KafkaError):  # type: ignore[misc]  # the library is not typed
     """The answer about a group holds none of the partitions that were asked for."""
 
     retriable = True

@@ -21,6 +21,7 @@ from ashi.runtime.kafka.clients import adapt, make_consumer, security_options
 from ashi.runtime.kafka.ends import next_records, stable_ends
 from ashi.runtime.kafka.errors import broker_errors, client_errors
 from ashi.runtime.kafka.naming import kafka_name
+from ashi.runtime.kafka.offsets import LoadingError, ask_coordinator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
@@ -35,7 +36,6 @@ FETCH_BYTES: Final = 64 * 1024
 """Of a partition, at once: mostly one record is wanted."""
 NO_LEADER: Final = -1
 _COORDINATOR_PATIENCE_S: Final = 2.0
-_PAUSE_S: Final = 0.2
 
 _T = TypeVar("_T")
 
@@ -154,7 +154,7 @@ class Survey:
         async def ask() -> dict[str, dict[int, int]]:
             found = await self._admin.list_consumer_group_offsets(group, partitions=asked)
             if len(found) != len(asked):  # the library drops what concerns the whole answer: it is still loading
-                raise _LoadingError
+                raise LoadingError
             places: dict[str, dict[int, int]] = {}
             for at, entry in found.items():
                 if entry.offset >= 0:
@@ -242,24 +242,20 @@ class Survey:
 
     async def _of_coordinator(self, group: str, ask: Callable[[], Awaitable[_T]]) -> _T:
         """What a group's coordinator answers, which may just be moving. Raises BrokerError."""
-        deadline = asyncio.get_running_loop().time() + _COORDINATOR_PATIENCE_S
-        while True:
-            try:
-                return await ask()
-            except GroupAuthorizationFailedError as error:
-                with broker_errors(self._settings):
-                    raise GroupAuthorizationFailedError(group) from error
-            except NoError as error:  # what the library makes of a topic that this user may not describe
-                raise BrokerError(
-                    f"Kafka does not say how far group {kafka_name(self._settings, group)!r} has come: this user may "
-                    "not describe all of its topics"
-                ) from error
-            except KafkaError as error:
-                if not error.retriable or asyncio.get_running_loop().time() > deadline:
-                    raise BrokerError(
-                        f"Kafka says nothing of group {kafka_name(self._settings, group)!r} ({type(error).__name__})"
-                    ) from error
-            await asyncio.sleep(_PAUSE_S)
+        try:
+            return await ask_coordinator(ask, patience_s=_COORDINATOR_PATIENCE_S)
+        except GroupAuthorizationFailedError as error:
+            with broker_errors(self._settings):
+                raise GroupAuthorizationFailedError(group) from error
+        except NoError as error:  # what the library makes of a topic that this user may not describe
+            raise BrokerError(
+                f"Kafka does not say how far group {kafka_name(self._settings, group)!r} has come: this user may "
+                "not describe all of its topics"
+            ) from error
+        except KafkaError as error:
+            raise BrokerError(
+                f"Kafka says nothing of group {kafka_name(self._settings, group)!r} ({type(error).__name__})"
+            ) from error
 
 
 @asynccontextmanager
@@ -271,10 +267,6 @@ async def survey(settings: Settings) -> AsyncIterator[Survey]:
         yield asked
     finally:
         await asked.close()
-
-
-class _LoadingError(KafkaError):  # type: ignore[misc]  # the library is not typed
-    retriable = True
 
 
 def _topic(told: Mapping[str, Any]) -> TopicView:
