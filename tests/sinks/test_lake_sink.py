@@ -667,7 +667,9 @@ def test_a_table_that_was_told_not_to_be_changed_stops_the_sink_instead_of_being
 
 def test_a_number_changed_by_hand_is_named_when_it_is_read(lake):
     table(lake).update(updates={"high": "'about 5'"})
-    with pytest.raises(StorageError, match=r"row binance:ETHUSDT/1m/1640995200000000 was changed by hand: .*'about 5'"):
+    with pytest.raises(
+        StorageError, match=r"row binance:ETHUSDT/1m/1640995200000000 of candles was changed by hand: .*'about 5'"
+    ):
         read(lake)
 
 

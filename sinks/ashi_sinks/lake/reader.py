@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import msgspec
-
-from ashi.contracts.candle import DECIMAL_FIELDS, Candle
-from ashi.contracts.decimals import parse_decimal
-from ashi.contracts.errors import ContractError, StorageError
+from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.venue_candle import VenueCandle
 from ashi_sinks.lake.delta import DeltaTable
@@ -25,6 +21,7 @@ from ashi_sinks.lake.tables import (
     venue_of,
 )
 from ashi_sinks.protocol import STATUS_FIELDS, SeriesSpan, by_symbol_and_length
+from ashi_sinks.rows import candle_from, message_from
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -68,7 +65,7 @@ class LakeReader:
         All of it is of one state of the table, read partition after partition.
         """
         async for row in self._series(self._candles, _CANDLE, (symbol, timeframe), (start, end), limit):
-            yield self._candle(row)
+            yield candle_from(Candle, row, where=self._candles.where, table=CANDLES.name)
 
     async def venue_candles(
         self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
@@ -77,7 +74,7 @@ class LakeReader:
         if not self._has_venue_candles:
             return
         async for row in self._series(self._venue_candles, _VENUE_CANDLE, (symbol, timeframe), (start, end), limit):
-            yield self._venue_candle(row)
+            yield candle_from(VenueCandle, row, where=self._venue_candles.where, table=VENUE_CANDLES.name)
 
     async def venue_spans(self) -> list[SeriesSpan]:
         """Each series of a venue's own; see `CandleReader.venue_spans`. Raises StorageError."""
@@ -178,30 +175,8 @@ class LakeReader:
         self._statuses.close()
         self._venue_candles.close()
 
-    def _venue_candle(self, row: tuple[Any, ...]) -> VenueCandle:
-        fields = dict(zip(VenueCandle.__struct_fields__, row, strict=True))
-        try:
-            for name in DECIMAL_FIELDS:
-                if fields[name] is not None:
-                    fields[name] = parse_decimal(name, fields[name])
-        except ContractError as error:
-            raise _changed_by_hand(self._venue_candles, row[:3], error) from error
-        return VenueCandle(**fields)
-
-    def _candle(self, row: tuple[Any, ...]) -> Candle:
-        fields = dict(zip(Candle.__struct_fields__, row, strict=True))
-        try:
-            for name in DECIMAL_FIELDS:
-                fields[name] = parse_decimal(name, fields[name])
-        except ContractError as error:
-            raise _changed_by_hand(self._candles, row[:3], error) from error
-        return Candle(**fields)
-
     def _message(self, table: DeltaTable, row: dict[str, Any], message: type[_Message]) -> _Message:
-        try:
-            return msgspec.convert(row, message)
-        except msgspec.ValidationError as error:
-            raise _changed_by_hand(table, [row[name] for name in table.table.key], error) from error
+        return message_from(message, row, where=table.where, table=table.table.name, key=table.table.key)
 
 
 def _open_if_there(table: DeltaTable) -> bool:
@@ -229,7 +204,3 @@ def _bounds(column: str, start: int | None, end: int | None) -> str:
 
 def _days(days: Sequence[int]) -> str:
     return ", ".join(map(day_literal, days))
-
-
-def _changed_by_hand(table: DeltaTable, key: Sequence[object], error: Exception) -> StorageError:
-    return StorageError(f"{table.where}: the row {'/'.join(map(str, key))} was changed by hand: {error}")

@@ -21,6 +21,7 @@ from ashi_sinks.lake.driver import delta
 from ashi_sinks.lake.query import Snapshot
 from ashi_sinks.lake.tables import DAY_US, TRADES, StoredTrade, day_literal, text_literal, trade_columns, venue_of
 from ashi_sinks.protocol import RowsLostError
+from ashi_sinks.rows import changed_by_hand
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -229,8 +230,8 @@ class LakeTrades:
                 fields[name] = parse_decimal(name, fields[name])
             return msgspec.convert(fields, Trade)
         except (ContractError, msgspec.ValidationError) as error:
-            key = f"{fields['symbol']}/{fields['trade_id']}"
-            raise StorageError(f"{self._table.where}: the row {key} was changed by hand: {error}") from error
+            key = fields["symbol"], fields["trade_id"]
+            raise changed_by_hand(self._table.where, self._table.table.name, key, error) from error
 
     async def close(self) -> None:
         """Let go of the table."""

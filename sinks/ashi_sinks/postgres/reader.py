@@ -7,10 +7,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
-import msgspec
 
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
-from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.venue_candle import VenueCandle
 from ashi_sinks.postgres.address import Address
@@ -24,29 +22,50 @@ from ashi_sinks.postgres.connection import (
 from ashi_sinks.postgres.schema import check_schema
 from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, VENUE_CANDLES, PostgresTable
 from ashi_sinks.protocol import SeriesSpan, by_symbol_and_length
+from ashi_sinks.rows import changed_by_hand, message_from
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-_LATEST: Final = (
-    f"SELECT {', '.join(CANDLES.fields)} FROM candles "  # noqa: S608
-    "WHERE symbol = $1 AND timeframe = $2 AND open_time >= $3 AND open_time < $4 ORDER BY open_time DESC LIMIT $5"
-)
-_READ: Final = f"SELECT * FROM ({_LATEST}) AS latest ORDER BY open_time"  # noqa: S608
-# From one series to the next by the primary key: a look-up for each, where DISTINCT would read the whole table.
-SERIES: Final = """
+
+def _declare(table: PostgresTable) -> str:
+    """The statement that begins to read one series, in order; of what the bounds leave the latest.
+
+    Cursors of the driver have a named statement, which a pooler of transactions may give to another client.
+    """
+    latest = (
+        f"SELECT {', '.join(table.fields)} FROM {table.name} "  # noqa: S608
+        "WHERE symbol = $1 AND timeframe = $2 AND open_time >= $3 AND open_time < $4 ORDER BY open_time DESC LIMIT $5"
+    )
+    return f"DECLARE candles_read NO SCROLL CURSOR FOR SELECT * FROM ({latest}) AS latest ORDER BY open_time"  # noqa: S608
+
+
+def _series(table: PostgresTable) -> str:
+    """The query for all series, with the first and the last open time of each.
+
+    From one series to the next by the primary key: a look-up for each, where DISTINCT would read the whole table.
+    """
+    name = table.name
+    return f"""
 WITH RECURSIVE series AS (
-  (SELECT symbol, timeframe, open_time AS first FROM candles ORDER BY symbol, timeframe, open_time LIMIT 1)
+  (SELECT symbol, timeframe, open_time AS first FROM {name} ORDER BY symbol, timeframe, open_time LIMIT 1)
   UNION ALL
   SELECT next.* FROM series CROSS JOIN LATERAL (
-    SELECT symbol, timeframe, open_time FROM candles
+    SELECT symbol, timeframe, open_time FROM {name}
     WHERE (symbol, timeframe) > (series.symbol, series.timeframe)
     ORDER BY symbol, timeframe, open_time LIMIT 1) AS next
 )
 SELECT symbol, timeframe, first, latest.open_time AS last FROM series CROSS JOIN LATERAL (
-  SELECT open_time FROM candles WHERE (symbol, timeframe) <= (series.symbol, series.timeframe)
-  ORDER BY symbol DESC, timeframe DESC, open_time DESC LIMIT 1) AS latest"""
-_VENUE_SERIES: Final = SERIES.replace("FROM candles", f"FROM {VENUE_CANDLES.name}")
+  SELECT open_time FROM {name} WHERE (symbol, timeframe) <= (series.symbol, series.timeframe)
+  ORDER BY symbol DESC, timeframe DESC, open_time DESC LIMIT 1) AS latest"""  # noqa: S608
+
+
+SERIES: Final = _series(CANDLES)
+"""Symbol, timeframe, first and last open time of each series of candles."""
+_VENUE_SERIES: Final = _series(VENUE_CANDLES)
+_DECLARE: Final = _declare(CANDLES)
+_DECLARE_VENUE: Final = _declare(VENUE_CANDLES)
+_FETCH: Final = "FETCH 1000 FROM candles_read"
 _MAY_READ_VENUE: Final = f"SELECT has_table_privilege('{VENUE_CANDLES.name}', 'SELECT')"
 # As `ashi.contracts.feed.overlaps`.
 _GAPS: Final = (
@@ -57,14 +76,8 @@ _GAPS: Final = (
 _STATUSES: Final = f"SELECT {', '.join(FEED_STATUS.fields)} FROM feed_status"  # noqa: S608
 _STATUS: Final = f"{_STATUSES} WHERE symbol = $1"
 
-_Message = TypeVar("_Message", FeedGap, FeedStatus)
+_Candle = TypeVar("_Candle", Candle, VenueCandle)
 
-# Cursors of the driver have a named statement, which a pooler of transactions may give to another client.
-_DECLARE: Final = f"DECLARE candles_read NO SCROLL CURSOR FOR {_READ}"
-_DECLARE_VENUE: Final = _DECLARE.replace(", ".join(CANDLES.fields), ", ".join(VENUE_CANDLES.fields)).replace(
-    "FROM candles", f"FROM {VENUE_CANDLES.name}"
-)
-_FETCH: Final = "FETCH 1000 FROM candles_read"
 _CONNECTIONS: Final = 4
 """A series that is being read keeps a connection to itself; the other questions take another."""
 _LATEST_TIME_US: Final = 2**53
@@ -106,7 +119,7 @@ class PostgresReader:
     ) -> AsyncIterator[Candle]:
         """The candles of one series; see `CandleReader.read`. Raises StorageError."""
         async for row in self._series(_DECLARE, symbol, timeframe, *_bounds(start, end), limit=limit):
-            yield _candle(row, self._address)
+            yield _candle(Candle, row, CANDLES, self._address)
 
     async def venue_candles(
         self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
@@ -118,7 +131,7 @@ class PostgresReader:
         if not self._may_read_venue:
             return
         async for row in self._series(_DECLARE_VENUE, symbol, timeframe, *_bounds(start, end), limit=limit):
-            yield _venue_candle(row, self._address)
+            yield _candle(VenueCandle, row, VENUE_CANDLES, self._address)
 
     async def venue_spans(self) -> list[SeriesSpan]:
         """Each series of a venue's own; see `CandleReader.venue_spans`. Raises StorageError."""
@@ -153,16 +166,16 @@ class PostgresReader:
     async def gaps(self, symbol: str, start: int | None = None, end: int | None = None) -> list[FeedGap]:
         """The gaps that overlap a time; see `CandleReader.gaps`. Raises StorageError."""
         rows = await self._all(_GAPS, symbol, *_bounds(start, end))
-        return [_message(FEED_GAPS, row, FeedGap, self._address) for row in rows]
+        return [_gap(row, self._address) for row in rows]
 
     async def status(self, symbol: str) -> FeedStatus | None:
         """How the feed was when it was said last; see `CandleReader.status`. Raises StorageError."""
         rows = await self._all(_STATUS, symbol)
-        return _message(FEED_STATUS, rows[0], FeedStatus, self._address) if rows else None
+        return _status(rows[0], self._address) if rows else None
 
     async def statuses(self) -> list[FeedStatus]:
         """How all feeds were; see `CandleReader.statuses`. Raises StorageError."""
-        return [_message(FEED_STATUS, row, FeedStatus, self._address) for row in await self._all(_STATUSES)]
+        return [_status(row, self._address) for row in await self._all(_STATUSES)]
 
     async def _all(self, statement: str, *parameters: object) -> Sequence[Any]:
         with store_errors(self._address):
@@ -191,31 +204,20 @@ def _bounds(start: int | None, end: int | None) -> tuple[int, int]:
     return min(max(lower, 0), _LATEST_TIME_US), min(max(upper, 0), _LATEST_TIME_US)
 
 
-def _candle(row: Any, address: Address) -> Candle:
-    candle = Candle(*row.values())
-    _check_decimals(candle, DECIMAL_FIELDS, CANDLES, address)
-    return candle
-
-
-def _venue_candle(row: Any, address: Address) -> VenueCandle:
-    candle = VenueCandle(*row.values())
-    _check_decimals(candle, DECIMAL_FIELDS, VENUE_CANDLES, address)
-    return candle
-
-
-def _check_decimals(
-    candle: Candle | VenueCandle, fields: Sequence[str], table: PostgresTable, address: Address
-) -> None:
-    for name in fields:
+def _candle(kind: type[_Candle], row: Any, table: PostgresTable, address: Address) -> _Candle:
+    """The candle of a row, whose decimals the driver has made. Raises StorageError for NaN, which NUMERIC may be."""
+    candle = kind(*row.values())
+    for name in DECIMAL_FIELDS:
         value: Decimal | None = getattr(candle, name)
         if value is not None and not value.is_finite():
-            key = f"{candle.symbol}/{candle.timeframe}/{candle.open_time}"
-            raise StorageError(f"{address}: the row {key} of {table.name} was changed by hand: {name} is {value}")
+            key = candle.symbol, candle.timeframe, candle.open_time
+            raise changed_by_hand(address, table.name, key, f"{name} is {value}")
+    return candle
 
 
-def _message(table: PostgresTable, row: Any, message: type[_Message], address: Address) -> _Message:
-    try:
-        return msgspec.convert(dict(row), message)
-    except msgspec.ValidationError as error:
-        key = "/".join(str(row[name]) for name in table.key)
-        raise StorageError(f"{address}: the row {key} of {table.name} was changed by hand: {error}") from error
+def _gap(row: Any, address: Address) -> FeedGap:
+    return message_from(FeedGap, dict(row), where=address, table=FEED_GAPS.name, key=FEED_GAPS.key)
+
+
+def _status(row: Any, address: Address) -> FeedStatus:
+    return message_from(FeedStatus, dict(row), where=address, table=FEED_STATUS.name, key=FEED_STATUS.key)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from ashi.contracts.candle import DECIMAL_FIELDS, Candle
-from ashi.contracts.decimals import parse_decimal
-from ashi.contracts.errors import ContractError, StorageError
+from ashi.contracts.candle import Candle
+from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.venue_candle import VenueCandle
 from ashi_sinks.protocol import SeriesSpan, by_symbol_and_length
+from ashi_sinks.rows import candle_from, message_from
 from ashi_sinks.sqlite.file import SqliteFile, explain
 from ashi_sinks.sqlite.tables import (
     CANDLES,
@@ -29,34 +27,41 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-_LATEST: Final = (
-    f"SELECT {', '.join(CANDLES.fields)} FROM candles "  # noqa: S608
-    "WHERE symbol = ? AND timeframe = ? AND open_time >= ? AND open_time < ? ORDER BY open_time DESC LIMIT ?"
-)
-_READ: Final = f"SELECT * FROM ({_LATEST}) ORDER BY open_time"  # noqa: S608
-_READ_VENUE: Final = _READ.replace(", ".join(CANDLES.fields), ", ".join(VENUE_CANDLES.fields)).replace(
-    "FROM candles", f"FROM {VENUE_CANDLES.name}"
-)
-_COUNT: Final = "SELECT count(*) FROM candles WHERE symbol = ifnull(?, symbol) AND timeframe = ifnull(?, timeframe)"
-# From one series to the next by the primary key: a look-up for each, where DISTINCT would read the whole table.
-_SPANS: Final = """
+
+def _read(table: SqliteTable) -> str:
+    """The query for the rows of one series, in order; of what the bounds leave the latest."""
+    latest = (
+        f"SELECT {', '.join(table.fields)} FROM {table.name} "  # noqa: S608
+        "WHERE symbol = ? AND timeframe = ? AND open_time >= ? AND open_time < ? ORDER BY open_time DESC LIMIT ?"
+    )
+    return f"SELECT * FROM ({latest}) ORDER BY open_time"  # noqa: S608
+
+
+def _spans(table: SqliteTable) -> str:
+    """The query for all series, with the first and the last open time of each.
+
+    From one series to the next by the primary key: a look-up for each, where DISTINCT would read the whole table.
+    """
+    name = table.name
+    of_series = f"FROM {name} AS c WHERE c.symbol = series.symbol AND c.timeframe = series.timeframe"
+    return f"""
 WITH RECURSIVE series(symbol, timeframe) AS (
-  SELECT * FROM (SELECT symbol, timeframe FROM candles ORDER BY symbol, timeframe LIMIT 1)
+  SELECT * FROM (SELECT symbol, timeframe FROM {name} ORDER BY symbol, timeframe LIMIT 1)
   UNION ALL
-  SELECT next.symbol, next.timeframe FROM series JOIN candles AS next
+  SELECT next.symbol, next.timeframe FROM series JOIN {name} AS next
     ON (next.symbol, next.timeframe, next.open_time) = (
-      SELECT symbol, timeframe, open_time FROM candles
+      SELECT symbol, timeframe, open_time FROM {name}
       WHERE (symbol, timeframe) > (series.symbol, series.timeframe)
       ORDER BY symbol, timeframe, open_time LIMIT 1)
 )
-SELECT symbol, timeframe,
-  (SELECT min(open_time) FROM candles AS c WHERE c.symbol = series.symbol AND c.timeframe = series.timeframe),
-  (SELECT max(open_time) FROM candles AS c WHERE c.symbol = series.symbol AND c.timeframe = series.timeframe)
-FROM series"""
-_VENUE_SPANS: Final = _SPANS.replace("FROM candles", f"FROM {VENUE_CANDLES.name}").replace(
-    "JOIN candles", f"JOIN {VENUE_CANDLES.name}"
-)
+SELECT symbol, timeframe, (SELECT min(open_time) {of_series}), (SELECT max(open_time) {of_series}) FROM series"""  # noqa: S608
 
+
+_READ: Final = _read(CANDLES)
+_READ_VENUE: Final = _read(VENUE_CANDLES)
+_SPANS: Final = _spans(CANDLES)
+_VENUE_SPANS: Final = _spans(VENUE_CANDLES)
+_COUNT: Final = "SELECT count(*) FROM candles WHERE symbol = ifnull(?, symbol) AND timeframe = ifnull(?, timeframe)"
 # As `ashi.contracts.feed.overlaps`. All columns: an older layout has fewer.
 _GAPS: Final = (
     "SELECT * FROM feed_gaps WHERE symbol = ? AND from_time < ? "
@@ -98,7 +103,7 @@ class SqliteReader:
         rows = await self._thread.run(self._query, _READ, (symbol, timeframe, *_bounds(start, end, limit)))
         while chunk := await self._thread.run(self._fetch, rows):
             for row in chunk:
-                yield _candle(row, self._file.path)
+                yield candle_from(Candle, row, where=self._file.path, table=CANDLES.name)
 
     async def venue_candles(
         self, symbol: str, timeframe: str, start: int | None = None, end: int | None = None, limit: int | None = None
@@ -109,7 +114,7 @@ class SqliteReader:
         rows = await self._thread.run(self._query, _READ_VENUE, (symbol, timeframe, *_bounds(start, end, limit)))
         while chunk := await self._thread.run(self._fetch, rows):
             for row in chunk:
-                yield _venue_candle(row, self._file.path)
+                yield candle_from(VenueCandle, row, where=self._file.path, table=VENUE_CANDLES.name)
 
     async def venue_spans(self) -> list[SeriesSpan]:
         """Each series of a venue's own; see `CandleReader.venue_spans`. Raises StorageError."""
@@ -189,42 +194,12 @@ def _bounds(start: int | None, end: int | None, limit: int | None) -> tuple[int,
     )
 
 
-def _venue_candle(row: Sequence[Any], path: Path) -> VenueCandle:
-    fields = dict(zip(VENUE_CANDLES.fields, row, strict=True))
-    try:
-        for name in DECIMAL_FIELDS:
-            if fields[name] is not None:
-                fields[name] = parse_decimal(name, fields[name])
-    except ContractError as error:
-        raise _changed_by_hand(VENUE_CANDLES, row, path, error) from error
-    return VenueCandle(**fields)
-
-
-def _candle(row: Sequence[Any], path: Path) -> Candle:
-    fields = dict(zip(CANDLES.fields, row, strict=True))
-    try:
-        for name in DECIMAL_FIELDS:
-            fields[name] = parse_decimal(name, fields[name])
-    except ContractError as error:
-        raise _changed_by_hand(CANDLES, row, path, error) from error
-    return Candle(**fields)
-
-
 def _gap(row: Sequence[Any], path: Path) -> FeedGap:
     fields = dict(zip(FEED_GAPS.fields, row, strict=False))
-    try:
-        return msgspec.convert(fields | {"final": bool(fields.get("final"))}, FeedGap)
-    except msgspec.ValidationError as error:
-        raise _changed_by_hand(FEED_GAPS, row, path, error) from error
+    fields["final"] = bool(fields.get("final"))
+    return message_from(FeedGap, fields, where=path, table=FEED_GAPS.name, key=FEED_GAPS.key)
 
 
 def _status(row: Sequence[Any], path: Path) -> FeedStatus:
-    try:
-        return msgspec.convert(dict(zip(FEED_STATUS.fields, row, strict=True)), FeedStatus)
-    except msgspec.ValidationError as error:
-        raise _changed_by_hand(FEED_STATUS, row, path, error) from error
-
-
-def _changed_by_hand(table: SqliteTable, row: Sequence[Any], path: Path, error: Exception) -> StorageError:
-    key = "/".join(str(value) for value in row[: len(table.key)])
-    return StorageError(f"{path}: the row {key} of {table.name} was changed by hand: {error}")
+    fields = dict(zip(FEED_STATUS.fields, row, strict=True))
+    return message_from(FeedStatus, fields, where=path, table=FEED_STATUS.name, key=FEED_STATUS.key)
