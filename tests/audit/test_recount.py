@@ -372,7 +372,7 @@ def test_years_without_trades_in_a_lake_cost_nothing(tmp_path, monkeypatch):
 
 
 def test_trades_of_a_lake_are_read_in_pieces_each_once_whatever_their_size(tmp_path, monkeypatch):
-    from ashi_audit.sources import lake as lake_source
+    from ashi_sinks.lake import trades as lake_trades
 
     rng = random.Random(1)
     times = sorted(START + rng.randint(0, 300 * MINUTE) for _ in range(2_000))
@@ -380,7 +380,7 @@ def test_trades_of_a_lake_are_read_in_pieces_each_once_whatever_their_size(tmp_p
     copies = [msgspec.structs.replace(log[place], traded_at=times[place] - 900_000) for place in range(5, 2_000, 7)]
     lake = Lake(tmp_path, monkeypatch, [*log, *copies])
     whole, _ = lake.read(START)
-    monkeypatch.setattr(lake_source, "TRADES_AT_ONCE", 150)
+    monkeypatch.setattr(lake_trades, "TRADES_AT_ONCE", 150)
     pieces, _ = lake.read(START)
     assert len(pieces) > 10
     assert max(map(len, pieces)) <= 150

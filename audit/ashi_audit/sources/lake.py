@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from ashi_sinks.lake.tables import StoredTrade
     from ashi_sinks.lake.trades import LakeTrades
 
-CELL_US: Final = 600_000_000
-"""Trades are counted in cells of so much time before they are read."""
-TRADES_AT_ONCE: Final = 100_000
-"""So many trades of one symbol are read, and in memory, at once; those of a single cell always."""
 TRADES_OF_BATCH: Final = 5_000
 
 
@@ -123,6 +119,8 @@ class LakeSource:
         Whatever is missing was appended before the first record that is there, and is no further ahead of its receipt
         than trades may be. Nothing is missing where the first records of the partitions are there.
         """
+        from ashi_sinks.lake.trades import CELL_US
+
         table, start = self._table, self._start
         found = await table.first(snapshot, symbol, start - MARGIN_US, start)
         if found is None:
@@ -141,21 +139,9 @@ class LakeSource:
     def _until(self) -> int:
         return min(time.time_ns() // 1000 + MAX_AHEAD_US, self._enough)
 
-    async def _spans(self, snapshot: Snapshot, symbol: str) -> AsyncIterator[tuple[int, int]]:
-        """Times with so many trades as may be in memory at once, one after the other."""
-        begin = until = room = 0
-        async for cell, count in self._table.counts(snapshot, symbol, self._start, self._until(), CELL_US):
-            if count > room:
-                if until:
-                    yield begin, until
-                begin, room = max(cell, self._start), TRADES_AT_ONCE
-            until, room = cell + CELL_US, room - count
-        if until:
-            yield begin, until
-
     async def _pieces(self, snapshot: Snapshot, symbol: str) -> AsyncIterator[list[StoredTrade]]:
         """The trades, each once, by their times."""
-        async for begin, end in self._spans(snapshot, symbol):
+        async for begin, end in self._table.spans(snapshot, symbol, self._start, self._until()):
             around = [
                 row async for row in self._table.read(symbol, begin - COPIES_APART_US, end + COPIES_APART_US, snapshot)
             ]

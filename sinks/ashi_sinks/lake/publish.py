@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from ashi_sinks.lake.location import Lake
     from ashi_sinks.lake.query import Snapshot
 
-CELL_US: Final = 600_000_000
-"""Trades are counted in cells of so much time before they are read."""
-TRADES_AT_ONCE: Final = 100_000
-"""So many trades of a symbol are read, and in memory, at once; those of a single cell always."""
 BATCH: Final = 5_000
 EARLIEST_US: Final = 10**15
 LATEST_US: Final = 2**53
@@ -145,28 +141,13 @@ async def trades_in_order(
 ) -> AsyncIterator[list[Trade]]:
     """The trades of a symbol by their times, each once: of copies the one that the topic had first."""
     before: set[str] = set()
-    async for begin, until in _spans(table, snapshot, symbol, start, end):
+    async for begin, until in table.spans(snapshot, symbol, start, end):
         first: dict[str, Trade] = {}
         async for row in table.read(symbol, begin, until, snapshot):
             if row.trade.trade_id not in before:  # a copy may be stamped a little later, beyond the border
                 first.setdefault(row.trade.trade_id, row.trade)
         before = set(first)
         yield sorted(first.values(), key=lambda trade: (trade.traded_at, trade.sequence))
-
-
-async def _spans(
-    table: LakeTrades, snapshot: Snapshot, symbol: str, start: int, end: int
-) -> AsyncIterator[tuple[int, int]]:
-    """Times with so many trades as may be in memory at once, one after the other."""
-    begin = until = room = 0
-    async for cell, count in table.counts(snapshot, symbol, start, end, CELL_US):
-        if count > room:
-            if until:
-                yield begin, min(until, end)
-            begin, room = max(cell, start), TRADES_AT_ONCE
-        until, room = cell + CELL_US, room - count
-    if until:
-        yield begin, min(until, end)
 
 
 async def _said_of_feeds(reader: LakeReader, symbols: Sequence[str]) -> tuple[list[FeedGap], list[FeedStatus]]:

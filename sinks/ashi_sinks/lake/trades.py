@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
     from ashi_sinks.lake.location import Lake
 
+CELL_US: Final = 600_000_000
+"""Trades are counted in cells of so much time before they are read, see `LakeTrades.spans`."""
+TRADES_AT_ONCE: Final = 100_000
+"""So many trades of a symbol are read, and in memory, at once; those of a single cell always."""
 _TRADE: Final = TRADES.select(Trade.__struct_fields__)
-
-
 _DAYS_AT_ONCE: Final = 31
 """Records are counted of so many days in one query."""
 
@@ -159,6 +161,22 @@ class LakeTrades:
             )
             for cell, count in await asyncio.to_thread(snapshot.rows, query):
                 yield cell * cell_us, count
+
+    async def spans(self, snapshot: Snapshot, symbol: str, start: int, end: int) -> AsyncIterator[tuple[int, int]]:
+        """Times from `start` to `end` (exclusive), one after the other, with `TRADES_AT_ONCE` records in each.
+
+        Gives (begin, end) of each, µs: of times that have records, so that a symbol's can be read in pieces that fit
+        into memory. Raises StorageError.
+        """
+        begin = until = room = 0
+        async for cell, count in self.counts(snapshot, symbol, start, end, CELL_US):
+            if count > room:
+                if until:
+                    yield begin, min(until, end)
+                begin, room = max(cell, start), TRADES_AT_ONCE
+            until, room = cell + CELL_US, room - count
+        if until:
+            yield begin, min(until, end)
 
     async def first(
         self, snapshot: Snapshot, symbol: str, start: int, end: int
