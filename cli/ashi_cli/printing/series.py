@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ashi.contracts.errors import ContractError, UsageError
 from ashi.contracts.timeframe import Timeframe, format_time
-from ashi.runtime.spelling import did_you_mean
 from ashi_cli.printing.symbols import NO_CANDLES
 from ashi_cli.printing.tables import (
     UNCHECKED,
@@ -32,8 +30,6 @@ TABLE_ROWS: Final = 200
 FOLLOWED_ROWS: Final = 200
 """Of so many candles, the latest, it is followed whether they are corrected."""
 FOLLOW_INTERVAL_S: Final = 1.0
-NAMED: Final = 20
-"""Of more symbols than this an error does not list them."""
 _CSV_CHUNK: Final = 1_000
 
 
@@ -77,12 +73,13 @@ def _canonical(timeframe: str) -> str:
 async def _candles(storage: str, wanted: SeriesRequest, *, source: str, as_csv: bool, follow: bool) -> int:
     from rich.console import Console
 
+    from ashi_sinks.known_series import check_known
     from ashi_sinks.registry import open_reader
 
     with_source = source != "trades"
     async with open_reader(storage) as opened:
         reader = await _chosen(opened, wanted, source)
-        await _check_series(reader, wanted.symbol, wanted.timeframe)
+        check_known(await reader.spans(), [(wanted.symbol, wanted.timeframe)], NO_CANDLES)
         if as_csv:
             await _write(_Csv(with_source=with_source), reader, wanted, follow=follow)
         elif follow:
@@ -125,21 +122,6 @@ async def _show_table(
     show_candles(console, candles, marks=await _marks(reader, candles), with_source=with_source)
     if is_cut and wanted.limit is None:
         print(f"only the last {rows:,}; --limit N shows more, --csv all", file=sys.stderr)
-
-
-async def _check_series(reader: CandleReader, symbol: str, timeframe: str) -> None:
-    series = await reader.spans()
-    if any((span.symbol, span.timeframe) == (symbol, timeframe) for span in series):
-        return
-    if not series:
-        raise UsageError(NO_CANDLES)
-    timeframes = [span.timeframe for span in series if span.symbol == symbol]
-    if timeframes:
-        right = did_you_mean(timeframe, timeframes)
-        raise UsageError(f"there are no {timeframe} candles of {symbol}; there are {', '.join(timeframes)}{right}")
-    symbols = [name for name, _ in groupby(span.symbol for span in series)]
-    there = f"there are {', '.join(symbols)}" if len(symbols) <= NAMED else "`ashi symbols` lists all there are"
-    raise UsageError(f"there are no candles of {symbol!r}; {there}{did_you_mean(symbol, symbols)}")
 
 
 class _Csv:

@@ -6,11 +6,10 @@ from heapq import heappop, heappush
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ashi.contracts.errors import UsageError
 from ashi.contracts.feed import is_complete
 from ashi.contracts.timeframe import LONGEST_US
-from ashi.runtime.spelling import did_you_mean
 from ashi_series.order import step_order
+from ashi_sinks.known_series import check_known
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from ashi.contracts.feed import FeedGap, FeedStatus
     from ashi_sinks.protocol import SeriesSpan
     from ashi_strategies.series_name import SeriesName
-
-_NAMED = 20
-"""Of more symbols than this an error does not list them."""
 
 
 class CandleSource(Protocol):
@@ -51,20 +47,7 @@ class Step(NamedTuple):
 
 async def check_series(source: CandleSource, wanted: Collection[SeriesName]) -> None:
     """Raise UsageError that says what there is, unless the source has candles of each of these."""
-    spans = await source.spans()
-    there = {(span.symbol, span.timeframe) for span in spans}
-    for symbol, timeframe in wanted:
-        if (symbol, timeframe) in there:
-            continue
-        timeframes = [span.timeframe for span in spans if span.symbol == symbol]
-        if timeframes:
-            right = did_you_mean(timeframe, timeframes)
-            raise UsageError(f"there are no {timeframe} candles of {symbol}; there are {', '.join(timeframes)}{right}")
-        symbols = [name for name, _ in groupby(span.symbol for span in spans)]
-        if not symbols:
-            raise UsageError("there are no candles at all")
-        names = f"there are {', '.join(symbols)}" if len(symbols) <= _NAMED else "`ashi symbols` lists all there are"
-        raise UsageError(f"there are no candles of {symbol!r}; {names}{did_you_mean(symbol, symbols)}")
+    check_known(await source.spans(), wanted, "there are no candles at all")
 
 
 async def read_steps(
