@@ -19,6 +19,7 @@ from ashi.runtime.settings.parsers import format_duration
 from ashi_history.kline_series import KlineSeries, while_away
 from ashi_ingest.history.backfill import RECENT_US
 from ashi_ingest.history.progress import time_in_words
+from ashi_ingest.known_venues import venue_named
 from ashi_ingest.markets import Choice, choose_markets
 from ashi_ingest.rest.client import RestClient, RestError
 from ashi_ingest.rest.klines import KlineFetch
@@ -108,9 +109,7 @@ def run_klines(settings: Settings, options: KlineOptions, tell: Callable[[str], 
 
 
 def _klines_of(options: KlineOptions) -> Klines:
-    if options.venue not in VENUES:
-        raise UsageError(f"there is no venue {options.venue!r}: write one of {', '.join(KLINE_VENUES)}")
-    description = VENUES[options.venue]
+    description = venue_named(options.venue, among=KLINE_VENUES)
     klines = description.klines
     if klines is None:
         raise UsageError(

@@ -39,6 +39,7 @@ from ashi_history.known import KnownCandles
 from ashi_history.plan import CandleSpool, LoadRules, make_plan
 from ashi_history.seam import LeftEdge, join
 from ashi_ingest.feed.reported import read_unrepaired
+from ashi_ingest.known_venues import venue_named
 from ashi_ingest.recording.check import check_recording
 from ashi_ingest.venues.registry import VENUES
 
@@ -130,8 +131,7 @@ def _check_files(options: LoadOptions) -> None:
         venue, _ = split_symbol(options.symbol)
     except ContractError as error:
         raise UsageError(f"--symbol: {error}") from None
-    if venue not in VENUES:
-        raise UsageError(f"--symbol: there is no venue {venue!r}: write one of {', '.join(VENUES)}")
+    venue_named(venue, "--symbol: ")
     names = [os.path.realpath(path) for path in options.files]
     for place, path in enumerate(options.files):
         if names[place] in names[:place]:

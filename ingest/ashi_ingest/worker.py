@@ -30,6 +30,7 @@ from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.history.beginnings import Beginnings, is_to_begin
 from ashi_ingest.history.progress import time_in_words
 from ashi_ingest.instruments import InstrumentReporter, read_instruments
+from ashi_ingest.known_venues import venue_named
 from ashi_ingest.market_follower import MarketFollower
 from ashi_ingest.markets import Choice, choose_markets
 from ashi_ingest.publish.backpressure import Backpressure
@@ -95,8 +96,7 @@ def run_live(settings: Settings, options: LiveOptions) -> int:
 
     Raises UsageError when the venue is not known or a market's name cannot be one.
     """
-    if options.venue not in VENUES:
-        raise UsageError(f"there is no venue {options.venue!r}: write one of {', '.join(VENUES)}")
+    venue_named(options.venue)
     for market in options.markets:
         make_symbol(options.venue, market)
     if options.since_us is not None:

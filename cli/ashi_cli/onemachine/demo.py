@@ -103,12 +103,11 @@ class _Demo:
         )
 
     def _check_recordings(self) -> None:
+        from ashi_ingest.known_venues import venue_named
         from ashi_ingest.recording.check import check_recording
-        from ashi_ingest.venues.registry import VENUES
 
         for venue, paths in self._recordings.items():
-            if venue not in VENUES:
-                raise UsageError(f"--recording: there is no venue {venue!r}: write one of {', '.join(VENUES)}")
+            venue_named(venue, "--recording: ")
             for path in paths:
                 check_recording(venue, path)
 

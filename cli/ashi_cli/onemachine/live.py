@@ -6,9 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from ashi.contracts.errors import ContractError, UsageError, VenueError
+from ashi.contracts.errors import ContractError, VenueError
 from ashi.contracts.symbol import make_symbol
 from ashi.runtime.spelling import did_you_mean
+from ashi_ingest.known_venues import venue_named
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ LIST_TIMEOUT_S: Final = 10.0
 def check_markets(markets: Mapping[str, Sequence[str]], option: str = "--market: ") -> None:
     """Raise UsageError for a venue there is not, ContractError for a market whose name cannot be one."""
     for venue, names in markets.items():
-        if venue not in VENUES:
-            raise UsageError(f"{option}there is no venue {venue!r}: write one of {', '.join(VENUES)}")
+        venue_named(venue, option)
         for name in names:
             make_symbol(venue, name)
 

@@ -1,7 +1,7 @@
 """Whether the clocks agree: the venue's, by the times of its trades; Kafka's, by append times; and this machine's.
 
-It is told the times. A trade that is stamped too far ahead of its receipt is refused, and one that is stamped far behind
-comes too late for its candle. So the log says long before that how far apart the clocks are, and whose is wrong.
+It is told the times. A trade that is stamped too far ahead of its receipt is refused, and one that is stamped far
+behind comes too late for its candle. So the log says long before how far apart the clocks are, and whose is wrong.
 """
 
 from __future__ import annotations

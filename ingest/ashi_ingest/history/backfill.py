@@ -29,6 +29,7 @@ from ashi_ingest.history.fetch import HistoryFetch
 from ashi_ingest.history.progress import Progress, in_days, time_in_words
 from ashi_ingest.history.settled_gaps import Span, settle, without
 from ashi_ingest.history.topic_trades import topic_trades
+from ashi_ingest.known_venues import venue_named
 from ashi_ingest.markets import Choice, choose_markets
 from ashi_ingest.publish.publisher import open_publisher
 from ashi_ingest.rest.client import RestClient
@@ -91,8 +92,7 @@ def run_backfill(settings: Settings, options: BackfillOptions, tell: Callable[[s
 
 def check_stretch(options: BackfillOptions, newest_us: int) -> None:
     """Raise UsageError unless it can be fetched; what happened after `newest_us`, µs, can not."""
-    if options.venue not in VENUES:
-        raise UsageError(f"there is no venue {options.venue!r}: write one of {', '.join(VENUES)}")
+    venue_named(options.venue)
     if not options.markets:
         raise UsageError("name the markets to fetch")
     for market in options.markets:

@@ -13,6 +13,7 @@ from ashi.runtime.kafka.clients import compression_of
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.service import run_service
+from ashi_ingest.known_venues import venue_named
 from ashi_ingest.publish.encoded_trades import encode_received, encode_trades
 from ashi_ingest.publish.publisher import Publisher, open_publisher
 from ashi_ingest.recording.check import check_recording
@@ -22,7 +23,6 @@ from ashi_ingest.recording.read_progress import ReadProgress
 from ashi_ingest.recording.reader import RecordingReader
 from ashi_ingest.recording.trade_files import NO_OPTIONS, FileOptions, TradeFileReader, is_trade_file
 from ashi_ingest.venues.parsing import Rejected
-from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -126,8 +126,7 @@ def run_replay(
 
 def check_replay(venue: str, paths: Sequence[Path], options: FileOptions = NO_OPTIONS) -> None:
     """Raise UsageError if `venue` is not known, no path is given or one of them is no recording."""
-    if venue not in VENUES:
-        raise UsageError(f"there is no venue {venue!r}: write one of {', '.join(VENUES)}")
+    venue_named(venue)
     if not paths:
         raise UsageError("no recording is given: name at least one file")
     for path in paths:

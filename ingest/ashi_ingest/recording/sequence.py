@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ashi.contracts.errors import RecordingError, UsageError
+from ashi.contracts.errors import RecordingError
+from ashi_ingest.known_venues import venue_named
 from ashi_ingest.recording.check import check_recording
 from ashi_ingest.recording.format import read_recording
 from ashi_ingest.recording.reader import RecordingReader
 from ashi_ingest.recording.trade_files import TradeFileReader, is_trade_file
-from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 def check_recordings(recordings: Sequence[tuple[str, Path]]) -> None:
     """Raise UsageError unless these are recordings that can be read, of venues there are."""
     for venue, path in recordings:
-        if venue not in VENUES:
-            raise UsageError(f"--recording: there is no venue {venue!r}: write one of {', '.join(VENUES)}")
+        venue_named(venue, "--recording: ")
         check_recording(venue, path)
 
 
