@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ashi_cli import values
-from ashi_cli.declaration import Option
+from ashi_cli.declaration import Option, Positional
 
 if TYPE_CHECKING:
     from ashi.runtime.settings import Settings
@@ -24,7 +24,19 @@ BEGIN: Final = Option(
     "only windows that begin then or later (ISO 8601, UTC)", flag="--from", metavar="TIME", parse=values.time
 )
 END: Final = Option("only windows that begin before that", flag="--to", metavar="TIME", parse=values.time)
+PAST_BEGIN: Final = Option("from when on, in UTC", flag="--from", metavar="TIME", parse=values.time)
+PAST_END: Final = Option(
+    "until when, exclusive; by default a minute ago", flag="--to", metavar="TIME", parse=values.time
+)
+"""Of what is asked of a venue: of the last minute REST may not list everything yet."""
+MARKET: Final = Positional("by the venue's own name", metavar="MARKET")
+MARKETS: Final = Positional("by the venue's own names", metavar="MARKET")
 SYMBOLS: Final = Option("only this; repeatable", flag="--symbol", metavar="SYMBOL")
+
+
+def tell(line: str) -> None:
+    """Print how far it is, at once: somebody waits for it, or reads it through a pipe."""
+    print(line, flush=True)
 
 
 def settings_with(storage: str | None) -> Settings:

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from ashi_cli import values
 from ashi_cli.declaration import Command, Option, Positional
 from ashi_cli.extras import require_extras
-from ashi_cli.shared_options import STORAGE, settings_with
+from ashi_cli.shared_options import MARKET, PAST_BEGIN, PAST_END, STORAGE, settings_with, tell
 from ashi_ingest.venues.registry import KLINE_VENUES, VENUES
 
 _TOPIC: Final = "topic"
@@ -46,12 +46,9 @@ def load(
 def fetch(
     *,
     venue: Annotated[str, Positional(f"one of {', '.join(VENUES)}", metavar="VENUE")],
-    market: Annotated[str, Positional("by the venue's own name", metavar="MARKET")],
-    begin: Annotated[int, Option("from when on, in UTC", flag="--from", metavar="TIME", parse=values.time)],
-    end: Annotated[
-        int | None,
-        Option("until when, exclusive; by default a minute ago", flag="--to", metavar="TIME", parse=values.time),
-    ] = None,
+    market: Annotated[str, MARKET],
+    begin: Annotated[int, PAST_BEGIN],
+    end: Annotated[int | None, PAST_END] = None,
     directory: Annotated[
         Path, Option("write the recordings to this directory (default: here)", flag="--into", metavar="DIR")
     ] = Path(),
@@ -61,9 +58,6 @@ def fetch(
 
     require_extras("history fetch")
     from ashi_history.fetch import FetchOptions, run_fetch
-
-    def tell(line: str) -> None:
-        print(line, flush=True)
 
     return run_fetch(Settings.from_environment(), FetchOptions(venue, market, begin, end, directory), tell)
 
@@ -130,15 +124,12 @@ def import_exports(
 def klines(
     *,
     venue: Annotated[str, Positional(f"one of {', '.join(KLINE_VENUES)}", metavar="VENUE")],
-    market: Annotated[str, Positional("by the venue's own name", metavar="MARKET")],
+    market: Annotated[str, MARKET],
     timeframe: Annotated[
         Sequence[str], Option("such as 1m; repeatable (default: 1m)", metavar="TIMEFRAME", parse=values.timeframe)
     ] = (),
-    begin: Annotated[int, Option("from when on, in UTC", flag="--from", metavar="TIME", parse=values.time)],
-    end: Annotated[
-        int | None,
-        Option("until when, exclusive; by default a minute ago", flag="--to", metavar="TIME", parse=values.time),
-    ] = None,
+    begin: Annotated[int, PAST_BEGIN],
+    end: Annotated[int | None, PAST_END] = None,
     storage: Annotated[str | None, STORAGE] = None,
 ) -> int:
     """`ashi history klines`."""
@@ -147,9 +138,6 @@ def klines(
     settings = settings_with(storage)
     require_extras("history klines", store=settings.storage)
     from ashi_history.klines import KlineOptions, run_klines
-
-    def tell(line: str) -> None:
-        print(line, flush=True)
 
     timeframes = [Timeframe.parse(name) for name in dict.fromkeys(timeframe or ["1m"])]
     return run_klines(settings, KlineOptions(venue, market, timeframes, begin, end), tell)

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 from ashi_cli import values
 from ashi_cli.declaration import Command, Option, Positional
+from ashi_cli.shared_options import MARKETS, PAST_BEGIN, PAST_END, tell
 from ashi_ingest.shard import Shard
 from ashi_ingest.venues.registry import VENUES
 
@@ -47,19 +48,13 @@ def replay(
 def backfill(
     *,
     venue: Annotated[str, Positional(f"one of {', '.join(VENUES)}", metavar="VENUE")],
-    markets: Annotated[Sequence[str], Positional("by the venue's own names", metavar="MARKET")],
-    begin: Annotated[int, Option("from when on, in UTC", flag="--from", metavar="TIME", parse=values.time)],
-    end: Annotated[
-        int | None,
-        Option("until when, exclusive; by default a minute ago", flag="--to", metavar="TIME", parse=values.time),
-    ] = None,
+    markets: Annotated[Sequence[str], MARKETS],
+    begin: Annotated[int, PAST_BEGIN],
+    end: Annotated[int | None, PAST_END] = None,
 ) -> int:
     """`ashi ingest backfill`."""
     from ashi.runtime.settings import Settings
     from ashi_ingest.history.backfill import BackfillOptions, run_backfill
-
-    def tell(line: str) -> None:
-        print(line, flush=True)
 
     return run_backfill(Settings.from_environment(), BackfillOptions(venue, markets, begin, end), tell)
 

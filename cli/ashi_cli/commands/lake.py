@@ -9,7 +9,7 @@ from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT
 from ashi_cli import values
 from ashi_cli.declaration import Command, Option
 from ashi_cli.extras import require_extras
-from ashi_cli.shared_options import STORAGE, SYMBOLS, settings_with
+from ashi_cli.shared_options import STORAGE, SYMBOLS, settings_with, tell
 
 if TYPE_CHECKING:
     from ashi_sinks.lake.location import Lake
@@ -63,9 +63,6 @@ def publish(
 
     lake = _lake(storage)
     from ashi_sinks.lake.publish import publish_lake
-
-    def tell(line: str) -> None:
-        print(line, flush=True)
 
     asyncio.run(publish_lake(settings_with(storage), lake, symbols=symbols, start=begin_at, end=end_at, tell=tell))
     return 0

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 from ashi_cli import values
 from ashi_cli.declaration import Command, Option
+from ashi_cli.shared_options import tell
 
 
 def create() -> int:
@@ -84,9 +85,6 @@ def grow(
 
     require_extras("topics grow")
     from ashi_aggregate.growth import grow as grow_topics
-
-    def tell(line: str) -> None:
-        print(line, flush=True)
 
     asyncio.run(grow_topics(Settings.from_environment(), partitions, since, tell=tell))
     return 0
