@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -94,19 +95,11 @@ def interval(text: str) -> int:
 
 
 def market(text: str) -> tuple[str, str]:
-    """VENUE=MARKET."""
-    venue, equals, market = text.partition("=")
-    if not equals or not venue or not market:
-        raise argparse.ArgumentTypeError(f"{text!r} is not VENUE=MARKET, such as bitflyer=BTC_JPY")
-    return venue, market
-
-
-def symbol(text: str) -> tuple[str, str]:
-    """VENUE:MARKET."""
-    venue, colon, market = text.partition(":")
-    if not colon or not venue or not market:
+    """VENUE:MARKET, as symbols are written; VENUE=MARKET, as it was once, is understood too."""
+    found = re.fullmatch(r"([^:=]+)[:=](.+)", text)
+    if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not VENUE:MARKET, such as bitflyer:BTC_JPY")
-    return venue, market
+    return found[1], found[2]
 
 
 def recording(text: str) -> tuple[str, Path]:

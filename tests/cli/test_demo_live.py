@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ashi_cli import values
 from fresh_topics import PARTITIONS
 from stages import simulated_venue
 
@@ -42,12 +43,17 @@ def test_where_no_venue_can_be_reached_it_says_so_at_once_and_offers_the_recordi
     assert not (tmp_path / "broker").exists()
 
 
+@pytest.mark.parametrize("text", ["bitflyer:BTC_JPY", "bitflyer=BTC_JPY"])
+def test_a_market_is_written_as_its_symbol_is_or_as_it_was_once(text):
+    assert values.market(text) == ("bitflyer", "BTC_JPY")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--market", "nasdaq=AAPL"], "there is no venue 'nasdaq'"),
+        (["--market", "nasdaq:AAPL"], "there is no venue 'nasdaq'"),
         (["--recording", "binance=x.gz"], "leave one out"),
-        (["--market", "binance"], "is not VENUE=MARKET"),
+        (["--market", "binance"], "is not VENUE:MARKET"),
     ],
 )
 @pytest.mark.processes
@@ -60,7 +66,7 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, argumen
 @pytest.mark.kafka
 def test_a_simulated_venue_becomes_candles_for_so_many_seconds(tmp_path):
     with simulated_venue("bitflyer", "BTC_JPY", "FX_BTC_JPY", "--rate", "100", "--faults", "5") as addresses:
-        markets = ["--market", "bitflyer=BTC_JPY", "--market", "bitflyer=FX_BTC_JPY"]
+        markets = ["--market", "bitflyer:BTC_JPY", "--market", "bitflyer=FX_BTC_JPY"]
         done = run(tmp_path, *markets, "--timeframes", "1s,5s", "--seconds", "12", "--json", **addresses)
     assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads(done.stdout)

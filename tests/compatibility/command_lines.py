@@ -72,8 +72,9 @@ ADDED = (
     ("SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER", "SCRAM-SHA-256 or SCRAM-SHA-512"),
     # Options of a storage may be a password.
     ("'sqlite:///candles.db' has options", "'sqlite:///candles.db?mode=ro' has options"),
+    ("is not VENUE:MARKET, such as bitflyer:BTC_JPY", "is not VENUE=MARKET, such as bitflyer=BTC_JPY"),
 )
-"""What lists of choices have gained since, and what is not shown any more: as it is written now, and as it was."""
+"""What lists of choices have gained since, what is not shown any more, what is said better: as it is, and as it was."""
 
 _RANGE = "--from 2026-11-01 --to 2026-11-02"
 

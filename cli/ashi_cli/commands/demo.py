@@ -24,7 +24,7 @@ DEMO: Final = Command(
 examples:
   ashi demo
   ashi demo --workers 3 --timeframes 1s,1m
-  ashi demo --live --market bitflyer=FX_BTC_JPY --timeframes 1s,1m
+  ashi demo --live --market bitflyer:FX_BTC_JPY --timeframes 1s,1m
   ashi demo --recording binance=monday.txt.gz --recording binance=tuesday.txt.gz --storage sqlite:////data/week.db
 
 The log begins empty and windows close by the trades' own times, so the candles do not depend on how fast it ran.

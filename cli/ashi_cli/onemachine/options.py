@@ -55,7 +55,7 @@ class DemoOptions:
         Option(
             "with --live: read this market instead of the ones that trade most; repeatable",
             flag="--market",
-            metavar="VENUE=MARKET",
+            metavar="VENUE:MARKET",
             parse=values.market,
         ),
     ] = ()
@@ -76,7 +76,7 @@ class UpOptions:
         Positional(
             "such as bitflyer:BTC_JPY (default: those of the last time here, else the ones that trade most)",
             metavar="VENUE:MARKET",
-            parse=values.symbol,
+            parse=values.market,
         ),
     ] = ()
     simulate: Annotated[bool, Option("simulated markets, without any network")] = False
