@@ -24,9 +24,9 @@ BEGIN: Final = Option(
     "only windows that begin then or later (ISO 8601, UTC)", flag="--from", metavar="TIME", parse=values.time
 )
 END: Final = Option("only windows that begin before that", flag="--to", metavar="TIME", parse=values.time)
-PAST_BEGIN: Final = Option("from when on, in UTC", flag="--from", metavar="TIME", parse=values.time)
+PAST_BEGIN: Final = Option("start time, UTC", flag="--from", metavar="TIME", parse=values.time)
 PAST_END: Final = Option(
-    "until when, exclusive; by default a minute ago", flag="--to", metavar="TIME", parse=values.time
+    "end time, exclusive (default: one minute ago)", flag="--to", metavar="TIME", parse=values.time
 )
 """Of what is asked of a venue: of the last minute REST may not list everything yet."""
 MARKET: Final = Positional("by the venue's own name", metavar="MARKET")

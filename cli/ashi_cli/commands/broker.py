@@ -51,7 +51,7 @@ def _say(line: str) -> None:
 
 BROKER: Final = Command(
     name="broker",
-    text="a single-node Kafka on this machine, without a word: its status",
+    text="manage a single-node Kafka on this machine (no action: show its status)",
     run=status,
     given={"workdir": WORKDIR},
     actions=(

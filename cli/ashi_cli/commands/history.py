@@ -22,14 +22,14 @@ def load(
     adjacent_us: Annotated[
         int,
         Option(
-            "where ids do not tell: between files no further apart than this nothing is missing (default: 0s)",
+            "treat files no further apart than this as adjacent, where trade ids cannot tell (default: 0s)",
             flag="--adjacent",
             metavar="DURATION",
             parse=values.duration,
         ),
     ] = 0,
     jobs: Annotated[
-        int | None, Option("so many files are read at once (default: the number of processors)", parse=values.positive)
+        int | None, Option("files to read in parallel (default: one per processor)", parse=values.positive)
     ] = None,
     dry_run: Annotated[bool, Option("only say what would be published")] = False,
 ) -> int:

@@ -24,7 +24,7 @@ def replay(
     ],
     market: Annotated[
         str | None,
-        Option("of files of trades whose names do not tell it, by the venue's own name", metavar="MARKET"),
+        Option("the market of trade files whose names do not give it, by the venue's own name", metavar="MARKET"),
     ] = None,
     columns: Annotated[
         Mapping[str, str],

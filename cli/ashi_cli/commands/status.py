@@ -13,11 +13,11 @@ from ashi_cli.shared_options import SYMBOLS
 
 def status(
     *,
-    once: Annotated[bool, Option("look once and print it; so it is where the output is no terminal")] = False,
+    once: Annotated[bool, Option("print one snapshot and exit (the default when output is not a terminal)")] = False,
     json: Annotated[bool, Option("look once and print it as one line of JSON (docs/status.md)")] = False,
     symbols: Annotated[Sequence[str], SYMBOLS] = (),
     interval: Annotated[
-        int, Option("look so often (default: 2s)", metavar="DURATION", parse=values.interval)
+        int, Option("refresh interval (default: 2s)", metavar="DURATION", parse=values.interval)
     ] = 2_000_000,
 ) -> int:
     """`ashi status`."""

@@ -22,7 +22,7 @@ def venue_sim(
         ),
     ] = None,
     bursts: Annotated[bool, Option("five times as many now and then")] = False,
-    seed: Annotated[int, Option("of the market and of random faults", metavar="N")] = 0,
+    seed: Annotated[int, Option("seed for the market and random faults", metavar="N")] = 0,
     recordings: Annotated[
         Sequence[Path],
         Option(
@@ -36,7 +36,9 @@ def venue_sim(
         bool, Option("markets that never close: they tell the same past after each start, and of the time between")
     ] = False,
     script: Annotated[Path | None, Option("faults at times, a JSON object a line", metavar="FILE")] = None,
-    faults: Annotated[int, Option("so many random faults, one a second", metavar="N", parse=values.positive)] = 0,
+    faults: Annotated[
+        int, Option("number of random faults to inject, one per second", metavar="N", parse=values.positive)
+    ] = 0,
     lifetime: Annotated[float | None, Option("close connections at this age, in seconds", metavar="S")] = None,
     start: Annotated[
         Literal["at-once", "when-subscribed", "when-told"], Option("when trading begins (default: at-once)")
