@@ -68,4 +68,4 @@ def start_of(since: Since, topic: str) -> Start:
         case int():
             return since // 1_000
         case _:
-            raise UsageError(f"since {since!r} is no place to begin: write 'beginning', 'now', a time or a Position")
+            raise UsageError(f"since {since!r} is not a place to begin: write 'beginning', 'now', a time or a Position")

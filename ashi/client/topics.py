@@ -239,7 +239,7 @@ def read_signals(
     None for all. The other arguments, memory and errors: as of `read_candles`.
     """
     if strategies is not None and (isinstance(strategies, str) or not strategies):
-        raise UsageError(f"strategies {strategies!r} is no collection of names: leave it out to read all")
+        raise UsageError(f"strategies {strategies!r} is not a collection of names: leave it out to read all")
     names = None if strategies is None else frozenset(strategies)
     newest = Newest[Signal](key=signal_slot, rank=signal_rank, limit=remember)
 
@@ -270,7 +270,9 @@ def _keys(symbols: Collection[str] | None) -> frozenset[bytes] | None:
     if symbols is None:
         return None
     if isinstance(symbols, str) or not symbols:
-        raise UsageError(f"symbols {symbols!r} is no collection of them: write ['bitflyer:BTC_JPY'], or leave it out")
+        raise UsageError(
+            f"symbols {symbols!r} is not a collection of symbols: write ['bitflyer:BTC_JPY'], or leave it out"
+        )
     for symbol in symbols:
         split_symbol(symbol)
     return frozenset(symbol.encode() for symbol in symbols)

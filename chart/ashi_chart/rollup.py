@@ -75,7 +75,7 @@ class Rollup(NamedTuple):
         for part in parts:
             if not before < part.open_time < part.close_time <= end:
                 raise ContractError(
-                    f"the candle of {part.symbol} {part.timeframe} at {part.open_time} is no part of the "
+                    f"the candle of {part.symbol} {part.timeframe} at {part.open_time} is not part of the "
                     f"{self.target.name} at {start}, or comes twice"
                 )
             before = part.open_time

@@ -64,7 +64,8 @@ def run_fetch(settings: Settings, options: FetchOptions, tell: Callable[[str], N
     check_stretch(BackfillOptions(options.venue, [options.market], options.from_us, options.to_us), newest_us)
     if options.to_us is not None and options.to_us > newest_us:
         raise UsageError(
-            f"--to {time_in_words(options.to_us)} is not a minute ago yet: leave --to out for what there is"
+            f"--to {time_in_words(options.to_us)} must be at least a minute ago; leave it out to fetch everything "
+            "available"
         )
     description = VENUES[options.venue]
     key = None if description.api_key is None else settings.secret(description.api_key.setting)

@@ -140,7 +140,7 @@ class KlineSeries:
             check_candle(replace(candle.as_candle(), version=0))
         except ContractError as error:
             raise VenueError(
-                f"{self._symbol}: the kline of {self._timeframe} at {format_time(kline.open_time)} is none: {error}"
+                f"{self._symbol}: the kline of {self._timeframe} at {format_time(kline.open_time)} is invalid: {error}"
             ) from None
         return candle
 

@@ -68,7 +68,8 @@ def run_klines(settings: Settings, options: KlineOptions, tell: Callable[[str], 
         raise UsageError("--from must be before --to, and before now")
     if options.to_us is not None and options.to_us > now_us - RECENT_US:
         raise UsageError(
-            f"--to {time_in_words(options.to_us)} is not a minute ago yet: leave --to out for what there is"
+            f"--to {time_in_words(options.to_us)} must be at least a minute ago; leave it out to fetch everything "
+            "available"
         )
     venue = VENUES[options.venue].live(has_key=False)
     symbol = make_symbol(venue.name, options.market)

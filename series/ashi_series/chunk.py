@@ -73,7 +73,7 @@ class Chunk:
     def _new_column(self, field: str) -> Any:
         numpy = import_numpy()
         if field not in COLUMNS:
-            raise UsageError(f"{field!r} is no column of a series: there are {', '.join(COLUMNS)}")
+            raise UsageError(f"{field!r} is not a column of a series: there are {', '.join(COLUMNS)}")
         return numpy.empty(self.capacity, dtype=numpy.int64 if field in INTEGER_FIELDS else numpy.float64)
 
 

@@ -344,9 +344,9 @@ def _time_us(since: datetime | int | None) -> int | None:
     if since is None:
         return None
     if isinstance(since, bool) or not isinstance(since, Integral):
-        raise UsageError(f"since {since!r} is no time: give µs since the epoch or a datetime with a zone")
+        raise UsageError(f"since {since!r} is not a time: give µs since the epoch or a datetime with a zone")
     if since != 0 and not EARLIEST_US <= since <= LATEST_US:
         raise UsageError(
-            f"since {since} is no time in µs since the epoch, between 2001 and 2255, nor 0 for all candles"
+            f"since {since} is not a time in µs since the epoch, between 2001 and 2255, nor 0 for all candles"
         )
     return int(since)

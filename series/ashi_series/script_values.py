@@ -30,9 +30,9 @@ def time_us(ts: Number) -> int:
     a window that begins after it. Raises ContractError for what is no such time.
     """
     if not is_number(ts):
-        raise ContractError(f"ts {ts!r} is no number: give seconds or milliseconds since the epoch")
+        raise ContractError(f"ts {ts!r} is not a number: give seconds or milliseconds since the epoch")
     if not (isinstance(ts, Integral) or (ts.is_finite() if isinstance(ts, Decimal) else math.isfinite(ts))):
-        raise ContractError(f"ts {ts} is no time: give seconds or milliseconds since the epoch")
+        raise ContractError(f"ts {ts} is not a time: give seconds or milliseconds since the epoch")
     number = int(ts) if isinstance(ts, Integral) else ts
     for factor in _FACTORS:
         time = int(number * factor) if 0 < number <= LATEST_US else 0
@@ -54,21 +54,23 @@ def amount(field: str, value: Amount) -> Decimal:
     elif isinstance(value, Decimal):
         exact = value
     elif not is_number(value):
-        raise ContractError(f"{field} {value!r} is no number: give a float, a str or a Decimal")
+        raise ContractError(f"{field} {value!r} is not a number: give a float, a str or a Decimal")
     elif isinstance(value, Integral):
         exact = Decimal(int(value))
     else:
         try:
             exact = Decimal(str(value))  # what repr is, but for NumPy's numbers
         except InvalidOperation:
-            raise ContractError(f"{field} {value!r} is no decimal number: give a float, a str or a Decimal") from None
+            raise ContractError(
+                f"{field} {value!r} is not a decimal number: give a float, a str or a Decimal"
+            ) from None
     return check_amount(field, exact) or exact.copy_abs()  # -0.0 is no other size than 0
 
 
 def check_side_and_id(side: object, trade_id: object) -> None:
     """Raise ContractError for a taker's side that is none, and UsageError for a trade's id that is none."""
     if not (side is None or (isinstance(side, str) and side in {"buy", "sell"})):
-        raise ContractError(f"side {side!r:.80} is none: give 'buy' or 'sell', the taker's, or leave it out")
+        raise ContractError(f"side {side!r:.80} is not a side: give 'buy' or 'sell', the taker's, or leave it out")
     if not (trade_id is None or (isinstance(trade_id, str) and 0 < len(trade_id) <= MAX_ID_LENGTH)):
         raise UsageError(f"trade_id {trade_id!r:.80} must be a str of 1 to {MAX_ID_LENGTH} characters")
 
@@ -85,5 +87,5 @@ def timeframe_of(timeframe: AnyTimeframe) -> Timeframe:
     if isinstance(timeframe, str):
         return Timeframe.parse(timeframe)
     if isinstance(timeframe, bool) or not isinstance(timeframe, Integral):
-        raise ContractError(f"timeframe {timeframe!r} is no whole number of seconds: give 60, or text, '1m'")
+        raise ContractError(f"timeframe {timeframe!r} is not a whole number of seconds: give 60, or text, '1m'")
     return Timeframe.parse(f"{timeframe}s")

@@ -31,7 +31,7 @@ _TIMES: Final = ("open_time", "close_time")
 def check_limit(limit: int) -> None:
     """Raise UsageError where a series would hold nothing."""
     if isinstance(limit, bool) or not isinstance(limit, Integral):
-        raise UsageError(f"limit {limit!r} is no whole number: a series keeps so many candles")
+        raise UsageError(f"limit {limit!r} is not a whole number: a series keeps so many candles")
     if limit < 1:
         raise UsageError(f"a series of {limit} candles holds none: its limit must be at least 1")
 
@@ -239,6 +239,6 @@ class Series(SeriesView):
     def _check(self, candle: Candle) -> None:
         if candle.symbol != self.symbol or candle.close_time - candle.open_time != self.timeframe.length_us:
             raise ContractError(
-                f"a candle of {candle.symbol} {candle.timeframe} is none of the series {self.name}: "
+                f"a candle of {candle.symbol} {candle.timeframe} is not of the series {self.name}: "
                 "each symbol and timeframe has a series of its own"
             )

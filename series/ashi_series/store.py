@@ -48,7 +48,9 @@ class OhlcvStore:
         Raises ContractError for a timeframe, and UsageError where there is none or the limit is less than 1.
         """
         if isinstance(timeframes_sec, str) or not isinstance(timeframes_sec, Iterable):
-            raise UsageError(f"timeframes {timeframes_sec!r} are no collection of them: write ['1m'] or [60, 300]")
+            raise UsageError(
+                f"timeframes {timeframes_sec!r} are not a collection of timeframes: write ['1m'] or [60, 300]"
+            )
         self.timeframes = tuple(sorted({timeframe_of(each) for each in timeframes_sec}))
         if not self.timeframes:
             raise UsageError("a store without timeframes keeps nothing: give it some, as timeframes_sec=[60, 300]")

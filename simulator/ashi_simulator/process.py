@@ -101,7 +101,7 @@ async def run_venue_sim(options: VenueSimOptions, on_line: Callable[[str], None]
 def _make(options: VenueSimOptions) -> Simulator:
     venue = check_venue(options.venue)
     if options.ongoing and options.trades:
-        raise UsageError("a market that goes on for ever is no recording: leave out --ongoing or --recording")
+        raise UsageError("a market that goes on for ever is not a recording: leave out --ongoing or --recording")
     markets = options.markets or (() if options.trades else DEFAULT_MARKETS[venue])
     rules = RULES[venue] if options.lifetime_s is None else replace(RULES[venue], lifetime_s=options.lifetime_s)
     script = [] if options.script is None else read_script(options.script)

@@ -38,7 +38,9 @@ def store_name(url: str) -> str:
         raise UsageError(f"store {scheme[:40]!r}: leave out {'+' + driver[:30]!r}, and write a URL such as {base}://…")
     if not colon or scheme not in _SCHEMES:
         shown = f"store {scheme[:40]!r}" if colon else "storage without a scheme"
-        raise UsageError(f"{shown}: there is {', '.join(STORES)}; write a URL such as sqlite:////absolute/path.db")
+        raise UsageError(
+            f"{shown}: known stores are {', '.join(STORES)}; write a URL such as sqlite:////absolute/path.db"
+        )
     return _SCHEMES[scheme].name
 
 

@@ -451,7 +451,7 @@ def test_frames_that_cannot_be_read_as_that_venue_are_counted_and_the_first_is_n
     path = BUNDLED["binance"][0]
     url = store(tmp_path, live(recorded("binance", [path])))
     assert verify_recordings(url, path, venue="bitflyer") == 2
-    assert f"{path} is no recording of bitflyer but of binance" in capsys.readouterr().err
+    assert f"{path} is not a recording of bitflyer but of binance" in capsys.readouterr().err
     spoiled = tmp_path / "spoiled"
     spoiled.write_bytes(gzip.decompress(path.read_bytes()) + b"1723161255343000000 {nothing}\nno time\n")
     assert verify_recordings(url, spoiled) == 0

@@ -125,7 +125,7 @@ def test_wrong_usage_is_one_line_and_status_2(arguments: str, message: str, caps
     [
         ("demo --recording nasdaq=pyproject.toml", 2, "no venue 'nasdaq': write one of bitflyer, gmo, binance"),
         ("demo --recording binance=/nowhere/x.gz", 2, "/nowhere/x.gz: there is no such file"),
-        ("demo --storage mysql://me:secret@host/db", 2, "store 'mysql': there is sqlite"),
+        ("demo --storage mysql://me:secret@host/db", 2, "store 'mysql': known stores are sqlite"),
         ("demo --workdir /dev/null/x", 2, "work directory /dev/null/x cannot be used"),
         ("ingest replay --venue nasdaq x", 2, "there is no venue 'nasdaq'"),
         ("sink mysql", 2, "there is no store 'mysql': write one of sqlite"),

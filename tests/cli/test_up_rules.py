@@ -91,7 +91,7 @@ def test_a_folder_remembers_and_one_that_cannot_be_read_is_no_new_one(tmp_path: 
     ("arguments", "message"),
     [
         ("up nasdaq:AAPL", "there is no venue 'nasdaq'"),
-        ("up binance:BTCUSDT --storage mysql://me:secret@host/db", "store 'mysql': there is sqlite"),
+        ("up binance:BTCUSDT --storage mysql://me:secret@host/db", "store 'mysql': known stores are sqlite"),
         ("up --simulate --workdir /dev/null/x", "work directory /dev/null/x cannot be used"),
         ("demo --port 9000", "--port is that of the chart, for --keep"),
     ],

@@ -72,6 +72,8 @@ ADDED = (
     ("SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER", "SCRAM-SHA-256 or SCRAM-SHA-512"),
     # Options of a storage may be a password.
     ("'sqlite:///candles.db' has options", "'sqlite:///candles.db?mode=ro' has options"),
+    ("known stores are", "there is"),
+    ("is not there or is not a file", "is not there or is no file"),
     ("is not VENUE:MARKET, such as bitflyer:BTC_JPY", "is not VENUE=MARKET, such as bitflyer=BTC_JPY"),
 )
 """What lists of choices have gained since, what is not shown any more, what is said better: as it is, and as it was."""

@@ -122,7 +122,7 @@ def test_what_a_venue_does_not_tell_stays_unknown(
             "same windows as 4h: there are 1m, 5m, 10m, 15m, 30m, 1h",
         ),
         (["gmo", "BTC", "--from", TO, "--to", FROM], "--from must be before --to"),
-        (["gmo", "BTC", "--from", FROM, "--to", "2100-01-01"], "is not a minute ago yet"),
+        (["gmo", "BTC", "--from", FROM, "--to", "2100-01-01"], "must be at least a minute ago"),
     ],
 )
 def test_what_cannot_be_had_is_said(

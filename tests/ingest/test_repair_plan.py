@@ -101,7 +101,7 @@ def test_a_page_that_is_no_answer_is_asked_for_again_and_the_plan_does_not_notic
     assert end == RepairEnd(None)
     assert plan.answers == [b"[3]", b"[6]"]
     end, _ = repaired(Plan().run(), lambda n: web.Response(body=body), patience_s=0.1)
-    assert f"/page answered with what is no JSON of a venue: it begins {body.decode().strip()!r}" in (end.reason or "")
+    assert f"the answer to /page is not JSON of this venue; it begins {body.decode().strip()!r}" in (end.reason or "")
     assert not end.final
 
 

@@ -254,7 +254,7 @@ def test_unknown_variables_stop_nothing() -> None:
         ({"ASHI_KAFKA_TOKEN_COMMAND": ""}, "set one of ASHI_KAFKA_TOKEN_FILE, ASHI_KAFKA_TOKEN_COMMAND"),
         (
             {"ASHI_KAFKA_TOKEN_COMMAND": "print 'it"},
-            "TOKEN_COMMAND is no command line: no closing quotation",
+            "TOKEN_COMMAND is not a command line: no closing quotation",
         ),
         ({"ASHI_KAFKA_USERNAME": "ashi"}, "ASHI_KAFKA_USERNAME is set but .* logs in by a token"),
         ({"ASHI_KAFKA_SECURITY_PROTOCOL": "SSL"}, "does not log in"),

@@ -264,15 +264,15 @@ def test_what_cannot_be_is_refused() -> None:
         CandleAggregator(lateness_sec="2")  # type: ignore[arg-type]
     with pytest.raises(ContractError, match="does not divide a day"):
         CandleAggregator(timeframe_sec=61)
-    with pytest.raises(ContractError, match=r"timeframe 60.0 is no whole number of seconds: give 60"):
+    with pytest.raises(ContractError, match=r"timeframe 60.0 is not a whole number of seconds: give 60"):
         CandleAggregator(timeframe_sec=60.0)  # type: ignore[arg-type]
     for wrong in (60, "1m"):
-        with pytest.raises(UsageError, match="are no collection of them"):
+        with pytest.raises(UsageError, match="are not a collection of timeframes"):
             OhlcvStore(wrong)  # type: ignore[arg-type]
     for limit in (10.0, True, "10"):
-        with pytest.raises(UsageError, match=f"limit {limit!r} is no whole number"):
+        with pytest.raises(UsageError, match=f"limit {limit!r} is not a whole number"):
             OhlcvStore(limit=limit)  # type: ignore[arg-type]
-    with pytest.raises(ContractError, match="ts 'x' is no number"):
+    with pytest.raises(ContractError, match="ts 'x' is not a number"):
         OhlcvStore().on_time("x")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="without timeframes"):
         OhlcvStore([])
@@ -365,7 +365,7 @@ def test_each_late_trade_is_warned_of_though_its_text_is_that_of_another_and_no_
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"side": "BUY"}, "side 'BUY' is none: give 'buy' or 'sell'"),
+        ({"side": "BUY"}, "side 'BUY' is not a side: give 'buy' or 'sell'"),
         ({"side": ["buy"]}, "side"),
         ({"trade_id": 7}, "trade_id 7 must be a str"),
         ({"trade_id": ""}, "1 to 128 characters"),

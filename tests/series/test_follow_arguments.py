@@ -23,22 +23,22 @@ NOWHERE = "127.0.0.1:1"
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"symbols": BTC}, "is no collection"),
-        ({"symbols": []}, "is no collection"),
+        ({"symbols": BTC}, "is not a collection"),
+        ({"symbols": []}, "is not a collection"),
         ({"symbols": ["BTC_JPY"]}, "has no venue"),
         ({"timeframes": ["7m"]}, "does not divide a day"),
         ({"timeframes": "1m"}, r"write \['1m'\]"),
         ({"timeframes": []}, "without timeframes"),
         ({"limit": 0}, "at least 1"),
-        ({"history": "mysql://x"}, "store 'mysql': there is sqlite, postgres, lake"),
+        ({"history": "mysql://x"}, "store 'mysql': known stores are sqlite, postgres, lake"),
         ({"history": "yesterday"}, "storage without a scheme"),
         ({"history": datetime(2026, 11, 1)}, "has no time zone"),  # noqa: DTZ001
         ({"history": Position("feed.gaps", {0: 1})}, "a position in topic feed.gaps"),
         ({"since": datetime(2026, 11, 1)}, "has no time zone"),  # noqa: DTZ001
-        ({"since": 1_790_000_000}, "since 1790000000 is no time in µs"),
-        ({"since": True}, "since True is no time"),
-        ({"since": 1.79e15}, r"since 1790000000000000.0 is no time: give µs"),
-        ({"limit": 10.0}, "limit 10.0 is no whole number"),
+        ({"since": 1_790_000_000}, "since 1790000000 is not a time in µs"),
+        ({"since": True}, "since True is not a time"),
+        ({"since": 1.79e15}, r"since 1790000000000000.0 is not a time: give µs"),
+        ({"limit": 10.0}, "limit 10.0 is not a whole number"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_is_connected(wrong: dict[str, Any], told: str) -> None:

@@ -156,7 +156,7 @@ def test_open_windows_that_never_close_are_bounded() -> None:
 def test_a_candle_of_another_series_is_refused(candle: Candle) -> None:
     series = series_of()
     for take in (series.apply, series.update):
-        with pytest.raises(ContractError, match=r"is none of the series bitflyer:BTC_JPY 1m"):
+        with pytest.raises(ContractError, match=r"is not of the series bitflyer:BTC_JPY 1m"):
             take(candle)
 
 
@@ -179,7 +179,9 @@ def test_columns_have_the_fields_in_their_types() -> None:
     assert series.opens().tolist() == [1.0, float(exact)]
     assert series.highs().tolist() == [2.0, float(Decimal(exact) + 1)]
     assert series.lows().tolist() == columns["low"].tolist() == [1.0, float(exact)]
-    with pytest.raises(UsageError, match="'symbol' is no column of a series: there are open_time, close_time, open,"):
+    with pytest.raises(
+        UsageError, match="'symbol' is not a column of a series: there are open_time, close_time, open,"
+    ):
         series.column("symbol")
     assert series_of().closes().shape == (0,)
 

@@ -251,7 +251,7 @@ def test_what_was_fetched_happens_when_it_happened_and_rest_serves_it(tmp_path: 
 
 
 def test_a_recording_of_another_venue_or_without_the_market_is_refused() -> None:
-    with pytest.raises(UsageError, match="is no recording of binance but of bitflyer"):
+    with pytest.raises(UsageError, match="is not a recording of binance but of bitflyer"):
         read_trades("binance", BUNDLED["bitflyer"])
     with pytest.raises(UsageError, match="nothing of NO_SUCH was recorded; there is"):
         Simulator("bitflyer", ["NO_SUCH"], trades=read_trades("bitflyer", BUNDLED["bitflyer"]))
@@ -424,7 +424,7 @@ def test_a_recording_is_read_by_the_command_line(tmp_path: Path) -> None:
         "ashi: venue 'mtgox' cannot be simulated: choose one of bitflyer, gmo, binance, binance-usdm\n",
     )
     status, error = refusal("gmo", "--recording", recording)
-    assert (status, error) == (2, f"ashi: {recording} is no recording of gmo but of bitflyer: name that venue\n")
+    assert (status, error) == (2, f"ashi: {recording} is not a recording of gmo but of bitflyer: name that venue\n")
     status, error = refusal("gmo", "--recording", str(tmp_path / "none.gz"))
     assert status == 2
     assert "none.gz: there is no such file" in error

@@ -555,7 +555,7 @@ def test_a_lake_of_the_version_without_statuses_is_read_and_gets_what_it_lacks(s
         ("lake+s3://b/p", r"a bucket's name \(3 to 63 characters of a-z, 0-9, . and -"),
         ("lake+s3://HUSH/MORE@bucket/p", "what follows must be a bucket"),
         ("lake+s3://bucket/a#b", "the prefix cannot have"),
-        ("sqlite:///x.db", "'sqlite' is no lake"),
+        ("sqlite:///x.db", "'sqlite' is not a lake"),
     ],
 )
 def test_a_wrong_url_is_told_what_to_write_and_never_repeats_a_secret(url, message):

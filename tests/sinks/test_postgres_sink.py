@@ -754,7 +754,7 @@ def test_a_wrong_url_says_what_to_write_and_never_shows_a_password(url):
 
 
 def test_a_port_that_is_no_number_is_said_to_be_one():
-    with pytest.raises(UsageError, match="has a port that is no number from 1 to 65535: write postgresql://"):
+    with pytest.raises(UsageError, match="has a port that is not a number from 1 to 65535: write postgresql://"):
         registry.make_sink("postgresql://me@host:http/db")
 
 

@@ -48,7 +48,7 @@ def test_a_wrong_sqlite_url_says_what_is_wrong_and_what_to_write(url, message):
     "url", ["mongodb://me:hunter2@host/db", "lake+gs://bucket/x", "mongodb+srv://me:hunter2@host/db", "candles.db", ""]
 )
 def test_an_unknown_store_lists_those_there_are_and_never_shows_a_password(url):
-    with pytest.raises(UsageError, match="there is sqlite") as caught:
+    with pytest.raises(UsageError, match="known stores are sqlite") as caught:
         store_name(url)
     assert "hunter2" not in str(caught.value)
 

@@ -210,7 +210,7 @@ def _check_format(value: bytes) -> None:
     if value[0] != ROW_FORMAT:
         raise StateError(
             f"a row in the changelog has format {value[0]}, this version of Ashi knows up to {ROW_FORMAT}, so start "
-            f"the version that wrote it; or it is no row: {value[:200]!r}"
+            f"the version that wrote it; or it is not a row: {value[:200]!r}"
         )
 
 

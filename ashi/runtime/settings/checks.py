@@ -57,7 +57,7 @@ def check_security(settings: KafkaSettings) -> None:
         try:
             shlex.split(settings.kafka_token_command)
         except ValueError as error:
-            raise SettingsError(f"ASHI_KAFKA_TOKEN_COMMAND is no command line: {str(error).lower()}") from None
+            raise SettingsError(f"ASHI_KAFKA_TOKEN_COMMAND is not a command line: {str(error).lower()}") from None
     files = {
         "ASHI_KAFKA_CA_FILE": settings.kafka_ca_file,
         "ASHI_KAFKA_CERT_FILE": settings.kafka_cert_file,

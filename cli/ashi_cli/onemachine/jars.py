@@ -51,7 +51,7 @@ def java_executable() -> Path:
         remedy = "install Ashi again, or set ASHI_JAVA to the java program of a Java 17 or newer"
         where = f"the Java that Ashi brings ({java})"
     if not java.is_file():
-        raise BrokerError(f"{where} is not there or is no file; {remedy}")
+        raise BrokerError(f"{where} is not there or is not a file; {remedy}")
     if not os.access(java, os.X_OK):
         raise BrokerError(f"{where} cannot be executed; {remedy}")
     return java.absolute()

@@ -125,7 +125,7 @@ def check_storage(storage: str, workdir: Path, before: Remembered | None) -> Non
     if before is not None and storage != before.storage:
         raise UsageError(
             f"{workdir} keeps its candles in {before.storage} and has read them up to there, so {storage} would lack "
-            "those before: name the one, or choose another --workdir"
+            "those before: pass --storage {before.storage}, or choose another --workdir"
         )
 
 

@@ -79,7 +79,7 @@ async def _ask(rest: Asks, request: Request, patience_s: float, urgency: Urgency
         begin = answer.body.lstrip()[:_SHOWN]
         if begin[:1] not in (b"[", b"{"):  # a page of maintenance, or nothing: the plan need not begin anew for that
             shown = begin.decode(errors="replace")
-            raise RestError(f"{request.path} answered with what is no JSON of a venue: it begins {shown!r}", 0.0)
+            raise RestError(f"the answer to {request.path} is not JSON of this venue; it begins {shown!r}", 0.0)
         return answer
 
     return await retry(

@@ -102,8 +102,8 @@ def check_stretch(options: BackfillOptions, newest_us: int) -> None:
         raise UsageError(f"--from {time_in_words(options.from_us)} is before any trade there is")
     if options.from_us >= min(to_us, newest_us):
         raise UsageError(
-            f"from {time_in_words(options.from_us)} to {time_in_words(to_us)} is no time of the past: --from must be "
-            "before --to, and more than a minute ago"
+            f"from {time_in_words(options.from_us)} to {time_in_words(to_us)} is not a time in the past: --from must "
+            "be before --to, and more than a minute ago"
         )
 
 

@@ -46,7 +46,7 @@ def check_recording(venue: str, path: Path, options: FileOptions = NO_OPTIONS) -
             found = _doubt(venue, line)
             if parsed.trades:
                 if found:
-                    raise UsageError(f"{path} is no recording of {venue}: {found}")
+                    raise UsageError(f"{path} is not a recording of {venue}: {found}")
                 _check_case(venue, path, line.number, parsed.trades[0])
                 return
             doubt = doubt or found
@@ -57,7 +57,7 @@ def check_recording(venue: str, path: Path, options: FileOptions = NO_OPTIONS) -
         pass  # whoever reads on tells of it, and takes what stands before
     others = [other for other in VENUES if other != venue and _has_trades(other, path)]
     if others:
-        raise UsageError(f"{path} is no recording of {venue} but of {' or '.join(others)}: name that venue")
+        raise UsageError(f"{path} is not a recording of {venue} but of {' or '.join(others)}: name that venue")
     if doubt:
         raise UsageError(f"{path} has no trades: {doubt}")
 

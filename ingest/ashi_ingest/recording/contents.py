@@ -85,7 +85,7 @@ class Content:
             elif not end and len(rest) > MAX_ROW:
                 ends = ": its lines end with \\r alone; convert it, with `tr '\\r' '\\n'`" if b"\r" in rest else ""
                 raise RecordingError(
-                    f"{self.place}: line {lines + 1} is longer than {MAX_ROW:,} bytes, so this is no table of trades"
+                    f"{self.place}: line {lines + 1} is longer than {MAX_ROW:,} bytes, so this is not a table of trades"
                     f"{ends}; everything before was read"
                 )
         if rest:

@@ -133,7 +133,7 @@ def preflight(path: Path) -> None:
         raise UsageError(f"{path} is a compressed file within a compressed one: unpack the outer one, and name that")
     if ".csv" in path.suffixes:
         raise UsageError(
-            f"{path} is no file of trades: its first line has fewer than five cells with commas between them: "
+            f"{path} is not a file of trades: its first line has fewer than five cells with commas between them: "
             f"{_shown(first.line)}. Cells are separated by commas, and nothing stands before the header or the first "
             "row (docs/trade-files.md)"
         )

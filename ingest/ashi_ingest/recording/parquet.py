@@ -43,7 +43,7 @@ def as_content(path: Path, named: Mapping[str, str], on_read: Callable[[int], No
         schema = polars.read_parquet_schema(path)
         count = polars.scan_parquet(path).select(polars.len()).collect().item()
     except (polars.exceptions.PolarsError, OSError) as error:
-        raise UsageError(f"{path} is no whole Parquet file ({error}): get a complete copy") from error
+        raise UsageError(f"{path} is not a whole Parquet file ({error}): get a complete copy") from error
     if missing := [column for column in named.values() if column not in schema]:
         raise UsageError(f"{path} has no column {', '.join(missing)}: there are {', '.join(schema)}")
     wanted = [column for column, kind in schema.items() if not kind.is_nested()]

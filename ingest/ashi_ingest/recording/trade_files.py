@@ -125,7 +125,7 @@ class TradeFileReader:
         """Raises UsageError for a venue of which there are no such files."""
         file_format = VENUES[venue].trade_file
         if file_format is None:
-            raise UsageError(f"how files of trades of {venue} stand is not known here: replay recordings of its feed")
+            raise UsageError(f"the layout of {venue}'s trade files is not known; replay recordings instead")
         self._venue = venue
         self._format: TradeFileFormat = file_format
         self._options = options
@@ -177,7 +177,7 @@ class TradeFileReader:
             layout = self._format.layout(_cells_of(line.rstrip(b"\r")), content.name, self._options.columns)
         except (ContractError, UnicodeDecodeError) as error:
             raise UsageError(
-                f"{content.place} is no file of trades of {self._venue}: {_explained(line, error)}"
+                f"{content.place} is not a file of trades of {self._venue}: {_explained(line, error)}"
             ) from error
         market = self._market(content, block, layout)
         try:

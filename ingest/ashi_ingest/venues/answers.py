@@ -88,7 +88,7 @@ def read_rows(raws: list[msgspec.Raw], read: Callable[[msgspec.Raw], T], what: s
         except BAD_FRAME as error:
             row = bytes(raw)
             shown = row[:_SHOWN].decode(errors="replace")
-            bad = bad or f"{what} gave a row that is no trade ({explain(row, error)}): {shown}"
+            bad = bad or f"{what} gave a row that is not a trade ({explain(row, error)}): {shown}"
     return Rows(good, len(raws), bad)
 
 

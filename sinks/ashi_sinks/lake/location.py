@@ -52,7 +52,7 @@ def lake_of(url: str) -> Lake:
     if scheme == S3_SCHEME:
         return _s3(rest)
     if scheme != NAME:
-        raise UsageError(f"storage with the scheme {scheme[:40]!r} is no lake: {_SHAPE}")
+        raise UsageError(f"storage with the scheme {scheme[:40]!r} is not a lake: {_SHAPE}")
     if not rest.startswith("/"):
         raise UsageError(f"storage {url!r} lacks the three or four slashes after the colon: {_SHAPE}")
     name = rest[1:]

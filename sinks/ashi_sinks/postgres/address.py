@@ -55,7 +55,8 @@ class Address:
         if not all(port.isascii() and port.isdigit() and 0 < int(port) < 65_536 for port in ports if port):
             # Not repeated: where the host is missing, it may be the password.
             raise UsageError(
-                f"the storage has a port that is no number from 1 to 65535: {_SHAPE}, and an IPv6 address in brackets"
+                f"the storage has a port that is not a number from 1 to 65535: {_SHAPE}, and an IPv6 address in "
+                "brackets"
             )
         for_driver, settings = _parted(options)
         self.url = url.partition("?")[0] + ("?" + "&".join(for_driver) if for_driver else "")
@@ -94,7 +95,7 @@ def _of_command_line(text: str) -> dict[str, str]:
         match = _SETTING.match(text, place)
         if match is None:
             raise UsageError(
-                "the storage has options= that are no settings: write options=-c%20search_path%3Dname, "
+                "the storage has options= that are not settings: write options=-c%20search_path%3Dname, "
                 "or ?search_path=name itself"
             )
         settings[match["name"].replace("-", "_")] = re.sub(r"\\(.)", r"\1", match["value"])

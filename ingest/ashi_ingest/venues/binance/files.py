@@ -53,7 +53,7 @@ def refuse(venue: str, first: Sequence[str], name: str) -> str | None:
             "counts. Take the file <market>-trades-… of the same time"
         )
     if len(first) == _KLINE_WIDTH:
-        return "it has klines, which are no trades: `ashi verify --klines FILE` compares candles with them"
+        return "it has klines, which are not trades: `ashi verify --klines FILE` compares candles with them"
     if "baseqty" in names:
         return "it has trades of COIN-M futures, whose sizes are numbers of contracts: there is no such venue here"
     other, width = ("binance-usdm", _USDM_WIDTH) if venue == "binance" else ("binance", _SPOT_WIDTH)
