@@ -9,7 +9,6 @@ were made, and from when its state was there to close it.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -17,6 +16,7 @@ from typing import Final
 
 from ashi.contracts.candle import Candle
 from ashi.runtime.metrics import aggregate as metrics
+from ashi.runtime.wall_clock import now_us
 from ashi_aggregate.core.window_state import NO_WINDOW, StateRow
 
 LIVE_WITHIN_US: Final = 60_000_000
@@ -54,9 +54,7 @@ class Awaited:
         )
 
 
-def time_acknowledgment(
-    sent: Sequence[Awaitable[object]], dues: Dues, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
-) -> None:
+def time_acknowledgment(sent: Sequence[Awaitable[object]], dues: Dues, now_us: Callable[[], int] = now_us) -> None:
     """Measure the delays of candles when all that was sent of them is acknowledged."""
     futures = [each for each in sent if isinstance(each, asyncio.Future)]
     if not dues or not futures:

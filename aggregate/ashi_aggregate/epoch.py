@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import Final, TypeVar
 
@@ -18,6 +17,7 @@ from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.settings import Settings
 from ashi.runtime.settings.parsers import format_duration
+from ashi.runtime.wall_clock import now_us
 from ashi_aggregate.core.window_state import WindowRules
 
 _Claim = TypeVar("_Claim")
@@ -166,7 +166,7 @@ async def claim_rebuild(settings: Settings, epoch: Epoch, last: int, start: int,
     """
     number = max(epoch.epoch, last) + 1
     check_left(number)
-    rebuilt = Rebuilt(number, epoch.epoch, start, end, time.time_ns() // 1000)
+    rebuilt = Rebuilt(number, epoch.epoch, start, end, now_us())
     key = REBUILD_KEY + f"-{number}-{uuid.uuid4()}".encode()
     await write_meta(settings, key, rebuilt)
     # Of two at once both have written by now or will find the other's: the first in the log goes on.

@@ -26,6 +26,7 @@ from ashi.contracts.feed import STALE_AFTER_US, FeedStatus
 from ashi.contracts.records import COPY_HEADER, SINCE_HEADER, feed_status_in, time_in
 from ashi.contracts.topics import FEED_STATUS, META, TRADES, state_topics, topic_specs
 from ashi.contracts.trade import MAX_AHEAD_US
+from ashi.runtime import wall_clock
 from ashi.runtime.kafka.clients import assigned_consumer, make_producer, partition_of
 from ashi.runtime.kafka.ends import stable_ends, written_ends
 from ashi.runtime.kafka.naming import kafka_name
@@ -123,7 +124,7 @@ def _check_grown(settings: Settings, counts: Mapping[str, int], epoch: Epoch | N
 async def _refuse_feeds(settings: Settings, tell: Tell) -> None:
     """Raise StateError while ingest workers run: they publish to the partitions that there were at their start."""
     seen = await _statuses(settings)
-    now_us = time.time_ns() // 1_000
+    now_us = wall_clock.now_us()
     young = {symbol: status for symbol, status in seen.items() if now_us - status.updated_at < STALE_AFTER_US}
     running = [symbol for symbol, status in young.items() if status.state != "down"]
     if young and not running:

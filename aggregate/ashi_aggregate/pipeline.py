@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -17,6 +16,7 @@ from ashi.runtime.kafka.lag import LagWatch
 from ashi.runtime.kafka.log_identity import Difference, Fingerprint, difference, fingerprint_of
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
+from ashi.runtime.wall_clock import now_us
 from ashi_aggregate.chunk import Chunk, LogRecord, SymbolTrades
 from ashi_aggregate.core.codec import encode
 from ashi_aggregate.core.symbol import LateTrade, SymbolAggregator
@@ -69,7 +69,7 @@ class Pipeline:
         whole_from: int | None = None,
         budget: WriteBudget = BUDGET,
         named: Callable[[str], str] = str,
-        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        now_us: Callable[[], int] = now_us,
         monotonic_s: Callable[[], float] = since_boot_s,
     ) -> None:
         """Tables are in the order of `timeframes`, the finest first.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.errors import UsageError
 from ashi.contracts.symbol import make_symbol
 from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
+from ashi.runtime.wall_clock import now_us
 from ashi_history.fetched_files import FetchedFiles
 from ashi_ingest.history.backfill import RECENT_US, BackfillOptions, check_stretch
 from ashi_ingest.history.fetch import HistoryFetch
@@ -60,7 +61,7 @@ def run_fetch(settings: Settings, options: FetchOptions, tell: Callable[[str], N
             fetch.
 
     """
-    newest_us = time.time_ns() // 1_000 - RECENT_US
+    newest_us = now_us() - RECENT_US
     check_stretch(BackfillOptions(options.venue, [options.market], options.from_us, options.to_us), newest_us)
     if options.to_us is not None and options.to_us > newest_us:
         raise UsageError(

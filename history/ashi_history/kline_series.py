@@ -14,6 +14,7 @@ from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import format_time
 from ashi.contracts.venue_candle import VenueCandle
 from ashi.runtime.retry import retry
+from ashi.runtime.wall_clock import now_us
 from ashi_ingest.history.progress import in_minutes, time_in_words
 from ashi_sinks.protocol import RetryableError
 
@@ -109,7 +110,7 @@ class KlineSeries:
         return windows == len([None async for _ in stored])
 
     def _take(self, klines: Sequence[Kline]) -> None:
-        fetched_at = time.time_ns() // 1_000
+        fetched_at = now_us()
         for kline in klines:
             whole = self._timeframe.length_us
             if kline.open_time != self._timeframe.open_time(kline.open_time) or kline.length_us != whole:

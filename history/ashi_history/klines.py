@@ -7,13 +7,13 @@ that was killed goes on from.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import UsageError
 from ashi.contracts.symbol import make_symbol
 from ashi.contracts.timeframe import Timeframe
+from ashi.runtime import wall_clock
 from ashi.runtime.service import StoppedError, run_service
 from ashi.runtime.settings.parsers import format_duration
 from ashi_history.kline_series import KlineSeries, while_away
@@ -62,7 +62,7 @@ def run_klines(settings: Settings, options: KlineOptions, tell: Callable[[str], 
             is a URL of no store.
 
     """
-    now_us = time.time_ns() // 1_000
+    now_us = wall_clock.now_us()
     klines = _klines_of(options)
     if options.from_us >= (now_us if options.to_us is None else options.to_us):
         raise UsageError("--from must be before --to, and before now")

@@ -24,6 +24,7 @@ from ashi.contracts.records import HISTORY_HEADER
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import Timeframe, format_time
 from ashi.contracts.topics import CANDLES, FEED_GAPS, TRADES
+from ashi.runtime import wall_clock
 from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.kafka.naming import kafka_name
@@ -249,7 +250,7 @@ def _joined_text(plan: LoadPlan) -> str:
 
 async def _publish(settings: Settings, symbol: str, found: _Found, plan: LoadPlan, spool: CandleSpool) -> None:
     """Publish what differs. What is lost is told before the candles, and what is not lost any more after them."""
-    now_us = time.time_ns() // 1_000
+    now_us = wall_clock.now_us()
     lost, settled = gap_messages(symbol, plan, (await read_unrepaired(settings, [symbol]))[symbol], now_us)
     joined: list[Candle] = []
     if plan.joins:

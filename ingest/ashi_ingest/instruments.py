@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +13,7 @@ from ashi.contracts.symbol import make_symbol, split_symbol
 from ashi.contracts.topics import INSTRUMENTS
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.logs import get_logger
+from ashi.runtime.wall_clock import now_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -64,7 +64,7 @@ class InstrumentReporter:
         venue: str,
         known: Mapping[str, Instrument],
         *,
-        now_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
+        now_us: Callable[[], int] = now_us,
     ) -> None:
         """`known`: by `read_instruments`."""
         self.known = dict(known)

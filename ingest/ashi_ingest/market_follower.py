@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ashi.contracts.errors import BrokerUnreachableError, ContractError
 from ashi.runtime.logs import get_logger
+from ashi.runtime.wall_clock import now_us
 from ashi_ingest.markets import read_market_list
 from ashi_ingest.rest.client import RestError
 
@@ -98,7 +98,7 @@ class MarketFollower:
             await self._tell(self._first, self._gone(self._first))
         while True:
             await asyncio.sleep(interval_s * random.uniform(1 - SPREAD, 1 + SPREAD))  # noqa: S311
-            asked_us = time.time_ns() // 1000
+            asked_us = now_us()
             try:
                 listed = await read_market_list(self._rest, self._venue)
             except (RestError, ContractError) as error:

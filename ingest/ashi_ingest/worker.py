@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from ashi.contracts.access import INGEST
 from ashi.contracts.errors import BrokerError, UsageError, VenueError
 from ashi.contracts.symbol import make_symbol
 from ashi.contracts.trade import EARLIEST_US
+from ashi.runtime import wall_clock
 from ashi.runtime.logs import get_logger
 from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
 from ashi.runtime.spelling import closest, did_you_mean
@@ -115,7 +115,7 @@ def run_live(settings: Settings, options: LiveOptions) -> int:
 
 def _check_since(settings: Settings, venue: str, since_us: int) -> None:
     """Raises UsageError when nothing can begin then."""
-    now_us = time.time_ns() // 1_000
+    now_us = wall_clock.now_us()
     if not EARLIEST_US <= since_us <= now_us:
         when = "in the future" if since_us > now_us else "before any trade there is"
         raise UsageError(f"--since {time_in_words(since_us)} is {when}: write the time from which trades are wanted")
@@ -372,7 +372,7 @@ class _Worker:
         """
         while True:
             for lost in publisher.take_losses():
-                until_us = time.time_ns() // 1_000 + CLOCK_TOLERANCE_US
+                until_us = wall_clock.now_us() + CLOCK_TOLERANCE_US
                 reason = f"topic trades was cut or made anew at offset {lost.begin} of {lost.end}"
                 for symbol in feeds.symbols:
                     if publisher.shares(symbol, lost):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.topics import TRADES
+from ashi.runtime.wall_clock import now_us
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +43,7 @@ def dead_letter(
     `ashi.failed_at` is now, in µs since the epoch. A value that was cut has its full length in `ashi.full_length`; a
     key of more than 1,000 bytes is cut as well.
     """
-    texts = {"reason": reason, "source": source, "consumer": consumer, "failed_at": str(time.time_ns() // 1_000)}
+    texts = {"reason": reason, "source": source, "consumer": consumer, "failed_at": str(now_us())}
     texts |= more
     if value is not None and len(value) > MAX_VALUE_BYTES:
         texts["full_length"] = str(len(value))

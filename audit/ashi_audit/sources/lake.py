@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -11,6 +10,7 @@ from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import Timeframe, format_time
 from ashi.contracts.trade import MAX_AHEAD_US
 from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.wall_clock import now_us
 from ashi_audit.rules import COPIES_APART_US, rules_of_epoch
 from ashi_audit.sources.base import MARGIN_US, SourcePart, TradeBatch
 from ashi_audit.sources.topic import appended_from, not_durable, read_letters
@@ -137,7 +137,7 @@ class LakeSource:
         return begins_at, self._rules.whole_from(begins_at, max(traded_at, start))
 
     def _until(self) -> int:
-        return min(time.time_ns() // 1000 + MAX_AHEAD_US, self._enough)
+        return min(now_us() + MAX_AHEAD_US, self._enough)
 
     async def _pieces(self, snapshot: Snapshot, symbol: str) -> AsyncIterator[list[StoredTrade]]:
         """The trades, each once, by their times."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import BrokerError, UsageError
 from ashi.runtime.settings.parsers import redact_url
+from ashi.runtime.wall_clock import now_us
 from ashi_cli.extras import require_extras
 from ashi_cli.onemachine.chart import LOOPBACK, Chart, free_port
 from ashi_cli.onemachine.interrupts import Interrupted, Interrupts, interruptible
@@ -142,7 +143,7 @@ class _Up:
         ]
         since = self._options.since
         if since is None and self._options.simulate:
-            since = time.time_ns() // 1000 - SIMULATED_PAST_US
+            since = now_us() - SIMULATED_PAST_US
         past = [] if since is None else ["--since", datetime.fromtimestamp(since / 1e6, UTC).isoformat()]
         for venue, names in self._markets.items():
             feed = Job(f"ingest-{venue}", ["ingest", venue, *past, "--", *names], is_feed=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.client import read_feed_status
 from ashi.contracts.errors import BrokerError, StateError
+from ashi.runtime.wall_clock import now_us
 from ashi_cli.onemachine.flow import read_progress
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Watch:
         self._sink_group = sink_group
         self._reporter = reporter
         self._feeds = Feeds(reporter.say)
-        self._since_us = time.time_ns() // 1000
+        self._since_us = now_us()
         self._every_s = FIGURES_S if reporter.is_watched else LOG_S
 
     async def run(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.errors import UsageError
 from ashi.contracts.feed import STALE_AFTER_US
 from ashi.contracts.timeframe import format_time
+from ashi.runtime import wall_clock
 
 if TYPE_CHECKING:
     from ashi.contracts.feed import FeedStatus
@@ -29,7 +29,7 @@ def print_symbols(storage: str) -> int:
     spans, statuses = asyncio.run(_read(storage))
     if not spans:
         raise UsageError(NO_CANDLES)
-    now_us = time.time_ns() // 1_000
+    now_us = wall_clock.now_us()
     rows = [COLUMNS]
     for symbol, group in groupby(spans, key=attrgetter("symbol")):
         series = list(group)

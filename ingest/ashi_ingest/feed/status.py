@@ -20,6 +20,7 @@ from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
 from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
+from ashi.runtime.wall_clock import now_us
 from ashi_ingest.feed.claims import CompleteUntil, GapMessages
 from ashi_ingest.feed.heartbeats import Heartbeats, is_past, phase_of
 from ashi_ingest.feed.partner_gaps import GapsInTopic, OwnFeed
@@ -128,7 +129,7 @@ class FeedReporter:
         *,
         identity: Identity | None = None,
         on_state: Callable[[str, FeedState], None] = lambda _symbol, _state: None,
-        now_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
+        now_us: Callable[[], int] = now_us,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`reported`, by `read_feed`: its last trades are kept, and gaps that are open there are open here.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.symbol import make_symbol
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
+from ashi.runtime.wall_clock import now_us
 from ashi_ingest.errors import Reason
 from ashi_ingest.feed.backfill import Backfill
 from ashi_ingest.feed.clock_watch import ClockWatch
@@ -80,7 +81,7 @@ class FeedSupervisor:
         recorder: FeedRecorder | None,
         backpressure: Backpressure,
         patience_s: float,
-        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        now_us: Callable[[], int] = now_us,
         monotonic_s: Callable[[], float] = time.monotonic,
         published: Callable[[str, int, int], Awaitable[set[str]]] = nothing_published,
         late: Mapping[str, Sequence[Trade]] | None = None,

@@ -21,6 +21,7 @@ from ashi.contracts.late_gaps import is_late_gap
 from ashi.contracts.symbol import make_symbol
 from ashi.contracts.topics import FEED_GAPS
 from ashi.contracts.trade import EARLIEST_US
+from ashi.runtime import wall_clock
 from ashi.runtime.kafka.access import require_access
 from ashi.runtime.service import run_service
 from ashi_ingest.feed.reported import read_feed, read_unrepaired
@@ -77,7 +78,7 @@ def run_backfill(settings: Settings, options: BackfillOptions, tell: Callable[[s
         UsageError: the venue is not known, or the time is none that can be fetched.
 
     """
-    newest_us = time.time_ns() // 1_000 - RECENT_US
+    newest_us = wall_clock.now_us() - RECENT_US
     check_stretch(options, newest_us)
     to_us = newest_us if options.to_us is None else min(options.to_us, newest_us)
     outcomes: list[_Outcome] = []
@@ -174,7 +175,7 @@ class _Market:
         )
         reported = (await read_feed(self._settings, [symbol]))[symbol]
         status = reported.status
-        now_us = time.time_ns() // 1_000
+        now_us = wall_clock.now_us()
         self._is_read = status is not None and status.state != "down" and status.updated_at > now_us - STALE_AFTER_US
         self._gaps = await self._unrepaired()
         points = await read_resume_points(self._settings, [symbol], {symbol: reported})
@@ -286,7 +287,7 @@ class _Market:
             known = without(known, Span(short.from_us, short.to_us))
         gaps = await self._unrepaired()
         settled = settle(
-            gaps, known, self._recovered, now_us=time.time_ns() // 1_000, reason="fetched by `ashi ingest backfill`"
+            gaps, known, self._recovered, now_us=wall_clock.now_us(), reason="fetched by `ashi ingest backfill`"
         )
         for gap in settled:
             await self._publisher.announce(FEED_GAPS, self._symbol, encode_feed(gap), FEED_GAP_SCHEMA)

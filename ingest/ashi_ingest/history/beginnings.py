@@ -16,6 +16,7 @@ from ashi.contracts.symbol import make_symbol
 from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
+from ashi.runtime.wall_clock import now_us
 from ashi_ingest.feed.sequencer import TradeSequencer
 from ashi_ingest.history.fetch import HistoryFetch, Short
 from ashi_ingest.history.progress import Progress, in_days, time_in_words
@@ -64,7 +65,7 @@ class Beginnings:
         backpressure: Backpressure,
         reporter: FeedReporter,
         hand_over: Callable[[str, list[Trade]], None],
-        now_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
+        now_us: Callable[[], int] = now_us,
         monotonic_s: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Coroutine[None, None, None]] = asyncio.sleep,
     ) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.runtime.logs import get_logger
 from ashi.runtime.retry import Backoff
+from ashi.runtime.wall_clock import now_us
 from ashi_ingest.feed.completeness import REST_LAG_ALLOWANCE_US, says_less
 from ashi_ingest.feed.repair_plan import run_repair
 from ashi_ingest.rest.budget import FIRST, Priority, Urgency
@@ -78,7 +79,7 @@ class HistoryFetch:
         publish: Callable[[list[Trade]], Awaitable[None]],
         progress: Progress,
         on_short: Callable[[int, Short], Awaitable[None]] | None = None,
-        now_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
+        now_us: Callable[[], int] = now_us,
         monotonic_s: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:

@@ -10,6 +10,7 @@ import aiohttp
 from ashi.contracts.errors import VenueError
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.settings.parsers import bare_url
+from ashi.runtime.wall_clock import now_us
 from ashi_ingest.errors import MAX_RETRY_AFTER_S, Reason, classify_error
 from ashi_ingest.rest.budget import FIRST, RequestTurns
 from ashi_ingest.venues.base import Answer
@@ -97,7 +98,7 @@ class RestClient:
             except (aiohttp.ClientError, OSError) as error:
                 raise self._failure(request, error) from error
         metrics.rest_requests.labels(self._venue.name, "ok").inc()
-        return Answer(body, time.time_ns() // 1000)
+        return Answer(body, now_us())
 
     def _key_header(self, request: Request) -> dict[str, str]:
         needed = request.api_key
