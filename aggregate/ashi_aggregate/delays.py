@@ -15,13 +15,14 @@ from functools import partial
 from typing import Final
 
 from ashi.contracts.candle import Candle
+from ashi.contracts.timeframe import HOUR_US
 from ashi.runtime.metrics import aggregate as metrics
 from ashi.runtime.wall_clock import now_us
 from ashi_aggregate.core.window_state import NO_WINDOW, StateRow
 
 LIVE_WITHIN_US: Final = 60_000_000
 """A trade that was appended so long after it was made is of the past, which is being loaded."""
-AWAITED_US: Final = 3_600_000_000
+AWAITED_US: Final = HOUR_US
 """What was due so long before a state is gone on from is not awaited any more."""
 
 Dues = Counter[tuple[str, int]]

@@ -10,9 +10,13 @@ from typing import Final
 
 from ashi.contracts.errors import ContractError
 
-MICROSECONDS_PER_UNIT: Final = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
-SHORTEST_US: Final = MICROSECONDS_PER_UNIT["s"]
-LONGEST_US: Final = MICROSECONDS_PER_UNIT["d"]
+SECOND_US: Final = 1_000_000
+MINUTE_US: Final = 60 * SECOND_US
+HOUR_US: Final = 60 * MINUTE_US
+DAY_US: Final = 24 * HOUR_US
+MICROSECONDS_PER_UNIT: Final = {"s": SECOND_US, "m": MINUTE_US, "h": HOUR_US, "d": DAY_US}
+SHORTEST_US: Final = SECOND_US
+LONGEST_US: Final = DAY_US
 
 _TEXT = re.compile(r"([1-9][0-9]{0,5})([smhd])", re.ASCII)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.timeframe import DAY_US, Timeframe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COPIES_APART_US: Final = 1_000_000
 """Copies of one trade may be stamped so far apart: a venue may round its time differently on each of its ways."""
-REPLAYED_US: Final = 86_400_000_000
+REPLAYED_US: Final = DAY_US
 """What was appended longer than this after it was traded comes from a recording, not from a feed or its repair."""
 
 

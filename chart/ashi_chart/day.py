@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.decimals import EXACT, format_decimal
-from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT
+from ashi.contracts.timeframe import DAY_US, HOUR_US
 from ashi_chart.rollup import NEVER
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ashi.contracts.candle import Candle
     from ashi.contracts.timeframe import Timeframe
 
-DAY_US: Final = MICROSECONDS_PER_UNIT["d"]
-HOUR_US: Final = MICROSECONDS_PER_UNIT["h"]
 _ZERO: Final = Decimal(0)
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError, StateError, StorageError
-from ashi.contracts.timeframe import format_time
+from ashi.contracts.timeframe import HOUR_US, format_time
 from ashi.runtime.wall_clock import now_us
 from ashi_chart.active import PARTS
 from ashi_chart.catch_up import Parts, Source, Streamed, stored_parts
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S: Final = 2.0
 """What the store has is shown after so long, if reading the topic takes longer."""
-WITHOUT_STORE_US: Final = 6 * 3_600_000_000
+WITHOUT_STORE_US: Final = 6 * HOUR_US
 """Of so much time, µs, the candles are read of the topic where the store cannot be read."""
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.errors import ContractError
-from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT, Timeframe
+from ashi.contracts.timeframe import DAY_US, Timeframe
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from ashi_sinks.protocol import SeriesSpan
 
-DAY_US: Final = MICROSECONDS_PER_UNIT["d"]
 WEEK_US: Final = 7 * DAY_US
 FIRST_MONDAY_US: Final = 4 * DAY_US
 """The epoch began on a Thursday; weeks begin on Monday, 00:00 UTC."""

@@ -17,6 +17,7 @@ import msgspec
 
 from ashi.contracts.errors import ContractError, UsageError
 from ashi.contracts.symbol import split_symbol
+from ashi.contracts.timeframe import DAY_US
 from ashi.contracts.trade import Trade, check_trade
 from ashi_ingest.history.fetch import Short
 from ashi_ingest.history.progress import time_in_words
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-DAY_US: Final = 86_400_000_000
 STAMP: Final = "%Y%m%dT%H%M%SZ"
 """How a file's name tells when it begins."""
 SUFFIX: Final = ".txt.gz"

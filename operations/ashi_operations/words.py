@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-SECOND_US: Final = 1_000_000
+from ashi.contracts.timeframe import SECOND_US
+
 _UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
 

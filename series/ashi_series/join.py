@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ashi.contracts.timeframe import HOUR_US
 from ashi_series.events import Corrected
 from ashi_series.order import step_order
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ashi_series.events import Closed
     from ashi_series.store import OhlcvStore
 
-APPENDED_BEFORE_US: Final = 3_600_000_000
+APPENDED_BEFORE_US: Final = HOUR_US
 """A candle may have been appended so long before its window was over, µs, by the broker's clock: a venue's clock, a
 worker's and the broker's need not agree. An hour of candles is soon read."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from ashi.contracts.timeframe import HOUR_US
 from ashi.runtime.kafka.lag import LagWatch
 from ashi.runtime.metrics import sink as metrics
 from ashi.runtime.wall_clock import now_us
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ashi_sinks.consumer import Record
     from ashi_sinks.read_log import Stored
 
-AWAITED_US: Final = 3_600_000_000
+AWAITED_US: Final = HOUR_US
 """Of a sink that goes on, what was appended so long before its start is not awaited any more."""
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import STALE_AFTER_US, FeedState, FeedStatus
 from ashi.contracts.instrument import Instrument
-from ashi_chart.day import DAY_US, HOUR_US, Step
+from ashi.contracts.timeframe import DAY_US, HOUR_US
+from ashi_chart.day import Step
 from ashi_chart.feeds import Feeds
 from ashi_chart.markets import Markets
 from ashi_chart.sweep import AGAIN_S, IDLE_S, Sweep

@@ -17,10 +17,10 @@ import pytest
 from msgspec.structs import replace as altered
 
 from ashi.contracts.errors import UsageError
-from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.timeframe import DAY_US, Timeframe
 from ashi.contracts.trade import Trade, encode_trade
 from ashi_history.fetch import FileFetch, tell_outcome
-from ashi_history.fetched_files import DAY_US, FetchedFiles
+from ashi_history.fetched_files import FetchedFiles
 from ashi_history.folding import FoldRequest, fold_file
 from ashi_history.holes import FileSpan, between_files
 from ashi_history.reading import FileReader

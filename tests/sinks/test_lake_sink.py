@@ -44,6 +44,7 @@ import forked_stages
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle, candle_fields
 from ashi.contracts.errors import StorageError, UsageError
 from ashi.contracts.feed import FeedGap
+from ashi.contracts.timeframe import HOUR_US
 from ashi.contracts.topics import CANDLES, FEED_GAPS, TRADES
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.logs import configure_logging
@@ -51,7 +52,7 @@ from ashi.runtime.settings import Settings
 from ashi_sinks import registry
 from ashi_sinks.lake import delta, tables
 from ashi_sinks.lake.location import lake_of
-from ashi_sinks.lake.maintenance import HOUR_US, compact, vacuum
+from ashi_sinks.lake.maintenance import compact, vacuum
 from ashi_sinks.lake.reader import DAYS_AT_ONCE, LakeReader
 from ashi_sinks.lake.sink import LakeSink
 from ashi_sinks.protocol import RefusedError, RetryableError, RowsLostError

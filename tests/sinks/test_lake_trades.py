@@ -18,6 +18,7 @@ from sink_fakes import CrashError, MemoryLog, a_service, a_worker
 
 import forked_stages
 from ashi.contracts.errors import StorageError
+from ashi.contracts.timeframe import HOUR_US
 from ashi.contracts.topics import TRADES, TRADES_DEAD
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, decode_trade, encode_trade
 from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partition_of
@@ -28,7 +29,7 @@ from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_sinks.lake import trade_streams
 from ashi_sinks.lake.location import lake_of
-from ashi_sinks.lake.maintenance import HOUR_US, compact, vacuum
+from ashi_sinks.lake.maintenance import compact, vacuum
 from ashi_sinks.lake.tables import StoredTrade
 from ashi_sinks.lake.trade_streams import TradeStreams
 from ashi_sinks.lake.trades import LakeTrades, progress_key

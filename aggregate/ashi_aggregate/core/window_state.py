@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from ashi.contracts.candle import Candle
-from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.timeframe import DAY_US, Timeframe
 from ashi_aggregate.core.fold import Fold
 from ashi_aggregate.core.trade_ids import WindowIds
 
@@ -17,7 +17,7 @@ NEVER: Final = -1
 NO_WINDOW: Final = 2**63
 """Later than any window."""
 
-RECENT_US: Final = 86_400_000_000
+RECENT_US: Final = DAY_US
 """Trades appended longer than this after they were made come from a recording, not from a feed or its repair."""
 
 

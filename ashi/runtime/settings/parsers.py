@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ashi.contracts.errors import ContractError
-from ashi.contracts.timeframe import Timeframe, parse_timeframes
+from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT, Timeframe, parse_timeframes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ MAX_TOPIC_PREFIX: Final = 200
 """With it the longest name of a topic of Ashi, that of a changelog, is within Kafka's 249 characters."""
 MAX_GROUP_NAME: Final = 200
 """In characters, of a member of a group too; Kafka takes 249 of an instance id."""
-MICROSECONDS: Final = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+MICROSECONDS: Final = {"ms": 1_000} | MICROSECONDS_PER_UNIT
 
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)", re.ASCII)
 _INTEGER = re.compile(r"[0-9]{1,9}", re.ASCII)

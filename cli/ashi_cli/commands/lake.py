@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
-from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT
+from ashi.contracts.timeframe import DAY_US
 from ashi_cli import values
 from ashi_cli.declaration import Command, Option
 from ashi_cli.extras import require_extras
@@ -34,7 +34,7 @@ def vacuum(
             metavar="DURATION",
             parse=values.retention,
         ),
-    ] = 7 * MICROSECONDS_PER_UNIT["d"],
+    ] = 7 * DAY_US,
     storage: Annotated[str | None, STORAGE] = None,
 ) -> int:
     """Remove what has been out of use for the retention, in µs; the exit status. Raises as `compact`."""

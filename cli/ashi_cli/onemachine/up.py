@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import BrokerError, UsageError
+from ashi.contracts.timeframe import HOUR_US
 from ashi.runtime.settings.parsers import redact_url
 from ashi.runtime.wall_clock import now_us
 from ashi_cli.extras import require_extras
@@ -33,7 +34,7 @@ POLL_S: Final = 0.3
 ANSWER_S: Final = 60.0
 """In which the chart must answer; it takes three."""
 LOGS_S: Final = 60.0
-SIMULATED_PAST_US: Final = 2 * 3_600_000_000
+SIMULATED_PAST_US: Final = 2 * HOUR_US
 """How much of their past simulated markets begin with: enough to look at. Fetching it takes a request for each 1,000
 trades, and at the venue's pace a request takes most of a second."""
 

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from ashi.contracts.candle import Candle, candle_fields
 from ashi.contracts.decimals import format_decimal
-from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT, format_time
+from ashi.contracts.timeframe import MINUTE_US, format_time
 from ashi.contracts.venue_candle import source_of
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _show_on_terminal(console: Console, header: Sequence[str], rows: Iterable[Se
 
 def _row(candle: Candle) -> tuple[str, ...]:
     prices = (candle.open, candle.high, candle.low, candle.close, candle.volume)
-    time = format_time(candle.open_time, with_seconds=bool(candle.open_time % MICROSECONDS_PER_UNIT["m"]))
+    time = format_time(candle.open_time, with_seconds=bool(candle.open_time % MINUTE_US))
     return (time, *(format_decimal(value) for value in prices), f"{candle.trade_count:,}")
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.errors import BrokerError
+from ashi.contracts.timeframe import HOUR_US
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.feed.lost_gaps import LostGaps
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from ashi_ingest.rest.client import Asks
     from ashi_ingest.venues.base import Venue
 
-SLICE_US: Final = 3_600_000_000
+SLICE_US: Final = HOUR_US
 """So much is asked for at once, µs: the ids of its trades that are published are in memory meanwhile."""
 STEP_US: Final = 60_000_000
 """The venue's clock may have stepped by so much, µs, so as much is asked for before and after: rows that are stamped

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from ashi.contracts.timeframe import format_time
+from ashi.contracts.timeframe import DAY_US, format_time
 from ashi_operations.doctor.report import Check
-from ashi_operations.words import SECOND_US, counted, named, span
+from ashi_operations.words import counted, named, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ashi_operations.doctor.facts import Fact, Facts, Right
     from ashi_operations.doctor.report import State
 
-DAY_US: Final = 86_400 * SECOND_US
 CERTIFICATE_WARNING_US: Final = 30 * DAY_US
 CERTIFICATE_ERROR_US: Final = 3 * DAY_US
 RETENTION_WARNING: Final = 0.25

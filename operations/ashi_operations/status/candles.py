@@ -6,9 +6,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.decimals import format_decimal
-from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.timeframe import SECOND_US, Timeframe
 from ashi_operations.status.snapshot import Delay, Newest
-from ashi_operations.words import SECOND_US
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -6,9 +6,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.late_gaps import is_late_gap
+from ashi.contracts.timeframe import SECOND_US
 from ashi.contracts.trade import EARLIEST_US
 from ashi_operations.status.snapshot import Gap, Gaps
-from ashi_operations.words import SECOND_US
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -9,9 +9,9 @@ from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
-from ashi.contracts.timeframe import format_time
+from ashi.contracts.timeframe import SECOND_US, format_time
 from ashi_operations.status.snapshot import KINDS
-from ashi_operations.words import SECOND_US, counted, named, span, span_us
+from ashi_operations.words import counted, named, span, span_us
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

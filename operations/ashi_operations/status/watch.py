@@ -14,7 +14,7 @@ import msgspec
 from ashi.contracts.errors import AshiError, BrokerError, ContractError
 from ashi.contracts.records import candle_in, feed_gap_in, feed_status_in, is_loaded
 from ashi.contracts.symbol import split_symbol
-from ashi.contracts.timeframe import parse_timeframes
+from ashi.contracts.timeframe import SECOND_US, parse_timeframes
 from ashi.contracts.topics import (
     CANDLES,
     CANDLES_DEAD,
@@ -37,7 +37,6 @@ from ashi_operations.status.gaps import GapTable
 from ashi_operations.status.groups import ask_groups
 from ashi_operations.status.judge import Ground, problems_of, unreachable
 from ashi_operations.status.snapshot import Snapshot, Unknown
-from ashi_operations.words import SECOND_US
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection

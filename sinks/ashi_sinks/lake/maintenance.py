@@ -15,6 +15,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import StorageError
+from ashi.contracts.timeframe import HOUR_US
 from ashi.contracts.topics import TRADES
 from ashi_sinks.lake.delta import DeltaTable
 from ashi_sinks.lake.driver import CommitFailedError
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from ashi_sinks.lake.location import Lake
     from ashi_sinks.lake.tables import LakeTable
 
-HOUR_US: Final = 3_600_000_000
 LEAST_RETENTION_US: Final = HOUR_US
 """A file that no state of the table has yet may belong to a batch that is just being written."""
 

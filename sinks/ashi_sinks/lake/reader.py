@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap, FeedStatus
+from ashi.contracts.timeframe import DAY_US
 from ashi.contracts.venue_candle import VenueCandle
 from ashi_sinks.lake.delta import DeltaTable
 from ashi_sinks.lake.query import Snapshot
 from ashi_sinks.lake.tables import (
     CANDLES,
-    DAY_US,
     FEED_GAPS,
     FEED_STATUS,
     VENUE_CANDLES,

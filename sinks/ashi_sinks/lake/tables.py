@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.decimals import format_decimal
 from ashi.contracts.feed import FeedGap, FeedStatus
-from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT
+from ashi.contracts.timeframe import DAY_US
 from ashi.contracts.trade import Trade
 from ashi.contracts.venue_candle import VENUE_NULLABLE, VenueCandle
 from ashi_sinks.lake.driver import arrow
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["text", "integer", "time", "day", "truth"]
 Columns: TypeAlias = "Mapping[str, Sequence[Any]]"
 
-DAY_US: Final = MICROSECONDS_PER_UNIT["d"]
 _EPOCH: Final = date(1970, 1, 1)
 
 _TYPES: Final[dict[Kind, arrow.DataType]] = {

@@ -15,11 +15,12 @@ import msgspec
 
 from ashi.contracts.decimals import parse_decimal
 from ashi.contracts.errors import ContractError, StorageError
+from ashi.contracts.timeframe import DAY_US
 from ashi.contracts.trade import MAX_AHEAD_US, Trade
 from ashi_sinks.lake.delta import DeltaTable
 from ashi_sinks.lake.driver import delta
 from ashi_sinks.lake.query import Snapshot
-from ashi_sinks.lake.tables import DAY_US, TRADES, StoredTrade, day_literal, text_literal, trade_columns, venue_of
+from ashi_sinks.lake.tables import TRADES, StoredTrade, day_literal, text_literal, trade_columns, venue_of
 from ashi_sinks.protocol import RowsLostError
 from ashi_sinks.rows import changed_by_hand
 

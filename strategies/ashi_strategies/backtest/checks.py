@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from ashi.contracts.timeframe import MICROSECONDS_PER_UNIT, format_time
+from ashi.contracts.timeframe import DAY_US, format_time
 from ashi_series.order import step_order
 from ashi_strategies.backtest.in_memory import CandlesInMemory
 from ashi_strategies.backtest.playing import PlanRun, series_of, startup_steps
@@ -40,7 +40,7 @@ PARTS_CHECKED: Final = 4
 """So many parts of the run, spread over it, are run again: also where there is no signal, none may come."""
 PART_STEPS: Final = 100
 """So many of the finest windows are in a part."""
-_YEAR_US: Final = 52 * 7 * MICROSECONDS_PER_UNIT["d"]
+_YEAR_US: Final = 52 * 7 * DAY_US
 """Whole weeks: the days of the week and the times of the day stay."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.candle import Candle
-from ashi.contracts.timeframe import Timeframe
+from ashi.contracts.timeframe import DAY_US, Timeframe
 from ashi.runtime.logs import get_logger
 from ashi.runtime.wall_clock import now_us
 from ashi_series.join import APPENDED_BEFORE_US
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FURTHER_BACK: Final = 8
 """So many times as far back the topic is read again where the candles were too few, as after a market has paused."""
-FURTHEST_US: Final = 7 * 86_400_000_000
+FURTHEST_US: Final = 7 * DAY_US
 """The topic is read no further back for them, µs, than this and what the strategy needs: it may hold the candles of all
 symbols of months. What is older has to come out of a store."""
 POLL_S: Final = 0.5

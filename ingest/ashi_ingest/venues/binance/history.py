@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from ashi.contracts.errors import ContractError
+from ashi.contracts.timeframe import DAY_US
 from ashi_ingest.venues.answers import in_words
 from ashi_ingest.venues.base import Missing, Request
 from ashi_ingest.venues.binance import backfill
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from ashi_ingest.venues.base import Answer, Repair
 
 
-DAY_US: Final = 86_400_000_000
 USDM_REACH_US: Final = 30 * DAY_US
 """The month that USD-M keeps."""
 

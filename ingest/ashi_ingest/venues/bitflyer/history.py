@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ashi.contracts.errors import ContractError
+from ashi.contracts.timeframe import DAY_US
 from ashi_ingest.venues.answers import in_words, latest
 from ashi_ingest.venues.base import Missing, RepairEnd
 from ashi_ingest.venues.bitflyer import backfill
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ashi_ingest.venues.base import Answer, Repair, Request
 
 REACH_DAYS: Final = 31
-REACH_US: Final = REACH_DAYS * 86_400_000_000
+REACH_US: Final = REACH_DAYS * DAY_US
 TOO_OLD: Final = -156
 PROBED: Final = 10
 """Rows of a probe: some old ones have no date, so more than one."""

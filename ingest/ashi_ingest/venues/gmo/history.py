@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ashi.contracts.timeframe import HOUR_US
 from ashi_ingest.venues.answers import MAX_TRIES, in_words
 from ashi_ingest.venues.base import Missing, RepairEnd
 from ashi_ingest.venues.gmo.backfill import JOIN_TRIES, LATE_US, TRADES_PATH, ask_page
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ashi_ingest.venues.answers import Rows
     from ashi_ingest.venues.base import Answer, Repair, Request
 
-KEPT_US: Final = 3_600_000_000
+KEPT_US: Final = HOUR_US
 """How far back the list goes is not documented. So long at least, µs: a list that ends sooner is of a new market."""
 KEPT: Final = 600
 """Rows that are kept to find the place of the next page among them."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ashi.contracts.decimals import parse_decimal
+from ashi.contracts.timeframe import DAY_US
 from ashi_ingest.venues.answers import decode_answer
 from ashi_ingest.venues.base import Kline, KlinePage, Request
 from ashi_ingest.venues.gmo.status import Message, check_status
@@ -29,7 +30,6 @@ PATH: Final = "/public/v1/klines"
 INTERVALS: Final = {"1m": "1min", "5m": "5min", "10m": "10min", "15m": "15min", "30m": "30min", "1h": "1hour"}
 """The venue's name of each. Its longer ones begin at 06:00 in Japan, so they are other windows than ours."""
 
-_DAY_US: Final = 86_400_000_000
 _TURN_US: Final = 10_800_000_000
 """The day of a date begins at 06:00 in Japan, which is 21:00 UTC of the day before: three hours before ours."""
 
@@ -63,11 +63,11 @@ class GmoKlines:
 
     def pages(self, market: str, timeframe: Timeframe, start: int, end: int) -> Iterator[KlinePage]:
         """The requests for the klines that begin in [start, end), µs: one for each of the venue's days."""
-        first = (start + _TURN_US) // _DAY_US * _DAY_US - _TURN_US
-        for begin in range(first, end, _DAY_US):
+        first = (start + _TURN_US) // DAY_US * DAY_US - _TURN_US
+        for begin in range(first, end, DAY_US):
             date = datetime.fromtimestamp((begin + _TURN_US) // 1_000_000, UTC).strftime("%Y%m%d")
             parameters = {"symbol": market, "interval": INTERVALS[str(timeframe)], "date": date}
-            yield KlinePage(Request(PATH, parameters), max(begin, start), min(begin + _DAY_US, end))
+            yield KlinePage(Request(PATH, parameters), max(begin, start), min(begin + DAY_US, end))
 
     def read(self, timeframe: Timeframe, body: bytes) -> list[Kline]:
         """The klines of an answer, oldest first. Raises ContractError when it cannot be read, or is an error."""
