@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.feed import overlaps
 from ashi.contracts.late_gaps import is_late_gap
 from ashi.contracts.timeframe import format_time
-from ashi_audit.report import NONE, WHOLE, Difference, count_text, excused, text_of, trades_text
+from ashi.runtime.words import counted
+from ashi_audit.report import NONE, WHOLE, Difference, excused, text_of
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class KlineCheck:
             )
             self._report.note(
                 f"{self._symbol} {self._timeframe}: {begin} ({format_time(self._odd[0].open_time)}): they are of no "
-                f"window, and {count_text(self._left_out, 'candle')} of their time not compared"
+                f"window, and {counted(self._left_out, 'candle')} of their time not compared"
             )
 
     def _check(
@@ -142,7 +143,7 @@ class KlineCheck:
     ) -> Iterator[Difference]:
         if kline is None:
             if candle is not None and candle.trade_count:
-                count = trades_text(candle.trade_count)
+                count = counted(candle.trade_count, "trade")
                 yield self._difference(open_time, WHOLE, count, NONE, f"{self._has} none of this time")
         elif candle is None:
             if kline.volume:

@@ -24,6 +24,7 @@ from ashi.runtime.kafka.offsets import end_offsets, offsets_at
 from ashi.runtime.kafka.records import read_between, read_topic
 from ashi.runtime.kafka.topics import partition_counts, require_topics
 from ashi.runtime.spelling import did_you_mean
+from ashi.runtime.words import counted
 from ashi_aggregate.epoch import claim_rebuild, last_rebuild, require_epoch
 from ashi_audit.part_recount import PartRecount
 from ashi_audit.rebuilt_series import RebuiltSeries
@@ -32,11 +33,9 @@ from ashi_audit.report import (
     SHOWN,
     WHOLE,
     Difference,
-    count_text,
     field_differences,
     same_content,
     show_differences,
-    trades_text,
 )
 from ashi_audit.request import check_request
 from ashi_audit.rules import rules_of_epoch
@@ -281,19 +280,19 @@ def _show(plan: RebuildPlan, options: RebuildOptions, late_topic: str) -> None:
         if before is not None:
             rows += field_differences(before, candle, "", explained=False)
         else:
-            what = trades_text(candle.trade_count) if candle.trade_count else "flat"
+            what = counted(candle.trade_count, "trade") if candle.trade_count else "flat"
             rows.append(Difference(*_key(candle), WHOLE, NONE, what, "", explained=False))
     if rows:
         show_differences(Console(), rows, "rebuilt", stored="published")
     if len(plan.changes) > SHOWN:
-        print(f"and {count_text(len(plan.changes) - SHOWN, 'more candle')}", file=sys.stderr)
+        print(f"and {counted(len(plan.changes) - SHOWN, 'more candle')}", file=sys.stderr)
     if plan.richer:
         print(f"{_keys_have(plan.richer)} more trades than were found: left as published", file=sys.stderr)
     if plan.unreported:
         first = plan.unreported[0]
         print(
-            f"{trades_text(len(plan.unreported))} came too late and not in topic {late_topic}, the first at offset "
-            f"{first.offset} of {first.trade.symbol}: windows with such trades are left as they are",
+            f"{counted(len(plan.unreported), 'trade')} came too late and not in topic {late_topic}, the first at "
+            f"offset {first.offset} of {first.trade.symbol}: windows with such trades are left as they are",
             file=sys.stderr,
         )
     if plan.not_final:

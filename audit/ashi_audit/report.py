@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ashi.contracts.candle import Candle
 from ashi.contracts.decimals import format_decimal
 from ashi.contracts.timeframe import Timeframe, format_time
+from ashi.runtime.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -68,16 +69,6 @@ def text_of(value: Decimal | str | int | None) -> str:
     if value is None:
         return NONE
     return format_decimal(value) if isinstance(value, Decimal) else str(value)
-
-
-def trades_text(count: int) -> str:
-    """`1 trade`, `2 trades`."""
-    return count_text(count, "trade")
-
-
-def count_text(count: int, thing: str) -> str:
-    """`1 candle`, `2,000 candles`."""
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def field_differences(stored: Candle, expected: Candle, why: str, *, explained: bool) -> Iterator[Difference]:
@@ -153,7 +144,7 @@ class Report:
             print(f"note: {sentence}", file=sys.stderr)
         not_yet = f", {counts['open']:,} still open or not final" if counts["open"] else ""
         print(
-            f"{count_text(counts['compared'], 'candle')} compared: {_differ(counts['different'])}, "
+            f"{counted(counts['compared'], 'candle')} compared: {_differ(counts['different'])}, "
             f"{_differ(counts['explained'])} as explained{not_yet}"
         )
         return status

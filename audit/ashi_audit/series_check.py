@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.candle import EPOCH_BITS
+from ashi.runtime import words
 from ashi_audit.recomputed import flat_candle, flat_candles
-from ashi_audit.report import NONE, WHOLE, Difference, excused, field_differences, same_content, trades_text
+from ashi_audit.report import NONE, WHOLE, Difference, excused, field_differences, same_content
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping
@@ -140,7 +141,7 @@ class SeriesCheck:
     def _check_without_trades(self, candle: Candle) -> Iterator[Difference]:
         if candle.trade_count:
             why = "the trades of this time have no such window"
-            yield _whole(candle, trades_text(candle.trade_count), "no trades", why)
+            yield _whole(candle, words.counted(candle.trade_count, "trade"), "no trades", why)
             self._carry(candle)
             return
         if self._carried is None:
@@ -162,10 +163,12 @@ class SeriesCheck:
             return
         self.compared += 1
         if window.in_time is None:
-            yield _whole(expected, NONE, trades_text(expected.trade_count), _late_reason(window), explained=True)
+            yield _whole(
+                expected, NONE, words.counted(expected.trade_count, "trade"), _late_reason(window), explained=True
+            )
             return
         self._carry(expected)
-        yield _whole(expected, NONE, trades_text(expected.trade_count), "the store does not have it")
+        yield _whole(expected, NONE, words.counted(expected.trade_count, "trade"), "the store does not have it")
 
     def _missing_flat(self, counted: SeriesRange, begin: int, until: int) -> Iterator[list[Difference]]:
         """One difference for all flat candles that a hole should have been filled with."""
@@ -213,14 +216,16 @@ def _whole(candle: Candle, stored: str, expected: str, why: str, *, explained: b
 
 def _late_reason(window: WindowTrades) -> str:
     return (
-        f"{trades_text(len(window.late))} came too late for it (topic trades.late), so it is without them by design; "
-        "`ashi rebuild` takes them in"
+        f"{words.counted(len(window.late), 'trade')} came too late for it (topic trades.late), so it is without them "
+        "by design; `ashi rebuild` takes them in"
     )
 
 
 def _guess(window: WindowTrades, candle: Candle, expected: Candle) -> str:
     if candle.trade_count < expected.trade_count:
-        return f"it lacks {trades_text(expected.trade_count - candle.trade_count)}"
+        return f"it lacks {words.counted(expected.trade_count - candle.trade_count, 'trade')}"
     if candle.trade_count > expected.trade_count:
-        return f"it has {trades_text(candle.trade_count - expected.trade_count)} that the source does not have"
+        return (
+            f"it has {words.counted(candle.trade_count - expected.trade_count, 'trade')} that the source does not have"
+        )
     return "it has as many trades, and others" if not window.late else "late trades do not explain it"

@@ -13,8 +13,9 @@ from ashi.runtime.kafka.offsets import committed_offsets, end_offsets, left_to_r
 from ashi.runtime.kafka.topics import partition_counts, require_topics
 from ashi.runtime.retry import Backoff, retry
 from ashi.runtime.spelling import did_you_mean
+from ashi.runtime.words import counted
 from ashi_audit.part_recount import PartRecount
-from ashi_audit.report import NONE, WHOLE, Difference, Report, count_text
+from ashi_audit.report import NONE, WHOLE, Difference, Report
 from ashi_audit.request import check_request, not_compared
 from ashi_audit.rules import rules_of_epoch, rules_of_settings
 from ashi_audit.series_check import SeriesCheck
@@ -213,7 +214,7 @@ class Verification:
         if not counts["compared"]:
             nothing = "there is nothing to compare: no whole window of these symbols, timeframes and times has trades"
             if counts["open"]:
-                nothing = f"nothing could be compared: {count_text(counts['open'], 'window')} still open or not final"
+                nothing = f"nothing could be compared: {counted(counts['open'], 'window')} still open or not final"
             # What was noted may well be the reason.
             raise UsageError(". ".join([nothing, *self._report.notes]))
         self._note_others(stored)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import RecordingError
+from ashi.runtime.words import counted
 from ashi_ingest.recording.format import read_recording
 from ashi_ingest.recording.reader import RecordingReader
 from ashi_ingest.recording.trade_files import TradeFileReader, is_trade_file
@@ -114,7 +115,7 @@ class FileReader:
     def _tell_unread(self, what: str) -> None:
         if self._unread:
             self.notes.append(
-                f"{self._unread:,} {what}{'s' * (self._unread > 1)} of {self._path} cannot be read as {self._venue}, "
+                f"{counted(self._unread, what)} of {self._path} cannot be read as {self._venue}, "
                 f"the first in {self._first_unread}"
             )
 

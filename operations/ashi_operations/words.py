@@ -25,11 +25,6 @@ def span_us(microseconds: int) -> str:
     return span(microseconds / SECOND_US)
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 feed`, `1,200 feeds`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def named(names: list[str], most: int = 3) -> str:
     """The first few of some names: `a, b, c and 4 more`."""
     if len(names) <= most:

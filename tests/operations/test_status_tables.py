@@ -16,6 +16,7 @@ from ashi.contracts.late_gaps import LATE_REASON
 from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.kafka.survey import Range
 from ashi.runtime.settings import Settings
+from ashi.runtime.words import counted
 from ashi_operations.problem import Problem
 from ashi_operations.status.candles import KEPT_US, CandleWindow
 from ashi_operations.status.feeds import FeedTable
@@ -23,7 +24,7 @@ from ashi_operations.status.gaps import GapTable
 from ashi_operations.status.groups import Place, lag_of, stage_of
 from ashi_operations.status.screen import draw, fitted
 from ashi_operations.status.snapshot import Feed, Lag, Snapshot, Unknown, to_json
-from ashi_operations.words import counted, named, span
+from ashi_operations.words import named, span
 from candle_samples import a_candle
 
 

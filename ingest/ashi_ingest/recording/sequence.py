@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ashi.contracts.errors import RecordingError
+from ashi.runtime.words import counted
 from ashi_ingest.known_venues import venue_named
 from ashi_ingest.recording.check import check_recording
 from ashi_ingest.recording.format import read_recording
@@ -62,8 +63,7 @@ class RecordingSequence:
             except RecordingError as error:
                 on_note(str(error))
             if unread:
-                counted = f"{unread:,} {what}{'s' * (unread > 1)}"
-                on_note(f"{counted} of {path} cannot be read as {venue}, the first in {first_unread}")
+                on_note(f"{counted(unread, what)} of {path} cannot be read as {venue}, the first in {first_unread}")
         for reader in readers.values():
             self.with_repairs |= reader.with_repairs
             for trade in reader.finish():

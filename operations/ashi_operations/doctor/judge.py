@@ -6,8 +6,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi.contracts.timeframe import DAY_US, format_time
+from ashi.runtime.words import counted
 from ashi_operations.doctor.report import Check
-from ashi_operations.words import counted, named, span
+from ashi_operations.words import named, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import UsageError
 from ashi.runtime.settings.parsers import redact_url
+from ashi.runtime.words import counted
 from ashi_operations.doctor.ask import Examiner
 from ashi_operations.doctor.judge import checks_of
 from ashi_operations.doctor.report import EXIT_OK, Report, State, report_of, to_json
-from ashi_operations.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

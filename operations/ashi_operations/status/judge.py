@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import SECOND_US, format_time
 from ashi.contracts.topics import CANDLES_DEAD, TRADES_DEAD, TRADES_LATE
+from ashi.runtime.words import counted
 from ashi_operations.problem import Level, Problem, worst_first
 from ashi_operations.status.feeds import LAST_WORDS
-from ashi_operations.words import counted, named, span, span_us
+from ashi_operations.words import named, span, span_us
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

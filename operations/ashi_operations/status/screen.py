@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ashi.contracts.timeframe import SECOND_US, format_time
+from ashi.runtime.words import counted
 from ashi_operations.status.snapshot import KINDS
-from ashi_operations.words import counted, named, span, span_us
+from ashi_operations.words import named, span, span_us
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

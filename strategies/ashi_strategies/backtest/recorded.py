@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.timeframe import Timeframe
+from ashi.runtime.words import counted
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_strategies.backtest.in_memory import CandlesInMemory
 
@@ -51,9 +52,7 @@ class RecordedCandles(CandlesInMemory):
         super().__init__(self._candles_of(trades))
         self.symbols = sorted(self._recorded)
         if self._late:
-            on_note(
-                f"{self._late:,} trade{'s' * (self._late > 1)} came too late to count in any candle, as with a worker"
-            )
+            on_note(f"{counted(self._late, 'trade')} came too late to count in any candle, as with a worker")
 
     def _candles_of(self, trades: Iterable[tuple[int, Trade]]) -> Iterator[Candle]:
         """All candles as a worker sends them, and again when they are corrected."""
