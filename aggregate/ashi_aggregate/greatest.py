@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ashi.runtime.of_late import GreatestOfLate
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -18,12 +20,10 @@ class Greatest:
 
     def __init__(self, gauge: Gauge) -> None:
         self._gauge = gauge
-        self._now = self._before = 0
-        self._since_s: float | None = None
+        self._of_late = GreatestOfLate(PERIOD_S)
 
     def see(self, values: Iterable[int], now_s: float) -> None:
         """Values that are there now (monotonic, s)."""
-        if self._since_s is None or now_s - self._since_s >= PERIOD_S:
-            self._before, self._now, self._since_s = self._now, 0, now_s
-        self._now = max(self._now, max(values, default=0))
-        self._gauge.set(max(self._now, self._before))
+        self._of_late.turn(now_s)
+        self._of_late.see(max(values, default=0))
+        self._gauge.set(self._of_late.value or 0)

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from ashi.contracts.trade import MAX_AHEAD_US
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
-from ashi_ingest.feed.of_late import GreatestOfLate
+from ashi.runtime.of_late import GreatestOfLate
 
 TOLERATED_US: Final = MAX_AHEAD_US // 3
 """Clocks that are further apart than this, µs, are told of; a trade is refused from three times as much on."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ashi_ingest.feed.of_late import GreatestOfLate
+from ashi.runtime.of_late import GreatestOfLate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
