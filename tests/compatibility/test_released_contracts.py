@@ -49,9 +49,6 @@ def golden(version: str) -> list[tuple[str, str]]:
     ]
 
 
-GOLDEN = [(version, schema, value) for version in VERSIONS for schema, value in golden(version)]
-
-
 def test_every_release_is_kept() -> None:
     """A version that the changelog dates is released, and its contracts are those of its day."""
     changelog = (Path(ashi.__file__).parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")

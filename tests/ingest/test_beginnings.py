@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -33,8 +32,6 @@ SKIPPED_S = 100.0
 MINUTE_US = 60_000_000
 STOPPED = "stopped: the process stops"
 """The gap that the end of the run leaves."""
-
-Act = Callable[[Rehearsal], Awaitable[None]]
 
 
 class FromThePast(Rehearsal):

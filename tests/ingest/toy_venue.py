@@ -80,7 +80,6 @@ class Peer:
     number: int
     request: web.Request
     socket: web.WebSocketResponse
-    opened_s: float = field(default_factory=time.monotonic)
     received: list = field(default_factory=list)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 

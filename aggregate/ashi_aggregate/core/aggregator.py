@@ -248,16 +248,6 @@ class TimeframeAggregator:
             changed.append(windows[-1])
         return [self._candle(window.fold) for window in changed]
 
-    def get_last_closed_candle(self) -> Candle | None:
-        """The newest closed candle, with the corrections that have reached it, or None. It may be a flat one."""
-        row = self.row
-        if not row.closed_until:
-            return None
-        last = self._window_before(row.closed_until)
-        newest = row.closed_until - self.timeframe.length_us
-        flat = self._flat_candles(last, newest, row.closed_until) if last and last.open_time < newest else []
-        return flat[0] if flat else last
-
     def _find_next_close(self) -> int:
         return self.row.closes_from + self.timeframe.length_us + self.rules.lateness_us
 
