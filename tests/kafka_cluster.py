@@ -13,7 +13,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
 
 from aiokafka.admin import NewTopic
 
@@ -24,6 +25,7 @@ from ashi.runtime.kafka.topics import create_topics
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.children import spawn, stop_all
 from ashi_cli.onemachine.jars import classpath, java_executable
+from ashi_cli.onemachine.kafka_server import PROPERTIES, properties_text
 from free_ports import HOST, free_ports
 
 NODES = (1, 2, 3)
@@ -33,37 +35,34 @@ OFFSETS_PARTITIONS = 2
 
 T = TypeVar("T")
 
-_PROPERTIES = """\
-process.roles={roles}
-node.id={node}
-broker.rack=rack-{node}
-replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector
-controller.quorum.voters=1@{host}:{controller_port}
-listeners={listeners}
-advertised.listeners=PLAINTEXT://{host}:{port},OUTSIDE://{host}:{advertised_port}
-inter.broker.listener.name=PLAINTEXT
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,OUTSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs=data
-auto.create.topics.enable=false
-default.replication.factor=3
-min.insync.replicas=1
-offsets.topic.replication.factor=3
-offsets.topic.num.partitions=2
-transaction.state.log.replication.factor=3
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=2
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
-replica.lag.time.max.ms=3000
-group.initial.rebalance.delay.ms=0
-num.network.threads=2
-num.io.threads=2
-background.threads=2
-log.cleaner.dedupe.buffer.size=16777216
-"""
+OF_MANY: Final[Mapping[str, str | None]] = MappingProxyType(
+    {
+        **PROPERTIES,
+        "node.id": "{node}",
+        "broker.rack": "rack-{node}",
+        "default.replication.factor": "3",
+        "offsets.topic.replication.factor": "3",
+        "transaction.state.log.replication.factor": "3",
+        "metadata.max.idle.interval.ms": None,
+    }
+)
+"""Settings of a broker that is not the only one, by name: `node` is filled in, and what else stands in braces."""
+_PROPERTIES: Final[Mapping[str, str | None]] = MappingProxyType(
+    {
+        **OF_MANY,
+        "process.roles": "{roles}",
+        "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+        "listeners": "{listeners}",
+        "advertised.listeners": "PLAINTEXT://{host}:{port},OUTSIDE://{host}:{advertised_port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,OUTSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "offsets.topic.num.partitions": str(OFFSETS_PARTITIONS),
+        "transaction.state.log.num.partitions": "2",
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
+        "replica.lag.time.max.ms": "3000",
+        "num.io.threads": "2",
+    }
+)
 
 
 class Brokers:
@@ -162,7 +161,8 @@ class Cluster(Brokers):
         listeners = f"PLAINTEXT://{HOST}:{self._ports[node]},OUTSIDE://{HOST}:{outside}"
         if node == 1:
             listeners += f",CONTROLLER://{HOST}:{self._controller_port}"
-        return _PROPERTIES.format(
+        return properties_text(
+            _PROPERTIES,
             node=node,
             roles="broker,controller" if node == 1 else "broker",
             listeners=listeners,

@@ -33,8 +33,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ashi.contracts.access import Access, Operation
 from ashi.runtime.settings import Settings
-from ashi_cli.onemachine import kafka_server
 from ashi_cli.onemachine.broker import Broker
+from ashi_cli.onemachine.kafka_server import PROPERTIES
 from free_ports import HOST, free_ports
 
 Right = tuple[str, str, Operation]
@@ -193,49 +193,50 @@ def _acl(user: str, kind: str, name: str, operation: Operation, binding: Any = A
     )
 
 
-def _properties(ports: Mapping[str, int], users: tuple[str, ...], masters: tuple[str, ...]) -> str:
+def _properties(ports: Mapping[str, int], users: tuple[str, ...], masters: tuple[str, ...]) -> dict[str, str]:
+    """What is other than at a broker without any security, at which it listens too."""
     listeners = ",".join(f"{name}://{HOST}:{port}" for name, port in ports.items())
     plain = "org.apache.kafka.common.security.plain.PlainLoginModule required " + " ".join(
         f'user_{user}="{PASSWORD}{user}"' for user in users
     )
-    text = kafka_server._PROPERTIES
-    text = text.replace("listeners=PLAINTEXT://", f"listeners={listeners},PLAINTEXT://", 1)
-    text = text.replace("advertised.listeners=PLAINTEXT://", f"advertised.listeners={listeners},PLAINTEXT://", 1)
     spoken = dict.fromkeys(ports, "SSL") | dict.fromkeys(PLAIN, "SASL_PLAINTEXT")
     spoken |= dict.fromkeys(("SCRAM", "BOTH"), "SASL_SSL")
-    protocols = "".join(f"{name}:{protocol}," for name, protocol in spoken.items())
-    text = text.replace("protocol.map=", f"protocol.map={protocols}", 1)
-    return text + (
-        "".join(
-            f"listener.name.{name.lower()}.ssl.keystore.type=PEM\n"
-            f"listener.name.{name.lower()}.ssl.keystore.location={name}.pem\n"
-            f"listener.name.{name.lower()}.ssl.truststore.type=PEM\n"
-            f"listener.name.{name.lower()}.ssl.truststore.location=authority.pem\n"
-            for name in ports
-            if name not in PLAIN
-        )
-        + "listener.name.mutual.ssl.client.auth=required\nlistener.name.both.ssl.client.auth=required\n"
-        f"listener.name.both.connections.max.reauth.ms={CUT_OFF_S * 1_000}\n"
+    protocols = ",".join(f"{name}:{protocol}" for name, protocol in spoken.items())
+    properties = {
+        "listeners": f"{listeners},{PROPERTIES['listeners']}",
+        "advertised.listeners": f"{listeners},{PROPERTIES['advertised.listeners']}",
+        "listener.security.protocol.map": f"{protocols},{PROPERTIES['listener.security.protocol.map']}",
+    }
+    for name in ports:
+        if name not in PLAIN:
+            properties |= {
+                f"listener.name.{name.lower()}.ssl.keystore.type": "PEM",
+                f"listener.name.{name.lower()}.ssl.keystore.location": f"{name}.pem",
+                f"listener.name.{name.lower()}.ssl.truststore.type": "PEM",
+                f"listener.name.{name.lower()}.ssl.truststore.location": "authority.pem",
+            }
+    for listener in ("scram", "both"):
+        properties[f"listener.name.{listener}.sasl.enabled.mechanisms"] = ",".join(SCRAM)
+        for mechanism in SCRAM:
+            module = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            properties[f"listener.name.{listener}.{mechanism.lower()}.sasl.jaas.config"] = module
+    return properties | {
+        "listener.name.mutual.ssl.client.auth": "required",
+        "listener.name.both.ssl.client.auth": "required",
+        "listener.name.both.connections.max.reauth.ms": str(CUT_OFF_S * 1_000),
         # Which a broker otherwise takes for somebody else's certificate that is shown by mistake.
-        "ssl.allow.dn.changes=true\nssl.allow.san.changes=true\n"
-        + "".join(
-            f"listener.name.{listener}.sasl.enabled.mechanisms={','.join(SCRAM)}\n"
-            + "".join(
-                f"listener.name.{listener}.{mechanism.lower()}.sasl.jaas.config="
-                "org.apache.kafka.common.security.scram.ScramLoginModule required;\n"
-                for mechanism in SCRAM
-            )
-            for listener in ("scram", "both")
-        )
-        + "listener.name.login.sasl.enabled.mechanisms=PLAIN\n"
-        f"listener.name.login.plain.sasl.jaas.config={plain};\n"
-        "listener.name.token.sasl.enabled.mechanisms=OAUTHBEARER\n"
-        "listener.name.token.oauthbearer.sasl.jaas.config="
-        "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required "
-        'unsecuredLoginStringClaim_sub="kafka";\n'
-        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
-        f"super.users={';'.join(f'User:{user}' for user in ('ANONYMOUS', *masters))}\n"
-    )
+        "ssl.allow.dn.changes": "true",
+        "ssl.allow.san.changes": "true",
+        "listener.name.login.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.login.plain.sasl.jaas.config": f"{plain};",
+        "listener.name.token.sasl.enabled.mechanisms": "OAUTHBEARER",
+        "listener.name.token.oauthbearer.sasl.jaas.config": (
+            "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required "
+            'unsecuredLoginStringClaim_sub="kafka";'
+        ),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": ";".join(f"User:{user}" for user in ("ANONYMOUS", *masters)),
+    }
 
 
 @contextlib.contextmanager
@@ -248,13 +249,8 @@ def secured_kafka(directory: Path, users: tuple[str, ...], masters: tuple[str, .
     for name, (host, not_after) in CERTIFICATES.items():
         issued = authority.issue_cert(host, not_after=not_after)
         (directory / "broker" / f"{name}.pem").write_bytes(as_java_reads(issued))
-    plain = kafka_server._PROPERTIES
-    kafka_server._PROPERTIES = _properties(ports, users, masters)
-    broker = Broker(directory)
-    try:
-        broker.start(child=True, fresh=True)
-    finally:
-        kafka_server._PROPERTIES = plain
+    broker = Broker(directory, properties=_properties(ports, users, masters))
+    broker.start(child=True, fresh=True)
     kafka = SecuredKafka(broker, ports, authority, directory / "broker" / "authority.pem")
     try:
         kafka.let_in(users)

@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from kafka_cluster import NODES, Brokers
+from ashi_cli.onemachine.kafka_server import properties_text
+from kafka_cluster import NODES, OF_MANY, Brokers
 from multihost.hosts import Host
 from multihost.isolation import run
 
@@ -27,35 +29,23 @@ SILENT: Final = {"log_level": 0}
 
 # Times are Kafka's own: a broker that is gone is one after nine seconds, as in a deployment. Leaders go back to where
 # they belong after seconds rather than minutes, so that each fault finds the brokers as the one before did.
-_PROPERTIES = """\
-process.roles=broker,controller
-node.id={node}
-broker.rack=rack-{node}
-controller.quorum.voters={voters}
-listeners=PLAINTEXT://{address}:{port},CONTROLLER://{address}:{controller_port}
-advertised.listeners=PLAINTEXT://{address}:{port}
-inter.broker.listener.name=PLAINTEXT
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs=data
-auto.create.topics.enable=false
-default.replication.factor=3
-min.insync.replicas=2
-offsets.topic.replication.factor=3
-offsets.topic.num.partitions=6
-transaction.state.log.replication.factor=3
-transaction.state.log.min.isr=2
-transaction.state.log.num.partitions=3
-share.coordinator.state.topic.replication.factor=3
-share.coordinator.state.topic.min.isr=2
-leader.imbalance.check.interval.seconds=5
-leader.imbalance.per.broker.percentage=0
-num.network.threads=2
-num.io.threads=4
-background.threads=2
-log.cleaner.threads=1
-log.cleaner.dedupe.buffer.size=16777216
-"""
+_PROPERTIES: Final[Mapping[str, str | None]] = MappingProxyType(
+    {
+        **OF_MANY,
+        "controller.quorum.voters": "{voters}",
+        "min.insync.replicas": "2",
+        "offsets.topic.num.partitions": "6",
+        "transaction.state.log.min.isr": "2",
+        "transaction.state.log.num.partitions": "3",
+        "share.coordinator.state.topic.replication.factor": "3",
+        "share.coordinator.state.topic.min.isr": "2",
+        "broker.session.timeout.ms": None,
+        "broker.heartbeat.interval.ms": None,
+        "group.initial.rebalance.delay.ms": None,
+        "leader.imbalance.check.interval.seconds": "5",
+        "leader.imbalance.per.broker.percentage": "0",
+    }
+)
 
 
 class Trio(Brokers):
@@ -75,8 +65,13 @@ class Trio(Brokers):
         voters = ",".join(f"{node}@{host.address}:{_CONTROLLER_PORT}" for node, host in self.hosts.items())
         self.format(
             {
-                node: _PROPERTIES.format(
-                    node=node, address=host.address, port=PORT, controller_port=_CONTROLLER_PORT, voters=voters
+                node: properties_text(
+                    _PROPERTIES,
+                    node=node,
+                    host=host.address,
+                    port=PORT,
+                    controller_port=_CONTROLLER_PORT,
+                    voters=voters,
                 )
                 for node, host in self.hosts.items()
             }

@@ -13,7 +13,6 @@ from ashi.runtime.kafka import clients, errors
 from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partitions_of
 from ashi.runtime.settings import Settings
 from ashi_cli.main import main
-from ashi_cli.onemachine import kafka_server
 from ashi_cli.onemachine.broker import Broker
 from ashi_operations.doctor.run import examine
 
@@ -34,15 +33,9 @@ def nobody() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory, nobody: int) -> Iterator[Settings]:
     """A real Kafka whose `advertised.listeners` is wrong, as behind a forgotten port mapping."""
-    right = kafka_server._PROPERTIES
-    kafka_server._PROPERTIES = right.replace(
-        "advertised.listeners=PLAINTEXT://{host}:{port}", f"advertised.listeners=PLAINTEXT://{{host}}:{nobody}"
-    )
-    broker = Broker(tmp_path_factory.mktemp("elsewhere"))
-    try:
-        broker.start(child=True, fresh=True)
-    finally:
-        kafka_server._PROPERTIES = right
+    wrong = {"advertised.listeners": f"PLAINTEXT://127.0.0.1:{nobody}"}
+    broker = Broker(tmp_path_factory.mktemp("elsewhere"), properties=wrong)
+    broker.start(child=True, fresh=True)
     yield Settings.from_environment({"ASHI_KAFKA_BOOTSTRAP": broker.bootstrap})
     broker.stop()
 

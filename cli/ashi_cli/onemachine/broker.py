@@ -6,6 +6,7 @@ import contextlib
 import errno
 import time
 import uuid
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,7 +18,7 @@ from ashi_cli.onemachine.kafka_server import FREE_SPACE, HOST, KafkaServer, Port
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 STOP_TIMEOUT_S = 20.0  # a stop takes 0.5 s
@@ -41,9 +42,10 @@ def _quiet(_text: str) -> None:
 class Broker:
     """The broker of one work directory. All its files are in `<workdir>/broker/`."""
 
-    def __init__(self, workdir: Path) -> None:
+    def __init__(self, workdir: Path, *, properties: Mapping[str, str | None] = MappingProxyType({})) -> None:
+        """`properties`: Kafka's settings that are other than in `kafka_server.PROPERTIES`."""
         self.directory = workdir.absolute() / "broker"
-        self._kafka = KafkaServer(self.directory)
+        self._kafka = KafkaServer(self.directory, properties)
         self.process: subprocess.Popen[bytes] | None = None  # of the broker that this object started
         self._record_path = self.directory / "broker.json"
 

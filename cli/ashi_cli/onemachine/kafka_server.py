@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import time
 import uuid
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import BrokerError
 from ashi_cli.onemachine.children import spawn
@@ -35,36 +36,39 @@ _JVM_LOG = ("-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLog
 # change from start to start. A start after a crash waits for the session of the crashed broker to expire, so that is
 # shorter than the usual 9 s, but long enough for a slow disk. The controller writes nothing while nothing happens: by
 # default it appends a record twice a second, which is two fifths of what a quiet broker computes.
-_PROPERTIES = """\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{host}:{controller_port}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
-inter.broker.listener.name=PLAINTEXT
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs=data
-auto.create.topics.enable=false
-default.replication.factor=1
-min.insync.replicas=1
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=5
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=5
-broker.session.timeout.ms=6000
-broker.heartbeat.interval.ms=1000
-metadata.max.idle.interval.ms=0
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
-num.network.threads=2
-num.io.threads=4
-background.threads=2
-log.cleaner.threads=1
-log.cleaner.dedupe.buffer.size=16777216
-"""
+PROPERTIES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": "1@{host}:{controller_port}",
+        "listeners": "PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}",
+        "advertised.listeners": "PLAINTEXT://{host}:{port}",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": "data",
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": "1",
+        "min.insync.replicas": "1",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "5",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "5",
+        "broker.session.timeout.ms": "6000",
+        "broker.heartbeat.interval.ms": "1000",
+        "metadata.max.idle.interval.ms": "0",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        "group.initial.rebalance.delay.ms": "0",
+        "num.network.threads": "2",
+        "num.io.threads": "4",
+        "background.threads": "2",
+        "log.cleaner.threads": "1",
+        "log.cleaner.dedupe.buffer.size": "16777216",
+    }
+)
+"""The server's settings by name; what stands in braces is filled in at a start: `host`, `port`, `controller_port`."""
 
 _FULL_BYTES = 1 << 20  # with less free space than this a failed start is put down to it
 FREE_SPACE = "that disk is full: free space there, then start again"
@@ -77,6 +81,11 @@ _REMEDIES = (
 )
 
 
+def properties_text(properties: Mapping[str, str | None], **places: object) -> str:
+    """What Kafka reads its settings from; `places`: what stands for the words in braces. None is left out."""
+    return "".join(f"{name}={value.format_map(places)}\n" for name, value in properties.items() if value is not None)
+
+
 class PortTakenError(Exception):
     """Somebody else took a port between our look and the server's bind."""
 
@@ -84,14 +93,16 @@ class PortTakenError(Exception):
 class KafkaServer:
     """The server of one directory, in which it runs. The callers see to it that there is one at a time."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, properties: Mapping[str, str | None] = MappingProxyType({})) -> None:
+        """`properties`: what is other than in `PROPERTIES`; with None Kafka's own default."""
         self.directory = directory
+        self._properties: Mapping[str, str | None] = {**PROPERTIES, **properties}
         self.log = directory / "kafka.log"
         self._data = directory / "data"
 
     def configure(self, port: int, controller_port: int) -> None:
         """Write its settings. Raises OSError."""
-        text = _PROPERTIES.format(host=HOST, port=port, controller_port=controller_port)
+        text = properties_text(self._properties, host=HOST, port=port, controller_port=controller_port)
         (self.directory / "server.properties").write_text(text)
 
     def launch(self, java: Path, jars: Sequence[Path], mark: str, *, dies_with_us: bool) -> subprocess.Popen[bytes]:
