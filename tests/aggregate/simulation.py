@@ -286,6 +286,10 @@ def simulate(seed: int) -> None:
     history.check()
 
 
+def make_plain(number: int, traded_at: int) -> Trade:
+    return Trade("binance:A", str(number), Decimal(number + 1), Decimal(1), "buy", traded_at, traded_at, number)
+
+
 def main() -> int:
     """Run many seeds."""
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 1000

@@ -4,70 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import signal
 import time
 from decimal import Decimal
-from typing import Any
 
-import msgspec
 import pytest
+from aggregate_kafka import NAMES, aggregated, at, check, messages, publish, steady_trades
 from aiokafka.admin import NewPartitions
 
 from ashi.contracts import Trade, decode_candle, encode_trade
-from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES, TRADES_DEAD, TRADES_LATE
+from ashi.contracts.topics import CANDLES, TRADES, TRADES_DEAD
 from ashi.contracts.trade import TRADE_SCHEMA
 from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of
-from ashi.runtime.kafka.dead_letters import message_headers, trade_place
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.settings import Settings
-from hypothesis_strategies import START, drawn_trade
+from hypothesis_strategies import START
 from oracle import candles_of, closed, stored, timely
 
 pytestmark = pytest.mark.kafka
-
-NAMES = ["1m", "5m", "1h"]
-SYMBOLS = ["binance:币安人生USDT", *(f"binance:S{number}USDT" for number in range(23))]
-
-
-def steady_trades(count: int, seed: int = 1) -> list[Trade]:
-    """Many symbols, disorder within the lateness, and some trades late within and beyond the horizon."""
-    rng = random.Random(seed)
-    log = []
-    for sequence in range(count):
-        behind = rng.choice([0] * 95 + [rng.randint(0, 100_000_000)] * 4 + [rng.randint(200_000_000, 300_000_000)])
-        traded_at = START + sequence * 60_000 + rng.randint(0, 1_900_000) - behind
-        log.append(drawn_trade(rng, SYMBOLS, str(sequence), traded_at, sequence))
-    return log
-
-
-def at(trade: Trade, traded_at: int) -> Trade:
-    """The trade at another time, and so another trade."""
-    return msgspec.structs.replace(
-        trade, traded_at=traded_at, received_at=traded_at, trade_id=f"{trade.trade_id}-{traded_at}"
-    )
-
-
-async def publish(settings: Settings, trades: list[Trade], **options: Any) -> None:
-    producer = make_producer(settings, **options)
-    await producer.start()
-    sent = [await producer.send(TRADES, key=t.symbol.encode(), value=encode_trade(t)) for t in trades]
-    await asyncio.gather(*sent)
-    await producer.stop()
-
-
-async def aggregated(settings: Settings, timeout_s: float = 60) -> None:
-    """Wait until every trade has been aggregated and committed."""
-    ends = {partition: end for partition, end in (await end_offsets(settings, TRADES)).items() if end}
-    deadline = time.monotonic() + timeout_s
-    while (done := await committed_offsets(settings, AGGREGATE_APP, TRADES)) != ends:
-        assert time.monotonic() < deadline, f"aggregated only up to {done} of {ends}"
-        await asyncio.sleep(0.1)
-
-
-async def messages(settings: Settings, topic: str) -> list[Any]:
-    return [record async for record in read_topic(settings, topic)]
 
 
 async def some_candles(settings: Settings) -> None:
@@ -75,14 +29,6 @@ async def some_candles(settings: Settings) -> None:
     while not await messages(settings, CANDLES):
         assert time.monotonic() < deadline, "no candle comes"
         await asyncio.sleep(0.05)
-
-
-async def check(settings: Settings, log: list[Trade]) -> None:
-    candles = [decode_candle(record.value) for record in await messages(settings, CANDLES)]
-    counted = timely(log, "1m", 120_000_000)
-    assert stored(candles) == closed(candles_of(counted, NAMES), log, 2_000_000)
-    late = {trade_place(record.headers) for record in await messages(settings, TRADES_LATE)}
-    assert len(late) == len(log) - len(counted)
 
 
 def test_a_worker_killed_in_mid_replay_and_started_again_leaves_the_oracles_candles(kafka_settings, start_stage):

@@ -14,11 +14,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from aggregate_kafka import aggregated, at, candles, check, ended, messages, publish, steady_trades
 from aiokafka import TopicPartition
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
-from test_aggregate_kafka import aggregated, at, check, messages, publish, steady_trades
-from test_moved_ground_kafka import candles, ended
 
 import kafka_cluster
 from ashi.client import read_candles

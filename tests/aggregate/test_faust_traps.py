@@ -32,21 +32,30 @@ from faust.transport.drivers import aiokafka as driver
 from faust.transport.producer import ProducerBuffer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage, FutureMessage, PendingMessage
+from faust_apps import (
+    MINUTE,
+    PARTITIONS,
+    RULES,
+    TIMEFRAMES,
+    TP0,
+    WAIT_S,
+    opened,
+    our_app,
+    plain_app,
+    record,
+    ticks,
+)
 
-from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
+from ashi.contracts import StateError, Trade, encode_trade
 from ashi.contracts.topics import CANDLES, MARKERS_TABLE, TRADES, changelog_topic, table_name
 from ashi.runtime.kafka.clients import make_producer, murmur2_partitioner, partition_of
-from ashi.runtime.kafka.log_identity import Standing, fingerprint_of
 from ashi.runtime.kafka.record_batches import OutgoingRecord, RecordBatches
 from ashi.runtime.kafka.spans import Span
-from ashi.runtime.kafka.topic_ids import Identity
 from ashi.runtime.settings import Settings
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.codec import Marker, encode
-from ashi_aggregate.core.window_state import WindowRules
-from ashi_aggregate.epoch import Epoch
 from ashi_aggregate.faust import transport
-from ashi_aggregate.faust.app import AggregateApp, make_app
+from ashi_aggregate.faust.app import AggregateApp
 from ashi_aggregate.faust.transport import ChunkSchema
 from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.partition import PartitionOffsets, marker_key
@@ -54,52 +63,6 @@ from ashi_aggregate.worker import _progress
 from ashi_cli.onemachine.children import spawn, stop_all
 from hypothesis_strategies import START
 from simulated_log import Broker, Record, Worker
-
-PARTITIONS = 8
-TIMEFRAMES = parse_timeframes("1m,5m,1h")
-RULES = WindowRules(TIMEFRAMES[0])
-SETTINGS = Settings.from_environment({})
-TP0 = TP(TRADES, 0)
-MINUTE = 60_000_000
-WAIT_S = 60
-"""A bound for what must happen at once: reached only by a test that fails."""
-
-
-def our_app(session_guard: SessionGuard | None = None, settings: Settings = SETTINGS) -> AggregateApp:
-    """The application as a worker builds it, not started."""
-    epoch = Epoch(0, [str(timeframe) for timeframe in TIMEFRAMES], RULES.lateness_us, RULES.horizon_us, 1440)
-    app = make_app(settings, epoch, PARTITIONS, session_guard or SessionGuard(10**12), Path("not-made"))
-    app.check_epoch = ticks  # there is no Kafka to ask
-    app.probe = UnchangedLog()  # type: ignore[assignment]
-    return opened(app)
-
-
-class UnchangedLog:
-    """A topic that is what it was."""
-
-    async def identity(self) -> Identity:
-        return Identity("first", {})
-
-    async def standing(self, offsets: Mapping[int, Sequence[int]]) -> dict[int, Standing]:
-        found = {at: fingerprint_of(record(at)) for asked in offsets.values() for at in asked}
-        return {partition: Standing(0, 10**6, found) for partition in offsets}
-
-    async def close(self) -> None:
-        return None
-
-
-def plain_app(**options: Any) -> faust.App:
-    """Faust as it comes."""
-    settings = {"broker": "kafka://127.0.0.1:1", "store": "memory://", "topic_disable_leader": True} | options
-    return opened(faust.App("plain", **settings))
-
-
-def opened(app: faust.App) -> Any:
-    """An application that takes messages of `trades`, though it is not connected to anything."""
-    app.finalize()
-    app.topics._acking_topics.add(TRADES)
-    app.flow_control.resume()
-    return app
 
 
 class FakeThread:
@@ -183,22 +146,6 @@ def consumer_of(app: Any, *owned: int) -> tuple[Any, Any]:
     return consumer, thread
 
 
-def record(offset: int, partition: int = 0, topic: str = TRADES) -> Any:
-    return SimpleNamespace(
-        topic=topic,
-        partition=partition,
-        offset=offset,
-        key=b"k",
-        value=b"v" if topic == TRADES else encode(Marker(offset)),
-        timestamp=1_000 * offset,
-        timestamp_type=1,
-        headers=[],
-        checksum=None,
-        serialized_key_size=1,
-        serialized_value_size=1,
-    )
-
-
 def records(begin: int, end: int) -> list[Any]:
     return [record(offset) for offset in range(begin, end)]
 
@@ -256,12 +203,6 @@ def stream_of(app: Any, *messages: Any) -> Any:
 
 def trade(symbol: str, at: int, number: int = 0) -> Trade:
     return Trade(symbol, str(number), Decimal(5), Decimal(1), "buy", START + at, START + at, number)
-
-
-async def ticks() -> None:
-    """Let every task run on as far as it can without the outside."""
-    for _ in range(50):
-        await asyncio.sleep(0)
 
 
 def changelog_event(partition: int, key: bytes, value: bytes | None) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_aggregate_kafka import aggregated, check, publish, steady_trades
+from aggregate_kafka import aggregated, check, publish, steady_trades
 
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.children import spawn, stop_all

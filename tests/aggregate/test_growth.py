@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from test_pipeline_crashes import make_plain
+from simulation import make_plain
 
 from ashi.contracts import Timeframe, Trade
 from ashi.contracts.records import COPY_HEADER, SINCE_HEADER, time_in

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from test_aggregate_kafka import aggregated
+from aggregate_kafka import aggregated
 
 from ashi.contracts import Candle, Trade, encode_trade
 from ashi.contracts.candle import DECIMAL_FIELDS

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from test_aggregate_kafka import aggregated, check, publish, steady_trades
+from aggregate_kafka import aggregated, check, publish, steady_trades
 
 from ashi.runtime.settings import Settings
 from fresh_topics import PARTITIONS

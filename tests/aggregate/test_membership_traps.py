@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownError, for_cod
 from aiokafka.protocol.group import HeartbeatRequestStruct
 from faust.assignor.client_assignment import ClientAssignment, ClientMetadata
 from faust.tables.manager import TableManager
-from test_faust_traps import PARTITIONS, SETTINGS, WAIT_S, our_app, plain_app, ticks
+from faust_apps import PARTITIONS, SETTINGS, WAIT_S, our_app, plain_app, ticks
 
 from ashi.contracts.errors import InstanceTakenError, StateError
 from ashi.runtime.kafka.topic_ids import Identity

@@ -8,16 +8,16 @@ import itertools
 from typing import Any
 
 import pytest
-from test_aggregate_kafka import NAMES, SYMBOLS, aggregated, at, messages, publish, steady_trades
+from aggregate_kafka import NAMES, SYMBOLS, aggregated, at, candles, ended, messages, publish, steady_trades
 
-from ashi.contracts import Trade, decode_candle
+from ashi.contracts import Trade
 from ashi.contracts.timeframe import parse_timeframes
-from ashi.contracts.topics import CANDLES, MARKERS_TABLE, TRADES, changelog_topic, table_name
+from ashi.contracts.topics import MARKERS_TABLE, TRADES, changelog_topic, table_name
 from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.settings import Settings
 from fresh_topics import renew_topics
 from made_anew import make_anew
-from oracle import candles_of, closed, stored, timely
+from oracle import candles_of, closed, timely
 
 pytestmark = pytest.mark.kafka
 
@@ -25,21 +25,9 @@ HORIZON_US, LATENESS_US = 120_000_000, 2_000_000
 TABLES = [changelog_topic(table_name(timeframe)) for timeframe in parse_timeframes(",".join(NAMES))]
 
 
-async def ended(stage: Any, timeout_s: float = 60) -> str:
-    """The log of a stage that has ended by itself with an error."""
-    status = await asyncio.to_thread(stage.process.wait, timeout_s)
-    text: str = stage.log.read_text()
-    assert status == 1, text[-3000:]
-    return text
-
-
 async def stop(stage: Any) -> None:
     stage.process.terminate()
     assert await asyncio.to_thread(stage.process.wait, 30) == 0, stage.log.read_text()[-3000:]
-
-
-async def candles(settings: Settings) -> dict[Any, Any]:
-    return stored([decode_candle(record.value) for record in await messages(settings, CANDLES)])
 
 
 def test_a_topic_made_anew_is_noticed_by_the_worker_that_runs_and_at_every_start_however_long_it_is(

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from simulation import make_plain
 
 from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
 from ashi.runtime.kafka.clients import partition_of
@@ -461,10 +462,6 @@ def test_a_feed_that_was_down_for_hours_and_is_repaired_in_order_gives_complete_
             assert result[key] == value
 
     asyncio.run(scenario())
-
-
-def make_plain(number: int, traded_at: int) -> Trade:
-    return Trade("binance:A", str(number), Decimal(number + 1), Decimal(1), "buy", traded_at, traded_at, number)
 
 
 @pytest.mark.slow

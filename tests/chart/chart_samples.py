@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import msgspec
 
-from ashi.contracts import Candle
+from ashi.contracts.candle import Candle
+from ashi.contracts.decimals import format_decimal
 from ashi.contracts.feed import FeedGap, FeedStatus, overlaps
 from ashi.contracts.venue_candle import VenueCandle
-from ashi_chart.bars import Bar
+from ashi_chart.bars import CLOSED, Bar
 from ashi_chart.outbox import Outbox
 from ashi_chart.rollup import Rollup
 from ashi_sinks.protocol import SeriesSpan
-from candle_samples import BTC
+from candle_samples import BTC, a_candle
 
 
 class StoreInMemory:
@@ -113,3 +115,48 @@ def decoded(raw: bytes) -> Bar:
 def candles_of(rollup: Rollup, parts: Iterable[Candle]) -> list[Candle]:
     """The candles of all windows that have a part; `parts`: by open time, one of each."""
     return [rollup.candle_of(of_window) for of_window in rollup.windows_of(parts)]
+
+
+def a_bar(candle: Candle, flags: int) -> list[Any]:
+    """As docs/chart.md says it."""
+    text = format_decimal
+    return [
+        candle.open_time, text(candle.open), text(candle.high), text(candle.low), text(candle.close),
+        text(candle.volume), candle.trade_count, candle.version, flags, text(candle.quote_volume),
+        text(candle.taker_buy_volume),
+    ]  # fmt: skip
+
+
+def bars(candles: Iterable[Candle], flags: int = CLOSED) -> list[list[Any]]:
+    return [a_bar(candle, flags) for candle in candles]
+
+
+def truth_of(rollup: Rollup, candles: Iterable[Candle]) -> dict[int, tuple[str, int]]:
+    """Volume and number of trades of each window, by the greatest version of each part."""
+    newest: dict[int, Candle] = {}
+    for candle in candles:
+        known = newest.get(candle.open_time)
+        if known is None or candle.version > known.version:
+            newest[candle.open_time] = candle
+    of_window: dict[int, list[Candle]] = {}
+    for open_time in sorted(newest):
+        of_window.setdefault(rollup.window_of(open_time)[0], []).append(newest[open_time])
+    return {
+        start: (str(sum(part.volume for part in parts)), sum(part.trade_count for part in parts))
+        for start, parts in of_window.items()
+    }
+
+
+def a_log(steps: list[tuple[int, bool]]) -> list[Candle]:
+    """Candles as they were written: each step closes the next window, corrects one of before, or repeats one."""
+    log: list[Candle] = []
+    windows = 0
+    for version, (back, is_repeat) in enumerate(steps, 1):
+        if back and is_repeat and back <= len(log):
+            log.append(log[-back])
+            continue
+        if not back or back > windows:
+            windows += 1
+        window = windows - 1 if not back or back > windows else windows - back
+        log.append(a_candle(window, version, volume=version, trade_count=version))
+    return log

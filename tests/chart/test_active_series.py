@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 
 import msgspec
-from chart_samples import PageInMemory, decoded
+from chart_samples import PageInMemory, a_log, decoded, truth_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.settings import Settings
@@ -19,7 +17,7 @@ from ashi_chart.active import ActiveSeries, Key
 from ashi_chart.bars import CLOSED, COMPLETE, INCOMPLETE
 from ashi_chart.coverage import Coverage
 from ashi_chart.outbox import MOST_BARS_WAITING, MOST_SAID_WAITING, Outbox
-from ashi_chart.rollup import Rollup, offered
+from ashi_chart.rollup import offered
 from ashi_chart.series_set import SeriesSet
 from ashi_chart.store import Store
 from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
@@ -45,37 +43,6 @@ class PageOfSeries(PageInMemory):
             self.replace(found[0])
         elif not self.out.wants_snapshot:
             self.take_bars()
-
-
-def truth_of(rollup: Rollup, candles: Iterable[Candle]) -> dict[int, tuple[str, int]]:
-    """Volume and number of trades of each window, by the greatest version of each part."""
-    newest: dict[int, Candle] = {}
-    for candle in candles:
-        known = newest.get(candle.open_time)
-        if known is None or candle.version > known.version:
-            newest[candle.open_time] = candle
-    of_window: dict[int, list[Candle]] = {}
-    for open_time in sorted(newest):
-        of_window.setdefault(rollup.window_of(open_time)[0], []).append(newest[open_time])
-    return {
-        start: (str(sum(part.volume for part in parts)), sum(part.trade_count for part in parts))
-        for start, parts in of_window.items()
-    }
-
-
-def a_log(steps: list[tuple[int, bool]]) -> list[Candle]:
-    """Candles as they were written: each step closes the next window, corrects one of before, or repeats one."""
-    log: list[Candle] = []
-    windows = 0
-    for version, (back, is_repeat) in enumerate(steps, 1):
-        if back and is_repeat and back <= len(log):
-            log.append(log[-back])
-            continue
-        if not back or back > windows:
-            windows += 1
-        window = windows - 1 if not back or back > windows else windows - back
-        log.append(a_candle(window, version, volume=version, trade_count=version))
-    return log
 
 
 @given(data=st.data(), name=st.sampled_from(["1m", "5m"]))

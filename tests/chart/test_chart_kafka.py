@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import msgspec
 import pytest
+from chart_kafka import topics_of
+from chart_samples import a_bar, bars
 from chart_server import PageOf, charting, page_of
 
-from ashi.contracts.candle import Candle, encode_candle
-from ashi.contracts.decimals import format_decimal
-from ashi.contracts.feed import FeedGap, FeedStatus, encode_feed
-from ashi.contracts.instrument import Instrument, encode_instrument
-from ashi.contracts.records import live_key
-from ashi.contracts.topics import CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS
-from ashi.runtime.kafka.clients import make_producer, partition_of
+from ashi.contracts.candle import Candle
+from ashi.contracts.feed import FeedGap, FeedStatus
+from ashi.contracts.instrument import Instrument
+from ashi.contracts.topics import CANDLES
+from ashi.runtime.kafka.clients import partition_of
 from ashi.runtime.metrics.declare import REGISTRY
 from ashi_chart import active, catch_up, hub, loading
 from ashi_chart.bars import CLOSED, COMPLETE, CORRECTED, INCOMPLETE
@@ -43,63 +43,11 @@ def run(main: Any) -> None:
     asyncio.run(asyncio.wait_for(main, BOUND_S))
 
 
-class Topics:
-    """Writes what the stages write."""
-
-    def __init__(self, producer: Any) -> None:
-        self._producer = producer
-
-    async def send(self, *messages: Candle | FeedGap | FeedStatus | Instrument, live: bool = False) -> None:
-        for message in messages:
-            key = message.symbol.encode()
-            match message:
-                case FeedGap():
-                    await self._producer.send_and_wait(FEED_GAPS, encode_feed(message), key)
-                case FeedStatus():
-                    await self._producer.send_and_wait(FEED_STATUS, encode_feed(message), key)
-                case Instrument():
-                    await self._producer.send_and_wait(INSTRUMENTS, encode_instrument(message), key)
-                case Candle() if live:
-                    key = live_key(message.symbol, message.timeframe)
-                    await self._producer.send_and_wait(CANDLES_LIVE, encode_candle(message), key)
-                case Candle():
-                    await self._producer.send_and_wait(CANDLES, encode_candle(message), key)
-
-    async def send_all(self, candles: Iterable[Candle]) -> None:
-        """Closed candles, not one by one."""
-        sent = [await self._producer.send(CANDLES, encode_candle(each), each.symbol.encode()) for each in candles]
-        await asyncio.gather(*sent)
-
-
-@asynccontextmanager
-async def topics_of(settings: Settings) -> AsyncIterator[Topics]:
-    producer = make_producer(settings)
-    await producer.start()
-    try:
-        yield Topics(producer)
-    finally:
-        await producer.stop()
-
-
 async def store_in(path: Path, candles: Sequence[Candle]) -> None:
     sink = make_sink(f"sqlite:///{path}")
     await sink.open()
     await sink.write(candles)
     await sink.close()
-
-
-def a_bar(candle: Candle, flags: int) -> list[Any]:
-    """As docs/chart.md says it."""
-    text = format_decimal
-    return [
-        candle.open_time, text(candle.open), text(candle.high), text(candle.low), text(candle.close),
-        text(candle.volume), candle.trade_count, candle.version, flags, text(candle.quote_volume),
-        text(candle.taker_buy_volume),
-    ]  # fmt: skip
-
-
-def bars(candles: Iterable[Candle], flags: int = CLOSED) -> list[list[Any]]:
-    return [a_bar(candle, flags) for candle in candles]
 
 
 def a_status(complete_until: int, updated: int) -> FeedStatus:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from chart_kafka import topics_of
+from chart_samples import a_bar, bars
 from chart_server import PageOf, charting, page_of
-from test_chart_kafka import a_bar, bars, topics_of
 
 import oracle
 from ashi.client import kafka_settings as settings_of

@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
-from chart_samples import PageInMemory
-from test_active_series import a_log, truth_of
+from chart_samples import PageInMemory, a_log, truth_of
 
 from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StorageError, UsageError

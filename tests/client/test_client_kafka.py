@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions, RecordsToDelete
+from client_kafka import BOUND_S, collect, run, take, versions
 from client_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle, a_gap, a_signal, a_status, send
 
 from ashi.client import (
@@ -43,27 +44,6 @@ if TYPE_CHECKING:
     from ashi.runtime.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-BOUND_S = 30
-
-
-def run(main):
-    return asyncio.run(asyncio.wait_for(main, BOUND_S * 3))
-
-
-async def collect(reader):
-    """All that a reader hands out until it ends."""
-    async with reader:
-        return [message async for message in reader]
-
-
-async def take(reader, count: int):
-    """The next few; fails where there are none."""
-    async with asyncio.timeout(BOUND_S):
-        return [await anext(reader) for _ in range(count)]
-
-
-def versions(candles: list[Candle]) -> list[tuple[int, int]]:
-    return [((candle.open_time - FIRST_US) // MINUTE_US, candle.version) for candle in candles]
 
 
 def test_repeats_are_left_out_and_corrections_come(kafka_settings: Settings) -> None:

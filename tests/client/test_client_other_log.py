@@ -10,8 +10,8 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.errors import KafkaConnectionError
+from client_kafka import BOUND_S, collect, run, take, versions
 from client_samples import BTC, a_candle, a_status, send
-from test_client_kafka import BOUND_S, collect, run, take, versions
 
 from ashi.client import Position, read_candles, read_feed_status
 from ashi.contracts import StateError

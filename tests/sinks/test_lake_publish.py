@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from lake_trades import a_trade, as_rows, write
 from sink_samples import a_candle, a_gap, a_status
-from test_lake_trades import a_trade, as_rows, write
 
 from ashi.contracts import Trade
 from ashi.contracts.candle import make_version

@@ -38,7 +38,7 @@ from sink_certification import (
     stored_gaps,
     until,
 )
-from test_sink_kafka import many_candles, publish
+from sink_kafka import many_candles, publish
 
 import forked_stages
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle, candle_fields

@@ -13,14 +13,15 @@ from types import SimpleNamespace
 import delta_in_duckdb
 import pytest
 from deltalake import DeltaTable
-from sink_certification import FIRST_US, opened, until
+from lake_trades import a_trade, as_rows, write
+from sink_certification import opened, until
 from sink_fakes import CrashError, MemoryLog, a_service, a_worker
 
 import forked_stages
 from ashi.contracts.errors import StorageError
 from ashi.contracts.timeframe import HOUR_US
 from ashi.contracts.topics import TRADES, TRADES_DEAD
-from ashi.contracts.trade import TRADE_SCHEMA, Trade, decode_trade, encode_trade
+from ashi.contracts.trade import TRADE_SCHEMA, decode_trade, encode_trade
 from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.kafka.groups import commit
@@ -41,31 +42,12 @@ ROOT = Path(__file__).parents[2]
 END = 2**53 - 1
 
 
-def a_trade(number=0, symbol="binance:ETHUSDT", **more):
-    """Trades of one number are alike; 700 of them fill a day."""
-    fields = {
-        "symbol": symbol,
-        "trade_id": str(number),
-        "price": Decimal("61837.63"),
-        "size": Decimal("0.00000001"),
-        "side": ("buy", "sell", None)[number % 3],
-        "traded_at": FIRST_US + number * 123_456_789,
-        "received_at": FIRST_US + number * 123_456_789 + 1_234,
-        "sequence": number,
-    }
-    return Trade(**fields | more)
-
-
 WIDE = a_trade(7, price=Decimal("12345678901234567890.123456789012345678"), trade_id="取引-'\"", sequence=2**63 - 1)
 
 
 @pytest.fixture
 def lake(tmp_path):
     return lake_of(f"lake:///{tmp_path}/lake")
-
-
-def as_rows(trades, partition=0, first=0):
-    return [StoredTrade(partition, first + at, trade) for at, trade in enumerate(trades)]
 
 
 async def everything(table):
@@ -76,17 +58,6 @@ def stored(lake):
     async def scenario():
         async with opened(LakeTrades(lake)) as table:
             return sorted(await everything(table), key=lambda row: row[:2])
-
-    return asyncio.run(scenario())
-
-
-def write(lake, *batches):
-    async def scenario():
-        table = LakeTrades(lake)
-        await table.open_or_make()
-        written = [await table.write(batch) for batch in batches]
-        await table.close()
-        return written
 
     return asyncio.run(scenario())
 

@@ -8,9 +8,9 @@ import urllib.error
 import urllib.request
 
 import pytest
+from postgres_stage import PostgresStage, everything_is_committed, migrate
 from sink_certification import a_candle, a_gap, a_status, opened, oracle, stored, stored_gaps, until
-from test_postgres_sink import PostgresStage, _everything_is_committed, migrate
-from test_sink_kafka import many_candles, publish
+from sink_kafka import many_candles, publish
 
 from ashi.contracts.errors import StorageError
 from ashi_sinks.postgres.retention import delete_older
@@ -287,7 +287,7 @@ def test_a_table_truncated_under_a_worker_is_told_within_seconds_and_filled_agai
         await until(lambda: 'ashi_rows_lost_total{sink="postgres"} 1.0' in _get(f"{address}/metrics")[1])
         assert "stored rows are gone, reading topic candles from its beginning" in worker.log.read_text()
         await until(lambda: _get(f"{address}/ready") == (200, "storing candles\n"))
-        assert await _everything_is_committed(kafka_settings)
+        assert await everything_is_committed(kafka_settings)
         await publish(kafka_settings, [a_gap(2)])  # the other topics go on where they were
         async with opened(stage.reader()) as reader:
             await until(lambda: _has_gaps(reader, 3))

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import asyncpg
 import pytest
+from postgres_stage import PostgresStage, migrate
 from sink_certification import SinkCertification, a_candle, a_gap, a_status, opened, stored, stored_gaps, until
-from test_postgres_sink import PostgresStage, migrate
-from test_sink_kafka import publish
+from sink_kafka import publish
 
 from ashi.contracts.errors import StorageError
 from ashi_cli.main import main

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from postgres_stage import PostgresStage, migrate
 from sink_certification import MINUTE_US, a_candle, a_gap, a_status, opened, stored, stored_gaps
-from test_postgres_sink import PostgresStage, migrate
 
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import is_complete

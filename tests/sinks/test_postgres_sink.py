@@ -2,20 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import itertools
 import re
 import time
-from contextlib import contextmanager
 from decimal import Decimal
 
 import asyncpg
 import pytest
+from postgres_stage import PostgresStage, everything_is_committed, migrate, numbers
 from sink_certification import SinkCertification, a_candle, a_gap, a_status, opened, oracle, stored, stored_gaps, until
-from test_sink_kafka import many_candles, publish
+from sink_kafka import many_candles, publish
 
 from ashi.contracts.errors import StorageError, UsageError
-from ashi.contracts.topics import CANDLES, FEED_GAPS
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi_cli.main import main
 from ashi_sinks import registry
 from ashi_sinks.postgres import schema
@@ -23,89 +20,15 @@ from ashi_sinks.postgres.address import Address
 from ashi_sinks.postgres.connection import explain
 from ashi_sinks.postgres.reader import SERIES, PostgresReader
 from ashi_sinks.postgres.sink import PostgresSink
-from ashi_sinks.postgres.store import STORE
 from ashi_sinks.protocol import RefusedError, RetryableError, RowsLostError
-from ashi_sinks.worker import sink_group
 from postgres_server import PASSWORD, PostgresServer
 
 pytestmark = pytest.mark.postgres
-
-_numbers = itertools.count()
 
 
 @pytest.fixture
 def server(postgres):
     return postgres
-
-
-def migrate(url):
-    assert STORE.migrate is not None
-    return STORE.migrate(url)
-
-
-class PostgresStage:
-    """A schema of its own in one database."""
-
-    refused = a_candle(9, trade_count=2**63)  # an integer of the message, but not of bigint
-    refused_gap = a_gap(9, trades_recovered=2**63)
-
-    def __init__(self, server):
-        self.server = server
-        self.schema = f"stage_{next(_numbers)}"
-        server.execute(f"CREATE SCHEMA {self.schema}")
-        self.url = server.url(schema=self.schema)
-        self.migrated = False
-
-    def sink(self):
-        if not self.migrated:
-            migrate(self.url)
-            self.migrated = True
-        return PostgresSink(self.url)
-
-    def reader(self):
-        return PostgresReader(self.url)
-
-    @contextmanager
-    def unavailable(self):
-        self.server.stop()
-        try:
-            yield
-        finally:
-            self.server.start()
-
-    @contextmanager
-    def read_only(self):
-        self._set_read_only("on")
-        try:
-            yield
-        finally:
-            self._set_read_only("off")
-
-    def _set_read_only(self, value):
-        # As the superuser's own session is read-only too, it must say otherwise.
-        self.server.execute(
-            "SET default_transaction_read_only = off",
-            f"ALTER SYSTEM SET default_transaction_read_only = {value}",
-            "SELECT pg_reload_conf()",
-        )
-        # Sessions take it up between two statements, so each is asked until it has.
-        while self.server.execute("SHOW default_transaction_read_only")[0][0] != value:
-            pass
-
-    def empty(self, table):
-        self.execute(f"TRUNCATE {table}" if next(_numbers) % 2 else f"DELETE FROM {table}")
-
-    def delete_first(self):
-        self.execute("DELETE FROM candles WHERE open_time = (SELECT min(open_time) FROM candles)")
-
-    def alter(self):
-        self.execute("ALTER TABLE candles ALTER close TYPE numeric(20, 2)")
-
-    def execute(self, *statements):
-        # What a person would have to do first: a column that a view reads cannot be given another type.
-        if any("ALTER close TYPE" in statement for statement in statements):
-            self.server.execute("DROP VIEW latest_candles", schema=self.schema)
-        return self.server.execute(*statements, schema=self.schema)
 
 
 @pytest.fixture
@@ -439,7 +362,7 @@ def test_a_connection_that_the_server_has_ended_is_made_anew_without_a_word(stag
     ids=["password", "too-many-connections", "rights"],
 )
 def test_a_user_who_cannot_get_in_is_told_why_and_no_password_is_shown(stage, role, message, kind):
-    user = f"user_{next(_numbers)}"
+    user = f"user_{next(numbers)}"
     stage.sink()
     stage.execute(f"CREATE ROLE {user} {role}", f"GRANT USAGE ON SCHEMA {stage.schema} TO {user}")
     with pytest.raises(StorageError, match=message) as caught:
@@ -822,15 +745,6 @@ def test_a_store_is_there_once_it_holds_something_and_gone_once_it_is_emptied(st
     assert not registry.store_exists(stage.url)
 
 
-async def _everything_is_committed(settings):
-    for topic in (CANDLES, FEED_GAPS):
-        committed = await committed_offsets(settings, sink_group("postgres"), topic)
-        ends = await end_offsets(settings, topic)
-        if not all(committed.get(partition, 0) == end for partition, end in ends.items()):
-            return False
-    return True
-
-
 def test_migrating_a_store_of_the_version_without_statuses_keeps_its_gaps(stage):
     lost = a_gap(1, state="lost", final=True)
 
@@ -880,7 +794,7 @@ def test_a_server_stopped_and_started_five_times_during_a_stream_holds_what_was_
             if number == 0:
                 await asyncio.to_thread(worker.wait_for, "the store is away, trying again")
             await asyncio.to_thread(stage.server.start)
-        await until(lambda: _everything_is_committed(kafka_settings))
+        await until(lambda: everything_is_committed(kafka_settings))
         return await _contents(stage)
 
     assert asyncio.run(scenario()) == (oracle(candles), gaps)
@@ -899,7 +813,7 @@ def test_a_store_is_filled_from_the_beginning_when_told_to(kafka_settings, start
                 stage.execute(lost, "DELETE FROM feed_gaps")
             worker = start_stage("sink", "postgres", *options, ASHI_STORAGE=stage.url)
             await asyncio.to_thread(worker.wait_for, "storing candles")
-            await until(lambda: _everything_is_committed(kafka_settings))
+            await until(lambda: everything_is_committed(kafka_settings))
             worker.process.terminate()
             assert await asyncio.to_thread(worker.process.wait, 30) == 0
         assert (

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import sqlite3
 import sys
 import time
@@ -18,15 +17,14 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.errors import KafkaError
 from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_gaps, until
+from sink_kafka import many_candles, publish
 
 import forked_stages
-from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
+from ashi.contracts.candle import encode_candle
 from ashi.contracts.errors import StateError
-from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS, topic_specs
 from ashi.runtime.kafka import offsets
-from ashi.runtime.kafka.clients import METADATA_AGE_MS, admin_client, make_consumer, make_producer, partition_of
-from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.clients import METADATA_AGE_MS, admin_client, make_consumer, partition_of
 from ashi.runtime.kafka.groups import commit
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.kafka.records import read_topic
@@ -97,29 +95,6 @@ def running(path, settings, *arguments, **environment):
         process.kill()
 
 
-async def publish(settings, messages):
-    """Send candles, gaps, or (topic, key, bytes) as they are, in order."""
-    producer = make_producer(settings)
-    await producer.start()
-    try:
-        sent = []
-        for message in messages:
-            topic, key, value, schema = as_record(message)
-            partition = partition_of(key, settings.partitions)
-            sent.append(await producer.send(topic, value, key, partition=partition, headers=message_headers(schema)))
-        await asyncio.gather(*sent)
-    finally:
-        await producer.stop()
-
-
-def as_record(message):
-    if isinstance(message, tuple):
-        return *message, FEED_GAP_SCHEMA if message[0] == FEED_GAPS else CANDLE_SCHEMA
-    if isinstance(message, FeedGap):
-        return FEED_GAPS, message.symbol.encode(), encode_feed(message), FEED_GAP_SCHEMA
-    return CANDLES, message.symbol.encode(), encode_candle(message), CANDLE_SCHEMA
-
-
 async def count(path):
     try:
         async with opened(SqliteReader(path)) as reader:
@@ -148,21 +123,6 @@ async def unread(settings):
 async def rows_of(path):
     async with opened(SqliteReader(path)) as reader:
         yield await stored(reader)
-
-
-def many_candles(windows, seed=1):
-    """Candles of 12 symbols; a third of the windows come again, corrected, repeated or outdated."""
-    dice = random.Random(seed)
-    candles = []
-    for minute in range(windows):
-        for symbol in range(12):
-            candle = a_candle(minute, version=1_000 + minute, symbol=f"binance:S{symbol}", price=str(minute + 1))
-            candles.append(candle)
-            if minute > 5 and dice.random() < 0.33:
-                step = dice.choice([-1, 0, 1])
-                back = minute - dice.randrange(5)
-                candles.append(a_candle(back, 1_000 + back + step, candle.symbol, price=str(9_000_000 + minute)))
-    return candles
 
 
 @pytest.mark.kafka
