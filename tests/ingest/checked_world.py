@@ -21,7 +21,6 @@ from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_fee
 from ashi.contracts.trade import EARLIEST_US, Trade
 from ashi.runtime import retry as retry_module
 from ashi_ingest.errors import Reason
-from ashi_ingest.feed import backfill as backfill_module
 from ashi_ingest.feed.comparison import Times
 from ashi_ingest.feed.reported import ReportedFeed
 from ashi_ingest.feed.status import FeedReporter
@@ -54,14 +53,6 @@ def venue_of(name: str) -> VenueCertification:
 
 
 Fate = Literal["comes", "late", "lost"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_settling():
-    """For modules that import it: repairs do not wait for a REST interface that lags."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backfill_module, "SETTLE_S", 0.0)
-        yield
 
 
 class Kafka:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from checked_world import MARKETS, VENUES, World, all_once, each_market, no_settling, run, trade_for  # noqa: F401
+from checked_world import MARKETS, VENUES, World, all_once, each_market, run, trade_for
 from venue_samples import FIRST_MS, Execution
 
 from ashi.contracts.feed import FeedGap, FeedStatus
@@ -17,6 +17,8 @@ from ashi_ingest.rest.budget import FIRST, Urgency
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.venues.base import Answer, Request
 from ashi_ingest.venues.bitflyer import backfill as bitflyer_backfill
+
+pytestmark = pytest.mark.usefixtures("no_settling")
 
 
 def world_of(venue: str, market: str, **arguments):

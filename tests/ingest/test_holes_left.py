@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from checked_world import KEYLESS, World, no_settling, run, trade_fast, trade_for, venue_of  # noqa: F401
+from checked_world import KEYLESS, World, run, trade_fast, trade_for, venue_of
 from venue_samples import FIRST_MS, Execution
 
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.trade import EARLIEST_US
+
+pytestmark = pytest.mark.usefixtures("no_settling")
 
 CONTIGUOUS = [
     ("bitflyer", "FX_BTC_JPY"),

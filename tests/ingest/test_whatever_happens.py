@@ -9,14 +9,13 @@ import asyncio
 import os
 
 import pytest
-from checked_world import (  # noqa: F401
+from checked_world import (
     KEYLESS,
     MARKETS,
     VENUES,
     World,
     all_once,
     ids,
-    no_settling,
     run,
     trade_fast,
     trade_for,
@@ -24,6 +23,8 @@ from checked_world import (  # noqa: F401
 )
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
+
+pytestmark = pytest.mark.usefixtures("no_settling")
 
 contiguous = pytest.mark.parametrize(
     ("venue", "market"), [("bitflyer", "FX_BTC_JPY"), ("binance", "BTCUSDT"), ("binance-usdm", "BTCUSDT")]

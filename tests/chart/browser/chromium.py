@@ -75,16 +75,6 @@ class Chromium:
         return a_page(self.browser, url, **options)
 
 
-@pytest.fixture(scope="module", name="browser")
-def a_browser() -> Iterator[Chromium]:
-    """A Chromium for the tests of a module, which import this. Each page has a profile of its own."""
-    with asyncio.Runner() as runner:
-        opening = chromium()
-        opened = runner.run(opening.__aenter__())  # type: ignore[arg-type]
-        yield Chromium(runner, opened)
-        runner.run(opening.__aexit__(None, None, None))  # type: ignore[arg-type]
-
-
 class Watched:
     """A page, and what it did that no page may: errors, requests to others, what its own policy forbids."""
 

@@ -22,7 +22,7 @@ from chart_deployment import (
     a_deployment,
     now_us,
 )
-from chromium import Chromium, Watched, a_browser, needs_chromium  # noqa: F401 - a fixture
+from chromium import Chromium, Watched, needs_chromium
 from pixels import Picture
 
 from ashi.contracts.candle import Candle

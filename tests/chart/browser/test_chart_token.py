@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from chromium import Chromium, a_browser, needs_chromium  # noqa: F401 - a fixture
+from chromium import Chromium, needs_chromium
 
 from ashi.runtime.settings import Settings
 from ashi_chart.board import Board

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 
 import pytest
-from chromium import PHONE, Chromium, Watched, a_browser, needs_chromium  # noqa: F401 - a fixture
+from chromium import PHONE, Chromium, Watched, needs_chromium
 from fake_chart import FakeChart, feed
 
 pytestmark = [pytest.mark.outside, needs_chromium]

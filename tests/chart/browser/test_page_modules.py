@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from chromium import Chromium, Watched, a_browser, needs_chromium  # noqa: F401 - a fixture
+from chromium import Chromium, Watched, needs_chromium
 from fake_chart import FakeChart
 
 from ashi_chart.timeframes import ChartTimeframe

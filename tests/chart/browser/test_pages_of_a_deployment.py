@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from chart_candles import wandering_candle
 from chart_deployment import MINUTE_US, SECOND_US, a_deployment, now_us
-from chromium import Chromium, a_browser, needs_chromium  # noqa: F401 - a fixture
+from chromium import Chromium, needs_chromium
 
 from ashi.contracts.decimals import format_decimal
 from ashi.contracts.feed import FeedStatus
