@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ashi.runtime.settings import Settings
 from fresh_topics import PARTITIONS, renew_topics
-from stages import Stage, simulated_venue
+from stages import Stage, get, simulated_venue
 
 MARKETS = ("BTCUSDT", "ETHUSDT")
 TIMEFRAMES = "1s,1m"
@@ -59,16 +57,12 @@ class Pipeline:
 
     def address(self, name: str) -> str:
         """`127.0.0.1:41235`, where a stage serves its metrics, once it does."""
-        stage = self.stages[name]
-        stage.wait_for('"metrics":')
-        line = next(line for line in stage.log.read_text().splitlines() if '"metrics":"http' in line)
-        found: str = json.loads(line)["metrics"]
-        return found.removeprefix("http://").removesuffix("/metrics")
+        return self.stages[name].address.removeprefix("http://")
 
     def metrics(self, name: str) -> str:
         """What a stage serves now."""
-        with urllib.request.urlopen(f"http://{self.address(name)}/metrics", timeout=10) as answer:
-            text: str = answer.read().decode()
+        status, text = get(f"{self.stages[name].address}/metrics")
+        assert status == 200, text
         return text
 
     def value(self, name: str, metric: str) -> float | None:

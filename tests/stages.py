@@ -1,11 +1,14 @@
-"""Processes of the product that tests start: a stage of the flow, and a simulated venue."""
+"""Processes of the product that tests start, a stage of the flow and a simulated venue, and what they answer."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -54,6 +57,28 @@ class Stage:
             assert self.process.poll() is None or text in self.log.read_text(), self.log.read_text()[-3000:]
             assert time.monotonic() < deadline, f"no {text!r} in {self.log.read_text()[-3000:]}"
             time.sleep(0.05)
+
+    @property
+    def address(self) -> str:
+        """`http://127.0.0.1:41235`, where it serves health and metrics, once its log says so."""
+        self.wait_for('"metrics":"http')
+        return served_at(self.log.read_text())
+
+
+def served_at(log: str) -> str:
+    """Where a process serves health and metrics, by what it has logged as JSON."""
+    line = next(line for line in log.splitlines() if '"metrics":"http' in line)
+    found: str = json.loads(line)["metrics"]
+    return found.removesuffix("/metrics")
+
+
+def get(url: str) -> tuple[int, str]:
+    """The status and the text of an answer, also of one that refuses."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
 
 
 @contextmanager

@@ -6,13 +6,11 @@ What versions before the earlier one left behind is gone on from all the same, s
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
@@ -33,7 +31,7 @@ from ashi_cli.onemachine.broker import Broker
 from fresh_topics import PARTITIONS, delete_topics
 from oracle import candles_of, closed, stored, timely, unique
 from sqlite_candles import rows_in
-from stages import simulated_venue
+from stages import get, served_at, simulated_venue
 
 pytestmark = pytest.mark.outside
 
@@ -120,13 +118,11 @@ def version_of(process: subprocess.Popen[bytes], earlier: Path) -> str:
 
 def is_ready(log: Path) -> bool:
     """Whether a worker serves its metrics and says there that it is ready."""
-    addresses = [json.loads(line) for line in log.read_text().splitlines() if '"metrics"' in line]
-    if not addresses:
+    text = log.read_text()
+    if '"metrics":"http' not in text:
         return False
-    address = addresses[0]["metrics"].removesuffix("/metrics") + "/ready"
     try:
-        with urllib.request.urlopen(address, timeout=5) as answer:
-            return bool(answer.status == 200)
+        return get(f"{served_at(text)}/ready")[0] == 200
     except OSError:
         return False
 

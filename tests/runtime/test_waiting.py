@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
 import sys
 import time
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +21,7 @@ from ashi.runtime.service import Service, StoppedError
 from ashi.runtime.waiting import Absence, start_when_kafka_is_there
 from ashi_cli.onemachine.children import spawn
 from ashi_simulator import Simulator
+from stages import get, served_at
 from subscribing import until_subscribed
 
 if TYPE_CHECKING:
@@ -183,11 +181,9 @@ def test_every_stage_without_kafka_waits_unready_says_so_once_and_stops_at_once(
                 time.sleep(0.05)
         time.sleep(2.0)  # several attempts
         for name, log in logs.items():
-            address = json.loads(log.read_text().splitlines()[0])["metrics"].removesuffix("/metrics")
-            with pytest.raises(urllib.error.HTTPError) as unready:
-                urllib.request.urlopen(address + "/ready", timeout=5)
-            assert unready.value.code == 503
-            assert b"waiting for Kafka: cannot reach Kafka at 127.0.0.1:9" in unready.value.read()
+            status, text = get(f"{served_at(log.read_text())}/ready")
+            assert status == 503
+            assert "waiting for Kafka: cannot reach Kafka at 127.0.0.1:9" in text
             assert workers[name].poll() is None
         stopped_s = time.monotonic()
         for worker in workers.values():
@@ -204,13 +200,11 @@ def test_every_stage_without_kafka_waits_unready_says_so_once_and_stops_at_once(
 
 def _wait_for_kafka_up(name: str, stage: Stage, wanted: float) -> None:
     """Wait until a stage says whether Kafka answers it, seconds after it was so."""
-    address = json.loads(stage.log.read_text().splitlines()[0])["metrics"]
     sample = f'ashi_kafka_up{{stage="{name}"}} {wanted}'
     deadline_s = time.monotonic() + 60
     while True:
-        with urllib.request.urlopen(address, timeout=5) as answer:
-            if sample in answer.read().decode():
-                return
+        if sample in get(f"{stage.address}/metrics")[1]:
+            return
         assert time.monotonic() < deadline_s, f"{name} does not say {sample!r} within 60 s"
         time.sleep(0.1)
 

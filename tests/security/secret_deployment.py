@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from postgres_server import PASSWORD as OF_DATABASE
 from secured_kafka import PASSWORD, SecuredKafka
-from stages import Stage
+from stages import Stage, get
 
 if TYPE_CHECKING:
     import trustme
@@ -98,21 +98,10 @@ class Deployment:
 
     # What can be seen of the processes.
 
-    def address(self, user: str) -> str:
-        """Where a stage serves its metrics, once it does."""
-        stage = self.stages[user]
-        stage.wait_for('"metrics":')
-        line = next(line for line in stage.log.read_text().splitlines() if '"metrics":"http' in line)
-        found: str = json.loads(line)["metrics"]
-        return found.removesuffix("/metrics")
-
     def get(self, user: str, path: str = "/metrics") -> str:
         """What it answers."""
         try:
-            with urllib.request.urlopen(self.address(user) + path, timeout=10) as answer:
-                text: str = answer.read().decode()
-        except urllib.error.HTTPError as answer:  # one that is not ready says why
-            text = answer.read().decode()
+            _, text = get(self.stages[user].address + path)  # one that is not ready says why
         except OSError as error:
             said = [line for line in self.stages[user].log.read_text().splitlines() if '"level":"debug"' not in line]
             raise AssertionError("\n".join([f"{user} does not answer: {error}", *said[-20:]])) from error

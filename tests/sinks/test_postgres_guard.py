@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import urllib.error
-import urllib.request
 
 import pytest
 from postgres_stage import PostgresStage, everything_is_committed, migrate
@@ -16,6 +13,7 @@ from ashi.contracts.errors import StorageError
 from ashi_sinks.postgres.retention import delete_older
 from ashi_sinks.postgres.sink import PostgresSink
 from ashi_sinks.protocol import RetryableError, RowsLostError
+from stages import get
 
 pytestmark = pytest.mark.postgres
 
@@ -257,14 +255,6 @@ def test_what_a_worker_found_at_its_start_is_what_it_looks_for(stage):
     asyncio.run(scenario())
 
 
-def _get(url):
-    try:
-        with urllib.request.urlopen(url, timeout=10) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
 @pytest.mark.kafka
 @pytest.mark.slow
 def test_a_table_truncated_under_a_worker_is_told_within_seconds_and_filled_again(kafka_settings, start_stage, stage):
@@ -278,15 +268,16 @@ def test_a_table_truncated_under_a_worker_is_told_within_seconds_and_filled_agai
         wanted = oracle(candles)
         await publish(kafka_settings, [*candles, a_gap(0), a_gap(1)])
         worker = start_stage("sink", "postgres", ASHI_STORAGE=stage.url, ASHI_LOG_FORMAT="json")
-        address = await asyncio.to_thread(address_of, worker)
+        await asyncio.to_thread(worker.wait_for, "storing candles")
+        address = worker.address
         await until(lambda: rows() == len(wanted))
-        await until(lambda: _get(f"{address}/ready")[0] == 200)
+        await until(lambda: get(f"{address}/ready")[0] == 200)
         stage.execute("TRUNCATE candles")
 
-        await until(lambda: "truncated or emptied" in _get(f"{address}/ready")[1] or rows() == len(wanted))
-        await until(lambda: 'ashi_rows_lost_total{sink="postgres"} 1.0' in _get(f"{address}/metrics")[1])
+        await until(lambda: "truncated or emptied" in get(f"{address}/ready")[1] or rows() == len(wanted))
+        await until(lambda: 'ashi_rows_lost_total{sink="postgres"} 1.0' in get(f"{address}/metrics")[1])
         assert "stored rows are gone, reading topic candles from its beginning" in worker.log.read_text()
-        await until(lambda: _get(f"{address}/ready") == (200, "storing candles\n"))
+        await until(lambda: get(f"{address}/ready") == (200, "storing candles\n"))
         assert await everything_is_committed(kafka_settings)
         await publish(kafka_settings, [a_gap(2)])  # the other topics go on where they were
         async with opened(stage.reader()) as reader:
@@ -298,12 +289,6 @@ def test_a_table_truncated_under_a_worker_is_told_within_seconds_and_filled_agai
 
 async def _has_gaps(reader, wanted):
     return len(await stored_gaps(reader)) == wanted
-
-
-def address_of(worker):
-    worker.wait_for("storing candles")
-    lines = [json.loads(line) for line in worker.log.read_text().splitlines() if '"metrics"' in line]
-    return lines[0]["metrics"].removesuffix("/metrics")
 
 
 def test_old_candles_that_were_just_written_again_may_go_while_their_series_has_younger_ones(stage):

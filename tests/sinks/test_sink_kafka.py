@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sqlite3
 import sys
 import time
-import urllib.error
-import urllib.request
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +31,7 @@ from ashi_sinks.consumer import KafkaSinkConsumer
 from ashi_sinks.sqlite.reader import SqliteReader
 from ashi_sinks.sqlite.sink import SqliteSink
 from ashi_sinks.worker import sink_group
+from stages import get, served_at
 
 COMMAND = "import sys; from ashi.runtime.settings import Settings; from ashi_sinks.worker import run_sink; " + (
     "import sys; from ashi.runtime.settings import Settings; from ashi_sinks.worker import run_sink; "
@@ -71,8 +69,7 @@ class Process:
     @property
     def address(self):
         """Where it says whether it is ready: the first line of its log that has it."""
-        lines = (json.loads(line) for line in self.log.read_text().splitlines() if '"metrics"' in line)
-        return next(lines)["metrics"].removesuffix("/metrics")
+        return served_at(self.log.read_text())
 
     def kill(self):
         self.child.kill()
@@ -403,14 +400,14 @@ def test_a_topic_made_anew_under_a_running_sink_is_stored_again_soon_and_ready_s
     path = tmp_path / "candles.db"
 
     async def ready(process):
-        return await asyncio.to_thread(answer, f"{process.address}/ready")
+        return await asyncio.to_thread(get, f"{process.address}/ready")
 
     async def scenario():
         await publish(kafka_settings, [a_candle(0)])
         with running(path, kafka_settings) as process:
             await until(lambda: _at_least(path, 1))
             status, said = await ready(process)
-            assert (status, said) == (200, "storing candles")
+            assert (status, said) == (200, "storing candles\n")
             async with admin_client(kafka_settings) as client:
                 await client.delete_topics([CANDLES])
 
@@ -426,7 +423,7 @@ def test_a_topic_made_anew_under_a_running_sink_is_stored_again_soon_and_ready_s
             assert time.monotonic() - began < 2 * METADATA_AGE_MS / 1_000
 
             async def is_ready():
-                return await ready(process) == (200, "storing candles")
+                return await ready(process) == (200, "storing candles\n")
 
             await until(is_ready)
             assert process.stop() == 0
@@ -546,11 +543,3 @@ async def renew(settings, topic):
 
         await until(is_gone)
     await create_topics(settings, topic_specs(settings.partitions, settings.timeframes))
-
-
-def answer(url):
-    try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return response.status, response.read().decode().strip()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode().strip()

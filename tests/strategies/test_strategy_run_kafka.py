@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import signal
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +28,7 @@ from ashi.contracts.errors import UsageError
 from ashi.contracts.signal import Signal, decode_signal
 from ashi_sinks.sqlite.reader import SqliteReader
 from grown_topics import grow_when_nobody_works
+from stages import get
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
     from ashi.contracts.feed import FeedGap
     from ashi.runtime.settings import Settings
     from conftest import StartStage
-    from stages import Stage
 
 pytestmark = [pytest.mark.kafka, pytest.mark.processes]
 
@@ -207,21 +204,6 @@ def own(name: str) -> tuple[str, ...]:
     return ("strategy", "run", f"own_strategies:{name}", "--symbol", "sim:A", "--from", "2020-01-01")
 
 
-def address_of(stage: Stage) -> str:
-    stage.wait_for('"metrics":')
-    found = re.search(r'"metrics":"(http://[^"]+)/metrics"', stage.log.read_text())
-    assert found is not None
-    return found[1]
-
-
-def get(url: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(url, timeout=10) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
 @pytest.mark.slow
 def test_a_strategy_that_raises_blocks_or_leaks_is_told_and_others_go_on(
     kafka_settings: Settings, start_stage: StartStage, tmp_path: Path
@@ -239,7 +221,7 @@ def test_a_strategy_that_raises_blocks_or_leaks_is_told_and_others_go_on(
         publish(kafka_settings, [a_candle(minute, price) for minute, price in enumerate([998, 999, 1_001, 1_002])])
     )
 
-    address = address_of(blocks)
+    address = blocks.address
     until(lambda: get(f"{address}/live")[0] == 503)
     assert "does not return" in get(f"{address}/live")[1]
     assert "ashi_strategy_blocked 1.0" in get(f"{address}/metrics")[1]
@@ -262,8 +244,8 @@ def test_a_strategy_that_raises_blocks_or_leaks_is_told_and_others_go_on(
         return {name: sum(each.strategy.startswith(name) for each in signals) for name in ("works", "raises", "blocks")}
 
     until(lambda: told() == {"works": 3, "raises": 1, "blocks": 1})
-    assert get(f"{address_of(works)}/live")[0] == 200
-    assert get(f"{address_of(works)}/ready")[0] == 200
+    assert get(f"{works.address}/live")[0] == 200
+    assert get(f"{works.address}/ready")[0] == 200
 
     # Another class of the same name is none of its processes, and the one that works is not ended for it.
     (tmp_path / "others.py").write_text(STRATEGIES)
