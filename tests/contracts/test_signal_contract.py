@@ -157,5 +157,5 @@ def test_the_topic_keeps_signals_as_long_as_candles_where_their_symbols_candles_
 
 @pytest.mark.parametrize("strategies", ["ma_cross", []])
 def test_strategies_to_read_are_a_collection_of_names(strategies: Any) -> None:
-    with pytest.raises(UsageError, match="no collection of names"):
+    with pytest.raises(UsageError, match="not a collection of names"):
         read_signals("127.0.0.1:9092", strategies=strategies)

@@ -206,8 +206,8 @@ def test_without_a_worker_what_the_venue_cannot_give_is_lost_before_the_stream_i
         (BackfillOptions("nowhere", ["X"], 10**15), "no venue"),
         (BackfillOptions("gmo", [], 10**15), "name the markets"),
         (BackfillOptions("gmo", ["BTC"], 5), "before any trade"),
-        (BackfillOptions("gmo", ["BTC"], 4 * 10**15), "no time of the past"),
-        (BackfillOptions("gmo", ["BTC"], 1_700_000_000_000_000, 1_600_000_000_000_000), "no time of the past"),
+        (BackfillOptions("gmo", ["BTC"], 4 * 10**15), "is not a time in the past"),
+        (BackfillOptions("gmo", ["BTC"], 1_700_000_000_000_000, 1_600_000_000_000_000), "is not a time in the past"),
     ],
 )
 def test_what_cannot_be_fetched_is_refused(options: BackfillOptions, words: str) -> None:

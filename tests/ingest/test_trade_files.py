@@ -434,7 +434,7 @@ def test_parquet_with_a_mapping_of_columns(tmp_path: Path, monkeypatch: pytest.M
     assert read("binance", path, options=PARQUET) == (ETHUSDT, [])
     assert "no column size" in refusal(path, options=FileOptions("ETHUSDT", {**PARQUET.columns, "size": "size"}))
     path.write_bytes(path.read_bytes()[:-100])
-    assert "no whole Parquet file" in refusal(path, options=PARQUET)
+    assert "not a whole Parquet file" in refusal(path, options=PARQUET)
 
 
 def test_parquet_without_the_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
