@@ -302,11 +302,11 @@ def _show(plan: RebuildPlan, options: RebuildOptions, late_topic: str) -> None:
 def _show_gaps(plan: RebuildPlan, options: RebuildOptions, topic: str) -> None:
     if plan.ended:
         what = "would be" if options.dry_run else "are" if len(plan.ended) > 1 else "is"
-        print(f"{count_text(len(plan.ended), 'gap')} of trades that came too late {what} repaired, in topic {topic}")
+        print(f"{counted(len(plan.ended), 'gap')} of trades that came too late {what} repaired, in topic {topic}")
     if plan.lasting:
         first = plan.lasting[0]
         print(
-            f"{count_text(len(plan.lasting), 'gap')} of trades that came too late cannot be ended yet, the first of "
+            f"{counted(len(plan.lasting), 'gap')} of trades that came too late cannot be ended yet, the first of "
             f"{first.symbol} at {format_time(first.from_time)}: all its candles must be in the range, and final",
             file=sys.stderr,
         )

@@ -1,6 +1,6 @@
 """Which gaps of late trades a rebuild ends: those of which every candle of every timeframe has all trades. Pure.
 
-See docs/decisions/0018-candles-that-lack-late-trades.md.
+See docs/decisions/0019-candles-that-lack-late-trades.md.
 """
 
 from __future__ import annotations

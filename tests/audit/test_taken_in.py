@@ -21,9 +21,9 @@ from ashi_audit.recount import LateTrade, SeriesRange, WindowTrades
 from ashi_audit.rules import CandleRules
 from ashi_audit.sources.base import END_OF_TIME, SourcePart, TradeBatch
 from ashi_audit.taken_in import TakenIn
+from hypothesis_strategies import START
 from late_trades import check_told, newest, said_last, scattered
 from simulated_log import Broker, Worker
-from strategies import START
 
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
