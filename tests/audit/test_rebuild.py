@@ -136,7 +136,7 @@ def test_late_trades_come_into_candles_while_workers_go_on_and_a_reconfiguration
     status, out, _ = ashi("rebuild", *span())
     assert "nothing is to be published" in out
     assert len(asyncio.run(published(settings))) == len(after)
-    assert asyncio.run(gap_messages(settings)) == ended
+    assert len(asyncio.run(gap_messages(settings))) == len(ended)
 
     asyncio.run(reached(settings, sink_group("sqlite"), CANDLES))
     status, out, _ = ashi("verify", url, "--trades", "--to", iso(min(key[2] for key in every) + 2_700_000_000))

@@ -280,7 +280,7 @@ def test_a_table_marks_the_candles_that_overlap_a_gap_and_says_what_the_marks_me
         "2024-08-09 04:52  2683.8  10000  0.00000001   2682    12.5   1,234  open",
         "2024-08-09 04:53  2683.8  10000  0.00000001   2682    12.5   1,234  open",
         "gap open: the feed was interrupted and what was missed is not fetched yet; the candle may still change",
-        "gap lost: the feed was interrupted and what was missed could not be fetched; trades may be missing for good",
+        "gap lost: trades may be missing: they could not be fetched, or came too late for it (see `ashi status`)",
     ]
 
 

@@ -273,7 +273,7 @@ def without_marks(command: dict[str, Any]) -> dict[str, Any]:
     """But for the marks of candles: those in the gap of a refused record or of a late trade have one now."""
     if command["argv"][0] != "candles":
         return command
-    lines = command["stdout"].splitlines()
+    lines = [line for line in command["stdout"].splitlines() if not line.startswith("gap lost: ")]
     return command | {"stdout": [re.sub(r"(,| +)(lost|gap)$", "", line.rstrip(",").rstrip()) for line in lines]}
 
 

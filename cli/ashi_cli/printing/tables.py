@@ -25,7 +25,7 @@ GAP_COLUMN: Final = "gap"
 UNCHECKED: Final = "unchecked"
 GAP_MEANINGS: Final = {
     "open": "the feed was interrupted and what was missed is not fetched yet; the candle may still change",
-    "lost": "the feed was interrupted and what was missed could not be fetched; trades may be missing for good",
+    "lost": "trades may be missing: they could not be fetched, or came too late for it (see `ashi status`)",
     UNCHECKED: "the feed has not been checked up to the candle's end yet; the candle may still change",
 }
 """The marks, and what each says of its candle."""
