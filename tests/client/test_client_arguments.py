@@ -38,7 +38,7 @@ from ashi.runtime.kafka.log_identity import Fingerprint
         ({"timeframes": ["7m"]}, "does not divide a day"),
         ({"since": datetime(2026, 1, 1)}, "has no time zone"),  # noqa: DTZ001
         ({"since": Position("feed.gaps", {0: 1})}, "a position in topic feed.gaps, but candles is to be read"),
-        ({"since": "yesterday"}, "no place to begin"),
+        ({"since": "yesterday"}, "not a place to begin"),
         ({"kafka": "kafka"}, "ASHI_KAFKA_BOOTSTRAP 'kafka' is wrong"),
     ],
 )

@@ -172,7 +172,7 @@ def test_out_of_a_lake_killed_and_gone_on_with(tmp_path: Path, monkeypatch: pyte
 
     asyncio.run(keep([StoredTrade(0, offset, trade) for offset, trade in enumerate(log)]))
     monkeypatch.setattr(exporting, "WRITTEN_AT_ONCE", 100)
-    monkeypatch.setattr("ashi_sinks.lake.publish.TRADES_AT_ONCE", 100)
+    monkeypatch.setattr("ashi_sinks.lake.trades.TRADES_AT_ONCE", 100)
     settings = Settings.from_environment({})
     told: list[str] = []
 
