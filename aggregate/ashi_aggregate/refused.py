@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ashi.contracts.errors import ContractError
-from ashi.contracts.feed import FeedGap
+from ashi.contracts.feed import REFUSED_REASON, FeedGap
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.trade import EARLIEST_US, LATEST_US
 
@@ -40,6 +40,6 @@ def gap_of(rejected: RejectedRecord) -> FeedGap | None:
         return None
     if not EARLIEST_US < told.traded_at < LATEST_US:
         return None
-    reason = f"a record of topic trades was refused, see trades.dead: {rejected.reason}"[:MAX_REASON]
+    reason = f"{REFUSED_REASON}, see trades.dead: {rejected.reason}"[:MAX_REASON]
     appended_us = min(max(rejected.record.timestamp * 1000, EARLIEST_US), LATEST_US)
     return FeedGap(told.symbol, told.traded_at - BEFORE_US, told.traded_at + 1, "lost", 0, reason, appended_us)

@@ -51,6 +51,10 @@ class FeedWorker(msgspec.Struct, frozen=True, gc=False):
     complete_until: int | None = None
 
 
+REFUSED_REASON: Final = "a record of topic trades was refused"
+"""How the reason of a gap begins that the aggregate stage tells of a record it refuses: no feed has a part in it."""
+
+
 class FeedStatus(msgspec.Struct, frozen=True, gc=False):
     """How the feed of a symbol is. The topic is compacted: its last message of a symbol is how it is now.
 

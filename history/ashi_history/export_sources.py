@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from ashi.contracts.errors import ContractError, StorageError
+from ashi.contracts.late_gaps import is_of_late_trades
 from ashi.contracts.records import COPY_HEADER, SINCE_HEADER, time_in, trade_in
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES
 from ashi.contracts.trade import EARLIEST_US, MAX_AHEAD_US, decode_trade, encode_trade
@@ -60,6 +61,8 @@ def shorts_of(
     found = [] if whole_from <= from_us else [Short(from_us, min(whole_from, to_us), BEFORE, False, False)]
     for gap in gaps:
         if gap.state == "repaired" and gap.updated_at < seen_us - RECENT_US:
+            continue
+        if is_of_late_trades(gap):  # they are published, and go to the files in their order
             continue
         until = to_us if gap.to_time is None else max(gap.to_time, gap.from_time + 1)
         begin, end = max(gap.from_time, from_us), min(until, to_us)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from ashi.contracts.errors import ContractError, StateError
 from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
 from ashi.contracts.records import SINCE_HEADER, trade_in
@@ -33,7 +35,7 @@ from ashi_history.telling import Told
 from ashi_ingest.feed.reported import read_gaps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from ashi.contracts.trade import Trade
@@ -77,7 +79,7 @@ async def _import(settings: Settings, exports: Sequence[Export], tell: Callable[
     await producer.start()
     batches = RecordBatches(producer, settings)
     try:
-        known = {(gap.symbol, gap.from_time) for gap in await read_gaps(settings)}
+        known = {(gap.symbol, gap.from_time): gap for gap in await read_gaps(settings)}
         for each in continued.values():
             for gap in gaps_of(each.export, each.before_us, known, time.time_ns() // 1_000):
                 await producer.send(
@@ -176,9 +178,9 @@ class Continuation:
 
 
 def gaps_of(
-    export: Export, before_us: int | None, known: Collection[tuple[str, int]], now_us: int
+    export: Export, before_us: int | None, known: Mapping[tuple[str, int], FeedGap], now_us: int
 ) -> Iterable[FeedGap]:
-    """What the export lacks, as `feed.gaps` is to tell it, but for what is told (`known`). Pure; times in µs.
+    """What the export lacks, as `feed.gaps` is to tell it, but for what is told as far (`known`). Pure; times in µs.
 
     `before_us`: when the topic's last trade from before it was made.
     """
@@ -192,4 +194,14 @@ def gaps_of(
         while begun in found:  # a gap is named by its beginning; rather too much is called lost than too little
             begun -= 1
         found[begun] = FeedGap(symbol, begun, short.to_us, "lost", 0, short.reason, now_us, final=short.final)
-    return [gap for begun, gap in sorted(found.items()) if (symbol, begun) not in known]
+    told = {begun: known.get((symbol, begun)) for begun in found}
+    return [
+        replace(gap, updated_at=max(now_us, before.updated_at + 1)) if (before := told[begun]) else gap
+        for begun, gap in sorted(found.items())
+        if (before := told[begun]) is None or _ends_later(gap, before)
+    ]
+
+
+def _ends_later(gap: FeedGap, told: FeedGap) -> bool:
+    """Whether what is known does not reach as far: the gap had no end yet when an export before was made."""
+    return told.to_time is not None and gap.to_time is not None and gap.to_time > told.to_time

@@ -17,7 +17,7 @@ from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import committed
 from ashi.runtime.kafka.reading_state import reading_state
 from ashi.runtime.kafka.retention import show_retention
-from ashi.runtime.kafka.spans import fetch_spans
+from ashi.runtime.kafka.spans import Span, fetch_spans
 from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.kafka.writers_time import warn_of_writers_time
 from ashi.runtime.logs import get_logger, get_weather_logger
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ashi.runtime.kafka.dead_letters import DeadLetter
     from ashi.runtime.kafka.offsets import Committed
     from ashi.runtime.kafka.reading_state import ReadingState
-    from ashi.runtime.kafka.spans import Span
     from ashi.runtime.settings import Settings
     from ashi_sinks.read_log import Stored
 
@@ -225,7 +224,10 @@ class KafkaSinkConsumer:
         self._resume(released)
         ready, held = self._gaps_first.hold(spans, self._partner, state)
         self._consumer.pause(*(key.partition for key in held))
-        return ready | released
+        for key, span in released.items():
+            later = ready.get(key)  # an end without a record, perhaps
+            ready[key] = span if later is None else Span(span.begin, later.end, [*span.records, *later.records])
+        return ready
 
     async def _fetch(self, most: int, wait_s: float) -> dict[AssignedPartition, Span]:
         fetched = await fetch_spans(self._consumer, (), wait_s=wait_s, max_records=most)

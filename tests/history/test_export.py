@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from ashi.contracts.errors import RecordingError, StateError, UsageError
 from ashi.contracts.feed import FeedGap
+from ashi.contracts.late_gaps import LATE_REASON, TAKEN_IN
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import EARLIEST_US, Trade
 from ashi.runtime.settings import Settings
@@ -51,6 +52,9 @@ def test_what_a_source_lacks_is_rather_too_much() -> None:
     assert not found(gap(BEGIN + 7, BEGIN + 9, "repaired"))
     late = replace(gap(BEGIN + 7, BEGIN + 9, "repaired"), updated_at=SEEN - 1)
     assert found(late) == [(7, 9, "mute")], "repaired by trades that were not read any more"
+    too_late = replace(gap(BEGIN + 7, BEGIN + 9, final=True), reason=f"{LATE_REASON}: run ashi rebuild")
+    taken_in = replace(late, reason=TAKEN_IN)
+    assert not found(too_late, taken_in), "the trades are there"
     assert found(whole_from=BEGIN + 3) == [(0, 3, BEFORE)]
     assert found(complete_until=END - 4) == [(span - 4, span, UNCHECKED)]
     assert found(complete_until=0) == [(0, span, UNCHECKED)]
@@ -151,13 +155,20 @@ def test_what_the_topic_has_not_is_published_unless_it_would_be_late(
 
 def test_what_is_lacking_is_told_once() -> None:
     export = Export(SYMBOL, [], 600, BEGIN + 9, [Short(END - 9, END, "mute", True, False)])
-    first, last = gaps_of(export, None, (), SEEN)
+    first, last = gaps_of(export, None, {}, SEEN)
     assert first == FeedGap(SYMBOL, EARLIEST_US, BEGIN + 9, "lost", 0, NOT_EXPORTED, SEEN)
     assert last == FeedGap(SYMBOL, END - 9, END, "lost", 0, "mute", SEEN, final=True)
-    assert list(gaps_of(export, None, {(SYMBOL, EARLIEST_US)}, SEEN)) == [last], "also if it is repaired by now"
-    assert next(iter(gaps_of(export, BEGIN - 5, (), SEEN))).from_time == BEGIN - 5, "a second export after a first"
+    repaired = replace(first, state="repaired", updated_at=SEEN + 5)
+    known = {(SYMBOL, EARLIEST_US): repaired}
+    assert list(gaps_of(export, None, known, SEEN)) == [last], "also if it is repaired by now"
+    shorter = {(SYMBOL, END - 9): replace(last, to_time=END - 3, updated_at=SEEN + 5)}
+    longer = replace(last, updated_at=SEEN + 6)
+    assert list(gaps_of(export, None, known | shorter, SEEN)) == [longer], "it had no end yet in an export before"
+    endless = {(SYMBOL, END - 9): replace(last, to_time=None)}
+    assert list(gaps_of(export, None, known | endless, SEEN)) == []
+    assert next(iter(gaps_of(export, BEGIN - 5, {}, SEEN))).from_time == BEGIN - 5, "a second export after a first"
     whole = Export(SYMBOL, [], 600, None, [])
-    assert not list(gaps_of(whole, None, (), SEEN))
+    assert not list(gaps_of(whole, None, {}, SEEN))
 
 
 def test_out_of_a_lake_killed_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

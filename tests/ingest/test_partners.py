@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.feed import (
     HEARTBEAT_US,
+    REFUSED_REASON,
     STALE_AFTER_US,
     FeedGap,
     FeedStatus,
@@ -26,7 +27,7 @@ from ashi_ingest.feed.follower import follow_feeds
 from ashi_ingest.feed.partner_gaps import CLOCKS_US
 from ashi_ingest.feed.partners import Identity
 from ashi_ingest.feed.reported import ReportedFeed, read_feed
-from ashi_ingest.feed.status import FeedReporter
+from ashi_ingest.feed.status import LOST_GAPS, FeedReporter
 from ashi_ingest.publish.publisher import open_publisher
 
 if TYPE_CHECKING:
@@ -353,6 +354,29 @@ def test_a_gap_that_is_left_and_that_nobody_covers_is_handed_to_whom_asks_for_lo
         assert not left, "one lives, and says itself what becomes of its gap"
         await topics.go_on(STALE_AFTER_US / SECOND + 5, alive=[two])
         assert set(left) == {(S, begun, connected + CLOCKS_US)}
+
+    play(scenario)
+
+
+def test_a_gap_that_no_other_feed_has_left_is_not_closed_by_this_one() -> None:
+    """One of ours whose trades nobody has published, and one of a record that the aggregate stage refused."""
+
+    async def scenario(topics: Topics) -> None:
+        one, two = await pair(topics)
+        await topics.go_on(20)
+        begun = topics.now_us
+        for number in range(LOST_GAPS + 1):  # one more than are remembered
+            lost = begun + 2 * number
+            two.reporter.end_gap(S, lost + 1, "lost", 0, "no trade that can be read", from_time=lost)
+        refused = begun - 7
+        topics.log.append(FeedGap(S, refused, refused + 2, "lost", 0, f"{REFUSED_REASON}, see trades.dead", begun))
+        await topics.go_on(10)
+        await one.reporter.close()
+        await topics.go_on(STALE_AFTER_US / SECOND + 5, alive=[two])
+        two.reporter.set_complete_until(S, topics.now_us)
+        await topics.go_on(10, alive=[two])
+        assert {gap.state for gap in topics.gaps.values()} == {"lost"}
+        assert len(topics.gaps) == LOST_GAPS + 2
 
     play(scenario)
 

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ashi.contracts.feed import overlaps
+from ashi.contracts.feed import REFUSED_REASON, overlaps
 from ashi.contracts.late_gaps import is_late_gap
 from ashi.contracts.trade import EARLIEST_US
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ashi.contracts.feed import FeedGap
     from ashi_ingest.feed.partners import OtherWorkers
@@ -45,12 +45,15 @@ class OwnFeed(NamedTuple):
         unrepaired: its gaps that are open or lost.
         connected_since: since when it has been connected without a break, µs; None when it is not.
         complete_until: up to when it has checked that it has published everything, µs, and has said so.
+        told: the beginnings of all gaps that it has told of, with the time of its last message: of many lost ones not
+            all are among `unrepaired`.
 
     """
 
     unrepaired: Sequence[FeedGap]
     connected_since: int | None
     complete_until: int | None
+    told: Mapping[int, int] = {}
 
 
 class RepairedGap(NamedTuple):
@@ -101,7 +104,7 @@ class GapsInTopic:
             if others.has_published(symbol, gap.from_time - CLOCKS_US, gap.to_time):
                 found.append(RepairedGap(gap.from_time, gap.to_time, REASON))
         if not others.others(symbol):
-            for gap in [gap for gap in foreign if not gap.final]:
+            for gap in [gap for gap in foreign if not gap.final and (gap.to_time is None or _is_left(own, gap))]:
                 until = own.complete_until if gap.to_time is None else gap.to_time
                 if until is not None and until <= (own.complete_until or 0) and _has_covered(own, gap, until):
                     found.append(RepairedGap(gap.from_time, until, LEFT))
@@ -112,7 +115,7 @@ class GapsInTopic:
         return [
             gap
             for gap in self._foreign(symbol, own)
-            if gap.to_time is not None and not gap.final and gap.from_time > EARLIEST_US
+            if gap.to_time is not None and not gap.final and gap.from_time > EARLIEST_US and _is_left(own, gap)
         ]
 
     def left_behind(self, symbol: str, own: OwnFeed, others: OtherWorkers) -> list[tuple[int, int]]:
@@ -138,6 +141,14 @@ class GapsInTopic:
         return [
             gap for gap in self._gaps.get(symbol, {}).values() if gap.from_time not in names and gap.state != "repaired"
         ]
+
+
+def _is_left(own: OwnFeed, gap: FeedGap) -> bool:
+    """Whether a gap with an end is another feed's: one of ours that is lost still has nobody who has published it.
+
+    Nor has one of a record that the aggregate stage has refused.
+    """
+    return own.told.get(gap.from_time) != gap.updated_at and not gap.reason.startswith(REFUSED_REASON)
 
 
 def _is_left_behind(own: OwnFeed, left: FeedGap) -> bool:

@@ -46,6 +46,7 @@ _log = get_logger(__name__)
 class _Report:
     """How the feed of a symbol is, the status that was sent last, and its gaps by their `from_time`, open and lost.
 
+    `told`: where all gaps begin that were told of, and when last.
     `shared` is what all workers that read it come to, in that state since `shared_since`; `sent_state` is what was said
     of this one, `before` what had been said at the start.
     """
@@ -66,6 +67,7 @@ class _Report:
     lost: dict[int, FeedGap] = field(default_factory=dict)
     gap_messages: GapMessages = field(default_factory=GapMessages)
     gaps_updated_at: int = 0
+    told: dict[int, int] = field(default_factory=dict)
 
     def go_on_from(self, reported: ReportedFeed) -> None:
         """Go on from what was reported before a restart."""
@@ -75,6 +77,7 @@ class _Report:
             self.trade_id, self.traded_at = status.last_trade_id, status.last_traded_at
             self.complete = CompleteUntil(status.complete_until)
             self.gaps_updated_at = status.updated_at
+        self.told |= {gap.from_time: gap.updated_at for gap in (*gaps, *lost)}
         for gap in gaps:
             self.gaps[gap.from_time] = gap
             self.gaps_updated_at = max(self.gaps_updated_at, gap.updated_at)
@@ -318,7 +321,7 @@ class FeedReporter:
                 continue
             unrepaired = [*report.gaps.values(), *report.lost.values()]
             since = report.since if report.state == "connected" else None
-            own = OwnFeed(unrepaired, since, report.complete.until)
+            own = OwnFeed(unrepaired, since, report.complete.until, report.told)
             for gap in self._topic_gaps.repaired_by_others(symbol, own, self._others):
                 _log.info("another worker has published what was missed", symbol=symbol, since=gap.from_time)
                 self.end_gap(symbol, gap.to_time, "repaired", 0, gap.reason, from_time=gap.from_time)
@@ -453,6 +456,7 @@ class FeedReporter:
 
     def _put(self, symbol: str, report: _Report, gap: FeedGap) -> None:
         report.gap_messages.put(gap, self._publisher.mark)
+        report.told[gap.from_time] = gap.updated_at
         self._with_gaps[symbol] = None
 
     def _report(self, symbol: str) -> _Report:

@@ -166,7 +166,9 @@ async def replay(
             if not await run.read(path):
                 run.stopped(paths[position + 1 :])
                 break
-        await run.finish()
+        else:
+            # The reader is ahead of what is published: where that was stopped, what waits is not next.
+            await run.finish()
         await publisher.flush()
         run.report()
         return run.result()

@@ -94,9 +94,10 @@ class FrameConnection(ClientConnection):
         if unread:
             self._take(unread)
         if self._messages:
-            self._received.append((Received(self._messages, at_ns), len(data)))
+            size = sum(map(len, self._messages))  # and not what was read now: a message may have come in many parts
+            self._received.append((Received(self._messages, at_ns), size))
             self._messages = []
-            self._waiting_bytes += len(data)
+            self._waiting_bytes += size
             if self._waiting_bytes > MOST_WAITING and not self._is_held_up:
                 self._is_held_up = True
                 self.transport.pause_reading()
