@@ -31,6 +31,13 @@ PAST_END: Final = Option(
 """Of what is asked of a venue: of the last minute REST may not list everything yet."""
 MARKET: Final = Positional("by the venue's own name", metavar="MARKET")
 MARKETS: Final = Positional("by the venue's own names", metavar="MARKET")
+TOPIC: Final = "topic"
+"""Stands for topic `trades` where a lake could be named."""
+TRADES_IN: Final = Option(
+    "where the trades are: in topic trades, or kept in a lake (default: %(default)s)",
+    metavar="topic|LAKE_URL",
+    parse=values.trades,
+)
 SYMBOLS: Final = Option("only this; repeatable", flag="--symbol", metavar="SYMBOL")
 
 

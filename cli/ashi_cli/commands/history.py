@@ -9,10 +9,8 @@ from typing import Annotated, Final
 from ashi_cli import values
 from ashi_cli.declaration import Command, Option, Positional
 from ashi_cli.extras import require_extras
-from ashi_cli.shared_options import MARKET, PAST_BEGIN, PAST_END, STORAGE, settings_with, tell
+from ashi_cli.shared_options import MARKET, PAST_BEGIN, PAST_END, STORAGE, TOPIC, TRADES_IN, settings_with, tell
 from ashi_ingest.venues.registry import KLINE_VENUES, VENUES
-
-_TOPIC: Final = "topic"
 
 
 def load(
@@ -76,14 +74,7 @@ def export(
         int | None,
         Option("until when, exclusive; by default a minute ago", flag="--to", metavar="TIME", parse=values.time),
     ] = None,
-    trades: Annotated[
-        str,
-        Option(
-            "where the trades are: in topic trades, or kept in a lake (default: %(default)s)",
-            metavar="topic|LAKE_URL",
-            parse=values.trades,
-        ),
-    ] = _TOPIC,
+    trades: Annotated[str, TRADES_IN] = TOPIC,
     directory: Annotated[
         Path, Option("write the recordings to this directory (default: here)", flag="--into", metavar="DIR")
     ] = Path(),
@@ -91,12 +82,9 @@ def export(
     """`ashi history export`."""
     from ashi.runtime.settings import Settings
 
-    lake = None if trades == _TOPIC else trades
+    lake = None if trades == TOPIC else trades
     require_extras("history export", store=lake)
     from ashi_history.export import ExportOptions, run_export
-
-    def tell(line: str) -> None:
-        print(line, flush=True)
 
     return run_export(Settings.from_environment(), ExportOptions(directory, symbols, begin, end, lake), tell)
 
@@ -114,9 +102,6 @@ def import_exports(
 
     require_extras("history import")
     from ashi_history.importing import ImportOptions, run_import
-
-    def tell(line: str) -> None:
-        print(line, flush=True)
 
     return run_import(Settings.from_environment(), ImportOptions(directory, symbols), tell)
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-from ashi_cli import values
 from ashi_cli.declaration import Command, Option
 from ashi_cli.extras import require_extras
-from ashi_cli.shared_options import BEGIN, END, SYMBOLS
-
-_TOPIC: Final = "topic"
+from ashi_cli.shared_options import BEGIN, END, SYMBOLS, TOPIC, TRADES_IN
 
 
 def rebuild(
@@ -18,14 +15,7 @@ def rebuild(
     begin_at: Annotated[int, BEGIN],
     end_at: Annotated[int, END],
     symbols: Annotated[Sequence[str], SYMBOLS] = (),
-    trades: Annotated[
-        str,
-        Option(
-            "where the trades are: in topic trades, or kept in a lake (default: %(default)s)",
-            metavar="topic|LAKE_URL",
-            parse=values.trades,
-        ),
-    ] = _TOPIC,
+    trades: Annotated[str, TRADES_IN] = TOPIC,
     dry_run: Annotated[bool, Option("print what would be published")] = False,
 ) -> int:
     """`ashi rebuild`."""
@@ -36,12 +26,12 @@ def rebuild(
 
     if begin_at >= end_at:
         raise UsageError("--from must be before --to")
-    if trades != _TOPIC:
+    if trades != TOPIC:
         require_extras("rebuild", store=trades)
     from ashi_audit.rebuild import RebuildOptions, run_rebuild
 
     chosen = RebuildOptions(
-        start=begin_at, end=end_at, symbols=symbols, dry_run=dry_run, lake=None if trades == _TOPIC else trades
+        start=begin_at, end=end_at, symbols=symbols, dry_run=dry_run, lake=None if trades == TOPIC else trades
     )
     return asyncio.run(run_rebuild(Settings.from_environment(), chosen))
 
