@@ -58,23 +58,7 @@ class TradeColumns:
     @property
     def message(self) -> list[bytes | Sequence[bytes]]:
         """What the messages of topic `trades` are put together of: what stands in each of them, and columns."""
-        return [
-            b'{"symbol":"%b","trade_id":"' % self.symbol.encode(),
-            self.ids,
-            b'","price":"',
-            self.prices,
-            b'","size":"',
-            self.sizes,
-            b'","side":',
-            self.sides,
-            b',"traded_at":',
-            self.traded_ms,
-            b'000,"received_at":',
-            self.traded_ms,
-            b'000,"sequence":',
-            self.sequences,
-            b"}",
-        ]
+        return _message(_beginning(self.symbol), self, self.traded_ms, b"000")
 
     def messages(self) -> list[bytes]:
         """The message of each trade; none has a newline."""
@@ -115,25 +99,36 @@ class ReceivedColumns:
 
     def messages(self) -> list[bytes]:
         """The message of each trade; none has a newline."""
-        beginnings = {symbol: b'{"symbol":"%b","trade_id":"' % symbol.encode() for symbol in {*self.symbols}}
-        parts: list[bytes | Sequence[bytes]] = [
-            [*map(beginnings.__getitem__, self.symbols)],
-            self.ids,
-            b'","price":"',
-            self.prices,
-            b'","size":"',
-            self.sizes,
-            b'","side":',
-            self.sides,
-            b',"traded_at":',
-            self.traded_ms,
-            b'000,"received_at":',
-            self.received_us,
-            b',"sequence":',
-            self.sequences,
-            b"}\n",
-        ]
-        return interleave(parts, len(self.symbols)).split(b"\n")[:-1]
+        beginnings = {symbol: _beginning(symbol) for symbol in {*self.symbols}}
+        parts = _message([*map(beginnings.__getitem__, self.symbols)], self, self.received_us, b"")
+        return interleave([*parts, b"\n"], len(self.symbols)).split(b"\n")[:-1]
+
+
+def _beginning(symbol: str) -> bytes:
+    return b'{"symbol":"%b","trade_id":"' % symbol.encode()
+
+
+def _message(
+    beginning: bytes | Sequence[bytes], of: TradeColumns | ReceivedColumns, received: Sequence[bytes], digits: bytes
+) -> list[bytes | Sequence[bytes]]:
+    """What messages are put together of; `digits` follow the time of receipt, so that it is in µs."""
+    return [
+        beginning,
+        of.ids,
+        b'","price":"',
+        of.prices,
+        b'","size":"',
+        of.sizes,
+        b'","side":',
+        of.sides,
+        b',"traded_at":',
+        of.traded_ms,
+        b'000,"received_at":',
+        received,
+        digits + b',"sequence":',
+        of.sequences,
+        b"}",
+    ]
 
 
 def joined(parts: Iterable[TradeColumns]) -> TradeColumns:
