@@ -17,7 +17,7 @@ from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import committed
 from ashi.runtime.kafka.reading_state import reading_state
 from ashi.runtime.kafka.retention import show_retention
-from ashi.runtime.kafka.spans import Span, fetch_spans
+from ashi.runtime.kafka.spans import fetch_spans
 from ashi.runtime.kafka.topics import require_topics
 from ashi.runtime.kafka.writers_time import warn_of_writers_time
 from ashi.runtime.logs import get_logger, get_weather_logger
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ashi.runtime.kafka.dead_letters import DeadLetter
     from ashi.runtime.kafka.offsets import Committed
     from ashi.runtime.kafka.reading_state import ReadingState
+    from ashi.runtime.kafka.spans import Span
     from ashi.runtime.settings import Settings
     from ashi_sinks.read_log import Stored
 
@@ -179,8 +180,8 @@ class KafkaSinkConsumer:
         self._consumer.resume(*(key.partition for key in keys if key.partition in self._consumer.assignment()))
 
     def _partner(self, key: AssignedPartition, topic: str) -> Any | None:
-        found = (at for at in self._consumer.assignment() if at.topic == topic)
-        return next((at for at in found if at.partition == key.partition.partition), None)
+        partner = key.partition._replace(topic=topic)
+        return partner if partner in self._consumer.assignment() else None
 
     async def poll(self, most: int, wait_s: float) -> Mapping[Any, Span]:
         """See `SinkConsumer.poll`. Raises StateError when the log is not the one that the group has read."""
@@ -225,8 +226,7 @@ class KafkaSinkConsumer:
         ready, held = self._gaps_first.hold(spans, self._partner, state)
         self._consumer.pause(*(key.partition for key in held))
         for key, span in released.items():
-            later = ready.get(key)  # an end without a record, perhaps
-            ready[key] = span if later is None else Span(span.begin, later.end, [*span.records, *later.records])
+            ready[key] = span.joined(ready[key]) if key in ready else span  # with an end without a record, perhaps
         return ready
 
     async def _fetch(self, most: int, wait_s: float) -> dict[AssignedPartition, Span]:

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ashi.runtime.kafka.spans import Span
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ashi.runtime.kafka.reading_state import ReadingState
+    from ashi.runtime.kafka.spans import Span
 
 ANSWERS: Final = 2
 """So many answers to fetches of the gaps must have come since: the first may have been on its way before."""
@@ -69,7 +68,7 @@ class GapsFirst:
                 ready[key] = span
             else:
                 if (earlier := self._held.get(key)) is not None:
-                    span = Span(earlier.span.begin, span.end, [*earlier.span.records, *span.records])
+                    span = earlier.span.joined(span)
                 self._held[key] = _Held(span, state(other))
                 held.append(key)
         return ready, held

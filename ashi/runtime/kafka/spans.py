@@ -40,6 +40,10 @@ class Span(NamedTuple):
     end: int
     records: Sequence[Any]
 
+    def joined(self, later: Span) -> Span:
+        """Both as one: `later` goes on where it ends."""
+        return Span(self.begin, later.end, [*self.records, *later.records])
+
 
 async def fetch_spans(
     consumer: AIOKafkaConsumer,
