@@ -8,7 +8,6 @@ was killed goes on behind the last trade that counts, if the source still has ex
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -17,10 +16,12 @@ from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import format_time
 from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.spelling import did_you_mean
+from ashi.runtime.wall_clock import now_us
 from ashi_history.export_sources import LakeExport, TopicTrades, place_of
 from ashi_history.fetched_files import EXPORT, FetchedFiles, read_state, state_path
 from ashi_history.telling import Told
 from ashi_ingest.history.progress import time_in_words
+from ashi_ingest.known_venues import venue_named
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def run_export(settings: Settings, options: ExportOptions, tell: Callable[[str],
     where the source has become another one since a part was written, StorageError for a lake that there is not,
     BrokerError without Kafka.
     """
-    newest_us = time.time_ns() // 1_000 - RECENT_US
+    newest_us = now_us() - RECENT_US
     _check(options, newest_us)
     symbols = list(dict.fromkeys(options.symbols))
     if not symbols or not all(_is_whole(options, symbol) for symbol in symbols):
@@ -78,8 +79,7 @@ def _check(options: ExportOptions, newest_us: int) -> None:
             venue, _ = split_symbol(symbol)
         except ContractError as error:
             raise UsageError(f"--symbol: {error}") from None
-        if venue not in VENUES:
-            raise UsageError(f"--symbol: there is no venue {venue!r}: write one of {', '.join(VENUES)}")
+        venue_named(venue, "--symbol: ")
     if options.to_us is not None and options.to_us > newest_us:
         raise UsageError(
             f"--to {time_in_words(options.to_us)} is not a minute ago yet: leave --to out for what there is"

@@ -6,7 +6,6 @@ has to be known by whoever reads the trades elsewhere, who would take a hole for
 
 from __future__ import annotations
 
-import time
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
@@ -20,6 +19,7 @@ from ashi.runtime.kafka.naming import kafka_name
 from ashi.runtime.kafka.offsets import begin_offsets, end_offsets, offsets_at
 from ashi.runtime.kafka.records import read_between
 from ashi.runtime.kafka.topics import partition_counts, require_topics
+from ashi.runtime.wall_clock import now_us
 from ashi_history.telling import Told
 from ashi_ingest.feed.reported import read_feed, read_gaps
 from ashi_ingest.history.fetch import Short
@@ -161,7 +161,7 @@ class TopicTrades:
     async def _read(self) -> None:
         settings = self._settings
         partitions = (await partition_counts(settings))[TRADES]
-        self._seen_us = time.time_ns() // 1_000
+        self._seen_us = now_us()
         first, end = await begin_offsets(settings, TRADES), await end_offsets(settings, TRADES)
         begin = await offsets_at(settings, TRADES, (self._from_us - MARGIN_US) // 1_000)
         told = Told(f"reading {self.where}", sum(max(end[each] - begin[each], 0) for each in end), self._tell)
@@ -285,7 +285,7 @@ class LakeExport:
         """Open it. Raises StorageError where it keeps no trades."""
         try:
             await self._table.open()
-            self._seen_us = time.time_ns() // 1_000
+            self._seen_us = now_us()
             self._snapshot = await self._table.snapshot()
             self._missing_until = await self._table.missing_until(self._snapshot)
             await self._open_reader()

@@ -8,7 +8,6 @@ What the source lacked is told in `feed.gaps` before any of the trades.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -22,6 +21,7 @@ from ashi.contracts.records import SINCE_HEADER, trade_in
 from ashi.contracts.timeframe import format_time
 from ashi.contracts.topics import FEED_GAPS, TRADES
 from ashi.contracts.trade import EARLIEST_US, TRADE_SCHEMA, encode_trade
+from ashi.runtime import wall_clock
 from ashi.runtime.kafka.clients import make_producer, partition_of
 from ashi.runtime.kafka.dead_letters import message_headers
 from ashi.runtime.kafka.naming import kafka_name
@@ -81,7 +81,7 @@ async def _import(settings: Settings, exports: Sequence[Export], tell: Callable[
     try:
         known = {(gap.symbol, gap.from_time): gap for gap in await read_gaps(settings)}
         for each in continued.values():
-            for gap in gaps_of(each.export, each.before_us, known, time.time_ns() // 1_000):
+            for gap in gaps_of(each.export, each.before_us, known, wall_clock.now_us()):
                 await producer.send(
                     FEED_GAPS, encode_feed(gap), gap.symbol.encode(), headers=message_headers(FEED_GAP_SCHEMA)
                 )
@@ -194,12 +194,14 @@ def gaps_of(
         while begun in found:  # a gap is named by its beginning; rather too much is called lost than too little
             begun -= 1
         found[begun] = FeedGap(symbol, begun, short.to_us, "lost", 0, short.reason, now_us, final=short.final)
-    told = {begun: known.get((symbol, begun)) for begun in found}
-    return [
-        replace(gap, updated_at=max(now_us, before.updated_at + 1)) if (before := told[begun]) else gap
-        for begun, gap in sorted(found.items())
-        if (before := told[begun]) is None or _ends_later(gap, before)
-    ]
+    news = []
+    for begun, gap in sorted(found.items()):
+        told = known.get((symbol, begun))
+        if told is None:
+            news.append(gap)
+        elif _ends_later(gap, told):
+            news.append(replace(gap, updated_at=max(now_us, told.updated_at + 1)))
+    return news
 
 
 def _ends_later(gap: FeedGap, told: FeedGap) -> bool:

@@ -259,6 +259,7 @@ class _Market:
         """Tell what is not to be had between the stream as it was and the trades that continue it now."""
         disorder_us = round(self._venue.limits.disorder_s * 1e6)
         begin_us = self._stretch.from_us if self._streamed_us is None else self._streamed_us - disorder_us
+        is_news = False
         for number, short in enumerate(self._fetch.shorts):
             from_us, to_us = max(short.from_us, begin_us), short.to_us + disorder_us
             told = self._told.get(number)
@@ -269,11 +270,12 @@ class _Market:
             names = {gap.from_time for gap in (*self._gaps, *self._told.values())}
             while told is None and from_us in names:  # a gap is named by its beginning
                 from_us -= 1
-            now_us = time.time_ns() // 1_000
-            gap = FeedGap(self._symbol, from_us, to_us, "lost", 0, short.reason, now_us, short.final)
+            gap = FeedGap(self._symbol, from_us, to_us, "lost", 0, short.reason, wall_clock.now_us(), short.final)
             await self._publisher.announce(FEED_GAPS, self._symbol, encode_feed(gap), FEED_GAP_SCHEMA)
             self._told[number] = gap
-        await self._publisher.flush()
+            is_news = True
+        if is_news:
+            await self._publisher.flush()
 
     async def _unrepaired(self) -> list[FeedGap]:
         """The gaps of what was not published. Of what came too late for its candles, `ashi rebuild` ends those."""
