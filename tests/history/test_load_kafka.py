@@ -17,13 +17,12 @@ from ashi.contracts.records import is_loaded
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, TRADES
 from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_sinks.worker import sink_group
 from oracle import candles_of, closed, stored
 from published_files import spot
-from waits import until
+from waits import until, until_read
 
 pytestmark = pytest.mark.kafka
 
@@ -73,17 +72,6 @@ async def published(settings: Settings) -> list[Candle]:
     return [decode_candle(message.value) async for message in read_topic(settings, CANDLES)]
 
 
-def wait_for(settings: Settings, group: str, topic: str) -> None:
-    """Wait until a group has committed all of a topic."""
-    ends = asyncio.run(end_offsets(settings, topic))
-
-    def is_there() -> bool:
-        done = asyncio.run(committed_offsets(settings, group, topic))
-        return all(done.get(partition, 0) >= end for partition, end in ends.items())
-
-    until(f"{group} has read all of {topic}", is_there)
-
-
 async def unrepaired(settings: Settings) -> list[tuple[int, int | None, bool]]:
     newest: dict[int, FeedGap] = {}
     async for message in read_topic(settings, FEED_GAPS):
@@ -125,7 +113,7 @@ def test_a_load_that_is_killed_is_given_again_and_better_files_fill_its_hole(
     files[1].write_bytes(spot(log[size - 5 : 2 * size]))
     without = [*files[:2], *files[3:]]
     arguments = ("history", "load", "--symbol", SYMBOL, "--jobs", "1")
-    wait_for(settings, AGGREGATE_APP, TRADES)
+    until_read(settings, AGGREGATE_APP, TRADES)
 
     side_by_side = (*arguments[:-1], "2")
     stage = start_stage(*side_by_side, *map(str, without))
@@ -161,7 +149,7 @@ def test_a_load_that_is_killed_is_given_again_and_better_files_fill_its_hole(
     assert {each.timeframe for each in as_live} == set(NAMES)
     assert all(each.close_time > live[0].traded_at for each in as_live)
 
-    wait_for(settings, sink_group("sqlite"), CANDLES)
+    until_read(settings, sink_group("sqlite"), CANDLES)
     status, out, err = ashi("verify", url, "--trades")
     assert status == 0, out + err
     assert "it has trades of files as well" in out

@@ -17,7 +17,7 @@ import pytest
 from ashi.contracts import Trade, decode_candle, encode_trade
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
 from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.offsets import end_offsets
 from ashi.runtime.kafka.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_simulator import RULES, Simulator
@@ -26,7 +26,7 @@ from ashi_sinks.worker import sink_group
 from kline_server import rows_of
 from oracle import candles_of, closed, stored
 from published_files import spot
-from waits import until
+from waits import until, until_read
 
 pytestmark = [pytest.mark.kafka, pytest.mark.processes, pytest.mark.outside]
 
@@ -94,16 +94,6 @@ async def publish(settings: Settings, trades: list[Trade]) -> None:
     await producer.stop()
 
 
-def wait_for(settings: Settings, group: str, topic: str) -> None:
-    ends = asyncio.run(end_offsets(settings, topic))
-
-    def is_there() -> bool:
-        done = asyncio.run(committed_offsets(settings, group, topic))
-        return all(done.get(partition, 0) >= end for partition, end in ends.items())
-
-    until(f"{group} has read all of {topic}", is_there)
-
-
 def count_published(settings: Settings) -> int:
     """How many candles there are by their offsets: to read them so often would take longer than all else."""
     return sum(asyncio.run(end_offsets(settings, CANDLES)).values())
@@ -131,7 +121,7 @@ def test_a_month_is_loaded_in_one_command_killed_thrice_and_is_the_exchanges_own
         path = tmp_path / f"ETHUSDT-trades-{datetime.fromtimestamp(start / 1e6, UTC):%Y-%m-%d}.csv"
         path.write_bytes(spot([trade for trade in log if start <= trade.traded_at < start + DAY_US]))
         files.append(path)
-    wait_for(settings, AGGREGATE_APP, TRADES)
+    until_read(settings, AGGREGATE_APP, TRADES)
 
     command = ("history", "load", "--symbol", SYMBOL, "--jobs", "1", *map(str, files))
     before = count_published(settings)
@@ -152,7 +142,7 @@ def test_a_month_is_loaded_in_one_command_killed_thrice_and_is_the_exchanges_own
     assert "trades may be missing" not in out
     assert stored(asyncio.run(published(settings))) == closed(candles_of(log, NAMES), log, 2_000_000)
 
-    wait_for(settings, sink_group("sqlite"), CANDLES)
+    until_read(settings, sink_group("sqlite"), CANDLES)
     for name in NAMES:
         klines = tmp_path / f"ETHUSDT-{name}.csv"
         klines.write_text("".join(",".join(map(str, row)) + "\n" for row in rows_of(log, name)))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.error
-import urllib.request
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +12,7 @@ from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
 from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
 from ashi.runtime.settings import Settings
 from rig.fleet import Fleet, PromiseError
+from stages import get
 
 DRAIN_S = 120.0
 
@@ -78,17 +77,9 @@ def _positions(fleet: Fleet) -> dict[int, float]:
             continue
         first = next(line for line in worker.log.read_bytes().splitlines() if b'"event":"started"' in line)
         address = orjson.loads(first)["metrics"].removesuffix("/metrics")
-        if _get(f"{address}/live")[0] != 200:
-            raise PromiseError(f"{worker.name} does not live: {_get(f'{address}/live')}")
-        for line in _get(f"{address}/metrics")[1].splitlines():
+        if get(f"{address}/live")[0] != 200:
+            raise PromiseError(f"{worker.name} does not live: {get(f'{address}/live')}")
+        for line in get(f"{address}/metrics")[1].splitlines():
             if line.startswith("ashi_position{"):
                 positions[int(line.split('"')[1])] = float(line.split()[-1])
     return positions
-
-
-def _get(url: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
