@@ -44,7 +44,7 @@ from ashi.contracts.candle import Candle, encode_candle
 from ashi.contracts.records import live_key
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, CANDLES_LIVE
-from ashi.runtime.kafka.clients import make_producer
+from ashi.runtime.kafka.connections.clients import make_producer
 from ashi.runtime.settings import Settings
 from ashi_cli.values import positive
 from ashi_sinks.registry import make_sink

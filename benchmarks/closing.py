@@ -24,8 +24,8 @@ from scale import HERE, broker, environment_of
 from trades import names_of
 
 from ashi.contracts import Trade
-from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.record_batches import RecordBatches
+from ashi.runtime.kafka.connections.clients import make_producer
+from ashi.runtime.kafka.producing.record_batches import RecordBatches
 from ashi.runtime.settings import Settings
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules

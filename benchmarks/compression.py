@@ -25,8 +25,8 @@ import ashi_ingest.recording.bundled
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
 from ashi.contracts.timeframe import parse_timeframes
 from ashi.contracts.trade import TRADE_SCHEMA, encode_trade
-from ashi.runtime.kafka.clients import MAX_BATCH_BYTES
-from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.connections.clients import MAX_BATCH_BYTES
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi_aggregate.core.codec import encode
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules

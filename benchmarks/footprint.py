@@ -28,8 +28,8 @@ from arguments import seconds, several
 from scale_live import Market
 
 from ashi.contracts.topics import CANDLES, CANDLES_LIVE, TRADES, state_topics, topic_specs
-from ashi.runtime.kafka.offsets import end_offsets
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.offsets import end_offsets
+from ashi.runtime.kafka.cluster.topics import create_topics
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import spawn, stop_all

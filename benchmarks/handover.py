@@ -34,8 +34,8 @@ from trades import names_of, send_in_batches
 
 from ashi.contracts import Trade, decode_candle, encode_trade
 from ashi.contracts.topics import CANDLES, TRADES, topic_specs
-from ashi.runtime.kafka.clients import assigned_consumer, make_producer, partition_of
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import assigned_consumer, make_producer, partition_of
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import spawn, stop_all

@@ -42,9 +42,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from throughput import cpu_seconds
 
 from ashi.contracts.topics import TRADES, topic_specs
-from ashi.runtime.kafka.clients import assigned_consumer
-from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import assigned_consumer
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import pick_ports, spawn, stop_all

@@ -24,7 +24,7 @@ from websockets.client import ClientProtocol
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from ashi.runtime.kafka.clients import MAX_BATCH_BYTES
+from ashi.runtime.kafka.connections.clients import MAX_BATCH_BYTES
 from ashi.runtime.settings import Settings
 from ashi_cli.values import positive
 from ashi_ingest.feed.sequencer import Mode

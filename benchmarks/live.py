@@ -43,8 +43,8 @@ from scale_replay import Worker
 from ashi.contracts import decode_candle, decode_trade
 from ashi.contracts.candle import EPOCH_BITS
 from ashi.contracts.topics import CANDLES_LIVE, TRADES
-from ashi.runtime.kafka.clients import assigned_consumer
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.connections.clients import assigned_consumer
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 
 RUNS = "100:20000,10000:5000"

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from ashi.contracts import Trade, encode_trade
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 
 START_US = 1_700_000_000_000_000 // 3_600_000_000 * 3_600_000_000
 """The beginning of an hour, so that the first candles are whole."""

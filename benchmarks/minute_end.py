@@ -31,7 +31,7 @@ from trades import publish
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.timeframe import parse_timeframes
 from ashi.contracts.topics import CANDLES, topic_specs
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.children import spawn, stop_all
 from ashi_sinks.registry import open_reader

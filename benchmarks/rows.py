@@ -30,8 +30,8 @@ from arguments import exponent, seconds, several
 
 from ashi.contracts import Trade, encode_trade, parse_timeframes
 from ashi.contracts.topics import MARKERS_TABLE, changelog_topic, table_name
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.topic_ids import Identity
+from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.connections.clients import partition_of
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.fencing import SessionGuard

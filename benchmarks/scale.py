@@ -42,7 +42,7 @@ from scale_plot import draw
 from scale_replay import Replay, replay
 
 from ashi.contracts.topics import topic_specs
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.values import positive

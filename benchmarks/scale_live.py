@@ -17,8 +17,8 @@ from trades import START_ID, names_of, send_in_batches
 
 from ashi.contracts import Trade, decode_candle, encode_trade
 from ashi.contracts.topics import CANDLES, TRADES
-from ashi.runtime.kafka.clients import make_producer, partition_of
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.connections.clients import make_producer, partition_of
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 
 HOUR_US = 3_600_000_000

@@ -18,8 +18,8 @@ from throughput import cpu_seconds
 from trades import BETWEEN_US, START_ID, START_US, make_messages, publish, send_in_batches
 
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES, state_topics
-from ashi.runtime.kafka.clients import admin_client, assigned_consumer, make_consumer, make_producer
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.connections.clients import admin_client, assigned_consumer, make_consumer, make_producer
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.children import spawn, stop_all
 

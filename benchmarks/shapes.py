@@ -28,7 +28,7 @@ from trades import BETWEEN_US, START_ID, START_US, names_of, send_in_batches
 
 from ashi.contracts import decode_trade, encode_trade
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.clients import make_producer, partition_of
+from ashi.runtime.kafka.connections.clients import make_producer, partition_of
 from ashi.runtime.settings import Settings
 from ashi_cli.values import positive
 

@@ -33,8 +33,8 @@ from trades import send_in_batches
 
 from ashi.contracts.timeframe import parse_timeframes
 from ashi.contracts.topics import TRADES, topic_specs
-from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import make_producer
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.values import positive

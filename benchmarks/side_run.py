@@ -20,8 +20,8 @@ from engines import Engine, Launch
 from market import Expected, Key, Market
 
 from ashi.contracts.topics import CANDLES, TRADES, TopicSpec
-from ashi.runtime.kafka.clients import assigned_consumer
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import assigned_consumer
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import spawn, stop_all

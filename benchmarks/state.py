@@ -24,8 +24,8 @@ from throughput import measure
 from trades import make_messages, publish
 
 from ashi.contracts.topics import AGGREGATE_APP, state_topics, topic_specs
-from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import spawn, stop_all

@@ -36,8 +36,8 @@ from trades import make_messages, publish
 from ashi.contracts import Candle, Trade, encode_trade
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.topics import CANDLES, TRADES, topic_specs
-from ashi.runtime.kafka.clients import make_producer, partition_of
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import make_producer, partition_of
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import spawn, stop_all

@@ -24,8 +24,8 @@ from trades import make_messages, publish
 
 from ashi.contracts.timeframe import parse_timeframes
 from ashi.contracts.topics import AGGREGATE_APP, TRADES, TopicSpec, topic_specs
-from ashi.runtime.kafka.clients import assigned_consumer, make_consumer
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import assigned_consumer, make_consumer
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import spawn, stop_all

@@ -27,8 +27,8 @@ from pathlib import Path
 from arguments import one_of, several
 
 from ashi.contracts.topics import TRADES, topic_specs
-from ashi.runtime.kafka.clients import assigned_consumer
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import assigned_consumer
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import spawn

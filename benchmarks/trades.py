@@ -11,8 +11,8 @@ from typing import Any
 from ashi.contracts import Trade, encode_trade
 from ashi.contracts.topics import TRADES
 from ashi.contracts.trade import TRADE_SCHEMA
-from ashi.runtime.kafka.clients import make_producer, partition_of
-from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.connections.clients import make_producer, partition_of
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.settings import Settings
 
 START_US = 1_700_000_040_000_000

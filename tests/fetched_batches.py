@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-from ashi.runtime.kafka.raw_batches import RawBatches
+from ashi.runtime.kafka.consuming.raw_batches import RawBatches
 from ashi_aggregate.chunk import LogRecord
 from ashi_aggregate.native.columns import ScannedRecords, scan
 from ashi_aggregate.native.kernel import Kernel

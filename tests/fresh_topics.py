@@ -14,8 +14,8 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from ashi.contracts.topics import TopicSpec, topic_specs
-from ashi.runtime.kafka.clients import admin_client, partitions_of_topics, topics_by_broker
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import admin_client, partitions_of_topics, topics_by_broker
 from ashi.runtime.settings import Settings
 
 PARTITIONS = 4

@@ -20,8 +20,8 @@ from aiokafka.admin import NewTopic
 
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import topic_specs
-from ashi.runtime.kafka.clients import admin_client, topics_by_broker
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import admin_client, topics_by_broker
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.children import spawn, stop_all
 from ashi_cli.onemachine.jars import classpath, java_executable

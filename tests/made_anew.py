@@ -6,8 +6,8 @@ import asyncio
 import time
 
 from ashi.contracts.topics import topic_specs
-from ashi.runtime.kafka.clients import admin_client, topics_by_broker
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import admin_client, topics_by_broker
 from ashi.runtime.settings import Settings
 
 

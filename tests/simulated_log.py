@@ -10,12 +10,12 @@ from typing import Any
 
 from ashi.contracts import Timeframe, decode_candle, encode_trade
 from ashi.contracts.topics import CANDLES, MARKERS_TABLE, changelog_topic, table_name
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.dead_letters import trade_place
-from ashi.runtime.kafka.log_identity import Fingerprint, Standing, fingerprint_of
-from ashi.runtime.kafka.record_batches import OutgoingRecord
-from ashi.runtime.kafka.records import keep_newest
-from ashi.runtime.kafka.topic_ids import Identity
+from ashi.runtime.kafka.cluster.log_identity import Fingerprint, Standing, fingerprint_of
+from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.connections.clients import partition_of
+from ashi.runtime.kafka.consuming.records import keep_newest
+from ashi.runtime.kafka.producing.dead_letters import trade_place
+from ashi.runtime.kafka.producing.record_batches import OutgoingRecord
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.codec import rank_of
 from ashi_aggregate.core.window_state import WindowRules

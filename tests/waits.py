@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets
 from ashi.runtime.settings import Settings
 
 

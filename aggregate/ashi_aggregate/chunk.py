@@ -12,7 +12,7 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.records import COPY_HEADER, SCHEMA_HEADER, check_key, check_schema, time_in
 from ashi.contracts.symbol import split_symbol
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, decode_trade, decode_trades
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 
 if TYPE_CHECKING:
     from ashi_aggregate.core.symbol import Outcome, SymbolAggregator

@@ -11,10 +11,10 @@ from ashi.contracts.candle import MAX_EPOCH
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import parse_timeframes
 from ashi.contracts.topics import META, TRADES
-from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.kafka.topics import require_topics
+from ashi.runtime.kafka.cluster.topics import require_topics
+from ashi.runtime.kafka.connections.clients import make_producer
+from ashi.runtime.kafka.connections.naming import kafka_name
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi.runtime.settings.parsers import format_duration
 from ashi.runtime.wall_clock import now_us

@@ -27,13 +27,19 @@ from ashi.contracts.records import COPY_HEADER, SINCE_HEADER, feed_status_in, ti
 from ashi.contracts.topics import FEED_STATUS, META, TRADES, state_topics, topic_specs
 from ashi.contracts.trade import MAX_AHEAD_US
 from ashi.runtime import wall_clock
-from ashi.runtime.kafka.clients import assigned_consumer, make_producer, partition_of
-from ashi.runtime.kafka.ends import stable_ends, written_ends
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.offsets import begin_offsets, end_offsets, first_append_time, last_append_time, offsets_at
-from ashi.runtime.kafka.record_batches import OutgoingRecord, RecordBatches
-from ashi.runtime.kafka.records import read_at, read_between, read_topic
-from ashi.runtime.kafka.topics import create_topics, grow_topics, partition_counts, require_topics
+from ashi.runtime.kafka.cluster.ends import stable_ends, written_ends
+from ashi.runtime.kafka.cluster.offsets import (
+    begin_offsets,
+    end_offsets,
+    first_append_time,
+    last_append_time,
+    offsets_at,
+)
+from ashi.runtime.kafka.cluster.topics import create_topics, grow_topics, partition_counts, require_topics
+from ashi.runtime.kafka.connections.clients import assigned_consumer, make_producer, partition_of
+from ashi.runtime.kafka.connections.naming import kafka_name
+from ashi.runtime.kafka.consuming.records import read_at, read_between, read_topic
+from ashi.runtime.kafka.producing.record_batches import OutgoingRecord, RecordBatches
 from ashi.runtime.settings import Settings
 from ashi_aggregate.chunk import Chunk, ChunkDecoder, LogRecord, appended_at
 from ashi_aggregate.epoch import Epoch, current_epoch, differs_from

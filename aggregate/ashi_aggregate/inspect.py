@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ashi.contracts.topics import MARKERS_TABLE, TRADES, changelog_topic, table_name
-from ashi.runtime.kafka.log_identity import log_probe
-from ashi.runtime.kafka.records import newest_records
+from ashi.runtime.kafka.cluster.log_identity import log_probe
+from ashi.runtime.kafka.consuming.records import newest_records
 from ashi_aggregate.core.aggregator import TimeframeAggregator
 from ashi_aggregate.core.codec import decode_marker, decode_row, rank_of
 from ashi_aggregate.log_check import check_markers

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
 from ashi.contracts.errors import BrokerError, StateError
 from ashi.contracts.records import live_key
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.connections.clients import partition_of
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate.clocks import REMEMBERED_US
@@ -26,7 +26,7 @@ from ashi_aggregate.cpu_share import CpuShare
 from ashi_aggregate.fencing import SessionGuard, since_boot_s
 
 if TYPE_CHECKING:
-    from ashi.runtime.kafka.record_batches import OutgoingRecord
+    from ashi.runtime.kafka.producing.record_batches import OutgoingRecord
     from ashi_aggregate.core.symbol import SymbolAggregator
     from ashi_aggregate.partition import PartitionState
     from ashi_aggregate.protocols import KafkaLog, LatestLog

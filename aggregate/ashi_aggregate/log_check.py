@@ -17,7 +17,7 @@ from msgspec.structs import astuple
 
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.log_identity import (
+from ashi.runtime.kafka.cluster.log_identity import (
     Difference,
     Fingerprint,
     ObservedLog,
@@ -26,7 +26,7 @@ from ashi.runtime.kafka.log_identity import (
     observe,
     thin_out,
 )
-from ashi.runtime.kafka.topic_ids import Identity
+from ashi.runtime.kafka.cluster.topic_ids import Identity
 from ashi.runtime.logs import get_logger
 from ashi_aggregate.core.codec import Marker
 

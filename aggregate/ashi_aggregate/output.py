@@ -11,9 +11,9 @@ from ashi.contracts.candle import CANDLE_SCHEMA, Candle, encode_candle
 from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, TRADES, TRADES_DEAD, TRADES_LATE, changelog_topic
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.dead_letters import Headers, dead_letter, message_headers
-from ashi.runtime.kafka.record_batches import OutgoingRecord
+from ashi.runtime.kafka.connections.clients import partition_of
+from ashi.runtime.kafka.producing.dead_letters import Headers, dead_letter, message_headers
+from ashi.runtime.kafka.producing.record_batches import OutgoingRecord
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
 from ashi.runtime.metrics.common import dead_letters

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from ashi.contracts.errors import StateError
 from ashi.contracts.timeframe import Timeframe
-from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
+from ashi.runtime.kafka.cluster.log_identity import Fingerprint, fingerprint_of
 from ashi.runtime.logs import get_logger
 from ashi_aggregate.census import KEEP_LISTS_S, MarkerList, Rows, find_listed, find_missing, list_positions, position_of
 from ashi_aggregate.chunk import LogRecord, appended_at

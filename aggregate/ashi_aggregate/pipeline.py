@@ -12,8 +12,8 @@ from ashi.contracts.records import SINCE_HEADER, time_in
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import TRADES
 from ashi.contracts.trade import MAX_AHEAD_US
-from ashi.runtime.kafka.lag import LagWatch
-from ashi.runtime.kafka.log_identity import Difference, Fingerprint, difference, fingerprint_of
+from ashi.runtime.kafka.cluster.log_identity import Difference, Fingerprint, difference, fingerprint_of
+from ashi.runtime.kafka.consuming.lag import LagWatch
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
 from ashi.runtime.wall_clock import now_us

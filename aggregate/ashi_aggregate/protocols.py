@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from ashi.runtime.kafka.log_identity import ObservedLog
-from ashi.runtime.kafka.record_batches import OutgoingRecord
+from ashi.runtime.kafka.cluster.log_identity import ObservedLog
+from ashi.runtime.kafka.producing.record_batches import OutgoingRecord
 
 Acknowledge = Callable[[], Awaitable[object]]
 """Says that a chunk has been dealt with."""

@@ -17,11 +17,11 @@ from ashi.contracts.topics import (
     state_topics,
     topic_specs,
 )
-from ashi.runtime.kafka.groups import members
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.offsets import end_offsets, first_append_time, offsets_at
-from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.kafka.topics import create_topics, grow_topics, partition_counts, require_topics
+from ashi.runtime.kafka.cluster.offsets import end_offsets, first_append_time, offsets_at
+from ashi.runtime.kafka.cluster.topics import create_topics, grow_topics, partition_counts, require_topics
+from ashi.runtime.kafka.connections.naming import kafka_name
+from ashi.runtime.kafka.consuming.groups import members
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import Epoch, check_left, current_epoch, last_rebuild, make_epoch, write_epoch, write_meta
 

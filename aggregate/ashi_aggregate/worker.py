@@ -13,16 +13,16 @@ from typing import Final
 from ashi.contracts.access import Access, aggregate_access
 from ashi.contracts.errors import AshiError, BrokerError, StateError
 from ashi.contracts.topics import MAX_CHANGELOG_RECORD_BYTES, TRADES, state_topics
-from ashi.runtime.kafka.errors import as_broker_error
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.retention import show_retention
-from ashi.runtime.kafka.topics import (
+from ashi.runtime.kafka.cluster.retention import show_retention
+from ashi.runtime.kafka.cluster.topics import (
     APPEND_TIME,
     TIMESTAMP_TYPE,
     partition_counts,
     topic_setting,
 )
-from ashi.runtime.kafka.writers_time import warn_of_writers_time
+from ashi.runtime.kafka.cluster.writers_time import warn_of_writers_time
+from ashi.runtime.kafka.connections.errors import as_broker_error
+from ashi.runtime.kafka.connections.naming import kafka_name
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
 from ashi.runtime.process_age import process_age_s

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import msgspec
 
 from ashi.contracts.errors import ContractError, UsageError
-from ashi.runtime.kafka.follow import ReadTo
-from ashi.runtime.kafka.log_identity import Fingerprint
+from ashi.runtime.kafka.cluster.log_identity import Fingerprint
+from ashi.runtime.kafka.consuming.follow import ReadTo
 
 if TYPE_CHECKING:
-    from ashi.runtime.kafka.follow import Start
+    from ashi.runtime.kafka.consuming.follow import Start
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 from ashi.client.either_way import EitherWay
 from ashi.client.position import Position
 from ashi.contracts.errors import ContractError, UsageError
-from ashi.runtime.kafka.follow import TopicFollower
-from ashi.runtime.kafka.log_identity import fingerprint_of
+from ashi.runtime.kafka.cluster.log_identity import fingerprint_of
+from ashi.runtime.kafka.consuming.follow import TopicFollower
 from ashi.runtime.library_logs import limit_client_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
     from ashi.contracts.records import KafkaRecord
-    from ashi.runtime.kafka.follow import Start
-    from ashi.runtime.kafka.log_identity import Fingerprint
+    from ashi.runtime.kafka.cluster.log_identity import Fingerprint
+    from ashi.runtime.kafka.consuming.follow import Start
     from ashi.runtime.settings import Settings
 
 _POLL_S: Final = 1.0

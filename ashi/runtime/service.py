@@ -19,9 +19,9 @@ from ashi.contracts.topics import TRADES
 from ashi.runtime.descriptors import FEWEST, descriptors_behind, prepare_descriptors, require_descriptors
 from ashi.runtime.hanging import what_hangs
 from ashi.runtime.health import Health, serve
-from ashi.runtime.kafka.errors import as_broker_error, is_refused_for_its_time, leaves
-from ashi.runtime.kafka.offsets import last_append_time
-from ashi.runtime.kafka.tls import certificate_expiries, certificates_are_behind
+from ashi.runtime.kafka.authentication.tls import certificate_expiries, certificates_are_behind
+from ashi.runtime.kafka.cluster.offsets import last_append_time
+from ashi.runtime.kafka.connections.errors import as_broker_error, is_refused_for_its_time, leaves
 from ashi.runtime.logs import configure_logging, flush_logs, get_logger
 from ashi.runtime.metrics.common import (
     build_info,

@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import BrokerUnreachableError
-from ashi.runtime.kafka.access import require_access, rights_named
-from ashi.runtime.kafka.reach import tell_whether_kafka_answers
+from ashi.runtime.kafka.cluster.access import require_access, rights_named
+from ashi.runtime.kafka.connections.reach import tell_whether_kafka_answers
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics.common import kafka_up
 from ashi.runtime.retry import Backoff, retry

@@ -17,12 +17,12 @@ from ashi.contracts.late_gaps import is_late_gap
 from ashi.contracts.records import candle_in, feed_gap_in
 from ashi.contracts.timeframe import Timeframe, format_time
 from ashi.contracts.topics import CANDLES, FEED_GAPS, TRADES, TRADES_LATE
-from ashi.runtime.kafka.clients import make_producer, partition_of
-from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.offsets import end_offsets, offsets_at
-from ashi.runtime.kafka.records import read_between, read_topic
-from ashi.runtime.kafka.topics import partition_counts, require_topics
+from ashi.runtime.kafka.cluster.offsets import end_offsets, offsets_at
+from ashi.runtime.kafka.cluster.topics import partition_counts, require_topics
+from ashi.runtime.kafka.connections.clients import make_producer, partition_of
+from ashi.runtime.kafka.connections.naming import kafka_name
+from ashi.runtime.kafka.consuming.records import read_between, read_topic
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.spelling import did_you_mean
 from ashi.runtime.words import counted
 from ashi_aggregate.epoch import claim_rebuild, last_rebuild, require_epoch

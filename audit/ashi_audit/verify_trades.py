@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets, left_to_read
-from ashi.runtime.kafka.topics import partition_counts, require_topics
+from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets, left_to_read
+from ashi.runtime.kafka.cluster.topics import partition_counts, require_topics
+from ashi.runtime.kafka.connections.naming import kafka_name
 from ashi.runtime.retry import Backoff, retry
 from ashi.runtime.spelling import did_you_mean
 from ashi.runtime.words import counted

@@ -26,9 +26,9 @@ from ashi.client import (
 from ashi.contracts.access import CHART
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError, StateError
 from ashi.contracts.topics import CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS, SIGNALS
-from ashi.runtime.kafka.clients import assigned_consumer
-from ashi.runtime.kafka.ends import stable_ends
-from ashi.runtime.kafka.offsets import time_within
+from ashi.runtime.kafka.cluster.ends import stable_ends
+from ashi.runtime.kafka.cluster.offsets import time_within
+from ashi.runtime.kafka.connections.clients import assigned_consumer
 from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics import chart as metrics
 from ashi.runtime.service import run_until_first_ends

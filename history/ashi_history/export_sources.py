@@ -14,11 +14,11 @@ from ashi.contracts.late_gaps import is_of_late_trades
 from ashi.contracts.records import COPY_HEADER, SINCE_HEADER, time_in, trade_in
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES
 from ashi.contracts.trade import EARLIEST_US, MAX_AHEAD_US, decode_trade, encode_trade
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.offsets import begin_offsets, end_offsets, offsets_at
-from ashi.runtime.kafka.records import read_between
-from ashi.runtime.kafka.topics import partition_counts, require_topics
+from ashi.runtime.kafka.cluster.offsets import begin_offsets, end_offsets, offsets_at
+from ashi.runtime.kafka.cluster.topics import partition_counts, require_topics
+from ashi.runtime.kafka.connections.clients import partition_of
+from ashi.runtime.kafka.connections.naming import kafka_name
+from ashi.runtime.kafka.consuming.records import read_between
 from ashi.runtime.wall_clock import now_us
 from ashi_history.telling import Told
 from ashi_ingest.feed.reported import read_feed, read_gaps

@@ -22,13 +22,13 @@ from ashi.contracts.timeframe import format_time
 from ashi.contracts.topics import FEED_GAPS, TRADES
 from ashi.contracts.trade import EARLIEST_US, TRADE_SCHEMA, encode_trade
 from ashi.runtime import wall_clock
-from ashi.runtime.kafka.clients import make_producer, partition_of
-from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.offsets import begin_offsets, end_offsets
-from ashi.runtime.kafka.record_batches import RecordBatches
-from ashi.runtime.kafka.records import read_between
-from ashi.runtime.kafka.topics import partition_counts, require_topics
+from ashi.runtime.kafka.cluster.offsets import begin_offsets, end_offsets
+from ashi.runtime.kafka.cluster.topics import partition_counts, require_topics
+from ashi.runtime.kafka.connections.clients import make_producer, partition_of
+from ashi.runtime.kafka.connections.naming import kafka_name
+from ashi.runtime.kafka.consuming.records import read_between
+from ashi.runtime.kafka.producing.dead_letters import message_headers
+from ashi.runtime.kafka.producing.record_batches import RecordBatches
 from ashi_history.export_sources import place_of
 from ashi_history.exported import exports_in
 from ashi_history.telling import Told
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ashi.contracts.trade import Trade
-    from ashi.runtime.kafka.dead_letters import Headers
+    from ashi.runtime.kafka.producing.dead_letters import Headers
     from ashi.runtime.settings import Settings
     from ashi_history.exported import Export
 

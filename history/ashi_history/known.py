@@ -9,9 +9,9 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.records import candle_in, is_loaded
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.offsets import begin_offsets, end_offsets
-from ashi.runtime.kafka.records import read_between
+from ashi.runtime.kafka.cluster.offsets import begin_offsets, end_offsets
+from ashi.runtime.kafka.connections.clients import partition_of
+from ashi.runtime.kafka.consuming.records import read_between
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence

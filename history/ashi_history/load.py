@@ -25,10 +25,10 @@ from ashi.contracts.symbol import split_symbol
 from ashi.contracts.timeframe import Timeframe, format_time
 from ashi.contracts.topics import CANDLES, FEED_GAPS, TRADES
 from ashi.runtime import wall_clock
-from ashi.runtime.kafka.clients import make_producer, partition_of
-from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.topics import partition_counts, require_topics
+from ashi.runtime.kafka.cluster.topics import partition_counts, require_topics
+from ashi.runtime.kafka.connections.clients import make_producer, partition_of
+from ashi.runtime.kafka.connections.naming import kafka_name
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.spelling import did_you_mean
 from ashi_aggregate.core.trade_ids import COPIES_APART_US
 from ashi_aggregate.epoch import claim_rebuild, last_rebuild, require_epoch
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.candle import Candle
     from ashi.contracts.feed import FeedGap
-    from ashi.runtime.kafka.dead_letters import Headers
+    from ashi.runtime.kafka.producing.dead_letters import Headers
     from ashi.runtime.settings import Settings
     from ashi_aggregate.epoch import Epoch
     from ashi_history.folding import FoldedFiles

@@ -11,7 +11,7 @@ from ashi.contracts.instrument import INSTRUMENT_SCHEMA, Instrument, encode_inst
 from ashi.contracts.records import instrument_in
 from ashi.contracts.symbol import make_symbol, split_symbol
 from ashi.contracts.topics import INSTRUMENTS
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.logs import get_logger
 from ashi.runtime.wall_clock import now_us
 

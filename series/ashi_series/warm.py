@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES
-from ashi.runtime.kafka.clients import partition_of, partitions_of
+from ashi.runtime.kafka.connections.clients import partition_of, partitions_of
 from ashi_series.join import Stored, read_from
 
 if TYPE_CHECKING:

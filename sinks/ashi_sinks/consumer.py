@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
-from ashi.runtime.kafka.background import raise_if_dead
-from ashi.runtime.kafka.clients import make_consumer, make_producer
-from ashi.runtime.kafka.errors import broker_errors
-from ashi.runtime.kafka.groups import NEVER_LEAVE_MS, commit, places, rewind, subscribe
-from ashi.runtime.kafka.log_identity import LogProbe
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.offsets import committed
-from ashi.runtime.kafka.reading_state import reading_state
-from ashi.runtime.kafka.retention import show_retention
-from ashi.runtime.kafka.spans import fetch_spans
-from ashi.runtime.kafka.topics import require_topics
-from ashi.runtime.kafka.writers_time import warn_of_writers_time
+from ashi.runtime.kafka.cluster.log_identity import LogProbe
+from ashi.runtime.kafka.cluster.offsets import committed
+from ashi.runtime.kafka.cluster.retention import show_retention
+from ashi.runtime.kafka.cluster.topics import require_topics
+from ashi.runtime.kafka.cluster.writers_time import warn_of_writers_time
+from ashi.runtime.kafka.connections.background import raise_if_dead
+from ashi.runtime.kafka.connections.clients import make_consumer, make_producer
+from ashi.runtime.kafka.connections.errors import broker_errors
+from ashi.runtime.kafka.connections.naming import kafka_name
+from ashi.runtime.kafka.consuming.groups import NEVER_LEAVE_MS, commit, places, rewind, subscribe
+from ashi.runtime.kafka.consuming.reading_state import reading_state
+from ashi.runtime.kafka.consuming.spans import fetch_spans
 from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics.common import rebalances
 from ashi_sinks.gaps_first import GapsFirst
@@ -29,10 +29,10 @@ from ashi_sinks.read_log import ReadLog
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from ashi.runtime.kafka.dead_letters import DeadLetter
-    from ashi.runtime.kafka.offsets import Committed
-    from ashi.runtime.kafka.reading_state import ReadingState
-    from ashi.runtime.kafka.spans import Span
+    from ashi.runtime.kafka.cluster.offsets import Committed
+    from ashi.runtime.kafka.consuming.reading_state import ReadingState
+    from ashi.runtime.kafka.consuming.spans import Span
+    from ashi.runtime.kafka.producing.dead_letters import DeadLetter
     from ashi.runtime.settings import Settings
     from ashi_sinks.read_log import Stored
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi.contracts.timeframe import HOUR_US
-from ashi.runtime.kafka.lag import LagWatch
+from ashi.runtime.kafka.consuming.lag import LagWatch
 from ashi.runtime.metrics import sink as metrics
 from ashi.runtime.wall_clock import now_us
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ashi.runtime.kafka.reading_state import ReadingState
-    from ashi.runtime.kafka.spans import Span
+    from ashi.runtime.kafka.consuming.reading_state import ReadingState
+    from ashi.runtime.kafka.consuming.spans import Span
 
 ANSWERS: Final = 2
 """So many answers to fetches of the gaps must have come since: the first may have been on its way before."""

@@ -11,9 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka.groups import view_group
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.topics import partition_counts
+from ashi.runtime.kafka.cluster.topics import partition_counts
+from ashi.runtime.kafka.connections.naming import kafka_name
+from ashi.runtime.kafka.consuming.groups import view_group
 from ashi.runtime.logs import get_logger
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import sink as metrics
 
 if TYPE_CHECKING:
-    from ashi.runtime.kafka.spans import Span
+    from ashi.runtime.kafka.consuming.spans import Span
     from ashi_sinks.read_log import Partition
 
 TOLD_AT_MOST: Final = 20

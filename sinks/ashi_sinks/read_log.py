@@ -20,15 +20,15 @@ import msgspec
 
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import COMPACTED
-from ashi.runtime.kafka.log_identity import Fingerprint, difference, fingerprint_of, observe
+from ashi.runtime.kafka.cluster.log_identity import Fingerprint, difference, fingerprint_of, observe
 from ashi.runtime.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from ashi.runtime.kafka.log_identity import ObservedLog, Standing
-    from ashi.runtime.kafka.offsets import Committed
-    from ashi.runtime.kafka.spans import Span
+    from ashi.runtime.kafka.cluster.log_identity import ObservedLog, Standing
+    from ashi.runtime.kafka.cluster.offsets import Committed
+    from ashi.runtime.kafka.consuming.spans import Span
 
 LOOK_EVERY_S: Final = 1.0
 """So long what was read of a partition is trusted to stand after a look; each look is a fetch, some 10 ms."""

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from ashi.contracts.access import sink_access
 from ashi.contracts.errors import BrokerError, ContractError, UsageError
 from ashi.contracts.topics import CANDLES
-from ashi.runtime.kafka.dead_letters import DeadLetter, dead_letter
-from ashi.runtime.kafka.offsets import committed_offsets
+from ashi.runtime.kafka.cluster.offsets import committed_offsets
+from ashi.runtime.kafka.producing.dead_letters import DeadLetter, dead_letter
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import common
 from ashi.runtime.metrics import sink as metrics

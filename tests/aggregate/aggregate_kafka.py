@@ -16,10 +16,10 @@ from ashi.contracts.topics import (
     TRADES,
     TRADES_LATE,
 )
-from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.dead_letters import trade_place
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.connections.clients import make_producer
+from ashi.runtime.kafka.consuming.records import read_topic
+from ashi.runtime.kafka.producing.dead_letters import trade_place
 from ashi.runtime.settings import Settings
 from hypothesis_strategies import START, drawn_trade
 from oracle import candles_of, closed, stored, timely

@@ -13,8 +13,8 @@ from faust.types import TP
 
 from ashi.contracts import parse_timeframes
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.log_identity import Standing, fingerprint_of
-from ashi.runtime.kafka.topic_ids import Identity
+from ashi.runtime.kafka.cluster.log_identity import Standing, fingerprint_of
+from ashi.runtime.kafka.cluster.topic_ids import Identity
 from ashi.runtime.settings import Settings
 from ashi_aggregate.core.codec import Marker, encode
 from ashi_aggregate.core.window_state import WindowRules

@@ -16,7 +16,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ashi.contracts import Trade, parse_timeframes
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.write_queue import WriteBudget
 from hypothesis_strategies import START

@@ -15,8 +15,8 @@ from aiokafka.admin import NewPartitions
 from ashi.contracts import Trade, decode_candle, encode_trade
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_DEAD
 from ashi.contracts.trade import TRADE_SCHEMA
-from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of
-from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.connections.clients import admin_client, make_producer, partition_of
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.settings import Settings
 from hypothesis_strategies import START
 from oracle import candles_of, closed, stored, timely

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ashi.contracts import Trade, parse_timeframes
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 from ashi.runtime.metrics import aggregate as metrics
 from ashi.runtime.metrics.declare import REGISTRY
 from ashi_aggregate import delays

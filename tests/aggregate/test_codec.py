@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ashi.contracts import Candle
 from ashi.contracts.candle import MAX_EPOCH
 from ashi.contracts.errors import StateError
-from ashi.runtime.kafka.records import keep_newest
+from ashi.runtime.kafka.consuming.records import keep_newest
 from ashi_aggregate.core.codec import Marker, decode_row, encode, rank_of, read_rank, read_stored
 from ashi_aggregate.core.fold import Fold
 from ashi_aggregate.core.trade_ids import WindowIds

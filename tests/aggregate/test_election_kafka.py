@@ -26,11 +26,11 @@ from ashi.contracts.candle import encode_candle
 from ashi.contracts.errors import BrokerUnreachableError
 from ashi.contracts.feed import FeedGap, decode_feed_gap
 from ashi.contracts.topics import CANDLES, FEED_GAPS, TRADES
-from ashi.runtime.kafka import clients
-from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
-from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.kafka.topics import require_topics
+from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.cluster.topics import require_topics
+from ashi.runtime.kafka.connections import clients
+from ashi.runtime.kafka.connections.clients import make_producer
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_simulator import Simulator, TrueTrade
 from fresh_topics import delete_topics

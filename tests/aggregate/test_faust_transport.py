@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
-from ashi.runtime.kafka.log_identity import fingerprint_of
-from ashi.runtime.kafka.spans import Span
+from ashi.runtime.kafka.cluster.log_identity import fingerprint_of
+from ashi.runtime.kafka.consuming.spans import Span
 from ashi_aggregate.faust import transport
 from ashi_aggregate.faust.elections import ElectionWatch
 from ashi_aggregate.faust.transport import TP, TRADES, Consumer

@@ -48,9 +48,9 @@ from faust_apps import (
 
 from ashi.contracts import StateError, Trade, encode_trade
 from ashi.contracts.topics import CANDLES, MARKERS_TABLE, TRADES, changelog_topic, table_name
-from ashi.runtime.kafka.clients import make_producer, murmur2_partitioner, partition_of
-from ashi.runtime.kafka.record_batches import OutgoingRecord, RecordBatches
-from ashi.runtime.kafka.spans import Span
+from ashi.runtime.kafka.connections.clients import make_producer, murmur2_partitioner, partition_of
+from ashi.runtime.kafka.consuming.spans import Span
+from ashi.runtime.kafka.producing.record_batches import OutgoingRecord, RecordBatches
 from ashi.runtime.settings import Settings
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.codec import Marker, encode

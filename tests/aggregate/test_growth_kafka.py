@@ -21,10 +21,10 @@ from ashi.contracts.candle import DECIMAL_FIELDS
 from ashi.contracts.errors import StateError, UsageError
 from ashi.contracts.feed import FEED_STATUS_SCHEMA, FeedStatus, encode_feed
 from ashi.contracts.topics import FEED_STATUS, META, TRADES, TRADES_DEAD, topic_specs
-from ashi.runtime.kafka.clients import make_producer, partition_of
-from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.kafka.topics import partition_counts
+from ashi.runtime.kafka.cluster.topics import partition_counts
+from ashi.runtime.kafka.connections.clients import make_producer, partition_of
+from ashi.runtime.kafka.consuming.records import read_topic
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.settings import Settings
 from ashi_aggregate import growth
 from ashi_aggregate.growth import grow

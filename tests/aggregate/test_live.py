@@ -17,9 +17,9 @@ from structlog.testing import capture_logs
 from ashi.contracts import BrokerError, Candle, StateError, Trade, decode_trade, parse_timeframes
 from ashi.contracts.candle import decode_candle
 from ashi.contracts.records import live_candle_in
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.log_identity import Difference
-from ashi.runtime.kafka.record_batches import OutgoingRecord
+from ashi.runtime.kafka.cluster.log_identity import Difference
+from ashi.runtime.kafka.connections.clients import partition_of
+from ashi.runtime.kafka.producing.record_batches import OutgoingRecord
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate import live
 from ashi_aggregate.core.codec import StoredRow

@@ -16,7 +16,7 @@ from faust.tables.manager import TableManager
 from faust_apps import PARTITIONS, SETTINGS, WAIT_S, our_app, plain_app, ticks
 
 from ashi.contracts.errors import InstanceTakenError, StateError
-from ashi.runtime.kafka.topic_ids import Identity
+from ashi.runtime.kafka.cluster.topic_ids import Identity
 from ashi.runtime.service import Service
 from ashi_aggregate.faust.app import HEARTBEAT_S
 from ashi_aggregate.faust.membership import FENCED_INSTANCE_ID, InstanceGuard

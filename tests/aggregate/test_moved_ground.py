@@ -13,13 +13,13 @@ import pytest
 from moving_ground import MARKERS, TABLES, Kind, judge
 from simulation import SECOND, TIMEFRAMES
 
-import ashi.runtime.kafka.log_identity as log_identity
+import ashi.runtime.kafka.cluster.log_identity as log_identity
 import ashi_aggregate.partition as partition_module
 import ashi_aggregate.pipeline as pipeline_module
 from ashi.contracts import Trade
 from ashi.contracts.errors import StateError
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.topic_ids import Identity
+from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.connections.clients import partition_of
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.codec import Marker, decode_marker
 from ashi_aggregate.core.symbol import SymbolAggregator

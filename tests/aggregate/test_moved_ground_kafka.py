@@ -13,7 +13,7 @@ from aggregate_kafka import NAMES, SYMBOLS, aggregated, at, candles, ended, mess
 from ashi.contracts import Trade
 from ashi.contracts.timeframe import parse_timeframes
 from ashi.contracts.topics import MARKERS_TABLE, TRADES, changelog_topic, table_name
-from ashi.runtime.kafka.clients import make_producer, partition_of
+from ashi.runtime.kafka.connections.clients import make_producer, partition_of
 from ashi.runtime.settings import Settings
 from fresh_topics import renew_topics
 from made_anew import make_anew

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-import ashi.runtime.kafka.writers_time as writers_time_module
+import ashi.runtime.kafka.cluster.writers_time as writers_time_module
 import ashi_aggregate.epoch as epoch_module
 import ashi_aggregate.worker as worker_module
 from ashi.contracts.errors import StateError

@@ -13,8 +13,8 @@ import pytest
 from simulation import make_plain
 
 from ashi.contracts import StateError, Trade, encode_trade, parse_timeframes
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.record_batches import OutgoingRecord
+from ashi.runtime.kafka.connections.clients import partition_of
+from ashi.runtime.kafka.producing.record_batches import OutgoingRecord
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.partition import PartitionOffsets

@@ -18,7 +18,7 @@ import ashi_aggregate.pipeline as pipeline_module
 import ashi_aggregate.write_queue as write_queue_module
 import simulated_log
 from ashi.contracts import Trade
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 from ashi_aggregate.clocks import BrokerClock, SteadyClock
 from ashi_aggregate.core import aggregator as aggregator_module
 from ashi_aggregate.core.aggregator import TimeframeAggregator

@@ -17,9 +17,9 @@ from aiokafka.admin import RecordsToDelete
 
 from ashi.contracts import Candle, Trade, decode_candle, encode_trade, parse_timeframes
 from ashi.contracts.topics import CANDLES, TRADES, topic_specs
-from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of
-from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import admin_client, make_producer, partition_of
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from fresh_topics import delete_topics, renew_topics
 from oracle import candles_of, stored

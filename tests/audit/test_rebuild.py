@@ -32,8 +32,8 @@ from ashi.contracts.candle import EPOCH_BITS
 from ashi.contracts.errors import StateError
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, META, TRADES
-from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.connections.clients import make_producer
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import Epoch, Rebuilt, claim_rebuild, last_rebuild, require_epoch
 from ashi_aggregate.reconfigure import reconfigure

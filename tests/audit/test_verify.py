@@ -35,9 +35,9 @@ from ashi.contracts.feed import FeedGap
 from ashi.contracts.late_gaps import LATE_REASON, TAKEN_IN
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
 from ashi.contracts.trade import Trade
-from ashi.runtime.kafka import records as reading
-from ashi.runtime.kafka.log_identity import Fingerprint, Standing
-from ashi.runtime.kafka.topic_ids import Identity
+from ashi.runtime.kafka.cluster.log_identity import Fingerprint, Standing
+from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.consuming import records as reading
 from ashi.runtime.settings import Settings
 from ashi_aggregate import inspect as inspecting
 from ashi_aggregate.core.codec import Marker, encode

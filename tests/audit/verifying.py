@@ -17,9 +17,9 @@ from aiokafka.admin import RecordsToDelete
 from ashi.contracts import Candle, Timeframe, Trade, decode_candle, encode_trade
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.topics import CANDLES, TRADES
-from ashi.runtime.kafka.clients import admin_client, make_producer
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.connections.clients import admin_client, make_producer
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules

@@ -5,9 +5,9 @@ from __future__ import annotations
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from ashi.contracts.topics import TopicSpec, topic_specs
-from ashi.runtime.kafka.clients import admin_client
-from ashi.runtime.kafka.offsets import end_offsets
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.cluster.offsets import end_offsets
+from ashi.runtime.kafka.connections.clients import admin_client
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from chaos.market import PARTITIONS
 from rig.fleet import PromiseError, Timeline

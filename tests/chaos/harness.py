@@ -13,8 +13,8 @@ from typing import Any
 
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import AGGREGATE_APP, TRADES, topic_specs
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.cluster.topics import create_topics
 from ashi.runtime.settings import Settings
 from ashi_aggregate.reconfigure import reconfigure
 from ashi_cli.onemachine.broker import Broker

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from ashi.contracts import Trade, encode_trade
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 
 PARTITIONS = 8
 RATE = 800

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.clients import make_producer
+from ashi.runtime.kafka.connections.clients import make_producer
 from ashi.runtime.settings import Settings
 from chaos.market import RATE, Message
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from ashi.contracts import decode_candle, decode_trade
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, TRADES, TRADES_DEAD, TRADES_LATE
-from ashi.runtime.kafka.dead_letters import trade_place
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.consuming.records import read_topic
+from ashi.runtime.kafka.producing.dead_letters import trade_place
 from ashi.runtime.settings import Settings
 from chaos.market import LATENESS_US
 from chaos.publisher import KIND_HEADER

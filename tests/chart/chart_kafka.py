@@ -12,7 +12,7 @@ from ashi.contracts.feed import FeedGap, FeedStatus, encode_feed
 from ashi.contracts.instrument import Instrument, encode_instrument
 from ashi.contracts.records import live_key
 from ashi.contracts.topics import CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS, INSTRUMENTS
-from ashi.runtime.kafka.clients import make_producer
+from ashi.runtime.kafka.connections.clients import make_producer
 from ashi.runtime.settings import Settings
 
 

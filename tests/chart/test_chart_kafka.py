@@ -21,7 +21,7 @@ from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.instrument import Instrument
 from ashi.contracts.topics import CANDLES
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 from ashi.runtime.metrics.declare import REGISTRY
 from ashi_chart import active, catch_up, hub, loading
 from ashi_chart.bars import CLOSED, COMPLETE, CORRECTED, INCOMPLETE

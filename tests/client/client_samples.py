@@ -13,7 +13,7 @@ from ashi.contracts.instrument import Instrument, encode_instrument
 from ashi.contracts.signal import Signal, encode_signal
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS, SIGNALS
-from ashi.runtime.kafka.clients import make_producer
+from ashi.runtime.kafka.connections.clients import make_producer
 
 if TYPE_CHECKING:
     from ashi.runtime.settings import Settings

@@ -25,7 +25,7 @@ from ashi.client import (
 from ashi.client.newest import Newest
 from ashi.client.position import start_of
 from ashi.contracts import BrokerError, ContractError, UsageError
-from ashi.runtime.kafka.log_identity import Fingerprint
+from ashi.runtime.kafka.cluster.log_identity import Fingerprint
 
 
 @pytest.mark.parametrize(

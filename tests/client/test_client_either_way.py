@@ -158,7 +158,7 @@ def test_it_waits_within_a_running_loop_too_as_in_a_notebook() -> None:
 
 
 def test_a_kafka_that_is_not_there_is_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashi.runtime.kafka.clients.START_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("ashi.runtime.kafka.connections.clients.START_TIMEOUT_S", 0.3)
     with pytest.raises(BrokerError), read_candles(f"127.0.0.1:{free_port()}"):
         pass
     reader = read_candles(f"127.0.0.1:{free_port()}")

@@ -33,10 +33,10 @@ from ashi.client import (
 )
 from ashi.contracts import BrokerError, ContractError, StateError, encode_candle
 from ashi.contracts.topics import CANDLES, CANDLES_LIVE, topic_specs
-from ashi.runtime.kafka.clients import admin_client, make_producer, partitions_of_topics
-from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.kafka.follow import TopicFollower
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import admin_client, make_producer, partitions_of_topics
+from ashi.runtime.kafka.consuming.follow import TopicFollower
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi_cli.onemachine.broker import Broker
 
 if TYPE_CHECKING:

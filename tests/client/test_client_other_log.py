@@ -17,11 +17,11 @@ from ashi.client import Position, read_candles, read_feed_status
 from ashi.contracts import StateError
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.topics import CANDLES, FEED_STATUS, TopicSpec
-from ashi.runtime.kafka import follow
-from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of
-from ashi.runtime.kafka.follow import TopicFollower
-from ashi.runtime.kafka.log_identity import LogProbe
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.log_identity import LogProbe
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import admin_client, make_producer, partition_of
+from ashi.runtime.kafka.consuming import follow
+from ashi.runtime.kafka.consuming.follow import TopicFollower
 from made_anew import delete, make_anew
 
 if TYPE_CHECKING:

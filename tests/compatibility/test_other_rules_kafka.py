@@ -12,7 +12,7 @@ from recorded import SETTINGS, recorded_log
 
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import META
-from ashi.runtime.kafka.clients import make_producer
+from ashi.runtime.kafka.connections.clients import make_producer
 from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import ACCEPTANCE, Epoch, agree_on_epoch, check_epoch, require_epoch
 from ashi_aggregate.reconfigure import reconfigure

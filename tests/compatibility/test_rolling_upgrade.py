@@ -24,8 +24,8 @@ import waits
 from ashi.contracts import Trade
 from ashi.contracts.records import trade_in
 from ashi.contracts.topics import AGGREGATE_APP, TRADES, TRADES_DEAD
-from ashi.runtime.kafka.groups import view_group
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.consuming.groups import view_group
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from fresh_topics import PARTITIONS, delete_topics

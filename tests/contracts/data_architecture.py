@@ -42,9 +42,9 @@ from ashi.contracts.topics import (
     topic_specs,
 )
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, decode_trade, encode_trade
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.kafka.record_batches import OutgoingRecord
+from ashi.runtime.kafka.connections.clients import partition_of
+from ashi.runtime.kafka.producing.dead_letters import message_headers
+from ashi.runtime.kafka.producing.record_batches import OutgoingRecord
 from ashi.runtime.settings import Settings
 from ashi_aggregate.core.codec import RowHead, decode_row, read_rank
 from ashi_aggregate.core.fold import Fold

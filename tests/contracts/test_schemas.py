@@ -27,7 +27,7 @@ from ashi.contracts.schemas.fields import SYMBOL
 from ashi.contracts.schemas.messages import CANDLE, FEED_GAP, FEED_STATUS, INSTRUMENT, PARTS, SIGNAL, TRADE
 from ashi.contracts.signal import Signal, decode_signal, signal_rank, signal_slot
 from ashi.contracts.topics import META, topic_specs
-from ashi.runtime.kafka.dead_letters import dead_letter, message_headers
+from ashi.runtime.kafka.producing.dead_letters import dead_letter, message_headers
 from ashi.runtime.settings import Settings
 from hypothesis_strategies import START, trades
 from oracle import candles_of

@@ -21,8 +21,8 @@ from confluent_kafka import Consumer, Producer
 
 from ashi.contracts import Timeframe, encode_candle
 from ashi.contracts.topics import CANDLES, topic_specs
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import partition_of
 from candle_samples import a_candle
 from drills.ground import SYMBOLS, Ground
 from monitored_pipeline import MARKETS

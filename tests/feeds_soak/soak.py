@@ -20,7 +20,7 @@ from feed_reader import ALLOWED_WASTE, FeedReader, ReadSymbol, missing_at
 from topics_follower import TopicsFollower, following
 
 from ashi.contracts.topics import topic_specs
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import spawn, stop_all

@@ -20,8 +20,8 @@ from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
 from ashi.contracts.schemas.messages import SIGNAL
 from ashi.contracts.signal import SIGNAL_SCHEMA, Signal, encode_signal
 from ashi.contracts.topics import CANDLES, FEED_GAPS, SIGNALS
-from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.connections.clients import make_producer
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.settings import Settings
 from candle_samples import BTC, ETH, a_candle
 

@@ -17,9 +17,9 @@ import pytest
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
 from ashi.contracts.instrument import INSTRUMENT_SCHEMA, Instrument, encode_instrument
 from ashi.contracts.topics import CANDLES, INSTRUMENTS, TopicSpec
-from ashi.runtime.kafka.clients import make_consumer, make_producer
-from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import make_consumer, make_producer
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from candle_samples import BTC, ETH, a_candle
 
 if TYPE_CHECKING:

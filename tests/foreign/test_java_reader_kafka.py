@@ -16,7 +16,7 @@ from foreign_samples import make_trades, pausing_trades
 from ashi.contracts import Candle, encode_candle
 from ashi.contracts.candle import CANDLE_SCHEMA, candle_fields
 from ashi.contracts.topics import CANDLES
-from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.settings import Settings
 from ashi_aggregate.core.aggregator import TimeframeAggregator
 from ashi_cli.onemachine.jars import classpath

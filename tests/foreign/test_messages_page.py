@@ -21,7 +21,7 @@ from ashi.contracts.feed import FeedGap, FeedStatus, FeedWorker, decode_feed_gap
 from ashi.contracts.instrument import Instrument, decode_instrument, encode_instrument
 from ashi.contracts.signal import Signal, decode_signal, encode_signal
 from ashi.contracts.topics import META, TRADES_LATE, topic_specs
-from ashi.runtime.kafka.dead_letters import dead_letter
+from ashi.runtime.kafka.producing.dead_letters import dead_letter
 from ashi.runtime.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -18,11 +18,11 @@ from ashi.client import Settings, read_candles
 from ashi.contracts import Trade, encode_candle
 from ashi.contracts.late_gaps import is_late_gap
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, TRADES
-from ashi.runtime.kafka.clients import make_consumer, partition_of, partitions_of
-from ashi.runtime.kafka.ends import stable_ends, written_ends
-from ashi.runtime.kafka.offsets import end_offsets, first_append_time, last_append_time, left_to_read
-from ashi.runtime.kafka.records import read_at, read_topic
-from ashi.runtime.kafka.spans import fetch_spans
+from ashi.runtime.kafka.cluster.ends import stable_ends, written_ends
+from ashi.runtime.kafka.cluster.offsets import end_offsets, first_append_time, last_append_time, left_to_read
+from ashi.runtime.kafka.connections.clients import make_consumer, partition_of, partitions_of
+from ashi.runtime.kafka.consuming.records import read_at, read_topic
+from ashi.runtime.kafka.consuming.spans import fetch_spans
 from ashi_ingest.feed.resume import read_resume_points
 from ashi_sinks.registry import open_reader
 from oracle import candles_of, closed, stored, timely

@@ -27,10 +27,10 @@ from ashi.contracts.topics import (
     state_topics,
     topic_specs,
 )
-from ashi.runtime.kafka.groups import members
-from ashi.runtime.kafka.offsets import end_offsets
-from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.kafka.topics import partition_counts
+from ashi.runtime.kafka.cluster.offsets import end_offsets
+from ashi.runtime.kafka.cluster.topics import partition_counts
+from ashi.runtime.kafka.consuming.groups import members
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi_aggregate.epoch import require_epoch
 from ashi_cli.onemachine.broker import Broker
 from ashi_simulator import Simulator

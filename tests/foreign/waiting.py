@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets
 from ashi.runtime.settings import Settings
 
 

@@ -25,7 +25,7 @@ from ashi.contracts.signal import decode_signal, encode_signal
 from ashi.contracts.symbol import MAX_MARKET_BYTES, split_symbol
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import Trade, decode_trade, encode_trade
-from ashi.runtime.kafka.raw_batches import RawBatches
+from ashi.runtime.kafka.consuming.raw_batches import RawBatches
 from ashi.runtime.settings import Settings, SettingsError
 from ashi.runtime.settings.catalogue import CATALOGUE
 from ashi.runtime.settings.parsers import endpoint, parse_bootstrap, redact_url

@@ -14,10 +14,10 @@ from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
 from ashi.contracts.records import SINCE_HEADER, feed_gap_in, time_in, trade_in
 from ashi.contracts.topics import FEED_GAPS, TRADES
 from ashi.contracts.trade import EARLIEST_US, Trade, encode_trade
-from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.kafka.record_batches import RecordBatches
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.connections.clients import make_producer
+from ashi.runtime.kafka.consuming.records import read_topic
+from ashi.runtime.kafka.producing.dead_letters import message_headers
+from ashi.runtime.kafka.producing.record_batches import RecordBatches
 from ashi.runtime.settings import Settings
 from ashi_history import importing
 from ashi_history.fetched_files import FetchedFiles

@@ -16,8 +16,8 @@ from ashi.contracts.feed import FeedGap, decode_feed_gap, encode_feed
 from ashi.contracts.records import is_loaded
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, TRADES
 from ashi.contracts.trade import EARLIEST_US
-from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.connections.clients import make_producer
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_sinks.worker import sink_group
 from oracle import candles_of, closed, stored

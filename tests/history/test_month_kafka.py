@@ -16,9 +16,9 @@ import pytest
 
 from ashi.contracts import Trade, decode_candle, encode_trade
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
-from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.offsets import end_offsets
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.cluster.offsets import end_offsets
+from ashi.runtime.kafka.connections.clients import make_producer
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_simulator import RULES, Simulator
 from ashi_simulator.executions import Execution

@@ -22,8 +22,10 @@ import pytest
 from aiokafka import TopicPartition
 
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka import access, clients, ends, follow, reach, records, writers_time
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.cluster import access, ends, writers_time
+from ashi.runtime.kafka.connections import clients, reach
+from ashi.runtime.kafka.connections.clients import partition_of
+from ashi.runtime.kafka.consuming import follow, records
 
 PARTITIONS = {TRADES: 12}
 MOST_IN_A_BATCH = 500
@@ -227,7 +229,7 @@ class _Consumer:
 
 
 class _Follower:
-    """As `ashi.runtime.kafka.follow.TopicFollower`."""
+    """As `ashi.runtime.kafka.consuming.follow.TopicFollower`."""
 
     def __init__(self, kafka: KafkaInMemory, _: Any, topic: str, **__: Any) -> None:
         places = [TopicPartition(topic, number) for number in range(PARTITIONS.get(topic, 1))]

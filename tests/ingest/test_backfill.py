@@ -15,7 +15,7 @@ from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed, is_comple
 from ashi.contracts.late_gaps import LATE_REASON, TAKEN_IN
 from ashi.contracts.topics import FEED_GAPS, TRADES
 from ashi.contracts.trade import EARLIEST_US
-from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_ingest.feed.resume import is_late

@@ -10,7 +10,7 @@ import pytest
 
 from ashi.contracts import decode_candle, decode_trade
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi_ingest.feed.resume import is_late
 from ashi_simulator import Simulator
 from ashi_simulator.executions import PER_S

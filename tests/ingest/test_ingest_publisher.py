@@ -23,9 +23,9 @@ from msgspec.structs import replace
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TopicSpec, topic_specs
 from ashi.contracts.trade import Trade, decode_trade
-from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of, partitions_of_topics
-from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import admin_client, make_producer, partition_of, partitions_of_topics
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.metrics.declare import REGISTRY
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker

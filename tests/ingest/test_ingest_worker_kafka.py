@@ -19,7 +19,7 @@ from ashi.contracts import decode_trade
 from ashi.contracts.feed import decode_feed_gap, decode_feed_status
 from ashi.contracts.instrument import decode_instrument
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, INSTRUMENTS, TRADES, TRADES_DEAD
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_ingest.recording.format import BadLine, Line, read_recording
 from ashi_ingest.recording.reader import RecordingReader

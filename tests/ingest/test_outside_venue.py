@@ -12,7 +12,7 @@ import pytest
 from ashi.contracts import decode_trade
 from ashi.contracts.feed import FeedGap, decode_feed_gap, decode_feed_status, is_complete
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from outside_venue.server import Venue
 from outside_venue.truth import Trade

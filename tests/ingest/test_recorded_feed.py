@@ -28,7 +28,7 @@ from ashi_ingest.venues.registry import VENUES
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ashi.runtime.kafka.encoded_batches import EncodedBatch
+    from ashi.runtime.kafka.producing.encoded_batches import EncodedBatch
 
 T = 1_700_000_000_000_000
 ETH = "binance:ETHUSDT"

@@ -14,8 +14,8 @@ import pytest
 
 from ashi.contracts.errors import BrokerError, UsageError
 from ashi.contracts.trade import Trade, decode_trade
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.connections.clients import partition_of
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_ingest.recording.bundled import BUNDLED
 from ashi_ingest.recording.format import Line, read_recording

@@ -15,8 +15,8 @@ from aiokafka.admin import RecordsToDelete
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.feed import FeedStatus
 from ashi.contracts.trade import Trade, encode_trade
-from ashi.runtime.kafka.clients import admin_client, make_producer, partition_of, partitions_of_topics
-from ashi.runtime.kafka.offsets import end_offsets
+from ashi.runtime.kafka.cluster.offsets import end_offsets
+from ashi.runtime.kafka.connections.clients import admin_client, make_producer, partition_of, partitions_of_topics
 from ashi_ingest.feed import resume as module
 from ashi_ingest.feed.reported import ReportedFeed
 from ashi_ingest.feed.resume import read_resume_points

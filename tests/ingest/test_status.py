@@ -22,7 +22,7 @@ from ashi.contracts.feed import (
     encode_feed,
 )
 from ashi.contracts.trade import Trade
-from ashi.runtime.kafka.clients import make_producer
+from ashi.runtime.kafka.connections.clients import make_producer
 from ashi.runtime.metrics.declare import REGISTRY
 from ashi_ingest.feed.heartbeats import BEAT_US
 from ashi_ingest.feed.partners import Identity

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ashi.runtime.kafka.encoded_batches import EncodedBatch
+    from ashi.runtime.kafka.producing.encoded_batches import EncodedBatch
 
 ETHUSDT = as_of_file(recorded("binance"))
 ROWS = spot(ETHUSDT[:40])

@@ -11,7 +11,7 @@ from typing import Any
 from feed_reader import FeedReader
 
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES, TRADES_DEAD
-from ashi.runtime.kafka.clients import assigned_consumer
+from ashi.runtime.kafka.connections.clients import assigned_consumer
 from ashi.runtime.settings import Settings
 
 ORDER = (FEED_STATUS, FEED_GAPS, TRADES, TRADES_DEAD)

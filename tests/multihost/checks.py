@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from ashi.contracts import decode_trade
 from ashi.contracts.topics import AGGREGATE_APP, TRADES
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.offsets import end_offsets
+from ashi.runtime.kafka.cluster.offsets import end_offsets
+from ashi.runtime.kafka.connections.clients import partition_of
 from oracle import Key, seconds
 from rig.ending import await_end, drain_sinks
 from rig.foreign_reader import read_partition

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 from ashi_ingest.shard import Shard, select
 from kafka_cluster import NODES
 from multihost.brokers import Trio

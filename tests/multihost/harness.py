@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 from kafka_cluster import READY_S
 from multihost.checks import check
 from multihost.delays import Delay, Delays, longest

@@ -19,7 +19,7 @@ from ashi.contracts.feed import (
     encode_feed,
 )
 from ashi.contracts.topics import CANDLES, FEED_GAPS, FEED_STATUS
-from ashi.runtime.kafka.clients import make_consumer, make_producer
+from ashi.runtime.kafka.connections.clients import make_consumer, make_producer
 from ashi.runtime.settings import Settings
 from candle_samples import a_candle
 

@@ -14,7 +14,7 @@ from deployment_in_kafka import S, at_work, heartbeats, status, write
 
 from ashi.contracts.access import access_table
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES, topic_specs
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
 from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import agree_on_epoch
 from ashi_cli.main import main

@@ -12,8 +12,8 @@ import pytest
 from ashi.contracts.access import sink_access
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS, FEED_STATUS, topic_specs
-from ashi.runtime.kafka.access import require_access
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.access import require_access
+from ashi.runtime.kafka.cluster.topics import create_topics
 from ashi_cli.main import main
 from ashi_operations.doctor.report import Check, Report
 from ashi_operations.doctor.run import examine

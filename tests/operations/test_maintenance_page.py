@@ -28,8 +28,8 @@ from ashi.contracts import Trade
 from ashi.contracts.candle import epoch_of
 from ashi.contracts.records import trade_in
 from ashi.contracts.topics import AGGREGATE_APP, TRADES, TRADES_DEAD, TRADES_LATE
-from ashi.runtime.kafka.groups import members
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.consuming.groups import members
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_cli.main import main
 from ashi_cli.onemachine.broker import Broker

@@ -15,7 +15,7 @@ import pytest
 from deployment_in_kafka import MINUTE, S, at_work, candle, gap, now_us, status, write
 
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES, topic_specs
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
 from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import agree_on_epoch
 from ashi_cli.main import main

@@ -14,7 +14,7 @@ from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap, FeedWorker
 from ashi.contracts.late_gaps import LATE_REASON
 from ashi.contracts.trade import EARLIEST_US
-from ashi.runtime.kafka.survey import Range
+from ashi.runtime.kafka.cluster.survey import Range
 from ashi.runtime.settings import Settings
 from ashi.runtime.words import counted
 from ashi_operations.problem import Problem

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets
 from ashi.runtime.settings import Settings
 from rig.fleet import Fleet, PromiseError
 from stages import get

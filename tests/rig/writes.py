@@ -14,7 +14,7 @@ from pathlib import Path
 from confluent_kafka import Producer
 
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 from ashi.runtime.settings import Settings
 
 

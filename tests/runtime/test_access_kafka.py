@@ -27,10 +27,10 @@ from ashi.contracts.topics import (
     topic_specs,
 )
 from ashi.contracts.trade import decode_trade
-from ashi.runtime.kafka.access import require_access
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
-from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.access import require_access
+from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi_cli.main import main
 from ashi_simulator import Simulator
 from ashi_sinks.sqlite.reader import SqliteReader

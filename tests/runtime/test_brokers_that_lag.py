@@ -12,8 +12,8 @@ from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, TopicAlread
 
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TopicSpec
-from ashi.runtime.kafka import topics
-from ashi.runtime.kafka.clients import topics_by_broker
+from ashi.runtime.kafka.cluster import topics
+from ashi.runtime.kafka.connections.clients import topics_by_broker
 from ashi.runtime.settings import Settings
 
 if TYPE_CHECKING:

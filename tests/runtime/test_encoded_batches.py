@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts.interleave import interleave
-from ashi.runtime.kafka.encoded_batches import EncodedBatch, encode_records
+from ashi.runtime.kafka.producing.encoded_batches import EncodedBatch, encode_records
 
 HEADERS = [("content-type", b"application/json"), ("schema", b"ashi.trade.v1")]
 

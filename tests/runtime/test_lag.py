@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashi.runtime.kafka.lag import Lag, LagWatch
+from ashi.runtime.kafka.consuming.lag import Lag, LagWatch
 
 SECOND = 1_000_000
 

@@ -9,11 +9,11 @@ import pytest
 
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import CANDLES_LIVE
-from ashi.runtime.kafka import latest_batches
-from ashi.runtime.kafka.clients import admin_client
-from ashi.runtime.kafka.latest_batches import LatestBatches
-from ashi.runtime.kafka.record_batches import OutgoingRecord
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.connections.clients import admin_client
+from ashi.runtime.kafka.consuming.records import read_topic
+from ashi.runtime.kafka.producing import latest_batches
+from ashi.runtime.kafka.producing.latest_batches import LatestBatches
+from ashi.runtime.kafka.producing.record_batches import OutgoingRecord
 from ashi.runtime.settings import Settings
 
 HEADERS: list[tuple[str, bytes]] = [("schema", b"a")]

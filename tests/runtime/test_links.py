@@ -12,8 +12,8 @@ import pytest
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.structs import BrokerMetadata
 
-from ashi.runtime.kafka import links
-from ashi.runtime.kafka.links import watch_links
+from ashi.runtime.kafka.connections import links
+from ashi.runtime.kafka.connections.links import watch_links
 
 AWAY, HERE = 1, 2
 

@@ -14,7 +14,7 @@ from aiokafka.protocol.admin import (
 )
 from aiokafka.protocol.metadata import MetadataRequest_v5
 
-from ashi.runtime.kafka.login import renew_login
+from ashi.runtime.kafka.authentication.password import renew_login
 from ashi.runtime.settings import Settings
 
 if TYPE_CHECKING:

@@ -36,8 +36,8 @@ from ashi.client import kafka_settings
 from ashi.contracts.access import Operation, access_table
 from ashi.contracts.timeframe import LONGEST_US, SHORTEST_US, Timeframe
 from ashi.contracts.topics import topic_specs
-from ashi.runtime.kafka import naming
-from ashi.runtime.kafka.naming import kafka_name, use_prefix
+from ashi.runtime.kafka.connections import naming
+from ashi.runtime.kafka.connections.naming import kafka_name, use_prefix
 from ashi.runtime.settings import Settings, SettingsError
 from ashi.runtime.settings.parsers import MAX_TOPIC_PREFIX
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from aiokafka.errors import NotLeaderForPartitionError, OffsetOutOfRangeError
 
-from ashi.runtime.kafka.clients import make_consumer
-from ashi.runtime.kafka.log_identity import LogProbe
-from ashi.runtime.kafka.racks import read_near
+from ashi.runtime.kafka.cluster.log_identity import LogProbe
+from ashi.runtime.kafka.connections.clients import make_consumer
+from ashi.runtime.kafka.connections.racks import read_near
 from ashi.runtime.settings import Settings, SettingsError
 
 LEADER, FOLLOWER = 2, 3
@@ -54,7 +54,7 @@ def test_every_consumer_has_the_rack_but_the_one_that_asks_which_log_it_is() -> 
         return Made()
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("ashi.runtime.kafka.log_identity.make_consumer", make)
+        patched.setattr("ashi.runtime.kafka.cluster.log_identity.make_consumer", make)
         asyncio.run(LogProbe(Settings.from_environment({}), "trades")._connected())
     assert asked["rack"] is None
 

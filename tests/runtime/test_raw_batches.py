@@ -17,7 +17,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from ashi.runtime.kafka.raw_batches import KeptRecords, is_at_end, keep_bytes, keys_and_values, take_batches
+from ashi.runtime.kafka.consuming.raw_batches import KeptRecords, is_at_end, keep_bytes, keys_and_values, take_batches
 from fetched_batches import CODECS, CONTROL_BIT, TRANSACTIONAL_BIT, encode_batch, fetched_from
 from simulated_log import Record
 

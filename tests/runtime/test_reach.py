@@ -12,7 +12,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from ashi.contracts.errors import BrokerUnreachableError
-from ashi.runtime.kafka import reach
+from ashi.runtime.kafka.connections import reach
 from ashi.runtime.metrics.common import kafka_up
 from ashi.runtime.metrics.declare import REGISTRY
 from ashi.runtime.settings import Settings

@@ -15,10 +15,10 @@ from aiokafka.record.default_records import DefaultRecordBatch
 
 from ashi.contracts import BrokerError
 from ashi.contracts.topics import TopicSpec
-from ashi.runtime.kafka.clients import MAX_BATCH_BYTES, make_producer
-from ashi.runtime.kafka.record_batches import OutgoingRecord, RecordBatches
-from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import MAX_BATCH_BYTES, make_producer
+from ashi.runtime.kafka.consuming.records import read_topic
+from ashi.runtime.kafka.producing.record_batches import OutgoingRecord, RecordBatches
 from ashi.runtime.settings import Settings
 
 BATCH_BYTES = 1_000

@@ -13,7 +13,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError
 
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError
-from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, security_options
+from ashi.runtime.kafka.connections.clients import admin_client, make_consumer, make_producer, security_options
 from ashi.runtime.settings import Settings
 from secured_kafka import SCRAM, token
 

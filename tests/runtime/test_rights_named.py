@@ -10,8 +10,8 @@ from aiokafka.errors import IllegalStateError, KafkaConnectionError, TopicAuthor
 
 from ashi.contracts.access import REPLAY
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError, NotPermittedError, StorageError
-from ashi.runtime.kafka import access
-from ashi.runtime.kafka.access import rights_named
+from ashi.runtime.kafka.cluster import access
+from ashi.runtime.kafka.cluster.access import rights_named
 
 if TYPE_CHECKING:
     from ashi.contracts.access import Access

@@ -14,8 +14,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.sender import Sender
 
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.background import raise_if_dead
-from ashi.runtime.kafka.clients import make_consumer, make_producer
+from ashi.runtime.kafka.connections.background import raise_if_dead
+from ashi.runtime.kafka.connections.clients import make_consumer, make_producer
 
 if TYPE_CHECKING:
     from ashi.runtime.settings import Settings

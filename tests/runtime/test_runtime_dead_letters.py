@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from ashi.runtime.kafka.dead_letters import (
+from ashi.runtime.kafka.producing.dead_letters import (
     MAX_HEADER_CHARACTERS,
     MAX_VALUE_BYTES,
     dead_letter,

@@ -18,7 +18,8 @@ from aiokafka.errors import (
 )
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka import groups, offsets
+from ashi.runtime.kafka.cluster import offsets
+from ashi.runtime.kafka.consuming import groups
 from ashi.runtime.settings import Settings
 
 SETTINGS = Settings.from_environment({})

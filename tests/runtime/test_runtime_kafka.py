@@ -26,11 +26,17 @@ from hypothesis import strategies as st
 
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError, NotPermittedError, UsageError
 from ashi.contracts.topics import TopicSpec
-from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partition_of, security_options
-from ashi.runtime.kafka.errors import as_broker_error, broker_errors, is_refused_for_its_time
-from ashi.runtime.kafka.offsets import end_offsets
-from ashi.runtime.kafka.records import keep_newest, read_topic
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.offsets import end_offsets
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import (
+    admin_client,
+    make_consumer,
+    make_producer,
+    partition_of,
+    security_options,
+)
+from ashi.runtime.kafka.connections.errors import as_broker_error, broker_errors, is_refused_for_its_time
+from ashi.runtime.kafka.consuming.records import keep_newest, read_topic
 from ashi.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -159,8 +165,8 @@ def silent(settings: Settings) -> Iterator[Settings]:
 def test_an_address_that_never_answers_is_given_up(
     silent: Settings, start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ashi.runtime.kafka.clients.START_TIMEOUT_S", 0.2)
-    monkeypatch.setattr("ashi.runtime.kafka.diagnosis.PROBE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("ashi.runtime.kafka.connections.clients.START_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("ashi.runtime.kafka.authentication.diagnosis.PROBE_TIMEOUT_S", 0.2)
     with pytest.raises(BrokerError, match=r"cannot reach Kafka.*no answer"):
         asyncio.run(start(silent))
 
@@ -321,7 +327,7 @@ def test_of_a_compacted_topic_the_record_of_the_greatest_rank_counts_and_of_equa
 def test_kafka_that_is_away_is_not_asked_in_a_busy_loop(
     nobody: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("ashi.runtime.kafka.clients.FAILED_PAUSE_S", 0.05)
+    monkeypatch.setattr("ashi.runtime.kafka.connections.clients.FAILED_PAUSE_S", 0.05)
 
     async def main() -> int:
         client = make_producer(nobody).client

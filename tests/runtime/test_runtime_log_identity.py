@@ -11,8 +11,7 @@ from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.clients import admin_client, make_producer
-from ashi.runtime.kafka.log_identity import (
+from ashi.runtime.kafka.cluster.log_identity import (
     Difference,
     Fingerprint,
     Standing,
@@ -23,6 +22,7 @@ from ashi.runtime.kafka.log_identity import (
     observe,
     thin_out,
 )
+from ashi.runtime.kafka.connections.clients import admin_client, make_producer
 from fresh_topics import PARTITIONS
 from made_anew import make_anew
 

@@ -11,9 +11,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import CANDLES_DEAD, TRADES_DEAD, TopicSpec, topic_specs
-from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partitions_of_topics
-from ashi.runtime.kafka.offsets import begin_offsets, committed_offsets, end_offsets
-from ashi.runtime.kafka.topics import TIMESTAMP_TYPE, check_topics, create_topics, require_topics, topic_setting
+from ashi.runtime.kafka.cluster.offsets import begin_offsets, committed_offsets, end_offsets
+from ashi.runtime.kafka.cluster.topics import TIMESTAMP_TYPE, check_topics, create_topics, require_topics, topic_setting
+from ashi.runtime.kafka.connections.clients import admin_client, make_consumer, make_producer, partitions_of_topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,10 +10,10 @@ import pytest
 
 from ashi.contracts.errors import BrokerUnreachableError, InstanceTakenError
 from ashi.contracts.topics import CANDLES, FEED_GAPS
-from ashi.runtime.kafka import transactions
-from ashi.runtime.kafka.offsets import Committed, committed
-from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.kafka.transactions import Message, TransactionalWriter
+from ashi.runtime.kafka.cluster.offsets import Committed, committed
+from ashi.runtime.kafka.consuming.records import read_topic
+from ashi.runtime.kafka.producing import transactions
+from ashi.runtime.kafka.producing.transactions import Message, TransactionalWriter
 
 if TYPE_CHECKING:
     from ashi.runtime.settings import Settings

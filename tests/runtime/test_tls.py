@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ashi.contracts.errors import UsageError
-from ashi.runtime.kafka import tls
-from ashi.runtime.kafka.tls import RenewedContext, make_context
+from ashi.runtime.kafka.authentication import tls
+from ashi.runtime.kafka.authentication.tls import RenewedContext, make_context
 from ashi.runtime.settings import Settings, SettingsError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ashi.runtime.kafka import tokens
-from ashi.runtime.kafka.tokens import TokenError, make_token_provider
+from ashi.runtime.kafka.authentication import tokens
+from ashi.runtime.kafka.authentication.tokens import TokenError, make_token_provider
 from ashi.runtime.settings import Settings
 
 pytestmark = pytest.mark.processes

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka import clients, errors
-from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partitions_of
+from ashi.runtime.kafka.connections import clients, errors
+from ashi.runtime.kafka.connections.clients import admin_client, make_consumer, make_producer, partitions_of
 from ashi.runtime.settings import Settings
 from ashi_cli.main import main
 from ashi_cli.onemachine.broker import Broker

@@ -33,7 +33,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from ashi.runtime.kafka.clients import security_options
+from ashi.runtime.kafka.connections.clients import security_options
 from ashi.runtime.settings import Settings
 
 if TYPE_CHECKING:

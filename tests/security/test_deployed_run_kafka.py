@@ -23,8 +23,8 @@ from ashi.client import read_candles
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, SIGNALS, TRADES, topic_specs
 from ashi.contracts.trade import decode_trade
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_cli.main import main
 from ashi_cli.onemachine.children import stop_all

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ashi.contracts.trade import Trade, encode_trade
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 from ashi_aggregate.chunk import Chunk, ChunkDecoder
 
 SYMBOL = "binance:BTCUSDT"

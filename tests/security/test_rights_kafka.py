@@ -15,7 +15,7 @@ from deployed_users import Rule, User, deployed_users, make_users
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import topic_specs
-from ashi.runtime.kafka.clients import partitions_of
+from ashi.runtime.kafka.connections.clients import partitions_of
 from ashi.runtime.settings import Settings
 from fresh_topics import renew_topics
 

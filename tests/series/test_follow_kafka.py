@@ -16,7 +16,7 @@ from ashi.contracts.errors import ContractError, StorageError, UsageError
 from ashi.contracts.feed import FeedGap, FeedStatus, encode_feed
 from ashi.contracts.records import live_key
 from ashi.contracts.topics import CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS
-from ashi.runtime.kafka.clients import make_producer
+from ashi.runtime.kafka.connections.clients import make_producer
 from ashi_series import Closed, Corrected, Gap, InProgress, follow
 from ashi_sinks.registry import make_sink
 from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle

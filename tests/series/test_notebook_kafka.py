@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.records import live_key
 from ashi.contracts.topics import CANDLES, CANDLES_LIVE
-from ashi.runtime.kafka.clients import make_producer
+from ashi.runtime.kafka.connections.clients import make_producer
 from candle_samples import a_candle
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from sink_certification import a_candle, a_gap
 
 from ashi.contracts.topics import CANDLES, FEED_GAPS
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets
 from ashi_sinks.postgres.reader import PostgresReader
 from ashi_sinks.postgres.sink import PostgresSink
 from ashi_sinks.postgres.store import STORE

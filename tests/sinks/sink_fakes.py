@@ -12,7 +12,7 @@ from sink_samples import a_candle, a_gap
 
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import overlaps
-from ashi.runtime.kafka.spans import Span
+from ashi.runtime.kafka.consuming.spans import Span
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_sinks.protocol import (

@@ -10,8 +10,8 @@ from sink_certification import a_candle
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
 from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
 from ashi.contracts.topics import CANDLES, FEED_GAPS
-from ashi.runtime.kafka.clients import make_producer, partition_of
-from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.connections.clients import make_producer, partition_of
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 
 
 async def publish(settings, messages):

@@ -16,9 +16,9 @@ from sink_samples import a_candle, opened, oracle, stored, until
 
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.errors import StateError
-from ashi.runtime.kafka.log_identity import Standing, fingerprint_of
-from ashi.runtime.kafka.offsets import Committed
-from ashi.runtime.kafka.topic_ids import Identity
+from ashi.runtime.kafka.cluster.log_identity import Standing, fingerprint_of
+from ashi.runtime.kafka.cluster.offsets import Committed
+from ashi.runtime.kafka.cluster.topic_ids import Identity
 from ashi_sinks.read_log import ReadLog
 from ashi_sinks.streams import CandleStreams
 

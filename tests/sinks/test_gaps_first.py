@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 
-from ashi.runtime.kafka.reading_state import ReadingState
-from ashi.runtime.kafka.spans import Span
+from ashi.runtime.kafka.consuming.reading_state import ReadingState
+from ashi.runtime.kafka.consuming.spans import Span
 from ashi_sinks.gaps_first import GapsFirst
 
 

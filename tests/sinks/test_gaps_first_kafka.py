@@ -12,8 +12,8 @@ from sink_samples import a_gap, a_status
 
 from ashi.contracts.feed import FEED_GAP_SCHEMA, FEED_STATUS_SCHEMA, FeedGap, FeedStatus, encode_feed
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS, FEED_STATUS
-from ashi.runtime.kafka.clients import make_producer, partition_of
-from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.connections.clients import make_producer, partition_of
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.settings import Settings
 from ashi_sinks.consumer import KafkaSinkConsumer
 

@@ -16,7 +16,7 @@ from ashi.contracts.errors import StorageError
 from ashi.contracts.records import SINCE_HEADER, feed_gap_in, feed_status_in, time_in, trade_in
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES
 from ashi.contracts.trade import MAX_AHEAD_US
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi_sinks.lake import publish
 from ashi_sinks.lake.location import Lake, lake_of
 from ashi_sinks.lake.publish import publish_lake

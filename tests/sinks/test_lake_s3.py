@@ -16,7 +16,7 @@ from ashi.contracts.candle import encode_candle
 from ashi.contracts.errors import StorageError
 from ashi.contracts.timeframe import HOUR_US
 from ashi.contracts.topics import CANDLES
-from ashi.runtime.kafka.clients import make_producer
+from ashi.runtime.kafka.connections.clients import make_producer
 from ashi_sinks.lake.location import lake_of
 from ashi_sinks.lake.maintenance import compact, vacuum
 from ashi_sinks.lake.reader import LakeReader

@@ -46,7 +46,7 @@ from ashi.contracts.errors import StorageError, UsageError
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.timeframe import HOUR_US
 from ashi.contracts.topics import CANDLES, FEED_GAPS, TRADES
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets
 from ashi.runtime.logs import configure_logging
 from ashi.runtime.settings import Settings
 from ashi_sinks import registry

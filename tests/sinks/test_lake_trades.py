@@ -22,11 +22,11 @@ from ashi.contracts.errors import StorageError
 from ashi.contracts.timeframe import HOUR_US
 from ashi.contracts.topics import TRADES, TRADES_DEAD
 from ashi.contracts.trade import TRADE_SCHEMA, decode_trade, encode_trade
-from ashi.runtime.kafka.clients import admin_client, make_consumer, make_producer, partition_of
-from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.kafka.groups import commit
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.connections.clients import admin_client, make_consumer, make_producer, partition_of
+from ashi.runtime.kafka.consuming.groups import commit
+from ashi.runtime.kafka.consuming.records import read_topic
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.settings import Settings
 from ashi_sinks.lake import trade_streams
 from ashi_sinks.lake.location import lake_of

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka.groups import GroupView
+from ashi.runtime.kafka.consuming.groups import GroupView
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_sinks import partition_watch

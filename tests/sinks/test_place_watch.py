@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.spans import Span
+from ashi.runtime.kafka.connections.clients import partition_of
+from ashi.runtime.kafka.consuming.spans import Span
 from ashi.runtime.metrics.declare import REGISTRY
 from ashi_sinks.place_watch import TOLD_AT_MOST, PlaceWatch
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import pytest
 
 from ashi.contracts.errors import StateError
-from ashi.runtime.kafka.log_identity import Standing, fingerprint_of
-from ashi.runtime.kafka.offsets import Committed
-from ashi.runtime.kafka.spans import Span
-from ashi.runtime.kafka.topic_ids import Identity
+from ashi.runtime.kafka.cluster.log_identity import Standing, fingerprint_of
+from ashi.runtime.kafka.cluster.offsets import Committed
+from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.consuming.spans import Span
 from ashi_sinks.read_log import ReadLog
 
 

@@ -20,12 +20,12 @@ import forked_stages
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS, topic_specs
-from ashi.runtime.kafka import offsets
-from ashi.runtime.kafka.clients import METADATA_AGE_MS, admin_client, make_consumer, partition_of
-from ashi.runtime.kafka.groups import commit
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets
-from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster import offsets
+from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import METADATA_AGE_MS, admin_client, make_consumer, partition_of
+from ashi.runtime.kafka.consuming.groups import commit
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi_sinks import read_log
 from ashi_sinks.consumer import KafkaSinkConsumer
 from ashi_sinks.sqlite.reader import SqliteReader

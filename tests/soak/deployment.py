@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ashi.contracts.topics import topic_specs
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from rig.fleet import Fleet, PromiseError, Timeline, Worker

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ashi.contracts import decode_trade
 from ashi.contracts.topics import CANDLES_DEAD, TRADES, TRADES_DEAD, TRADES_LATE
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 from ashi.runtime.settings import Settings
 from ashi_simulator.executions import TrueTrade, place_of, true_trades
 from ashi_simulator.markets.ongoing import OngoingMarkets

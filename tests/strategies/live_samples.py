@@ -11,9 +11,9 @@ from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
 from ashi.contracts.records import signal_in
 from ashi.contracts.signal import Signal, signal_rank, signal_slot
 from ashi.contracts.topics import CANDLES, FEED_GAPS, SIGNALS
-from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.connections.clients import make_producer
+from ashi.runtime.kafka.consuming.records import read_topic
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

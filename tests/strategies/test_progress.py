@@ -11,8 +11,8 @@ from live_samples import a_candle
 from ashi.client import Position
 from ashi.contracts.errors import UsageError
 from ashi.contracts.topics import CANDLES
-from ashi.runtime.kafka.log_identity import Fingerprint
-from ashi.runtime.kafka.offsets import Committed
+from ashi.runtime.kafka.cluster.log_identity import Fingerprint
+from ashi.runtime.kafka.cluster.offsets import Committed
 from ashi.runtime.settings import Settings
 from ashi_strategies import load_strategy, plans_of
 from ashi_strategies.live import beginning

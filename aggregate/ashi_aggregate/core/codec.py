@@ -46,7 +46,7 @@ class Marker(msgspec.Struct):
             None if nothing has been read yet. See `find_complete_from`.
         topic_id: of the topic `trades` that was read, where the broker told it.
         records: fingerprints of records that were read, the last one and some before: offset, append time in ms and
-            checksum, as in `ashi.runtime.kafka.log_identity`.
+            checksum, as in `ashi.runtime.kafka.cluster.log_identity`.
         positions: of each symbol the offset that its rows have come to in every table, or beyond: see
             `ashi_aggregate.census`. Written by versions before; now `listed_by` and `behind` say it.
         listed_by: names the `SymbolList` whose first symbols this marker lists; None where it lists none so.

@@ -22,13 +22,13 @@ from ashi.contracts.topics import (
     changelog_topic,
     table_name,
 )
-from ashi.runtime.kafka.background import raise_if_dead
-from ashi.runtime.kafka.clients import METADATA_AGE_MS, compression_of, security_options
-from ashi.runtime.kafka.latest_batches import LatestBatches
-from ashi.runtime.kafka.log_identity import Fingerprint, LogProbe, Standing
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.record_batches import OutgoingRecord
-from ashi.runtime.kafka.topic_ids import Identity
+from ashi.runtime.kafka.cluster.log_identity import Fingerprint, LogProbe, Standing
+from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.connections.background import raise_if_dead
+from ashi.runtime.kafka.connections.clients import METADATA_AGE_MS, compression_of, security_options
+from ashi.runtime.kafka.connections.naming import kafka_name
+from ashi.runtime.kafka.producing.latest_batches import LatestBatches
+from ashi.runtime.kafka.producing.record_batches import OutgoingRecord
 from ashi.runtime.logs import get_weather_logger
 from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import Epoch, check_epoch

@@ -11,7 +11,7 @@ from typing import Any
 from faust.tables.recovery import RebalanceAgain, Recovery
 from faust.transport.drivers import aiokafka as driver
 
-from ashi.runtime.kafka.errors import is_unanswered
+from ashi.runtime.kafka.connections.errors import is_unanswered
 from ashi.runtime.logs import get_weather_logger
 from ashi_aggregate.faust.table import FAUST_LOGGER
 

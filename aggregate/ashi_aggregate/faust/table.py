@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import faust
 
-from ashi.runtime.kafka.records import keep_newest
+from ashi.runtime.kafka.consuming.records import keep_newest
 from ashi_aggregate.core.codec import rank_of
 
 FAUST_LOGGER: Final = logging.getLogger("faust")

@@ -18,13 +18,13 @@ from faust.types.tuples import ConsumerMessage
 
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.clients import adapt, murmur2_partitioner, pace_failures
-from ashi.runtime.kafka.ends import COMMITTED, written_ends
-from ashi.runtime.kafka.log_identity import Fingerprint, fingerprint_of
-from ashi.runtime.kafka.racks import read_near
-from ashi.runtime.kafka.raw_batches import keep_bytes
-from ashi.runtime.kafka.record_batches import RecordBatches
-from ashi.runtime.kafka.spans import RecordReader, Span, fetch_spans
+from ashi.runtime.kafka.cluster.ends import written_ends
+from ashi.runtime.kafka.cluster.log_identity import Fingerprint, fingerprint_of
+from ashi.runtime.kafka.connections.clients import COMMITTED, adapt, murmur2_partitioner, pace_failures
+from ashi.runtime.kafka.connections.racks import read_near
+from ashi.runtime.kafka.consuming.raw_batches import keep_bytes
+from ashi.runtime.kafka.consuming.spans import RecordReader, Span, fetch_spans
+from ashi.runtime.kafka.producing.record_batches import RecordBatches
 from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics.aggregate import chunk_holes
 from ashi.runtime.metrics.common import rebalances

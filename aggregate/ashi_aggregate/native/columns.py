@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Final, overload
 
 from ashi.contracts.trade import decode_trade
-from ashi.runtime.kafka.raw_batches import RawBatches
+from ashi.runtime.kafka.consuming.raw_batches import RawBatches
 from ashi.runtime.metrics.aggregate import records_slow
 from ashi_aggregate.chunk import LogRecord, SymbolTrades, appended_at
 from ashi_aggregate.core.fold import Fold, Rank, fold_trades

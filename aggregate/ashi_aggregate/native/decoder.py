@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import ContractError
 from ashi.contracts.symbol import split_symbol
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 from ashi.runtime.metrics.aggregate import records_slow
 from ashi_aggregate.chunk import Chunk, ChunkDecoder, RejectedRecord, SymbolTrades
 from ashi_aggregate.native.columns import ScannedRecords, SymbolColumns, fold_columns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ashi.runtime.kafka.raw_batches import RawBatches, keys_and_values
+from ashi.runtime.kafka.consuming.raw_batches import RawBatches, keys_and_values
 from ashi_aggregate.core.codec import ROW_FORMAT
 from ashi_aggregate.native.kernel import Kernel, Malformed
 

@@ -1,6 +1,6 @@
 //! Of the records of a compacted topic the ones that count: of each key the greatest by rank, of equals the later.
 //!
-//! `ashi.runtime.kafka.records.keep_newest`, for what one fetch has brought.
+//! `ashi.runtime.kafka.consuming.records.keep_newest`, for what one fetch has brought.
 
 const std = @import("std");
 const batches = @import("batches.zig");

@@ -1,1 +1,1 @@
-"""Kafka: clients, records, topics, offsets, groups, dead letters. Only here is the client library known."""
+"""Kafka, in a room for each thing that is done with it. Only here is the client library known."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import Timeframe, format_time
 from ashi.contracts.trade import MAX_AHEAD_US
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 from ashi.runtime.wall_clock import now_us
 from ashi_audit.rules import COPIES_APART_US, rules_of_epoch
 from ashi_audit.sources.base import MARGIN_US, SourcePart, TradeBatch

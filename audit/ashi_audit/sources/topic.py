@@ -10,11 +10,11 @@ from ashi.contracts.errors import ContractError, StateError
 from ashi.contracts.records import SINCE_HEADER, time_in, trade_in
 from ashi.contracts.topics import TRADES, TRADES_LATE
 from ashi.contracts.trade import MAX_AHEAD_US, decode_trade
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.dead_letters import trade_place
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.offsets import begin_offsets, end_offsets, offsets_at
-from ashi.runtime.kafka.records import read_at, read_between, read_topic
+from ashi.runtime.kafka.cluster.offsets import begin_offsets, end_offsets, offsets_at
+from ashi.runtime.kafka.connections.clients import partition_of
+from ashi.runtime.kafka.connections.naming import kafka_name
+from ashi.runtime.kafka.consuming.records import read_at, read_between, read_topic
+from ashi.runtime.kafka.producing.dead_letters import trade_place
 from ashi_aggregate.inspect import durable_ends
 from ashi_audit.sources.base import END_OF_TIME, MARGIN_US, SourcePart, TradeBatch
 

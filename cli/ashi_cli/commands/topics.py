@@ -16,8 +16,13 @@ def create() -> int:
     from contextlib import suppress
 
     from ashi.contracts.topics import TRADES, topic_specs
-    from ashi.runtime.kafka.naming import kafka_name
-    from ashi.runtime.kafka.topics import PermissionDeniedError, create_topics, partition_counts, topics_of_writers_time
+    from ashi.runtime.kafka.cluster.topics import (
+        PermissionDeniedError,
+        create_topics,
+        partition_counts,
+        topics_of_writers_time,
+    )
+    from ashi.runtime.kafka.connections.naming import kafka_name
     from ashi.runtime.settings import Settings
 
     settings = Settings.from_environment()
@@ -52,7 +57,7 @@ def check() -> int:
     import asyncio
 
     from ashi.contracts.topics import topic_specs
-    from ashi.runtime.kafka.topics import check_topics
+    from ashi.runtime.kafka.cluster.topics import check_topics
     from ashi.runtime.settings import Settings
 
     settings = Settings.from_environment()

@@ -120,7 +120,7 @@ class _Demo:
 
     async def _flow(self, stack: Stack, reporter: Reporter) -> tuple[Replayed, Findings]:
         from ashi.contracts.topics import topic_specs
-        from ashi.runtime.kafka.topics import create_topics
+        from ashi.runtime.kafka.cluster.topics import create_topics
         from ashi_cli.onemachine.driver import Driver
         from ashi_cli.onemachine.results import gather
         from ashi_sinks.registry import remove_store

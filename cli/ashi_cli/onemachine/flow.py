@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
-from ashi.runtime.kafka.offsets import committed_offsets, end_offsets, left_to_read
+from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets, left_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ashi.contracts.topics import TRADES_DEAD, TRADES_LATE
-from ashi.runtime.kafka.dead_letters import trade_place
-from ashi.runtime.kafka.offsets import end_offsets
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.cluster.offsets import end_offsets
+from ashi.runtime.kafka.consuming.records import read_topic
+from ashi.runtime.kafka.producing.dead_letters import trade_place
 from ashi.runtime.settings.parsers import redact_url
 from ashi_aggregate.inspect import open_candles
 from ashi_cli.printing.tables import show_candles

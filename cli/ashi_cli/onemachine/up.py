@@ -113,7 +113,7 @@ class _Up:
 
     async def _make_topics(self) -> None:
         from ashi.contracts.topics import TRADES, topic_specs
-        from ashi.runtime.kafka.topics import create_topics, partition_counts
+        from ashi.runtime.kafka.cluster.topics import create_topics, partition_counts
 
         settings = self._machine.settings
         partitions = (await partition_counts(settings)).get(TRADES, settings.partitions)

@@ -10,7 +10,7 @@ from ashi.contracts.errors import BrokerError, ContractError, StateError
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.records import feed_gap_in, feed_status_in
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
-from ashi.runtime.kafka.follow import TopicFollower
+from ashi.runtime.kafka.consuming.follow import TopicFollower
 from ashi.runtime.logs import get_weather_logger
 from ashi.runtime.retry import Backoff
 from ashi.runtime.service import run_until_first_ends
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ashi.contracts.records import KafkaRecord
-    from ashi.runtime.kafka.follow import Start
+    from ashi.runtime.kafka.consuming.follow import Start
     from ashi.runtime.settings import Settings
     from ashi_ingest.feed.status import FeedReporter
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.clients import assigned_consumer, partition_of
-from ashi.runtime.kafka.ends import stable_ends
-from ashi.runtime.kafka.records import fetch_to
+from ashi.runtime.kafka.cluster.ends import stable_ends
+from ashi.runtime.kafka.connections.clients import assigned_consumer, partition_of
+from ashi.runtime.kafka.consuming.records import fetch_to
 from ashi_ingest.feed.resume import BEFORE_MS, trade_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.records import feed_gap_in, feed_status_in
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS
 from ashi.contracts.trade import EARLIEST_US
-from ashi.runtime.kafka.records import read_topic
+from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.logs import get_logger
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.records import trade_in
 from ashi.contracts.topics import TRADES
 from ashi.contracts.trade import Trade
-from ashi.runtime.kafka.clients import assigned_consumer, partition_of
-from ashi.runtime.kafka.ends import stable_ends
-from ashi.runtime.kafka.records import fetch_to
+from ashi.runtime.kafka.cluster.ends import stable_ends
+from ashi.runtime.kafka.connections.clients import assigned_consumer, partition_of
+from ashi.runtime.kafka.consuming.records import fetch_to
 from ashi.runtime.logs import get_logger
 from ashi_ingest.feed.sequencer import RESUME_TRADES
 from ashi_ingest.publish.publisher import LATE_HEADER

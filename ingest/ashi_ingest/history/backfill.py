@@ -22,7 +22,7 @@ from ashi.contracts.symbol import make_symbol
 from ashi.contracts.topics import FEED_GAPS
 from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime import wall_clock
-from ashi.runtime.kafka.access import require_access
+from ashi.runtime.kafka.cluster.access import require_access
 from ashi.runtime.service import run_service
 from ashi_ingest.feed.reported import read_feed, read_unrepaired
 from ashi_ingest.feed.resume import read_resume_points

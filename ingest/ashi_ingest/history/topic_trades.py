@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.clients import assigned_consumer, partition_of
-from ashi.runtime.kafka.ends import stable_ends
-from ashi.runtime.kafka.records import fetch_to
+from ashi.runtime.kafka.cluster.ends import stable_ends
+from ashi.runtime.kafka.connections.clients import assigned_consumer, partition_of
+from ashi.runtime.kafka.consuming.records import fetch_to
 from ashi_ingest.feed.resume import is_late, trade_of
 from ashi_ingest.history.known_trades import KnownTrades
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka.errors import lacks_room, not_taken
+from ashi.runtime.kafka.connections.errors import lacks_room, not_taken
 from ashi.runtime.retry import Backoff, retry
 
 if TYPE_CHECKING:

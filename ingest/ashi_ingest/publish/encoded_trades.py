@@ -6,8 +6,8 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.trade import TRADE_SCHEMA
-from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.kafka.encoded_batches import EncodedBatch, encode_records
+from ashi.runtime.kafka.producing.dead_letters import message_headers
+from ashi.runtime.kafka.producing.encoded_batches import EncodedBatch, encode_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -18,10 +18,10 @@ from ashi.contracts.access import INGEST, REPLAY
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TRADES, TRADES_DEAD
 from ashi.contracts.trade import TRADE_SCHEMA, Trade, encode_trade
-from ashi.runtime.kafka.access import require_access, rights_named
-from ashi.runtime.kafka.clients import make_producer, partition_of
-from ashi.runtime.kafka.dead_letters import dead_letter, message_headers
-from ashi.runtime.kafka.writers_time import warn_of_writers_time
+from ashi.runtime.kafka.cluster.access import require_access, rights_named
+from ashi.runtime.kafka.cluster.writers_time import warn_of_writers_time
+from ashi.runtime.kafka.connections.clients import make_producer, partition_of
+from ashi.runtime.kafka.producing.dead_letters import dead_letter, message_headers
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.metrics.common import dead_letters
@@ -31,7 +31,7 @@ from ashi_ingest.publish.partition_batches import PartitionBatches, ProducerBatc
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable
 
-    from ashi.runtime.kafka.encoded_batches import EncodedBatch
+    from ashi.runtime.kafka.producing.encoded_batches import EncodedBatch
     from ashi.runtime.settings import Settings
     from ashi_ingest.publish.acknowledged import LostTrades
     from ashi_ingest.venues.parsing import Rejected

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.errors import EXIT_PARTIAL, RecordingError, UsageError
-from ashi.runtime.kafka.clients import compression_of
+from ashi.runtime.kafka.connections.clients import compression_of
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.service import run_service
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ashi.contracts.trade import Trade
-    from ashi.runtime.kafka.encoded_batches import EncodedBatch
+    from ashi.runtime.kafka.producing.encoded_batches import EncodedBatch
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
     from ashi_ingest.recording.reader import Reading

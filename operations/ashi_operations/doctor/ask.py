@@ -13,12 +13,12 @@ import msgspec
 from ashi.contracts.access import access_table
 from ashi.contracts.errors import AshiError, BrokerError
 from ashi.contracts.topics import topic_specs
-from ashi.runtime.kafka.access import rights_lacking
-from ashi.runtime.kafka.certificates import own_certificate, shown_by
-from ashi.runtime.kafka.errors import can_connect, who_asks
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.survey import Survey
-from ashi.runtime.kafka.topics import topic_problems
+from ashi.runtime.kafka.authentication.certificates import own_certificate, shown_by
+from ashi.runtime.kafka.cluster.access import rights_lacking
+from ashi.runtime.kafka.cluster.survey import Survey
+from ashi.runtime.kafka.cluster.topics import topic_problems
+from ashi.runtime.kafka.connections.errors import can_connect, who_asks
+from ashi.runtime.kafka.connections.naming import kafka_name
 from ashi.runtime.settings.kafka import OAUTHBEARER
 from ashi.runtime.settings.parsers import redact_url
 from ashi.runtime.wall_clock import now_us
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
 
     from ashi.contracts.access import Access
-    from ashi.runtime.kafka.survey import ClusterView
+    from ashi.runtime.kafka.cluster.survey import ClusterView
     from ashi.runtime.settings import Settings
     from ashi_operations.problem import Problem
     from ashi_operations.status.snapshot import Snapshot

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ashi.contracts.candle import Candle
-    from ashi.runtime.kafka.survey import ClusterView, Range, Survey
+    from ashi.runtime.kafka.cluster.survey import ClusterView, Range, Survey
     from ashi.runtime.settings import Settings
 
 SINKS: Final = "ashi-sink-"

@@ -24,10 +24,10 @@ from ashi.contracts.topics import (
     TRADES_LATE,
     topic_specs,
 )
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.records import read_between
-from ashi.runtime.kafka.survey import Survey
-from ashi.runtime.kafka.tail import TopicTail
+from ashi.runtime.kafka.cluster.survey import Survey
+from ashi.runtime.kafka.connections.naming import kafka_name
+from ashi.runtime.kafka.consuming.records import read_between
+from ashi.runtime.kafka.consuming.tail import TopicTail
 from ashi.runtime.wall_clock import now_us
 from ashi_aggregate.epoch import current_epoch
 from ashi_operations.status.candles import KEPT_US, CandleWindow
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
     from ashi.contracts.feed import FeedStatus
-    from ashi.runtime.kafka.survey import ClusterView
+    from ashi.runtime.kafka.cluster.survey import ClusterView
     from ashi.runtime.settings import Settings
 
 LOOK_S: Final = 10.0

@@ -14,12 +14,12 @@ from ashi.contracts.feed import FEED_GAP_SCHEMA, FEED_STATUS_SCHEMA, encode_feed
 from ashi.contracts.records import SINCE_HEADER, trade_in
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES
 from ashi.contracts.trade import TRADE_SCHEMA, encode_trade
-from ashi.runtime.kafka.clients import make_producer, partition_of
-from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.record_batches import RecordBatches
-from ashi.runtime.kafka.records import read_topic
-from ashi.runtime.kafka.topics import partition_counts, require_topics
+from ashi.runtime.kafka.cluster.topics import partition_counts, require_topics
+from ashi.runtime.kafka.connections.clients import make_producer, partition_of
+from ashi.runtime.kafka.connections.naming import kafka_name
+from ashi.runtime.kafka.consuming.records import read_topic
+from ashi.runtime.kafka.producing.dead_letters import message_headers
+from ashi.runtime.kafka.producing.record_batches import RecordBatches
 from ashi_sinks.lake.reader import LakeReader
 from ashi_sinks.lake.trades import LakeTrades
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from ashi.contracts.feed import FeedGap, FeedStatus
     from ashi.contracts.trade import Trade
-    from ashi.runtime.kafka.dead_letters import Headers
-    from ashi.runtime.kafka.record_batches import OutgoingRecord
+    from ashi.runtime.kafka.producing.dead_letters import Headers
+    from ashi.runtime.kafka.producing.record_batches import OutgoingRecord
     from ashi.runtime.settings import Settings
     from ashi_sinks.lake.location import Lake
     from ashi_sinks.lake.query import Snapshot

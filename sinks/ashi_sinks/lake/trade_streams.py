@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.errors import ContractError, StorageError
 from ashi.contracts.records import trade_in
 from ashi.contracts.topics import TRADES, TRADES_DEAD
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.offsets import begin_offsets, end_offsets
-from ashi.runtime.kafka.records import read_at
+from ashi.runtime.kafka.cluster.offsets import begin_offsets, end_offsets
+from ashi.runtime.kafka.connections.naming import kafka_name
+from ashi.runtime.kafka.consuming.records import read_at
 from ashi.runtime.metrics import sink as metrics
 from ashi_sinks.lake.tables import StoredTrade
 from ashi_sinks.lake.trades import LakeTrades

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from ashi.client import read_candles, read_signals
 from ashi.contracts.errors import StateError, UsageError
 from ashi.contracts.topics import CANDLES
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.offsets import committed
+from ashi.runtime.kafka.cluster.offsets import committed
+from ashi.runtime.kafka.connections.naming import kafka_name
 from ashi.runtime.logs import get_logger
 from ashi_series.join import APPENDED_BEFORE_US
 from ashi_strategies.live.progress import read_progress

@@ -9,7 +9,7 @@ from ashi.client import Completeness, read_candles, read_feed_gaps, read_feed_st
 from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.topics import CANDLES, FEED_GAPS
-from ashi.runtime.kafka.offsets import end_offsets
+from ashi.runtime.kafka.cluster.offsets import end_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ashi.contracts.signal import SIGNAL_SCHEMA, encode_signal
 from ashi.contracts.topics import SIGNALS
-from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.kafka.transactions import Message
+from ashi.runtime.kafka.producing.dead_letters import message_headers
+from ashi.runtime.kafka.producing.transactions import Message
 
 if TYPE_CHECKING:
     from ashi.contracts.signal import Signal

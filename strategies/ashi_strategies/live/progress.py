@@ -8,12 +8,12 @@ import msgspec
 
 from ashi.client import Position
 from ashi.contracts.topics import CANDLES
-from ashi.runtime.kafka.log_identity import Fingerprint
+from ashi.runtime.kafka.cluster.log_identity import Fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ashi.runtime.kafka.offsets import Committed
+    from ashi.runtime.kafka.cluster.offsets import Committed
 
 
 class Progress(msgspec.Struct, frozen=True):

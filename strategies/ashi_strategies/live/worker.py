@@ -3,9 +3,9 @@
 What it guarantees: each signal that the strategy gives of a candle stands in the topic once, however often the process
 is killed, and is taken back when a correction makes the strategy say something else. A step of the strategy, its
 signals and the place up to which topic `candles` was read for it are written together or not at all
-(`ashi.runtime.kafka.transactions`), by the process that was started last. A start reads what was written, lets the
-strategy go over the candles since, as they are now, and writes what differs (`beginning`). So there is no state to be
-stored, and every end is like every other.
+(`ashi.runtime.kafka.producing.transactions`), by the process that was started last. A start reads what was written,
+lets the strategy go over the candles since, as they are now, and writes what differs (`beginning`). So there is no
+state to be stored, and every end is like every other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from ashi.contracts.access import strategy_access
 from ashi.contracts.errors import BrokerUnreachableError, StrategyError
-from ashi.runtime.kafka.transactions import TransactionalWriter
+from ashi.runtime.kafka.producing.transactions import TransactionalWriter
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import strategy as metrics
 from ashi.runtime.service import BEAT_S, StoppedError, run_service, run_until_first_ends

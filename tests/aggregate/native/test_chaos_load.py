@@ -8,7 +8,7 @@ from collections import defaultdict
 import pytest
 
 from ashi.contracts.timeframe import parse_timeframes
-from ashi.runtime.kafka.clients import partition_of
+from ashi.runtime.kafka.connections.clients import partition_of
 from ashi.runtime.metrics.aggregate import records_slow
 from ashi_aggregate import WindowRules
 from ashi_aggregate.chunk import Chunk

@@ -17,8 +17,8 @@ from aiokafka.record.memory_records import MemoryRecords
 from ashi.contracts import Trade, encode_trade
 from ashi.contracts.timeframe import parse_timeframes
 from ashi.contracts.trade import TRADE_SCHEMA
-from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.kafka.raw_batches import RawBatches
+from ashi.runtime.kafka.consuming.raw_batches import RawBatches
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi_aggregate import WindowRules
 from ashi_aggregate.chunk import Chunk, LogRecord
 from ashi_aggregate.core.symbol import SymbolAggregator

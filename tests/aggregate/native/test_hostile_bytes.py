@@ -8,7 +8,7 @@ import pytest
 
 from ashi.contracts import Timeframe, encode_trade
 from ashi.contracts.trade import TRADE_SCHEMA
-from ashi.runtime.kafka.dead_letters import message_headers
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi_aggregate import WindowRules
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.codec import ROW_FORMAT

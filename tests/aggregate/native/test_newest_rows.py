@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from ashi.contracts.errors import StateError
-from ashi.runtime.kafka.raw_batches import RawBatches
-from ashi.runtime.kafka.records import keep_newest
+from ashi.runtime.kafka.consuming.raw_batches import RawBatches
+from ashi.runtime.kafka.consuming.records import keep_newest
 from ashi_aggregate.core.codec import ROW_FORMAT, Marker, encode, rank_of
 from ashi_aggregate.native.newest import read_newest
 from fetched_batches import encode_batch, kernel

@@ -12,9 +12,9 @@ import pytest
 from ashi.contracts import Timeframe, Trade, encode_trade
 from ashi.contracts.records import COPY_HEADER
 from ashi.contracts.trade import TRADE_SCHEMA
-from ashi.runtime.kafka.clients import partition_of
-from ashi.runtime.kafka.dead_letters import message_headers
-from ashi.runtime.kafka.raw_batches import RawBatches
+from ashi.runtime.kafka.connections.clients import partition_of
+from ashi.runtime.kafka.consuming.raw_batches import RawBatches
+from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.metrics.aggregate import records_slow
 from ashi_aggregate import WindowRules
 from ashi_aggregate.chunk import Chunk, ChunkDecoder

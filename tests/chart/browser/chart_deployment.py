@@ -30,8 +30,8 @@ from ashi.contracts.topics import (
     TRADES,
     topic_specs,
 )
-from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.topics import create_topics
+from ashi.runtime.kafka.cluster.topics import create_topics
+from ashi.runtime.kafka.connections.clients import make_producer
 from ashi_sinks.registry import make_sink, open_reader
 from free_ports import free_port
 

@@ -7,8 +7,8 @@ import ssl
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ashi.runtime.kafka.diagnosis import untrusted
-from ashi.runtime.kafka.tls import make_context
+from ashi.runtime.kafka.authentication.diagnosis import untrusted
+from ashi.runtime.kafka.authentication.tls import make_context
 
 if TYPE_CHECKING:
     from pathlib import Path

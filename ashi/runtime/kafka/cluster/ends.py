@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from aiokafka import AIOKafkaConsumer
 
-COMMITTED: Final = "read_committed"
-"""The isolation level of every consumer of Ashi: what was aborted never happened."""
 _READ_UNCOMMITTED: Final = 0
 _LATEST: Final = -1
 _WAIT_MS: Final = 200

@@ -9,13 +9,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.errors import not_taken
+from ashi.runtime.kafka.connections.clients import make_producer
+from ashi.runtime.kafka.connections.errors import not_taken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ashi.runtime.kafka.record_batches import OutgoingRecord
+    from ashi.runtime.kafka.producing.record_batches import OutgoingRecord
     from ashi.runtime.settings import Settings
 
 REQUEST_TIMEOUT_MS: Final = 5_000

@@ -1,7 +1,7 @@
 """Reading a whole topic on and on, from a place that the caller knows. No group, nothing is committed.
 
 An offset says nothing once a log was cut or a topic made anew, so records that were read are remembered by their
-fingerprints (`ashi.runtime.kafka.log_identity`) and must still stand where they stood.
+fingerprints (`ashi.runtime.kafka.cluster.log_identity`) and must still stand where they stood.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from ashi.contracts.errors import BrokerError, StateError
 from ashi.contracts.topics import COMPACTED
-from ashi.runtime.kafka.clients import make_consumer, partitions_of
-from ashi.runtime.kafka.ends import stable_ends
-from ashi.runtime.kafka.errors import broker_errors
-from ashi.runtime.kafka.log_identity import Fingerprint, difference, fingerprint_of, log_probe
-from ashi.runtime.kafka.topic_ids import Identity, identify
+from ashi.runtime.kafka.cluster.ends import stable_ends
+from ashi.runtime.kafka.cluster.log_identity import Fingerprint, difference, fingerprint_of, log_probe
+from ashi.runtime.kafka.cluster.topic_ids import Identity, identify
+from ashi.runtime.kafka.connections.clients import make_consumer, partitions_of
+from ashi.runtime.kafka.connections.errors import broker_errors
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from ashi.runtime.kafka.log_identity import Standing
+    from ashi.runtime.kafka.cluster.log_identity import Standing
     from ashi.runtime.settings import Settings
 
 

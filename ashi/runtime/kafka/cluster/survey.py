@@ -17,11 +17,11 @@ from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, NoError, for_code
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka.clients import adapt, make_consumer, security_options
-from ashi.runtime.kafka.ends import next_records, stable_ends
-from ashi.runtime.kafka.errors import broker_errors, client_errors
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.offsets import LoadingError, ask_coordinator
+from ashi.runtime.kafka.cluster.ends import next_records, stable_ends
+from ashi.runtime.kafka.cluster.offsets import LoadingError, ask_coordinator
+from ashi.runtime.kafka.connections.clients import adapt, make_consumer, security_options
+from ashi.runtime.kafka.connections.errors import broker_errors, client_errors
+from ashi.runtime.kafka.connections.naming import kafka_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping

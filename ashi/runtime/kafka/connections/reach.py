@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import ApiVersionRequest
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka.clients import admin_client
+from ashi.runtime.kafka.connections.clients import admin_client
 from ashi.runtime.metrics.common import kafka_up
 
 if TYPE_CHECKING:

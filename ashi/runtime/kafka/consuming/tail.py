@@ -1,7 +1,7 @@
 """The newest records of a topic, handed over as they come, for whoever looks on and decides nothing by them.
 
-Unlike `ashi.runtime.kafka.follow` it bears everything: a topic that is made anew, a broker that is away, records that
-expired. What it could not read it says, and goes on.
+Unlike `ashi.runtime.kafka.consuming.follow` it bears everything: a topic that is made anew, a broker that is away,
+records that expired. What it could not read it says, and goes on.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from aiokafka import TopicPartition
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka.clients import make_consumer
-from ashi.runtime.kafka.ends import stable_ends
-from ashi.runtime.kafka.errors import broker_errors
-from ashi.runtime.kafka.naming import kafka_name
+from ashi.runtime.kafka.cluster.ends import stable_ends
+from ashi.runtime.kafka.connections.clients import make_consumer
+from ashi.runtime.kafka.connections.errors import broker_errors
+from ashi.runtime.kafka.connections.naming import kafka_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

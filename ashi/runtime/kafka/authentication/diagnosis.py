@@ -17,7 +17,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
-from ashi.runtime.kafka.tokens import TokenError
+from ashi.runtime.kafka.authentication.tokens import TokenError
 from ashi.runtime.settings.kafka import OAUTHBEARER
 
 if TYPE_CHECKING:

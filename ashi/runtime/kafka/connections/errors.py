@@ -31,8 +31,8 @@ from aiokafka.errors import (
 
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError, NotPermittedError
 from ashi.runtime.descriptors import lack_of_descriptors
-from ashi.runtime.kafka.diagnosis import refusal
-from ashi.runtime.kafka.naming import kafka_name
+from ashi.runtime.kafka.authentication.diagnosis import refusal
+from ashi.runtime.kafka.connections.naming import kafka_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

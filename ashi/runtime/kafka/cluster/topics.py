@@ -11,9 +11,9 @@ from aiokafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsErr
 
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import TRADES
-from ashi.runtime.kafka.clients import admin_client, partitions_of_topics, topics_by_broker
-from ashi.runtime.kafka.errors import require_brokers
-from ashi.runtime.kafka.naming import kafka_name
+from ashi.runtime.kafka.connections.clients import admin_client, partitions_of_topics, topics_by_broker
+from ashi.runtime.kafka.connections.errors import require_brokers
+from ashi.runtime.kafka.connections.naming import kafka_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

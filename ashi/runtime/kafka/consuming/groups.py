@@ -11,11 +11,11 @@ from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import CommitFailedError, GroupAuthorizationFailedError, IllegalStateError, KafkaError, for_code
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka.clients import admin_client
-from ashi.runtime.kafka.ends import stable_ends
-from ashi.runtime.kafka.errors import broker_errors
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.offsets import ask_coordinator
+from ashi.runtime.kafka.cluster.ends import stable_ends
+from ashi.runtime.kafka.cluster.offsets import ask_coordinator
+from ashi.runtime.kafka.connections.clients import admin_client
+from ashi.runtime.kafka.connections.errors import broker_errors
+from ashi.runtime.kafka.connections.naming import kafka_name
 from ashi.runtime.logs import get_logger, get_weather_logger
 
 if TYPE_CHECKING:

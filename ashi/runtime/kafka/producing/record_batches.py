@@ -12,13 +12,13 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ashi.runtime.kafka.errors import not_taken
+from ashi.runtime.kafka.connections.errors import not_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ashi.contracts.errors import BrokerError
-    from ashi.runtime.kafka.dead_letters import Headers
+    from ashi.runtime.kafka.producing.dead_letters import Headers
     from ashi.runtime.settings import Settings
 
 OutgoingRecord = tuple[bytes | None, bytes | None, "Headers"]

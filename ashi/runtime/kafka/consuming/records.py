@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import TopicPartition
 
-from ashi.runtime.kafka.clients import assigned_consumer, make_consumer
-from ashi.runtime.kafka.ends import stable_ends
-from ashi.runtime.kafka.errors import broker_errors
+from ashi.runtime.kafka.cluster.ends import stable_ends
+from ashi.runtime.kafka.connections.clients import assigned_consumer, make_consumer
+from ashi.runtime.kafka.connections.errors import broker_errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, MutableMapping, Sequence

@@ -17,15 +17,15 @@ from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from ashi.contracts.errors import BrokerUnreachableError, InstanceTakenError
-from ashi.runtime.kafka.clients import make_producer
-from ashi.runtime.kafka.errors import as_broker_error, client_errors, not_taken
-from ashi.runtime.kafka.naming import kafka_name
+from ashi.runtime.kafka.connections.clients import make_producer
+from ashi.runtime.kafka.connections.errors import as_broker_error, client_errors, not_taken
+from ashi.runtime.kafka.connections.naming import kafka_name
 from ashi.runtime.library_logs import StepFilter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ashi.runtime.kafka.dead_letters import Headers
+    from ashi.runtime.kafka.producing.dead_letters import Headers
     from ashi.runtime.settings import Settings
 
 TIMEOUT_S: Final = 15.0

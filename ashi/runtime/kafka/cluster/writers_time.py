@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.topics import APPEND_TIME, TIMESTAMP_TYPE, PermissionDeniedError, topics_of_writers_time
+from ashi.runtime.kafka.cluster.topics import APPEND_TIME, TIMESTAMP_TYPE, PermissionDeniedError, topics_of_writers_time
+from ashi.runtime.kafka.connections.naming import kafka_name
 from ashi.runtime.logs import get_logger
 
 if TYPE_CHECKING:

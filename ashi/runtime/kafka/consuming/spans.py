@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 
-from ashi.runtime.kafka.raw_batches import RawBatches, is_at_end, take_batches
+from ashi.runtime.kafka.consuming.raw_batches import RawBatches, is_at_end, take_batches
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -20,7 +20,7 @@ from ashi.contracts.interleave import interleave
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ashi.runtime.kafka.dead_letters import Headers
+    from ashi.runtime.kafka.producing.dead_letters import Headers
 
 _HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 """See `raw_batches.HEADER_BYTES`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from ashi.runtime.kafka.topics import PermissionDeniedError, topic_settings
+from ashi.runtime.kafka.cluster.topics import PermissionDeniedError, topic_settings
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics.common import topic_retention_seconds
 

@@ -21,12 +21,12 @@ from aiokafka.protocol.api import Request, RequestStruct
 
 from ashi.contracts.access import Operation
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError, NotPermittedError
-from ashi.runtime.kafka.clients import admin_client, partitions_of_topics
-from ashi.runtime.kafka.errors import GRANT, as_broker_error, leaves, require_brokers, who_asks
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.offsets import ask_coordinator
-from ashi.runtime.kafka.topic_ids import permitted_operations
-from ashi.runtime.kafka.topics import refuse_missing
+from ashi.runtime.kafka.cluster.offsets import ask_coordinator
+from ashi.runtime.kafka.cluster.topic_ids import permitted_operations
+from ashi.runtime.kafka.cluster.topics import refuse_missing
+from ashi.runtime.kafka.connections.clients import admin_client, partitions_of_topics
+from ashi.runtime.kafka.connections.errors import GRANT, as_broker_error, leaves, require_brokers, who_asks
+from ashi.runtime.kafka.connections.naming import kafka_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -15,14 +15,13 @@ from aiokafka.partitioner import DefaultPartitioner, murmur2
 from aiokafka.protocol.metadata import MetadataRequest
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka.ends import COMMITTED
-from ashi.runtime.kafka.errors import client_errors
-from ashi.runtime.kafka.links import watch_links
-from ashi.runtime.kafka.login import renew_login
-from ashi.runtime.kafka.naming import kafka_name, use_prefix
-from ashi.runtime.kafka.racks import read_near
-from ashi.runtime.kafka.tls import make_context
-from ashi.runtime.kafka.tokens import make_token_provider
+from ashi.runtime.kafka.authentication.password import renew_login
+from ashi.runtime.kafka.authentication.tls import make_context
+from ashi.runtime.kafka.authentication.tokens import make_token_provider
+from ashi.runtime.kafka.connections.errors import client_errors
+from ashi.runtime.kafka.connections.links import watch_links
+from ashi.runtime.kafka.connections.naming import kafka_name, use_prefix
+from ashi.runtime.kafka.connections.racks import read_near
 from ashi.runtime.settings.kafka import OAUTHBEARER
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
     from ashi.runtime.settings import Settings
 
+COMMITTED: Final = "read_committed"
+"""The isolation level of every consumer of Ashi: what was aborted never happened."""
 LINGER_MS: Final = 5
 MAX_BATCH_BYTES: Final = 128 * 1024
 METADATA_AGE_MS: Final = 10_000

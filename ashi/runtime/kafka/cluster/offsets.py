@@ -1,6 +1,6 @@
 """Where topics begin and end, and how far groups have come. Offsets are those of the next record, as Kafka counts.
 
-What the end of a partition is, `ashi.runtime.kafka.ends` says.
+What the end of a partition is, `ashi.runtime.kafka.cluster.ends` says.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka.clients import admin_client, assigned_consumer, partitions_of_topics
-from ashi.runtime.kafka.ends import next_records, stable_ends
-from ashi.runtime.kafka.naming import kafka_name
+from ashi.runtime.kafka.cluster.ends import next_records, stable_ends
+from ashi.runtime.kafka.connections.clients import admin_client, assigned_consumer, partitions_of_topics
+from ashi.runtime.kafka.connections.naming import kafka_name
 from ashi.runtime.retry import Backoff, retry
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from ashi.contracts.errors import BrokerError
-from ashi.runtime.kafka.clients import MAX_BATCH_BYTES, make_consumer
-from ashi.runtime.kafka.ends import stable_ends
-from ashi.runtime.kafka.errors import broker_errors
-from ashi.runtime.kafka.naming import kafka_name
-from ashi.runtime.kafka.topic_ids import Identity, identify
+from ashi.runtime.kafka.cluster.ends import stable_ends
+from ashi.runtime.kafka.cluster.topic_ids import Identity, identify
+from ashi.runtime.kafka.connections.clients import MAX_BATCH_BYTES, make_consumer
+from ashi.runtime.kafka.connections.errors import broker_errors
+from ashi.runtime.kafka.connections.naming import kafka_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence

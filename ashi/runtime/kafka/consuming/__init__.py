@@ -1,0 +1,1 @@
+"""Reading records: once, on and on, in a group, or as bytes; and how far a reader is behind."""
