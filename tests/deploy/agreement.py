@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from manifests import PART_OF, ROOT, Object, Workload, named, of_kind, selects, workers, workloads
@@ -21,6 +22,7 @@ from ashi.runtime.settings import Settings, SettingsError
 from ashi.runtime.settings.catalogue import CATALOGUE
 from ashi_cli.commands import ASHI
 from ashi_cli.parser import read_command_line
+from ashi_ingest.venues.registry import VENUES
 
 Check = Callable[[Sequence[Object]], Iterator[str]]
 
@@ -151,7 +153,7 @@ def _ports_of_others(objects: Sequence[Object]) -> Iterator[str]:
 
 
 def partitions(objects: Sequence[Object]) -> Iterator[str]:
-    """No more workers than partitions, and as many partitions everywhere."""
+    """No more workers than partitions, and as many partitions, and copies of them, everywhere."""
     for workload in workers(objects):
         stage = workload.labels["app.kubernetes.io/name"]
         limit = int(workload.environment(objects)["ASHI_PARTITIONS"])
@@ -178,6 +180,12 @@ def partitions(objects: Sequence[Object]) -> Iterator[str]:
         made = {name: spec["partitions"] for name, spec in topics.items()}
         if made != wanted:
             yield f"the KafkaTopics are {made}, and the settings want {wanted}"
+        copies = aggregate.environment(objects).get("ASHI_REPLICATION")
+        for name, spec in topics.items():
+            if copies is not None and spec.get("replicas") != int(copies):
+                yield f"KafkaTopic {name} has {spec.get('replicas')} copies, and ASHI_REPLICATION is {copies}"
+            if copies is not None and spec["config"].get("min.insync.replicas") != str(int(copies) - 1):
+                yield f"KafkaTopic {name}: a record counts before {int(copies) - 1} of {copies} copies have it"
 
 
 def _scaled_to(objects: Sequence[Object], workload: Workload) -> int | None:
@@ -214,7 +222,7 @@ def probes(objects: Sequence[Object]) -> Iterator[str]:
 
 
 def image(objects: Sequence[Object]) -> Iterator[str]:
-    """User and writable paths are those of the image."""
+    """User and writable paths are those of the image; and every container, also of others, has one."""
     text = DOCKERFILE.read_text(encoding="utf-8")
     [user] = re.findall(r"^USER (\d+):(\d+)$", text, re.MULTILINE)
     for workload in workloads(objects):
@@ -225,6 +233,10 @@ def image(objects: Sequence[Object]) -> Iterator[str]:
         mounts = {each["mountPath"]: each for each in workload.container["volumeMounts"]}
         if {path for path, each in mounts.items() if each["name"] in writable} != {"/tmp"}:
             yield f"{workload.name}: /tmp, and nothing else, must be writable"
+    for other in of_kind(objects, "Deployment", "StatefulSet", "Job"):
+        for container in other["spec"]["template"]["spec"]["containers"]:
+            if "image" not in container:
+                yield f"{other['metadata']['name']}: container {container['name']} has no image"
     if not re.search(r'^ENTRYPOINT \["ashi"\]$', text, re.MULTILINE):
         yield "the image's entrypoint is not `ashi`"
 
@@ -326,7 +338,7 @@ def selectors(objects: Sequence[Object]) -> Iterator[str]:
 
 
 def network(objects: Sequence[Object]) -> Iterator[str]:
-    """Each reaches what it is told to reach."""
+    """Each reaches what it is told to reach, venues by their own ports, and is reached by whoever is to ask it."""
     for workload in workloads(objects):
         open_ports = {
             number
@@ -341,11 +353,29 @@ def network(objects: Sequence[Object]) -> Iterator[str]:
             bootstrap = workload.environment(objects)["ASHI_KAFKA_BOOTSTRAP"]
             needed |= {int(each.rpartition(":")[2]) for each in bootstrap.split(",")}
         if workload.labels["app.kubernetes.io/name"] == "ashi-ingest":
-            needed.add(443)
+            limits = VENUES[workload.arguments(objects)[1]].live(has_key=False).limits
+            needed |= {_port_of(limits.websocket_url), _port_of(limits.rest_url)}
         if "ASHI_STORAGE_FILE" in workload.environment(objects):
             needed.add(443 if workload.labels.get("ashi/store") == "lake" else 5432)
         if not needed <= open_ports:
             yield f"{workload.name}: cannot reach ports {sorted(needed - open_ports)}"
+        asked = {"http"} if workload.container["args"][0] == "chart" else set()
+        for monitor in of_kind(objects, "PodMonitor"):
+            if selects(monitor["spec"]["selector"], workload.labels):
+                asked |= {each["port"] for each in monitor["spec"]["podMetricsEndpoints"]}
+        let_in = {
+            port["port"]
+            for policy in of_kind(objects, "NetworkPolicy")
+            if selects(policy["spec"]["podSelector"], workload.labels)
+            for rule in policy["spec"].get("ingress", ())
+            for port in rule.get("ports", ())
+        }
+        if not asked <= let_in:
+            yield f"{workload.name}: nobody is let in to ports {sorted(asked - let_in)}"
+
+
+def _port_of(url: str) -> int:
+    return urlsplit(url).port or 443
 
 
 def scaling(objects: Sequence[Object]) -> Iterator[str]:

@@ -37,6 +37,7 @@ VARIANTS: dict[str, Sequence[str]] = {
     "prod": ("overlays/prod",),
     "static-membership": ("base", "components/static-membership"),
     "keda-aggregate": ("base", "components/tls", "components/keda-aggregate"),
+    "dev-login": ("overlays/dev", "components/tls"),
 }
 """Each by what it is made of: an overlay, or the base with components."""
 

@@ -84,6 +84,12 @@ PLANTED: list[tuple[str, str, Plant]] = [
     ("partitions", "other partitions than the topics have", lambda o: _config(o).update(ASHI_PARTITIONS="16")),
     ("partitions", "a timeframe without a changelog", lambda o: _config(o).update(ASHI_TIMEFRAMES="1m,15m")),
     ("partitions", "topics of another prefix", lambda o: _config(o).update(ASHI_TOPIC_PREFIX="staging.")),
+    ("partitions", "fewer copies than are wanted", lambda o: of_kind(o, "KafkaTopic")[3]["spec"].update(replicas=2)),
+    (
+        "partitions",
+        "a record that counts with one copy",
+        lambda o: of_kind(o, "KafkaTopic")[3]["spec"]["config"].update({"min.insync.replicas": "1"}),
+    ),
     (
         "grace",
         "a shutdown that is cut off",
@@ -101,6 +107,7 @@ PLANTED: list[tuple[str, str, Plant]] = [
         "another user",
         lambda o: _pod(o, "ashi-chart")["spec"]["securityContext"].update(runAsUser=1000),
     ),
+    ("image", "a container of nothing", lambda o: one(o, "ashi-aggregate").pop("image")),
     ("image", "no room in /tmp", lambda o: one(o, "ashi-aggregate")["volumeMounts"].pop()),
     ("rights", "a token", lambda o: _pod(o, "ashi-chart")["spec"].pop("automountServiceAccountToken")),
     (
@@ -155,6 +162,21 @@ PLANTED: list[tuple[str, str, Plant]] = [
         "network",
         "a store that cannot be reached",
         lambda o: _pod(o, "ashi-sink-postgres")["metadata"]["labels"].pop("ashi/store"),
+    ),
+    (
+        "network",
+        "a page that nobody may ask for",
+        lambda o: named(o, "NetworkPolicy", "ashi-chart")["spec"]["ingress"].clear(),
+    ),
+    (
+        "network",
+        "metrics that Prometheus may not ask for",
+        lambda o: named(o, "NetworkPolicy", "ashi-metrics")["spec"]["podSelector"]["matchLabels"].update(x="y"),
+    ),
+    (
+        "network",
+        "a venue whose port is closed",
+        lambda o: named(o, "NetworkPolicy", "ashi-venues")["spec"]["egress"][0]["ports"].pop(),
     ),
     (
         "scaling",
