@@ -27,9 +27,9 @@ from websockets.uri import parse_uri
 from ashi.runtime.kafka.connections.clients import MAX_BATCH_BYTES
 from ashi.runtime.settings import Settings
 from ashi_cli.values import positive
-from ashi_ingest.feed.sequencer import Mode
-from ashi_ingest.feed.status import FeedReporter
+from ashi_ingest.feed.reporting.status import FeedReporter
 from ashi_ingest.feed.supervisor import FeedSupervisor
+from ashi_ingest.feed.symbol.sequencer import Mode
 from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.publish.buffer import PublishBuffer
 from ashi_ingest.publish.publisher import Publisher

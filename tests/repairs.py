@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ashi.contracts.trade import Trade
-from ashi_ingest.venues.base import Answer, Missing, Repair, RepairEnd, Request
+from ashi_ingest.venues.base import Answer, FetchPlan, Missing, RepairEnd, Request
 
 NOW = 1_800_000_000_000_000
 """When the first answer is received, µs; each later one comes half a second after the one before."""
@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
 
 
 def run_plan(
-    plan: Repair,
+    plan: FetchPlan,
     answer: Callable[[Request], bytes],
     *,
     now_us: int = NOW,

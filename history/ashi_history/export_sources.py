@@ -21,7 +21,7 @@ from ashi.runtime.kafka.connections.naming import kafka_name
 from ashi.runtime.kafka.consuming.records import read_between
 from ashi.runtime.wall_clock import now_us
 from ashi_history.telling import Told
-from ashi_ingest.feed.reported import read_feed, read_gaps
+from ashi_ingest.feed.reporting.reported import read_feed, read_gaps
 from ashi_ingest.history.fetch import Short
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ashi.contracts.feed import FeedGap
     from ashi.contracts.trade import Trade
     from ashi.runtime.settings import Settings
-    from ashi_ingest.feed.reported import ReportedFeed
+    from ashi_ingest.feed.reporting.reported import ReportedFeed
     from ashi_sinks.lake.query import Snapshot
 
 CELL_US: Final = 600_000_000

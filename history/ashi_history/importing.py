@@ -32,7 +32,7 @@ from ashi.runtime.kafka.producing.record_batches import RecordBatches
 from ashi_history.export_sources import place_of
 from ashi_history.exported import exports_in
 from ashi_history.telling import Told
-from ashi_ingest.feed.reported import read_gaps
+from ashi_ingest.feed.reporting.reported import read_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -39,7 +39,7 @@ from ashi_history.gaps import gap_messages
 from ashi_history.known import KnownCandles
 from ashi_history.plan import CandleSpool, LoadRules, make_plan
 from ashi_history.seam import LeftEdge, join
-from ashi_ingest.feed.reported import read_unrepaired
+from ashi_ingest.feed.reporting.reported import read_unrepaired
 from ashi_ingest.known_venues import venue_named
 from ashi_ingest.recording.check import check_recording
 from ashi_ingest.venues.registry import VENUES

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ashi.contracts.symbol import make_symbol
-from ashi_ingest.feed.checked import uncompared_since
-from ashi_ingest.feed.reported import read_feed
-from ashi_ingest.feed.resume import read_resume_points
+from ashi_ingest.feed.reporting.reported import read_feed
+from ashi_ingest.feed.symbol.checked import uncompared_since
+from ashi_ingest.feed.symbol.resume import read_resume_points
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ashi.contracts.trade import Trade
     from ashi.runtime.settings import Settings
-    from ashi_ingest.feed.status import FeedReporter
+    from ashi_ingest.feed.reporting.status import FeedReporter
     from ashi_ingest.feed.supervisor import FeedSupervisor
     from ashi_ingest.history.beginnings import Beginnings
     from ashi_ingest.venues.base import Venue

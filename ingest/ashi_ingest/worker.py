@@ -18,15 +18,15 @@ from ashi.runtime.logs import get_logger
 from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
 from ashi.runtime.spelling import closest, did_you_mean
 from ashi.runtime.waiting import start_when_kafka_is_there
-from ashi_ingest.feed.checked import uncompared_since
-from ashi_ingest.feed.follower import follow_feeds
-from ashi_ingest.feed.opening import CLOCK_TOLERANCE_US
-from ashi_ingest.feed.partners import new_identity
-from ashi_ingest.feed.published import read_published_ids
-from ashi_ingest.feed.reported import read_feed
-from ashi_ingest.feed.resume import read_resume_points
-from ashi_ingest.feed.status import FeedReporter
+from ashi_ingest.feed.reporting.follower import follow_feeds
+from ashi_ingest.feed.reporting.partners import new_identity
+from ashi_ingest.feed.reporting.reported import read_feed
+from ashi_ingest.feed.reporting.status import FeedReporter
 from ashi_ingest.feed.supervisor import FeedSupervisor
+from ashi_ingest.feed.symbol.checked import uncompared_since
+from ashi_ingest.feed.symbol.opening import CLOCK_TOLERANCE_US
+from ashi_ingest.feed.symbol.published import read_published_ids
+from ashi_ingest.feed.symbol.resume import read_resume_points
 from ashi_ingest.history.beginnings import Beginnings, is_to_begin
 from ashi_ingest.history.progress import time_in_words
 from ashi_ingest.instruments import InstrumentReporter, read_instruments
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from ashi.contracts.trade import Trade
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
-    from ashi_ingest.feed.reported import ReportedFeed
+    from ashi_ingest.feed.reporting.reported import ReportedFeed
     from ashi_ingest.markets import Markets
     from ashi_ingest.publish.publisher import Publisher
     from ashi_ingest.shard import Shard

@@ -18,7 +18,7 @@ from ashi.contracts.trade import EARLIEST_US, LATEST_US
 from ashi_aggregate.core.symbol import LateTrade
 from ashi_aggregate.core.window_state import LateReason, WindowRules
 from ashi_aggregate.late_gaps import late_gaps
-from ashi_ingest.feed.partner_gaps import GapsInTopic
+from ashi_ingest.feed.reporting.partner_gaps import GapsInTopic
 from hypothesis_strategies import START
 from late_trades import check_told, newest, said_last, scattered
 from simulated_log import Broker, Crash, Worker

@@ -16,8 +16,8 @@ from waiting import all_committed
 from ashi.client import Settings, read_candles
 from ashi.contracts.late_gaps import is_late_gap
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, FEED_STATUS, META, TRADES, state_topics
-from ashi_ingest.feed.reported import read_feed
-from ashi_ingest.feed.resume import read_resume_points
+from ashi_ingest.feed.reporting.reported import read_feed
+from ashi_ingest.feed.symbol.resume import read_resume_points
 from ashi_ingest.instruments import read_instruments
 from ashi_sinks.registry import open_reader
 from oracle import candles_of, closed, stored, timely

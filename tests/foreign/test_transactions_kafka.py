@@ -23,7 +23,7 @@ from ashi.runtime.kafka.cluster.offsets import end_offsets, first_append_time, l
 from ashi.runtime.kafka.connections.clients import make_consumer, partition_of, partitions_of
 from ashi.runtime.kafka.consuming.records import read_at, read_topic
 from ashi.runtime.kafka.consuming.spans import fetch_spans
-from ashi_ingest.feed.resume import read_resume_points
+from ashi_ingest.feed.symbol.resume import read_resume_points
 from ashi_sinks.registry import open_reader
 from oracle import candles_of, closed, stored, timely
 

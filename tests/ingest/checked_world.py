@@ -21,9 +21,9 @@ from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_fee
 from ashi.contracts.trade import EARLIEST_US, Trade
 from ashi.runtime import retry as retry_module
 from ashi_ingest.errors import Reason
-from ashi_ingest.feed.comparison import Times
-from ashi_ingest.feed.reported import ReportedFeed
-from ashi_ingest.feed.status import FeedReporter
+from ashi_ingest.feed.repair.comparison import Times
+from ashi_ingest.feed.reporting.reported import ReportedFeed
+from ashi_ingest.feed.reporting.status import FeedReporter
 from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.rest.budget import FIRST, Urgency

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from ashi_ingest.feed import backfill
+from ashi_ingest.feed.repair import repairs
 
 
 @pytest.fixture(scope="module")
 def no_settling() -> Iterator[None]:
     """Repairs do not wait for a REST interface that lags."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backfill, "SETTLE_S", 0.0)
+        patch.setattr(repairs, "SETTLE_S", 0.0)
         yield

@@ -12,9 +12,9 @@ from checked_world import Topics
 from ashi.contracts.feed import FeedGap, decode_feed_gap
 from ashi.contracts.symbol import make_symbol
 from ashi.runtime.settings import Secret
-from ashi_ingest.feed.comparison import Times
-from ashi_ingest.feed.reported import ReportedFeed
-from ashi_ingest.feed.status import FeedReporter
+from ashi_ingest.feed.repair.comparison import Times
+from ashi_ingest.feed.reporting.reported import ReportedFeed
+from ashi_ingest.feed.reporting.status import FeedReporter
 from ashi_ingest.feed.supervisor import FeedSupervisor
 from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.rate_limiter import RateLimiter

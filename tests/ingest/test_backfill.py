@@ -18,7 +18,7 @@ from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
-from ashi_ingest.feed.resume import is_late
+from ashi_ingest.feed.symbol.resume import is_late
 from ashi_ingest.history import backfill
 from ashi_ingest.history.backfill import BackfillOptions, run_backfill
 from ashi_ingest.history.settled_gaps import Span

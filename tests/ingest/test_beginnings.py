@@ -16,7 +16,7 @@ from ashi.contracts.topics import TRADES
 from ashi.contracts.trade import EARLIEST_US, Trade
 from ashi.runtime.settings import Settings
 from ashi_ingest import worker as live
-from ashi_ingest.feed.resume import is_late
+from ashi_ingest.feed.symbol.resume import is_late
 from ashi_ingest.venues.registry import VENUES
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from ashi.contracts import decode_candle, decode_trade
 from ashi.contracts.topics import CANDLES, TRADES, TRADES_LATE
 from ashi.runtime.kafka.consuming.records import read_topic
-from ashi_ingest.feed.resume import is_late
+from ashi_ingest.feed.symbol.resume import is_late
 from ashi_simulator import Simulator
 from ashi_simulator.executions import PER_S
 from oracle import candles_of, closed, stored

@@ -14,7 +14,7 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
 from ashi_ingest.venues.answers import MAX_TRIES
 from ashi_ingest.venues.base import Acknowledged, Answer, Closing, ListedMarket, Refused, RepairEnd, Request, Venue
-from ashi_ingest.venues.binance import backfill as binance_repair
+from ashi_ingest.venues.binance import repair as binance_repair
 from ashi_ingest.venues.registry import VENUES
 from repairs import NOW, Outcome, bare, new_ones, run_plan
 

@@ -13,7 +13,7 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
 from ashi_ingest.venues.answers import MAX_TRIES
 from ashi_ingest.venues.base import Acknowledged, Answer, ListedMarket, Refused, Request
-from ashi_ingest.venues.bitflyer import backfill as bitflyer_repair
+from ashi_ingest.venues.bitflyer import repair as bitflyer_repair
 from ashi_ingest.venues.registry import VENUES
 from repairs import NOW, Outcome, bare, new_ones, run_plan
 

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from ashi.runtime.metrics.declare import REGISTRY
-from ashi_ingest.feed.clock_watch import PERIOD_S, TOLERATED_US, ClockWatch
+from ashi_ingest.feed.evidence.clock_watch import PERIOD_S, TOLERATED_US, ClockWatch
 
 T = 1_700_000_000_000_000
 S = 1_000_000

@@ -10,13 +10,13 @@ from venue_samples import FIRST_MS, Execution
 
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.trade import EARLIEST_US
-from ashi_ingest.feed import checked as checked_module
-from ashi_ingest.feed.comparison import Times
-from ashi_ingest.feed.rhythm import LEAST_S
+from ashi_ingest.feed.evidence.rhythm import LEAST_S
+from ashi_ingest.feed.repair.comparison import Times
+from ashi_ingest.feed.symbol import checked as checked_module
 from ashi_ingest.rest.budget import FIRST, Urgency
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.venues.base import Answer, Request
-from ashi_ingest.venues.bitflyer import backfill as bitflyer_backfill
+from ashi_ingest.venues.bitflyer import repair as bitflyer_repair
 
 pytestmark = pytest.mark.usefixtures("no_settling")
 
@@ -222,8 +222,8 @@ def test_an_id_that_is_stated_and_of_no_trade_is_asked_for_until_rest_must_know_
 
 def test_a_comparison_that_is_broken_off_says_nothing_of_how_far_rest_lags(monkeypatch):
     """It lists the oldest first of what it asked for."""
-    monkeypatch.setattr(bitflyer_backfill, "COUNT", 6)
-    monkeypatch.setattr(bitflyer_backfill, "RECENT_US", 0)  # so it is read forwards
+    monkeypatch.setattr(bitflyer_repair, "COUNT", 6)
+    monkeypatch.setattr(bitflyer_repair, "RECENT_US", 0)  # so it is read forwards
 
     async def play(world: World) -> None:
         await trade_for(world, 30)
@@ -383,7 +383,7 @@ def test_at_the_first_start_a_market_is_found_mute_though_no_trade_of_it_has_com
 
 
 def test_ids_that_have_been_compared_are_forgotten(monkeypatch):
-    monkeypatch.setattr("ashi_ingest.feed.sequencer.REMEMBERED_IDS", 200)
+    monkeypatch.setattr("ashi_ingest.feed.symbol.sequencer.REMEMBERED_IDS", 200)
 
     async def play(world: World) -> None:
         await trade_for(world, 150, every_s=0.1)

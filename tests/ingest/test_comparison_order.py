@@ -10,8 +10,8 @@ import pytest
 from checked_world import World, run
 from venue_certification import certified
 
-from ashi_ingest.feed import comparison as module
-from ashi_ingest.feed.comparison import Comparison, Times
+from ashi_ingest.feed.repair import comparison as module
+from ashi_ingest.feed.repair.comparison import Comparison, Times
 from ashi_ingest.venues.registry import VENUES as DESCRIPTIONS
 
 VENUES = certified()
@@ -124,7 +124,7 @@ def test_a_mistake_of_ours_ends_the_comparisons_with_its_error(monkeypatch):
 
 def test_what_rest_does_not_go_back_to_is_told_as_lost_and_the_rest_is_known(monkeypatch):
     """Two pages of GMO do not go back to where it was compared before REST failed for long."""
-    monkeypatch.setattr("ashi_ingest.venues.gmo.backfill.MAX_PAGES", 2)
+    monkeypatch.setattr("ashi_ingest.venues.gmo.repair.MAX_PAGES", 2)
 
     async def play(world: World) -> None:
         for _ in range(20):

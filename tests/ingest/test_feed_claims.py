@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from ashi.contracts.feed import HEARTBEAT_US, FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, is_complete
 from ashi.contracts.trade import Trade, decode_trade
 from ashi.runtime.settings import Settings
-from ashi_ingest.feed.claims import CompleteUntil
-from ashi_ingest.feed.status import FeedReporter
+from ashi_ingest.feed.reporting.claims import CompleteUntil
+from ashi_ingest.feed.reporting.status import FeedReporter
 from ashi_ingest.publish.buffer import PublishBuffer
 from ashi_ingest.publish.publisher import Publisher
 

@@ -15,7 +15,7 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
 from ashi_ingest.venues.answers import MAX_TRIES
 from ashi_ingest.venues.base import ListedMarket, Refused, Request
-from ashi_ingest.venues.gmo import backfill as gmo_repair
+from ashi_ingest.venues.gmo import repair as gmo_repair
 from ashi_ingest.venues.gmo.messages import Content
 from ashi_ingest.venues.gmo.pages import LEAST_NEW, OVERLAP, ROWS, Row, find_place, next_window, wide_window
 from ashi_ingest.venues.registry import VENUES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashi_ingest.feed.heartbeats import BEAT_US, Heartbeats, is_past, phase_of
+from ashi_ingest.feed.reporting.heartbeats import BEAT_US, Heartbeats, is_past, phase_of
 
 SYMBOLS = [f"binance:M{number}USDT" for number in range(200)]
 STEPS = st.lists(

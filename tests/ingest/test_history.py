@@ -14,10 +14,10 @@ import pytest
 
 from ashi.contracts.trade import Trade
 from ashi.runtime.settings.declare import Secret
-from ashi_ingest.feed.repair_plan import run_repair
+from ashi_ingest.feed.repair.repair_plan import run_repair
 from ashi_ingest.rest.client import RestClient
 from ashi_ingest.venues.base import RepairEnd
-from ashi_ingest.venues.bitflyer import backfill as bitflyer_backfill
+from ashi_ingest.venues.bitflyer import repair as bitflyer_repair
 from ashi_ingest.venues.registry import VENUES
 from ashi_simulator import RULES, Simulator
 from outside_venue.server import Venue as OutsideVenue
@@ -88,7 +88,7 @@ def test_a_venue_that_refuses_to_go_back_so_far_gives_what_it_has(venue: str, mo
             truth = sim.truth(markets=[MARKETS[venue]])
             oldest_us = truth[len(truth) // 4].traded_at
             monkeypatch.setattr(sim._exchange, "told_time", lambda: (oldest_us + 1_000_000_000) * 10)
-            monkeypatch.setattr(bitflyer_backfill, "RECENT_US", -DAY_US)  # what it does not list is a month old
+            monkeypatch.setattr(bitflyer_repair, "RECENT_US", -DAY_US)  # what it does not list is a month old
             trades, end = await fetch(venue, sim.rest_url, truth[0].traded_at, None)
             assert end.beyond_reach
             assert [row(each) for each in trades] == [row(each) for each in truth[-len(trades) :]]

@@ -25,8 +25,8 @@ from ashi_cli.main import main
 from ashi_ingest import markets as markets_module
 from ashi_ingest import running_feeds
 from ashi_ingest import worker as live
-from ashi_ingest.feed.reported import ReportedFeed
-from ashi_ingest.feed.symbol_feed import SymbolFeed
+from ashi_ingest.feed.reporting.reported import ReportedFeed
+from ashi_ingest.feed.symbol.symbol_feed import SymbolFeed
 from ashi_ingest.publish.acknowledged import LostTrades
 from ashi_ingest.rest.client import RestError
 from ashi_ingest.shard import Shard, shard_of

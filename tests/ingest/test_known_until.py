@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from ashi.contracts import Trade
 from ashi.contracts.feed import FeedStatus
-from ashi_ingest.feed.checked import CheckedSymbol
-from ashi_ingest.feed.completeness import (
+from ashi_ingest.feed.evidence.completeness import (
     REST_LAG_ALLOWANCE_US,
     Completeness,
     VenueClock,
     WorstLag,
     lag_allowance_us,
 )
-from ashi_ingest.feed.missing import Missing, find_missing
-from ashi_ingest.feed.rhythm import LEAST_S, MEDIANS, deadline_s
-from ashi_ingest.feed.sequencer import TradeSequencer
+from ashi_ingest.feed.evidence.rhythm import LEAST_S, MEDIANS, deadline_s
+from ashi_ingest.feed.symbol.checked import CheckedSymbol
+from ashi_ingest.feed.symbol.missing import Missing, find_missing
+from ashi_ingest.feed.symbol.sequencer import TradeSequencer
 
 T = 1_700_000_000_000_000
 S = 1_000_000

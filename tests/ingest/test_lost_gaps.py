@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ashi_ingest.feed.lost_gaps import LostGaps
+from ashi_ingest.feed.repair.lost_gaps import LostGaps
 
 
 @dataclass

@@ -14,8 +14,8 @@ import pytest
 from ashi.contracts import Trade
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.feed import FeedGap
-from ashi_ingest.feed.completeness import VenueClock
-from ashi_ingest.feed.lost_times import SLICE_US, STEP_US, LostTimes
+from ashi_ingest.feed.evidence.completeness import VenueClock
+from ashi_ingest.feed.repair.lost_times import SLICE_US, STEP_US, LostTimes
 from ashi_ingest.venues.base import Answer, RepairEnd, Request
 
 T = 1_700_000_000_000_000

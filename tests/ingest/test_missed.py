@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts import Trade
-from ashi_ingest.feed.missed import MissedTrades
+from ashi_ingest.feed.symbol.missed import MissedTrades
 from ashi_ingest.venues.base import RepairEnd
 
 T = 1_700_000_000_000_000

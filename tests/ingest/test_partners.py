@@ -23,11 +23,11 @@ from ashi.contracts.feed import (
 from ashi.runtime.metrics.declare import REGISTRY
 from ashi.runtime.retry import Backoff
 from ashi.runtime.settings import Settings
-from ashi_ingest.feed.follower import follow_feeds
-from ashi_ingest.feed.partner_gaps import CLOCKS_US
-from ashi_ingest.feed.partners import Identity
-from ashi_ingest.feed.reported import ReportedFeed, read_feed
-from ashi_ingest.feed.status import LOST_GAPS, FeedReporter
+from ashi_ingest.feed.reporting.follower import follow_feeds
+from ashi_ingest.feed.reporting.partner_gaps import CLOCKS_US
+from ashi_ingest.feed.reporting.partners import Identity
+from ashi_ingest.feed.reporting.reported import ReportedFeed, read_feed
+from ashi_ingest.feed.reporting.status import LOST_GAPS, FeedReporter
 from ashi_ingest.publish.publisher import open_publisher
 
 if TYPE_CHECKING:
@@ -482,7 +482,7 @@ def test_in_the_end_the_last_message_says_the_best_state_of_those_that_live(
 
 @pytest.mark.kafka
 def test_workers_read_each_other_on_a_broker(kafka_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashi_ingest.feed.heartbeats.BEAT_US", SECOND // 2)
+    monkeypatch.setattr("ashi_ingest.feed.reporting.heartbeats.BEAT_US", SECOND // 2)
 
     async def run(name: str, until: Callable[[FeedReporter], bool]) -> None:
         reported = await read_feed(kafka_settings, [S])
@@ -530,8 +530,8 @@ def test_what_others_say_is_begun_to_be_read_anew_whenever_it_cannot_be_read(mon
         async def close(self) -> None:
             pass
 
-    monkeypatch.setattr("ashi_ingest.feed.follower.TopicFollower", Follower)
-    monkeypatch.setattr("ashi_ingest.feed.follower.Backoff", lambda: Backoff(0.001, 0.002))
+    monkeypatch.setattr("ashi_ingest.feed.reporting.follower.TopicFollower", Follower)
+    monkeypatch.setattr("ashi_ingest.feed.reporting.follower.Backoff", lambda: Backoff(0.001, 0.002))
 
     async def main() -> None:
         reporter: Any = SimpleNamespace(take_status=None, take_gap=None)
@@ -561,7 +561,7 @@ def test_what_fails_while_it_is_told_to_end_does_not_keep_it_from_ending(monkeyp
         async def close(self) -> None:
             pass
 
-    monkeypatch.setattr("ashi_ingest.feed.follower.TopicFollower", Follower)
+    monkeypatch.setattr("ashi_ingest.feed.reporting.follower.TopicFollower", Follower)
 
     async def main() -> None:
         reporter: Any = None

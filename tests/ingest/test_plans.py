@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ashi.contracts.trade import Trade
-from ashi_ingest.feed.plans import plan_since
+from ashi_ingest.feed.repair.plans import plan_since
 from ashi_ingest.venues.base import Answer, RepairEnd, Request
 
 T = 1_700_000_000_000_000

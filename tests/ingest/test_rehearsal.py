@@ -12,7 +12,7 @@ from rehearsal import Rehearsal
 from shared_time import run_virtually
 
 from ashi.contracts.topics import FEED_STATUS, TRADES
-from ashi_ingest.feed.status import FeedReporter
+from ashi_ingest.feed.reporting.status import FeedReporter
 from ashi_ingest.rate_limiter import RateLimiter
 
 really = time.monotonic

@@ -12,8 +12,8 @@ from toy_venue import ToyVenue, as_venue, serving
 
 from ashi.contracts.errors import BrokerError, ContractError
 from ashi.runtime.retry import Backoff
-from ashi_ingest.feed import repair_plan as repair_module
-from ashi_ingest.feed.repair_plan import run_repair
+from ashi_ingest.feed.repair import repair_plan as repair_module
+from ashi_ingest.feed.repair.repair_plan import run_repair
 from ashi_ingest.rest.budget import Priority, Urgency
 from ashi_ingest.rest.client import RestClient
 from ashi_ingest.venues.base import Answer, RepairEnd, Request

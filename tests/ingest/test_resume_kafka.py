@@ -17,10 +17,10 @@ from ashi.contracts.feed import FeedStatus
 from ashi.contracts.trade import Trade, encode_trade
 from ashi.runtime.kafka.cluster.offsets import end_offsets
 from ashi.runtime.kafka.connections.clients import admin_client, make_producer, partition_of, partitions_of_topics
-from ashi_ingest.feed import resume as module
-from ashi_ingest.feed.reported import ReportedFeed
-from ashi_ingest.feed.resume import read_resume_points
-from ashi_ingest.feed.sequencer import RESUME_TRADES
+from ashi_ingest.feed.reporting.reported import ReportedFeed
+from ashi_ingest.feed.symbol import resume as module
+from ashi_ingest.feed.symbol.resume import read_resume_points
+from ashi_ingest.feed.symbol.sequencer import RESUME_TRADES
 from ashi_ingest.publish.publisher import LATE_HEADER
 from fresh_topics import PARTITIONS
 

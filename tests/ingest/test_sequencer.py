@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts import Trade
-from ashi_ingest.feed.sequencer import REMEMBERED_IDS, RESUME_TRADES, Mode, TradeSequencer
+from ashi_ingest.feed.symbol.sequencer import REMEMBERED_IDS, RESUME_TRADES, Mode, TradeSequencer
 
 SYMBOL = "binance:BTCUSDT"
 

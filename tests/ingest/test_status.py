@@ -24,10 +24,10 @@ from ashi.contracts.feed import (
 from ashi.contracts.trade import Trade
 from ashi.runtime.kafka.connections.clients import make_producer
 from ashi.runtime.metrics.declare import REGISTRY
-from ashi_ingest.feed.heartbeats import BEAT_US
-from ashi_ingest.feed.partners import Identity
-from ashi_ingest.feed.reported import ReportedFeed, read_feed
-from ashi_ingest.feed.status import FeedReporter
+from ashi_ingest.feed.reporting.heartbeats import BEAT_US
+from ashi_ingest.feed.reporting.partners import Identity
+from ashi_ingest.feed.reporting.reported import ReportedFeed, read_feed
+from ashi_ingest.feed.reporting.status import FeedReporter
 from ashi_ingest.publish.publisher import open_publisher
 
 if TYPE_CHECKING:

@@ -15,15 +15,15 @@ from toy_venue import LIMITS
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
 from ashi.contracts.trade import EARLIEST_US, Trade
 from ashi_ingest.errors import Reason
-from ashi_ingest.feed import backfill as backfill_module
-from ashi_ingest.feed import comparison as comparison_module
-from ashi_ingest.feed.completeness import lag_allowance_us
-from ashi_ingest.feed.lost_times import nothing_published
-from ashi_ingest.feed.opening import CLOCK_TOLERANCE_US
-from ashi_ingest.feed.reported import ReportedFeed
-from ashi_ingest.feed.status import FeedReporter
+from ashi_ingest.feed.evidence.completeness import lag_allowance_us
+from ashi_ingest.feed.repair import comparison as comparison_module
+from ashi_ingest.feed.repair import repairs as repairs_module
+from ashi_ingest.feed.repair.lost_times import nothing_published
+from ashi_ingest.feed.reporting.reported import ReportedFeed
+from ashi_ingest.feed.reporting.status import FeedReporter
 from ashi_ingest.feed.supervisor import FeedSupervisor
-from ashi_ingest.feed.symbol_feed import HOLE_PATIENCE_S
+from ashi_ingest.feed.symbol.opening import CLOCK_TOLERANCE_US
+from ashi_ingest.feed.symbol.symbol_feed import HOLE_PATIENCE_S
 from ashi_ingest.publish.backpressure import Backpressure
 from ashi_ingest.publish.publisher import Appended
 from ashi_ingest.rest.budget import FIRST
@@ -40,14 +40,14 @@ OTHER = "OTHER"  # of another worker
 def no_settling():
     """Repairs do not wait for a REST interface that lags, and believe what it shows; where not, a test says so."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backfill_module, "SETTLE_S", 0.0)
-        patch.setattr(backfill_module, "FIRST_S", 0.0)
-        patch.setattr(backfill_module, "REST_AGE_S", 0.0)
+        patch.setattr(repairs_module, "SETTLE_S", 0.0)
+        patch.setattr(repairs_module, "FIRST_S", 0.0)
+        patch.setattr(repairs_module, "REST_AGE_S", 0.0)
         patch.setattr(comparison_module, "lag_allowance_us", lambda worst_us: 3 * worst_us - CLOCK_TOLERANCE_US)
         yield
 
 
-HOLD_S, PATIENCE_S = backfill_module.HOLD_S, 300.0
+HOLD_S, PATIENCE_S = repairs_module.HOLD_S, 300.0
 
 
 def at(number: int) -> int:
@@ -1694,7 +1694,7 @@ class History:
         if self.data.draw(st.booleans(), label="killed"):
             lost = self.data.draw(st.integers(0, 4), label="trades that Kafka never had")
             del self.world.publish_buffer.published[len(self.world.publish_buffer.published) - lost :]
-            await self.world.feeds._backfill.stop_all()
+            await self.world.feeds._repairs.stop_all()
             await self.world.feeds._lost_times.stop()
         else:
             for connection in list(self.connections):

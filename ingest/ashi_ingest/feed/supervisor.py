@@ -17,23 +17,23 @@ from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.wall_clock import now_us
 from ashi_ingest.errors import Reason
-from ashi_ingest.feed.backfill import Backfill
-from ashi_ingest.feed.clock_watch import ClockWatch
-from ashi_ingest.feed.comparison import Comparison, Times
-from ashi_ingest.feed.completeness import VenueClock
-from ashi_ingest.feed.lost_times import LostTimes, nothing_published
-from ashi_ingest.feed.opening import CLOCK_TOLERANCE_US
-from ashi_ingest.feed.partner_gaps import LEFT_BEHIND
-from ashi_ingest.feed.sequencer import TradeSequencer
-from ashi_ingest.feed.symbol_feed import SymbolFeed
+from ashi_ingest.feed.evidence.clock_watch import ClockWatch
+from ashi_ingest.feed.evidence.completeness import VenueClock
+from ashi_ingest.feed.repair.comparison import Comparison, Times
+from ashi_ingest.feed.repair.lost_times import LostTimes, nothing_published
+from ashi_ingest.feed.repair.repairs import Repairs
+from ashi_ingest.feed.reporting.partner_gaps import LEFT_BEHIND
+from ashi_ingest.feed.symbol.opening import CLOCK_TOLERANCE_US
+from ashi_ingest.feed.symbol.sequencer import TradeSequencer
+from ashi_ingest.feed.symbol.symbol_feed import SymbolFeed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
-    from ashi_ingest.feed.missing import Missing
-    from ashi_ingest.feed.status import FeedReporter
+    from ashi_ingest.feed.reporting.status import FeedReporter
+    from ashi_ingest.feed.symbol.missing import Missing
     from ashi_ingest.publish.backpressure import Backpressure
     from ashi_ingest.publish.buffer import PublishBuffer
     from ashi_ingest.publish.publisher import Appended
@@ -133,7 +133,7 @@ class FeedSupervisor:
             monotonic_s=monotonic_s,
             times=comparison_times or Times(),
         )
-        self._backfill = Backfill(
+        self._repairs = Repairs(
             venue,
             rest=rest,
             backpressure=backpressure,
@@ -405,14 +405,14 @@ class FeedSupervisor:
 
     def _lose(self, feed: SymbolFeed, since_us: int, reason: str) -> None:
         """Trades of a symbol do not come any more, since then (µs)."""
-        self._backfill.stop(feed)
+        self._repairs.stop(feed)
         feed.go_down(since_us, reason)
 
     def _regain(self, feed: SymbolFeed) -> None:
         """Trades of a symbol come from now on."""
         feed.on_subscribed()
         self._comparison.last_ids.ask_soon()
-        self._backfill.repair_interruption(feed)
+        self._repairs.repair_interruption(feed)
 
     def _mend(self, feed: SymbolFeed, missing: Missing) -> None:
         """REST lists trades of a market that its connection has not brought: publish them and subscribe to it anew."""
@@ -446,13 +446,13 @@ class FeedSupervisor:
 
         Raises whatever a repair has failed of.
         """
-        self._backfill.check()
+        self._repairs.check()
         self._lost_times.check()
         for feed in self._feeds.values():
             if feed.has_lasting_hole:
-                self._backfill.repair_hole(feed)
+                self._repairs.repair_hole(feed)
             if feed.before_first is not None:
-                self._backfill.repair_before_first(feed, feed.before_first)
+                self._repairs.repair_before_first(feed, feed.before_first)
                 feed.before_first = None
         now_s = self._monotonic_s()
         if now_s - self._looked_s >= CHECK_INTERVAL_S:
@@ -503,5 +503,5 @@ class FeedSupervisor:
 
     async def end_asking(self) -> None:
         """No more questions to the venue; returns when all have ended. May be called again."""
-        await self._backfill.stop_all()
+        await self._repairs.stop_all()
         await self._lost_times.stop()

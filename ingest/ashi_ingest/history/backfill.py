@@ -24,8 +24,8 @@ from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime import wall_clock
 from ashi.runtime.kafka.cluster.access import require_access
 from ashi.runtime.service import run_service
-from ashi_ingest.feed.reported import read_feed, read_unrepaired
-from ashi_ingest.feed.resume import read_resume_points
+from ashi_ingest.feed.reporting.reported import read_feed, read_unrepaired
+from ashi_ingest.feed.symbol.resume import read_resume_points
 from ashi_ingest.history.fetch import HistoryFetch
 from ashi_ingest.history.progress import Progress, in_days, time_in_words
 from ashi_ingest.history.settled_gaps import Span, settle, without

@@ -17,7 +17,7 @@ from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.wall_clock import now_us
-from ashi_ingest.feed.sequencer import TradeSequencer
+from ashi_ingest.feed.symbol.sequencer import TradeSequencer
 from ashi_ingest.history.fetch import HistoryFetch, Short
 from ashi_ingest.history.progress import Progress, in_days, time_in_words
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.feed import FeedGap
     from ashi.contracts.trade import Trade
-    from ashi_ingest.feed.status import FeedReporter
+    from ashi_ingest.feed.reporting.status import FeedReporter
     from ashi_ingest.publish.backpressure import Backpressure
     from ashi_ingest.publish.buffer import PublishBuffer
     from ashi_ingest.rest.client import Asks

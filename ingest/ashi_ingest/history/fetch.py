@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ashi.runtime.logs import get_logger
 from ashi.runtime.retry import Backoff
 from ashi.runtime.wall_clock import now_us
-from ashi_ingest.feed.completeness import REST_LAG_ALLOWANCE_US, says_less
-from ashi_ingest.feed.repair_plan import run_repair
+from ashi_ingest.feed.evidence.completeness import REST_LAG_ALLOWANCE_US, says_less
+from ashi_ingest.feed.repair.repair_plan import run_repair
 from ashi_ingest.rest.budget import FIRST, Priority, Urgency
 from ashi_ingest.venues.base import Missing, RepairEnd
 

@@ -204,11 +204,11 @@ class Statement(NamedTuple):
     read: Callable[[bytes], dict[str, int]]
 
 
-Repair: TypeAlias = "Generator[Request | list[Trade] | Missing, Answer | None, RepairEnd]"
-"""A plan of a repair. It yields either a request, and is sent the answer, or trades in the venue's order, and is sent
-None, or what is missing; it returns how it ended. It raises ContractError when an answer cannot be
-read. Trades are yielded as soon as their order is certain, so a repair of hours does not have to fit into memory where
-the venue can be read forwards."""
+FetchPlan: TypeAlias = "Generator[Request | list[Trade] | Missing, Answer | None, RepairEnd]"
+"""A plan of a repair, or of a stretch of history. It yields either a request, and is sent the answer, or trades in the
+venue's order, and is sent None, or what is missing; it returns how it ended. It raises ContractError when an answer
+cannot be read. Trades are yielded as soon as their order is certain, so a repair of hours does not have to fit into
+memory where the venue can be read forwards."""
 
 
 class Venue(Protocol):
@@ -251,7 +251,7 @@ class Venue(Protocol):
     def read_markets(self, body: bytes) -> list[ListedMarket]:
         """All markets that are listed, whatever their names and whether they trade or not. Raises ContractError."""
 
-    def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
+    def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> FetchPlan:
         """Plan how to get what happened after `since` and before `until`.
 
         `since`: the trades published last, oldest first, at least one: where what is known ends. `until`: the first
@@ -259,7 +259,7 @@ class Venue(Protocol):
         What is yielded may repeat trades of `since` or go beyond `until`; whoever runs it drops what is known.
         """
 
-    def history(self, market: str, since_us: int, until_us: int | None) -> Repair:
+    def history(self, market: str, since_us: int, until_us: int | None) -> FetchPlan:
         """Plan how to get what happened at or after `since_us` and, unless None, before `until_us`, µs by `traded_at`.
 
         It asks for what there is and never waits for a REST interface that lags: the end tells by `shown_until` how far

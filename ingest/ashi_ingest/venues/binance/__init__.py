@@ -7,10 +7,10 @@ from typing import Final
 
 from ashi_ingest.venues.base import KlineFile, VenueDescription
 from ashi_ingest.venues.binance.adapter import BinanceVenue
-from ashi_ingest.venues.binance.backfill import API_KEY
 from ashi_ingest.venues.binance.files import trade_file
 from ashi_ingest.venues.binance.klines import SPOT_KLINES, USDM_KLINES, read_row
 from ashi_ingest.venues.binance.messages import BinanceParser, doubt
+from ashi_ingest.venues.binance.repair import API_KEY
 
 SPOT: Final = VenueDescription(
     name="binance",

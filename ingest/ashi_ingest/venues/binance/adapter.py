@@ -32,16 +32,16 @@ from ashi_ingest.venues.base import (
     Statement,
     Subscription,
 )
-from ashi_ingest.venues.binance.backfill import DISORDER_US, repair_spot, repair_usdm
 from ashi_ingest.venues.binance.history import history_spot, history_usdm
 from ashi_ingest.venues.binance.messages import TRADE_STREAM, BinanceParser
+from ashi_ingest.venues.binance.repair import DISORDER_US, repair_spot, repair_usdm
 from ashi_ingest.venues.parsing import BAD_FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ashi.contracts.trade import Trade
-    from ashi_ingest.venues.base import Repair
+    from ashi_ingest.venues.base import FetchPlan
     from ashi_ingest.venues.parsing import FrameParser
 
 STREAMS_PER_MESSAGE: Final = 200
@@ -211,13 +211,13 @@ class BinanceVenue:
         """
         return [_listed(market) for market in decode_answer(_markets, body, MARKETS[self.name].path).symbols]
 
-    def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
-        """Plan how to get what happened after `since`: see `Venue.repair` and `binance.backfill`."""
+    def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> FetchPlan:
+        """Plan how to get what happened after `since`: see `Venue.repair` and `binance.repair`."""
         if self.name == "binance":
             return repair_spot(market, since, until)
         return repair_usdm(market, since, until, has_key=self._has_key)
 
-    def history(self, market: str, since_us: int, until_us: int | None) -> Repair:
+    def history(self, market: str, since_us: int, until_us: int | None) -> FetchPlan:
         """Plan how to get the trades of a stretch of time: see `Venue.history` and `binance.history`."""
         if self.name == "binance":
             return history_spot(market, since_us, until_us)

@@ -20,8 +20,8 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.timeframe import DAY_US
 from ashi_ingest.venues.answers import in_words
 from ashi_ingest.venues.base import Missing, Request
-from ashi_ingest.venues.binance import backfill
-from ashi_ingest.venues.binance.backfill import API_KEY, DISORDER_US, Endpoint, Plan
+from ashi_ingest.venues.binance import repair
+from ashi_ingest.venues.binance.repair import API_KEY, DISORDER_US, Endpoint, Plan
 from ashi_ingest.venues.by_time import Begin, Probe, find_begin
 from ashi_ingest.venues.parsing import symbol_of
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.trade import Trade
     from ashi_ingest.venues.answers import Rows
-    from ashi_ingest.venues.base import Answer, Repair
+    from ashi_ingest.venues.base import Answer, FetchPlan
 
 
 USDM_REACH_US: Final = 30 * DAY_US
@@ -64,25 +64,25 @@ class _Source(NamedTuple):
     holes: bool
 
 
-def history_spot(market: str, since_us: int, until_us: int | None) -> Repair:
+def history_spot(market: str, since_us: int, until_us: int | None) -> FetchPlan:
     """Plan how to get the trades of a stretch of time of spot: all there ever were can be had."""
-    source = _Source("binance", backfill.SPOT_TRADES, backfill.SPOT_TRADES, None, holes=False)
+    source = _Source("binance", repair.SPOT_TRADES, repair.SPOT_TRADES, None, holes=False)
     return _history(source, market, since_us, until_us)
 
 
-def history_usdm(market: str, since_us: int, until_us: int | None, *, has_key: bool) -> Repair:
+def history_usdm(market: str, since_us: int, until_us: int | None, *, has_key: bool) -> FetchPlan:
     """Plan how to get the trades of a stretch of time of USD-M: of a month, or without a key of the latest 1,000."""
-    old = backfill.USDM_TRADES if has_key else None
+    old = repair.USDM_TRADES if has_key else None
     return _history(
-        _Source("binance-usdm", backfill.USDM_LATEST, old, USDM_REACH_US, holes=True), market, since_us, until_us
+        _Source("binance-usdm", repair.USDM_LATEST, old, USDM_REACH_US, holes=True), market, since_us, until_us
     )
 
 
-def _history(source: _Source, market: str, since_us: int, until_us: int | None) -> Repair:
+def _history(source: _Source, market: str, since_us: int, until_us: int | None) -> FetchPlan:
     """Times grow with the ids but for DISORDER_US: it begins as much before, and ends as much after."""
     symbol = symbol_of(source.venue, market)
     begin_us = since_us - DISORDER_US
-    newest = yield from backfill.get(source.latest, symbol, market, {})
+    newest = yield from repair.get(source.latest, symbol, market, {})
     oldest = newest.good[0] if newest.good else None
     is_covered = oldest is None or newest.total < source.latest.limit or oldest.traded_at < begin_us
     if is_covered or source.old is None or oldest is None:
@@ -140,7 +140,7 @@ def _first_page(
         answer = yield _request(endpoint, market, begin, endpoint.limit)
         assert answer is not None  # noqa: S101  (the runner answers every request)
         if not _is_refused(answer.body):
-            return begin, backfill.read(endpoint, symbol, answer)
+            return begin, repair.read(endpoint, symbol, answer)
         begin += step
         step *= 2
     return newest.good[0].sequence, newest
@@ -161,7 +161,7 @@ def _probe(
     """
     answer = yield _request(endpoint, market, number, 1)
     assert answer is not None  # noqa: S101  (the runner answers every request)
-    rows = None if _is_refused(answer.body) else backfill.read(endpoint, symbol, answer)
+    rows = None if _is_refused(answer.body) else repair.read(endpoint, symbol, answer)
     if rows is not None and not rows.total:
         raise ContractError(f"{endpoint.path} lists nothing of {market} from id {number} on, and has listed later ones")
     if rows is not None and rows.good:

@@ -15,16 +15,16 @@ import msgspec
 
 from ashi_ingest.venues.answers import decode_answer
 from ashi_ingest.venues.base import Acknowledged, Control, Limits, ListedMarket, Refused, Request, Subscription
-from ashi_ingest.venues.bitflyer.backfill import DISORDER_US, repair
 from ashi_ingest.venues.bitflyer.history import history
 from ashi_ingest.venues.bitflyer.messages import EXECUTIONS, BitFlyerParser
+from ashi_ingest.venues.bitflyer.repair import DISORDER_US, repair
 from ashi_ingest.venues.parsing import BAD_FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ashi.contracts.trade import Trade
-    from ashi_ingest.venues.base import Repair
+    from ashi_ingest.venues.base import FetchPlan
     from ashi_ingest.venues.parsing import FrameParser
 
 LIMITS: Final = Limits(
@@ -136,11 +136,11 @@ class BitFlyerVenue:
         """
         return [_listed(market.product_code) for market in decode_answer(_markets, body, MARKETS_PATH)]
 
-    def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
-        """Plan how to get what happened after `since`; see `Venue.repair` and `bitflyer.backfill`."""
+    def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> FetchPlan:
+        """Plan how to get what happened after `since`; see `Venue.repair` and `bitflyer.repair`."""
         return repair(self.name, market, since, until)
 
-    def history(self, market: str, since_us: int, until_us: int | None) -> Repair:
+    def history(self, market: str, since_us: int, until_us: int | None) -> FetchPlan:
         """Plan how to get the trades of a stretch of time, of the last 31 days: see `Venue.history`."""
         return history(self.name, market, since_us, until_us)
 

@@ -17,9 +17,9 @@ import msgspec
 
 from ashi_ingest.venues.answers import decode_answer, read_step
 from ashi_ingest.venues.base import Control, Limits, ListedMarket, Refused, Request, Subscription
-from ashi_ingest.venues.gmo.backfill import LATE_US, repair
 from ashi_ingest.venues.gmo.history import history
 from ashi_ingest.venues.gmo.messages import TRADES, GmoParser
+from ashi_ingest.venues.gmo.repair import LATE_US, repair
 from ashi_ingest.venues.gmo.status import Message, check_status
 from ashi_ingest.venues.parsing import BAD_FRAME
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ashi.contracts.trade import Trade
-    from ashi_ingest.venues.base import Repair
+    from ashi_ingest.venues.base import FetchPlan
     from ashi_ingest.venues.parsing import FrameParser
 
 LIMITS: Final = Limits(
@@ -137,11 +137,11 @@ class GmoVenue:
             for market in symbols.data
         ]
 
-    def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
-        """Plan how to get what happened after `since`: see `Venue.repair` and `ashi_ingest.venues.gmo.backfill`."""
+    def repair(self, market: str, since: Sequence[Trade], until: Trade | None) -> FetchPlan:
+        """Plan how to get what happened after `since`: see `Venue.repair` and `ashi_ingest.venues.gmo.repair`."""
         return repair(self.name, market, since, until)
 
-    def history(self, market: str, since_us: int, until_us: int | None) -> Repair:
+    def history(self, market: str, since_us: int, until_us: int | None) -> FetchPlan:
         """Plan how to get the trades of a stretch of time: see `Venue.history` and `ashi_ingest.venues.gmo.history`."""
         return history(self.name, market, since_us, until_us)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.timeframe import HOUR_US
 from ashi_ingest.venues.answers import MAX_TRIES, in_words
 from ashi_ingest.venues.base import Missing, RepairEnd
-from ashi_ingest.venues.gmo.backfill import JOIN_TRIES, LATE_US, TRADES_PATH, ask_page
 from ashi_ingest.venues.gmo.pages import OVERLAP, ROWS, Row, Window, find_place, list_trades, newer_window, wide_window
+from ashi_ingest.venues.gmo.repair import JOIN_TRIES, LATE_US, TRADES_PATH, ask_page
 from ashi_ingest.venues.gmo.status import Message
 from ashi_ingest.venues.parsing import symbol_of
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.trade import Trade
     from ashi_ingest.venues.answers import Rows
-    from ashi_ingest.venues.base import Answer, Repair, Request
+    from ashi_ingest.venues.base import Answer, FetchPlan, Request
 
 KEPT_US: Final = HOUR_US
 """How far back the list goes is not documented. So long at least, µs: a list that ends sooner is of a new market."""
@@ -33,7 +33,7 @@ LEAST_OVERLAP: Final = 50
 """Rows by which a page overlaps what is known, when it was just seen where that stands: no more move it meanwhile."""
 
 
-def history(venue: str, market: str, since_us: int, until_us: int | None) -> Repair:
+def history(venue: str, market: str, since_us: int, until_us: int | None) -> FetchPlan:
     """Plan how to get the trades of a stretch of time: see `Venue.history`."""
     plan = _Plan(venue, market, since_us, until_us)
     yield from plan.find_begin()

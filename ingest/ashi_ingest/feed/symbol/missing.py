@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ashi.contracts.trade import Trade
-    from ashi_ingest.feed.checked import CheckedSymbol
+    from ashi_ingest.feed.symbol.checked import CheckedSymbol
 
 
 class Missing(NamedTuple):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ashi.contracts.trade import Trade
     from ashi_ingest.rest.budget import Urgency
     from ashi_ingest.rest.client import Asks
-    from ashi_ingest.venues.base import Repair
+    from ashi_ingest.venues.base import FetchPlan
 
 CAP_S: Final = 30.0
 """The longest wait between two attempts that the venue has not asked for."""
@@ -29,7 +29,7 @@ _weather = get_weather_logger(__name__)
 
 async def run_repair(
     rest: Asks,
-    plan: Repair,
+    plan: FetchPlan,
     publish: Callable[[list[Trade]], Awaitable[None]],
     patience_s: float,
     *,

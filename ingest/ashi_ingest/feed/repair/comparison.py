@@ -17,13 +17,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.runtime.metrics import ingest as metrics
-from ashi_ingest.feed import rhythm
-from ashi_ingest.feed.completeness import WorstLag, lag_allowance_us
-from ashi_ingest.feed.last_ids import LastIds
-from ashi_ingest.feed.missing import find_missing
-from ashi_ingest.feed.outage_log import OutageLog
-from ashi_ingest.feed.plans import plan_since
-from ashi_ingest.feed.repair_plan import run_repair
+from ashi.runtime.outage_log import OutageLog
+from ashi_ingest.feed.evidence import rhythm
+from ashi_ingest.feed.evidence.completeness import WorstLag, lag_allowance_us
+from ashi_ingest.feed.evidence.last_ids import LastIds
+from ashi_ingest.feed.repair.plans import plan_since
+from ashi_ingest.feed.repair.repair_plan import run_repair
+from ashi_ingest.feed.symbol.missing import find_missing
 from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.rest.budget import FIRST, Priority, Urgency
 from ashi_ingest.venues.base import RepairEnd
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ashi.contracts.trade import Trade
-    from ashi_ingest.feed.completeness import VenueClock
-    from ashi_ingest.feed.last_ids import Stated
-    from ashi_ingest.feed.missing import Missing
-    from ashi_ingest.feed.symbol_feed import SymbolFeed
+    from ashi_ingest.feed.evidence.completeness import VenueClock
+    from ashi_ingest.feed.evidence.last_ids import Stated
+    from ashi_ingest.feed.symbol.missing import Missing
+    from ashi_ingest.feed.symbol.symbol_feed import SymbolFeed
     from ashi_ingest.rest.client import Asks
     from ashi_ingest.venues.base import Answer, Request, Venue
 

@@ -21,19 +21,19 @@ from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.wall_clock import now_us
-from ashi_ingest.feed.claims import CompleteUntil, GapMessages
-from ashi_ingest.feed.heartbeats import Heartbeats, is_past, phase_of
-from ashi_ingest.feed.partner_gaps import GapsInTopic, OwnFeed
-from ashi_ingest.feed.partners import OtherWorkers, Shared, later_of, new_identity, rivalry
-from ashi_ingest.feed.sharing import SharingWatch
+from ashi_ingest.feed.reporting.claims import CompleteUntil, GapMessages
+from ashi_ingest.feed.reporting.heartbeats import Heartbeats, is_past, phase_of
+from ashi_ingest.feed.reporting.partner_gaps import GapsInTopic, OwnFeed
+from ashi_ingest.feed.reporting.partners import OtherWorkers, Shared, later_of, new_identity, rivalry
+from ashi_ingest.feed.reporting.sharing import SharingWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from ashi.contracts.feed import FeedState, GapState
     from ashi.contracts.trade import Trade
-    from ashi_ingest.feed.partners import Identity
-    from ashi_ingest.feed.reported import ReportedFeed
+    from ashi_ingest.feed.reporting.partners import Identity
+    from ashi_ingest.feed.reporting.reported import ReportedFeed
     from ashi_ingest.publish.publisher import Publisher
 
 LOST_GAPS: Final = 100
@@ -116,7 +116,7 @@ class FeedReporter:
     """Reports how feeds are, when `flush` is called: of many changes between two calls, what they come to.
 
     A status goes out when its state changes, and at least every `HEARTBEAT_US`. What may be said when: see
-    `ashi_ingest.feed.claims`.
+    `ashi_ingest.feed.reporting.claims`.
 
     Attributes:
         on_left_behind: is told the symbol of a gap that a worker has left open for ever, and from when until when, µs,

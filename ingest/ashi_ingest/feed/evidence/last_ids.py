@@ -10,8 +10,8 @@ import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.errors import ContractError
-from ashi_ingest.feed.first_of import first_of
-from ashi_ingest.feed.outage_log import OutageLog
+from ashi.runtime.first_of import first_of
+from ashi.runtime.outage_log import OutageLog
 from ashi_ingest.rest.budget import Priority, Urgency
 from ashi_ingest.rest.client import RestError
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from ashi.contracts.trade import Trade
-    from ashi_ingest.venues.base import Answer, Repair
+    from ashi_ingest.venues.base import Answer, FetchPlan
 
 COUNT: Final = 500
 """Rows of an answer, the most there are."""
@@ -32,7 +32,7 @@ RECENT_US: Final = 180_000_000
 """What happened so long before it is asked, µs, REST lists, also where it lags by a minute, as it may."""
 
 
-def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
+def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None) -> FetchPlan:
     """Plan a repair: see `Venue.repair`.
 
     It asks for all there is; while that is more than an answer holds, it fetches first what lies before the answer, see

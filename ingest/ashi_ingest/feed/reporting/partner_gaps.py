@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ashi.contracts.feed import FeedGap
-    from ashi_ingest.feed.partners import OtherWorkers
+    from ashi_ingest.feed.reporting.partners import OtherWorkers
 
 CLOCKS_US: Final = 5_000_000
 """Clocks of two workers, and of the venue, are taken to differ by less than this: so much earlier a worker must have

@@ -29,7 +29,7 @@ from ashi_ingest.venues.parsing import symbol_of
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from ashi_ingest.venues.base import Answer, Repair
+    from ashi_ingest.venues.base import Answer, FetchPlan
 
 API_KEY: Final = ApiKey("ASHI_BINANCE_API_KEY", "X-MBX-APIKEY")
 """`Request Security`: `historicalTrades` of USD-M wants the key in this header, and no signature."""
@@ -67,7 +67,7 @@ _row = msgspec.json.Decoder(_Row)
 _by_id = attrgetter("sequence")
 
 
-def repair_spot(market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
+def repair_spot(market: str, since: Sequence[Trade], until: Trade | None) -> FetchPlan:
     """Plan a repair of spot: ids have no holes, so one that REST does not list is missing, and the reason names it.
 
     It is final when nothing else is wrong: REST lists the ids before and after, so there is no such trade to be had.
@@ -75,7 +75,7 @@ def repair_spot(market: str, since: Sequence[Trade], until: Trade | None) -> Rep
     return Plan("binance", market, 0, until, holes=False, known=_last(since)).by_id(SPOT_TRADES)
 
 
-def repair_usdm(market: str, since: Sequence[Trade], until: Trade | None, *, has_key: bool) -> Repair:
+def repair_usdm(market: str, since: Sequence[Trade], until: Trade | None, *, has_key: bool) -> FetchPlan:
     """Plan a repair of USD-M: ids have holes, so one that REST does not list is absent.
 
     The latest 1,000 trades cost a quarter of 500 older ones, and a short interruption needs no others. If they do not
@@ -113,7 +113,7 @@ class Plan:
         self._told = 0
         self.first: Trade | None = None
 
-    def by_id(self, endpoint: Endpoint) -> Repair:
+    def by_id(self, endpoint: Endpoint) -> FetchPlan:
         """Page by id until `until` is reached, or, without one, until an answer is not full.
 
         What an answer cannot give is told before its rows, see `Missing`.
@@ -158,7 +158,7 @@ class Plan:
                     raise ContractError(f"{endpoint.path} lists nothing from {self._next} on, and had listed {newest}")
                 return
 
-    def latest(self, endpoint: Endpoint, older: Endpoint | None) -> Repair:
+    def latest(self, endpoint: Endpoint, older: Endpoint | None) -> FetchPlan:
         """Take the latest trades until they reach `until`; from `older`, if they do not reach back."""
         lost: str | None = None
         tries = 0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ashi.contracts.records import KafkaRecord
     from ashi.runtime.kafka.consuming.follow import Start
     from ashi.runtime.settings import Settings
-    from ashi_ingest.feed.status import FeedReporter
+    from ashi_ingest.feed.reporting.status import FeedReporter
 
 BEFORE_S: Final = 120.0
 """Gaps are read from so long before the start on: clocks differ, and one that is read twice is known. Of how a feed was

@@ -20,7 +20,7 @@ from ashi.runtime.kafka.cluster.ends import stable_ends
 from ashi.runtime.kafka.connections.clients import assigned_consumer, partition_of
 from ashi.runtime.kafka.consuming.records import fetch_to
 from ashi.runtime.logs import get_logger
-from ashi_ingest.feed.sequencer import RESUME_TRADES
+from ashi_ingest.feed.symbol.sequencer import RESUME_TRADES
 from ashi_ingest.publish.publisher import LATE_HEADER
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.feed import FeedStatus
     from ashi.runtime.settings import Settings
-    from ashi_ingest.feed.reported import ReportedFeed
+    from ashi_ingest.feed.reporting.reported import ReportedFeed
 
 FIRST_WINDOW: Final = 2_000
 GROWTH: Final = 4

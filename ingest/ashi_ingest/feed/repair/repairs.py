@@ -4,7 +4,7 @@ Each repair is a task of its own. It asks the venue, again and again while REST 
 answers to the feed, which publishes them. Live trades are held meanwhile, so that the order is kept, but no longer
 than `HOLD_S` without an answer: then they pass, and what is missing comes after them. It is repaired when REST has
 shown the time after it, and lost when that has taken too long; what is lost goes on being asked for, see
-`ashi_ingest.feed.lost_gaps`.
+`ashi_ingest.feed.repair.lost_gaps`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ashi.runtime.first_of import first_of
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
-from ashi_ingest.feed.fetched import FetchedTrades
-from ashi_ingest.feed.first_of import first_of
-from ashi_ingest.feed.lost_gaps import LostGaps
-from ashi_ingest.feed.plans import plan_since
-from ashi_ingest.feed.repair_plan import run_repair
+from ashi_ingest.feed.repair.fetched import FetchedTrades
+from ashi_ingest.feed.repair.lost_gaps import LostGaps
+from ashi_ingest.feed.repair.plans import plan_since
+from ashi_ingest.feed.repair.repair_plan import run_repair
 from ashi_ingest.rest.budget import Priority, Urgency
 from ashi_ingest.venues.base import RepairEnd
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
     from ashi.contracts.trade import Trade
-    from ashi_ingest.feed.completeness import VenueClock
-    from ashi_ingest.feed.last_ids import LastIds, Stated
-    from ashi_ingest.feed.missed import MissedTrades
-    from ashi_ingest.feed.symbol_feed import SymbolFeed
+    from ashi_ingest.feed.evidence.completeness import VenueClock
+    from ashi_ingest.feed.evidence.last_ids import LastIds, Stated
+    from ashi_ingest.feed.symbol.missed import MissedTrades
+    from ashi_ingest.feed.symbol.symbol_feed import SymbolFeed
     from ashi_ingest.publish.backpressure import Backpressure
     from ashi_ingest.rest.client import Asks
     from ashi_ingest.venues.base import Missing, Venue
@@ -108,7 +108,7 @@ class Repair:
     stated: Stated | None = None
 
 
-class Backfill:
+class Repairs:
     """The repairs of one venue's feeds."""
 
     def __init__(

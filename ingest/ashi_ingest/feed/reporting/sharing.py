@@ -9,7 +9,7 @@ from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 
 if TYPE_CHECKING:
-    from ashi_ingest.feed.partners import Identity, OtherWorkers
+    from ashi_ingest.feed.reporting.partners import Identity, OtherWorkers
 
 _log = get_logger(__name__)
 

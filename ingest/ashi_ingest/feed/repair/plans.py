@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from ashi.contracts.trade import Trade
-    from ashi_ingest.venues.base import Answer, Repair, Venue
+    from ashi_ingest.venues.base import Answer, FetchPlan, Venue
 
 
-def plan_since(venue: Venue, market: str, since: Sequence[Trade], since_us: int, until: Trade | None) -> Repair:
+def plan_since(venue: Venue, market: str, since: Sequence[Trade], since_us: int, until: Trade | None) -> FetchPlan:
     """Plan how to get what happened after `since`, or, where that is empty, from `since_us` on, before `until`."""
     if since:
         return venue.repair(market, since, until)

@@ -11,7 +11,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from ashi_ingest.feed.first_of import first_of
+from ashi.runtime.first_of import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

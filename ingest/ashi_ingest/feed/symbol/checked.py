@@ -12,18 +12,18 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from ashi.runtime.logs import get_logger
-from ashi_ingest.feed.completeness import Completeness, must_be_listed, says_less
-from ashi_ingest.feed.sequencer import RESUME_TRADES, Mode
+from ashi_ingest.feed.evidence.completeness import Completeness, must_be_listed, says_less
+from ashi_ingest.feed.symbol.sequencer import RESUME_TRADES, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
-    from ashi_ingest.feed.last_ids import Stated
-    from ashi_ingest.feed.reported import ReportedFeed
-    from ashi_ingest.feed.sequencer import TradeSequencer
-    from ashi_ingest.feed.status import FeedReporter
+    from ashi_ingest.feed.evidence.last_ids import Stated
+    from ashi_ingest.feed.reporting.reported import ReportedFeed
+    from ashi_ingest.feed.reporting.status import FeedReporter
+    from ashi_ingest.feed.symbol.sequencer import TradeSequencer
     from ashi_ingest.venues.base import Venue
 
 MAX_UNCOMPARED: Final = 20_000

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ashi_ingest.feed.doubts import Doubts
+from ashi_ingest.feed.repair.doubts import Doubts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from ashi.contracts.trade import Trade
-    from ashi_ingest.feed.missed import MissedTrades
-    from ashi_ingest.feed.symbol_feed import SymbolFeed
+    from ashi_ingest.feed.symbol.missed import MissedTrades
+    from ashi_ingest.feed.symbol.symbol_feed import SymbolFeed
     from ashi_ingest.venues.base import Missing, RepairEnd
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 
-from ashi_ingest.feed.outage_log import OutageLog
+from ashi.runtime.outage_log import OutageLog
 
 
 def test_an_outage_has_a_line_a_minute_and_one_when_it_is_over() -> None:

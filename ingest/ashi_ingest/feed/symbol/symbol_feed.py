@@ -6,7 +6,7 @@
 
 What a repair has not got in time is missing while the feed is live (`go_on`): see `missed`.
 
-The supervisor brings what comes over connections, a backfill what it has fetched. All that is published of the symbol
+The supervisor brings what comes over connections, a repair what it has fetched. All that is published of the symbol
 goes through here, in the order that the sequencer gives.
 """
 
@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.logs import get_logger
-from ashi_ingest.feed.checked import CheckedSymbol
-from ashi_ingest.feed.missed import MissedTrades
-from ashi_ingest.feed.opening import CLOCK_TOLERANCE_US, is_cut_off, missed_since
-from ashi_ingest.feed.sequencer import Mode
+from ashi_ingest.feed.symbol.checked import CheckedSymbol
+from ashi_ingest.feed.symbol.missed import MissedTrades
+from ashi_ingest.feed.symbol.opening import CLOCK_TOLERANCE_US, is_cut_off, missed_since
+from ashi_ingest.feed.symbol.sequencer import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ashi.contracts.feed import FeedStatus, GapState
     from ashi.contracts.trade import Trade
-    from ashi_ingest.feed.completeness import VenueClock
-    from ashi_ingest.feed.missing import Missing
-    from ashi_ingest.feed.sequencer import TradeSequencer
-    from ashi_ingest.feed.status import FeedReporter
+    from ashi_ingest.feed.evidence.completeness import VenueClock
+    from ashi_ingest.feed.reporting.status import FeedReporter
+    from ashi_ingest.feed.symbol.missing import Missing
+    from ashi_ingest.feed.symbol.sequencer import TradeSequencer
     from ashi_ingest.publish.buffer import PublishBuffer
 
 HOLE_PATIENCE_S: Final = 0.5

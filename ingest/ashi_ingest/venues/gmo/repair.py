@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from ashi.contracts.trade import Trade
-    from ashi_ingest.venues.base import Answer, Repair
+    from ashi_ingest.venues.base import Answer, FetchPlan
 
 TRADES_PATH: Final = "/public/v1/trades"
 MAX_PAGES: Final = 400
@@ -71,7 +71,7 @@ _answer = msgspec.json.Decoder(_Answer)
 _row = msgspec.json.Decoder(_Row)
 
 
-def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None) -> Repair:
+def repair(venue: str, market: str, since: Sequence[Trade], until: Trade | None) -> FetchPlan:
     """Plan a repair: see `Venue.repair`. What is yielded repeats the trades of the last second of `since`."""
     plan = _Plan(venue, market, since)
     late = yield from plan.read_newest(until)

@@ -8,7 +8,7 @@ from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.cluster.ends import stable_ends
 from ashi.runtime.kafka.connections.clients import assigned_consumer, partition_of
 from ashi.runtime.kafka.consuming.records import fetch_to
-from ashi_ingest.feed.resume import BEFORE_MS, trade_of
+from ashi_ingest.feed.symbol.resume import BEFORE_MS, trade_of
 
 if TYPE_CHECKING:
     from ashi.runtime.settings import Settings

@@ -3,7 +3,7 @@
 There are three kinds: trades that came and could not be published, most often because the venue's clock was ahead (once
 real time has passed what they are stamped with, REST lists them as trades like any other); what Kafka had and has no
 more; and what an earlier process had given up. Each is a gap in `feed.gaps` already, and the reporter knows until when
-it goes; here it is asked for, with what the budget leaves (`ashi_ingest.feed.lost_gaps`), by `Venue.history`.
+it goes; here it is asked for, with what the budget leaves (`ashi_ingest.feed.repair.lost_gaps`), by `Venue.history`.
 
 What stands in topic `trades` is left out, by its id: memory tells of the last trades, and of older ones the log.
 
@@ -21,8 +21,8 @@ from ashi.contracts.errors import BrokerError
 from ashi.contracts.timeframe import HOUR_US
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
-from ashi_ingest.feed.lost_gaps import LostGaps
-from ashi_ingest.feed.repair_plan import run_repair
+from ashi_ingest.feed.repair.lost_gaps import LostGaps
+from ashi_ingest.feed.repair.repair_plan import run_repair
 from ashi_ingest.rest.budget import Priority, Urgency
 from ashi_ingest.venues.base import RepairEnd
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from ashi.contracts.feed import FeedGap
     from ashi.contracts.trade import Trade
-    from ashi_ingest.feed.completeness import VenueClock
-    from ashi_ingest.feed.status import FeedReporter
-    from ashi_ingest.feed.symbol_feed import SymbolFeed
+    from ashi_ingest.feed.evidence.completeness import VenueClock
+    from ashi_ingest.feed.reporting.status import FeedReporter
+    from ashi_ingest.feed.symbol.symbol_feed import SymbolFeed
     from ashi_ingest.publish.backpressure import Backpressure
     from ashi_ingest.rest.client import Asks
     from ashi_ingest.venues.base import Venue
