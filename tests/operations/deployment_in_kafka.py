@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from aiokafka import TopicPartition
+
 from ashi.contracts.candle import CANDLE_SCHEMA, encode_candle
 from ashi.contracts.feed import (
     FEED_GAP_SCHEMA,
@@ -20,6 +22,8 @@ from ashi.contracts.feed import (
 )
 from ashi.contracts.topics import CANDLES, FEED_GAPS, FEED_STATUS
 from ashi.runtime.kafka.connections.clients import make_consumer, make_producer
+from ashi.runtime.kafka.connections.naming import kafka_name
+from ashi.runtime.kafka.producing.transactions import TransactionalWriter
 from ashi.runtime.settings import Settings
 from candle_samples import a_candle
 
@@ -82,6 +86,21 @@ async def at_work(settings: Settings, group: str, *topics: str, left: int = 0) -
         with suppress(asyncio.CancelledError):
             await polling
     finally:
+        await consumer.stop()
+
+
+async def commit_as_a_strategy(settings: Settings, group: str) -> None:
+    """All candles that there are were read and their signals written, by a process that runs: it is in no group."""
+    consumer = make_consumer(settings, group_id=None)
+    await consumer.start()
+    writer = TransactionalWriter(settings, group, whose="strategy")
+    try:
+        parts = [TopicPartition(kafka_name(settings, CANDLES), number) for number in range(settings.partitions)]
+        ends = await consumer.end_offsets(parts)
+        await writer.start()
+        await writer.write([], {(CANDLES, at.partition): (end, "{}") for at, end in ends.items()})
+    finally:
+        await writer.close()
         await consumer.stop()
 
 

@@ -57,6 +57,12 @@ def sink(**more: Any) -> Group:
     return Group(stage="sink", group="ashi-sink-sqlite", newest_row=NOW - MINUTE, **given | more)
 
 
+def strategy(**more: Any) -> Group:
+    """Of a process at work, which is in no group."""
+    given: dict[str, Any] = {"state": None, "members": None, "partitions": 4, "unowned": [], "lags": [lag("candles")]}
+    return Group(stage="strategy", group="ashi-strategy-ma_cross-1f", **given | more)
+
+
 def snapshot(**more: Any) -> Snapshot:
     """In which nothing is wrong."""
     venue = Venue("binance", 1, {"connected": 1}, NOW - S, NOW - 2 * S)
@@ -66,7 +72,7 @@ def snapshot(**more: Any) -> Snapshot:
         brokers=3,
         partitions_without_leader=[],
         feeds=Feeds(1, {"connected": 1}, 1, [venue], [], 0),
-        stages=[aggregate()],
+        stages=[aggregate(), strategy()],
         stores=[sink()],
         delay=Delay(10, 180.0, 0.2, 0.4, 0.5),
         candles=[Newest("1m", "binance:BTCUSDT", NOW - 2 * MINUTE, NOW - MINUTE, "61837.63", NOW - MINUTE + S, 1)],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from operations_samples import DAY, MINUTE, NOW, S, aggregate, ground, lag, sink, snapshot, status
+from operations_samples import DAY, MINUTE, NOW, S, aggregate, ground, lag, sink, snapshot, status, strategy
 
 from ashi.contracts.timeframe import format_time
 from ashi_operations.problem import Problem
@@ -137,6 +137,17 @@ def test_a_group_that_nobody_works_in_may_be_forgotten_by_its_name_in_kafka() ->
     assert (
         "kafka-consumer-groups --bootstrap-server kafka:9092 --delete --group staging.ashi-sink-sqlite" in problem.text
     )
+
+
+@pytest.mark.parametrize(("behind_s", "told"), [(0.0, False), (29.0, False), (40.0, True), (4_000.0, True)])
+def test_a_strategy_is_told_by_its_lag_alone_as_its_process_is_in_no_group(behind_s: float, told: bool) -> None:
+    running = strategy(lags=[lag("candles", records=7 if behind_s else 0, seconds=behind_s)])
+    found = judged(snapshot(stages=[running]), prefix="staging.")
+    assert [(problem.level, problem.code) for problem in found] == [("warning", "group.lag")] * told
+    for problem in found:
+        assert "and 7 records behind: no process runs it, or it does not keep up" in problem.text
+        assert "--delete --group staging.ashi-strategy-ma_cross-1f)" in problem.text
+        assert problem.command == "ashi strategy run --help"
 
 
 def test_a_group_of_which_nothing_is_known_is_no_problem() -> None:

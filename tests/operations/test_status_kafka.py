@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from deployment_in_kafka import MINUTE, S, at_work, candle, gap, now_us, status, write
+from deployment_in_kafka import MINUTE, S, at_work, candle, commit_as_a_strategy, gap, now_us, status, write
 
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES, topic_specs
 from ashi.runtime.kafka.cluster.topics import create_topics
@@ -26,6 +26,7 @@ from ashi_operations.status.watch import Watch
 Ashi = Callable[..., tuple[int, str, str]]
 
 SINK = "ashi-sink-sqlite"
+STRATEGY = "ashi-strategy-ma_cross-1f"
 
 
 def look(settings: Settings, *symbols: str, timeout_s: float = 20.0) -> Snapshot:
@@ -48,6 +49,7 @@ def test_feeds_stages_stores_candles_and_what_is_wrong_are_seen_in_kafka(kafka_s
                 *((TRADES, "binance:BTCUSDT", b"{}", "") for _ in range(5)),
             ],
         )
+        await commit_as_a_strategy(kafka_settings, STRATEGY)
         async with at_work(kafka_settings, AGGREGATE_APP, TRADES, left=3), at_work(kafka_settings, SINK, CANDLES):
             with_workers = await look_once(kafka_settings, [], 20.0)
         return with_workers, await look_once(kafka_settings, ["binance:BTCUSDT"], 20.0)
@@ -62,12 +64,15 @@ def test_feeds_stages_stores_candles_and_what_is_wrong_are_seen_in_kafka(kafka_s
         ("gmo:GONE", "stale"),
     ]
     assert seen.stages is not None
-    [aggregate] = seen.stages
+    aggregate, strategy = seen.stages
     assert (aggregate.group, aggregate.state, aggregate.members, aggregate.unowned) == (AGGREGATE_APP, "Stable", 1, [])
     assert aggregate.lags is not None
     [lag] = aggregate.lags
     assert (lag.topic, lag.records, lag.lost) == (TRADES, 3, [])
     assert 0 < lag.seconds < 60
+    assert (strategy.group, strategy.members, strategy.unowned) == (STRATEGY, None, []), "its process is in no group"
+    assert strategy.lags is not None
+    assert [(each.topic, each.records) for each in strategy.lags] == [(CANDLES, 0)]
     assert seen.stores is not None
     [sink] = seen.stores
     assert (sink.group, sink.members, sink.newest_row) == (SINK, 1, close)

@@ -113,12 +113,13 @@ async def _group(
     state: str | None = None
     count: int | None = None
     held: set[tuple[str, int]] = set()
-    try:
-        described = await asked.describe(name)
-        state, count = described.state, len(described.members)
-        held = {at for member in described.members for at in member.held}
-    except BrokerError as error:
-        unknown.append(Unknown(f"who is in group {name}", str(error)))
+    if stage != "strategy":  # which only commits in its group (docs/decisions/0011): nobody is ever in it
+        try:
+            described = await asked.describe(name)
+            state, count = described.state, len(described.members)
+            held = {at for member in described.members for at in member.held}
+        except BrokerError as error:
+            unknown.append(Unknown(f"who is in group {name}", str(error)))
     topics = [topic for topic in READ[stage] if topic in ranges]
     places: list[Place] | None = None
     row: int | None = None

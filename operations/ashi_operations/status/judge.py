@@ -175,6 +175,12 @@ def _groups(snapshot: Snapshot, ground: Ground) -> Iterator[Problem]:
                     f"the next records that {where} would read have expired, in partitions {_numbers(lag.lost)}",
                     begin_anew,
                 )
+            if group.stage == "strategy" and lag.seconds > LAG_WARNING_S:
+                text = (
+                    f"the strategy of {where} is {span(lag.seconds)} and {counted(lag.records, 'record')} behind: no "
+                    f"process runs it, or it does not keep up (not wanted any more: {_forget(group, ground)})"
+                )
+                yield Problem("warning", "group.lag", group.group, text, worker_command(group))
             if lag.seconds > LAG_WARNING_S and group.members:
                 late = lag.seconds > LAG_ERROR_S
                 more = group.members < group.partitions
@@ -194,14 +200,12 @@ def _members(group: Group, ground: Ground) -> Iterator[Problem]:
         return
     behind = sum(lag.records for lag in group.lags or ())
     if not group.members:
-        forget = f"{ground.tool('kafka-consumer-groups')} --delete --group {ground.prefix}{group.group}"
         if group.stage == "aggregate":
             text = f"no aggregate worker runs; {counted(behind, 'trade')} wait"
         else:
             waiting = f"{counted(behind, 'record')} wait" if behind else "nothing waits for it yet"
-            text = f"nobody works in group {group.group}; {waiting} (not wanted any more: {forget})"
-        level: Level = "warning" if group.stage == "strategy" else "error"
-        yield Problem(level, "group.absent", group.group, text, worker_command(group))
+            text = f"nobody works in group {group.group}; {waiting} (not wanted any more: {_forget(group, ground)})"
+        yield Problem("error", "group.absent", group.group, text, worker_command(group))
     elif group.state in {"PreparingRebalance", "CompletingRebalance"}:
         workers = counted(group.members, "worker")
         text = f"group {group.group} is sharing its partitions out among {workers}: nothing is read meanwhile"
@@ -213,6 +217,10 @@ def _members(group: Group, ground: Ground) -> Iterator[Problem]:
         idle = group.members - group.partitions
         text = f"{counted(idle, 'worker')} of group {group.group} {'has' if idle == 1 else 'have'} no partition"
         yield Problem("warning", "group.idle", group.group, text, "ashi topics check")
+
+
+def _forget(group: Group, ground: Ground) -> str:
+    return f"{ground.tool('kafka-consumer-groups')} --delete --group {ground.prefix}{group.group}"
 
 
 def _numbers(numbers: Iterable[int]) -> str:

@@ -126,7 +126,7 @@ def _groups(title: str, groups: Sequence[Group], at: int) -> Table:
         seconds = None if lags is None else max((lag.seconds for lag in lags), default=0.0)
         records = None if lags is None else sum(lag.records for lag in lags)
         cells = [
-            _UNKNOWN if group.members is None else _count(group.members, "" if group.members else "bold red", zero="0"),
+            _workers(group),
             _partitions(group),
             _UNKNOWN if seconds is None else Text(span(seconds), style="yellow" if seconds > _LATE_S else ""),
             _UNKNOWN if records is None else f"{records:,}",
@@ -137,7 +137,17 @@ def _groups(title: str, groups: Sequence[Group], at: int) -> Table:
     return table
 
 
+def _workers(group: Group) -> Text:
+    if group.stage == "strategy":
+        return Text("-", style="dim")  # its process is in no group
+    if group.members is None:
+        return Text(_UNKNOWN)
+    return _count(group.members, "" if group.members else "bold red", zero="0")
+
+
 def _partitions(group: Group) -> Text:
+    if group.stage == "strategy":
+        return Text(f"{group.partitions}")
     if group.members is None:
         return Text(_UNKNOWN)
     if not group.unowned:

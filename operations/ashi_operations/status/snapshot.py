@@ -113,8 +113,8 @@ class Group(msgspec.Struct, frozen=True):
 
     Attributes:
         group: its name, without `ASHI_TOPIC_PREFIX`.
-        state: of the group, in Kafka's words; null: not known.
-        members: how many workers are in it; null: not known.
+        state: of the group, in Kafka's words; null: not known, or a strategy's.
+        members: how many workers are in it; null: not known, as always of a strategy, whose process only commits there.
         partitions: how many partitions its first topic has.
         unowned: the partitions of its first topic that no member has; of a group without members, or that
             rebalances, all are.
