@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from typing import Final, TypeVar
+from operator import attrgetter
+from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
 
 from ashi.contracts.candle import MAX_EPOCH
-from ashi.contracts.errors import StateError
-from ashi.contracts.timeframe import parse_timeframes
+from ashi.contracts.errors import ContractError, StateError
+from ashi.contracts.timeframe import Timeframe, parse_timeframes
 from ashi.contracts.topics import META, TRADES
 from ashi.runtime.kafka.cluster.topics import require_topics
 from ashi.runtime.kafka.connections.clients import make_producer
@@ -31,6 +32,9 @@ wrote no number. 2: nothing of a transaction that was aborted, nothing with anot
 EPOCH_KEY: Final = b"epoch"
 REBUILD_KEY: Final = b"rebuild"
 
+EpochNumber: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH)]
+Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+
 
 class Epoch(msgspec.Struct, frozen=True):
     """What changes only with the epoch: with other settings the same trades give other candles.
@@ -47,14 +51,21 @@ class Epoch(msgspec.Struct, frozen=True):
 
     """
 
-    epoch: int
+    epoch: EpochNumber
     timeframes: list[str]
-    allowed_lateness_us: int
-    correction_horizon_us: int
-    flat_candles: int
-    begin: dict[int, int] = {}
+    allowed_lateness_us: Natural
+    correction_horizon_us: Natural
+    flat_candles: Natural
+    begin: dict[Natural, Natural] = {}
     acceptance: int = 1
     whole_from: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, also when one is read, for timeframes that there are not."""
+        if not self.timeframes:
+            raise ValueError("there are no timeframes")
+        for timeframe in self.timeframes:
+            Timeframe.parse(timeframe)
 
     def has_settings_of(self, other: Epoch) -> bool:
         """Whether both give the same candles of the same trades."""
@@ -91,8 +102,8 @@ class Rebuilt(msgspec.Struct, frozen=True):
 
     """
 
-    rebuild: int
-    epoch: int
+    rebuild: EpochNumber
+    epoch: EpochNumber
     start: int
     end: int
     at: int
@@ -179,25 +190,43 @@ async def claim_rebuild(settings: Settings, epoch: Epoch, last: int, start: int,
 
 
 async def _read_rebuilds(settings: Settings) -> list[tuple[bytes, Rebuilt]]:
-    return await read_claims(settings, REBUILD_KEY, Rebuilt, "rebuild")
+    return await read_claims(settings, REBUILD_KEY, Rebuilt, "a rebuild")
 
 
 async def read_claims(settings: Settings, prefix: bytes, kind: type[_Claim], name: str) -> list[tuple[bytes, _Claim]]:
     """All records of a kind in topic `ashi.meta`, whose keys begin so, in the order of the log, with their keys.
 
-    Raises BrokerError, and StateError for one that cannot be read, which is called by `name`.
+    Those of a key that a later record without a value has taken away are not among them. Raises BrokerError, and
+    StateError for one that cannot be read, which is called by `name`: `an epoch`.
     """
-    claims: list[tuple[bytes, _Claim]] = []
+    written: list[tuple[bytes, bytes]] = []
     async for record in read_topic(settings, META):
-        if record.key is not None and record.key.startswith(prefix) and record.value is not None:
-            try:
-                claims.append((record.key, msgspec.json.decode(record.value, type=kind)))
-            except msgspec.MsgspecError as error:
-                raise StateError(
-                    f"a {name} in topic {kafka_name(settings, META)} cannot be read ({error}): "
-                    f"{record.value[:200]!r}. Use the version of Ashi that wrote it"
-                ) from None
+        if record.key is None or not record.key.startswith(prefix):
+            continue
+        if record.value is None:
+            written = [each for each in written if each[0] != record.key]
+        else:
+            written.append((record.key, record.value))
+    claims = []
+    for key, value in written:
+        try:
+            claims.append((key, decode_claim(value, kind)))
+        except ContractError as error:
+            raise StateError(
+                f"{name} in topic {kafka_name(settings, META)} cannot be read ({error}): {value[:200]!r}, under the "
+                f"key {key[:200]!r}. Use the version of Ashi that wrote it; if none did, take it away: append a record "
+                "with this key and without a value, as `kafka-console-producer` does with "
+                "`--property parse.key=true --property null.marker=NULL`"
+            ) from None
     return claims
+
+
+def decode_claim(value: bytes, kind: type[_Claim]) -> _Claim:
+    """What the value of a record of `ashi.meta` says. Raises ContractError."""
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ContractError(str(error)) from None
 
 
 def check_left(number: int) -> None:
@@ -247,20 +276,8 @@ async def current_epoch(settings: Settings) -> Epoch | None:
     The greatest; of two that were written down at once by workers that knew of none, the first. Raises BrokerError when
     the topic is missing or Kafka is out of reach, StateError when the epoch cannot be read.
     """
-    current: Epoch | None = None
-    async for record in read_topic(settings, META):
-        if record.key is not None and record.key.startswith(EPOCH_KEY) and record.value is not None:
-            try:
-                written = msgspec.json.decode(record.value, type=Epoch)
-                if current is None or written.epoch > current.epoch:
-                    current = written
-            except msgspec.MsgspecError as error:
-                raise StateError(
-                    f"the epoch in topic {kafka_name(settings, META)} cannot be read ({error}): "
-                    f"{record.value[:200]!r}. Write it anew with `ashi aggregate reconfigure` of the version of "
-                    "Ashi that wrote it"
-                ) from None
-    return current
+    written = await read_claims(settings, EPOCH_KEY, Epoch, "an epoch")
+    return max((epoch for _, epoch in written), key=attrgetter("epoch"), default=None)
 
 
 async def write_epoch(settings: Settings, epoch: Epoch) -> None:

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
-from ashi.contracts.errors import StateError, UsageError
+from ashi.contracts.errors import ContractError, StateError, UsageError
 from ashi.contracts.feed import STALE_AFTER_US, FeedStatus
 from ashi.contracts.records import COPY_HEADER, SINCE_HEADER, feed_status_in, time_in
 from ashi.contracts.topics import FEED_STATUS, META, TRADES, state_topics, topic_specs
@@ -149,7 +149,10 @@ async def _refuse_feeds(settings: Settings, tell: Tell) -> None:
 async def _statuses(settings: Settings) -> dict[str, FeedStatus]:
     statuses: dict[str, FeedStatus] = {}
     async for record in read_topic(settings, FEED_STATUS):
-        status = feed_status_in(record)
+        try:
+            status = feed_status_in(record)
+        except ContractError:
+            continue  # no reader takes it; and one without a value takes away what was said
         if status.symbol not in statuses or status.updated_at >= statuses[status.symbol].updated_at:
             statuses[status.symbol] = status
     return statuses

@@ -93,4 +93,4 @@ def _is_same(load: Load, other: Load) -> bool:
 
 
 async def _read(settings: Settings) -> list[tuple[bytes, Load]]:
-    return await read_claims(settings, LOAD_KEY, Load, "load")
+    return await read_claims(settings, LOAD_KEY, Load, "a load")

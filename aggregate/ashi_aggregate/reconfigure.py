@@ -21,9 +21,18 @@ from ashi.runtime.kafka.cluster.offsets import end_offsets, first_append_time, o
 from ashi.runtime.kafka.cluster.topics import create_topics, grow_topics, partition_counts, require_topics
 from ashi.runtime.kafka.connections.naming import kafka_name
 from ashi.runtime.kafka.consuming.groups import members
-from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
-from ashi_aggregate.epoch import Epoch, check_left, current_epoch, last_rebuild, make_epoch, write_epoch, write_meta
+from ashi_aggregate.epoch import (
+    Epoch,
+    Natural,
+    check_left,
+    current_epoch,
+    last_rebuild,
+    make_epoch,
+    read_claims,
+    write_epoch,
+    write_meta,
+)
 
 GROWTH_KEY: Final = b"growth"
 
@@ -40,10 +49,10 @@ class Growth(msgspec.Struct, frozen=True):
     """
 
     epoch: int
-    before: int
-    partitions: int
-    begin: dict[int, int]
-    end: dict[int, int]
+    before: Natural
+    partitions: Natural
+    begin: dict[Natural, Natural]
+    end: dict[Natural, Natural]
     whole_from: int
 
 
@@ -110,12 +119,9 @@ async def begin_epoch(
 
 async def unfinished_growth(settings: Settings, current: Epoch | None) -> Growth | None:
     """The growth of topic `trades` that was begun in this epoch, of several the first: the others went on with it."""
-    async for record in read_topic(settings, META):
-        if record.key is not None and record.key.startswith(GROWTH_KEY) and record.value is not None:
-            growth = msgspec.json.decode(record.value, type=Growth)
-            if growth.epoch == (-1 if current is None else current.epoch):
-                return growth
-    return None
+    epoch = -1 if current is None else current.epoch
+    written = await read_claims(settings, GROWTH_KEY, Growth, "a growth")
+    return next((growth for _, growth in written if growth.epoch == epoch), None)
 
 
 async def write_growth(settings: Settings, growth: Growth) -> None:
