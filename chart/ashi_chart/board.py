@@ -13,14 +13,14 @@ from ashi.contracts.signal import Signal
 from ashi.contracts.timeframe import format_time
 from ashi.runtime.wall_clock import now_us
 from ashi_chart import wire
-from ashi_chart.active import encoded
 from ashi_chart.budget import Budget
-from ashi_chart.coverage import FOR_EVER, Coverage
-from ashi_chart.feeds import Feeds
-from ashi_chart.history import History
-from ashi_chart.markets import Markets
-from ashi_chart.series_set import SeriesSet
-from ashi_chart.signals import Signals
+from ashi_chart.candles.coverage import FOR_EVER, Coverage
+from ashi_chart.markets.feeds import Feeds
+from ashi_chart.markets.rows import Markets
+from ashi_chart.markets.signals import Signals
+from ashi_chart.series.active import encoded
+from ashi_chart.series.history import History
+from ashi_chart.series.series_set import SeriesSet
 from ashi_sinks.joined import WithVenueCandles
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from ashi.contracts.candle import Candle
     from ashi.runtime.settings import Settings
-    from ashi_chart.active import ActiveSeries, Key
-    from ashi_chart.store import Store
+    from ashi_chart.series.active import ActiveSeries, Key
+    from ashi_chart.series.store import Store
     from ashi_chart.wire import KafkaState
 
 TICK_S: Final = 1.0

@@ -8,10 +8,10 @@ from ashi.runtime.logs import get_logger
 from ashi.runtime.service import run_service, run_until_first_ends
 from ashi_chart.board import Board
 from ashi_chart.hub import Hub
-from ashi_chart.security import is_loopback
-from ashi_chart.store import Store
-from ashi_chart.sweep import Sweep
-from ashi_chart.web import ChartServer
+from ashi_chart.markets.sweep import Sweep
+from ashi_chart.pages.security import is_loopback
+from ashi_chart.pages.web import ChartServer
+from ashi_chart.series.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,9 +12,9 @@ from ashi.contracts.candle import Candle
 from ashi.contracts.decimals import format_decimal
 from ashi.contracts.feed import FeedGap, FeedStatus, overlaps
 from ashi.contracts.venue_candle import VenueCandle
-from ashi_chart.bars import CLOSED, Bar
-from ashi_chart.outbox import Outbox
-from ashi_chart.rollup import Rollup
+from ashi_chart.candles.bars import CLOSED, Bar
+from ashi_chart.candles.rollup import Rollup
+from ashi_chart.pages.outbox import Outbox
 from ashi_sinks.protocol import SeriesSpan
 from candle_samples import BTC, a_candle
 

@@ -14,8 +14,8 @@ import aiohttp
 from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_chart.board import Board
-from ashi_chart.store import Store
-from ashi_chart.web import ChartServer
+from ashi_chart.pages.web import ChartServer
+from ashi_chart.series.store import Store
 from ashi_chart.worker import serve_chart
 
 BOUND_S = 60.0

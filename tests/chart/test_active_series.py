@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.settings import Settings
-from ashi_chart import active
-from ashi_chart.active import ActiveSeries, Key
-from ashi_chart.bars import CLOSED, COMPLETE, INCOMPLETE
-from ashi_chart.coverage import Coverage
-from ashi_chart.outbox import MOST_BARS_WAITING, MOST_SAID_WAITING, Outbox
-from ashi_chart.rollup import offered
-from ashi_chart.series_set import SeriesSet
-from ashi_chart.store import Store
+from ashi_chart.candles.bars import CLOSED, COMPLETE, INCOMPLETE
+from ashi_chart.candles.coverage import Coverage
+from ashi_chart.candles.rollup import offered
+from ashi_chart.pages.outbox import MOST_BARS_WAITING, MOST_SAID_WAITING, Outbox
+from ashi_chart.series import active
+from ashi_chart.series.active import ActiveSeries, Key
+from ashi_chart.series.series_set import SeriesSet
+from ashi_chart.series.store import Store
 from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
 
 MINUTES = [Timeframe.parse("1m")]

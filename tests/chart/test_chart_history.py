@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from ashi.contracts import Candle, Timeframe
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.venue_candle import VenueCandle
-from ashi_chart.bars import CLOSED, COMPLETE, VENUE, bar_of
-from ashi_chart.coverage import Coverage
-from ashi_chart.history import History, Page
-from ashi_chart.rolling import RollingSeries, Tail
-from ashi_chart.rollup import Rolled, Rollup
-from ashi_chart.timeframes import ChartTimeframe
+from ashi_chart.candles.bars import CLOSED, COMPLETE, VENUE, bar_of
+from ashi_chart.candles.coverage import Coverage
+from ashi_chart.candles.rolling import RollingSeries, Tail
+from ashi_chart.candles.rollup import Rolled, Rollup
+from ashi_chart.candles.timeframes import ChartTimeframe
+from ashi_chart.series.history import History, Page
 from ashi_sinks.joined import WithVenueCandles
 from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
 

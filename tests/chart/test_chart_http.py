@@ -11,7 +11,7 @@ from chart_server import serving
 from yarl import URL
 
 from ashi_chart import wire
-from ashi_chart.static_files import FOLDER, read_static_files
+from ashi_chart.pages.static_files import FOLDER, read_static_files
 
 TOKEN = "correct-horse-battery-staple"
 Asking = Callable[[str, aiohttp.ClientSession], Awaitable[None]]

@@ -23,8 +23,9 @@ from ashi.contracts.instrument import Instrument
 from ashi.contracts.topics import CANDLES
 from ashi.runtime.kafka.connections.clients import partition_of
 from ashi.runtime.metrics.declare import REGISTRY
-from ashi_chart import active, catch_up, hub, loading
-from ashi_chart.bars import CLOSED, COMPLETE, CORRECTED, INCOMPLETE
+from ashi_chart import hub
+from ashi_chart.candles.bars import CLOSED, COMPLETE, CORRECTED, INCOMPLETE
+from ashi_chart.series import active, catch_up, loading
 from ashi_sinks.registry import make_sink
 from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 from grown_topics import grow_when_nobody_works

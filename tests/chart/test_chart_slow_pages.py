@@ -15,15 +15,16 @@ from yarl import URL
 
 from ashi.contracts.errors import StorageError
 from ashi.runtime.settings import Settings
-from ashi_chart import conversation, sessions, wire
-from ashi_chart.active import ActiveSeries, Key
+from ashi_chart import wire
 from ashi_chart.board import LARGE_MESSAGES, Board
 from ashi_chart.budget import Budget
-from ashi_chart.conversation import Conversation
-from ashi_chart.outbox import MOST_BARS_WAITING
-from ashi_chart.rollup import offered
-from ashi_chart.store import Store
-from ashi_chart.web import ChartServer
+from ashi_chart.candles.rollup import offered
+from ashi_chart.pages import conversation, sessions
+from ashi_chart.pages.conversation import Conversation
+from ashi_chart.pages.outbox import MOST_BARS_WAITING
+from ashi_chart.pages.web import ChartServer
+from ashi_chart.series.active import ActiveSeries, Key
+from ashi_chart.series.store import Store
 from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
 
 BOUND_S = 60

@@ -21,7 +21,7 @@ from ashi.client import kafka_settings as settings_of
 from ashi.contracts import Candle, Trade
 from ashi.contracts.decimals import format_decimal
 from ashi.contracts.feed import FeedGap, FeedStatus
-from ashi_chart.bars import CLOSED, COMPLETE, CORRECTED, FLAT, INCOMPLETE
+from ashi_chart.candles.bars import CLOSED, COMPLETE, CORRECTED, FLAT, INCOMPLETE
 from ashi_cli.onemachine.broker import Broker
 from ashi_sinks.registry import STORES, make_sink, open_reader
 from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashi.contracts.feed import FeedGap, GapState, is_complete, overlaps
-from ashi_chart.bars import CLOSED, COMPLETE, CORRECTED, FLAT, INCOMPLETE, bar_of
-from ashi_chart.coverage import Coverage
-from ashi_chart.rollup import Rolled
+from ashi_chart.candles.bars import CLOSED, COMPLETE, CORRECTED, FLAT, INCOMPLETE, bar_of
+from ashi_chart.candles.coverage import Coverage
+from ashi_chart.candles.rollup import Rolled
 from candle_samples import BTC, FIRST_US, a_candle
 
 STATES: list[GapState] = ["open", "repaired", "lost"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ashi.contracts import Candle, Timeframe
 from ashi.contracts.decimals import EXACT, format_decimal
 from ashi.contracts.timeframe import DAY_US, HOUR_US
-from ashi_chart.day import Day, Step, Summary
+from ashi_chart.markets.day import Day, Step, Summary
 from candle_samples import FIRST_US, a_candle
 
 

@@ -12,8 +12,8 @@ from ashi.client import Completeness
 from ashi.contracts.feed import FeedGap, FeedStatus, GapState
 from ashi.contracts.instrument import Instrument
 from ashi.contracts.signal import Signal
-from ashi_chart.feeds import REPAIRED, SPARE, Feeds
-from ashi_chart.signals import Signals
+from ashi_chart.markets.feeds import REPAIRED, SPARE, Feeds
+from ashi_chart.markets.signals import Signals
 from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 
 STATES: list[GapState] = ["open", "repaired", "lost"]

@@ -17,10 +17,10 @@ from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import STALE_AFTER_US, FeedState, FeedStatus
 from ashi.contracts.instrument import Instrument
 from ashi.contracts.timeframe import DAY_US, HOUR_US
-from ashi_chart.day import Step
-from ashi_chart.feeds import Feeds
-from ashi_chart.markets import Markets
-from ashi_chart.sweep import AGAIN_S, IDLE_S, Sweep
+from ashi_chart.markets.day import Step
+from ashi_chart.markets.feeds import Feeds
+from ashi_chart.markets.rows import Markets
+from ashi_chart.markets.sweep import AGAIN_S, IDLE_S, Sweep
 from ashi_sinks.protocol import CandleReader, SeriesSpan
 from candle_samples import BTC, ETH, FIRST_US, a_candle
 
@@ -236,7 +236,7 @@ class Away:
 
 
 def test_each_market_is_read_once_and_again_after_the_store_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashi_chart.sweep.time.time_ns", lambda: NOW * 1_000)
+    monkeypatch.setattr("ashi_chart.markets.sweep.time.time_ns", lambda: NOW * 1_000)
     markets, _ = some_markets(BTC, ETH)
     store = Away(*hours(0, 24), *hours(3, 4, ETH))
     sweep = Sweep(markets, store)
@@ -257,7 +257,7 @@ def test_each_market_is_read_once_and_again_after_the_store_was_away(monkeypatch
 
 
 def test_a_store_that_lags_too_far_behind_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashi_chart.sweep.time.time_ns", lambda: NOW * 1_000)
+    monkeypatch.setattr("ashi_chart.markets.sweep.time.time_ns", lambda: NOW * 1_000)
     markets, _ = some_markets()
     for candle in hours(0, 10):
         markets.take_closed(candle)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ashi.contracts import Candle, Timeframe
-from ashi_chart.rolling import RollingSeries
-from ashi_chart.rollup import Rolled, Rollup
-from ashi_chart.timeframes import ChartTimeframe
+from ashi_chart.candles.rolling import RollingSeries
+from ashi_chart.candles.rollup import Rolled, Rollup
+from ashi_chart.candles.timeframes import ChartTimeframe
 from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
 
 WINDOW_US = 5 * MINUTE_US

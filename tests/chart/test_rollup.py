@@ -15,8 +15,8 @@ import hypothesis_strategies
 import oracle
 from ashi.contracts import Candle, ContractError, Timeframe, Trade
 from ashi.contracts.decimals import EXACT
-from ashi_chart.rollup import Rollup, offered
-from ashi_chart.timeframes import ChartTimeframe, sources_of, timeframes_that_come
+from ashi_chart.candles.rollup import Rollup, offered
+from ashi_chart.candles.timeframes import ChartTimeframe, sources_of, timeframes_that_come
 from ashi_sinks.protocol import SeriesSpan
 from candle_samples import FIRST_US, a_candle
 

@@ -14,13 +14,14 @@ from ashi.contracts.candle import Candle
 from ashi.contracts.errors import StorageError, UsageError
 from ashi.contracts.feed import FeedGap
 from ashi.runtime.settings import Settings
-from ashi_chart import active, catch_up, loading, rolling, series_set
-from ashi_chart.active import Key
-from ashi_chart.bars import CLOSED
-from ashi_chart.catch_up import Streamed
-from ashi_chart.coverage import Coverage
-from ashi_chart.rollup import offered
-from ashi_chart.series_set import SeriesSet
+from ashi_chart.candles import rolling
+from ashi_chart.candles.bars import CLOSED
+from ashi_chart.candles.coverage import Coverage
+from ashi_chart.candles.rollup import offered
+from ashi_chart.series import active, catch_up, loading, series_set
+from ashi_chart.series.active import Key
+from ashi_chart.series.catch_up import Streamed
+from ashi_chart.series.series_set import SeriesSet
 from ashi_sinks.protocol import SeriesSpan
 from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 

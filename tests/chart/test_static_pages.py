@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ashi_chart.static_files import FOLDER, read_static_files
-from ashi_chart.web import PAGES
+from ashi_chart.pages.static_files import FOLDER, read_static_files
+from ashi_chart.pages.web import PAGES
 
 VENDORED = json.loads((FOLDER / "vendor/vendored.json").read_text())
 SCRIPTS = sorted(FOLDER.glob("*.js"))

@@ -52,9 +52,9 @@ from ashi_aggregate.cpu_share import CpuShare
 from ashi_aggregate.epoch import make_epoch
 from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.live import LiveCandles
-from ashi_chart.active import encoded
-from ashi_chart.coverage import Coverage
-from ashi_chart.rollup import Rolled
+from ashi_chart.candles.coverage import Coverage
+from ashi_chart.candles.rollup import Rolled
+from ashi_chart.series.active import encoded
 from ashi_chart.wire import changed_bars
 from ashi_ingest.recording.format import Line, read_recording
 from ashi_ingest.venues.registry import VENUES

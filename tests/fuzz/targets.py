@@ -38,7 +38,7 @@ from ashi_aggregate.native.decoder import NativeDecoder
 from ashi_aggregate.native.kernel import Malformed
 from ashi_aggregate.refused import gap_of
 from ashi_audit.verify_klines import read_file
-from ashi_chart.security import Guard
+from ashi_chart.pages.security import Guard
 from ashi_chart.wire import MOST_BARS, AskSeries, decode_asked
 from ashi_ingest.recording.format import BadLine, read_recording
 from ashi_ingest.recording.parquet import MAGIC as PARQUET

@@ -20,9 +20,9 @@ from typing import Any, Final
 
 from aiohttp import WSMsgType, web
 
-from ashi_chart.security import set_headers
-from ashi_chart.static_files import FOLDER, read_static_files, respond_with
-from ashi_chart.web import PAGES
+from ashi_chart.pages.security import set_headers
+from ashi_chart.pages.static_files import FOLDER, read_static_files, respond_with
+from ashi_chart.pages.web import PAGES
 
 TIMEFRAMES: Final = {"1m": 60, "5m": 300, "1h": 3600, "4h": 14400, "1d": 86400, "1w": 604800}
 SECOND_US: Final = 1_000_000

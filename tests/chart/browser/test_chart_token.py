@@ -10,8 +10,8 @@ from chromium import Chromium, needs_chromium
 
 from ashi.runtime.settings import Settings
 from ashi_chart.board import Board
-from ashi_chart.store import Store
-from ashi_chart.web import ChartServer
+from ashi_chart.pages.web import ChartServer
+from ashi_chart.series.store import Store
 
 pytestmark = [pytest.mark.outside, needs_chromium]
 

@@ -13,7 +13,7 @@ import pytest
 from chromium import Chromium, Watched, needs_chromium
 from fake_chart import FakeChart
 
-from ashi_chart.timeframes import ChartTimeframe
+from ashi_chart.candles.timeframes import ChartTimeframe
 
 pytestmark = [pytest.mark.outside, needs_chromium]
 

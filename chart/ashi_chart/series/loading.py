@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError, StateError, StorageError
 from ashi.contracts.timeframe import HOUR_US, format_time
 from ashi.runtime.wall_clock import now_us
-from ashi_chart.active import PARTS
-from ashi_chart.catch_up import Parts, Source, Streamed, stored_parts
+from ashi_chart.series.active import PARTS
+from ashi_chart.series.catch_up import Parts, Source, Streamed, stored_parts
 from ashi_series.warm import lacking_from
 from ashi_sinks.joined import WithVenueCandles
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from ashi.contracts.feed import FeedGap
     from ashi.runtime.settings import Settings
-    from ashi_chart.active import ActiveSeries
-    from ashi_chart.store import Store
+    from ashi_chart.series.active import ActiveSeries
+    from ashi_chart.series.store import Store
     from ashi_sinks.protocol import CandleReader, SeriesSpan
 
 PATIENCE_S: Final = 2.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.client import read_candles
-from ashi_chart.active import PARTS
+from ashi_chart.series.active import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ashi.client import Since, UnreadableRecord
     from ashi.contracts.candle import Candle
     from ashi.runtime.settings import Settings
-    from ashi_chart.rollup import Rollup
+    from ashi_chart.candles.rollup import Rollup
     from ashi_sinks.protocol import CandleReader
 
 MOST_KEPT: Final = 10_000

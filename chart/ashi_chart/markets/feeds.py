@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.feed import FeedGap, FeedStatus, overlaps
-from ashi_chart.coverage import Coverage
+from ashi_chart.candles.coverage import Coverage
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi.contracts.decimals import EXACT, format_decimal
 from ashi.contracts.timeframe import DAY_US, HOUR_US
-from ashi_chart.rollup import NEVER
+from ashi_chart.candles.rollup import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -7,14 +7,14 @@ from heapq import nsmallest
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ashi_chart.coverage import FOR_EVER
-from ashi_chart.rollup import NEVER, Rolled, same_content
+from ashi_chart.candles.coverage import FOR_EVER
+from ashi_chart.candles.rollup import NEVER, Rolled, same_content
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from ashi.contracts.candle import Candle
-    from ashi_chart.rollup import Rollup
+    from ashi_chart.candles.rollup import Rollup
 
 PARTS: Final = 2_000
 """So many parts are held: some 3 MB."""

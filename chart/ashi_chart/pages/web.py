@@ -12,10 +12,10 @@ from ashi.contracts.errors import StorageError, UsageError
 from ashi.runtime.descriptors import lack_of_descriptors
 from ashi.runtime.metrics import chart as metrics
 from ashi_chart import wire
-from ashi_chart.active import Key
-from ashi_chart.security import Guard, guarding, refusal, set_headers
-from ashi_chart.sessions import Session
-from ashi_chart.static_files import read_static_files, respond_with
+from ashi_chart.pages.security import Guard, guarding, refusal, set_headers
+from ashi_chart.pages.sessions import Session
+from ashi_chart.pages.static_files import read_static_files, respond_with
+from ashi_chart.series.active import Key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,8 @@ from ashi.contracts.decimals import format_decimal
 from ashi.contracts.venue_candle import source_of
 
 if TYPE_CHECKING:
-    from ashi_chart.coverage import Coverage
-    from ashi_chart.rollup import Rolled
+    from ashi_chart.candles.coverage import Coverage
+    from ashi_chart.candles.rollup import Rolled
 
 CLOSED: Final = 1
 """Its window is over."""

@@ -13,7 +13,7 @@ from ashi.contracts.candle import Candle
 from ashi.contracts.decimals import EXACT
 from ashi.contracts.errors import ContractError
 from ashi.contracts.venue_candle import VENUE_VERSION, source_of
-from ashi_chart.timeframes import ChartTimeframe, sources_of
+from ashi_chart.candles.timeframes import ChartTimeframe, sources_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

@@ -6,15 +6,15 @@ import asyncio
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ashi_chart.rolling import Tail
-from ashi_chart.rollup import NEVER, Rolled
+from ashi_chart.candles.rolling import Tail
+from ashi_chart.candles.rollup import NEVER, Rolled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ashi.contracts.candle import Candle
     from ashi.contracts.feed import FeedGap
-    from ashi_chart.rollup import Rollup
+    from ashi_chart.candles.rollup import Rollup
     from ashi_sinks.protocol import CandleReader
 
 MOST_PARTS: Final = 50_000

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
-from ashi_chart.bars import CLOSED, COMPLETE, INCOMPLETE, VENUE, Bar, bar_of
-from ashi_chart.coverage import FOR_EVER, Coverage
-from ashi_chart.rolling import RollingSeries, Tail
+from ashi_chart.candles.bars import CLOSED, COMPLETE, INCOMPLETE, VENUE, Bar, bar_of
+from ashi_chart.candles.coverage import FOR_EVER, Coverage
+from ashi_chart.candles.rolling import RollingSeries, Tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ashi.contracts.candle import Candle
-    from ashi_chart.rollup import Rolled, Rollup
+    from ashi_chart.candles.rollup import Rolled, Rollup
 
 PARTS: Final = 1_000
 """Of so many candles the newest bars are made anew whenever one of them changes; some 1.5 MB."""

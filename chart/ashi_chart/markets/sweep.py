@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from ashi.contracts.errors import StorageError
 from ashi.runtime.logs import get_weather_logger
 from ashi.runtime.wall_clock import now_us
-from ashi_chart.timeframes import timeframes_that_come
+from ashi_chart.candles.timeframes import timeframes_that_come
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from ashi.contracts.candle import Candle
     from ashi.runtime.service import Service
-    from ashi_chart.day import Step
-    from ashi_chart.markets import Markets
+    from ashi_chart.markets.day import Step
+    from ashi_chart.markets.rows import Markets
     from ashi_sinks.protocol import CandleReader, SeriesSpan
 
 _T = TypeVar("_T")
@@ -34,7 +34,7 @@ _weather = get_weather_logger(__name__)
 
 
 class Asked(Protocol):
-    """The store, as `ashi_chart.store` has it."""
+    """The store, as `ashi_chart.series.store` has it."""
 
     async def ask(self, question: Callable[[CandleReader], Awaitable[_T]]) -> _T:
         """The answer to a question. Raises StorageError."""

@@ -15,13 +15,13 @@ from ashi.contracts.timeframe import Timeframe
 from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics import chart as metrics
 from ashi.runtime.spelling import did_you_mean
-from ashi_chart.active import MOST_HELD, ActiveSeries, Key
-from ashi_chart.catch_up import Source
-from ashi_chart.history import History
-from ashi_chart.loading import Loader
-from ashi_chart.rolling import Tail
-from ashi_chart.rollup import offered
-from ashi_chart.timeframes import timeframes_that_come
+from ashi_chart.candles.rolling import Tail
+from ashi_chart.candles.rollup import offered
+from ashi_chart.candles.timeframes import timeframes_that_come
+from ashi_chart.series.active import MOST_HELD, ActiveSeries, Key
+from ashi_chart.series.catch_up import Source
+from ashi_chart.series.history import History
+from ashi_chart.series.loading import Loader
 from ashi_sinks.joined import WithVenueCandles
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from ashi.contracts.candle import Candle
     from ashi.contracts.feed import FeedGap
     from ashi.runtime.settings import Settings
-    from ashi_chart.active import Watcher
-    from ashi_chart.coverage import Coverage
-    from ashi_chart.history import Page
-    from ashi_chart.rollup import Rollup
-    from ashi_chart.store import Store
+    from ashi_chart.candles.coverage import Coverage
+    from ashi_chart.candles.rollup import Rollup
+    from ashi_chart.series.active import Watcher
+    from ashi_chart.series.history import Page
+    from ashi_chart.series.store import Store
     from ashi_sinks.protocol import CandleReader, SeriesSpan
 
 KEPT_S: Final = 300.0

@@ -13,7 +13,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from ashi.contracts.errors import ContractError
 from ashi.runtime.metrics import chart as metrics
 from ashi_chart import wire
-from ashi_chart.conversation import Conversation
+from ashi_chart.pages.conversation import Conversation
 
 if TYPE_CHECKING:
     from ashi_chart.board import Board

@@ -12,15 +12,15 @@ from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi.contracts.signal import Signal
 from ashi.runtime.metrics import chart as metrics
 from ashi_chart import wire
-from ashi_chart.active import Key
-from ashi_chart.outbox import Outbox
+from ashi_chart.pages.outbox import Outbox
+from ashi_chart.series.active import Key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
 
     from ashi.contracts.instrument import Instrument
-    from ashi_chart.active import ActiveSeries
     from ashi_chart.board import Board
+    from ashi_chart.series.active import ActiveSeries
 
 STATE_INTERVAL_S: Final = 5.0
 """A page is told so often how things are, also when nothing else is to be told: so it knows that it is connected."""

@@ -16,8 +16,8 @@ from ashi.contracts.decimals import format_decimal
 from ashi.contracts.feed import FeedStatus, is_stale
 from ashi.contracts.instrument import Instrument
 from ashi.contracts.timeframe import Timeframe
-from ashi_chart.day import Day, Step
-from ashi_chart.rollup import NEVER
+from ashi_chart.candles.rollup import NEVER
+from ashi_chart.markets.day import Day, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ashi.contracts.candle import Candle
     from ashi.contracts.feed import FeedGap
     from ashi.contracts.signal import Signal
-    from ashi_chart.feeds import Feeds
+    from ashi_chart.markets.feeds import Feeds
 
 ROWS_AT_ONCE: Final = 2_000
 """So many rows are made by a `tick` at most: some 40 ms, for which pages wait."""

@@ -15,7 +15,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FOLDER: Final = Path(__file__).with_name("static")
+FOLDER: Final = Path(__file__).parents[1] / "static"
 WORTH_COMPRESSING: Final = 1_024
 """Smaller files are sent as they are, bytes."""
 

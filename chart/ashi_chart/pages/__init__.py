@@ -1,0 +1,1 @@
+"""Those who look on: who is let in, the files they get, and what each connected page is told."""

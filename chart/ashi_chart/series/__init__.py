@@ -1,0 +1,1 @@
+"""The series that somebody looks at: loaded from the store and the topic, kept up, forgotten."""
