@@ -45,7 +45,7 @@ from ashi_sinks.registry import STORES, make_sink, migrate_store
 from ashi_sinks.worker import sink_group
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from postgres_server import PostgresServer
+from servers.postgres import PostgresServer
 
 SYMBOLS = 50
 RATE = 2_000

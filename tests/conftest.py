@@ -17,20 +17,20 @@ import structlog
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-import java_cache
 from ashi.runtime import logs
 from ashi.runtime.settings import Settings
 from ashi_cli.main import main
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import stop_all
-from compiled_once import compile_share
-from fresh_topics import PARTITIONS, renew_topics
-from running_order import in_order, scope_of
-from stages import Stage
+from kafka_topics.fresh_topics import PARTITIONS, renew_topics
+from servers.stages import Stage
+from suite import java_cache
+from suite.compiled_once import compile_share
+from suite.running_order import in_order, scope_of
 
 if TYPE_CHECKING:
-    from postgres_server import PostgresServer
-    from secured_kafka import SecuredKafka
+    from servers.postgres import PostgresServer
+    from servers.secured_kafka import SecuredKafka
 
 EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "50"))
 """Of each property that does not say how many itself; other ones in each run. `TEST_EXAMPLES=1000` looks for longer."""
@@ -163,7 +163,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 @pytest.fixture(scope="session")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
     """A Kafka with TLS, logins and rights. `ashi` may do everything; nothing is granted to the users of stages."""
-    from secured_kafka import secured_kafka
+    from servers.secured_kafka import secured_kafka
 
     users = ("ashi", "ingest", "replay", "aggregate", "sink", "strategy", "chart")
     with secured_kafka(tmp_path_factory.mktemp("secured"), users, masters=("ashi",)) as kafka:
@@ -177,7 +177,7 @@ def postgres() -> Iterator[PostgresServer]:
     Not one for each module: where processes share the tests, those of a module are hardly ever neighbours, and what
     they share ends with each of them.
     """
-    from postgres_server import PostgresServer
+    from servers.postgres import PostgresServer
 
     server = PostgresServer()
     yield server

@@ -21,8 +21,8 @@ from ashi.runtime.kafka.connections.clients import make_producer
 from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.kafka.producing.dead_letters import trade_place
 from ashi.runtime.settings import Settings
-from hypothesis_strategies import START, drawn_trade
 from oracle import candles_of, closed, stored, timely
+from samples.hypothesis_strategies import START, drawn_trade
 
 NAMES = ["1m", "5m", "1h"]
 SYMBOLS = ["binance:币安人生USDT", *(f"binance:S{number}USDT" for number in range(23))]

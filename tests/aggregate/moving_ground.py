@@ -27,7 +27,7 @@ from ashi.contracts.errors import StateError
 from ashi.contracts.topics import MARKERS_TABLE, changelog_topic, table_name
 from ashi_aggregate.core.codec import decode_marker, decode_row
 from ashi_aggregate.partition import marker_key
-from simulated_log import Crash, Worker
+from kafka_topics.simulated_log import Crash, Worker
 
 MARKERS = changelog_topic(MARKERS_TABLE)
 TABLES = [changelog_topic(table_name(timeframe)) for timeframe in TIMEFRAMES]

@@ -19,9 +19,9 @@ from ashi.contracts import Trade, parse_timeframes
 from ashi.runtime.kafka.connections.clients import partition_of
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.write_queue import WriteBudget
-from hypothesis_strategies import START
+from kafka_topics.simulated_log import Broker, Crash, Worker
 from oracle import candles_of, closed, stored, timely, unique
-from simulated_log import Broker, Crash, Worker
+from samples.hypothesis_strategies import START
 
 NAMES = ["1m", "3m"]
 TIMEFRAMES = parse_timeframes(",".join(NAMES))

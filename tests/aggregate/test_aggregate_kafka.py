@@ -18,8 +18,8 @@ from ashi.contracts.trade import TRADE_SCHEMA
 from ashi.runtime.kafka.connections.clients import admin_client, make_producer, partition_of
 from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.settings import Settings
-from hypothesis_strategies import START
 from oracle import candles_of, closed, stored, timely
+from samples.hypothesis_strategies import START
 
 pytestmark = pytest.mark.kafka
 

@@ -15,8 +15,8 @@ from ashi.runtime.metrics.declare import REGISTRY
 from ashi_aggregate import delays
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.delays import AWAITED_US, LIVE_WITHIN_US, Dues, time_acknowledgment
-from hypothesis_strategies import START
-from simulated_log import Broker, Worker
+from kafka_topics.simulated_log import Broker, Worker
+from samples.hypothesis_strategies import START
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND

@@ -14,8 +14,8 @@ from ashi.contracts.topics import MARKERS_TABLE, changelog_topic
 from ashi_aggregate import WindowRules
 from ashi_aggregate.core.codec import Marker, decode_list, decode_marker, encode
 from ashi_aggregate.partition import marker_key, read_marker
-from hypothesis_strategies import START
-from simulated_log import Broker, SimulatedTable, Worker
+from kafka_topics.simulated_log import Broker, SimulatedTable, Worker
+from samples.hypothesis_strategies import START
 
 TIMEFRAMES = parse_timeframes("1m,5m")
 RULES = WindowRules(TIMEFRAMES[0])

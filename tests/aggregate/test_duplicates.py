@@ -16,8 +16,8 @@ from ashi_aggregate.core import trade_ids as ids_module
 from ashi_aggregate.core.codec import decode_row, encode
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.trade_ids import TradeIds, WindowIds, as_number, as_numbers
-from hypothesis_strategies import START, cuts, trades
 from oracle import candles_of, closed, stored, timely, unique
+from samples.hypothesis_strategies import START, cuts, trades
 
 NAMES = ["1m", "5m", "1h"]
 TIMEFRAMES = parse_timeframes(",".join(NAMES))

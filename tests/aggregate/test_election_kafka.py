@@ -19,7 +19,6 @@ from aiokafka import TopicPartition
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
-import kafka_cluster
 from ashi.client import read_candles
 from ashi.contracts import Candle, StateError, decode_trade
 from ashi.contracts.candle import encode_candle
@@ -33,9 +32,10 @@ from ashi.runtime.kafka.connections.clients import make_producer
 from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_simulator import Simulator, TrueTrade
-from fresh_topics import delete_topics
-from kafka_cluster import patiently, until, within
-from subscribing import until_subscribed
+from kafka_topics.fresh_topics import delete_topics
+from servers import kafka_cluster
+from servers.kafka_cluster import patiently, until, within
+from servers.subscribing import until_subscribed
 
 START_US = 1_700_000_040_000_000
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]

@@ -61,8 +61,8 @@ from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.partition import PartitionOffsets, marker_key
 from ashi_aggregate.worker import _progress
 from ashi_cli.onemachine.children import spawn, stop_all
-from hypothesis_strategies import START
-from simulated_log import Broker, Record, Worker
+from kafka_topics.simulated_log import Broker, Record, Worker
+from samples.hypothesis_strategies import START
 
 
 class FakeThread:

@@ -11,9 +11,9 @@ from simulation import make_plain
 from ashi.contracts import Timeframe, Trade
 from ashi.contracts.records import COPY_HEADER, SINCE_HEADER, time_in
 from ashi_aggregate.core.window_state import WindowRules
-from hypothesis_strategies import START
+from kafka_topics.simulated_log import Broker, Worker
 from oracle import candles_of, closed, stored
-from simulated_log import Broker, Worker
+from samples.hypothesis_strategies import START
 
 MINUTE = 60_000_000
 TIMEFRAMES = (Timeframe.parse("1m"), Timeframe.parse("5m"))

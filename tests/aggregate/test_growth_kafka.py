@@ -28,8 +28,8 @@ from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.settings import Settings
 from ashi_aggregate import growth
 from ashi_aggregate.growth import grow
-from hypothesis_strategies import START, drawn_trade
 from oracle import candles_of, closed, stored, timely
+from samples.hypothesis_strategies import START, drawn_trade
 
 pytestmark = pytest.mark.kafka
 

@@ -12,7 +12,7 @@ import pytest
 from aggregate_kafka import aggregated, check, publish, steady_trades
 
 from ashi.runtime.settings import Settings
-from fresh_topics import PARTITIONS
+from kafka_topics.fresh_topics import PARTITIONS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

@@ -19,9 +19,9 @@ from ashi_aggregate.core.symbol import LateTrade
 from ashi_aggregate.core.window_state import LateReason, WindowRules
 from ashi_aggregate.late_gaps import late_gaps
 from ashi_ingest.feed.reporting.partner_gaps import GapsInTopic
-from hypothesis_strategies import START
-from late_trades import check_told, newest, said_last, scattered
-from simulated_log import Broker, Crash, Worker
+from kafka_topics.simulated_log import Broker, Crash, Worker
+from samples.hypothesis_strategies import START
+from samples.late_trades import check_told, newest, said_last, scattered
 
 NAMES = ["1m", "5m", "1h"]
 TIMEFRAMES = parse_timeframes(",".join(NAMES))

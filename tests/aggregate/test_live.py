@@ -27,9 +27,9 @@ from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.cpu_share import LEAST_CORE, MOST_AHEAD_S, CpuShare
 from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.live import LiveCandles
-from hypothesis_strategies import START
+from kafka_topics.simulated_log import Broker, Crash, Record, Worker
 from oracle import candles_of, timely, unique
-from simulated_log import Broker, Crash, Record, Worker
+from samples.hypothesis_strategies import START
 
 NAMES = ["1m", "3m"]
 TIMEFRAMES = parse_timeframes(",".join(NAMES))

@@ -10,8 +10,8 @@ from typing import Any
 from ashi.contracts import Timeframe, Trade
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.window_state import WindowRules
-from hypothesis_strategies import START
-from simulated_log import Broker, Worker
+from kafka_topics.simulated_log import Broker, Worker
+from samples.hypothesis_strategies import START
 
 SECOND = 1_000_000
 TIMEFRAMES = (Timeframe.parse("1m"), Timeframe.parse("5m"))

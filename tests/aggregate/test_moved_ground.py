@@ -26,9 +26,9 @@ from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.partition import PartitionState, marker_key, witness_key
 from ashi_aggregate.pipeline import Pipeline
-from hypothesis_strategies import START
+from kafka_topics.simulated_log import Broker, Crash, Record, Worker
 from oracle import stored
-from simulated_log import Broker, Crash, Record, Worker
+from samples.hypothesis_strategies import START
 
 RULES = WindowRules(TIMEFRAMES[0])
 SYMBOL = "binance:S0"

@@ -15,8 +15,8 @@ from ashi.contracts.timeframe import parse_timeframes
 from ashi.contracts.topics import MARKERS_TABLE, TRADES, changelog_topic, table_name
 from ashi.runtime.kafka.connections.clients import make_producer, partition_of
 from ashi.runtime.settings import Settings
-from fresh_topics import renew_topics
-from made_anew import make_anew
+from kafka_topics.fresh_topics import renew_topics
+from kafka_topics.made_anew import make_anew
 from oracle import candles_of, closed, timely
 
 pytestmark = pytest.mark.kafka

@@ -18,9 +18,9 @@ from ashi.runtime.kafka.producing.record_batches import OutgoingRecord
 from ashi.runtime.metrics import aggregate as metrics
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.partition import PartitionOffsets
-from hypothesis_strategies import START, drawn_trade
+from kafka_topics.simulated_log import Broker, Crash, Worker
 from oracle import candles_of, closed, stored, timely
-from simulated_log import Broker, Crash, Worker
+from samples.hypothesis_strategies import START, drawn_trade
 
 NAMES = ["1m", "5m", "1h"]
 TIMEFRAMES = parse_timeframes(",".join(NAMES))

@@ -16,8 +16,8 @@ from ashi.contracts.candle import Candle, encode_candle
 from ashi.contracts.topics import CANDLES
 from ashi_aggregate import WindowRules, output, prepare
 from ashi_aggregate.quiet import APPEND_TIME
-from hypothesis_strategies import START
-from simulated_log import Broker, Worker
+from kafka_topics.simulated_log import Broker, Worker
+from samples.hypothesis_strategies import START
 
 TIMEFRAMES = parse_timeframes("1m,5m,1h")
 RULES = WindowRules(TIMEFRAMES[0])

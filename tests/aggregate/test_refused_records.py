@@ -17,8 +17,8 @@ from ashi.contracts.trade import encode_trade
 from ashi_aggregate.chunk import RejectedRecord
 from ashi_aggregate.core.window_state import WindowRules
 from ashi_aggregate.refused import gap_of
-from hypothesis_strategies import START
-from simulated_log import Broker, Worker
+from kafka_topics.simulated_log import Broker, Worker
+from samples.hypothesis_strategies import START
 
 TIMEFRAMES = parse_timeframes("1s,1m")
 RULES = WindowRules(TIMEFRAMES[0])

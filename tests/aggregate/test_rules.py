@@ -16,7 +16,6 @@ import ashi_aggregate.core.symbol as symbol_module
 import ashi_aggregate.partition as state_module
 import ashi_aggregate.pipeline as pipeline_module
 import ashi_aggregate.write_queue as write_queue_module
-import simulated_log
 from ashi.contracts import Trade
 from ashi.runtime.kafka.connections.clients import partition_of
 from ashi_aggregate.clocks import BrokerClock, SteadyClock
@@ -31,8 +30,9 @@ from ashi_aggregate.output import Output
 from ashi_aggregate.pipeline import Pipeline
 from ashi_aggregate.quiet import QuietClose
 from ashi_aggregate.write_queue import WriteQueue
-from hypothesis_strategies import START
-from simulated_log import Broker, Crash, Worker
+from kafka_topics import simulated_log
+from kafka_topics.simulated_log import Broker, Crash, Worker
+from samples.hypothesis_strategies import START
 
 SEEDS_WITH_ALL_RULES = 150
 SEEDS_TO_FAIL_WITHIN = 400

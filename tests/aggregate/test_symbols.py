@@ -22,8 +22,8 @@ from ashi_aggregate.core.codec import decode_marker, decode_row, encode, read_st
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import StateRow
 from ashi_aggregate.symbols import Symbols
-from hypothesis_strategies import START
-from simulated_log import Broker, Crash, Worker
+from kafka_topics.simulated_log import Broker, Crash, Worker
+from samples.hypothesis_strategies import START
 
 TIMEFRAMES = parse_timeframes("1m,5m,1h")
 RULES = WindowRules(TIMEFRAMES[0])

@@ -18,8 +18,8 @@ from ashi_aggregate.core.codec import decode_row, encode
 from ashi_aggregate.core.fold import fold_trades
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.core.window_state import StateRow
-from hypothesis_strategies import START, cuts, trades
 from oracle import candles_of, closed, stored, timely
+from samples.hypothesis_strategies import START, cuts, trades
 
 NAMES = ["1m", "5m", "1h"]
 TIMEFRAMES = parse_timeframes(",".join(NAMES))

@@ -28,8 +28,8 @@ from ashi_aggregate.write_queue import (
     WritePace,
     WriteQueue,
 )
-from hypothesis_strategies import START
-from simulated_log import Broker, Crash, SimulatedTable, Worker
+from kafka_topics.simulated_log import Broker, Crash, SimulatedTable, Worker
+from samples.hypothesis_strategies import START
 
 RULES = WindowRules(TIMEFRAMES[0])
 NEVER = 10**9

@@ -21,7 +21,7 @@ from ashi.runtime.kafka.cluster.topics import create_topics
 from ashi.runtime.kafka.connections.clients import admin_client, make_producer, partition_of
 from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
-from fresh_topics import delete_topics, renew_topics
+from kafka_topics.fresh_topics import delete_topics, renew_topics
 from oracle import candles_of, stored
 
 pytestmark = [

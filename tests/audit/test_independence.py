@@ -25,7 +25,7 @@ from ashi_audit.rules import CandleRules
 from ashi_audit.sources.base import SourcePart, TradeBatch
 from ashi_audit.verify_trades import Verification
 from ashi_sinks.registry import open_reader
-from hypothesis_strategies import START
+from samples.hypothesis_strategies import START
 
 SYMBOL = "binance:ETHUSDT"
 TIMEFRAMES = [Timeframe.parse(name) for name in NAMES]

@@ -38,8 +38,8 @@ from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import Epoch, Rebuilt, claim_rebuild, last_rebuild, require_epoch
 from ashi_aggregate.reconfigure import reconfigure
 from ashi_sinks.worker import sink_group
-from hypothesis_strategies import START
 from oracle import candles_of, closed, stored, timely, unique
+from samples.hypothesis_strategies import START
 
 pytestmark = pytest.mark.kafka
 

@@ -26,8 +26,8 @@ from ashi_audit.recomputed import Totals
 from ashi_audit.recount import BatchAggregation, SeriesRange
 from ashi_audit.rules import COPIES_APART_US, CandleRules
 from ashi_audit.series_check import SeriesCheck
-from hypothesis_strategies import START, cuts, trades
 from oracle import candles_of, closed, stored, timely, unique
+from samples.hypothesis_strategies import START, cuts, trades
 
 MINUTE = 60_000_000
 SYMBOL = "binance:ETHUSDT"

@@ -21,9 +21,9 @@ from ashi_audit.recount import LateTrade, SeriesRange, WindowTrades
 from ashi_audit.rules import CandleRules
 from ashi_audit.sources.base import END_OF_TIME, SourcePart, TradeBatch
 from ashi_audit.taken_in import TakenIn
-from hypothesis_strategies import START
-from late_trades import check_told, newest, said_last, scattered
-from simulated_log import Broker, Worker
+from kafka_topics.simulated_log import Broker, Worker
+from samples.hypothesis_strategies import START
+from samples.late_trades import check_told, newest, said_last, scattered
 
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE

@@ -29,7 +29,6 @@ from verifying import (
     store,
 )
 
-import published_files
 from ashi.contracts.errors import StateError
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.late_gaps import LATE_REASON, TAKEN_IN
@@ -49,6 +48,7 @@ from ashi_ingest.recording.own_lines import own_line, repaired_lines
 from ashi_ingest.recording.reader import RecordingReader
 from ashi_ingest.venues.registry import VENUES
 from ashi_sinks.worker import sink_group
+from samples import published_files
 
 
 def verify_recordings(url: str, *paths: Path, venue: str = "binance") -> int:

@@ -19,7 +19,7 @@ from ashi_cli.main import main
 from ashi_ingest.recording.bundled import BUNDLED
 from ashi_ingest.venues.base import Klines
 from ashi_ingest.venues.registry import KLINE_FILE, VENUES
-from kline_server import MINUTE, binance_answer, gmo_answer, rows_of, serving
+from servers.kline_server import MINUTE, binance_answer, gmo_answer, rows_of, serving
 
 HEADER = (
     "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"

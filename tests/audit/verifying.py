@@ -26,7 +26,7 @@ from ashi_aggregate.core.window_state import WindowRules
 from ashi_ingest.recording.format import Line, read_recording
 from ashi_ingest.venues.registry import VENUES
 from ashi_sinks.registry import make_sink
-from hypothesis_strategies import START, drawn_lateness_us, drawn_trade
+from samples.hypothesis_strategies import START, drawn_lateness_us, drawn_trade
 
 ETH = "binance:ETHUSDT"
 MINUTE = 60_000_000

@@ -16,7 +16,7 @@ from ashi_chart.candles.bars import CLOSED, Bar
 from ashi_chart.candles.rollup import Rollup
 from ashi_chart.pages.outbox import Outbox
 from ashi_sinks.protocol import SeriesSpan
-from candle_samples import BTC, a_candle
+from samples.candles import BTC, a_candle
 
 
 class StoreInMemory:

@@ -20,7 +20,7 @@ from ashi_chart.series import active
 from ashi_chart.series.active import ActiveSeries, Key
 from ashi_chart.series.series_set import SeriesSet
 from ashi_chart.series.store import Store
-from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
+from samples.candles import BTC, FIRST_US, MINUTE_US, a_candle
 
 MINUTES = [Timeframe.parse("1m")]
 ROLLUPS = offered(MINUTES)

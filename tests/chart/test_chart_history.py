@@ -22,7 +22,7 @@ from ashi_chart.candles.rollup import Rolled, Rollup
 from ashi_chart.candles.timeframes import ChartTimeframe
 from ashi_chart.series.history import History, Page
 from ashi_sinks.joined import WithVenueCandles
-from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
+from samples.candles import BTC, FIRST_US, MINUTE_US, a_candle
 
 
 def rollup(target: str = "5m") -> Rollup:

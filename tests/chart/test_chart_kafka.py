@@ -27,9 +27,9 @@ from ashi_chart import hub
 from ashi_chart.candles.bars import CLOSED, COMPLETE, CORRECTED, INCOMPLETE
 from ashi_chart.series import active, catch_up, loading
 from ashi_sinks.registry import make_sink
-from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
-from grown_topics import grow_when_nobody_works
-from made_anew import make_anew
+from kafka_topics.grown_topics import grow_when_nobody_works
+from kafka_topics.made_anew import make_anew
+from samples.candles import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -25,7 +25,7 @@ from ashi_chart.pages.outbox import MOST_BARS_WAITING
 from ashi_chart.pages.web import ChartServer
 from ashi_chart.series.active import ActiveSeries, Key
 from ashi_chart.series.store import Store
-from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
+from samples.candles import BTC, FIRST_US, MINUTE_US, a_candle
 
 BOUND_S = 60
 KEY = Key(BTC, "1m")

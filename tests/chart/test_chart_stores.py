@@ -24,13 +24,13 @@ from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi_chart.candles.bars import CLOSED, COMPLETE, CORRECTED, FLAT, INCOMPLETE
 from ashi_cli.onemachine.broker import Broker
 from ashi_sinks.registry import STORES, make_sink, open_reader
-from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
-from fresh_topics import renew_topics
-from hypothesis_strategies import drawn_trade
+from kafka_topics.fresh_topics import renew_topics
+from samples.candles import BTC, ETH, FIRST_US, MINUTE_US, a_candle
+from samples.hypothesis_strategies import drawn_trade
 
 if TYPE_CHECKING:
     from ashi.runtime.settings import Settings
-    from postgres_server import PostgresServer
+    from servers.postgres import PostgresServer
 
 BOUND_S = 100
 HOURS = 9

@@ -9,7 +9,7 @@ from ashi.contracts.feed import FeedGap, GapState, is_complete, overlaps
 from ashi_chart.candles.bars import CLOSED, COMPLETE, CORRECTED, FLAT, INCOMPLETE, bar_of
 from ashi_chart.candles.coverage import Coverage
 from ashi_chart.candles.rollup import Rolled
-from candle_samples import BTC, FIRST_US, a_candle
+from samples.candles import BTC, FIRST_US, a_candle
 
 STATES: list[GapState] = ["open", "repaired", "lost"]
 moments = st.integers(0, 8)

@@ -12,7 +12,7 @@ from ashi.contracts import Candle, Timeframe
 from ashi.contracts.decimals import EXACT, format_decimal
 from ashi.contracts.timeframe import DAY_US, HOUR_US
 from ashi_chart.markets.day import Day, Step, Summary
-from candle_samples import FIRST_US, a_candle
+from samples.candles import FIRST_US, a_candle
 
 
 def a_part(timeframe: str, number: int, version: int = 1) -> Candle:

@@ -14,7 +14,7 @@ from ashi.contracts.instrument import Instrument
 from ashi.contracts.signal import Signal
 from ashi_chart.markets.feeds import REPAIRED, SPARE, Feeds
 from ashi_chart.markets.signals import Signals
-from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
+from samples.candles import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 
 STATES: list[GapState] = ["open", "repaired", "lost"]
 

@@ -22,7 +22,7 @@ from ashi_chart.markets.feeds import Feeds
 from ashi_chart.markets.rows import Markets
 from ashi_chart.markets.sweep import AGAIN_S, IDLE_S, Sweep
 from ashi_sinks.protocol import CandleReader, SeriesSpan
-from candle_samples import BTC, ETH, FIRST_US, a_candle
+from samples.candles import BTC, ETH, FIRST_US, a_candle
 
 _T = TypeVar("_T")
 

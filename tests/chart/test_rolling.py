@@ -15,7 +15,7 @@ from ashi.contracts import Candle, Timeframe
 from ashi_chart.candles.rolling import RollingSeries
 from ashi_chart.candles.rollup import Rolled, Rollup
 from ashi_chart.candles.timeframes import ChartTimeframe
-from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
+from samples.candles import BTC, FIRST_US, MINUTE_US, a_candle
 
 WINDOW_US = 5 * MINUTE_US
 

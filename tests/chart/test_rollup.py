@@ -11,14 +11,14 @@ from chart_samples import candles_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import hypothesis_strategies
 import oracle
 from ashi.contracts import Candle, ContractError, Timeframe, Trade
 from ashi.contracts.decimals import EXACT
 from ashi_chart.candles.rollup import Rollup, offered
 from ashi_chart.candles.timeframes import ChartTimeframe, sources_of, timeframes_that_come
 from ashi_sinks.protocol import SeriesSpan
-from candle_samples import FIRST_US, a_candle
+from samples import hypothesis_strategies
+from samples.candles import FIRST_US, a_candle
 
 DAY_US = 86_400_000_000
 

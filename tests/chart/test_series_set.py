@@ -23,7 +23,7 @@ from ashi_chart.series.active import Key
 from ashi_chart.series.catch_up import Streamed
 from ashi_chart.series.series_set import SeriesSet
 from ashi_sinks.protocol import SeriesSpan
-from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
+from samples.candles import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 
 SETTINGS = Settings.from_environment({"ASHI_TIMEFRAMES": "1m"})
 ROLLUPS = offered(SETTINGS.timeframes)

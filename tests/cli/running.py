@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from fresh_topics import PARTITIONS
+from kafka_topics.fresh_topics import PARTITIONS
 
 if TYPE_CHECKING:
     from pathlib import Path

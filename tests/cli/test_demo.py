@@ -22,15 +22,15 @@ from ashi.contracts.candle import Candle
 from ashi_ingest.recording.bundled import BUNDLED
 from ashi_ingest.recording.format import Line, read_recording
 from ashi_ingest.venues.registry import VENUES
-from free_ports import free_port
-from fresh_topics import PARTITIONS
+from kafka_topics.fresh_topics import PARTITIONS
 from oracle import candles_of, closed, stored, timely
+from servers.free_ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from postgres_server import PostgresServer
+    from servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.kafka
 

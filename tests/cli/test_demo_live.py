@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ashi_cli import values
-from fresh_topics import PARTITIONS
-from stages import simulated_venue
+from kafka_topics.fresh_topics import PARTITIONS
+from servers.stages import simulated_venue
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,8 +16,8 @@ from ashi_simulator.executions import PER_US
 from ashi_simulator.markets.ongoing import OngoingMarkets
 from ashi_simulator.process import ONGOING_RATE
 from ashi_sinks.registry import open_reader
-from free_ports import free_port
 from oracle import Key, candles_of, stored
+from servers.free_ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from ashi.client import Position, read_candles
 from ashi.client.either_way import EitherWay
 from ashi.contracts import BrokerError, ContractError, UsageError
 from ashi.contracts.topics import CANDLES
-from free_ports import free_port
+from servers.free_ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

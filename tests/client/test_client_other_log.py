@@ -22,7 +22,7 @@ from ashi.runtime.kafka.cluster.topics import create_topics
 from ashi.runtime.kafka.connections.clients import admin_client, make_producer, partition_of
 from ashi.runtime.kafka.consuming import follow
 from ashi.runtime.kafka.consuming.follow import TopicFollower
-from made_anew import delete, make_anew
+from kafka_topics.made_anew import delete, make_anew
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -35,12 +35,12 @@ from recorded import (
     recorded_log,
 )
 
-import forked_stages
 from ashi.contracts import decode_candle
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status, encode_feed
 from ashi.contracts.late_gaps import LATE_REASON, TAKEN_IN
 from ashi_aggregate.core.window_state import StateRow
 from ashi_aggregate.epoch import ACCEPTANCE
+from servers import forked_stages
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 

@@ -25,7 +25,7 @@ from recorded import (
 from ashi.contracts import decode_candle, encode_candle, parse_timeframes
 from ashi.contracts.topics import FEED_GAPS, META, TRADES, state_topics
 from ashi_aggregate.epoch import Epoch
-from simulated_log import Broker, Record, Worker
+from kafka_topics.simulated_log import Broker, Record, Worker
 
 LOG = recorded_log()
 TIMEFRAMES_PARSED = parse_timeframes(TIMEFRAMES)

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-import earlier_version
 import waits
 from ashi.contracts import Trade
 from ashi.contracts.records import trade_in
@@ -28,10 +27,11 @@ from ashi.runtime.kafka.consuming.groups import view_group
 from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
-from fresh_topics import PARTITIONS, delete_topics
+from kafka_topics.fresh_topics import PARTITIONS, delete_topics
 from oracle import candles_of, closed, stored, timely, unique
-from sqlite_candles import rows_in
-from stages import get, served_at, simulated_venue
+from samples.sqlite_candles import rows_in
+from servers import earlier_version
+from servers.stages import get, served_at, simulated_venue
 
 pytestmark = pytest.mark.outside
 

@@ -66,7 +66,7 @@ from ashi_sinks.lake.sink import LakeSink
 from ashi_sinks.postgres import tables as postgres_tables
 from ashi_sinks.sqlite import tables as sqlite_tables
 from ashi_sinks.sqlite.sink import SqliteSink
-from simulated_log import Broker, Record, Worker
+from kafka_topics.simulated_log import Broker, Record, Worker
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/data-architecture.md"

@@ -29,7 +29,7 @@ from ashi.contracts.decimals import EXACT, check_amount, format_decimal, parse_d
 from ashi.contracts.instrument import Instrument, decode_instrument, encode_instrument
 from ashi.contracts.topics import topic_specs
 from ashi.contracts.trade import all_sound, check_trade, decode_trades
-from hypothesis_strategies import START, trades
+from samples.hypothesis_strategies import START, trades
 
 TRADE = Trade("bitflyer:BTC_JPY", "7", Decimal("61837.63"), Decimal("0.00000001"), "buy", START, START + 5, 7)
 CANDLE = Candle(

@@ -24,7 +24,7 @@ from ashi.contracts.feed import (
 )
 from ashi.contracts.topics import FEED_GAPS, FEED_STATUS, TRADES, topic_specs
 from ashi.contracts.trade import EARLIEST_US, LATEST_US
-from hypothesis_strategies import START, SYMBOLS
+from samples.hypothesis_strategies import START, SYMBOLS
 
 WORKER = FeedWorker("host-1/7f3a", "down", START + 8, redundant=True, complete_until=START - 61)
 STATUS = FeedStatus(

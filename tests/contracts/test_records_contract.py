@@ -27,7 +27,7 @@ from ashi.contracts.records import (
 )
 from ashi.contracts.signal import Signal, encode_signal
 from ashi.contracts.trade import Trade, encode_trade
-from hypothesis_strategies import START
+from samples.hypothesis_strategies import START
 
 SYMBOL = "binance:ETHUSDT"
 A_TRADE = Trade(SYMBOL, "1", Decimal("0.5"), Decimal(100), "buy", START, START, 1)

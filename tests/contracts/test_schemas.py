@@ -29,8 +29,8 @@ from ashi.contracts.signal import Signal, decode_signal, signal_rank, signal_slo
 from ashi.contracts.topics import META, topic_specs
 from ashi.runtime.kafka.producing.dead_letters import dead_letter, message_headers
 from ashi.runtime.settings import Settings
-from hypothesis_strategies import START, trades
 from oracle import candles_of
+from samples.hypothesis_strategies import START, trades
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "contracts"

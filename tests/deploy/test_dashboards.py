@@ -19,8 +19,8 @@ from aiohttp import ClientSession
 from ashi.runtime.metrics import document  # noqa: F401  (importing it declares every metric)
 from ashi.runtime.metrics.declare import CATALOGUE
 from ashi_cli.onemachine.broker import Broker
-from monitored_pipeline import MARKETS, Pipeline, running_pipeline
 from rig.watchers import Watchers, needs_watchers, watching
+from servers.monitored_pipeline import MARKETS, Pipeline, running_pipeline
 from waits import until
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"

@@ -16,7 +16,7 @@ from manifests import ROOT, program
 from ashi import __version__
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
-from free_ports import free_ports
+from servers.free_ports import free_ports
 
 pytestmark = [
     pytest.mark.outside,

@@ -14,7 +14,7 @@ from ashi import __version__
 from ashi.runtime.metrics import document  # noqa: F401  (importing it declares every metric)
 from ashi.runtime.metrics.declare import CATALOGUE
 from ashi_cli.onemachine.broker import Broker
-from monitored_pipeline import Pipeline, running_pipeline
+from servers.monitored_pipeline import Pipeline, running_pipeline
 from waits import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.processes, pytest.mark.outside, pytest.mark.timeout(180)]

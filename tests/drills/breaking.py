@@ -23,10 +23,10 @@ from ashi.contracts import Timeframe, encode_candle
 from ashi.contracts.topics import CANDLES, topic_specs
 from ashi.runtime.kafka.cluster.topics import create_topics
 from ashi.runtime.kafka.connections.clients import partition_of
-from candle_samples import a_candle
 from drills.ground import SYMBOLS, Ground
-from monitored_pipeline import MARKETS
-from secured_kafka import secured_kafka
+from samples.candles import a_candle
+from servers.monitored_pipeline import MARKETS
+from servers.secured_kafka import secured_kafka
 
 FAST: Final = 30.0
 SLOW: Final = 6.0

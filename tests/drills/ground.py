@@ -18,11 +18,11 @@ from ashi.contracts import Trade, encode_trade
 from ashi.contracts.topics import CANDLES
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
-from free_ports import HOST, free_ports
-from fresh_topics import renew_topics
-from monitored_pipeline import MARKETS, Pipeline, settings_of
+from kafka_topics.fresh_topics import renew_topics
 from rig.writes import locked_database, open_transaction, publish, venue_fault
-from stages import Stage, simulated_venue
+from servers.free_ports import HOST, free_ports
+from servers.monitored_pipeline import MARKETS, Pipeline, settings_of
+from servers.stages import Stage, simulated_venue
 
 JOBS = ("ingest", "aggregate", "sink", "strategy", "chart")
 SYMBOLS = [f"binance:{market}" for market in MARKETS]

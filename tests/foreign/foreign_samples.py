@@ -11,7 +11,7 @@ from ashi.contracts import Candle, Trade, encode_candle, encode_trade
 from ashi.contracts.feed import FeedGap, FeedStatus, encode_feed
 from ashi.contracts.instrument import Instrument, encode_instrument
 from ashi.contracts.topics import CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS, TRADES
-from hypothesis_strategies import START, drawn_lateness_us, drawn_trade
+from samples.hypothesis_strategies import START, drawn_lateness_us, drawn_trade
 
 NAMES = ["1m", "5m", "1h"]
 SYMBOLS = [f"binance:S{number}USDT" for number in range(12)]

@@ -23,7 +23,7 @@ from ashi.contracts.topics import CANDLES, FEED_GAPS, SIGNALS
 from ashi.runtime.kafka.connections.clients import make_producer
 from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.settings import Settings
-from candle_samples import BTC, ETH, a_candle
+from samples.candles import BTC, ETH, a_candle
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"

@@ -20,7 +20,7 @@ from ashi.contracts.topics import CANDLES, INSTRUMENTS, TopicSpec
 from ashi.runtime.kafka.cluster.topics import create_topics
 from ashi.runtime.kafka.connections.clients import make_consumer, make_producer
 from ashi.runtime.kafka.producing.dead_letters import message_headers
-from candle_samples import BTC, ETH, a_candle
+from samples.candles import BTC, ETH, a_candle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,11 +17,11 @@ import pytest
 
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi_sinks.registry import make_sink
-from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
-from postgres_server import PASSWORD, USER
+from samples.candles import BTC, ETH, FIRST_US, MINUTE_US, a_candle
+from servers.postgres import PASSWORD, USER
 
 if TYPE_CHECKING:
-    from postgres_server import PostgresServer
+    from servers.postgres import PostgresServer
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 HOUR_MINUTES = 60

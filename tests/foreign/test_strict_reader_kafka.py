@@ -23,8 +23,8 @@ from ashi.contracts.instrument import INSTRUMENT_SCHEMA, Instrument, encode_inst
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, FEED_STATUS, INSTRUMENTS, SIGNALS, TRADES
 from ashi_ingest.publish.publisher import open_publisher
 from ashi_ingest.venues.parsing import Rejected
-from hypothesis_strategies import START
 from oracle import candles_of, closed, timely, unique
+from samples.hypothesis_strategies import START
 
 pytestmark = pytest.mark.kafka
 

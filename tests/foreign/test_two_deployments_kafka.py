@@ -34,7 +34,7 @@ from ashi.runtime.kafka.consuming.records import read_topic
 from ashi_aggregate.epoch import require_epoch
 from ashi_cli.onemachine.broker import Broker
 from ashi_simulator import Simulator
-from fresh_topics import delete_topics
+from kafka_topics.fresh_topics import delete_topics
 from oracle import candles_of, closed, stored, timely
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(180)]

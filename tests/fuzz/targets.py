@@ -49,7 +49,7 @@ from ashi_ingest.venues.registry import VENUES
 from ashi_sinks.lake.location import lake_of
 from ashi_sinks.postgres.address import Address
 from ashi_sinks.registry import store_name
-from fetched_batches import encode_batch, kernel
+from kafka_topics.fetched_batches import encode_batch, kernel
 
 Target = Callable[[bytes], int]
 

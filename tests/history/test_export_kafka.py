@@ -21,7 +21,7 @@ from ashi.runtime.kafka.producing.record_batches import RecordBatches
 from ashi.runtime.settings import Settings
 from ashi_history import importing
 from ashi_history.fetched_files import FetchedFiles
-from fresh_topics import renew_topics
+from kafka_topics.fresh_topics import renew_topics
 
 pytestmark = pytest.mark.kafka
 

@@ -18,7 +18,7 @@ from ashi_history.merge import MergedWindow
 from ashi_history.plan import LoadPlan
 from ashi_history.reading import FileReader
 from ashi_ingest.history.settled_gaps import Span
-from hypothesis_strategies import START
+from samples.hypothesis_strategies import START
 
 SYMBOL = "bitflyer:BTC_JPY"
 NOW = START + 10**9

@@ -13,7 +13,7 @@ from ashi.contracts import Trade
 from ashi_cli.main import main
 from ashi_ingest.recording.bundled import BUNDLED
 from ashi_ingest.recording.sequence import RecordingSequence
-from kline_server import MINUTE, binance_answer, gmo_answer, rows_of, serving
+from servers.kline_server import MINUTE, binance_answer, gmo_answer, rows_of, serving
 
 FROM, TO = "2024-08-08T23:54", "2024-08-09T00:06"
 COMMAND = ["history", "klines", "binance", "ETHUSDT", "--from", FROM, "--to", TO]

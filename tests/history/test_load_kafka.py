@@ -21,7 +21,7 @@ from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_sinks.worker import sink_group
 from oracle import candles_of, closed, stored
-from published_files import spot
+from samples.published_files import spot
 from waits import until, until_read
 
 pytestmark = pytest.mark.kafka

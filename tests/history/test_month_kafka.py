@@ -23,9 +23,9 @@ from ashi.runtime.settings import Settings
 from ashi_simulator import RULES, Simulator
 from ashi_simulator.executions import Execution
 from ashi_sinks.worker import sink_group
-from kline_server import rows_of
 from oracle import candles_of, closed, stored
-from published_files import spot
+from samples.published_files import spot
+from servers.kline_server import rows_of
 from waits import until, until_read
 
 pytestmark = [pytest.mark.kafka, pytest.mark.processes, pytest.mark.outside]

@@ -15,8 +15,8 @@ from loading import FINEST, NAMES, SYMBOL, Loaded, live_candles, load
 from ashi.contracts import Trade
 from ashi.contracts.errors import UsageError
 from ashi_ingest.history.settled_gaps import Span
-from hypothesis_strategies import START, trades
 from oracle import candles_of, closed, stored
+from samples.hypothesis_strategies import START, trades
 
 MINUTE = 60_000_000
 RANDOMS = st.randoms(use_true_random=False)

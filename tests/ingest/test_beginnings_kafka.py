@@ -15,7 +15,7 @@ from ashi_ingest.feed.symbol.resume import is_late
 from ashi_simulator import Simulator
 from ashi_simulator.executions import PER_S
 from oracle import candles_of, closed, stored
-from subscribing import until_subscribed
+from servers.subscribing import until_subscribed
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 

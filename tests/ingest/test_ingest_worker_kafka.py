@@ -24,10 +24,10 @@ from ashi.runtime.settings import Settings
 from ashi_ingest.recording.format import BadLine, Line, read_recording
 from ashi_ingest.recording.reader import RecordingReader
 from ashi_simulator import Simulator, TrueTrade, possible_faults, random_script
-from subscribing import until_subscribed
+from servers.subscribing import until_subscribed
 
 if TYPE_CHECKING:
-    from stages import Stage
+    from servers.stages import Stage
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 

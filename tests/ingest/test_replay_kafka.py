@@ -21,7 +21,7 @@ from ashi_ingest.recording.bundled import BUNDLED
 from ashi_ingest.recording.format import Line, read_recording
 from ashi_ingest.recording.replay import EXIT_PARTIAL, ReplayResult, replay, run_replay
 from ashi_ingest.venues.registry import VENUES
-from published_files import SPOT_HEADER, as_of_file, recorded, spot
+from samples.published_files import SPOT_HEADER, as_of_file, recorded, spot
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,7 @@ from ashi_ingest.feed.symbol import resume as module
 from ashi_ingest.feed.symbol.resume import read_resume_points
 from ashi_ingest.feed.symbol.sequencer import RESUME_TRADES
 from ashi_ingest.publish.publisher import LATE_HEADER
-from fresh_topics import PARTITIONS
+from kafka_topics.fresh_topics import PARTITIONS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

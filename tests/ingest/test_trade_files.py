@@ -31,7 +31,7 @@ from ashi_ingest.recording.sequence import RecordingSequence, check_recordings
 from ashi_ingest.recording.trade_files import BadRow, FileOptions, TradeFileReader, check_trade_file, is_trade_file
 from ashi_ingest.venues.gmo.messages import GmoParser, parse_timestamp
 from ashi_ingest.venues.trade_file import read_times
-from published_files import (
+from samples.published_files import (
     BITFLYER_HEADER,
     GMO_HEADER,
     SPOT_HEADER,

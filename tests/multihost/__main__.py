@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import earlier_version
 from multihost.faults import FAULTS
 from multihost.harness import CALM_S, run
 from multihost.hosts import require
 from multihost.isolation import isolated
 from multihost.report import table
 from rig.long_run import parser, perform, say
+from servers import earlier_version
 
 
 def main() -> int:

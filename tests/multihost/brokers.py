@@ -14,9 +14,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from ashi_cli.onemachine.kafka_server import properties_text
-from kafka_cluster import NODES, OF_MANY, Brokers
 from multihost.hosts import Host
 from multihost.isolation import run
+from servers.kafka_cluster import NODES, OF_MANY, Brokers
 
 PORT: Final = 9092
 _CONTROLLER_PORT: Final = 9093

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from ashi.runtime.kafka.connections.clients import partition_of
 from ashi_ingest.shard import Shard, select
-from kafka_cluster import NODES
 from multihost.brokers import Trio
 from multihost.hosts import HERE, Host, Network
 from multihost.liveness import Liveness
 from rig.fleet import Worker
+from servers.kafka_cluster import NODES
 from soak.deployment import PARTITIONS, VENUE, Deployment
 
 METRICS_PORT: Final = 9100

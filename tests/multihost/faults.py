@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ashi_cli.onemachine.children import spawn, stop_all
-from kafka_cluster import READY_S
 from multihost.brokers import DISK, PORT
 from multihost.deployment import AGGREGATES, MOST_AGGREGATES, SESSION_S
+from servers.kafka_cluster import READY_S
 from soak.deployment import READY_S as STAGE_READY_S
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ashi.runtime.kafka.connections.clients import partition_of
-from kafka_cluster import READY_S
 from multihost.checks import check
 from multihost.delays import Delay, Delays, longest
 from multihost.deployment import Rehearsed
 from multihost.faults import ROLLS, Fault
 from rig.fleet import PromiseError, Worker
+from servers.kafka_cluster import READY_S
 from soak.deployment import LATENESS_US, PARTITIONS
 from soak.deployment import READY_S as STAGE_READY_S
 from soak.judgement import Numbers, judge

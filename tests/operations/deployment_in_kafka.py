@@ -25,7 +25,7 @@ from ashi.runtime.kafka.connections.clients import make_consumer, make_producer
 from ashi.runtime.kafka.connections.naming import kafka_name
 from ashi.runtime.kafka.producing.transactions import TransactionalWriter
 from ashi.runtime.settings import Settings
-from candle_samples import a_candle
+from samples.candles import a_candle
 
 S = 1_000_000
 MINUTE = 60 * S

@@ -17,7 +17,7 @@ from ashi.runtime.kafka.cluster.topics import create_topics
 from ashi_cli.main import main
 from ashi_operations.doctor.report import Check, Report
 from ashi_operations.doctor.run import examine
-from secured_kafka import PASSWORD, SecuredKafka
+from servers.secured_kafka import PASSWORD, SecuredKafka
 
 pytestmark = pytest.mark.kafka
 

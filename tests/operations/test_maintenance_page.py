@@ -33,10 +33,10 @@ from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_cli.main import main
 from ashi_cli.onemachine.broker import Broker
-from fresh_topics import PARTITIONS, delete_topics
+from kafka_topics.fresh_topics import PARTITIONS, delete_topics
 from oracle import candles_of, closed, stored, unique
-from sqlite_candles import rows_in
-from stages import Stage, simulated_venue
+from samples.sqlite_candles import rows_in
+from servers.stages import Stage, simulated_venue
 
 PAGE = Path(__file__).parents[2] / "docs" / "maintenance.md"
 MARKETS = ("BTCUSDT", "ETHUSDT")

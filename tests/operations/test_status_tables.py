@@ -25,7 +25,7 @@ from ashi_operations.status.groups import Place, lag_of, stage_of
 from ashi_operations.status.screen import draw, fitted
 from ashi_operations.status.snapshot import Feed, Lag, Snapshot, Unknown, to_json
 from ashi_operations.words import named, span
-from candle_samples import a_candle
+from samples.candles import a_candle
 
 
 def candle(open_time: int, *, symbol: str = "binance:BTCUSDT", timeframe: str = "1m", version: int = 1) -> Candle:

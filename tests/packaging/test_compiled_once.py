@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from _pytest.assertion import rewrite
 
-from compiled_once import compile_share
+from suite.compiled_once import compile_share
 
 
 def kept(folder: Path) -> set[str]:

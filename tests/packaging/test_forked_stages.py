@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-import forked_stages
+from servers import forked_stages
 
 pytestmark = [
     pytest.mark.processes,
@@ -92,11 +92,11 @@ def test_a_stage_is_waited_for_signalled_and_killed(tmp_path: Path) -> None:
 
 def test_stages_die_with_who_started_them(tmp_path: Path) -> None:
     program = (
-        "import os, sys, time, forked_stages; output = open(os.devnull, 'wb');"
+        "import os, sys, time; from servers import forked_stages; output = open(os.devnull, 'wb');"
         "argv = [sys.executable, '-c', 'import time; time.sleep(60)'];"
         "print(forked_stages.start(argv, env=os.environ, stdout=output, stderr=output).pid, flush=True); time.sleep(60)"
     )
-    env = os.environ | {"PYTHONPATH": str(Path(forked_stages.__file__).parent)}
+    env = os.environ | {"PYTHONPATH": str(Path(forked_stages.__file__).parents[1])}
     with subprocess.Popen([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, text=True) as starter:
         assert starter.stdout is not None
         stage = psutil.Process(int(starter.stdout.readline()))

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-import java_cache
 from ashi_cli.onemachine.jars import java_executable
+from suite import java_cache
 
 
 @pytest.mark.processes

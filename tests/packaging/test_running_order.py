@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from running_order import LONGEST, SHARED, TESTS, in_order, module_of, scope_of
+from suite.running_order import LONGEST, SHARED, TESTS, in_order, module_of, scope_of
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
 from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets
 from ashi.runtime.settings import Settings
 from rig.fleet import Fleet, PromiseError
-from stages import get
+from servers.stages import get
 
 DRAIN_S = 120.0
 

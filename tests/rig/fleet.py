@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import forked_stages
+from servers import forked_stages
 
 HERE = "127.0.0.1"
 EXIT_SESSION_LOST = 75

@@ -6,7 +6,7 @@ import random
 import socket
 from collections.abc import Collection
 
-from free_ports import LAST
+from servers.free_ports import LAST
 
 
 def quiet_port(rng: random.Random, but: Collection[int] = ()) -> int:

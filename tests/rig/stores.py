@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ashi_sinks.registry import migrate_store
 from ashi_sinks.worker import sink_group
-from free_ports import HOST
-from postgres_server import PostgresServer
 from rig.fleet import Fleet, Timeline, Worker
+from servers.free_ports import HOST
+from servers.postgres import PostgresServer
 
 POSTGRES = "postgres"
 AWAY = '"event":"the store is away, trying again"'

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from free_ports import HOST, free_ports
+from servers.free_ports import HOST, free_ports
 from waits import until
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"

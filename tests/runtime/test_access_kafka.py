@@ -34,10 +34,10 @@ from ashi.runtime.kafka.consuming.records import read_topic
 from ashi_cli.main import main
 from ashi_simulator import Simulator
 from ashi_sinks.sqlite.reader import SqliteReader
-from fresh_topics import renew_topics
+from kafka_topics.fresh_topics import renew_topics
 from oracle import candles_of, closed, stored
-from secured_kafka import Right, SecuredKafka, token
-from subscribing import until_subscribed
+from servers.secured_kafka import Right, SecuredKafka, token
+from servers.subscribing import until_subscribed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

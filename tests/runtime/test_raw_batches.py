@@ -18,8 +18,8 @@ from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
 from ashi.runtime.kafka.consuming.raw_batches import KeptRecords, is_at_end, keep_bytes, keys_and_values, take_batches
-from fetched_batches import CODECS, CONTROL_BIT, TRANSACTIONAL_BIT, encode_batch, fetched_from
-from simulated_log import Record
+from kafka_topics.fetched_batches import CODECS, CONTROL_BIT, TRANSACTIONAL_BIT, encode_batch, fetched_from
+from kafka_topics.simulated_log import Record
 
 ABORT, COMMIT = b"\0\0\0\0", b"\0\0\0\1"
 

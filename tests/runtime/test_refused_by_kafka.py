@@ -15,12 +15,12 @@ from aiokafka.errors import KafkaConnectionError
 from ashi.contracts.errors import BrokerError, BrokerUnreachableError
 from ashi.runtime.kafka.connections.clients import admin_client, make_consumer, make_producer, security_options
 from ashi.runtime.settings import Settings
-from secured_kafka import SCRAM, token
+from servers.secured_kafka import SCRAM, token
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from secured_kafka import SecuredKafka
+    from servers.secured_kafka import SecuredKafka
 
 pytestmark = pytest.mark.kafka
 

@@ -23,8 +23,8 @@ from ashi.runtime.kafka.cluster.log_identity import (
     thin_out,
 )
 from ashi.runtime.kafka.connections.clients import admin_client, make_producer
-from fresh_topics import PARTITIONS
-from made_anew import make_anew
+from kafka_topics.fresh_topics import PARTITIONS
+from kafka_topics.made_anew import make_anew
 
 
 @dataclass

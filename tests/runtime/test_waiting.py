@@ -21,8 +21,8 @@ from ashi.runtime.service import Service, StoppedError
 from ashi.runtime.waiting import Absence, start_when_kafka_is_there
 from ashi_cli.onemachine.children import spawn
 from ashi_simulator import Simulator
-from stages import get, served_at
-from subscribing import until_subscribed
+from servers.stages import get, served_at
+from servers.subscribing import until_subscribed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ashi.runtime.settings import Settings
     from ashi_cli.onemachine.broker import Broker
     from conftest import StartStage
-    from stages import Stage
+    from servers.stages import Stage
 
 MARKET = "BTCUSDT"
 

@@ -18,7 +18,7 @@ from confluent_kafka.admin import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from secured_kafka import SecuredKafka
+    from servers.secured_kafka import SecuredKafka
 
 FILE = Path(__file__).parents[2] / "deploy/kubernetes/components/strimzi/users.yaml"
 _KINDS = {

@@ -14,9 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from postgres_server import PASSWORD as OF_DATABASE
-from secured_kafka import PASSWORD, SecuredKafka
-from stages import Stage, get
+from servers.postgres import PASSWORD as OF_DATABASE
+from servers.secured_kafka import PASSWORD, SecuredKafka
+from servers.stages import Stage, get
 
 if TYPE_CHECKING:
     import trustme

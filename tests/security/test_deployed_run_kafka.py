@@ -30,14 +30,14 @@ from ashi_cli.main import main
 from ashi_cli.onemachine.children import stop_all
 from ashi_simulator import Simulator
 from ashi_sinks.registry import open_reader
-from free_ports import HOST
-from fresh_topics import delete_topics
+from kafka_topics.fresh_topics import delete_topics
 from oracle import candles_of, closed, stored
-from postgres_server import PostgresServer
-from subscribing import until_subscribed
+from servers.free_ports import HOST
+from servers.postgres import PostgresServer
+from servers.subscribing import until_subscribed
 
 if TYPE_CHECKING:
-    from secured_kafka import SecuredKafka
+    from servers.secured_kafka import SecuredKafka
 
 pytestmark = [pytest.mark.outside, pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(400)]
 

@@ -13,7 +13,7 @@ import ashi_ingest
 from ashi_cli.main import main
 
 if TYPE_CHECKING:
-    from secured_kafka import SecuredKafka
+    from servers.secured_kafka import SecuredKafka
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

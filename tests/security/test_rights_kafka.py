@@ -17,10 +17,10 @@ from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import topic_specs
 from ashi.runtime.kafka.connections.clients import partitions_of
 from ashi.runtime.settings import Settings
-from fresh_topics import renew_topics
+from kafka_topics.fresh_topics import renew_topics
 
 if TYPE_CHECKING:
-    from secured_kafka import SecuredKafka
+    from servers.secured_kafka import SecuredKafka
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ashi.contracts.candle import Candle, check_candle
 from ashi.contracts.errors import ContractError, UsageError
 from ashi_series import CandleAggregator, LateTrade, LateTradeWarning, OhlcvStore
-from candle_samples import a_candle
+from samples.candles import a_candle
 
 START = 1_723_161_000
 """The start of five minutes, s."""

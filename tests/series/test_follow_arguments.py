@@ -12,7 +12,7 @@ import pytest
 from ashi.client import Candle, Position
 from ashi.contracts.errors import BrokerError, ContractError, NotPermittedError, StateError, UsageError
 from ashi_series import Closed, InProgress, follow
-from candle_samples import BTC, ETH, a_candle
+from samples.candles import BTC, ETH, a_candle
 
 if TYPE_CHECKING:
     from ashi_series import Event

@@ -19,8 +19,8 @@ from ashi.contracts.topics import CANDLES, CANDLES_LIVE, FEED_GAPS, FEED_STATUS
 from ashi.runtime.kafka.connections.clients import make_producer
 from ashi_series import Closed, Corrected, Gap, InProgress, follow
 from ashi_sinks.registry import make_sink
-from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
-from made_anew import delete, make_anew
+from kafka_topics.made_anew import delete, make_anew
+from samples.candles import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 
 if TYPE_CHECKING:
     from ashi.runtime.settings import Settings

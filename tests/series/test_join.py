@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ashi_series import Closed, Corrected, OhlcvStore
 from ashi_series.join import APPENDED_BEFORE_US, Join, Stored, read_from
-from candle_samples import FIRST_US, MINUTE_US, a_candle
+from samples.candles import FIRST_US, MINUTE_US, a_candle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

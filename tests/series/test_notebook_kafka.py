@@ -17,7 +17,7 @@ from ashi.contracts.candle import encode_candle
 from ashi.contracts.records import live_key
 from ashi.contracts.topics import CANDLES, CANDLES_LIVE
 from ashi.runtime.kafka.connections.clients import make_producer
-from candle_samples import a_candle
+from samples.candles import a_candle
 
 if TYPE_CHECKING:
     from ashi.runtime.settings import Settings

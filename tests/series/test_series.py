@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.errors import ContractError, UsageError
 from ashi_series import Closed, Corrected, InProgress, Series, SeriesView
-from candle_samples import BTC, FIRST_US, MINUTE_US, a_candle
+from samples.candles import BTC, FIRST_US, MINUTE_US, a_candle
 
 
 def series_of(*candles: Candle, limit: int = 500) -> Series:

@@ -6,7 +6,7 @@ import msgspec
 
 from ashi.contracts.feed import FeedGap, FeedStatus
 from ashi_series import Closed, Corrected, Gap, InProgress, OhlcvStore
-from candle_samples import BTC, ETH, FIRST_US, MINUTE_US, a_candle
+from samples.candles import BTC, ETH, FIRST_US, MINUTE_US, a_candle
 
 
 def a_status(complete_until: int | None, updated: int, symbol: str = BTC) -> FeedStatus:

@@ -35,7 +35,6 @@ from simulated import (
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-import published_files
 from ashi.contracts.errors import UsageError
 from ashi.contracts.trade import Trade
 from ashi_cli.recorded_trades import read_trades
@@ -50,6 +49,7 @@ from ashi_simulator import (
     read_script,
 )
 from ashi_simulator.markets.recorded import RecordedMarket
+from samples import published_files
 
 # Scripts
 

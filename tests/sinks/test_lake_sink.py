@@ -40,7 +40,6 @@ from sink_certification import (
 )
 from sink_kafka import many_candles, publish
 
-import forked_stages
 from ashi.contracts.candle import DECIMAL_FIELDS, Candle, candle_fields
 from ashi.contracts.errors import StorageError, UsageError
 from ashi.contracts.feed import FeedGap
@@ -58,6 +57,7 @@ from ashi_sinks.lake.sink import LakeSink
 from ashi_sinks.protocol import RefusedError, RetryableError, RowsLostError
 from ashi_sinks.registry import remove_store, store_exists, store_name
 from ashi_sinks.worker import sink_group
+from servers import forked_stages
 
 DAY = 24 * 60
 

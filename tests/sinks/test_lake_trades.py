@@ -17,7 +17,6 @@ from lake_trades import a_trade, as_rows, write
 from sink_certification import opened, until
 from sink_fakes import CrashError, MemoryLog, a_service, a_worker
 
-import forked_stages
 from ashi.contracts.errors import StorageError
 from ashi.contracts.timeframe import HOUR_US
 from ashi.contracts.topics import TRADES, TRADES_DEAD
@@ -36,6 +35,7 @@ from ashi_sinks.lake.trade_streams import TradeStreams
 from ashi_sinks.lake.trades import LakeTrades, progress_key
 from ashi_sinks.protocol import RetryableError, RowsLostError
 from ashi_sinks.worker import sink_group
+from servers import forked_stages
 
 GROUP = sink_group(TradeStreams.name)
 ROOT = Path(__file__).parents[2]

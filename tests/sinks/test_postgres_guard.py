@@ -13,7 +13,7 @@ from ashi.contracts.errors import StorageError
 from ashi_sinks.postgres.retention import delete_older
 from ashi_sinks.postgres.sink import PostgresSink
 from ashi_sinks.protocol import RetryableError, RowsLostError
-from stages import get
+from servers.stages import get
 
 pytestmark = pytest.mark.postgres
 

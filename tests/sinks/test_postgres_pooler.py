@@ -18,8 +18,8 @@ from ashi_sinks.postgres import schema
 from ashi_sinks.postgres.reader import PostgresReader
 from ashi_sinks.postgres.sink import PostgresSink
 from ashi_sinks.protocol import RetryableError
-from pgbouncer_server import PgBouncer, find_pgbouncer
-from postgres_server import PostgresServer, in_thread
+from servers.pgbouncer import PgBouncer, find_pgbouncer
+from servers.postgres import PostgresServer, in_thread
 
 pytestmark = [
     pytest.mark.outside,

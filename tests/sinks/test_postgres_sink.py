@@ -21,7 +21,7 @@ from ashi_sinks.postgres.connection import explain
 from ashi_sinks.postgres.reader import SERIES, PostgresReader
 from ashi_sinks.postgres.sink import PostgresSink
 from ashi_sinks.protocol import RefusedError, RetryableError, RowsLostError
-from postgres_server import PASSWORD, PostgresServer
+from servers.postgres import PASSWORD, PostgresServer
 
 pytestmark = pytest.mark.postgres
 

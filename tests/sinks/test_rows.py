@@ -11,7 +11,7 @@ from ashi.contracts.candle import DECIMAL_FIELDS, Candle
 from ashi.contracts.errors import StorageError
 from ashi.contracts.venue_candle import VENUE_NULLABLE, VenueCandle
 from ashi_sinks.rows import candle_from
-from candle_samples import BTC, FIRST_US, a_candle
+from samples.candles import BTC, FIRST_US, a_candle
 
 A_VENUE_CANDLE = msgspec.convert(
     {name: getattr(a_candle(), name, None) for name in VenueCandle.__struct_fields__}

@@ -16,7 +16,6 @@ from aiokafka.errors import KafkaError
 from sink_certification import a_candle, a_gap, opened, oracle, stored, stored_gaps, until
 from sink_kafka import many_candles, publish
 
-import forked_stages
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.errors import StateError
 from ashi.contracts.topics import CANDLES, CANDLES_DEAD, FEED_GAPS, topic_specs
@@ -31,7 +30,8 @@ from ashi_sinks.consumer import KafkaSinkConsumer
 from ashi_sinks.sqlite.reader import SqliteReader
 from ashi_sinks.sqlite.sink import SqliteSink
 from ashi_sinks.worker import sink_group
-from stages import get, served_at
+from servers import forked_stages
+from servers.stages import get, served_at
 
 COMMAND = "import sys; from ashi.runtime.settings import Settings; from ashi_sinks.worker import run_sink; " + (
     "import sys; from ashi.runtime.settings import Settings; from ashi_sinks.worker import run_sink; "

@@ -11,8 +11,8 @@ from ashi.contracts.candle import Candle
 from ashi.contracts.signal import Signal
 from ashi.contracts.timeframe import Timeframe
 from ashi_strategies import Plan, Strategy, Target, flat, long, plans_of, short
-from candle_samples import BTC
-from candle_samples import a_candle as candle_of_window
+from samples.candles import BTC
+from samples.candles import a_candle as candle_of_window
 
 
 def a_candle(window: int = 0, close: Any = 100, version: int = 1, symbol: str = BTC, timeframe: str = "1m") -> Candle:

@@ -13,7 +13,7 @@ from ashi.contracts.candle import Candle
 from ashi_strategies import Target, load_strategy, long, plans_of
 from ashi_strategies.backtest.checks import Finding, check_strategy
 from ashi_strategies.plan import Plan
-from candle_samples import BTC, ETH
+from samples.candles import BTC, ETH
 
 
 def walk(symbols: Any = (BTC,), timeframes: Any = ("1m",), minutes: int = 1_200, missing: float = 0) -> list[Candle]:

@@ -31,8 +31,8 @@ from ashi_strategies.backtest.sources import (
     read_steps,
 )
 from ashi_strategies.series_name import SeriesName
-from hypothesis_strategies import trades
 from oracle import candles_of, closed, stored, timely, unique
+from samples.hypothesis_strategies import trades
 
 HOUR = 60 * MINUTE
 RULES = WindowRules(finest=Timeframe.parse("1m"))

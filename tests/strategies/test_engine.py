@@ -17,7 +17,7 @@ from ashi.contracts.signal import Signal
 from ashi_series.events import Closed, Corrected, Gap, InProgress
 from ashi_strategies import Strategy, Target, long
 from ashi_strategies.engine import PATIENCE_US, Engine
-from candle_samples import BTC, ETH, FIRST_US, MINUTE_US
+from samples.candles import BTC, ETH, FIRST_US, MINUTE_US
 
 NOW = FIRST_US + 1_000 * MINUTE_US
 GAP = FeedGap(BTC, FIRST_US, None, "open", 0, "silent for 30 s", NOW)

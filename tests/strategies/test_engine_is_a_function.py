@@ -16,7 +16,7 @@ from ashi.contracts.signal import Signal, decode_signal, encode_signal, signal_r
 from ashi_series.events import Closed, Corrected, InProgress
 from ashi_strategies import Plan
 from ashi_strategies.engine import Engine
-from candle_samples import BTC, ETH, FIRST_US, MINUTE_US
+from samples.candles import BTC, ETH, FIRST_US, MINUTE_US
 
 EXAMPLES = int(os.environ.get("ASHI_EXAMPLES", "150"))
 SERIES = [

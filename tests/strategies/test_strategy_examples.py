@@ -15,7 +15,7 @@ from ashi.contracts.signal import Signal
 from ashi_series.events import Closed
 from ashi_strategies import load_strategy, plans_of
 from ashi_strategies.engine import Engine
-from candle_samples import BTC, ETH
+from samples.candles import BTC, ETH
 
 
 def signals_of(

@@ -15,7 +15,7 @@ from ashi.contracts.errors import ContractError, UsageError
 from ashi.contracts.timeframe import Timeframe
 from ashi_strategies import Strategy, Target, flat, load_strategy, long, plans_of, short
 from ashi_strategies.plan import EXAMPLES
-from candle_samples import BTC, ETH
+from samples.candles import BTC, ETH
 
 M1, M5, H1 = map(Timeframe.parse, ("1m", "5m", "1h"))
 

@@ -27,8 +27,8 @@ from msgspec.json import decode
 from ashi.contracts.errors import UsageError
 from ashi.contracts.signal import Signal, decode_signal
 from ashi_sinks.sqlite.reader import SqliteReader
-from grown_topics import grow_when_nobody_works
-from stages import get
+from kafka_topics.grown_topics import grow_when_nobody_works
+from servers.stages import get
 
 if TYPE_CHECKING:
     from collections.abc import Callable

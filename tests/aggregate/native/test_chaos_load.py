@@ -16,8 +16,8 @@ from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.native.decoder import NativeDecoder
 from chaos.harness import HORIZON_S, TIMEFRAMES
 from chaos.market import LATENESS_US, PARTITIONS, Market, messages
-from fetched_batches import fetched
-from simulated_log import Record
+from kafka_topics.fetched_batches import fetched
+from kafka_topics.simulated_log import Record
 
 RECORDS = 6_000
 APPENDED_MS = 1_700_000_100_000

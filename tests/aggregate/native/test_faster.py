@@ -24,9 +24,9 @@ from ashi_aggregate.chunk import Chunk, LogRecord
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.native.columns import scan
 from ashi_aggregate.native.decoder import NativeDecoder
-from fetched_batches import encode_batch, kernel
-from hypothesis_strategies import START
-from simulated_log import Record
+from kafka_topics.fetched_batches import encode_batch, kernel
+from kafka_topics.simulated_log import Record
+from samples.hypothesis_strategies import START
 
 TIMEFRAMES = parse_timeframes("1m,5m,1h")
 RULES = WindowRules(TIMEFRAMES[0])

@@ -16,9 +16,9 @@ from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.native.columns import ScannedRecords
 from ashi_aggregate.native.decoder import NativeDecoder
 from ashi_aggregate.native.kernel import Malformed
-from fetched_batches import encode_batch, kernel
-from hypothesis_strategies import START, drawn_trade
-from simulated_log import Record
+from kafka_topics.fetched_batches import encode_batch, kernel
+from kafka_topics.simulated_log import Record
+from samples.hypothesis_strategies import START, drawn_trade
 
 
 def damaged(rng: random.Random, data: bytes) -> bytes:

@@ -12,8 +12,8 @@ from ashi.runtime.kafka.consuming.raw_batches import RawBatches
 from ashi.runtime.kafka.consuming.records import keep_newest
 from ashi_aggregate.core.codec import ROW_FORMAT, Marker, encode, rank_of
 from ashi_aggregate.native.newest import read_newest
-from fetched_batches import encode_batch, kernel
-from simulated_log import Record
+from kafka_topics.fetched_batches import encode_batch, kernel
+from kafka_topics.simulated_log import Record
 
 
 def batches(rows: Sequence[tuple[bytes, bytes | None]], begin: int = 0) -> RawBatches:

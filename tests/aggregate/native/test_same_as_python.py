@@ -23,9 +23,9 @@ from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.native.columns import SymbolColumns, scan
 from ashi_aggregate.native.decoder import NativeDecoder
 from ashi_aggregate.native.kernel import Verdict
-from fetched_batches import encode_batch, kernel
-from hypothesis_strategies import START
-from simulated_log import Record
+from kafka_topics.fetched_batches import encode_batch, kernel
+from kafka_topics.simulated_log import Record
+from samples.hypothesis_strategies import START
 
 SYMBOLS = ["binance:A", "gmo:B", "bitflyer:币"]
 PARTITIONS = 2

@@ -33,7 +33,7 @@ from ashi.contracts.topics import (
 from ashi.runtime.kafka.cluster.topics import create_topics
 from ashi.runtime.kafka.connections.clients import make_producer
 from ashi_sinks.registry import make_sink, open_reader
-from free_ports import free_port
+from servers.free_ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from ashi.runtime.settings import Settings
     from conftest import StartStage
-    from stages import Stage
+    from servers.stages import Stage
 
 CLOSED, CORRECTED, COMPLETE, INCOMPLETE, FLAT = 1, 2, 4, 8, 16
 """The flags of a bar, as docs/chart.md has them."""

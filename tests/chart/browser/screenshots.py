@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chromium import BOUND_S, a_page, chromium
 
-from free_ports import free_port
+from servers.free_ports import free_port
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser

@@ -22,7 +22,7 @@ import trustme
 
 from ashi_cli.onemachine.children import spawn, stop_all
 from ashi_cli.onemachine.jars import cache_directory
-from free_ports import HOST, free_port
+from servers.free_ports import HOST, free_port
 from waits import until
 
 Object = Mapping[str, Any]

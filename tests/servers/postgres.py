@@ -24,7 +24,7 @@ import asyncpg
 import psutil
 
 from ashi_cli.onemachine.children import _death_pact
-from free_ports import free_port
+from servers.free_ports import free_port
 
 USER = "ashi"
 PASSWORD = "s3cret/:@pass"  # with what a URL must escape

@@ -25,7 +25,7 @@ from ashi_aggregate.log_check import expired_unread
 from ashi_aggregate.partition import PartitionOffsets
 from ashi_aggregate.pipeline import Pipeline
 from ashi_aggregate.write_queue import BUDGET, WriteBudget
-from fetched_batches import fetched
+from kafka_topics.fetched_batches import fetched
 
 
 class Crash(Exception):  # noqa: N818  (an event, not an error)

@@ -1,4 +1,4 @@
-"""A real PgBouncer before a server of `postgres_server`, that of Debian's package."""
+"""A real PgBouncer before a server of `servers.postgres`, that of Debian's package."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from ashi_cli.onemachine.children import _death_pact
-from free_ports import free_port
-from postgres_server import PASSWORD, QUOTED_PASSWORD, USER, PostgresServer
+from servers.free_ports import free_port
+from servers.postgres import PASSWORD, QUOTED_PASSWORD, USER, PostgresServer
 
 MODES = ("session", "transaction", "statement")
 START_TIMEOUT_S = 20

@@ -20,9 +20,9 @@ from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.children import spawn
 from ashi_cli.onemachine.jars import KAFKA_VERSION, java_executable
-from fresh_topics import renew_topics
+from kafka_topics.fresh_topics import renew_topics
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 FIRST_VERSION = 25
 """Of Java, that makes such a file in one run."""
 MADE_S = 120
@@ -45,7 +45,7 @@ def make_in_background() -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(TESTS), "JDK_JAVA_OPTIONS": FIRST_COMPILER}
     with path.with_suffix(".log").open("wb") as log:
-        spawn([sys.executable, "-m", "java_cache"], env=environment, stdout=log, stderr=log)
+        spawn([sys.executable, "-m", "suite.java_cache"], env=environment, stdout=log, stderr=log)
 
 
 def _path() -> Path | None:

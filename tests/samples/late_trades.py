@@ -9,9 +9,9 @@ from typing import Any
 from ashi.contracts import Trade
 from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap, decode_feed_gap, is_complete
-from hypothesis_strategies import START, drawn_trade
+from kafka_topics.simulated_log import Broker
 from oracle import candles_of, stored
-from simulated_log import Broker
+from samples.hypothesis_strategies import START, drawn_trade
 
 SYMBOLS = [f"binance:S{number}" for number in range(5)]
 

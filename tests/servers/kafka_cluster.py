@@ -26,7 +26,7 @@ from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.children import spawn, stop_all
 from ashi_cli.onemachine.jars import classpath, java_executable
 from ashi_cli.onemachine.kafka_server import PROPERTIES, properties_text
-from free_ports import HOST, free_ports
+from servers.free_ports import HOST, free_ports
 
 NODES = (1, 2, 3)
 READY_S = 90

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ashi.runtime.settings import Settings
-from fresh_topics import PARTITIONS, renew_topics
-from stages import Stage, get, simulated_venue
+from kafka_topics.fresh_topics import PARTITIONS, renew_topics
+from servers.stages import Stage, get, simulated_venue
 
 MARKETS = ("BTCUSDT", "ETHUSDT")
 TIMEFRAMES = "1s,1m"

@@ -13,7 +13,7 @@ import tarfile
 from pathlib import Path
 
 EARLIER = "4812025"
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROOMS = (
     *("", "ingest", "aggregate", "sinks", "series", "audit", "history", "simulator", "strategies", "chart"),
     *("operations", "cli"),

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import forked_stages
+from servers import forked_stages
 
 if TYPE_CHECKING:
     import signal

@@ -35,7 +35,7 @@ from ashi.contracts.access import Access, Operation
 from ashi.runtime.settings import Settings
 from ashi_cli.onemachine.broker import Broker
 from ashi_cli.onemachine.kafka_server import PROPERTIES
-from free_ports import HOST, free_ports
+from servers.free_ports import HOST, free_ports
 
 Right = tuple[str, str, Operation]
 """As in `Access.rights`."""

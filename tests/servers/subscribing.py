@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ashi_simulator import Simulator
-    from stages import Stage
+    from servers.stages import Stage
 
 
 async def until_subscribed(

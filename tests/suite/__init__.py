@@ -1,0 +1,1 @@
+"""How the tests themselves run: in which order, compiled once, with a Java that has parsed its classes."""
