@@ -2,20 +2,28 @@
 
     python deploy/monitoring/make_dashboards.py
 
-What is written is deploy/monitoring/dashboards/*.json, to be imported as they are, or provisioned from that folder. A
-variable chooses the data source. Panels ask for what the rules record where that is enough.
+What is written is deploy/monitoring/dashboards/*.json, to be imported as they are, or provisioned from that folder.
+Variables choose the data source and, where targets have that label, the namespace: one deployment of several. Panels
+ask for what the rules record where that is enough.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DashboardLinkType, DataSourceRef
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    DashboardLinkType,
+    DataSourceRef,
+    VariableOption,
+    VariableRefresh,
+)
 
 HERE: Final = Path(__file__).parent / "dashboards"
 SOURCE: Final = DataSourceRef(type_val="prometheus", uid="${source}")
@@ -454,6 +462,16 @@ def make(name: str) -> str:
         .timezone("utc")
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .with_variable(dashboard.DatasourceVariable("source").label("Data source").type("prometheus"))
+        .with_variable(
+            dashboard.QueryVariable("namespace")
+            .label("Namespace")
+            .datasource(SOURCE)
+            .query("label_values(ashi_build_info, namespace)")
+            .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .include_all(True)
+            .all_value(".*")
+            .current(VariableOption(text="All", value="$__all"))
+        )
         .link(
             dashboard.DashboardLink("Ashi")
             .type(DashboardLinkType.DASHBOARDS)
@@ -469,12 +487,24 @@ def make(name: str) -> str:
     return json.dumps(made.build(), cls=JSONEncoder, indent=1, sort_keys=True) + "\n"
 
 
+def _of_namespace(expression: str) -> str:
+    """The same of the chosen namespace: of every metric, and so of what the rules have recorded."""
+
+    def chosen(match: re.Match[str]) -> str:
+        rest = "" if match[2] is None else f"{match[2]}, "
+        return f'{match[1]}{{{rest}namespace=~"$namespace"}}'
+
+    return re.sub(r"\b((?:ashi|process)[_:][a-z0-9_:]+)(?:\{([^}]*)\})?", chosen, expression)
+
+
 def _panel(panel: Panel) -> stat.Panel | timeseries.Panel:
     built: stat.Panel | timeseries.Panel = stat.Panel() if panel.single else timeseries.Panel()
     built = built.title(panel.title).description(panel.text).datasource(SOURCE).unit(panel.unit)
     built = built.span(4 if panel.single else 8).height(5 if panel.single else 8)
     for number, (expression, legend) in enumerate(panel.queries):
-        query = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(chr(ord("A") + number))
+        query = (
+            prometheus.Dataquery().expr(_of_namespace(expression)).legend_format(legend).ref_id(chr(ord("A") + number))
+        )
         built = built.with_target(query.instant() if panel.single else query.range())
     return built
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def rules() -> list[dict[str, Any]]:
 
 ALERTS = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 RECORDED = {rule["record"] for rule in rules() if "record" in rule}
+ALERTMANAGER = yaml.safe_load((MONITORING / "alertmanager.yaml").read_text(encoding="utf-8"))
 
 
 def metrics_in(expression: str) -> set[str]:
@@ -96,12 +98,98 @@ def test_the_table_of_the_alerts_has_their_severities() -> None:
 
 
 def test_inhibitions_are_of_alerts_and_labels_that_there_are() -> None:
-    loaded = yaml.safe_load((MONITORING / "alertmanager.yaml").read_text(encoding="utf-8"))
-    for inhibition in loaded["inhibit_rules"]:
+    for inhibition in ALERTMANAGER["inhibit_rules"]:
         for matcher in (*inhibition["source_matchers"], *inhibition["target_matchers"]):
             label, _, value = re.match(r'(\w+) (=|!=|=~|!~) "(.*)"', matcher).groups()  # type: ignore[union-attr]
             if label == "alertname":
                 assert set(value.split("|")) <= set(ALERTS), matcher
+
+
+def test_everything_is_told_by_namespace() -> None:
+    """Else one of two deployments at a Prometheus hides that the other has no Kafka, or no worker."""
+    for rule in rules():
+        # `quantile_over_time` and its like are of one series; `max by (…) (` and `sum by (…) (` are over several.
+        found = re.findall(r"\b(?:sum|max|min|avg|count|group)\b *(by \([^)]*\))?[ (]", rule["expr"])
+        assert all(by.startswith("by (namespace") for by in found), rule["expr"]
+        joined = re.findall(r"\bon \(([^)]*)\)", rule["expr"])
+        assert all("namespace" in on for on in joined), rule["expr"]
+
+
+def matches(labels: Mapping[str, str], matchers: Sequence[str]) -> bool:
+    """As Alertmanager does: a label that an alert has not is empty."""
+    for matcher in matchers:
+        label, operator, value = re.fullmatch(r'(\w+) (=|!=|=~|!~) "(.*)"', matcher).groups()  # type: ignore[union-attr]
+        is_so = re.fullmatch(value, labels.get(label, "")) if "~" in operator else labels.get(label, "") == value
+        if bool(is_so) == operator.startswith("!"):
+            return False
+    return True
+
+
+def muted(target: Mapping[str, str], *, by: Mapping[str, str]) -> bool:
+    return any(
+        matches(by, rule["source_matchers"])
+        and matches(target, rule["target_matchers"])
+        and all(by.get(label, "") == target.get(label, "") for label in rule.get("equal", ()))
+        for rule in ALERTMANAGER["inhibit_rules"]
+    )
+
+
+NO_KAFKA = {"alertname": "KafkaDown", "severity": "page", "namespace": "prod"}
+NO_CHECKPOINT = {"alertname": "CheckpointStalled", "severity": "page", "stage": "aggregate", "instance": "a"}
+NO_AGGREGATE = {
+    "alertname": "WorkersAbsent",
+    "severity": "page",
+    "stage": "aggregate",
+    "missing": "aggregate: no process",
+}
+NO_SQLITE = {
+    "alertname": "WorkersAbsent",
+    "severity": "page",
+    "stage": "sink",
+    "sink": "sqlite",
+    "missing": "sink sqlite",
+}
+AGGREGATE_BEHIND = {"alertname": "LagGrowing", "severity": "ticket", "reader": "aggregate", "partition": "1"}
+SINK_BEHIND = {"alertname": "LagGrowing", "severity": "ticket", "reader": "sink lake", "sink": "lake", "partition": "1"}
+CHART_DOWN = {"alertname": "ProcessDown", "severity": "ticket", "stage": "chart", "instance": "c"}
+AGGREGATE_DOWN = {"alertname": "ProcessDown", "severity": "ticket", "stage": "aggregate", "instance": "a"}
+STALLED = {"alertname": "WatermarkStalled", "severity": "page", "stage": "aggregate", "partition": "1"}
+STORE_DOWN = {"alertname": "StoreDown", "severity": "page", "stage": "sink", "sink": "lake"}
+ROWS_LATE = {"alertname": "RowsLate", "severity": "page", "stage": "sink", "sink": "lake"}
+
+
+@pytest.mark.parametrize(
+    ("target", "by", "is_muted"),
+    [
+        (ROWS_LATE | {"namespace": "prod"}, NO_KAFKA, True),
+        (ROWS_LATE | {"namespace": "test"}, NO_KAFKA, False),
+        (ROWS_LATE, NO_KAFKA, False),
+        (ROWS_LATE, STORE_DOWN, True),
+        (ROWS_LATE | {"sink": "sqlite"}, STORE_DOWN, False),
+        (AGGREGATE_BEHIND, NO_CHECKPOINT, True),
+        (SINK_BEHIND, NO_CHECKPOINT, False),
+        (STALLED, NO_CHECKPOINT, True),
+        (STALLED, NO_AGGREGATE, True),
+        (AGGREGATE_BEHIND, NO_AGGREGATE, True),
+        (SINK_BEHIND, NO_AGGREGATE, False),
+        (AGGREGATE_DOWN, NO_AGGREGATE, True),
+        (CHART_DOWN, NO_AGGREGATE, False),
+        (CHART_DOWN, NO_SQLITE, False),
+        (ROWS_LATE | {"sink": "sqlite"}, NO_SQLITE, True),
+        (ROWS_LATE, NO_SQLITE, False),
+        (AGGREGATE_BEHIND, STALLED, True),
+        (SINK_BEHIND, STALLED, False),
+    ],
+)
+def test_an_alert_mutes_what_follows_of_it_and_nothing_else(
+    target: dict[str, str], by: dict[str, str], is_muted: bool
+) -> None:
+    assert muted(target, by=by) == is_muted
+
+
+def test_what_is_told_is_told_of_one_deployment_at_a_time() -> None:
+    assert "namespace" in ALERTMANAGER["route"]["group_by"]
+    assert all("namespace" in rule["equal"] for rule in ALERTMANAGER["inhibit_rules"])
 
 
 def firing(case: dict[str, Any]) -> list[set[str]]:

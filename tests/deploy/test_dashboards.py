@@ -72,6 +72,14 @@ def test_every_metric_in_a_dashboard_is_one_that_a_process_serves_or_a_rule_reco
         assert set(re.findall(r"\bashi:\w+(?::\w+)*", expression)) <= recorded, panel
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_panel_is_of_the_chosen_namespace(name: str) -> None:
+    for panel, expression in queries(name):
+        metrics = re.findall(r"\b(?:ashi|process)[_:][a-z0-9_:]+(\{[^}]*\})?", expression)
+        assert metrics, panel
+        assert all(selector.endswith('namespace=~"$namespace"}') for selector in metrics), (panel, expression)
+
+
 @pytest.fixture(scope="module")
 def pipeline(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     with running_pipeline(kafka.bootstrap, tmp_path_factory.mktemp("pipeline")) as running:
@@ -106,7 +114,7 @@ def test_every_panel_has_data_of_a_pipeline_at_work(pipeline: Pipeline, watchers
 
 
 def has_data(watchers: Watchers, expression: str) -> bool:
-    found = watchers.query(expression.replace("$__rate_interval", "20s"))
+    found = watchers.query(expression.replace("$__rate_interval", "20s").replace("$namespace", ".*"))
     return any(each["value"][1] != "NaN" for each in found)
 
 
