@@ -31,10 +31,10 @@ LONGEST = (
     "ingest/test_outside_venue.py",
     "cli/test_broker.py",
     "client/test_client_kafka.py",
-    "ingest/test_ingest_publisher.py",
+    "ingest/publish/test_ingest_publisher.py",
     "sinks/test_sink_kafka.py",
     "runtime/test_descriptors.py",
-    "ingest/test_feed_property.py",
+    "ingest/feed/test_feed_property.py",
     "ingest/test_venue_faults.py",
 )
 """Modules with tests of many seconds, the longest first."""
@@ -42,11 +42,11 @@ SHARED = (
     ("aggregate/test_election_kafka.py",),
     ("compatibility/test_recorded_kafka.py",),
     ("compatibility/test_recorded_commands.py",),
-    ("runtime/test_unreachable_kafka.py",),
+    ("runtime/kafka/test_unreachable_kafka.py",),
     ("sinks/test_postgres_queries.py",),
     (
-        "runtime/test_access_kafka.py",
-        "runtime/test_refused_by_kafka.py",
+        "runtime/kafka/test_access_kafka.py",
+        "runtime/kafka/test_refused_by_kafka.py",
         "security/test_refused_commands_kafka.py",
         "security/test_rights_kafka.py",
         "operations/test_doctor_secured_kafka.py",

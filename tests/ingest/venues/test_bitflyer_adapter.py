@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from repairs import NOW, Outcome, bare, new_ones, run_plan
 
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
@@ -15,7 +16,6 @@ from ashi_ingest.venues.answers import MAX_TRIES
 from ashi_ingest.venues.base import Acknowledged, Answer, ListedMarket, Refused, Request
 from ashi_ingest.venues.bitflyer import repair as bitflyer_repair
 from ashi_ingest.venues.registry import VENUES
-from repairs import NOW, Outcome, bare, new_ones, run_plan
 
 VENUE = VENUES["bitflyer"].live(has_key=False)
 COUNT = 4

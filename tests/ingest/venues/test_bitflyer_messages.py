@@ -20,7 +20,7 @@ from ashi_ingest.venues.registry import VENUES
 SINCE, UNTIL = datetime.fromisoformat("2001-09-10"), datetime.fromisoformat("2200-01-01")
 RECEIVED = 1_639_350_330_082_294
 REAL_FRAMES = [line.split(b" ", 1)[1] for line in gzip.decompress(BUNDLED["bitflyer"][0].read_bytes()).splitlines()]
-NO_TRADES = Path(__file__).parent / "data" / "bitflyer-no-trades.txt"
+NO_TRADES = Path(__file__).parents[1] / "data" / "bitflyer-no-trades.txt"
 
 EXECUTION = (
     '{"id":2284079807,"side":"BUY","price":5860832.0,"size":0.01,"exec_date":"2021-12-12T23:05:29.9692063Z",'

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from repairs import NOW, Outcome, bare, new_ones, run_plan
 
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
@@ -19,7 +20,6 @@ from ashi_ingest.venues.gmo import repair as gmo_repair
 from ashi_ingest.venues.gmo.messages import Content
 from ashi_ingest.venues.gmo.pages import LEAST_NEW, OVERLAP, ROWS, Row, find_place, next_window, wide_window
 from ashi_ingest.venues.registry import VENUES
-from repairs import NOW, Outcome, bare, new_ones, run_plan
 
 VENUE = VENUES["gmo"].live(has_key=False)
 OTHER = {"BUY": "SELL", "SELL": "BUY"}

@@ -121,7 +121,7 @@ def test_the_recordings_and_their_licences_are_there() -> None:
 
 
 def test_the_acknowledgment_that_the_licence_asks_for_is_given() -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     sentence = "This product includes software developed by Bryant Moscon (http://www.bryantmoscon.com/)"
     for name in ("NOTICE", "docs/recordings.md"):
         assert sentence in " ".join((root / name).read_text(encoding="utf-8").split())

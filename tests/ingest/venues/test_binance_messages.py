@@ -21,7 +21,7 @@ RECEIVED = 1_723_161_254_340_863
 REAL_FRAMES = [
     line.split(b" ", 1)[1] for line in gzip.decompress(BUNDLED["binance"][0].read_bytes()).splitlines()[:200]
 ]
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 
 EVENT: dict[str, Any] = {
     "e": "trade",

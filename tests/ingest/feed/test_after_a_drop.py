@@ -13,7 +13,7 @@ from rehearsal import Rehearsal
 from ashi_ingest.rest.budget import KEPT_FROM_REPAIRS
 from ashi_ingest.venues.registry import VENUES
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "venues.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "venues.md"
 SILENT_S = 2.0
 LIVE_S = 10.0
 LAG_MS = 400

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from repairs import NOW, Outcome, bare, new_ones, run_plan
 
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
@@ -16,7 +17,6 @@ from ashi_ingest.venues.answers import MAX_TRIES
 from ashi_ingest.venues.base import Acknowledged, Answer, Closing, ListedMarket, Refused, RepairEnd, Request, Venue
 from ashi_ingest.venues.binance import repair as binance_repair
 from ashi_ingest.venues.registry import VENUES
-from repairs import NOW, Outcome, bare, new_ones, run_plan
 
 SPOT = VENUES["binance"].live(has_key=False)
 USDM = VENUES["binance-usdm"].live(has_key=False)
