@@ -45,7 +45,7 @@ CAUSES = {
 }
 
 OFTEN = {"wrong-password", "untrusted"}
-"""The others differ in the answer alone, as `tests/runtime/kafka/test_refused_by_kafka.py` reads it: `make test-outside`."""
+"""The others differ in the answer alone, which `test_refused_by_kafka.py` of the runtime reads: `make test-outside`."""
 
 
 def environment(kafka: SecuredKafka, cause: str, folder: Path) -> dict[str, str]:
