@@ -1,8 +1,9 @@
 """Builds the native fold: `aggregate/ashi_aggregate/native/kernel.zig` into one library that every Python loads.
 
 The compiler is a package as others are (`ziglang`), pinned, so that building needs pip and no compiler of the machine's
-own. A wheel and an editable install build by this, as hatchling's hook; `python aggregate/build_native.py TARGET FILE`
-builds for one of `TARGETS` by itself. With `ASHI_BUILD_NATIVE=off` there is none, and the wheel is for every machine.
+own. A wheel and an editable install build by this, as hatchling's hook; `python aggregate/build_native.py` builds for
+this machine into its place, as after a change of the sources, and with TARGET FILE for one of `TARGETS`. With
+`ASHI_BUILD_NATIVE=off` there is none, and the wheel is for every machine.
 """
 
 from __future__ import annotations
@@ -87,4 +88,9 @@ def get_build_hook() -> type[NativeFold]:
 
 
 if __name__ == "__main__":
-    build(sys.argv[1], Path(sys.argv[2]))
+    if len(sys.argv) > 1:
+        build(sys.argv[1], Path(sys.argv[2]))
+    elif own := own_target():
+        build(own, LIBRARY)
+    else:
+        raise SystemExit(f"for this machine there is no library; there are {', '.join(TARGETS)}")

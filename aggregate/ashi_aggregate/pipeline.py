@@ -44,6 +44,8 @@ from ashi_aggregate.quiet import GOES_ON_S, QuietClose
 from ashi_aggregate.step_lock import StepLock
 from ashi_aggregate.write_queue import BUDGET, WriteBudget, WritePace
 
+FOLDED_AT_ONCE: Final = 64
+"""So many symbols are folded before the next ones: what is known of them stays in the processor's cache meanwhile."""
 SYMBOLS_AT_ONCE: Final = 500
 """So many rows of a table are encoded before others have their turn: some milliseconds, and less than a megabyte."""
 
@@ -302,6 +304,21 @@ class Pipeline:
         """Fold the trades of a chunk; the candles they closed, and those too late with the records they came in."""
         candles: list[Candle] = []
         late: list[tuple[LogRecord, LateTrade]] = []
+        symbols = list(by_symbol)
+        for begin in range(0, len(symbols), FOLDED_AT_ONCE):
+            some = {symbol: by_symbol[symbol] for symbol in symbols[begin : begin + FOLDED_AT_ONCE]}
+            self._fold_some(state, some, begins_at, candles, late)
+        return candles, late
+
+    def _fold_some(
+        self,
+        state: PartitionState,
+        by_symbol: Mapping[str, SymbolTrades | SymbolColumns],
+        begins_at: int,
+        candles: list[Candle],
+        late: list[tuple[LogRecord, LateTrade]],
+    ) -> None:
+        """Fold the trades of some symbols, and add what came of it to `candles` and `late`."""
         now_s = self._monotonic_s()
         aggregators = {
             symbol: self._aggregator_of(state, symbol, group, begins_at) for symbol, group in by_symbol.items()
@@ -325,7 +342,6 @@ class Pipeline:
         metrics.trades_aggregated.labels(state.number).inc(sum(outcome.counted for outcome in outcomes.values()))
         if duplicates := sum(outcome.duplicates for outcome in outcomes.values()):
             metrics.records_skipped.labels("duplicate").inc(duplicates)
-        return candles, late
 
     def _aggregator_of(
         self, state: PartitionState, symbol: str, group: SymbolTrades | SymbolColumns, begins_at: int

@@ -216,17 +216,19 @@ def resumption_at_the_end_of_the_log(patch: Patch) -> None:
 
 
 def a_chunk_closes_windows_before_all_of_it_is_in(patch: Patch) -> None:
-    add, close_due = TimeframeAggregator.add, TimeframeAggregator.close_due
+    add, close_due = TimeframeAggregator._add, TimeframeAggregator.close_due
 
-    def add_and_close(self: Any, partial: Any) -> None:
-        add(self, partial)
-        self.early = [*getattr(self, "early", []), *close_due(self, self.row.stream_time)]
+    def add_and_close(self: Any, symbol: str, folds: Any) -> None:
+        for fold in folds:
+            add(self, symbol, [fold])
+            self.advance(fold.offset, fold.last[0])
+            self.early = [*getattr(self, "early", []), *close_due(self, self.row.stream_time)]
 
     def close(self: Any, clock: int) -> Any:
         early, self.early = getattr(self, "early", []), []
         return early + close_due(self, clock)
 
-    patch.setattr(TimeframeAggregator, "add", add_and_close)
+    patch.setattr(TimeframeAggregator, "_add", add_and_close)
     patch.setattr(TimeframeAggregator, "close_due", close)
 
 

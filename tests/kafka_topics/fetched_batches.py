@@ -67,7 +67,7 @@ def encode_batches(records: Sequence[LogRecord]) -> bytes:
 def kernel() -> Kernel:
     """The native library, which every machine that runs these tests can have."""
     found = load_kernel()
-    assert found is not None, "the native fold was not built: make setup does"
+    assert found is not None, "no native fold for these sources: `python aggregate/build_native.py` builds it"
     return found
 
 

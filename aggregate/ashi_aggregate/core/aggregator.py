@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import zip_longest
-
-import msgspec
 
 from ashi.contracts.candle import Candle, make_version
 from ashi.contracts.errors import ContractError
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import Trade
 from ashi_aggregate.core.candles import candle_of, flat_candles
-from ashi_aggregate.core.fold import Fold, fold_trades
+from ashi_aggregate.core.fold import Fold, fold_coarser, fold_trades
 from ashi_aggregate.core.trade_ids import COPIES_APART_US, TradeIds
 from ashi_aggregate.core.window_state import NO_WINDOW, LateReason, StateRow, Window, WindowRules, late_reason
 
@@ -102,22 +101,41 @@ class TimeframeAggregator:
 
     def add(self, partial: Fold) -> None:
         """Add a partial fold of trades not seen before, of any one window of the finest timeframe or of this one."""
-        row = self.row
-        if row.symbol != partial.symbol:
-            if row.symbol:
-                raise ContractError(f"{partial.symbol!r} given to the aggregator of {row.symbol!r}: use one per symbol")
-            row.symbol = partial.symbol
-        open_time = partial.open_time - partial.open_time % self.timeframe.length_us
-        window = row.windows.get(open_time)
-        if window is None:
-            row.windows[open_time] = Window(msgspec.structs.replace(partial, open_time=open_time, symbol=""))
-            if not row.closed_until:
-                self.next_close = self._find_next_close()
-        else:
-            window.fold.merge(partial)
-        if open_time < row.closed_until:
-            self._may_correct = True
+        self._add(partial.symbol, fold_coarser([partial], self.timeframe.length_us))
         self.advance(partial.offset, partial.last[0])
+
+    def take(self, symbol: str, folds: Iterable[Fold], last_offset: int, stream_time: int) -> list[Candle]:
+        """Take in what a range of the log adds up to, and return the candles that closed, oldest first.
+
+        Args:
+            symbol: whose trades.
+            folds: of windows of this timeframe, of trades not seen before. They become the row's own.
+            last_offset: up to which the log has been read, whatever there was.
+            stream_time: of the symbol by then, µs.
+
+        """
+        self._add(symbol, folds)
+        self.advance(last_offset, stream_time)
+        return self.close_due(stream_time) if stream_time >= self.next_close else []
+
+    def _add(self, symbol: str, folds: Iterable[Fold]) -> None:
+        row = self.row
+        if row.symbol != symbol:
+            if row.symbol:
+                raise ContractError(f"{symbol!r} given to the aggregator of {row.symbol!r}: use one per symbol")
+            row.symbol = symbol
+        windows = row.windows
+        for fold in folds:
+            open_time = fold.open_time
+            window = windows.get(open_time)
+            if window is None:
+                windows[open_time] = Window(fold)
+                if not row.closed_until:
+                    self.next_close = self._find_next_close()
+            else:
+                window.fold.merge(fold)
+            if open_time < row.closed_until:
+                self._may_correct = True
 
     def advance(self, offset: int, traded_at: int) -> None:
         """Note that the log has been read up to `offset` and that its trades reach `traded_at` (µs)."""

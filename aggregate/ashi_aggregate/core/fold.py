@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal, localcontext
 from itertools import compress
 from operator import mul
@@ -93,6 +93,18 @@ def fold_trades(trades: Sequence[Trade], open_time: int, offset: int) -> Fold:
             offset=offset,
             symbol=trades[0].symbol,
         )
+
+
+def fold_coarser(folds: Iterable[Fold], length_us: int) -> list[Fold]:
+    """What folds of finer windows, oldest first, add up to in windows of a timeframe of that length, without symbol."""
+    coarser: list[Fold] = []
+    for fold in folds:
+        open_time = fold.open_time - fold.open_time % length_us
+        if coarser and coarser[-1].open_time == open_time:
+            coarser[-1].merge(fold)
+        else:
+            coarser.append(msgspec.structs.replace(fold, open_time=open_time, symbol=""))
+    return coarser
 
 
 def _fold_trade(trade: Trade, open_time: int, offset: int) -> Fold:

@@ -11,7 +11,7 @@ from ashi.contracts.candle import Candle
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import Trade
 from ashi_aggregate.core.aggregator import TimeframeAggregator
-from ashi_aggregate.core.fold import Fold, fold_trades
+from ashi_aggregate.core.fold import Fold, fold_coarser, fold_trades
 from ashi_aggregate.core.trade_ids import as_numbers
 from ashi_aggregate.core.window_state import LateReason, StateRow, WindowRules, late_reason
 
@@ -51,7 +51,8 @@ class Partials(NamedTuple):
     """What the trades of one symbol in one range of the log add up to, ids being counted already.
 
     Attributes:
-        folds: one for each finest window, oldest first.
+        symbol: whose they are.
+        folds: of each timeframe one for each window, oldest first; they become the rows', which have the symbol.
         late: the trades too late to count.
         counted: how many were folded.
         duplicates: how many were not because they had come before.
@@ -60,7 +61,8 @@ class Partials(NamedTuple):
 
     """
 
-    folds: list[Fold]
+    symbol: str
+    folds: list[list[Fold]]
     late: list[LateTrade]
     counted: int
     duplicates: int
@@ -91,6 +93,7 @@ class SymbolAggregator:
         """
         kept = list(rows) or [None] * len(timeframes)
         self.rules = rules
+        self.lengths_us = [timeframe.length_us for timeframe in timeframes]
         self.rows = [
             TimeframeAggregator(timeframe, rules, row or StateRow(complete_from=complete_from, epoch=rules.epoch))
             for timeframe, row in zip(timeframes, kept, strict=True)
@@ -233,19 +236,21 @@ class SymbolAggregator:
             fold_trades(grouped, start, offsets[places[-1]]) for start, (grouped, places, _) in sorted(groups.items())
         ]
         counted = len(trades) - seen - len(late) - duplicates
-        return self._take(Partials(folds, late, counted, duplicates, stream_time, offsets[-1]))
+        by_timeframe = self.by_timeframe(folds)
+        return self._take(Partials(trades[0].symbol, by_timeframe, late, counted, duplicates, stream_time, offsets[-1]))
+
+    def by_timeframe(self, folds: Sequence[Fold]) -> list[list[Fold]]:
+        """What `Partials` has, of one fold for each finest window, oldest first."""
+        return [fold_coarser(folds, length_us) for length_us in self.lengths_us]
 
     def _take(self, partials: Partials) -> Outcome:
         """Add to every row what all of them have yet to see."""
+        symbol, folds, _, _, _, stream_time, last_offset = partials
         dropped_until = self.rows[0].row.dropped_until
         candles: list[Candle] = []
-        for aggregator in self.rows:
-            for partial in partials.folds:
-                aggregator.add(partial)
-            aggregator.advance(partials.last_offset, partials.stream_time)
+        for aggregator, of_timeframe in zip(self.rows, folds, strict=True):
+            candles += aggregator.take(symbol, of_timeframe, last_offset, stream_time)
             aggregator.row.dropped_until = dropped_until
-            if partials.stream_time >= aggregator.next_close:
-                candles += aggregator.close_due(partials.stream_time)
         return Outcome(candles, partials.late, partials.counted, partials.duplicates)
 
     def _group(self, trades: Sequence[Trade], seen: int) -> tuple[dict[int, _Group], list[LateTrade], int, int]:

@@ -189,6 +189,31 @@ class TradeIds:
         ids.numbers = numbers
         self._greatest = max(self._greatest, numbers[-1] - 1)
 
+    @property
+    def has_texts(self) -> bool:
+        """Whether the ids of the newest trades are texts."""
+        return bool(self.windows) and bool(next(reversed(self.windows.values())).texts)
+
+    def add_texts(self, windows: Sequence[tuple[int, int, Sequence[str]]]) -> bool:
+        """Count trades by finest window, if a look at all ids together shows that each would count; else none.
+
+        `windows`: start (µs), how much the length of its ids is, and the ids, which are no numbers. There must be room.
+        """
+        new = set(windows[0][2]) if len(windows) == 1 else {text for _, _, texts in windows for text in texts}
+        if len(new) < sum(len(texts) for _, _, texts in windows):
+            return False
+        # Where copies could be, and a little beyond.
+        first = min(start for start, _, _ in windows) - COPIES_APART_US - self._finest_us
+        last = max(start for start, _, _ in windows) + COPIES_APART_US + self._finest_us
+        for start, ids in self.windows.items():
+            if first < start < last and not ids.texts.isdisjoint(new):
+                return False
+        for start, weight, texts in windows:
+            ids = self.windows.setdefault(start, WindowIds())
+            ids.texts.update(new if len(windows) == 1 else texts)  # a set knows its hashes
+            self._count += weight
+        return True
+
     def forget_before(self, time: int) -> None:
         """Forget the windows that ended at or before `time` (µs)."""
         self._forget([start for start in self.windows if start + self._finest_us <= time])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from itertools import pairwise
 from typing import Final, overload
 
@@ -13,25 +12,21 @@ from ashi.contracts.trade import decode_trade
 from ashi.runtime.kafka.consuming.raw_batches import RawBatches
 from ashi.runtime.metrics.aggregate import records_slow
 from ashi_aggregate.chunk import LogRecord, SymbolTrades, appended_at
-from ashi_aggregate.core.fold import Fold, Rank, fold_trades
+from ashi_aggregate.core.fold import fold_trades
 from ashi_aggregate.core.symbol import COPY, COUNTS, LateTrade, Outcome, Partials, SymbolAggregator
 from ashi_aggregate.core.trade_ids import COPIES_APART_US, TradeIds
 from ashi_aggregate.core.window_state import LateReason, WindowRules
 from ashi_aggregate.native.kernel import (
     ID_OF_RECORD,
     KNOWN,
-    LATE,
     NEXT_AT,
     NEXT_OF_RECORD,
     OFFSET_OF_RECORD,
-    OUTCOME,
-    PART,
-    RANK_OF_RECORD,
     RECORD,
     SYMBOL,
     TIME_OF_RECORD,
     WINDOW,
-    Folded,
+    FoldedSymbol,
     Kernel,
     Mode,
     Rules,
@@ -43,7 +38,6 @@ MAX_INTERVALS: Final = 4_096
 """Of a symbol's known ids the library is given at most so many intervals."""
 MAX_WINDOWS: Final = 8_192
 """Of a symbol's trades and known ids together the library counts ids in at most so many finest windows at once."""
-FOLDED: Final = int(Verdict.FOLDED)
 _HALF: Final = 2**63
 _LATE_REASONS: Final = {1: LateReason.BEYOND_HORIZON, 2: LateReason.WINDOW_DROPPED}
 
@@ -223,17 +217,17 @@ def fold_columns(
 ) -> dict[str, Outcome]:
     """Fold the trades of all these symbols into their aggregators.
 
-    First those whose ids ascend, nearly always all; then others by the intervals that are known; then those whose ids
-    Python counts. What is left, as sums that need more than 128 bits, Python folds too.
+    First as ids nearly always are: numbers that ascend, or texts none of which came before. Then the others by the
+    intervals that are known; then those whose ids Python counts. What is left, as sums that need more than 128 bits,
+    Python folds too.
     """
     outcomes: dict[str, Outcome] = {}
-    left = [_Work(symbol, column, aggregators[symbol]) for symbol, column in columns.items()]
-    alike = [work for work in left if work.aggregator.rows_are_alike]
-    for mode in (Mode.ASCENDING, Mode.INTERVALS, Mode.GIVEN):
-        if alike:
-            _Call(records, rules, mode).run(alike, outcomes)
-            alike = [work for work in alike if work.verdict in _WITHOUT_IDS]
-    for work in left:
+    works = [_Work(symbol, column, aggregators[symbol]) for symbol, column in columns.items()]
+    left = [work for work in works if work.aggregator.rows_are_alike]
+    while left:
+        _Call(records, rules, left).run(outcomes)
+        left = [work for work in left if work.symbol not in outcomes and work.tries_again()]
+    for work in works:
         if work.symbol not in outcomes:
             reason = work.verdict.name.lower() if work.aggregator.rows_are_alike else "rows_apart"
             records_slow.labels(reason).inc(work.columns.count)
@@ -248,14 +242,30 @@ class _Work:
     symbol: str
     columns: SymbolColumns
     aggregator: SymbolAggregator
+    mode: Mode = field(init=False)
     verdict: Verdict = Verdict.IDS
     marks: bytes = b""
     late: list[LateTrade] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.mode = Mode.TEXTS if self.ids.has_texts else Mode.ASCENDING
 
     @property
     def ids(self) -> TradeIds:
         """Those that its rows have counted."""
         return self.aggregator.rows[0].ids
+
+    def tries_again(self) -> bool:
+        """Whether its ids can be counted in another way: then it has that mode."""
+        # Of texts none has been found to be a copy yet, and two copies are what nothing ranks.
+        is_open = self.verdict in _WITHOUT_IDS or (self.mode is Mode.TEXTS and self.verdict is Verdict.TIE)
+        if self.mode is Mode.GIVEN or not is_open:
+            return False
+        if self.mode is Mode.ASCENDING:
+            self.mode = Mode.TEXTS if self.verdict is Verdict.TEXTS else Mode.INTERVALS
+        else:
+            self.mode = Mode.GIVEN
+        return True
 
     def admit(self, marks: bytearray) -> None:
         """Let Python count its ids, and put into `marks`, by record, what each is."""
@@ -290,55 +300,63 @@ class _Work:
         ]
         stream_time = max(self.aggregator.rows[0].row.stream_time, *(trade.traded_at for trade in unseen))
         counted, copies = self.marks.count(COUNTS), self.marks.count(COPY)
-        partials = Partials(folds, self.late, counted, copies, stream_time, offsets[-1])
+        by_timeframe = self.aggregator.by_timeframe(folds)
+        partials = Partials(self.symbol, by_timeframe, self.late, counted, copies, stream_time, offsets[-1])
         return self.aggregator.on_partials(partials, group.appended_at)
 
 
-_WITHOUT_IDS: Final = (Verdict.IDS, Verdict.ROOM)
+_WITHOUT_IDS: Final = (Verdict.IDS, Verdict.ROOM, Verdict.TEXTS)
 """What is tried again with other ways to count ids."""
 
 
 class _Call:
-    """One call of the library, for all symbols of one mode."""
+    """One call of the library, for all symbols, each in its mode."""
 
-    def __init__(self, records: ScannedRecords, rules: WindowRules, mode: Mode) -> None:
+    def __init__(self, records: ScannedRecords, rules: WindowRules, works: Sequence[_Work]) -> None:
         self._records = records
-        self._scanned = scanned = records.scanned
         self._rules = rules
-        self._mode = mode
-        self._known = bytearray(KNOWN.size * scanned.symbol_count)
+        self._works = works
+        numbers = [work.columns.number for work in works]
+        self._first = min(numbers)
+        self._known = bytearray(KNOWN.size * (max(numbers) + 1 - self._first))
         self._windows = bytearray()
         self._numbers = array("Q")
-        self._marks = bytearray(scanned.record_count if mode is Mode.GIVEN else 0)
+        self._marks = bytearray()
 
-    def run(self, works: Sequence[_Work], outcomes: dict[str, Outcome]) -> None:
+    def run(self, outcomes: dict[str, Outcome]) -> None:
         """Fold them; each has its verdict then, and those that were folded their outcome."""
-        asked = [work for work in works if self._ask(work)]
+        asked = [work for work in self._works if self._ask(work)]
         if not asked:
             return
+        rules = self._rules
         folded = self._records.kernel.fold(
-            self._scanned,
-            Rules(self._rules.finest.length_us, self._rules.horizon_us, COPIES_APART_US),
+            self._records.scanned,
+            Rules(asked[0].aggregator.lengths_us, rules.horizon_us, COPIES_APART_US),
             self._known,
+            first=self._first,
             windows=self._windows,
             numbers=self._numbers.tobytes(),
             admitted=self._marks,
-            slots=MAX_WINDOWS if self._mode is Mode.INTERVALS else 0,
+            slots=MAX_WINDOWS if any(work.mode is Mode.INTERVALS for work in asked) else 0,
         )
         for work in asked:
-            outcome = self._take(work, folded)
+            outcome = self._take(work, folded[work.columns.number - self._first])
             if outcome is not None:
                 outcomes[work.symbol] = outcome
 
     def _ask(self, work: _Work) -> bool:
-        """Tell the library what is known of a symbol; false where this mode is not for it."""
-        row, ids = work.aggregator.rows[0].row, work.ids
+        """Tell the library what is known of a symbol; false where its mode is not for it, and the verdict says so."""
+        row, ids, mode = work.aggregator.rows[0].row, work.ids, work.mode
         windows_at = len(self._windows) // WINDOW.size
-        if self._mode is Mode.GIVEN:
+        work.verdict = Verdict.IDS
+        if mode is Mode.GIVEN:
+            if not self._marks:
+                self._marks = bytearray(self._records.scanned.record_count)
             work.admit(self._marks)
-        elif not -1 <= ids.greatest < _HALF:
+        greatest = -1 if mode in (Mode.GIVEN, Mode.TEXTS) else ids.greatest
+        if not -1 <= greatest < _HALF:
             return False
-        if self._mode is Mode.INTERVALS:
+        if mode is Mode.INTERVALS:
             if len(ids) > MAX_INTERVALS or any(window.texts for window in ids.windows.values()):
                 return False
             for start, window in ids.windows.items():
@@ -346,75 +364,46 @@ class _Call:
                 self._numbers.extend(window.numbers)
         KNOWN.pack_into(
             self._known,
-            work.columns.number * KNOWN.size,
+            (work.columns.number - self._first) * KNOWN.size,
             row.applied_offset,
             row.stream_time,
             row.dropped_until,
-            -1 if self._mode is Mode.GIVEN else ids.greatest,
+            greatest,
             ids.room,
-            self._mode,
+            mode,
             windows_at,
             len(self._windows) // WINDOW.size - windows_at,
         )
         return True
 
-    def _take(self, work: _Work, folded: Folded) -> Outcome | None:
+    def _take(self, work: _Work, folded: int | FoldedSymbol) -> Outcome | None:
         """What the library made of a symbol, put into its aggregator; None where it left it."""
-        (
-            stream_time, last_offset, verdict, counted, duplicates, _, _, parts_at, parts_len, late_at, late_len,
-            windows_at, windows_len, _,
-        ) = OUTCOME.unpack_from(folded.outcomes, work.columns.number * OUTCOME.size)  # fmt: skip
-        if verdict != FOLDED:
-            work.verdict = Verdict(verdict)
+        if isinstance(folded, int):
+            work.verdict = Verdict(folded)
             return Outcome([], [], 0, 0, changed=False) if work.verdict is Verdict.SEEN else None
+        ids = work.ids
+        if work.mode is Mode.ASCENDING:
+            for start, numbers in folded.intervals:
+                ids.add_intervals(start, numbers)
+        elif work.mode is Mode.INTERVALS:
+            for start, numbers in folded.intervals:
+                ids.replace(start, numbers)
+        elif work.mode is Mode.TEXTS:
+            if not ids.add_texts(folded.texts):
+                return None
+            ids.forget_before(work.aggregator.rows[0].ids_needed_from(folded.stream_time))
         work.verdict = Verdict.FOLDED
-        folds = []
-        parts = PART.iter_unpack(memoryview(folded.parts)[parts_at * PART.size : (parts_at + parts_len) * PART.size])
-        for part in parts:
-            folds.append(self._fold(work.symbol, part))
-            if self._mode is Mode.ASCENDING:
-                work.ids.add_intervals(part[8], folded.numbers[part[15] : part[15] + part[16]].tolist())
-        for number in range(windows_at, windows_at + windows_len):
-            start, at, length = WINDOW.unpack_from(folded.windows, number * WINDOW.size)
-            work.ids.replace(start, folded.numbers[at : at + length].tolist())
-        late = work.late or [self._late(folded, number) for number in range(late_at, late_at + late_len)]
-        partials = Partials(folds, late, counted, duplicates, stream_time, last_offset)
+        partials = Partials(
+            work.symbol,
+            folded.folds,
+            work.late or [self._late(*late) for late in folded.late],
+            folded.counted,
+            folded.duplicates,
+            folded.stream_time,
+            folded.last_offset,
+        )
         return work.aggregator.on_partials(partials, work.columns.appended_at)
 
-    def _late(self, folded: Folded, number: int) -> LateTrade:
-        stream_time, place, reason = LATE.unpack_from(folded.late, number * LATE.size)
+    def _late(self, stream_time: int, place: int, reason: int) -> LateTrade:
         record = self._records[place]
         return LateTrade(decode_trade(record.value or b""), place, stream_time, _LATE_REASONS[reason])
-
-    def _fold(self, symbol: str, part: tuple[int, ...]) -> Fold:
-        first, last, high, low = part[11:15]
-        opened = self._rank(first)
-        closed = opened if last == first else self._rank(last)
-        return Fold(
-            part[8],
-            opened,
-            closed,
-            opened[3] if high == first else closed[3] if high == last else self._rank(high)[3],
-            opened[3] if low == first else closed[3] if low == last else self._rank(low)[3],
-            _decimal(part[0] | part[1] << 64, part[18]),
-            _decimal(part[2] | part[3] << 64, part[19]),
-            part[10],
-            _decimal(part[4] | part[5] << 64, part[20]),
-            _decimal(part[6] | part[7] << 64, part[21]),
-            part[9],
-            symbol,
-        )
-
-    def _rank(self, place: int) -> Rank:
-        scanned = self._scanned
-        traded_at, sequence, id_at, price_at, id_len, price_len = RANK_OF_RECORD.unpack_from(
-            scanned.records, place * RECORD.size
-        )
-        data = scanned.data
-        price = Decimal(data[price_at : price_at + price_len].decode())
-        return traded_at, sequence, data[id_at : id_at + id_len].decode(), price
-
-
-def _decimal(value: int, scale: int) -> Decimal:
-    """The decimal of so many places after the point."""
-    return Decimal(value).scaleb(-scale) if value < 10**28 else Decimal(f"{value}E-{scale}")

@@ -11,39 +11,51 @@ const Room = @import("ids.zig").Room;
 const Slot = @import("ids.zig").Slot;
 const interface = @import("interface.zig");
 const Folding = interface.Folding;
+const Full = @import("message.zig").Full;
 const Known = interface.Known;
 const Late = interface.Late;
+const Message = @import("message.zig").Message;
 const Mode = interface.Mode;
-const Outcome = interface.Outcome;
 const Part = interface.Part;
-const Sizes = interface.Sizes;
 const Verdict = interface.Verdict;
 const Window = interface.Window;
 const Record = @import("trade.zig").Record;
 const Symbol = @import("scan.zig").Symbol;
 
-/// Folds the records of each symbol whose mode is not `leave`. `used`: how much of the output there is.
-export fn ashi_fold(folding: *const Folding, used: *Sizes) i32 {
+/// Folds the records of each symbol whose mode is not `leave`, and writes a message: an array with one entry for each
+/// symbol, its verdict where it was not folded, else what `Folder.tell` says. `used`: how long the message is.
+export fn ashi_fold(folding: *const Folding, used: *u32) i32 {
     var folder = Folder{
         .in = folding,
         .records = folding.records[0..folding.records_len],
         .windows = folding.windows[0..folding.windows_len],
         .numbers = folding.numbers[0..folding.numbers_len],
         .data = folding.data[0..folding.data_len],
-        .parts = folding.parts[0..folding.max.parts],
-        .late = folding.late[0..folding.max.late],
-        .windows_out = folding.windows_out[0..folding.max.windows],
-        .numbers_out = folding.numbers_out[0..folding.max.numbers],
+        .lengths = folding.lengths[0..folding.lengths_len],
+        .parts = folding.parts[0..folding.max_parts],
+        .late = folding.late[0..folding.max_late],
+        .numbers_out = folding.numbers_out[0..folding.max_numbers],
         .slots = folding.slots[0..folding.slots_len],
+        .message = .{ .bytes = folding.message[0..folding.message_len] },
     };
-    for (folding.symbols[0..folding.symbols_len], folding.known[0..folding.symbols_len], folding.outcomes[0..folding.symbols_len]) |*symbol, *known, *outcome| {
-        folder.symbol(symbol, known, outcome);
-    }
-    used.* = folder.used;
+    folder.all(folding.symbols[0..folding.symbols_len], folding.known[0..folding.symbols_len]) catch {
+        return @backingInt(batches.Failure.no_room);
+    };
+    used.* = @intCast(folder.message.at);
     return @backingInt(batches.Failure.none);
 }
 
-const Undecided = error{ Slow, Ids, Tie } || Room || sums.Overflow;
+const Undecided = error{ Slow, Ids, Texts, Tie } || Room || sums.Overflow;
+
+/// What is made of one symbol.
+const Sum = struct {
+    stream_time: i64,
+    last_offset: i64 = 0,
+    unseen: u32 = 0,
+    counted: u32 = 0,
+    duplicates: u32 = 0,
+    ids: Ids = undefined,
+};
 
 const Folder = struct {
     in: *const Folding,
@@ -51,50 +63,63 @@ const Folder = struct {
     windows: []const Window,
     numbers: []const u64,
     data: []const u8,
+    /// Of the timeframes beyond the finest, µs.
+    lengths: []const i64,
     parts: []Part,
     late: []Late,
-    windows_out: []Window,
     numbers_out: []u64,
     slots: []Slot,
+    message: Message,
+    /// Of the symbol that is being folded: so many parts, late ones and numbers there are.
+    parts_len: u32 = 0,
+    late_len: u32 = 0,
+    numbers_len: u32 = 0,
     /// So many numbers at the end of `numbers_out` are chains of runs.
     chained: usize = 0,
-    used: Sizes = .{ .parts = 0, .late = 0, .windows = 0, .numbers = 0 },
 
-    fn symbol(self: *Folder, of: *const Symbol, known: *const Known, outcome: *Outcome) void {
-        outcome.* = std.mem.zeroes(Outcome);
-        const mode: Mode = if (known.mode > 3) .leave else @fromBackingInt(@intCast(known.mode));
-        if (mode == .leave) return;
-        const before = self.used;
-        outcome.parts_at = before.parts;
-        outcome.late_at = before.late;
-        outcome.windows_at = before.windows;
-        outcome.stream_time = known.stream_time;
-        const verdict: Verdict = if (self.fold(of, known, mode, outcome))
-            (if (outcome.unseen == 0) .seen else .folded)
+    fn all(self: *Folder, symbols: []const Symbol, known: []const Known) Full!void {
+        try self.message.array(symbols.len);
+        for (symbols, known) |*of, *before| try self.symbol(of, before);
+    }
+
+    fn symbol(self: *Folder, of: *const Symbol, known: *const Known) Full!void {
+        const mode: Mode = if (known.mode > 4) .leave else @fromBackingInt(@intCast(known.mode));
+        if (mode == .leave) return self.message.uint(@backingInt(Verdict.left));
+        const begin = self.message.at;
+        self.parts_len = 0;
+        self.late_len = 0;
+        self.numbers_len = 0;
+        self.chained = 0;
+        const verdict: Verdict = if (self.foldAndTell(of, known, mode)) |folded|
+            (if (folded) .folded else .seen)
         else |undecided| switch (undecided) {
             error.Slow => .slow,
             error.Ids => .ids,
+            error.Texts => .texts,
             error.Room => .room,
             error.Overflow => .overflow,
             error.Tie => .tie,
+            error.Full => return error.Full,
         };
-        outcome.verdict = @backingInt(verdict);
-        if (verdict == .folded) {
-            outcome.parts_len = self.used.parts - outcome.parts_at;
-            outcome.late_len = self.used.late - outcome.late_at;
-            outcome.windows_len = self.used.windows - outcome.windows_at;
-        } else {
-            self.used = before;
-        }
+        if (verdict == .folded) return;
+        self.message.at = begin;
+        try self.message.uint(@backingInt(verdict));
     }
 
-    fn fold(self: *Folder, of: *const Symbol, known: *const Known, mode: Mode, outcome: *Outcome) Undecided!void {
-        var ids: Ids = undefined;
-        if (mode == .intervals) ids = try self.knownIds(of, known);
-        const parts_at = self.used.parts;
-        self.chained = 0;
+    /// False where every record had been seen.
+    fn foldAndTell(self: *Folder, of: *const Symbol, known: *const Known, mode: Mode) (Undecided || Full)!bool {
+        var sum = Sum{ .stream_time = known.stream_time };
+        try self.fold(of, known, mode, &sum);
+        if (sum.unseen == 0) return false;
+        try self.tell(mode, &sum);
+        return true;
+    }
+
+    fn fold(self: *Folder, of: *const Symbol, known: *const Known, mode: Mode, sum: *Sum) Undecided!void {
+        if (mode == .intervals) sum.ids = try self.knownIds(of, known);
         var stream_time = known.stream_time;
         var greatest = known.greatest_id;
+        var texts_weigh: u64 = 0;
         var part: ?*Part = null;
         var place = of.first;
         var number: u32 = 0;
@@ -103,43 +128,42 @@ const Folder = struct {
             defer place = record.next;
             if (record.offset <= known.applied_offset) continue;
             if (record.slow != 0) return error.Slow;
-            if (outcome.unseen == 0) outcome.first_unseen = place;
-            outcome.unseen += 1;
-            outcome.last_offset = record.offset;
+            sum.unseen += 1;
+            sum.last_offset = record.offset;
             if (record.traded_at > stream_time) stream_time = record.traded_at;
             if (mode == .ascending) {
                 // Of ids that only ascend none is a copy, late or not.
-                if (record.id_is_number == 0 or @as(i64, @intCast(record.id)) <= greatest) return error.Ids;
+                if (record.id_is_number == 0) return error.Texts;
+                if (@as(i64, @intCast(record.id)) <= greatest) return error.Ids;
                 greatest = @intCast(record.id);
             }
             if (mode == .given) {
                 const given = self.in.admitted[place];
-                if (given == 0) outcome.duplicates += 1;
+                if (given == 0) sum.duplicates += 1;
                 if (given != 1) continue;
             } else {
                 const reason = self.lateReason(known, stream_time, record.traded_at);
                 if (reason != 0) {
-                    if (self.used.late >= self.late.len) return error.Room;
-                    self.late[self.used.late] = .{ .stream_time = stream_time, .record = place, .reason = reason };
-                    self.used.late += 1;
+                    if (mode == .texts) return error.Ids; // whether a copy of it may still come is Python's to say
+                    if (self.late_len >= self.late.len) return error.Room;
+                    self.late[self.late_len] = .{ .stream_time = stream_time, .record = place, .reason = reason };
+                    self.late_len += 1;
                     continue;
                 }
             }
-            if (mode == .intervals and !try ids.admit(record.id, record.traded_at)) {
-                outcome.duplicates += 1;
+            if (mode == .intervals and !try sum.ids.admit(record.id, record.traded_at)) {
+                sum.duplicates += 1;
                 continue;
             }
-            outcome.counted += 1;
-            if (part == null or !self.isIn(part.?, record.traded_at)) {
-                part = try self.partOf(parts_at, record, place);
-            }
+            sum.counted += 1;
+            if (part == null or !self.isIn(part.?, record.traded_at)) part = try self.partOf(record, place);
             try self.add(part.?, record, place);
             if (mode == .ascending) try self.note(part.?, record.id);
+            if (mode == .texts) texts_weigh += try self.noteText(part.?, record, place);
         }
-        outcome.stream_time = stream_time;
-        if (outcome.counted > known.id_room and mode != .given) return error.Room;
-        if (mode == .ascending) try self.gather(parts_at);
-        if (mode == .intervals) try self.tell(&ids);
+        sum.stream_time = stream_time;
+        if (mode == .texts and texts_weigh > known.id_room) return error.Room;
+        if ((mode == .ascending or mode == .intervals) and sum.counted > known.id_room) return error.Room;
     }
 
     fn lateReason(self: *const Folder, known: *const Known, stream_time: i64, traded_at: i64) u32 {
@@ -153,17 +177,17 @@ const Folder = struct {
         return traded_at >= part.open_time and traded_at - part.open_time < self.in.finest_us;
     }
 
-    /// The part of a record's window among those from `parts_at` on, which stand by time; a new one in its place.
-    fn partOf(self: *Folder, parts_at: u32, record: *const Record, place: u32) Undecided!*Part {
+    /// The part of a record's window; they stand by time, a new one in its place.
+    fn partOf(self: *Folder, record: *const Record, place: u32) Undecided!*Part {
         const open_time = record.traded_at - @mod(record.traded_at, self.in.finest_us);
-        var at = self.used.parts;
-        while (at > parts_at and self.parts[at - 1].open_time >= open_time) : (at -= 1) {
+        var at = self.parts_len;
+        while (at > 0 and self.parts[at - 1].open_time >= open_time) : (at -= 1) {
             if (self.parts[at - 1].open_time == open_time) return &self.parts[at - 1];
         }
-        if (self.used.parts >= self.parts.len) return error.Room;
-        const end = self.used.parts;
+        if (self.parts_len >= self.parts.len) return error.Room;
+        const end = self.parts_len;
         std.mem.copyBackwards(Part, self.parts[at + 1 .. end + 1], self.parts[at..end]);
-        self.used.parts += 1;
+        self.parts_len += 1;
         const part = &self.parts[at];
         part.* = std.mem.zeroes(Part);
         part.open_time = open_time;
@@ -217,7 +241,7 @@ const Folder = struct {
             numbers[part.last_run + 1] = id + 1;
             return;
         }
-        if (numbers.len - self.used.numbers < self.chained + 3) return error.Room;
+        if (numbers.len - self.numbers_len < self.chained + 3) return error.Room;
         self.chained += 3;
         const run: u32 = @intCast(numbers.len - self.chained);
         numbers[run] = id;
@@ -227,21 +251,164 @@ const Folder = struct {
         part.ids_len += 1;
     }
 
-    /// Let the runs of each part stand one behind the other.
-    fn gather(self: *Folder, parts_at: u32) Undecided!void {
+    /// Note a record of a part whose id is a text: a chain by the places of the records. Gives what the id weighs, as
+    /// `trade_ids` has it.
+    fn noteText(self: *Folder, part: *Part, record: *const Record, place: u32) Undecided!u64 {
+        if (record.id_is_number != 0) return error.Ids;
+        for (self.idText(record)) |char| {
+            if (char < '0' or char > '9') break;
+        } else return error.Ids; // a number, to Python
+        if (place >= self.numbers_out.len) return error.Room;
+        if (part.ids_len > 0) self.numbers_out[part.last_run] = place else part.ids_at = place;
+        part.last_run = place;
+        part.ids_len += 1;
+        const weighs = 1 + record.id_len / 16;
+        part.texts_weigh += weighs;
+        return weighs;
+    }
+
+    /// Say what was made of a symbol: stream time, last offset, how many counted and how many were copies; of each
+    /// timeframe its folds, oldest first; ids that are numbers, by finest window; those that are texts, likewise with
+    /// what they weigh; and the late ones.
+    fn tell(self: *Folder, mode: Mode, sum: *const Sum) (Undecided || Full)!void {
+        const parts = self.parts[0..self.parts_len];
+        const message = &self.message;
+        try message.array(8);
+        try message.int(sum.stream_time);
+        try message.int(sum.last_offset);
+        try message.uint(sum.counted);
+        try message.uint(sum.duplicates);
+        try message.array(1 + self.lengths.len);
+        try message.array(parts.len);
+        for (parts) |*part| try self.tellFold(part, part.open_time);
+        for (self.lengths) |length| try self.tellCoarser(parts, length);
+        switch (mode) {
+            .ascending => try self.tellRuns(parts),
+            .intervals => try self.tellWindows(&sum.ids),
+            else => try message.array(0),
+        }
+        if (mode == .texts) try self.tellTexts(parts) else try message.array(0);
+        try message.array(self.late_len);
+        for (self.late[0..self.late_len]) |*late| {
+            try message.array(3);
+            try message.int(late.stream_time);
+            try message.uint(late.record);
+            try message.uint(late.reason);
+        }
+    }
+
+    /// The folds of the windows of a coarser timeframe; the parts stand by time.
+    fn tellCoarser(self: *Folder, parts: []const Part, length: i64) (Undecided || Full)!void {
+        var count: usize = 0;
+        var open_time: i64 = -1;
+        for (parts) |*part| {
+            const begin = part.open_time - @mod(part.open_time, length);
+            if (begin != open_time) count += 1;
+            open_time = begin;
+        }
+        try self.message.array(count);
+        var number: usize = 0;
+        while (number < parts.len) {
+            var total = parts[number];
+            open_time = total.open_time - @mod(total.open_time, length);
+            number += 1;
+            while (number < parts.len and parts[number].open_time - open_time < length) : (number += 1) {
+                try self.merge(&total, &parts[number]);
+            }
+            try self.tellFold(&total, open_time);
+        }
+    }
+
+    /// Add the part of a later window.
+    fn merge(self: *const Folder, total: *Part, later: *const Part) Undecided!void {
+        total.last = later.last;
+        if (sums.isLess(&self.records[total.high], &self.records[later.high])) total.high = later.high;
+        if (sums.isLess(&self.records[later.low], &self.records[total.low])) total.low = later.low;
+        try sums.add(&total.volume, &total.volume_scale, later.volume, later.volume_scale);
+        try sums.add(&total.quote, &total.quote_scale, later.quote, later.quote_scale);
+        try sums.add(&total.buy_volume, &total.buy_volume_scale, later.buy_volume, later.buy_volume_scale);
+        try sums.add(&total.buy_quote, &total.buy_quote_scale, later.buy_quote, later.buy_quote_scale);
+        total.count += later.count;
+        total.last_offset = @max(total.last_offset, later.last_offset);
+    }
+
+    /// As `ashi_aggregate.core.fold.Fold` has its fields, but for the symbol.
+    fn tellFold(self: *Folder, part: *const Part, open_time: i64) Full!void {
+        const message = &self.message;
+        try message.array(11);
+        try message.int(open_time);
+        try self.tellRank(part.first);
+        try self.tellRank(part.last);
+        try message.text(self.priceText(part.high));
+        try message.text(self.priceText(part.low));
+        try message.decimal(part.volume, part.volume_scale);
+        try message.decimal(part.quote, part.quote_scale);
+        try message.uint(part.count);
+        try message.decimal(part.buy_volume, part.buy_volume_scale);
+        try message.decimal(part.buy_quote, part.buy_quote_scale);
+        try message.int(part.last_offset);
+    }
+
+    fn tellRank(self: *Folder, place: u32) Full!void {
+        const record = &self.records[place];
+        const message = &self.message;
+        try message.array(4);
+        try message.int(record.traded_at);
+        try message.int(record.sequence);
+        try message.text(self.idText(record));
+        try message.text(self.priceText(place));
+    }
+
+    fn priceText(self: *const Folder, place: u32) []const u8 {
+        const record = &self.records[place];
+        return self.data[record.price_at..][0..record.price_len];
+    }
+
+    /// The intervals of each part.
+    fn tellRuns(self: *Folder, parts: []const Part) Full!void {
         const numbers = self.numbers_out;
-        for (self.parts[parts_at..self.used.parts]) |*part| {
-            const runs = part.ids_len;
-            if (numbers.len - self.used.numbers < self.chained + 2 * @as(usize, runs)) return error.Room;
-            var run = part.ids_at;
-            part.ids_at = self.used.numbers;
-            part.ids_len = 2 * runs;
-            var left = runs;
+        try self.message.array(parts.len);
+        for (parts) |*part| {
+            try self.message.array(2);
+            try self.message.int(part.open_time);
+            try self.message.array(2 * @as(usize, part.ids_len));
+            var run: usize = part.ids_at;
+            var left = part.ids_len;
             while (left > 0) : (left -= 1) {
-                numbers[self.used.numbers] = numbers[run];
-                numbers[self.used.numbers + 1] = numbers[run + 1];
-                self.used.numbers += 2;
+                try self.message.uint(numbers[run]);
+                try self.message.uint(numbers[run + 1]);
                 if (left > 1) run = @intCast(numbers[run + 2]);
+            }
+        }
+    }
+
+    /// The intervals of the windows whose ids have changed.
+    fn tellWindows(self: *Folder, ids: *const Ids) Full!void {
+        var count: usize = 0;
+        for (ids.slots) |*slot| count += @intFromBool(slot.changed);
+        try self.message.array(count);
+        for (ids.slots, 0..) |*slot, number| {
+            if (!slot.changed) continue;
+            try self.message.array(2);
+            try self.message.int(ids.base + @as(i64, @intCast(number)) * self.in.finest_us);
+            try self.message.array(slot.len);
+            for (self.numbers_out[slot.at..][0..slot.len]) |id| try self.message.uint(id);
+        }
+    }
+
+    /// The ids of each part, and what they weigh.
+    fn tellTexts(self: *Folder, parts: []const Part) Full!void {
+        try self.message.array(parts.len);
+        for (parts) |*part| {
+            try self.message.array(3);
+            try self.message.int(part.open_time);
+            try self.message.uint(part.texts_weigh);
+            try self.message.array(part.ids_len);
+            var place = part.ids_at;
+            var left = part.ids_len;
+            while (left > 0) : (left -= 1) {
+                try self.message.text(self.idText(&self.records[place]));
+                if (left > 1) place = @intCast(self.numbers_out[place]);
             }
         }
     }
@@ -263,7 +430,7 @@ const Folder = struct {
             place = record.next;
             if (record.offset <= known.applied_offset) continue;
             if (record.slow != 0) return error.Slow;
-            if (record.id_is_number == 0) return error.Ids;
+            if (record.id_is_number == 0) return error.Texts;
             least = @min(least, record.traded_at - @mod(record.traded_at, finest));
             greatest = @max(greatest, record.traded_at);
         }
@@ -288,12 +455,12 @@ const Folder = struct {
         for (ids.slots) |*slot| {
             if (slot.room == 0) continue;
             const space = @as(usize, slot.len) + slot.room;
-            if (self.numbers_out.len - self.used.numbers < space) return error.Room;
-            const begin = self.used.numbers;
+            if (self.numbers_out.len - self.numbers_len < space) return error.Room;
+            const begin = self.numbers_len;
             @memcpy(self.numbers_out[begin..][0..slot.len], self.numbers[slot.at..][0..slot.len]);
             slot.at = begin;
             slot.is_own = true;
-            self.used.numbers += @intCast(space);
+            self.numbers_len += @intCast(space);
         }
         return ids;
     }
@@ -307,19 +474,5 @@ const Folder = struct {
             .base = base,
             .slots = slots,
         };
-    }
-
-    /// Put out the windows whose ids have changed.
-    fn tell(self: *Folder, ids: *const Ids) Undecided!void {
-        for (ids.slots, 0..) |*slot, number| {
-            if (!slot.changed) continue;
-            if (self.used.windows >= self.windows_out.len) return error.Room;
-            self.windows_out[self.used.windows] = .{
-                .start = ids.base + @as(i64, @intCast(number)) * self.in.finest_us,
-                .at = slot.at,
-                .len = slot.len,
-            };
-            self.used.windows += 1;
-        }
     }
 };

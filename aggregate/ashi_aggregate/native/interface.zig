@@ -4,6 +4,12 @@ const Record = @import("trade.zig").Record;
 const Slot = @import("ids.zig").Slot;
 const Symbol = @import("scan.zig").Symbol;
 
+/// The number of all that is said here and in `kernel.py`, to be raised with any change of it: a library that was built
+/// from other sources must not be called.
+export fn ashi_interface() u32 {
+    return 2;
+}
+
 /// What `ashi_fold` is to do with a symbol.
 pub const Mode = enum(u32) {
     /// Nothing: Python does.
@@ -14,6 +20,8 @@ pub const Mode = enum(u32) {
     intervals = 2,
     /// Python has counted the ids: `admitted` says of each record what it is.
     given = 3,
+    /// Count all, whose ids are texts, if none is late: whether one of them came before Python finds out afterwards.
+    texts = 4,
 };
 
 pub const Verdict = enum(u32) {
@@ -31,6 +39,8 @@ pub const Verdict = enum(u32) {
     overflow = 6,
     /// Two trades that nothing ranks, which ids have not shown to be one.
     tie = 7,
+    /// As `ids`, and one of them is no number.
+    texts = 8,
 };
 
 /// What is known of a symbol before; times in µs.
@@ -55,25 +65,6 @@ pub const Window = extern struct {
     len: u32,
 };
 
-pub const Outcome = extern struct {
-    stream_time: i64,
-    last_offset: i64,
-    verdict: u32,
-    counted: u32,
-    duplicates: u32,
-    /// Unseen records; the first of them.
-    unseen: u32,
-    first_unseen: u32,
-    parts_at: u32,
-    parts_len: u32,
-    late_at: u32,
-    late_len: u32,
-    /// Of mode `intervals`: which of `windows_out` it has, those whose ids have changed.
-    windows_at: u32,
-    windows_len: u32,
-    reserved: u32,
-};
-
 pub const Part = extern struct {
     volume: u128,
     quote: u128,
@@ -87,16 +78,16 @@ pub const Part = extern struct {
     last: u32,
     high: u32,
     low: u32,
-    /// Of mode `ascending`: its ids in `numbers_out`.
+    /// Of the chain of its ids in `numbers_out`: where it begins, how many links it has, the last of them.
     ids_at: u32,
     ids_len: u32,
-    /// Of the chain of its runs while it is being made.
     last_run: u32,
     volume_scale: u8,
     quote_scale: u8,
     buy_volume_scale: u8,
     buy_quote_scale: u8,
-    reserved: [2]u32,
+    texts_weigh: u32,
+    reserved: u32,
 };
 
 pub const Late = extern struct {
@@ -106,30 +97,25 @@ pub const Late = extern struct {
     reason: u32,
 };
 
-pub const Sizes = extern struct {
-    parts: u32,
-    late: u32,
-    windows: u32,
-    numbers: u32,
-};
-
 pub const Folding = extern struct {
     records: [*]const Record,
     symbols: [*]const Symbol,
     known: [*]const Known,
-    outcomes: [*]Outcome,
     windows: [*]const Window,
     numbers: [*]const u64,
     /// By record, of mode `given`: 0 a copy, 1 counts, 2 is late.
     admitted: [*]const u8,
+    /// Of the timeframes beyond the finest, µs.
+    lengths: [*]const i64,
+    /// Room for what is made of one symbol.
     parts: [*]Part,
     late: [*]Late,
-    windows_out: [*]Window,
     numbers_out: [*]u64,
     /// Room for the ids of a symbol in mode `intervals`: as many as finest windows its trades span, the known ones too.
     slots: [*]Slot,
     /// What `ashi_scan` has read.
     data: [*]const u8,
+    message: [*]u8,
     finest_us: i64,
     horizon_us: i64,
     copies_apart_us: i64,
@@ -139,5 +125,9 @@ pub const Folding = extern struct {
     numbers_len: u32,
     data_len: u32,
     slots_len: u32,
-    max: Sizes,
+    lengths_len: u32,
+    max_parts: u32,
+    max_late: u32,
+    max_numbers: u32,
+    message_len: u32,
 };

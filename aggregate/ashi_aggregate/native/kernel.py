@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import ctypes
 import secrets
+from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 from struct import Struct
 from typing import Final, NamedTuple
+
+import msgspec
+
+from ashi_aggregate.core.fold import Fold
 
 RECORD: Final = Struct("<qqqqQQQ8I8B")
 """`Record`: offset, timestamp, traded_at, sequence, id, price, size, at, value_at, value_len, symbol, next, slow,
@@ -31,21 +36,21 @@ KNOWN: Final = Struct("<4q4I")
 """`Known`: applied_offset, stream_time, dropped_until, greatest_id, id_room, mode, windows_at, windows_len."""
 WINDOW: Final = Struct("<q2I")
 """`Window`: start, at, len."""
-OUTCOME: Final = Struct("<2q12I")
-"""`Outcome`: stream_time, last_offset, verdict, counted, duplicates, unseen, first_unseen, parts_at, parts_len,
-late_at, late_len, windows_at, windows_len, reserved."""
-PART: Final = Struct("<8Q2q8I4B2I4x")
-"""`Part`: volume, quote, buy_volume, buy_quote (each the low 64 bits, the high ones), open_time, last_offset, count,
-first, last, high, low, ids_at, ids_len, last_run, and the scales of the four sums, reserved."""
-LATE: Final = Struct("<q2I")
-"""`Late`: stream_time, record, reason."""
+PART_BYTES: Final = 176
+LATE_BYTES: Final = 16
 SLOT_BYTES: Final = 16
 ROW: Final = Struct("<6I")
 """`Row`: key_at, key_len, value_at, value_len, was_removed, has_value."""
 
+INTERFACE: Final = 2
+"""As `ashi_interface` has it."""
 MAX_BYTES: Final = 2**31
 """Of the batches of one scan; places in them have 32 bits."""
-
+NUMBERS_OF_RECORD: Final = 5
+"""So many numbers of 64 bits the ids of a record take at most while they are counted."""
+MESSAGE_BYTES: Final = 2**20
+"""Room for a message at first. A fold takes some 200 bytes of it, an id that is a text its length and one or two."""
+NO_ROOM: Final = -2
 
 _FAILURES: Final = {
     -1: "the bytes are no record batches of format 2, or end within one",
@@ -60,6 +65,7 @@ class Mode(IntEnum):
     ASCENDING = 1
     INTERVALS = 2
     GIVEN = 3
+    TEXTS = 4
 
 
 class Verdict(IntEnum):
@@ -73,6 +79,7 @@ class Verdict(IntEnum):
     ROOM = 5
     OVERFLOW = 6
     TIE = 7
+    TEXTS = 8
 
 
 class Slow(IntEnum):
@@ -92,10 +99,34 @@ class Malformed(ValueError):  # noqa: N818  (what the bytes are)
     """The bytes are no record batches that the library reads."""
 
 
-class Sizes(ctypes.Structure):
-    """How much output there is, or room for it."""
+class FoldedSymbol(msgspec.Struct, array_like=True, gc=False):
+    """What the library made of one symbol.
 
-    _fields_ = [(name, ctypes.c_uint32) for name in ("parts", "late", "windows", "numbers")]
+    Attributes:
+        stream_time: after all of its records, µs.
+        last_offset: of the last of them.
+        counted: how many were folded.
+        duplicates: how many were not because they had come before.
+        folds: of each timeframe one for each window, oldest first, without the symbol.
+        intervals: the ids that are numbers, by the start of their finest window (µs): of mode `ASCENDING` those of the
+            records, of mode `INTERVALS` all of each window that has some new ones.
+        texts: of mode `TEXTS` the start of each finest window (µs), the weight of its ids, as in `trade_ids`, and them.
+        late: of each record that came too late the stream time then (µs), its place, and 1 for beyond the horizon or 2
+            for in a window that was dropped.
+
+    """
+
+    stream_time: int
+    last_offset: int
+    counted: int
+    duplicates: int
+    folds: list[list[Fold]]
+    intervals: list[tuple[int, list[int]]]
+    texts: list[tuple[int, int, list[str]]]
+    late: list[tuple[int, int, int]]
+
+
+_message_decoder: Final = msgspec.msgpack.Decoder(list[int | FoldedSymbol])
 
 
 class _Folding(ctypes.Structure):
@@ -103,16 +134,18 @@ class _Folding(ctypes.Structure):
         *(
             (name, ctypes.c_void_p)
             for name in (
-                "records", "symbols", "known", "outcomes", "windows", "numbers", "admitted", "parts", "late",
-                "windows_out", "numbers_out", "slots", "data",
+                "records", "symbols", "known", "windows", "numbers", "admitted", "lengths", "parts", "late",
+                "numbers_out", "slots", "data", "message",
             )
         ),
         *((name, ctypes.c_int64) for name in ("finest_us", "horizon_us", "copies_apart_us")),
         *(
             (name, ctypes.c_uint32)
-            for name in ("records_len", "symbols_len", "windows_len", "numbers_len", "data_len", "slots_len")
+            for name in (
+                "records_len", "symbols_len", "windows_len", "numbers_len", "data_len", "slots_len", "lengths_len",
+                "max_parts", "max_late", "max_numbers", "message_len",
+            )
         ),
-        ("max", Sizes),
     ]  # fmt: skip
 
 
@@ -145,30 +178,47 @@ class Scanned(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What folding goes by, µs."""
+    """What folding goes by, µs; `lengths_us` are those of the timeframes, the finest first."""
 
-    finest_us: int
+    lengths_us: Sequence[int]
     horizon_us: int
     copies_apart_us: int
 
 
-class Folded(NamedTuple):
-    """What `fold` gives, as it lies in memory; of `numbers` pairs of 64 bits are intervals."""
+class _Room:
+    """Memory that calls work in. It is kept: to get some megabytes of the system each time takes as long as to fold."""
 
-    outcomes: bytearray
-    parts: bytearray
-    late: bytearray
-    windows: bytearray
-    numbers: memoryview
+    def __init__(self) -> None:
+        self.work = bytearray()
+        self.message = bytearray(MESSAGE_BYTES)
+
+    def places(self, *sizes: int) -> list[int]:
+        """Addresses of so many bytes each, at multiples of 16, with what was in them before."""
+        whole = 16 + sum(size + -size % 16 for size in sizes)
+        if len(self.work) < whole:
+            self.work = bytearray(whole)
+        at = _at(self.work)
+        at += -at % 16
+        found = []
+        for size in sizes:
+            found.append(at)
+            at += size + -size % 16
+        return found
 
 
 class Kernel:
     """The library, loaded."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError when there is no such library for this machine."""
+        """Raises OSError when there is no such library for this machine, or one of another version."""
         library = ctypes.CDLL(str(path))
+        if (known := getattr(library, "ashi_interface", lambda: None)()) != INTERFACE:
+            raise OSError(
+                f"{path} has interface {known}, and {INTERFACE} is wanted: it was built from the sources of another "
+                "version, so build it again with `python aggregate/build_native.py`"
+            )
         self._seed = secrets.randbits(64)
+        self._rooms: list[_Room] = []
         self._scan = library.ashi_scan
         self._scan.argtypes = [
             ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int64, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p,
@@ -180,7 +230,7 @@ class Kernel:
             ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.POINTER(_NewestResult),
         ]  # fmt: skip
         self._fold = library.ashi_fold
-        self._fold.argtypes = [ctypes.POINTER(_Folding), ctypes.POINTER(Sizes)]
+        self._fold.argtypes = [ctypes.POINTER(_Folding), ctypes.POINTER(ctypes.c_uint32)]
 
     def scan(self, data: bytes, begin: int, max_records: int) -> Scanned:
         """Read uncompressed batches from the record of offset `begin` on, of at most so many records in all.
@@ -227,34 +277,41 @@ class Kernel:
         rules: Rules,
         known: bytearray,
         *,
+        first: int,
         windows: bytearray,
         numbers: bytes,
         admitted: bytearray,
         slots: int,
-    ) -> Folded:
-        """Fold the records of each symbol as its `Known` says. Nothing of the arguments changes."""
+    ) -> list[int | FoldedSymbol]:
+        """Fold the records of symbols as the `Known` of each says; of those not folded gives the `Verdict`.
+
+        `first`: the number of the first symbol of those in `known`. Nothing of the arguments changes.
+        """
+        finest_us, *coarser_us = rules.lengths_us
         records = scanned.record_count
-        room = Sizes(records, records, 2 * records + slots, 5 * records + len(numbers) // 8)
-        outcomes = bytearray(OUTCOME.size * scanned.symbol_count)
-        parts, late = bytearray(PART.size * room.parts + 16), bytearray(LATE.size * room.late)
-        windows_out, numbers_out = bytearray(WINDOW.size * room.windows), bytearray(8 * room.numbers)
-        slots_out = bytearray(SLOT_BYTES * slots)
-        aligned = -ctypes.addressof(ctypes.c_char.from_buffer(parts)) % 16
-        folding = _Folding(
-            _at(scanned.records), _at(scanned.symbols), _at(known), _at(outcomes), _at(windows), _read_only(numbers),
-            _at(admitted), _at(parts) + aligned, _at(late), _at(windows_out), _at(numbers_out), _at(slots_out),
-            _read_only(scanned.data), *rules, records, scanned.symbol_count, len(windows) // WINDOW.size,
-            len(numbers) // 8, len(scanned.data), slots, room,
-        )  # fmt: skip
-        used = Sizes()
-        self._fold(ctypes.byref(folding), ctypes.byref(used))
-        return Folded(
-            outcomes,
-            parts[aligned : aligned + PART.size * used.parts],
-            late,
-            windows_out,
-            memoryview(numbers_out).cast("Q"),
-        )
+        most_numbers = NUMBERS_OF_RECORD * records + len(numbers) // 8
+        lengths = (ctypes.c_int64 * len(coarser_us))(*coarser_us)
+        room = self._rooms.pop() if self._rooms else _Room()
+        try:
+            parts_at, late_at, numbers_at, slots_at = room.places(
+                PART_BYTES * records, LATE_BYTES * records, 8 * most_numbers, SLOT_BYTES * slots
+            )
+            used = ctypes.c_uint32()
+            while True:
+                message = room.message
+                folding = _Folding(
+                    _at(scanned.records), _at(scanned.symbols) + SYMBOL.size * first, _at(known), _at(windows),
+                    _read_only(numbers),
+                    _at(admitted), ctypes.addressof(lengths), parts_at, late_at, numbers_at, slots_at,
+                    _read_only(scanned.data), _at(message), finest_us, rules.horizon_us, rules.copies_apart_us, records,
+                    len(known) // KNOWN.size, len(windows) // WINDOW.size, len(numbers) // 8, len(scanned.data), slots,
+                    len(coarser_us), records, records, most_numbers, len(message),
+                )  # fmt: skip
+                if self._fold(ctypes.byref(folding), ctypes.byref(used)) != NO_ROOM:
+                    return _message_decoder.decode(memoryview(message)[: used.value])
+                room.message = bytearray(2 * len(message))
+        finally:
+            self._rooms.append(room)
 
 
 def _check_size(data: bytes) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ashi.contracts import Timeframe, Trade, encode_trade
+from ashi.contracts import Timeframe, Trade, decode_trade, encode_trade
 from ashi.contracts.records import COPY_HEADER
 from ashi.contracts.trade import TRADE_SCHEMA
 from ashi.runtime.kafka.connections.clients import partition_of
@@ -18,6 +21,7 @@ from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi.runtime.metrics.aggregate import records_slow
 from ashi_aggregate import WindowRules
 from ashi_aggregate.chunk import Chunk, ChunkDecoder
+from ashi_aggregate.core import trade_ids
 from ashi_aggregate.core.codec import decode_row, encode
 from ashi_aggregate.core.symbol import SymbolAggregator
 from ashi_aggregate.native.columns import SymbolColumns, scan
@@ -300,6 +304,116 @@ def test_a_sum_of_more_than_128_bits_is_left_to_python_and_exact() -> None:
     assert fold_of.volume == Decimal(800 * int(greatest))
 
 
+def natively_and_by_python(
+    trades: Sequence[Trade], names: Sequence[str], cuts: Sequence[int]
+) -> tuple[SymbolAggregator, SymbolAggregator, dict[str, int]]:
+    """What both ways make of trades of one symbol that come in as many fetches as there are `cuts` and one more."""
+    timeframes = tuple(Timeframe.parse(name) for name in names)
+    rules = WindowRules(finest=timeframes[0])
+    native, python = (SymbolAggregator(timeframes, rules) for _ in range(2))
+    slow_reasons: dict[str, int] = {}
+    trades = [decode_trade(encode_trade(trade)) for trade in trades]  # numbers as they are written
+    for begin, end in pairwise([0, *cuts, len(trades)]):
+        outcomes, reasons = fold(trades[begin:end], {trades[0].symbol: native}, rules, begin)
+        expected = python.on_trades(trades[begin:end], range(begin, end), APPENDED_MS * 1000)
+        assert outcomes[trades[0].symbol] == expected
+        slow_reasons |= reasons
+    assert [encode(row) for row in python.state_rows()] == [encode(row) for row in native.state_rows()]
+    return native, python, slow_reasons
+
+
+@given(st.data())
+def test_sums_and_prices_are_those_of_python_to_the_last_digit_in_every_timeframe(data: st.DataObject) -> None:
+    amounts = st.decimals(0, 10**9, allow_nan=False, places=data.draw(st.integers(0, 9)))
+    mixed = st.one_of(
+        amounts, st.integers(0, 10**18 - 1).map(Decimal), st.sampled_from(["0", "1E-17", "0.1"]).map(Decimal)
+    )
+    count = data.draw(st.integers(1, 40))
+    step_us = data.draw(st.sampled_from([1_000, 700_000, 61_000_000]))
+    trades = [
+        Trade(
+            "binance:A",
+            str(number + 1),
+            data.draw(mixed),
+            data.draw(mixed),
+            data.draw(st.sampled_from(["buy", "sell", None])),
+            START + number * step_us,
+            START + number * step_us,
+            number,
+        )
+        for number in range(count)
+    ]
+    cuts = sorted(data.draw(st.sets(st.integers(1, count), max_size=3)) - {count})
+    natively_and_by_python(trades, ["1s", "1m", "1h"], cuts)
+
+
+@given(st.data())
+def test_ids_that_are_texts_count_as_python_counts_them(data: st.DataObject) -> None:
+    # Few ids and times around the ends of windows: copies within a fetch, between fetches and in the window beside.
+    ids = st.one_of(st.sampled_from(["a", "b", "c-1", "x" * 40, "07", "7", "9" * 20]), st.text("xyz", min_size=1))
+    trades = [
+        Trade("binance:A", data.draw(ids), Decimal("1.5"), Decimal(2), "buy", at, at, number)
+        for number, at in enumerate(
+            START + 60_000_000 * data.draw(st.integers(0, 3)) + data.draw(st.integers(-1_500_000, 1_500_000))
+            for _ in range(data.draw(st.integers(1, 25)))
+        )
+    ]
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(trades)), max_size=4)) - {len(trades)})
+    timeframes = tuple(Timeframe.parse(name) for name in ("1m", "5m"))
+    rules = WindowRules(finest=timeframes[0])
+    native, python = (SymbolAggregator(timeframes, rules) for _ in range(2))
+    for begin, end in pairwise([0, *cuts, len(trades)]):
+        outcomes, _ = fold(trades[begin:end], {"binance:A": native}, rules, begin)
+        assert outcomes["binance:A"] == python.on_trades(trades[begin:end], range(begin, end), APPENDED_MS * 1000)
+        assert python.state_rows() == native.state_rows()
+        assert len(native.rows[0].ids) == len(python.rows[0].ids)
+
+
+def test_texts_that_come_again_from_another_ingester_are_counted_once_natively() -> None:
+    natively: dict[str, SymbolAggregator] = {}
+    trades = some(400, ids="{:x}-z".format)
+    fold(trades[:250], natively, RULES)
+    again, by_python = fold([*trades[100:300], *trades[200:400]], natively, RULES, begin=1000)
+    assert (again["binance:A"].counted, again["binance:A"].duplicates) == (150, 250)
+    assert not by_python
+    assert len(natively["binance:A"].rows[0].row.ids[START].texts) == 400
+
+
+def test_texts_that_are_too_many_to_keep_give_up_the_oldest_window_as_python_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trade_ids, "MAX_IDS", 50)
+    trades = [
+        Trade("binance:A", f"x{number}", Decimal(1), Decimal(2), "buy", at, at, number)
+        for number, at in ((number, START + number * 1_000_000) for number in range(120))
+    ]
+    native, _, by_python = natively_and_by_python(trades, ["1m", "5m"], [30, 70, 100])
+    assert native.rows[0].row.dropped_until > START
+    assert not by_python
+
+
+def test_more_than_the_first_room_for_what_the_library_tells() -> None:
+    trades = [
+        Trade("binance:A", f"{number:x}-".ljust(128, "z"), Decimal("1.5"), Decimal(2), "buy", at, at, number)
+        for number, at in ((number, START + number * 1_000_000) for number in range(2_500))
+    ]
+    native, _, by_python = natively_and_by_python(trades, ["1s", "2s", "1m"], [])
+    assert len(native.rows[0].row.windows) == 2_500
+    assert not by_python
+
+
+def test_a_sum_that_only_a_coarser_window_makes_too_great_is_left_to_python_and_exact() -> None:
+    greatest = Decimal(10**18 - 1)
+    trades = [
+        Trade("binance:A", str(number + 1), greatest, greatest, "buy", at, at, number)
+        for number, at in ((number, START + (number // 300) * 1_000_000) for number in range(600))
+    ]
+    native, _, by_python = natively_and_by_python(trades, ["1s", "1m"], [])
+    assert by_python == {"overflow": 600}
+    (window,) = native.rows[1].row.windows.values()
+    assert window.fold.quote_volume == 600 * (10**18 - 1) ** 2
+
+
 def test_rows_that_have_seen_different_stretches_are_left_to_python() -> None:
     timeframes = (RULES.finest, Timeframe.parse("1h"))
     aggregator = SymbolAggregator(timeframes, RULES)
@@ -311,4 +425,4 @@ def test_rows_that_have_seen_different_stretches_are_left_to_python() -> None:
 
 
 def test_no_verdict_is_without_a_name() -> None:
-    assert [verdict.value for verdict in Verdict] == list(range(8))
+    assert [verdict.value for verdict in Verdict] == list(range(9))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from ashi_aggregate.native import library
+from ashi_aggregate.native import kernel, library
 from ashi_aggregate.native.kernel import Kernel
 
 
@@ -27,6 +27,12 @@ def test_a_library_that_cannot_be_loaded_is_told_once_and_done_without(monkeypat
     [entry] = logs
     assert entry["log_level"] == "warning"
     assert "there is no native fold for this machine" in entry["event"]
+
+
+def test_a_library_of_other_sources_is_not_called(monkeypatch):
+    monkeypatch.setattr(kernel, "INTERFACE", -1)
+    with pytest.raises(OSError, match=r"interface \d+, and -1 is wanted.*build it again"):
+        Kernel(library.PATH)
 
 
 def test_the_library_of_this_machine_is_loaded():
