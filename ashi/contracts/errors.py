@@ -27,6 +27,17 @@ EXIT_PARTIAL: Final = 3
 EXIT_INTERRUPTED: Final = 130
 """Exit status: ended by SIGINT, as shells count it."""
 
+_MAX_TEXT: Final = 450
+"""Characters; no text that Ashi writes by itself is as long."""
+
+
+def in_brief(text: str) -> str:
+    """Give the text without its middle where it is longer than 450 characters."""
+    if len(text) <= _MAX_TEXT:
+        return text
+    half = _MAX_TEXT // 2 - 25
+    return f"{text[:half]} … {len(text) - 2 * half} characters … {text[-half:]}"
+
 
 class AshiError(Exception):
     """Base of all errors that Ashi raises on purpose."""
@@ -46,7 +57,14 @@ class UsageError(AshiError):
 
 
 class ContractError(AshiError, ValueError):
-    """A message or value breaks the public contract; the text names the field."""
+    """A message or value breaks the public contract; the text names the field.
+
+    A text that repeats much of what it was given is cut in the middle: it becomes a line of a log and a header of a
+    dead letter, and who wrote the message chose its length.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(in_brief(message))
 
 
 class ClockError(ContractError):

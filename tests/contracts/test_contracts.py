@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from decimal import Decimal, localcontext
 
 import msgspec
@@ -26,6 +27,7 @@ from ashi.contracts import (
 )
 from ashi.contracts.candle import DECIMAL_FIELDS, candle_fields
 from ashi.contracts.decimals import EXACT, check_amount, format_decimal, parse_decimal
+from ashi.contracts.feed import decode_feed_gap, decode_feed_status
 from ashi.contracts.instrument import Instrument, decode_instrument, encode_instrument
 from ashi.contracts.topics import topic_specs
 from ashi.contracts.trade import all_sound, check_trade, decode_trades
@@ -403,3 +405,24 @@ def test_topics_that_are_joined_by_key_have_the_same_partitions():
     assert {spec.partitions for name, spec in specs.items() if name != "ashi.meta"} == {6}
     assert {spec.config["message.timestamp.type"] for spec in specs.values()} == {"LogAppendTime"}
     assert "ashi-aggregate-ohlcv-5m-changelog" in specs
+
+
+@pytest.mark.parametrize(
+    "decode", [decode_trade, decode_candle, decode_feed_gap, decode_feed_status], ids=lambda each: each.__name__
+)
+def test_an_error_does_not_repeat_a_message_at_length(decode: Callable[[bytes], object]) -> None:
+    word = "x" * 100_000
+    fields = dict.fromkeys(("symbol", "trade_id", "price", "size", "side", "timeframe", "state"), word)
+    with pytest.raises(ContractError) as raised:
+        decode(json.dumps(fields).encode())
+    assert len(str(raised.value)) < 500
+
+
+def test_an_error_that_is_cut_keeps_its_beginning_and_its_end() -> None:
+    short = "a" * 450
+    assert str(ContractError(short)) == short
+    told = str(ContractError(f"not a trade: {'x' * 1_000} - at `$.side`"))
+    assert len(told) <= 450
+    assert told.startswith("not a trade: xxx")
+    assert told.endswith("xxx - at `$.side`")
+    assert "characters" in told

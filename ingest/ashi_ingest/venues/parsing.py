@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import msgspec
 
-from ashi.contracts.errors import ClockError, ContractError
+from ashi.contracts.errors import ClockError, ContractError, in_brief
 from ashi.contracts.symbol import make_symbol
 from ashi.contracts.trade import EARLIEST_US, LATEST_US, MAX_AHEAD_US, Trade
 
@@ -149,7 +149,7 @@ def explain(value: bytes, error: Exception) -> str:
         case RecursionError():
             return "not a frame: its JSON is nested too deeply to be read"
         case msgspec.ValidationError():
-            return f"not a trade as the venue documents it: {error}"
+            return in_brief(f"not a trade as the venue documents it: {error}")
         case _:
             near = ""
             if (at := _AT_BYTE.search(str(error))) is not None:
