@@ -20,7 +20,8 @@ chart_connections_ended = counter(
 chart_refused = counter(
     "chart",
     "chart_refused",
-    "Requests that were refused, by reason: host, origin, token or full (too many pages).",
+    "Requests that were refused, by reason: host, origin, token, full (too many pages) or idle (a connection that is "
+    "no page, and nothing came of it for too long, or there were too many).",
     "reason",
 )
 chart_series = gauge("chart", "chart_series", "Series that are held, as somebody looks at them or did so a moment ago.")

@@ -77,6 +77,11 @@ class Session:
         return self._conversation
 
     @property
+    def handler(self) -> web.RequestHandler:
+        """The library's own object of this connection."""
+        return self._request.protocol
+
+    @property
     def waiting_bytes(self) -> int:
         """What was made for the page and waits here for its machine to take it."""
         transport = self._request.transport

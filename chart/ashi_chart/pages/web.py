@@ -12,6 +12,7 @@ from ashi.contracts.errors import StorageError, UsageError
 from ashi.runtime.descriptors import lack_of_descriptors
 from ashi.runtime.metrics import chart as metrics
 from ashi_chart import wire
+from ashi_chart.pages.connections import Connections
 from ashi_chart.pages.security import Guard, guarding, refusal, set_headers
 from ashi_chart.pages.sessions import Session
 from ashi_chart.pages.static_files import read_static_files, respond_with
@@ -53,6 +54,7 @@ class ChartServer:
         self._id = secrets.token_hex(8)
         self.sessions: set[Session] = set()
         self._is_closing = False
+        self._watching: asyncio.Task[None] | None = None
         application = web.Application(middlewares=[guarding(self._guard)])
         application.on_response_prepare.append(set_headers)
         for path in PAGES:
@@ -75,6 +77,9 @@ class ChartServer:
             raise UsageError(f"cannot serve the chart on {host} port {port}: {why}") from None
         if not self._runner.addresses:
             raise UsageError(f"cannot serve the chart on {host} port {port}: no socket can be made there")
+        assert self._runner.server is not None  # noqa: S101 - it has been set up
+        connections = Connections(self._runner.server, lambda: {session.handler for session in self.sessions})
+        self._watching = asyncio.create_task(connections.watch())
         address, number = self._runner.addresses[0][:2]
         return (
             f"http://[{address}]:{number}{self._base}" if ":" in address else f"http://{address}:{number}{self._base}"
@@ -83,6 +88,8 @@ class ChartServer:
     async def close(self) -> None:
         """Stop serving, and send all pages away. May be called at any time."""
         self._is_closing = True
+        if self._watching is not None:
+            self._watching.cancel()
         # Whatever becomes of each: where a page that takes nothing is given up at this moment, so is what waits for it.
         await asyncio.gather(*(session.close() for session in self.sessions), return_exceptions=True)
         await self._runner.cleanup()
