@@ -30,7 +30,7 @@ from arguments import exponent, seconds, several
 
 from ashi.contracts import Trade, encode_trade, parse_timeframes
 from ashi.contracts.topics import MARKERS_TABLE, changelog_topic, table_name
-from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.cluster.topic_ids import TopicIdentity
 from ashi.runtime.kafka.connections.clients import partition_of
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.window_state import WindowRules
@@ -130,9 +130,9 @@ class CountingKafka:
         """The same."""
         return {partition: self.ends.get(partition, 0) for partition in partitions}
 
-    async def identity(self) -> Identity:
+    async def identity(self) -> TopicIdentity:
         """Nothing to tell."""
-        return Identity(None, {})
+        return TopicIdentity(None, {})
 
     async def standing(self, offsets: Mapping[int, Sequence[int]]) -> Any:
         """Not asked for."""

@@ -26,7 +26,7 @@ from ashi.runtime.kafka.cluster.log_identity import (
     observe,
     thin_out,
 )
-from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.cluster.topic_ids import TopicIdentity
 from ashi.runtime.logs import get_logger
 from ashi_aggregate.core.codec import Marker
 
@@ -60,7 +60,7 @@ def witness_of(expected: Fingerprint, epoch: int, topic_id: str | None) -> Marke
     return Marker(expected.offset, None, epoch, topic_id, [astuple(expected)])
 
 
-async def check_markers(kafka: ObservedLog, *told: Mapping[int, Marker]) -> Identity:
+async def check_markers(kafka: ObservedLog, *told: Mapping[int, Marker]) -> TopicIdentity:
     """Raise StateError unless `trades` is the log that these markers and witnesses tell of; gives what it is now.
 
     Markers that remember nothing, as earlier versions of Ashi wrote them, are accepted. Raises BrokerError.
@@ -85,7 +85,7 @@ async def check_markers(kafka: ObservedLog, *told: Mapping[int, Marker]) -> Iden
     return identity
 
 
-class Reader(Protocol):
+class LogReader(Protocol):
     """What is needed of a partition that is read: where it goes on, and some of the records that it has read."""
 
     next: int
@@ -98,11 +98,11 @@ class LogWatch:
     """Looks again and again whether `trades` is still the log that was read, as cheaply as it can."""
 
     def __init__(self) -> None:
-        self.identity = Identity(None, {})
+        self.identity = TopicIdentity(None, {})
         self._next_before: dict[int, int] = {}
 
     async def look(
-        self, kafka: ObservedLog, readers: Mapping[int, Reader], *, everything: bool
+        self, kafka: ObservedLog, readers: Mapping[int, LogReader], *, everything: bool
     ) -> dict[int, Difference | StateError]:
         """What is wrong, by partition: a record that does not stand any more, or that what comes next has expired.
 
@@ -124,7 +124,7 @@ class LogWatch:
             found = {**self._expired(readers, standings), **found}
         return found
 
-    def _expired(self, readers: Mapping[int, Reader], standings: Mapping[int, Standing]) -> dict[int, StateError]:
+    def _expired(self, readers: Mapping[int, LogReader], standings: Mapping[int, Standing]) -> dict[int, StateError]:
         """Where the log has lost what is to be read next. The next record would tell, if one comes.
 
         Unless something was folded since the last look: then it may be on its way already.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ashi.contracts.candle import Candle
     from ashi.runtime.settings import Settings
     from ashi_chart.series.active import ActiveSeries, Key
-    from ashi_chart.series.store import Store
+    from ashi_chart.series.store import ChartStore
     from ashi_chart.wire import KafkaState
 
 TICK_S: Final = 1.0
@@ -55,7 +55,7 @@ class Page(Protocol):
 class Board:
     """What is known now."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: ChartStore) -> None:
         self.store = store
         self.feeds = Feeds()
         self.signals = Signals()

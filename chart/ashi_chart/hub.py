@@ -33,7 +33,7 @@ from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics import chart as metrics
 from ashi.runtime.service import run_until_first_ends
 from ashi.runtime.waiting import start_when_kafka_is_there
-from ashi_chart.lag import Lag
+from ashi_chart.lag import TopicLag
 
 if TYPE_CHECKING:
     from ashi.client import Position, Since, UnreadableRecord
@@ -136,7 +136,7 @@ class Hub:
 
     async def _watch(self, service: Service, topics: Mapping[str, _Topic]) -> None:
         """See how Kafka is, and how far behind we are."""
-        lags = {topic: Lag() for topic in (CANDLES, CANDLES_LIVE)}
+        lags = {topic: TopicLag() for topic in (CANDLES, CANDLES_LIVE)}
         while True:
             try:
                 async with AsyncExitStack() as opened:

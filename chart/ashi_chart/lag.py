@@ -12,7 +12,7 @@ MOST_SAMPLES: Final = 1_000
 """Beyond, every second one is forgotten."""
 
 
-class Lag:
+class TopicLag:
     """Where the ends of the partitions were at some times, and whether the reader has come there since."""
 
     def __init__(self) -> None:

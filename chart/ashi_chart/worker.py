@@ -11,7 +11,7 @@ from ashi_chart.hub import Hub
 from ashi_chart.markets.sweep import Sweep
 from ashi_chart.pages.security import is_loopback
 from ashi_chart.pages.web import ChartServer
-from ashi_chart.series.store import Store
+from ashi_chart.series.store import ChartStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ async def serve_chart(service: Service, on_served: Callable[[str], None] = lambd
     and lacks a topic or refuses us.
     """
     settings = service.settings
-    store = Store(settings.storage)
+    store = ChartStore(settings.storage)
     board = Board(settings, store)
     server = ChartServer(settings, board)
     address = await server.start()

@@ -17,7 +17,7 @@ from ashi.contracts.timeframe import format_time
 from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.spelling import did_you_mean
 from ashi.runtime.wall_clock import now_us
-from ashi_history.export_sources import LakeExport, TopicTrades, place_of
+from ashi_history.export_sources import LakeExport, TopicExport, place_of
 from ashi_history.fetched_files import EXPORT, FetchedFiles, read_state, state_path
 from ashi_history.telling import Told
 from ashi_ingest.history.progress import time_in_words
@@ -104,7 +104,7 @@ async def _export(settings: Settings, options: ExportOptions, newest_us: int, te
     to_us = newest_us if options.to_us is None else options.to_us
     source: ExportSource
     if options.lake is None:
-        source = TopicTrades(settings, options.symbols, options.from_us or EARLIEST_US, to_us, tell)
+        source = TopicExport(settings, options.symbols, options.from_us or EARLIEST_US, to_us, tell)
     else:
         source = LakeExport(options.lake, tell)
     is_any = False

@@ -97,7 +97,7 @@ class ExportSource(Protocol):
         """They, some at a time, by `place_of`."""
 
 
-class TopicTrades:
+class TopicExport:
     """Of topic `trades`. They stand there as they came, repaired ones after later ones: so they are parted, on disk.
 
     All partitions are read: a symbol has had another one where the topic was given more of them.

@@ -34,7 +34,7 @@ SPREAD: Final = 0.1
 _log = get_logger(__name__)
 
 
-class Feeds(Protocol):
+class MarketFeeds(Protocol):
     """The feeds of a worker, and its session, as far as their markets come and go."""
 
     @property
@@ -72,7 +72,14 @@ class MarketFollower:
     """Reads the venue's list again and again, and tells feeds and topic `instruments` what has changed."""
 
     def __init__(
-        self, venue: Venue, rest: RestClient, choice: Choice, start: Markets, *, feeds: Feeds, instruments: Instruments
+        self,
+        venue: Venue,
+        rest: RestClient,
+        choice: Choice,
+        start: Markets,
+        *,
+        feeds: MarketFeeds,
+        instruments: Instruments,
     ) -> None:
         """`start`: what the worker has begun with."""
         self._venue = venue

@@ -24,14 +24,16 @@ APPENDED_BEFORE_US: Final = HOUR_US
 worker's and the broker's need not agree. An hour of candles is soon read."""
 
 
-class Stored(NamedTuple):
+class NewestStored(NamedTuple):
     """The newest candle of a series in a store: whose, and when it closed, µs."""
 
     symbol: str
     close_time: int
 
 
-def read_from(stored: Iterable[Stored], symbols: Collection[str], partition_of: Callable[[str], int]) -> int | None:
+def read_from(
+    stored: Iterable[NewestStored], symbols: Collection[str], partition_of: Callable[[str], int]
+) -> int | None:
     """The time (µs) from which on topic `candles` has all candles of these symbols that a store lacks.
 
     `stored`: of all series in the store, of other symbols too. Of a partition the store has everything that stands

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.topics import CANDLES
 from ashi.runtime.kafka.connections.clients import partition_of, partitions_of
-from ashi_series.join import Stored, read_from
+from ashi_series.join import NewestStored, read_from
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable
@@ -23,7 +23,7 @@ async def lacking_from(settings: Settings, spans: Iterable[SeriesSpan], symbols:
     `spans`: of all series in the store. See `ashi_series.join.read_from`. Raises BrokerError without Kafka or topic.
     """
     number = len(await partitions_of(settings, CANDLES))
-    stored = [Stored(span.symbol, span.last + Timeframe.parse(span.timeframe).length_us) for span in spans]
+    stored = [NewestStored(span.symbol, span.last + Timeframe.parse(span.timeframe).length_us) for span in spans]
     return read_from(stored, symbols, lambda symbol: partition_of(symbol.encode(), number))
 
 

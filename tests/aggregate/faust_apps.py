@@ -14,7 +14,7 @@ from faust.types import TP
 from ashi.contracts import parse_timeframes
 from ashi.contracts.topics import TRADES
 from ashi.runtime.kafka.cluster.log_identity import Standing, fingerprint_of
-from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.cluster.topic_ids import TopicIdentity
 from ashi.runtime.settings import Settings
 from ashi_aggregate.core.codec import Marker, encode
 from ashi_aggregate.core.window_state import WindowRules
@@ -44,8 +44,8 @@ def our_app(session_guard: SessionGuard | None = None, settings: Settings = SETT
 class UnchangedLog:
     """A topic that is what it was."""
 
-    async def identity(self) -> Identity:
-        return Identity("first", {})
+    async def identity(self) -> TopicIdentity:
+        return TopicIdentity("first", {})
 
     async def standing(self, offsets: Mapping[int, Sequence[int]]) -> dict[int, Standing]:
         found = {at: fingerprint_of(record(at)) for asked in offsets.values() for at in asked}

@@ -16,7 +16,7 @@ from faust.tables.manager import TableManager
 from faust_apps import PARTITIONS, SETTINGS, WAIT_S, our_app, plain_app, ticks
 
 from ashi.contracts.errors import InstanceTakenError, StateError
-from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.cluster.topic_ids import TopicIdentity
 from ashi.runtime.service import Service
 from ashi_aggregate.faust.app import HEARTBEAT_S
 from ashi_aggregate.faust.membership import FENCED_INSTANCE_ID, InstanceGuard
@@ -102,8 +102,8 @@ def test_a_topic_that_grows_is_noticed_without_the_leader_of_the_group() -> None
         await app.check_log(everything=False)
         return app._crash_reason
 
-    async def grown() -> Identity:
-        return Identity("first", dict.fromkeys(range(PARTITIONS + 1), 0))
+    async def grown() -> TopicIdentity:
+        return TopicIdentity("first", dict.fromkeys(range(PARTITIONS + 1), 0))
 
     error = asyncio.run(scenario())
     assert isinstance(error, StateError)

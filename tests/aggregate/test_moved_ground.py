@@ -18,7 +18,7 @@ import ashi_aggregate.partition as partition_module
 import ashi_aggregate.pipeline as pipeline_module
 from ashi.contracts import Trade
 from ashi.contracts.errors import StateError
-from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.cluster.topic_ids import TopicIdentity
 from ashi.runtime.kafka.connections.clients import partition_of
 from ashi_aggregate.chunk import Chunk
 from ashi_aggregate.core.codec import Marker, decode_marker
@@ -70,7 +70,7 @@ def no_look_when_the_topics_id_changes(patch: Patch) -> None:
 
 
 def no_look_at_a_resumption(patch: Patch) -> None:
-    async def anything_goes(kafka: Worker, *_: Any) -> Identity:
+    async def anything_goes(kafka: Worker, *_: Any) -> TopicIdentity:
         return await kafka.identity()
 
     patch.setattr(pipeline_module, "check_markers", anything_goes)

@@ -35,7 +35,7 @@ from ashi.contracts.late_gaps import LATE_REASON, TAKEN_IN
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, TRADES
 from ashi.contracts.trade import Trade
 from ashi.runtime.kafka.cluster.log_identity import Fingerprint, Standing
-from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.cluster.topic_ids import TopicIdentity
 from ashi.runtime.kafka.consuming import records as reading
 from ashi.runtime.settings import Settings
 from ashi_aggregate import inspect as inspecting
@@ -405,8 +405,8 @@ class StandingLog:
     def __init__(self, standings: dict[int, Standing]) -> None:
         self.standings = standings
 
-    async def identity(self) -> Identity:
-        return Identity("an-id", {})
+    async def identity(self) -> TopicIdentity:
+        return TopicIdentity("an-id", {})
 
     async def standing(self, offsets: Mapping[int, Sequence[int]]) -> dict[int, Standing]:
         return {partition: self.standings[partition] for partition in offsets}

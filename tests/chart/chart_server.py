@@ -15,7 +15,7 @@ from ashi.runtime.service import Service
 from ashi.runtime.settings import Settings
 from ashi_chart.board import Board
 from ashi_chart.pages.web import ChartServer
-from ashi_chart.series.store import Store
+from ashi_chart.series.store import ChartStore
 from ashi_chart.worker import serve_chart
 
 BOUND_S = 60.0
@@ -27,7 +27,7 @@ async def serving(**environ: str) -> AsyncIterator[tuple[str, aiohttp.ClientSess
     settings = Settings.from_environment(
         {"ASHI_CHART_PORT": "0", "ASHI_STORAGE": "sqlite:////nowhere/candles.db", **environ}
     )
-    server = ChartServer(settings, Board(settings, Store(settings.storage)))
+    server = ChartServer(settings, Board(settings, ChartStore(settings.storage)))
     address = await server.start()
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as client:

@@ -19,7 +19,7 @@ from ashi_chart.pages.outbox import MOST_BARS_WAITING, MOST_SAID_WAITING, Outbox
 from ashi_chart.series import active
 from ashi_chart.series.active import ActiveSeries, Key
 from ashi_chart.series.series_set import SeriesSet
-from ashi_chart.series.store import Store
+from ashi_chart.series.store import ChartStore
 from samples.candles import BTC, FIRST_US, MINUTE_US, a_candle
 
 MINUTES = [Timeframe.parse("1m")]
@@ -182,7 +182,9 @@ def test_what_was_in_progress_before_anybody_looked_is_shown() -> None:
     """Where trades are rare, the next update may be an hour away."""
 
     async def main() -> None:
-        held = SeriesSet(Settings.from_environment({}), Store("sqlite:////none.db"), lambda _: NOTHING, lambda _: None)
+        held = SeriesSet(
+            Settings.from_environment({}), ChartStore("sqlite:////none.db"), lambda _: NOTHING, lambda _: None
+        )
         for candle in (a_candle(2, 4), a_candle(3, 5), a_candle(3, 6)):
             held.take(candle, is_closed=False)
         one, five = (held._make(Key(BTC, name), offered(MINUTES)[name]) for name in ("1m", "5m"))

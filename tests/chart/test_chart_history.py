@@ -20,7 +20,7 @@ from ashi_chart.candles.coverage import Coverage
 from ashi_chart.candles.rolling import RollingSeries, Tail
 from ashi_chart.candles.rollup import Rolled, Rollup
 from ashi_chart.candles.timeframes import ChartTimeframe
-from ashi_chart.series.history import History, Page
+from ashi_chart.series.history import History, HistoryPage
 from ashi_sinks.joined import WithVenueCandles
 from samples.candles import BTC, FIRST_US, MINUTE_US, a_candle
 
@@ -39,7 +39,7 @@ def page(
     limit: int = 1000,
     tail: Tail | None = None,
     target: str = "5m",
-) -> Page:
+) -> HistoryPage:
     return asyncio.run(History(StoreInMemory(stored)).page(BTC, rollup(target), before, limit, tail or Tail()))
 
 

@@ -24,7 +24,7 @@ from ashi_chart.pages.conversation import Conversation
 from ashi_chart.pages.outbox import MOST_BARS_WAITING
 from ashi_chart.pages.web import ChartServer
 from ashi_chart.series.active import ActiveSeries, Key
-from ashi_chart.series.store import Store
+from ashi_chart.series.store import ChartStore
 from samples.candles import BTC, FIRST_US, MINUTE_US, a_candle
 
 BOUND_S = 60
@@ -44,7 +44,7 @@ class Nobody:
 @asynccontextmanager
 async def serving_a_series(count: int = 500) -> AsyncIterator[tuple[str, ChartServer, ActiveSeries]]:
     settings = Settings.from_environment({"ASHI_CHART_PORT": "0", "ASHI_STORAGE": "sqlite:////nowhere/candles.db"})
-    board = Board(settings, Store(settings.storage))
+    board = Board(settings, ChartStore(settings.storage))
     board.take_live(a_candle())
     series = board.series.watch(KEY, offered(settings.timeframes)["1m"], Nobody())
     series.load([a_candle(window, 1) for window in range(count)], 0)

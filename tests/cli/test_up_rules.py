@@ -20,7 +20,7 @@ from ashi_cli.onemachine.options import UpOptions
 from ashi_cli.onemachine.plan import FILE, SIMULATED, Remembered, check_storage, make_plan, recall, remember
 from ashi_cli.onemachine.stack import Stage, StageError, bound_log
 from ashi_cli.onemachine.supervisor import FEED_WAIT_S, MOST_FAILURES, STEADY_S, WAITS_S, Job, Supervisor
-from ashi_cli.onemachine.watch import LASTING_S, LINES_A_MINUTE, Feeds
+from ashi_cli.onemachine.watch import LASTING_S, LINES_A_MINUTE, FeedStates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -285,7 +285,7 @@ def status(symbol: str, state: FeedState, reason: str | None = None) -> FeedStat
 def test_changes_of_feeds_are_told_once_when_they_last_and_quiet_markets_are_none() -> None:
     said: list[str] = []
     now = 0.0
-    feeds = Feeds(said.append, lambda: now)
+    feeds = FeedStates(said.append, lambda: now)
 
     def after(seconds: float, state: FeedState, reason: str | None = None) -> list[str]:
         """What was said of it, all in all, when the state has lasted so long."""
@@ -315,7 +315,7 @@ def test_changes_of_feeds_are_told_once_when_they_last_and_quiet_markets_are_non
 def test_of_many_changes_at_once_only_the_first_are_told() -> None:
     said: list[str] = []
     now = 0.0
-    feeds = Feeds(said.append, lambda: now)
+    feeds = FeedStates(said.append, lambda: now)
     for number in range(200):
         feeds.take(status(f"gmo:{number}", "connected"))
     feeds.tell()

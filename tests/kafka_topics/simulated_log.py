@@ -11,7 +11,7 @@ from typing import Any
 from ashi.contracts import Timeframe, decode_candle, encode_trade
 from ashi.contracts.topics import CANDLES, MARKERS_TABLE, changelog_topic, table_name
 from ashi.runtime.kafka.cluster.log_identity import Fingerprint, Standing, fingerprint_of
-from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.cluster.topic_ids import TopicIdentity
 from ashi.runtime.kafka.connections.clients import partition_of
 from ashi.runtime.kafka.consuming.records import keep_newest
 from ashi.runtime.kafka.producing.dead_letters import trade_place
@@ -320,8 +320,8 @@ class Worker:
     async def ask_ends(self, partitions: Iterable[int]) -> dict[int, int]:
         return {partition: len(self.broker.trades[partition]) for partition in partitions}
 
-    async def identity(self) -> Identity:
-        return Identity(self.broker.topic_id, dict(self.broker.leader_epochs))
+    async def identity(self) -> TopicIdentity:
+        return TopicIdentity(self.broker.topic_id, dict(self.broker.leader_epochs))
 
     async def standing(self, offsets: Mapping[int, Sequence[int]]) -> dict[int, Standing]:
         return {number: self.broker.standing(number, asked) for number, asked in offsets.items()}

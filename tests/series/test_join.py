@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ashi_series import Closed, Corrected, OhlcvStore
-from ashi_series.join import APPENDED_BEFORE_US, Join, Stored, read_from
+from ashi_series.join import APPENDED_BEFORE_US, Join, NewestStored, read_from
 from samples.candles import FIRST_US, MINUTE_US, a_candle
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def test_wherever_store_and_stream_meet_nothing_is_missing_and_nothing_comes_twi
             for candle in of_series[: len(of_series) - len(told_of)][-LIMIT:] + told_of:
                 join.take(candle)
     begins_at = read_from(
-        [Stored(each.symbol, each.close_time) for each in stored], wanted, lambda symbol: HOME[symbol]
+        [NewestStored(each.symbol, each.close_time) for each in stored], wanted, lambda symbol: HOME[symbol]
     )
     for candle in read_topic(world, begins_at, wanted):
         join.take(candle)
@@ -214,16 +214,16 @@ def _open_time(candle: Candle) -> int:
     ("stored", "wanted", "expected"),
     [
         ([], ["a:X"], None),
-        ([Stored("a:Y", 70)], ["a:X"], 70),
-        ([Stored("a:X", 50), Stored("a:Y", 70)], ["a:X"], 70),
-        ([Stored("a:Y", 70), Stored("a:X", 50)], ["a:X"], 70),
-        ([Stored("a:X", 50), Stored("b:Z", 30)], ["a:X", "a:Y"], 50),
-        ([Stored("a:X", 50), Stored("b:Z", 30)], ["a:X", "b:Z"], 30),
-        ([Stored("a:X", 50)], ["a:X", "b:Z"], None),
+        ([NewestStored("a:Y", 70)], ["a:X"], 70),
+        ([NewestStored("a:X", 50), NewestStored("a:Y", 70)], ["a:X"], 70),
+        ([NewestStored("a:Y", 70), NewestStored("a:X", 50)], ["a:X"], 70),
+        ([NewestStored("a:X", 50), NewestStored("b:Z", 30)], ["a:X", "a:Y"], 50),
+        ([NewestStored("a:X", 50), NewestStored("b:Z", 30)], ["a:X", "b:Z"], 30),
+        ([NewestStored("a:X", 50)], ["a:X", "b:Z"], None),
     ],
 )
 def test_the_topic_is_read_from_the_newest_candle_of_the_partition_that_is_furthest_behind(
-    stored: list[Stored], wanted: list[str], expected: int | None
+    stored: list[NewestStored], wanted: list[str], expected: int | None
 ) -> None:
     found = read_from(stored, wanted, lambda symbol: HOME[symbol])
     assert found == (None if expected is None else expected - APPENDED_BEFORE_US)

@@ -18,7 +18,7 @@ from ashi.contracts.candle import encode_candle
 from ashi.contracts.errors import StateError
 from ashi.runtime.kafka.cluster.log_identity import Standing, fingerprint_of
 from ashi.runtime.kafka.cluster.offsets import Committed
-from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.cluster.topic_ids import TopicIdentity
 from ashi_sinks.read_log import ReadLog
 from ashi_sinks.streams import CandleStreams
 
@@ -69,7 +69,7 @@ class IdentifiedLog(MemoryLog):
         self.notes.clear()
 
     async def identity(self):
-        return Identity(self.topic_id, {})
+        return TopicIdentity(self.topic_id, {})
 
     async def standing(self, offsets):
         records = self.partitions[0]

@@ -9,7 +9,7 @@ import pytest
 from ashi.contracts.errors import StateError
 from ashi.runtime.kafka.cluster.log_identity import Standing, fingerprint_of
 from ashi.runtime.kafka.cluster.offsets import Committed
-from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.cluster.topic_ids import TopicIdentity
 from ashi.runtime.kafka.consuming.spans import Span
 from ashi_sinks.read_log import ReadLog
 
@@ -47,7 +47,7 @@ class Topic:
         self.topic_id = topic_id
 
     async def identity(self):
-        return Identity(self.topic_id, {})
+        return TopicIdentity(self.topic_id, {})
 
     async def standing(self, offsets):
         return {

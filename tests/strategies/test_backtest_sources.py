@@ -24,7 +24,7 @@ from ashi_strategies.backtest.opening import open_source
 from ashi_strategies.backtest.recorded import RecordedCandles
 from ashi_strategies.backtest.sources import (
     CandleSource,
-    Step,
+    CandleStep,
     check_series,
     completeness,
     read_startup,
@@ -40,8 +40,8 @@ RULES = WindowRules(finest=Timeframe.parse("1m"))
 
 def steps(
     source: CandleSource, series: list[SeriesName], after: int | None = None, until: int | None = None
-) -> list[Step]:
-    async def read() -> list[Step]:
+) -> list[CandleStep]:
+    async def read() -> list[CandleStep]:
         return [step async for step in read_steps(source, series, after, until)]
 
     return asyncio.run(read())

@@ -23,7 +23,7 @@ from ashi.contracts.topics import (
     table_name,
 )
 from ashi.runtime.kafka.cluster.log_identity import Fingerprint, LogProbe, Standing
-from ashi.runtime.kafka.cluster.topic_ids import Identity
+from ashi.runtime.kafka.cluster.topic_ids import TopicIdentity
 from ashi.runtime.kafka.connections.background import raise_if_dead
 from ashi.runtime.kafka.connections.clients import METADATA_AGE_MS, compression_of, security_options
 from ashi.runtime.kafka.connections.naming import kafka_name
@@ -134,7 +134,7 @@ class AggregateApp(faust.App):  # type: ignore[misc]  # Faust is not typed
             return False
         return True
 
-    async def identity(self) -> Identity:
+    async def identity(self) -> TopicIdentity:
         """Which topic `trades` is, and the epochs of its leaders. Raises BrokerError."""
         return await self.probe.identity()
 

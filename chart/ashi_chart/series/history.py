@@ -27,7 +27,7 @@ _open_time = attrgetter("open_time")
 _close_time = attrgetter("close_time")
 
 
-class Page(NamedTuple):
+class HistoryPage(NamedTuple):
     """Windows of a series that follow each other.
 
     Attributes:
@@ -57,7 +57,7 @@ class History:
 
     async def page(
         self, symbol: str, rollup: Rollup, before: int | None = None, limit: int = 1_000, tail: Tail = NOTHING
-    ) -> Page:
+    ) -> HistoryPage:
         """The newest windows that open before a time, µs, or of all; `limit` at most.
 
         `tail`: what is known beside the store: parts that it lacks, newer versions, and what is in progress. What has
@@ -123,7 +123,7 @@ class _Asked(NamedTuple):
     is_cut: bool
 
 
-def _page(asked: _Asked, read: list[Candle]) -> Page:
+def _page(asked: _Asked, read: list[Candle]) -> HistoryPage:
     rollup, tail, end = asked.rollup, asked.tail, asked.end
     parts = _joined(read, tail.closed, read[0].open_time if asked.is_cut else 0, end)
     closed = {part.open_time for part in parts}
@@ -146,7 +146,7 @@ def _page(asked: _Asked, read: list[Candle]) -> Page:
     since = rolled[0].candle.open_time if more and rolled else 0
     lacking = asked.stored_until, tail.let_go_until if end is None else min(end, tail.let_go_until)
     is_lacking = lacking[0] < lacking[1]
-    return Page(
+    return HistoryPage(
         rolled, more, [part for part in parts if part.open_time >= since], since, lacking if is_lacking else None
     )
 

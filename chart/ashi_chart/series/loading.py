@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ashi.contracts.feed import FeedGap
     from ashi.runtime.settings import Settings
     from ashi_chart.series.active import ActiveSeries
-    from ashi_chart.series.store import Store
+    from ashi_chart.series.store import ChartStore
     from ashi_sinks.protocol import CandleReader, SeriesSpan
 
 PATIENCE_S: Final = 2.0
@@ -37,7 +37,7 @@ class Loader:
 
     """
 
-    def __init__(self, settings: Settings, store: Store, take_gap: Callable[[FeedGap], None]) -> None:
+    def __init__(self, settings: Settings, store: ChartStore, take_gap: Callable[[FeedGap], None]) -> None:
         """`take_gap`: is told of the gaps that the store knows; topic `feed.gaps` has them for some time only."""
         self._settings = settings
         self._store = store

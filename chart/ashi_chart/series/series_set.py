@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ashi_chart.candles.coverage import Coverage
     from ashi_chart.candles.rollup import Rollup
     from ashi_chart.series.active import Watcher
-    from ashi_chart.series.history import Page
-    from ashi_chart.series.store import Store
+    from ashi_chart.series.history import HistoryPage
+    from ashi_chart.series.store import ChartStore
     from ashi_sinks.protocol import CandleReader, SeriesSpan
 
 KEPT_S: Final = 300.0
@@ -58,7 +58,7 @@ class SeriesSet:
     def __init__(
         self,
         settings: Settings,
-        store: Store,
+        store: ChartStore,
         coverage: Callable[[str], Coverage],
         take_gap: Callable[[FeedGap], None],
     ) -> None:
@@ -209,7 +209,7 @@ class SeriesSet:
                 return series.newest(min(count, series.held[0])) or ([], page.more)
         return found
 
-    async def _page(self, series: ActiveSeries, before: int | None, limit: int, reader: CandleReader) -> Page:
+    async def _page(self, series: ActiveSeries, before: int | None, limit: int, reader: CandleReader) -> HistoryPage:
         """Bars of the store that are older than those held."""
         page = await History(WithVenueCandles(reader)).page(
             series.key.symbol, series.rollup, before, limit, series.tail

@@ -39,7 +39,7 @@ class _Opened:
         self.has_failed = False
 
 
-class Store:
+class ChartStore:
     """Reads a store of Ashi's sinks; never makes one, nor writes."""
 
     def __init__(self, url: str) -> None:

@@ -37,7 +37,7 @@ _WORDS: Final[dict[FeedState, str]] = {
 }
 
 
-class Feeds:
+class FeedStates:
     """The feeds' states, and which changes of them are worth a line: what is over within seconds is none."""
 
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -85,7 +85,7 @@ class Watch:
         self._settings = settings
         self._sink_group = sink_group
         self._reporter = reporter
-        self._feeds = Feeds(reporter.say)
+        self._feeds = FeedStates(reporter.say)
         self._since_us = now_us()
         self._every_s = FIGURES_S if reporter.is_watched else LOG_S
 

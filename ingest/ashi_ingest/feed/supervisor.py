@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ashi.contracts.feed import FeedStatus
     from ashi.contracts.trade import Trade
     from ashi_ingest.feed.reporting.status import FeedReporter
-    from ashi_ingest.feed.symbol.missing import Missing
+    from ashi_ingest.feed.symbol.missing import UnreceivedTrades
     from ashi_ingest.publish.backpressure import Backpressure
     from ashi_ingest.publish.buffer import PublishBuffer
     from ashi_ingest.publish.publisher import Appended
@@ -414,7 +414,7 @@ class FeedSupervisor:
         self._comparison.last_ids.ask_soon()
         self._repairs.repair_interruption(feed)
 
-    def _mend(self, feed: SymbolFeed, missing: Missing) -> None:
+    def _mend(self, feed: SymbolFeed, missing: UnreceivedTrades) -> None:
         """REST lists trades of a market that its connection has not brought: publish them and subscribe to it anew."""
         reason = f"{len(missing.trades)} trades that REST lists had not come"
         _log.warning("a market has lost trades, subscribing to it anew", symbol=feed.symbol, reason=reason)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ashi.contracts.trade import Trade
     from ashi.runtime.service import Service
     from ashi.runtime.settings import Settings
-    from ashi_ingest.history.topic_trades import TopicTrades
+    from ashi_ingest.history.topic_trades import TopicStretch
     from ashi_ingest.publish.publisher import Publisher
     from ashi_ingest.venues.base import Venue
 
@@ -159,7 +159,7 @@ class _Market:
         self._recovered: dict[int, int] = {}
         self._is_read = False
         self._left = 0
-        self._topic: TopicTrades | None = None
+        self._topic: TopicStretch | None = None
         self._handing_over: asyncio.Future[None] | None = None
         self._fetch = HistoryFetch(
             venue, market, stretch.from_us, rest=rest, publish=self._publish, progress=self._progress

@@ -23,7 +23,7 @@ BEFORE_MS: Final = 120_000
 """A trade is appended after it happened, but clocks may differ by so much."""
 
 
-class TopicTrades:
+class TopicStretch:
     """What the topic has of a symbol.
 
     Attributes:
@@ -75,7 +75,7 @@ class TopicTrades:
 @asynccontextmanager
 async def topic_trades(
     settings: Settings, venue: Venue, market: str, symbol: str, *, stretch: tuple[int, int], newest: Trade | None
-) -> AsyncIterator[TopicTrades]:
+) -> AsyncIterator[TopicStretch]:
     """What the topic has, to be read from the beginning of the stretch on. `newest`: the one published last, if known.
 
     Raises:
@@ -89,6 +89,6 @@ async def topic_trades(
         entry = (await consumer.offsets_for_times({partition: time_ms})).get(partition)
         ends = await stable_ends(consumer, [partition])
         consumer.seek(partition, ends[partition] if entry is None else entry.offset)
-        trades = TopicTrades(consumer, partition, symbol, venue=venue, market=market, stretch=stretch)
+        trades = TopicStretch(consumer, partition, symbol, venue=venue, market=market, stretch=stretch)
         trades.newest = newest
         yield trades

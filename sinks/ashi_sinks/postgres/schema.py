@@ -57,7 +57,7 @@ _CHUNK: Final = "7 days"
 """How much time a chunk of a hypertable holds: TimescaleDB's own default."""
 
 
-class Identity(NamedTuple):
+class TableIdentity(NamedTuple):
     """Which table it is: what stays while its rows do.
 
     Another server may give its tables the same numbers; a table made anew by hand leaves the time as it was.
@@ -177,7 +177,7 @@ async def is_hypertable(connection: Any) -> bool:
     return await connection.fetchval(_TIMESCALE) is not None and bool(await connection.fetchval(_IS_HYPERTABLE))
 
 
-async def check_schema(connection: Any, address: Address) -> dict[str, Identity]:
+async def check_schema(connection: Any, address: Address) -> dict[str, TableIdentity]:
     """Which tables these are, by name. Raises StorageError when the tables are not those this version knows."""
     if await table_number(connection, "ashi_migrations") is None:
         raise StorageError(f"{address}: a store of candles does not exist there: run `{MIGRATE}` to make its tables")
@@ -201,7 +201,7 @@ async def check_schema(connection: Any, address: Address) -> dict[str, Identity]
         "SELECT number, applied_at FROM ashi_migrations WHERE number = ANY($1::integer[])", list(making)
     )
     times = {making[row["number"]]: row["applied_at"] for row in applied}
-    return {name: Identity(number, times.get(name)) for name, number in numbers.items()}
+    return {name: TableIdentity(number, times.get(name)) for name, number in numbers.items()}
 
 
 async def table_number(connection: Any, name: str) -> int | None:

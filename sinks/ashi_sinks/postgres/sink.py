@@ -16,7 +16,7 @@ import asyncpg
 from ashi_sinks.postgres.address import Address
 from ashi_sinks.postgres.connection import COMMAND_TIMEOUT_S, connect, store_errors, transaction
 from ashi_sinks.postgres.guard import TableGuard
-from ashi_sinks.postgres.schema import Identity, check_schema
+from ashi_sinks.postgres.schema import TableIdentity, check_schema
 from ashi_sinks.postgres.tables import CANDLES, FEED_GAPS, FEED_STATUS, NAME, TABLES, VENUE_CANDLES, PostgresTable
 from ashi_sinks.protocol import RefusedError
 
@@ -52,7 +52,7 @@ class PostgresSink:
         """Raises UsageError when `url` is not the URL of a database."""
         self._address = Address(url)
         self._connection: Any = None
-        self._store: dict[str, Identity] | None = None
+        self._store: dict[str, TableIdentity] | None = None
         self._guards = {table.name: TableGuard(table, self._address) for table in TABLES}
 
     async def open(self) -> bool:

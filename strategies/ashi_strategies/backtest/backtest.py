@@ -12,7 +12,7 @@ from ashi_strategies.backtest.checks import CHECKS, Checks
 from ashi_strategies.backtest.playing import PlanRun, series_of, startup_steps, traded_series
 from ashi_strategies.backtest.result import BacktestResult
 from ashi_strategies.backtest.simulation import Simulation
-from ashi_strategies.backtest.sources import Step, completeness, read_steps
+from ashi_strategies.backtest.sources import CandleStep, completeness, read_steps
 from ashi_strategies.backtest.summary import MarketReturn, summarize
 from ashi_strategies.series_name import SeriesName
 
@@ -161,7 +161,7 @@ class _Run:
             for key, count in plan_run.shortage()
         ]
 
-    def step(self, step: Step) -> None:
+    def step(self, step: CandleStep) -> None:
         """Deal with the candles of one close time."""
         signals: list[Signal] = []
         tested: dict[SeriesName, Candle] = {}
@@ -173,7 +173,7 @@ class _Run:
         for plan_run, candles in by_plan.items():
             if plan_run.is_warm:
                 tested |= candles
-            signals += plan_run.step(Step(step.close_time, list(candles.values())), self._complete)
+            signals += plan_run.step(CandleStep(step.close_time, list(candles.values())), self._complete)
         if tested:
             self._count(tested)
             for signal in signals:

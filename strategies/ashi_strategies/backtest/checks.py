@@ -20,7 +20,7 @@ from ashi.contracts.timeframe import DAY_US, format_time
 from ashi_series.order import step_order
 from ashi_strategies.backtest.in_memory import CandlesInMemory
 from ashi_strategies.backtest.playing import PlanRun, series_of, startup_steps
-from ashi_strategies.backtest.sources import Step, read_steps
+from ashi_strategies.backtest.sources import CandleStep, read_steps
 from ashi_strategies.given import content_of
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Checks:
             parts.append((after, min(after + PART_STEPS * finest, end)))
         return sorted(parts)
 
-    def _play(self, startup: Sequence[Step], steps: Sequence[Step], after: int) -> list[Signal]:
+    def _play(self, startup: Sequence[CandleStep], steps: Sequence[CandleStep], after: int) -> list[Signal]:
         run = PlanRun(self._plan, after)
         run.start(startup)
         for step in steps:
@@ -223,9 +223,9 @@ def _spread(signals: Sequence[Signal], count: int) -> list[Signal]:
     return [signals[number * (len(signals) - 1) // (count - 1)] for number in range(count)]
 
 
-def _later(steps: Sequence[Step], shift: int) -> list[Step]:
+def _later(steps: Sequence[CandleStep], shift: int) -> list[CandleStep]:
     return [
-        Step(
+        CandleStep(
             step.close_time + shift,
             [
                 msgspec.structs.replace(

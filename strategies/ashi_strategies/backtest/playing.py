@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from ashi_series import Closed
-from ashi_strategies.backtest.sources import Step, read_startup
+from ashi_strategies.backtest.sources import CandleStep, read_startup
 from ashi_strategies.engine import Engine
 from ashi_strategies.series_name import SeriesName
 
@@ -63,12 +63,12 @@ class PlanRun:
         """How many candles of which series are lacking, at least, before what the strategy says counts."""
         return [(SeriesName(key[0], str(key[1])), count) for key, count in self._engine.shortage().items()]
 
-    def start(self, steps: Iterable[Step]) -> None:
+    def start(self, steps: Iterable[CandleStep]) -> None:
         """Take candles from before the time whose signals are wanted."""
         for step in steps:
             self._play(step, _unknown)
 
-    def step(self, step: Step, complete: Callable[[Candle], bool | None] | None = None) -> list[Signal]:
+    def step(self, step: CandleStep, complete: Callable[[Candle], bool | None] | None = None) -> list[Signal]:
         """Take the next candles; the signals at that time. `complete`: whether a candle lacks no trade."""
         if self._engine.is_warm:
             self.begin = step.close_time if self.begin is None else self.begin
@@ -77,7 +77,7 @@ class PlanRun:
         self.signals += signals
         return signals
 
-    def _play(self, step: Step, complete: Callable[[Candle], bool | None]) -> list[Signal]:
+    def _play(self, step: CandleStep, complete: Callable[[Candle], bool | None]) -> list[Signal]:
         for candle in step.candles:
             self.fingerprint = crc32(b"%d %d" % (candle.open_time, candle.version), self.fingerprint)
         signals = self._engine.feed([Closed(candle, complete(candle)) for candle in step.candles])
@@ -86,7 +86,7 @@ class PlanRun:
         return signals
 
 
-async def startup_steps(source: CandleSource, plan: Plan, until: int) -> list[Step]:
+async def startup_steps(source: CandleSource, plan: Plan, until: int) -> list[CandleStep]:
     """The candles that close by `until` (µs) which an engine must have had, so that signals after that count.
 
     Where markets pause, candles of one series are from longer ago than those of another, and more are read. All there

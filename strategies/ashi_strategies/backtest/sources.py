@@ -38,7 +38,7 @@ class CandleSource(Protocol):
         """How the symbol's feed was when it was said last; None when nothing was said of it."""
 
 
-class Step(NamedTuple):
+class CandleStep(NamedTuple):
     """The candles that closed at one time (µs), in the order (timeframe, symbol)."""
 
     close_time: int
@@ -52,7 +52,7 @@ async def check_series(source: CandleSource, wanted: Collection[SeriesName]) -> 
 
 async def read_steps(
     source: CandleSource, series: Sequence[SeriesName], after: int | None = None, until: int | None = None
-) -> AsyncIterator[Step]:
+) -> AsyncIterator[CandleStep]:
     """All candles that close after `after` and by `until` (µs), those of one close time together, in order of time."""
     streams = [
         source.read(
@@ -79,10 +79,10 @@ async def read_steps(
             _, _, _, number, candle = heappop(heads)
             candles.append(candle)
             await take(number)
-        yield Step(close_time, candles)
+        yield CandleStep(close_time, candles)
 
 
-async def read_startup(source: CandleSource, counts: Mapping[SeriesName, int], until: int) -> list[Step]:
+async def read_startup(source: CandleSource, counts: Mapping[SeriesName, int], until: int) -> list[CandleStep]:
     """The last so many candles of each series that close by `until` (µs); those of one close time together."""
     candles = [
         candle
@@ -90,7 +90,9 @@ async def read_startup(source: CandleSource, counts: Mapping[SeriesName, int], u
         async for candle in source.read(key.symbol, key.timeframe, None, until - key.length_us + 1, count)
     ]
     candles.sort(key=step_order)
-    return [Step(close_time, list(group)) for close_time, group in groupby(candles, lambda candle: candle.close_time)]
+    return [
+        CandleStep(close_time, list(group)) for close_time, group in groupby(candles, lambda candle: candle.close_time)
+    ]
 
 
 async def completeness(

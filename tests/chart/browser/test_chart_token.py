@@ -11,7 +11,7 @@ from chromium import Chromium, needs_chromium
 from ashi.runtime.settings import Settings
 from ashi_chart.board import Board
 from ashi_chart.pages.web import ChartServer
-from ashi_chart.series.store import Store
+from ashi_chart.series.store import ChartStore
 
 pytestmark = [pytest.mark.outside, needs_chromium]
 
@@ -29,7 +29,7 @@ async def serving() -> AsyncIterator[str]:
             "ASHI_STORAGE": "sqlite:////nowhere/candles.db",
         }
     )
-    server = ChartServer(settings, Board(settings, Store(settings.storage)))
+    server = ChartServer(settings, Board(settings, ChartStore(settings.storage)))
     address = await server.start()
     try:
         yield address

@@ -21,7 +21,7 @@ from ashi_ingest.feed.evidence.completeness import (
 )
 from ashi_ingest.feed.evidence.rhythm import LEAST_S, MEDIANS, deadline_s
 from ashi_ingest.feed.symbol.checked import CheckedSymbol
-from ashi_ingest.feed.symbol.missing import Missing, find_missing
+from ashi_ingest.feed.symbol.missing import UnreceivedTrades, find_missing
 from ashi_ingest.feed.symbol.sequencer import TradeSequencer
 
 T = 1_700_000_000_000_000
@@ -238,7 +238,7 @@ def test_a_trade_that_was_stamped_ahead_did_not_come_after_what_is_missing():
     checked.begin(None, came, T)
     missing = trades_at(*range(4), 4, 5)[4:]
     fetched = [msgspec.structs.replace(each, received_at=T + 9 * S) for each in [*came, *missing]]
-    assert find_missing(fetched, missing, checked) == Missing(missing, T + 3 * S, None)
+    assert find_missing(fetched, missing, checked) == UnreceivedTrades(missing, T + 3 * S, None)
     assert find_missing([*fetched, *trades_at(*range(6), 7)[-1:]], missing, checked).until_us == T + 7 * S
 
 

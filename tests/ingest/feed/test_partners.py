@@ -25,7 +25,7 @@ from ashi.runtime.retry import Backoff
 from ashi.runtime.settings import Settings
 from ashi_ingest.feed.reporting.follower import follow_feeds
 from ashi_ingest.feed.reporting.partner_gaps import CLOCKS_US
-from ashi_ingest.feed.reporting.partners import Identity
+from ashi_ingest.feed.reporting.partners import WorkerIdentity
 from ashi_ingest.feed.reporting.reported import ReportedFeed, read_feed
 from ashi_ingest.feed.reporting.status import LOST_GAPS, FeedReporter
 from ashi_ingest.publish.publisher import open_publisher
@@ -107,7 +107,7 @@ class Worker:
             publisher,
             name,
             reported,
-            identity=Identity(name, redundant),
+            identity=WorkerIdentity(name, redundant),
             now_us=lambda: topics.now_us + clock_us,
             monotonic_s=lambda: topics.now_us / 1e6,
         )
@@ -487,7 +487,7 @@ def test_workers_read_each_other_on_a_broker(kafka_settings: Settings, monkeypat
     async def run(name: str, until: Callable[[FeedReporter], bool]) -> None:
         reported = await read_feed(kafka_settings, [S])
         async with open_publisher(kafka_settings, name, live=True) as publisher:
-            reporter = FeedReporter(publisher, name, reported, identity=Identity(name))
+            reporter = FeedReporter(publisher, name, reported, identity=WorkerIdentity(name))
             following = asyncio.create_task(follow_feeds(kafka_settings, reporter))
             reporter.set_state(S, "connected", None)
             try:

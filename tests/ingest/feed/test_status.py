@@ -25,7 +25,7 @@ from ashi.contracts.trade import Trade
 from ashi.runtime.kafka.connections.clients import make_producer
 from ashi.runtime.metrics.declare import REGISTRY
 from ashi_ingest.feed.reporting.heartbeats import BEAT_US
-from ashi_ingest.feed.reporting.partners import Identity
+from ashi_ingest.feed.reporting.partners import WorkerIdentity
 from ashi_ingest.feed.reporting.reported import ReportedFeed, read_feed
 from ashi_ingest.feed.reporting.status import FeedReporter
 from ashi_ingest.publish.publisher import open_publisher
@@ -40,7 +40,7 @@ S = "bitflyer:BTC_JPY"
 OTHER = "bitflyer:FX_BTC_JPY"
 
 
-ME = Identity("this-host/1-ab")
+ME = WorkerIdentity("this-host/1-ab")
 
 
 def by_me(status: FeedStatus) -> FeedStatus:

@@ -6,7 +6,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from ashi_ingest.history.topic_trades import TopicTrades
+from ashi_ingest.history.topic_trades import TopicStretch
 
 
 class Cut:
@@ -28,6 +28,6 @@ class Cut:
 
 def test_a_log_that_is_cut_while_it_is_read_ends_where_it_ends_then() -> None:
     venue: Any = SimpleNamespace(contiguous=lambda _market: True, ordered_ids=True)
-    topic = TopicTrades(Cut(), "p", "s:M", venue=venue, market="M", stretch=(0, 10))
+    topic = TopicStretch(Cut(), "p", "s:M", venue=venue, market="M", stretch=(0, 10))
     asyncio.run(asyncio.wait_for(topic.read_on(), 60))
     assert topic.newest is None

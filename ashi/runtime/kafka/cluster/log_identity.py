@@ -19,7 +19,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from ashi.contracts.errors import BrokerError
 from ashi.runtime.kafka.cluster.ends import stable_ends
-from ashi.runtime.kafka.cluster.topic_ids import Identity, identify
+from ashi.runtime.kafka.cluster.topic_ids import TopicIdentity, identify
 from ashi.runtime.kafka.connections.clients import MAX_BATCH_BYTES, make_consumer
 from ashi.runtime.kafka.connections.errors import broker_errors
 from ashi.runtime.kafka.connections.naming import kafka_name
@@ -36,7 +36,7 @@ TIMEOUT_S: Final = 30.0
 _WAIT_MS: Final = 200
 
 
-class KafkaRecord(Protocol):
+class AppendedRecord(Protocol):
     """What is needed of a record; `timestamp` is in ms."""
 
     offset: int
@@ -60,7 +60,7 @@ class Fingerprint(msgspec.Struct, frozen=True, array_like=True):
     checksum: int
 
 
-def fingerprint_of(record: KafkaRecord) -> Fingerprint:
+def fingerprint_of(record: AppendedRecord) -> Fingerprint:
     """The fingerprint of a record as it was fetched."""
     key, value = record.key or b"", record.value or b""
     place = record.timestamp.to_bytes(8, "big", signed=True) + len(key).to_bytes(4, "big")
@@ -118,7 +118,7 @@ def difference(known: Iterable[Fingerprint], standing: Standing, *, compacted: b
 class ObservedLog(Protocol):
     """What can be asked of a topic as it stands now. `LogProbe` is the real one."""
 
-    async def identity(self) -> Identity:
+    async def identity(self) -> TopicIdentity:
         """Which topic it is, and the epochs of its leaders. Raises BrokerError."""
 
     async def standing(self, offsets: Mapping[int, Sequence[int]]) -> Mapping[int, Standing]:
@@ -162,7 +162,7 @@ class LogProbe:
         self._consumer: AIOKafkaConsumer | None = None
         self._one_at_a_time = asyncio.Lock()
 
-    async def identity(self) -> Identity:
+    async def identity(self) -> TopicIdentity:
         """The topic's id and its leaders' epochs, as far as the broker tells them. Raises BrokerError."""
         async with self._one_at_a_time:
             consumer = await self._connected()

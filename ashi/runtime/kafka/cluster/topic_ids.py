@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Identity(NamedTuple):
+class TopicIdentity(NamedTuple):
     """What a broker says of a topic.
 
     Attributes:
@@ -111,16 +111,16 @@ class _MetadataRequest(Request[_MetadataStruct]):  # type: ignore[misc]  # the l
         return request_struct_class(topics, False, self._with_operations, {})
 
 
-async def identify(client: Any, topic: str) -> Identity:
+async def identify(client: Any, topic: str) -> TopicIdentity:
     """Ask any broker. Raises a KafkaError of the library when it does not answer, or has no such topic."""
     response = await _ask(client, _MetadataRequest(topic))
     if response is None:
-        return Identity(None, {})
+        return TopicIdentity(None, {})
     ((code, _, topic_id, _, partitions, _, _),) = response.topics
     if code:
         raise for_code(code)(topic)
     epochs = {entry[1]: entry[3] for entry in partitions}
-    return Identity(str(uuid.UUID(bytes=topic_id)), epochs)
+    return TopicIdentity(str(uuid.UUID(bytes=topic_id)), epochs)
 
 
 async def permitted_operations(client: Any, topics: Sequence[str]) -> dict[str, tuple[int, int]] | None:

@@ -18,7 +18,7 @@ from ashi.contracts.errors import BrokerError, StateError
 from ashi.contracts.topics import COMPACTED
 from ashi.runtime.kafka.cluster.ends import stable_ends
 from ashi.runtime.kafka.cluster.log_identity import Fingerprint, difference, fingerprint_of, log_probe
-from ashi.runtime.kafka.cluster.topic_ids import Identity, identify
+from ashi.runtime.kafka.cluster.topic_ids import TopicIdentity, identify
 from ashi.runtime.kafka.connections.clients import make_consumer, partitions_of
 from ashi.runtime.kafka.connections.errors import broker_errors
 
@@ -76,7 +76,7 @@ class TopicFollower:
         self._topic = topic
         self.positions: dict[int, int] = {}
         self.last_read: dict[int, Fingerprint] = {}
-        self._identity = Identity(None, {})
+        self._identity = TopicIdentity(None, {})
         self._known: dict[int, deque[Fingerprint]] = {}
         self._came_s: dict[int, float] = {}
         self._looked_s = 0.0

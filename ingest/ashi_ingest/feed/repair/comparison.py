@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ashi.contracts.trade import Trade
     from ashi_ingest.feed.evidence.completeness import VenueClock
     from ashi_ingest.feed.evidence.last_ids import Stated
-    from ashi_ingest.feed.symbol.missing import Missing
+    from ashi_ingest.feed.symbol.missing import UnreceivedTrades
     from ashi_ingest.feed.symbol.symbol_feed import SymbolFeed
     from ashi_ingest.rest.client import Asks
     from ashi_ingest.venues.base import Answer, Request, Venue
@@ -111,7 +111,7 @@ class Comparison:
         *,
         rest: Asks,
         clock: VenueClock,
-        on_missing: Callable[[SymbolFeed, Missing], None],
+        on_missing: Callable[[SymbolFeed, UnreceivedTrades], None],
         now_us: Callable[[], int],
         monotonic_s: Callable[[], float],
         times: Times,

@@ -34,7 +34,7 @@ NAMED: Final = 3
 _RANK: Final[dict[FeedState, int]] = {"connected": 0, "silent": 1, "repairing": 2, "down": 3}
 
 
-class Identity(NamedTuple):
+class WorkerIdentity(NamedTuple):
     """How a worker names itself in `feed.status`.
 
     `redundant`: it was told that it is one of several that read the same markets (`--redundant`).
@@ -44,9 +44,9 @@ class Identity(NamedTuple):
     redundant: bool = False
 
 
-def new_identity(*, redundant: bool = False) -> Identity:
+def new_identity(*, redundant: bool = False) -> WorkerIdentity:
     """Of this process. It is another one after each start: host, process, and what makes both unique."""
-    return Identity(f"{socket.gethostname()}/{os.getpid()}-{secrets.token_hex(3)}", redundant)
+    return WorkerIdentity(f"{socket.gethostname()}/{os.getpid()}-{secrets.token_hex(3)}", redundant)
 
 
 class Shared(NamedTuple):
@@ -85,7 +85,7 @@ class _Symbol:
 class OtherWorkers:
     """All others that read symbols of this worker."""
 
-    def __init__(self, own: Identity, monotonic_s: Callable[[], float]) -> None:
+    def __init__(self, own: WorkerIdentity, monotonic_s: Callable[[], float]) -> None:
         self._own = own
         self._monotonic_s = monotonic_s
         self._symbols: dict[str, _Symbol] = {}
@@ -194,7 +194,7 @@ class OtherWorkers:
         return True
 
 
-def rivalry(workers: list[FeedWorker], own: Identity) -> str:
+def rivalry(workers: list[FeedWorker], own: WorkerIdentity) -> str:
     """The reason that every one of several workers gives that were not told of each other."""
     ids = sorted([own.id, *(worker.id for worker in workers)])
     named = ", ".join(ids[:NAMED]) + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")

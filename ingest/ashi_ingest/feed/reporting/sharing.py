@@ -9,7 +9,7 @@ from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 
 if TYPE_CHECKING:
-    from ashi_ingest.feed.reporting.partners import Identity, OtherWorkers
+    from ashi_ingest.feed.reporting.partners import OtherWorkers, WorkerIdentity
 
 _log = get_logger(__name__)
 
@@ -17,7 +17,7 @@ _log = get_logger(__name__)
 class SharingWatch:
     """Tells of each other worker once when it is seen, and once when it is gone."""
 
-    def __init__(self, venue: str, own: Identity) -> None:
+    def __init__(self, venue: str, own: WorkerIdentity) -> None:
         self._venue = venue
         self._own = own
         self._rivals: set[str] = set()

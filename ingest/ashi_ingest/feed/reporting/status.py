@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ashi.contracts.feed import FeedState, GapState
     from ashi.contracts.trade import Trade
-    from ashi_ingest.feed.reporting.partners import Identity
+    from ashi_ingest.feed.reporting.partners import WorkerIdentity
     from ashi_ingest.feed.reporting.reported import ReportedFeed
     from ashi_ingest.publish.publisher import Publisher
 
@@ -130,7 +130,7 @@ class FeedReporter:
         venue: str,
         reported: Mapping[str, ReportedFeed] | None = None,
         *,
-        identity: Identity | None = None,
+        identity: WorkerIdentity | None = None,
         on_state: Callable[[str, FeedState], None] = lambda _symbol, _state: None,
         now_us: Callable[[], int] = now_us,
         monotonic_s: Callable[[], float] = time.monotonic,

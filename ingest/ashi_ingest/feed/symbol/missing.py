@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ashi_ingest.feed.symbol.checked import CheckedSymbol
 
 
-class Missing(NamedTuple):
+class UnreceivedTrades(NamedTuple):
     """Trades of a market that REST lists and no connection has brought.
 
     Attributes:
@@ -31,10 +31,10 @@ class Missing(NamedTuple):
 
 def find_missing(
     listed: Sequence[Trade], unknown: Sequence[Trade], checked: CheckedSymbol, *, is_all: bool = True
-) -> Missing:
+) -> UnreceivedTrades:
     """Where what is missing lies. `listed`: by REST, in the venue's order; `unknown`: those that are missing.
 
-    `is_all`: see `Missing`.
+    `is_all`: see `UnreceivedTrades`.
     """
     ids = {trade.trade_id for trade in unknown}
     first = next(index for index, trade in enumerate(listed) if trade.trade_id in ids)
@@ -45,8 +45,8 @@ def find_missing(
     # What came after REST was asked is no end: more may be missing before it that REST did not list yet.
     after = listed[last + 1 :]
     if not after and all(checked.age(trade) <= newest for trade in checked.recent):
-        return Missing(list(unknown), since_us, None, is_all)
+        return UnreceivedTrades(list(unknown), since_us, None, is_all)
     until_us = max(trade.traded_at + 1 for trade in unknown)
     if after:
         until_us = max(until_us, min(after, key=checked.age).traded_at)
-    return Missing(list(unknown), since_us, until_us, is_all)
+    return UnreceivedTrades(list(unknown), since_us, until_us, is_all)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ashi.contracts.trade import Trade
     from ashi_ingest.feed.evidence.completeness import VenueClock
     from ashi_ingest.feed.reporting.status import FeedReporter
-    from ashi_ingest.feed.symbol.missing import Missing
+    from ashi_ingest.feed.symbol.missing import UnreceivedTrades
     from ashi_ingest.feed.symbol.sequencer import TradeSequencer
     from ashi_ingest.publish.buffer import PublishBuffer
 
@@ -329,7 +329,7 @@ class SymbolFeed:
             if self.is_live:
                 self._report_live()
 
-    def publish_missing(self, missing: Missing, reason: str) -> None:
+    def publish_missing(self, missing: UnreceivedTrades, reason: str) -> None:
         """Publish what REST lists and no connection has brought. The market has to be subscribed to anew after that.
 
         But nothing behind ids that are missing still: the repair that follows tells of them.

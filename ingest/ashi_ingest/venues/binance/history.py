@@ -21,7 +21,7 @@ from ashi.contracts.timeframe import DAY_US
 from ashi_ingest.venues.answers import in_words
 from ashi_ingest.venues.base import Missing, Request
 from ashi_ingest.venues.binance import repair
-from ashi_ingest.venues.binance.repair import API_KEY, DISORDER_US, Endpoint, Plan
+from ashi_ingest.venues.binance.repair import API_KEY, DISORDER_US, Endpoint, IdPlan
 from ashi_ingest.venues.by_time import Begin, Probe, find_begin
 from ashi_ingest.venues.parsing import symbol_of
 
@@ -86,7 +86,7 @@ def _history(source: _Source, market: str, since_us: int, until_us: int | None) 
     oldest = newest.good[0] if newest.good else None
     is_covered = oldest is None or newest.total < source.latest.limit or oldest.traded_at < begin_us
     if is_covered or source.old is None or oldest is None:
-        plan = Plan(source.venue, market, 0 if oldest is None else oldest.sequence, None, holes=source.holes)
+        plan = IdPlan(source.venue, market, 0 if oldest is None else oldest.sequence, None, holes=source.holes)
         trades = plan.take(newest)
         if is_covered or oldest is None:
             yield from plan.told()
@@ -117,7 +117,7 @@ def _history(source: _Source, market: str, since_us: int, until_us: int | None) 
         first = newest
     elif found.refused:
         begin, first = yield from _first_page(source.old, symbol, market, begin, newest)
-    plan = Plan(source.venue, market, begin, None, holes=source.holes)
+    plan = IdPlan(source.venue, market, begin, None, holes=source.holes)
     if found.refused or is_out_of_reach:
         yield Missing(f"{source.old.path} goes back a month, and not to {in_words(since_us)}", beyond_reach=True)
     yield from plan.read_until(source.old, first, until_us, newest.good[-1].sequence)

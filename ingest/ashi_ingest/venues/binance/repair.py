@@ -72,7 +72,7 @@ def repair_spot(market: str, since: Sequence[Trade], until: Trade | None) -> Fet
 
     It is final when nothing else is wrong: REST lists the ids before and after, so there is no such trade to be had.
     """
-    return Plan("binance", market, 0, until, holes=False, known=_last(since)).by_id(SPOT_TRADES)
+    return IdPlan("binance", market, 0, until, holes=False, known=_last(since)).by_id(SPOT_TRADES)
 
 
 def repair_usdm(market: str, since: Sequence[Trade], until: Trade | None, *, has_key: bool) -> FetchPlan:
@@ -81,7 +81,7 @@ def repair_usdm(market: str, since: Sequence[Trade], until: Trade | None, *, has
     The latest 1,000 trades cost a quarter of 500 older ones, and a short interruption needs no others. If they do not
     reach back, there are older ones with an API key; without one the reason says so.
     """
-    plan = Plan("binance-usdm", market, 0, until, holes=True, known=_last(since))
+    plan = IdPlan("binance-usdm", market, 0, until, holes=True, known=_last(since))
     return plan.latest(USDM_LATEST, USDM_TRADES if has_key else None)
 
 
@@ -90,7 +90,7 @@ def _last(since: Sequence[Trade]) -> Trade:
     return max(since, key=_by_id)
 
 
-class Plan:
+class IdPlan:
     """What REST lists from an id on. `first`: the first trade that it has listed."""
 
     def __init__(
