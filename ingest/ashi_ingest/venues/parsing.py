@@ -119,10 +119,25 @@ read_price = lru_cache(maxsize=4096)(read_size)
 """`read_size`, remembered: a market trades at the same few prices for a while."""
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1_000)
 def second_us(text: str) -> int:
     """A second in UTC, `2025-04-30T13:09:43`, in µs. Raises ValueError when it is none of the calendar."""
     return int(datetime.fromisoformat(text + "+00:00").timestamp()) * 1_000_000
+
+
+def parse_utc(field: str, text: str, second: str, fraction: str) -> int:
+    """A time in UTC that stands as a date, in µs floored to the millisecond.
+
+    `second` and `fraction` are what a venue's own notation `text` says: `2025-04-30T13:09:43`, and the digits after it.
+
+    Raises:
+        ContractError: it is no date of the calendar.
+
+    """
+    try:
+        return second_us(second) + int(fraction[:3].ljust(3, "0")) * 1_000
+    except ValueError as error:
+        raise ContractError(f"{field} {text!r} is not a date of the calendar: {error}") from None
 
 
 def are_times_sound(traded_at: int, received_at: int) -> bool:

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ashi.contracts.decimals import check_amount, format_decimal
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import EARLIEST_US, LATEST_US, MAX_SEQUENCE
-from ashi_ingest.venues.parsing import parse_epoch
+from ashi_ingest.venues.parsing import parse_epoch, parse_utc, second_us
 from ashi_ingest.venues.trade_columns import BUY, SELL, TradeColumns, plain_amounts
 
 if TYPE_CHECKING:
@@ -224,7 +222,7 @@ def read_times(cells: Sequence[bytes]) -> Sequence[bytes]:
         return cells if digits == _MS_DIGITS else [cell[:_MS_DIGITS] for cell in cells]
     if _ALL_DATES.fullmatch(b"\n".join(cells) + b"\n") is not None:
         try:
-            seconds = {second: b"%d" % _second_s(second.decode()) for second in {cell[:_SECOND] for cell in cells}}
+            seconds = {at: b"%d" % (second_us(at.decode()) // 1_000_000) for at in {cell[:_SECOND] for cell in cells}}
         except ValueError:
             pass  # it is told below which one is none of the calendar
         else:
@@ -255,18 +253,10 @@ def _read_time(cell: bytes) -> bytes:
             f"{subject} is neither a number of milli- or microseconds nor a date such as 2025-06-30 21:00:19.862"
         )
     day, second, fraction = match.groups(default="")
-    try:
-        ms = _second_s(f"{day}T{second}") * 1_000 + int(fraction[:3].ljust(3, "0"))
-    except ValueError as error:
-        raise ContractError(f"time {text!r} is not a date of the calendar: {error}") from None
-    if not EARLIEST_US <= ms * 1_000 <= LATEST_US:
+    us = parse_utc("time", text, f"{day}T{second}", fraction)
+    if not EARLIEST_US <= us <= LATEST_US:
         raise ContractError(f"time {text!r} is not between 2001 and 2255")
-    return b"%d" % ms
-
-
-@lru_cache(maxsize=1_000)
-def _second_s(text: str) -> int:
-    return int(datetime.fromisoformat(text + "+00:00").timestamp())
+    return b"%d" % (us // 1_000)
 
 
 TAKER_SIDES: Final[Mapping[bytes, bytes]] = MappingProxyType(

@@ -23,7 +23,7 @@ import msgspec
 
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import MAX_SEQUENCE, Side, Trade, check_trade
-from ashi_ingest.venues.parsing import BAD_FRAME, Parsed, check_known, read_price, reject, second_us, symbol_of
+from ashi_ingest.venues.parsing import BAD_FRAME, Parsed, check_known, parse_utc, read_price, reject, symbol_of
 
 EXECUTIONS: Final = "lightning_executions_"
 KNOWN_KEYS: Final = frozenset({"jsonrpc", "method", "id", "result", "error", "channel"})
@@ -158,8 +158,4 @@ def parse_exec_date(text: str) -> int:
     if match is None:
         subject = f"exec_date {text[:40]!r}" if text.strip() else "exec_date is blank: it"
         raise ContractError(f"{subject} is not a time such as 2021-12-12T23:05:29.9692063Z (at most 7 fraction digits)")
-    second, fraction = match.groups(default="")
-    try:
-        return second_us(second) + int(fraction[:3].ljust(3, "0")) * 1000
-    except ValueError as error:
-        raise ContractError(f"exec_date {text!r} is not a date of the calendar: {error}") from None
+    return parse_utc("exec_date", text, *match.groups(default=""))

@@ -24,7 +24,7 @@ import msgspec
 from ashi.contracts.decimals import format_decimal, parse_decimal
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Side, Trade, check_trade
-from ashi_ingest.venues.parsing import BAD_FRAME, Parsed, check_known, read_price, reject, second_us, symbol_of
+from ashi_ingest.venues.parsing import BAD_FRAME, Parsed, check_known, parse_utc, read_price, reject, symbol_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -197,8 +197,4 @@ def parse_timestamp(text: str) -> int:
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
         raise ContractError(f"timestamp {text[:40]!r} is not a time such as 2025-04-30T13:09:43.601Z")
-    second, fraction = match.groups(default="")
-    try:
-        return second_us(second) + int(fraction[:3].ljust(3, "0")) * 1000
-    except ValueError as error:
-        raise ContractError(f"timestamp {text!r} is not a date of the calendar: {error}") from None
+    return parse_utc("timestamp", text, *match.groups(default=""))
