@@ -26,8 +26,9 @@ from ashi.runtime.settings import Settings
 from ashi_ingest.feed.reporting.follower import follow_feeds
 from ashi_ingest.feed.reporting.partner_gaps import CLOCKS_US
 from ashi_ingest.feed.reporting.partners import WorkerIdentity
+from ashi_ingest.feed.reporting.report import LOST_GAPS
 from ashi_ingest.feed.reporting.reported import ReportedFeed, read_feed
-from ashi_ingest.feed.reporting.status import LOST_GAPS, FeedReporter
+from ashi_ingest.feed.reporting.status import FeedReporter
 from ashi_ingest.publish.publisher import open_publisher
 
 if TYPE_CHECKING:

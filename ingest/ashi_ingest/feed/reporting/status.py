@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ashi.contracts.feed import (
     FEED_GAP_SCHEMA,
@@ -21,10 +20,10 @@ from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.wall_clock import now_us
-from ashi_ingest.feed.reporting.claims import CompleteUntil, GapMessages
-from ashi_ingest.feed.reporting.heartbeats import Heartbeats, is_past, phase_of
+from ashi_ingest.feed.reporting.heartbeats import Heartbeats, phase_of
 from ashi_ingest.feed.reporting.partner_gaps import GapsInTopic, OwnFeed
-from ashi_ingest.feed.reporting.partners import OtherWorkers, Shared, later_of, new_identity, rivalry
+from ashi_ingest.feed.reporting.partners import OtherWorkers, later_of, new_identity, rivalry
+from ashi_ingest.feed.reporting.report import SymbolReport
 from ashi_ingest.feed.reporting.sharing import SharingWatch
 
 if TYPE_CHECKING:
@@ -36,80 +35,7 @@ if TYPE_CHECKING:
     from ashi_ingest.feed.reporting.reported import ReportedFeed
     from ashi_ingest.publish.publisher import Publisher
 
-LOST_GAPS: Final = 100
-"""Lost gaps of a symbol that are remembered, those that began last: another worker may have published the trades."""
-
 _log = get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Report:
-    """How the feed of a symbol is, the status that was sent last, and its gaps by their `from_time`, open and lost.
-
-    `told`: where all gaps begin that were told of, and when last.
-    `shared` is what all workers that read it come to, in that state since `shared_since`; `sent_state` is what was said
-    of this one, `before` what had been said at the start.
-    """
-
-    phase_us: int
-    state: FeedState | None = None
-    since: int = 0
-    reason: str | None = None
-    trade_id: str | None = None
-    traded_at: int | None = None
-    complete: CompleteUntil = field(default_factory=CompleteUntil)
-    sent: FeedStatus | None = None
-    sent_state: FeedState | None = None
-    before: FeedStatus | None = None
-    shared: Shared | None = None
-    shared_since: int = 0
-    gaps: dict[int, FeedGap] = field(default_factory=dict)
-    lost: dict[int, FeedGap] = field(default_factory=dict)
-    gap_messages: GapMessages = field(default_factory=GapMessages)
-    gaps_updated_at: int = 0
-    told: dict[int, int] = field(default_factory=dict)
-
-    def go_on_from(self, reported: ReportedFeed) -> None:
-        """Go on from what was reported before a restart."""
-        status, gaps, lost = reported
-        if status is not None:
-            self.before = status
-            self.trade_id, self.traded_at = status.last_trade_id, status.last_traded_at
-            self.complete = CompleteUntil(status.complete_until)
-            self.gaps_updated_at = status.updated_at
-        self.told |= {gap.from_time: gap.updated_at for gap in (*gaps, *lost)}
-        for gap in gaps:
-            self.gaps[gap.from_time] = gap
-            self.gaps_updated_at = max(self.gaps_updated_at, gap.updated_at)
-        for gap in lost:
-            self.remember_lost(gap)
-            self.gaps_updated_at = max(self.gaps_updated_at, gap.updated_at)
-
-    def is_due(self, now_us: int) -> bool:
-        """Whether its status is to be sent: it has changed, or its moment has come, also after a clock was set back."""
-        sent, shared = self.sent, self.shared
-        return shared is not None and (
-            sent is None
-            or (shared.state, shared.reason, self.state) != (sent.state, sent.reason, self.sent_state)
-            or is_past(self.phase_us, sent.updated_at, now_us)
-        )
-
-    def remember_lost(self, gap: FeedGap) -> None:
-        """Keep it, if it is lost; else it is not any more."""
-        self.lost.pop(gap.from_time, None)
-        if gap.state == "lost":
-            self.lost[gap.from_time] = gap
-            if len(self.lost) > LOST_GAPS:
-                del self.lost[min(self.lost)]
-
-    def endless(self) -> list[int]:
-        """Where its gaps begin that have no end yet, the oldest first."""
-        return sorted(begun for begun, gap in self.gaps.items() if gap.to_time is None)
-
-    def update_gap(self, now_us: int) -> int:
-        """The time of a message about a gap: now, but after all before it, also when our clock was set back."""
-        self.gaps_updated_at = max(now_us, self.gaps_updated_at + 1)
-        return self.gaps_updated_at
 
 
 class FeedReporter:
@@ -148,7 +74,7 @@ class FeedReporter:
         self._others = OtherWorkers(self._identity, monotonic_s)
         self._topic_gaps = GapsInTopic()
         self._sharing = SharingWatch(venue, self._identity)
-        self._reports: dict[str, _Report] = {}
+        self._reports: dict[str, SymbolReport] = {}
         self._claimed: set[str] = set()
         self._with_gaps: dict[str, None] = {}
         self._changed: dict[str, None] = {}  # symbols of which something else may have to be said
@@ -343,7 +269,7 @@ class FeedReporter:
             self._share(symbol, self._reports[symbol], self._now_us())
         self._sharing.look(self._others)
 
-    def _share(self, symbol: str, report: _Report, now_us: int) -> None:
+    def _share(self, symbol: str, report: SymbolReport, now_us: int) -> None:
         """What is to be said of a symbol has changed: by us, or by others."""
         if report.state is None:
             return
@@ -426,7 +352,7 @@ class FeedReporter:
                 if report.complete.is_settled:
                     self._claimed.discard(symbol)
 
-    async def _send_status(self, symbol: str, report: _Report) -> None:
+    async def _send_status(self, symbol: str, report: SymbolReport) -> None:
         now_us = self._now_us()
         self._share(symbol, report, now_us)
         assert report.shared is not None  # noqa: S101
@@ -454,14 +380,14 @@ class FeedReporter:
         report.gaps[from_time] = gap
         self._put(symbol, report, gap)
 
-    def _put(self, symbol: str, report: _Report, gap: FeedGap) -> None:
+    def _put(self, symbol: str, report: SymbolReport, gap: FeedGap) -> None:
         report.gap_messages.put(gap, self._publisher.mark)
         report.told[gap.from_time] = gap.updated_at
         self._with_gaps[symbol] = None
 
-    def _report(self, symbol: str) -> _Report:
+    def _report(self, symbol: str) -> SymbolReport:
         report = self._reports.get(symbol)
         if report is None:
-            report = self._reports[symbol] = _Report(phase_of(symbol))
+            report = self._reports[symbol] = SymbolReport(phase_of(symbol))
             self._heartbeats.add(symbol)
         return report

@@ -18,6 +18,7 @@ from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.logs import get_logger
 from ashi_ingest.feed.symbol.checked import CheckedSymbol
 from ashi_ingest.feed.symbol.missed import MissedTrades
+from ashi_ingest.feed.symbol.missed_gaps import MissedGaps
 from ashi_ingest.feed.symbol.opening import CLOCK_TOLERANCE_US, is_cut_off, missed_since
 from ashi_ingest.feed.symbol.sequencer import Mode
 
@@ -89,6 +90,7 @@ class SymbolFeed:
         self.market = market
         self.symbol = sequencer.symbol
         self.checked = CheckedSymbol(sequencer, reporter, disorder_us=disorder_us, now_s=monotonic_s())
+        self._gaps = MissedGaps(self.symbol, reporter, self.checked, clock=clock, disorder_us=disorder_us)
         self.interruptions = 0
         self._disorder_us = disorder_us
         self.may_discard = False
@@ -110,7 +112,6 @@ class SymbolFeed:
         self._published_before = published
         self._missing_recovered = 0  # trades that a comparison has brought, and the gap after it will tell of
         self._unpublished: _Unpublished | None = None
-        self._hole_from_us = 0  # where the gap of the last hole begins
         self._has_come_last = False  # the last trade was published as it came, so it had happened by then
 
     @property
@@ -198,7 +199,7 @@ class SymbolFeed:
         for before, first in self._sequencer.holes_in(self._published_before, int(status.last_trade_id or 0)):
             from_us, until_us = before.traded_at - self._disorder_us, first.traded_at + 1 + self._disorder_us
             if not self._reporter.is_within_lost_gap(self.symbol, before.traded_at, first.traded_at):
-                self.lose_time(self._name_gap(from_us), until_us, UNTOLD)
+                self.lose_time(self._gaps.name(from_us), until_us, UNTOLD)
 
     def on_subscribed(self) -> None:
         """Trades come from now on. Those before have to be fetched."""
@@ -272,8 +273,7 @@ class SymbolFeed:
         self._reporter.set_state(self.symbol, "down", reason)
         for missed in self.missed:
             if not missed.is_settled_by_itself:  # what is missing goes on, so it is one gap
-                for begun in missed.gaps:
-                    self._reporter.unbound_gap(self.symbol, begun, reason)
+                self._gaps.unbound(missed, reason)
         self.missed = [missed for missed in self.missed if missed.is_settled_by_itself]
         # A trade that has not come may have happened before one that has, by the disorder of the venue's times.
         since_us -= self._disorder_us
@@ -347,7 +347,7 @@ class SymbolFeed:
         if missing.until_us is None:
             self._missing_recovered = len(new)
         else:
-            from_us = self._name_gap(missing.since_us)
+            from_us = self._gaps.name(missing.since_us)
             self._reporter.end_gap(self.symbol, missing.until_us, "repaired", len(new), reason, from_time=from_us)
 
     # What a repair does.
@@ -441,8 +441,7 @@ class SymbolFeed:
         hole.reach(first, came=False)
         # Its ids are between those of these two, however long the time before is not known to be whole.
         from_us = hole.since_us - self._clock.ahead_us - self._disorder_us if since else hole.since_us
-        hole.gaps = [self._name_gap(from_us)]
-        self._reporter.bound_gap(self.symbol, hole.gaps[0], self._at_latest(hole), reason)
+        self._gaps.open(hole, from_us, self._gaps.at_latest(hole), reason)
         return hole
 
     async def tell(self) -> None:
@@ -517,11 +516,9 @@ class SymbolFeed:
         )
         missed.is_behind = missed.is_let_go = True
         missed.reach(first, came=streamed)
-        missed.gaps = [self._name_gap(since_us)]
+        self._gaps.open(missed, since_us, missed.end_us + self._disorder_us, FIRST_OF_ALL)
         self.missed.append(missed)
         self.before_first = missed
-        end_us = missed.end_us + self._disorder_us
-        self._reporter.bound_gap(self.symbol, missed.gaps[0], end_us, FIRST_OF_ALL)
 
     def end_gaps(self, missed: MissedTrades, state: GapState, reason: str | None, *, final: bool = False) -> None:
         """What was missed has been fetched; or some of it is lost, for this reason.
@@ -530,18 +527,7 @@ class SymbolFeed:
         """
         if not missed.is_behind:
             missed.end_us = max(missed.end_us, self._missed_until_us)
-        recovered, reason = missed.recovered, reason or missed.reason
-        # What is missing has an id between those of trades that came, but it may have happened before or after them.
-        end_us = missed.end_us if state == "repaired" else self._at_latest(missed)
-        if state == "repaired" and missed.until is not None:
-            # That and what comes after it is published when this is said, or is on its way still.
-            end_us = missed.until.traded_at
-        self._name_gaps(missed, is_missing=state != "repaired")
-        if not missed.gaps:
-            self._reporter.end_gap(self.symbol, end_us, state, recovered, reason, final=final)
-        for begun in missed.gaps:
-            self._reporter.end_gap(self.symbol, end_us, state, recovered, reason, from_time=begun, final=final)
-            recovered = 0
+        self._gaps.end(missed, state, reason or missed.reason, final=final)
 
     async def go_on(self, missed: MissedTrades, reason: str) -> None:
         """What was missed does not come soon: its gap ends here and stays open, and live trades pass.
@@ -554,53 +540,13 @@ class SymbolFeed:
             if until is not None:
                 missed.reach(until)
             missed.end_us = max(missed.end_us, self._missed_until_us)
-            self._name_gaps(missed, is_missing=True)
-            for begun in missed.gaps:
-                self._reporter.bound_gap(self.symbol, begun, self._at_latest(missed), reason)
+            self._gaps.bound(missed, reason)
             await self._reporter.flush()
             if self._sequencer.first_held() is until:  # else one has come meanwhile, and tells more of what is missing
                 break
         missed.is_behind = True
         self._publish_held()
         self._report_live()
-
-    def _name_gaps(self, missed: MissedTrades, *, is_missing: bool) -> None:
-        """Which gaps tell of it: those of the interruption; of a hole in ids one of its own.
-
-        If it is missing still, nothing that may be missing happened before they begin, whatever an open connection
-        seems to say: this market may have been mute. The trades that follow have ids which pass over what is missing,
-        so by them everything else is known (`Completeness.on_unbroken`).
-        """
-        known_us = None
-        if is_missing and missed.until is not None and self.checked.contiguous:
-            known_us = self.checked.known_until
-        if not missed.gaps and missed.hole:
-            from_us = min(missed.since_us, missed.end_us)
-            if is_missing:  # what is missing may have happened before the trade whose id is the last before it
-                from_us = min(from_us - self._disorder_us, from_us if known_us is None else known_us)
-            missed.gaps = [self._name_gap(from_us)]
-        elif not missed.gaps:
-            missed.gaps = self._reporter.endless_gaps(self.symbol)
-        if known_us is not None and not missed.hole and missed.gaps and known_us < min(missed.gaps):
-            while self._reporter.has_gap(self.symbol, known_us):
-                known_us -= 1
-            missed.gaps.insert(0, known_us)
-
-    def _at_latest(self, missed: MissedTrades) -> int:
-        """Until when what was missed may be stamped, µs. It happened before its end came, perhaps by a clock ahead."""
-        end_us = missed.end_us
-        if missed.until_came_us is not None:
-            end_us = max(end_us, self._clock.venue_us(missed.until_came_us) + self._clock.ahead_us + 1)
-        return end_us + self._disorder_us
-
-    def _name_gap(self, from_us: int) -> int:
-        """Where a gap that is told whole begins: it is named by that, so no two of them may begin alike."""
-        if self._hole_from_us <= from_us < self._hole_from_us + 1000:
-            from_us = self._hole_from_us + 1
-        while self._reporter.has_gap(self.symbol, from_us):
-            from_us -= 1
-        self._hole_from_us = from_us
-        return from_us
 
     async def go_live(self, *, lost: bool) -> None:
         """The repair has ended: publish what is held, then let trades pass as they come.
