@@ -12,15 +12,16 @@ goes through here, in the order that the sequencer gives.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from ashi.contracts.trade import EARLIEST_US
 from ashi.runtime.logs import get_logger
 from ashi_ingest.feed.symbol.checked import CheckedSymbol
 from ashi_ingest.feed.symbol.missed import MissedTrades
 from ashi_ingest.feed.symbol.missed_gaps import MissedGaps
-from ashi_ingest.feed.symbol.opening import CLOCK_TOLERANCE_US, is_cut_off, missed_since
+from ashi_ingest.feed.symbol.opening import CLOCK_TOLERANCE_US
 from ashi_ingest.feed.symbol.sequencer import Mode
+from ashi_ingest.feed.symbol.start import STARTED, tell_of_start
+from ashi_ingest.feed.symbol.unpublished import UnpublishedTrades
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,22 +37,10 @@ if TYPE_CHECKING:
 HOLE_PATIENCE_S: Final = 0.5
 """How long a hole in contiguous ids is waited for: venues send a little out of order."""
 HALTED: Final = "halted: the venue does not trade it now"
-UNPUBLISHED_TOGETHER_US: Final = 10_000_000
-"""Trades that cannot be published and are no further apart than this, µs, are one gap."""
 UNTOLD: Final = "ids are missing in what was published before the start, and nothing was said of them"
-ENDED: Final = "the worker that asked for it has ended"
-NOTHING_BEFORE: Final = "nothing had been published before, so there is nothing to go on from"
 FIRST_OF_ALL: Final = "nothing had come before the first trade that tells whether it was the first"
 
 _log = get_logger(__name__)
-
-
-class _Unpublished(NamedTuple):
-    """Trades that came and went to `trades.dead`, not long after each other: the time in which they are missing, µs."""
-
-    since_us: int
-    until_us: int
-    number: int
 
 
 class SymbolFeed:
@@ -111,7 +100,7 @@ class SymbolFeed:
         self._missed_until_us = 0  # trades after this came over the connection and were kept, so a gap ends here
         self._published_before = published
         self._missing_recovered = 0  # trades that a comparison has brought, and the gap after it will tell of
-        self._unpublished: _Unpublished | None = None
+        self._unpublished: UnpublishedTrades | None = None
         self._has_come_last = False  # the last trade was published as it came, so it had happened by then
 
     @property
@@ -158,34 +147,15 @@ class SymbolFeed:
         `unlisted_us`: the venue did not trade the market then, µs, so all of it is asked for. `is_unread`: see
         `CheckedSymbol.begin`.
         """
-        self._down_reason = "the worker has been started"
-        resume_point = self._sequencer.resume_point
-        last = resume_point[-1] if resume_point else None
-        if last is not None:
-            self._reporter.on_trade(self.symbol, last)  # what was said last may be of a trade that Kafka never had
-        self._reporter.set_state(self.symbol, "down", self._down_reason)
-        if status is not None and is_cut_off(resume_point, status):
-            _log.error(
-                "a trade that Kafka had acknowledged is not in topic trades: it was cut or made anew; what is missing "
-                "after the last one that stands there is a gap, to be fetched from the venue",
-                symbol=self.symbol,
-                trade_id=status.last_trade_id,
-                traded_at=status.last_traded_at,
-            )
-        for gap in self._reporter.bounded_gaps(self.symbol):  # trades after it were published: no repair comes by it
-            until_us = gap.to_time or gap.from_time
-            self._reporter.end_gap(
-                self.symbol, until_us, "lost", gap.trades_recovered, f"{ENDED}: {gap.reason}", from_time=gap.from_time
-            )
-        since_us = missed_since(resume_point, status, self._now_us())
-        open_us = self._reporter.open_since(self.symbol)
-        if since_us == EARLIEST_US and open_us is not None and open_us > EARLIEST_US:
-            since_us = open_us  # all since then can be asked for, and what was before has been told
-        elif since_us == EARLIEST_US:  # nothing is known of what was before, and from now on everything is to be
-            since_us = self._now_us() if unlisted_us is None else unlisted_us
-            self._reporter.end_gap(self.symbol, since_us, "lost", 0, NOTHING_BEFORE, from_time=EARLIEST_US)
-        self._reporter.open_gap(self.symbol, since_us, self._down_reason)
-        since_us = min(since_us, self._reporter.open_since(self.symbol) or since_us)  # gaps of the process before
+        self._down_reason = STARTED
+        since_us = tell_of_start(
+            self.symbol,
+            self._reporter,
+            self._sequencer.resume_point,
+            status,
+            now_us=self._now_us(),
+            unlisted_us=unlisted_us,
+        )
         self._lose_untold_holes(status)
         self.checked.begin(status, self._published_before, since_us, is_unread=is_unread)
         self._published_before = ()
@@ -230,13 +200,9 @@ class SymbolFeed:
         from_us, to_us = received_at - way_us - CLOCK_TOLERANCE_US, received_at + ahead_us + CLOCK_TOLERANCE_US
         if self._reporter.is_within_gap(self.symbol, from_us, to_us):
             return  # it is part of that
-        if self._unpublished is not None and from_us <= self._unpublished.until_us + UNPUBLISHED_TOGETHER_US:
-            before = self._unpublished
-            self._unpublished = _Unpublished(before.since_us, max(before.until_us, to_us), before.number + 1)
-        else:
-            self._unpublished = _Unpublished(from_us, to_us, 1)
-        what = "a trade" if self._unpublished.number == 1 else f"{self._unpublished.number} trades"
-        reason = f"{what} could not be published and went to trades.dead: {reason}"
+        before, now = self._unpublished, UnpublishedTrades(from_us, to_us)
+        self._unpublished = now if before is None else before.joined_by(from_us, to_us)
+        reason = f"{self._unpublished.what} could not be published and went to trades.dead: {reason}"
         self.lose_time(self._unpublished.since_us, self._unpublished.until_us, reason)
 
     def lose_time(self, from_us: int, until_us: int, reason: str, *, is_cut: bool = False) -> None:
