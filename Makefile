@@ -104,6 +104,7 @@ bench: $(STAMP)  ## rates, delays and CPU of each stage and store, hand-overs, s
 	.venv/bin/python benchmarks/rows.py --seconds 10
 	.venv/bin/python benchmarks/closing.py
 	.venv/bin/python benchmarks/stores.py
+	.venv/bin/python benchmarks/rebuild.py
 	.venv/bin/python benchmarks/minute_end.py
 	.venv/bin/python benchmarks/ingest.py
 	.venv/bin/python benchmarks/ingest_steps.py

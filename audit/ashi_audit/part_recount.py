@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ashi_audit.recount import BatchAggregation
+from ashi_audit.sources.base import AddedUp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
@@ -60,7 +61,10 @@ class PartRecount:
                 continue
             by_symbol[batch.symbol] = aggregation
             aggregation.report_late(batch.late)
-            aggregation.add(batch.trades, batch.offsets)
+            if isinstance(batch, AddedUp):
+                aggregation.add_totals(batch.totals, batch.late, batch.clock)
+            else:
+                aggregation.add(batch.trades, batch.offsets)
             for settled in aggregation.settled(WINDOWS_AT_ONCE):
                 yield settled, aggregation.clock
         for aggregation in by_symbol.values():
@@ -68,14 +72,18 @@ class PartRecount:
                 yield windows, aggregation.clock
             self.unreported += aggregation.unreported
 
-    def _begin(self, part: SourcePart, batch: TradeBatch) -> BatchAggregation | None:
+    def _begin(self, part: SourcePart, batch: TradeBatch | AddedUp) -> BatchAggregation | None:
         """The aggregation of a symbol, from its first trade in time on; None while there is none."""
         late = part.late.get(batch.symbol, {})
-        # One that is late says nothing of how far those before it had come.
-        in_time = (trade for trade, at in zip(batch.trades, batch.offsets, strict=True) if at not in late)
-        first = next(in_time, None)
+        first: int | None
+        if isinstance(batch, AddedUp):
+            first = batch.first
+        else:
+            # One that is late says nothing of how far those before it had come.
+            of_batch = zip(batch.trades, batch.offsets, strict=True)
+            first = next((trade.traded_at for trade, at in of_batch if at not in late), None)
         if first is None:
             return None
-        start = max(self._start, self._rules.whole_from(part.begins_at, first.traded_at))
+        start = max(self._start, self._rules.whole_from(part.begins_at, first))
         self.whole_from[batch.symbol] = max(start, self.whole_from.get(batch.symbol, 0))
         return BatchAggregation(batch.symbol, self._timeframes, self._rules, late, start=start, end=self._end)

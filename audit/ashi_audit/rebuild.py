@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ashi.contracts.candle import Candle
     from ashi.contracts.feed import FeedGap
     from ashi.runtime.settings import Settings
+    from ashi_audit.native_lake import NativeAddition
     from ashi_audit.recount import LateTrade
     from ashi_audit.rules import CandleRules
     from ashi_audit.sources.base import SourcePart, TradeSource
@@ -106,6 +107,7 @@ async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
     last = await last_rebuild(settings)
     timeframes = [Timeframe.parse(name) for name in epoch.timeframes]
     counts = await partition_counts(settings)
+    addition = _addition(settings, options, min(timeframes))
     source = await open_source(
         settings,
         options.lake,
@@ -114,13 +116,19 @@ async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
         symbols=options.symbols,
         start=options.start,
         end=options.end,
-        on_note=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
+        on_note=_note,
+        addition=addition,
     )
     number = max(epoch.epoch, last) + 1
     planner = _Planner(
         settings, options, rules=rules_of_epoch(epoch), timeframes=timeframes, number=number, counts=counts
     )
     plan = await planner.plan(source)
+    if addition is not None and addition.left:
+        _note(
+            f"Python has added up some {addition.left:,} of the trades: among these are some that the native fold does "
+            "not read"
+        )
     unknown = [symbol for symbol in options.symbols if symbol not in plan.seen]
     if unknown:
         where = f"topic {kafka_name(settings, TRADES)}" if options.lake is None else "the lake"
@@ -141,6 +149,23 @@ async def run_rebuild(settings: Settings, options: RebuildOptions) -> int:
         await _tell(settings, plan.ended)
     _show_gaps(plan, options, kafka_name(settings, FEED_GAPS))
     return 0
+
+
+def _note(sentence: str) -> None:
+    print(f"note: {sentence}", file=sys.stderr)
+
+
+def _addition(settings: Settings, options: RebuildOptions, finest: Timeframe) -> NativeAddition | None:
+    """The native library for the trades of a lake; without it, where it is wanted, that is said."""
+    if options.lake is None or not settings.native_fold:
+        return None
+    from ashi_audit.native_lake import native_addition
+
+    addition = native_addition(finest)
+    if isinstance(addition, str):
+        _note(addition)
+        return None
+    return addition
 
 
 async def _published_symbols(settings: Settings, start: int) -> set[str]:

@@ -321,6 +321,12 @@ def test_trades_kept_in_a_lake_serve_where_the_topic_no_longer_has_them(kafka_se
     assert status == 0
     assert summary["explained"] > 0
 
+    # By the native fold, as it is here, and by Python.
+    _, out, err = ashi("rebuild", *span(begin), "--trades", lake, *chosen, "--dry-run")
+    assert "Python" not in err
+    with pytest.MonkeyPatch.context() as without:
+        without.setenv("ASHI_NATIVE_FOLD", "off")
+        assert ashi("rebuild", *span(begin), "--trades", lake, *chosen, "--dry-run") == (0, out, err)
     status, out, _ = ashi("rebuild", *span(begin), "--trades", lake, *chosen)
     assert (status, "were published, in epoch 1" in out) == (0, True)
     every = closed(candles_of(unique(log), NAMES), log, 2_000_000)

@@ -26,6 +26,7 @@ from ashi_audit.recomputed import Totals
 from ashi_audit.recount import BatchAggregation, SeriesRange
 from ashi_audit.rules import COPIES_APART_US, CandleRules
 from ashi_audit.series_check import SeriesCheck
+from ashi_audit.sources.base import TradeBatch
 from oracle import candles_of, closed, stored, timely, unique
 from samples.hypothesis_strategies import START, cuts, trades
 
@@ -357,7 +358,9 @@ class Lake:
             ids, begins = [], []
             async for part in source.parts():
                 begins.append(part.begins_at)
-                ids += [[trade.trade_id for trade in batch.trades] async for batch in part.batches]
+                async for batch in part.batches:
+                    assert isinstance(batch, TradeBatch)
+                    ids.append([trade.trade_id for trade in batch.trades])
             return ids, begins
 
         return asyncio.run(found())

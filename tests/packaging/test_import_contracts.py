@@ -71,6 +71,11 @@ def test_all_but_the_rooms_of_a_library_is_forbidden_to_import_it(beginning: str
     assert sorted(sources) == sorted(others | modules_in(package) - apart)
 
 
+def test_all_of_the_audit_but_the_rebuild_is_forbidden_the_native_fold():
+    sources = set(contract("What candles are verified with")["source_modules"])
+    assert sources == modules_in("ashi_audit") - {"ashi_audit.native_lake", "ashi_audit.rebuild"}
+
+
 def test_no_store_may_import_the_driver_of_another():
     drivers = set(contract("Each storage driver lives in its sink")["forbidden_modules"])
     own = {

@@ -42,7 +42,7 @@ SLOT_BYTES: Final = 16
 ROW: Final = Struct("<6I")
 """`Row`: key_at, key_len, value_at, value_len, was_removed, has_value."""
 
-INTERFACE: Final = 2
+INTERFACE: Final = 3
 """As `ashi_interface` has it."""
 MAX_BYTES: Final = 2**31
 """Of the batches of one scan; places in them have 32 bits."""
@@ -231,6 +231,14 @@ class Kernel:
         ]  # fmt: skip
         self._fold = library.ashi_fold
         self._fold.argtypes = [ctypes.POINTER(_Folding), ctypes.POINTER(ctypes.c_uint32)]
+        self.read_columns = library.ashi_rows
+        """These two are called by `rows.py`."""
+        self.recount = library.ashi_recount
+        self.read_columns.argtypes = [
+            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p,
+        ]  # fmt: skip
+        self.recount.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        self.recount.restype = None
 
     def scan(self, data: bytes, begin: int, max_records: int) -> Scanned:
         """Read uncompressed batches from the record of offset `begin` on, of at most so many records in all.

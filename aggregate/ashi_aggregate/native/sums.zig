@@ -1,7 +1,5 @@
 //! Exact sums of decimals: 128 bits and a number of places after the point. What needs more is an overflow, never wrong.
 
-const Record = @import("trade.zig").Record;
-
 pub const Overflow = error{Overflow};
 
 const POWERS: [39]u128 = powers: {
@@ -14,8 +12,8 @@ const POWERS: [39]u128 = powers: {
     break :powers all;
 };
 
-/// Whether a price is less than another's.
-pub fn isLess(one: *const Record, other: *const Record) bool {
+/// Whether a price is less than another's; of anything that has `price` and `price_scale`.
+pub fn isLess(one: anytype, other: @TypeOf(one)) bool {
     if (one.price_scale == other.price_scale) return one.price < other.price;
     if (one.price_scale < other.price_scale) {
         return @as(u128, one.price) * POWERS[other.price_scale - one.price_scale] < other.price;

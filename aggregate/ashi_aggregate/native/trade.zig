@@ -53,15 +53,15 @@ pub const Record = extern struct {
     is_copy: u8,
 };
 
-const EARLIEST_US: u64 = 1_000_000_000_000_000;
-const LATEST_US: u64 = (1 << 53) - 1;
+pub const EARLIEST_US: u64 = 1_000_000_000_000_000;
+pub const LATEST_US: u64 = (1 << 53) - 1;
 const MAX_AHEAD_US: u64 = 60_000_000;
-const MAX_ID_LENGTH = 128;
+pub const MAX_ID_LENGTH = 128;
 /// So many digits fit into 64 bits whatever they are.
-const MAX_DIGITS = 18;
+pub const MAX_DIGITS = 18;
 
 /// Text, read from the front, that is either as expected or not a trade as Ashi writes it.
-const Text = struct {
+pub const Text = struct {
     bytes: []const u8,
     at: usize = 0,
 
@@ -93,10 +93,10 @@ const Text = struct {
     }
 };
 
-const Amount = struct { value: u64, scale: u8, at: usize, len: usize };
+pub const Amount = struct { value: u64, scale: u8, at: usize, len: usize };
 
 /// A decimal up to the quote behind it, if it is written as `format_decimal` does; null where another way is Python's.
-fn amount(text: *Text) ?Amount {
+pub fn amount(text: *Text) ?Amount {
     const begin = text.at;
     var value: u64 = 0;
     var digits: usize = 0;

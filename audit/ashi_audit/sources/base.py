@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from ashi.contracts.trade import Trade
+    from ashi_audit.recomputed import Totals
 
 MARGIN_US: Final = 600_000_000
 """A trade is appended to the log after it was made, but for clocks that differ (MAX_AHEAD_US and the broker's)."""
@@ -25,6 +26,23 @@ class TradeBatch(NamedTuple):
     trades: Sequence[Trade]
     offsets: Sequence[int]
     late: Mapping[int, Trade] = _NONE
+
+
+class AddedUp(NamedTuple):
+    """Trades of one symbol that somebody else has added up, each once and none beyond the horizon.
+
+    Attributes:
+        totals: by finest window, oldest first.
+        late: by offset, those that came too late for the workers; they are in no `totals`.
+        clock: the greatest `traded_at` of all of these, µs; `first` the least.
+
+    """
+
+    symbol: str
+    totals: Sequence[Totals]
+    late: Mapping[int, Trade]
+    clock: int
+    first: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +61,7 @@ class SourcePart:
     number: int | None
     late: Mapping[str, Mapping[int, Trade]]
     begins_at: int
-    batches: AsyncIterator[TradeBatch]
+    batches: AsyncIterator[TradeBatch | AddedUp]
     read_until: Callable[[], Awaitable[int]] | None = None
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ashi.runtime.settings import Settings
     from ashi_aggregate.epoch import Epoch
     from ashi_audit.sources.base import TradeSource
+    from ashi_audit.sources.lake import Addition
 
 
 async def open_source(
@@ -24,10 +25,12 @@ async def open_source(
     start: int,
     end: int,
     on_note: Callable[[str], None],
+    addition: Addition | None = None,
 ) -> TradeSource:
     """Topic `trades`, or the lake of a URL if one is given; the windows wanted begin in [`start`, `end`), µs.
 
     `partitions`: of the topic. `symbols`: only these, all if empty. `on_note`: told of what is left out.
+    `addition`: adds up what it can of a lake.
     Raises UsageError for a wrong URL or a lake without a start, StateError when the workers have not begun.
     """
     if lake is None:
@@ -37,5 +40,13 @@ async def open_source(
     from ashi_audit.sources.lake import LakeSource  # needs an extra
 
     return LakeSource(
-        settings, lake, epoch=epoch, partitions=partitions, symbols=symbols, start=start, end=end, on_note=on_note
+        settings,
+        lake,
+        epoch=epoch,
+        partitions=partitions,
+        symbols=symbols,
+        start=start,
+        end=end,
+        on_note=on_note,
+        addition=addition,
     )

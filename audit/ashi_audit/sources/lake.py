@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 from ashi.contracts.errors import UsageError
 from ashi.contracts.timeframe import Timeframe, format_time
@@ -12,11 +13,12 @@ from ashi.contracts.trade import MAX_AHEAD_US
 from ashi.runtime.kafka.connections.clients import partition_of
 from ashi.runtime.wall_clock import now_us
 from ashi_audit.rules import COPIES_APART_US, rules_of_epoch
-from ashi_audit.sources.base import MARGIN_US, SourcePart, TradeBatch
+from ashi_audit.sources.base import MARGIN_US, AddedUp, SourcePart, TradeBatch
 from ashi_audit.sources.topic import appended_from, not_durable, read_letters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+    from typing import Any
 
     from ashi.contracts.trade import Trade
     from ashi.runtime.settings import Settings
@@ -26,6 +28,51 @@ if TYPE_CHECKING:
     from ashi_sinks.lake.trades import LakeTrades
 
 TRADES_OF_BATCH: Final = 5_000
+ADDED_UP_AT_ONCE: Final = 400_000
+"""So many trades of a symbol the native library adds up at once, some 100 bytes each; those of a single cell always."""
+COLUMNS: Final = (
+    "kafka_partition", "kafka_offset", "traded_at", "received_at", "sequence", "trade_id", "price", "size", "side"
+)  # fmt: skip
+"""What is asked for of each record to be added up."""
+
+Letters: TypeAlias = "Mapping[int, Mapping[int, tuple[bytes, Trade]]]"
+"""Of each partition, by offset, what was told of trades that came too late, and the trade."""
+
+
+class Piece(NamedTuple):
+    """Trades of a symbol that are to be added up.
+
+    Attributes:
+        begin: the first `traded_at` that counts, µs; `end` the first after it that does not.
+        records: about so many there are.
+        unread: of each partition the offsets that do not count.
+        letters: see `Letters`.
+
+    """
+
+    symbol: str
+    begin: int
+    end: int
+    records: int
+    unread: Mapping[int, range]
+    letters: Letters
+
+
+class Addition(Protocol):
+    """Adds trades up, somewhere else and faster.
+
+    Attributes:
+        cell_us: pieces end at multiples of it, µs.
+
+    """
+
+    cell_us: int
+
+    def add_up(self, piece: Piece, columns: Iterator[Any]) -> AddedUp | None:
+        """What the trades of a piece add up to; None where that is to be found out trade by trade.
+
+        `columns`: `COLUMNS` of all of them, and of those next to them as far as a copy may be stamped.
+        """
 
 
 class LakeSource:
@@ -47,10 +94,12 @@ class LakeSource:
         start: int,
         end: int,
         on_note: Callable[[str], None],
+        addition: Addition | None = None,
     ) -> None:
         """Windows that begin in [`start`, `end`), µs, are wanted, of these symbols, of all if empty.
 
         `partitions`: of topic `trades`. `on_note`: told of what is left out because the lake may lack trades.
+        `addition`: adds up what it can.
         Raises UsageError for a wrong URL or without a start.
         """
         if not start:
@@ -66,6 +115,7 @@ class LakeSource:
         self._unread: Mapping[int, range] = {}
         self._ends: Mapping[int, int] | None = None
         self._on_note = on_note
+        self._addition = addition
         self._rules = rules
         self._partitions = partitions
         self._symbols = symbols
@@ -139,9 +189,11 @@ class LakeSource:
     def _until(self) -> int:
         return min(now_us() + MAX_AHEAD_US, self._enough)
 
-    async def _pieces(self, snapshot: Snapshot, symbol: str) -> AsyncIterator[list[StoredTrade]]:
-        """The trades, each once, by their times."""
-        async for begin, end in self._table.spans(snapshot, symbol, self._start, self._until()):
+    async def _pieces(
+        self, snapshot: Snapshot, symbol: str, start: int, until: int
+    ) -> AsyncIterator[list[StoredTrade]]:
+        """The trades of [`start`, `until`), µs, each once, by their times."""
+        async for begin, end in self._table.spans(snapshot, symbol, start, until):
             around = [
                 row async for row in self._table.read(symbol, begin - COPIES_APART_US, end + COPIES_APART_US, snapshot)
             ]
@@ -165,10 +217,46 @@ class LakeSource:
                 before.append(trade.traded_at)
             yield row
 
-    async def _batches(
-        self, snapshot: Snapshot, symbol: str, letters: Mapping[int, Mapping[int, tuple[bytes, Trade]]]
+    async def _batches(self, snapshot: Snapshot, symbol: str, letters: Letters) -> AsyncIterator[TradeBatch | AddedUp]:
+        if self._addition is None:
+            async for batch in self._one_by_one(snapshot, symbol, letters, self._start, self._until()):
+                yield batch
+            return
+        async for begin, end, added_up in self._added_up(self._addition, snapshot, symbol, letters):
+            if added_up is None:
+                async for batch in self._one_by_one(snapshot, symbol, letters, begin, end):
+                    yield batch
+            elif added_up.totals or added_up.late:
+                yield added_up
+
+    async def _added_up(
+        self, addition: Addition, snapshot: Snapshot, symbol: str, letters: Letters
+    ) -> AsyncIterator[tuple[int, int, AddedUp | None]]:
+        """Begin, end (µs), and what the trades of that time add up to. While one is looked at, the next is made."""
+        ahead: tuple[int, int, asyncio.Task[AddedUp | None]] | None = None
+        spans = self._table.counted_spans(
+            snapshot, symbol, self._start, self._until(), cell_us=addition.cell_us, at_once=ADDED_UP_AT_ONCE
+        )
+        try:
+            async for begin, end, records in spans:
+                done = None if ahead is None else (*ahead[:2], await ahead[2])
+                columns = self._table.columns(
+                    snapshot, symbol, begin - COPIES_APART_US, end + COPIES_APART_US, names=COLUMNS
+                )
+                piece = Piece(symbol, begin, end, records, self._unread, letters)
+                ahead = begin, end, asyncio.create_task(asyncio.to_thread(addition.add_up, piece, columns))
+                if done is not None:
+                    yield done
+            if ahead is not None:
+                yield *ahead[:2], await ahead[2]
+        finally:
+            if ahead is not None:
+                await asyncio.gather(ahead[2], return_exceptions=True)  # a thread cannot be told to stop
+
+    async def _one_by_one(
+        self, snapshot: Snapshot, symbol: str, letters: Letters, start: int, until: int
     ) -> AsyncIterator[TradeBatch]:
-        async for rows in self._pieces(snapshot, symbol):
+        async for rows in self._pieces(snapshot, symbol, start, until):
             for place in range(0, len(rows), TRADES_OF_BATCH):
                 batch = rows[place : place + TRADES_OF_BATCH]
                 late = {

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ashi_sinks.lake.delta import DeltaTable
+    from ashi_sinks.lake.driver import arrow
 
 
 class Snapshot:
@@ -28,9 +29,13 @@ class Snapshot:
 
     def batches(self, query: str) -> Iterator[list[tuple[Any, ...]]]:
         """The same, some thousand rows at a time."""
+        for batch in self.columns(query):
+            yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
+    def columns(self, query: str) -> Iterator[arrow.RecordBatch]:
+        """The same as columns, and as they are."""
         with self._table.errors():
-            for batch in self._query.execute(query):
-                yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+            yield from self._query.execute(query)
 
     def days(self, values: Mapping[str, str], first: int | None, last: int | None) -> list[int]:
         """The days, since the epoch, of the partitions with these values, from `first` to `last`, both inclusive."""

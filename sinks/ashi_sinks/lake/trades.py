@@ -169,15 +169,43 @@ class LakeTrades:
         Gives (begin, end) of each, µs: of times that have records, so that a symbol's can be read in pieces that fit
         into memory. Raises StorageError.
         """
-        begin = until = room = 0
-        async for cell, count in self.counts(snapshot, symbol, start, end, CELL_US):
-            if count > room:
-                if until:
-                    yield begin, min(until, end)
-                begin, room = max(cell, start), TRADES_AT_ONCE
-            until, room = cell + CELL_US, room - count
+        async for span in self.counted_spans(snapshot, symbol, start, end):
+            yield span[:2]
+
+    async def counted_spans(
+        self,
+        snapshot: Snapshot,
+        symbol: str,
+        start: int,
+        end: int,
+        *,
+        cell_us: int = CELL_US,
+        at_once: int | None = None,
+    ) -> AsyncIterator[tuple[int, int, int]]:
+        """The same and how many records each has; of cells of another length, and with more `at_once`."""
+        most = TRADES_AT_ONCE if at_once is None else at_once
+        begin = until = held = 0
+        async for cell, count in self.counts(snapshot, symbol, start, end, cell_us):
+            if until and held + count > most:
+                yield begin, min(until, end), held
+                until = held = 0
+            if not until:
+                begin = max(cell, start)
+            until, held = cell + cell_us, held + count
         if until:
-            yield begin, min(until, end)
+            yield begin, min(until, end), held
+
+    def columns(self, snapshot: Snapshot, symbol: str, start: int, end: int, *, names: Sequence[str]) -> Iterator[Any]:
+        """Columns of the records of a symbol and a time [`start`, `end`), µs, in no order: Arrow's, some at a time.
+
+        Times are integers, µs. It is to be gone through in a thread of its own. Raises StorageError.
+        """
+        days = snapshot.days({"venue": venue_of(symbol)}, start // DAY_US, (end - 1) // DAY_US)
+        if not days:
+            return iter(())
+        return snapshot.columns(
+            f"SELECT {TRADES.select(names)} FROM trades WHERE {_condition(symbol, start, end, days)}"  # noqa: S608
+        )
 
     async def first(
         self, snapshot: Snapshot, symbol: str, start: int, end: int
