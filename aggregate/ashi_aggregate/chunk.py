@@ -49,8 +49,12 @@ class Chunk:
     records: Sequence[LogRecord]
 
 
+REJECTIONS: Final = ("not_a_trade", "schema", "misplaced")
+"""The classes of reasons why a record is no trade of its place."""
+
+
 class RejectedRecord(NamedTuple):
-    """A record that is no trade of its place, why in words, and by class: `not_a_trade`, `schema` or `misplaced`."""
+    """A record that is no trade of its place, why in words, and by class, one of `REJECTIONS`."""
 
     record: LogRecord
     reason: str

@@ -17,8 +17,9 @@ from ashi.runtime.kafka.producing.record_batches import OutgoingRecord
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import aggregate as metrics
 from ashi.runtime.metrics.common import dead_letters
+from ashi.runtime.metrics.declare import serve_from_zero
 from ashi.runtime.settings.parsers import format_duration
-from ashi_aggregate.chunk import Chunk, LogRecord, RejectedRecord
+from ashi_aggregate.chunk import REJECTIONS, Chunk, LogRecord, RejectedRecord
 from ashi_aggregate.core.symbol import LateTrade
 from ashi_aggregate.core.window_state import LateReason, WindowRules
 from ashi_aggregate.delays import Awaited, time_acknowledgment
@@ -49,6 +50,8 @@ class Output:
         # By the identity of a candle, which is not another's as long as the candle is kept here.
         self._encoded: dict[int, tuple[Candle, bytes]] = {}
         self._encoded_before: dict[int, tuple[Candle, bytes]] = {}
+        serve_from_zero(metrics.trades_late, *((reason.value,) for reason in LateReason))
+        serve_from_zero(dead_letters, *(("aggregate", kind) for kind in REJECTIONS))
 
     def encode_ahead(self, candles: Iterable[Candle]) -> None:
         """Encode candles that will be sent soon, these very objects; those that will not be: `forget_encoded`."""

@@ -20,6 +20,7 @@ from ashi.runtime.kafka.producing.dead_letters import DeadLetter, dead_letter
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import common
 from ashi.runtime.metrics import sink as metrics
+from ashi.runtime.metrics.declare import serve_from_zero
 from ashi.runtime.service import StoppedError, run_service, run_until_first_ends
 from ashi.runtime.waiting import start_when_kafka_is_there
 from ashi_sinks.consumer import KafkaSinkConsumer
@@ -224,6 +225,7 @@ class SinkWorker:
         self._uncommitted: dict[Any, int] = {}
         self._writing: asyncio.Task[None] | None = None
         self._looked_s = time.monotonic()
+        serve_from_zero(common.dead_letters, ("sink", "invalid"), ("sink", "refused"))
 
     async def run(self) -> None:
         """Work until the service stops, then write and commit what is in hand.

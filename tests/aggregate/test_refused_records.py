@@ -14,8 +14,11 @@ import pytest
 from ashi.contracts import Trade, parse_timeframes
 from ashi.contracts.feed import decode_feed_gap, overlaps
 from ashi.contracts.trade import encode_trade
+from ashi.runtime.metrics import aggregate as metrics
+from ashi.runtime.metrics.common import dead_letters
 from ashi_aggregate.chunk import RejectedRecord
 from ashi_aggregate.core.window_state import WindowRules
+from ashi_aggregate.output import Output
 from ashi_aggregate.refused import gap_of
 from kafka_topics.simulated_log import Broker, Worker
 from samples.hypothesis_strategies import START
@@ -35,6 +38,23 @@ APPENDED_MS = START // 1000 + 5
 def refused(value: bytes | None) -> Any:
     record: Any = SimpleNamespace(value=value, timestamp=APPENDED_MS)
     return gap_of(RejectedRecord(record, "price NaN is not a finite number", "not_a_trade"))
+
+
+def test_late_trades_and_letters_are_served_as_none_before_there_is_one_so_that_the_first_is_seen() -> None:
+    metrics.trades_late.clear()
+    dead_letters.clear()
+    log: Any = None
+    Output(log, RULES, TIMEFRAMES)
+    served = {
+        (sample.labels["reason"], sample.value)
+        for counted in (metrics.trades_late, dead_letters)
+        for metric in counted.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    }
+    assert served == {
+        (reason, 0.0) for reason in ("beyond_horizon", "below_floor", "not_a_trade", "schema", "misplaced")
+    }
 
 
 @pytest.mark.parametrize(

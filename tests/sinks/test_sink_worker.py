@@ -27,6 +27,7 @@ from sink_fakes import TOO_MANY, CrashError, MemoryLog, MemorySink, MemoryStage,
 from ashi.contracts.candle import encode_candle
 from ashi.contracts.errors import StorageError
 from ashi.contracts.feed import encode_feed
+from ashi.runtime.metrics.common import dead_letters
 from ashi.runtime.service import StoppedError
 from ashi_sinks import writer as writer_module
 from ashi_sinks.sqlite import file
@@ -84,6 +85,14 @@ def test_what_was_read_is_stored_then_committed_and_stopping_finishes_the_batch_
         assert rows.in_order() == candles
 
     asyncio.run(scenario())
+
+
+def test_letters_are_served_as_none_before_there_is_one_so_that_the_first_is_seen():
+    dead_letters.clear()
+    a_worker(MemoryLog([]), MemorySink(Rows({})), a_service())
+    served = [(sample.labels["reason"], sample.value) for metric in dead_letters.collect() for sample in metric.samples]
+    assert ("invalid", 0.0) in served
+    assert ("refused", 0.0) in served
 
 
 def test_of_a_stream_that_does_not_rest_each_batch_waits_for_its_time_or_its_size_and_not_for_the_one_before():

@@ -48,6 +48,15 @@ def counter(stage: str, name: str, text: str, *labels: str) -> Counter:
     return Counter(f"{PREFIX}{name}", text, labels, registry=REGISTRY)
 
 
+def serve_from_zero(counted: Counter, *labels: tuple[str, ...]) -> None:
+    """Serve a counter from now on for these values of its labels, at 0 where nothing was counted yet.
+
+    Else one that a process before this one had at 1 goes from 1 to 1 with the first event here, and no rule sees it.
+    """
+    for each in labels:
+        counted.labels(*each)
+
+
 def gauge(stage: str, name: str, text: str, *labels: str) -> Gauge:
     """Declare a gauge: `name` without prefix."""
     CATALOGUE.append(Metric(stage, f"{PREFIX}{name}", "gauge", labels, text))

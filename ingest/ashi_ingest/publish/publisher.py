@@ -25,6 +25,7 @@ from ashi.runtime.kafka.producing.dead_letters import dead_letter, message_heade
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.metrics.common import dead_letters
+from ashi.runtime.metrics.declare import serve_from_zero
 from ashi_ingest.publish.deliveries import Deliveries
 from ashi_ingest.publish.partition_batches import PartitionBatches, ProducerBatch
 
@@ -120,6 +121,7 @@ class Publisher:
         self._places: dict[str, tuple[bytes, PartitionBatches]] = {}
         self._deliveries = Deliveries(settings, patient=live)
         self._losses: list[LostTrades] = []
+        serve_from_zero(dead_letters, ("ingest", "unreadable"))
 
     @property
     def held(self) -> int:

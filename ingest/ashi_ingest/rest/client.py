@@ -9,6 +9,7 @@ import aiohttp
 
 from ashi.contracts.errors import VenueError
 from ashi.runtime.metrics import ingest as metrics
+from ashi.runtime.metrics.declare import serve_from_zero
 from ashi.runtime.settings.parsers import bare_url
 from ashi.runtime.wall_clock import now_us
 from ashi_ingest.errors import MAX_RETRY_AFTER_S, Reason, classify_error
@@ -66,6 +67,7 @@ class RestClient:
         )
         self._paused_until_s = 0.0
         self._session: aiohttp.ClientSession | None = None
+        serve_from_zero(metrics.rest_requests, *((venue.name, outcome) for outcome in ("ok", "limited", "failed")))
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(

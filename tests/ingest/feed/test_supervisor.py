@@ -14,6 +14,7 @@ from toy_venue import LIMITS
 
 from ashi.contracts.feed import FeedGap, FeedStatus, decode_feed_gap, decode_feed_status
 from ashi.contracts.trade import EARLIEST_US, Trade
+from ashi.runtime.metrics import ingest as metrics
 from ashi_ingest.errors import Reason
 from ashi_ingest.feed.evidence.completeness import lag_allowance_us
 from ashi_ingest.feed.repair import comparison as comparison_module
@@ -382,6 +383,17 @@ async def look_after(world, seconds):
 
 
 # Starting.
+
+
+def test_a_hole_that_is_lost_is_served_as_none_before_there_is_one_so_that_the_first_is_seen():
+    metrics.feed_holes.clear()
+    World({"A": []})
+    outcomes = {sample.labels["outcome"]: sample.value for sample in served_of(metrics.feed_holes)}
+    assert outcomes == dict.fromkeys(("found", "repaired", "absent", "lost"), 0.0)
+
+
+def served_of(counted):
+    return [sample for metric in counted.collect() for sample in metric.samples if sample.name.endswith("_total")]
 
 
 def test_of_a_first_start_what_was_before_is_missing_and_what_happens_from_then_on_is_asked_for_by_time():

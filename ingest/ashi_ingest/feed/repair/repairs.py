@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ashi.runtime.first_of import first_of
 from ashi.runtime.logs import get_logger
 from ashi.runtime.metrics import ingest as metrics
+from ashi.runtime.metrics.declare import serve_from_zero
 from ashi_ingest.feed.repair.fetched import FetchedTrades
 from ashi_ingest.feed.repair.lost_gaps import LostGaps
 from ashi_ingest.feed.repair.plans import plan_since
@@ -143,6 +144,8 @@ class Repairs:
         self._repairs: dict[asyncio.Task[None], Repair | SymbolFeed] = {}
         self._failure: BaseException | None = None
         self.lost: LostGaps[Repair] = LostGaps(self.ask_once, now_s=monotonic_s, sleep=sleep)
+        outcomes = ("found", "repaired", "absent", "lost")
+        serve_from_zero(metrics.feed_holes, *((venue.name, outcome) for outcome in outcomes))
 
     def repair_interruption(self, feed: SymbolFeed) -> None:
         """Fetch what was missed until the subscription that the venue has accepted just now."""
