@@ -191,6 +191,16 @@ def limit_last_resort(say: Callable[[str, int, Mapping[str, int]], None]) -> Lib
     return repetitions
 
 
+def silence_client_library() -> None:
+    """For commands that say themselves what is wrong with Kafka, perhaps on a screen that other lines break into."""
+    if logging.lastResort is not None:
+        logging.lastResort.addFilter(_is_not_of_client_library)
+
+
+def _is_not_of_client_library(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] != "aiokafka"
+
+
 def limit_client_library() -> None:
     """For programs of others that use our clients: what the client library repeats is held back from their handlers."""
     for name, logger in list(logging.root.manager.loggerDict.items()):

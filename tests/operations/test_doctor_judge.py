@@ -170,6 +170,30 @@ BAD = [
         {"retention": Fact([Waiting("ashi-sink-lake", "candles", 0.9 * 86_400, 86_400.0)])},
         ("topics.retention", "error", "expires in 2.4 h", "--entity-name candles"),
     ),
+    (
+        {"retention": Fact([Waiting("ashi-sink-lake", "candles", 30.0, 60.0, 7_776_000.0)])},
+        ("topics.retention", "warning", "Kafka keeps it for 60 s", "--add-config retention.ms=7776000000"),
+    ),
+    (
+        {
+            "topics": Fact(
+                Topics(
+                    14,
+                    [
+                        TopicDifference(name, False, True, f"topic {name} has 4 partitions, not 8", "kafka-topics")
+                        for name in ("trades", "candles", "candles.live", "signals")
+                    ],
+                    [],
+                )
+            )
+        },
+        (
+            "topics.partitions",
+            "error",
+            "topics trades, candles, candles.live and 1 more have 4 partitions, not 8",
+            "kafka-topics",
+        ),
+    ),
     ({"epoch": Fact(None)}, ("state.epoch", "warning", "no aggregate worker has ever run", "ashi aggregate")),
     (
         {"epoch": Fact(EpochFacts(3, "ASHI_TIMEFRAMES=1m", "the state was built with 1m, this has 5m"))},
@@ -212,8 +236,46 @@ BAD = [
         ("store.open", "warning", "tables of version 2, and this version of Ashi makes 3", "ashi sink sqlite"),
     ),
     (
-        {"store": store(lacking=["UPDATE on candles"])},
-        ("store.rights", "error", "UPDATE on candles", "ashi sink sqlite"),
+        {"store": store(lacking=["write to /data/candles.db"])},
+        ("store.rights", "error", "write to /data/candles.db", "id && ls -ld /data /data/candles.db"),
+    ),
+    (
+        {
+            "store": store(lacking=["INSERT on candles", "UPDATE on candles", "TEMPORARY on the database"]),
+            "store_kind": "postgres",
+            "store_url": "postgresql://sink:***@db:5432/market?sslmode=require",
+        },
+        (
+            "store.rights",
+            "error",
+            "INSERT on candles, UPDATE on candles",
+            "psql 'postgresql://<owner>@db:5432/market' --command "
+            '\'GRANT INSERT, UPDATE ON candles TO "sink"; GRANT TEMPORARY ON DATABASE market TO "sink"\'',
+        ),
+    ),
+    (
+        {"store": Fact(why="/data/candles.db has layout 9 and this one knows 4: use the version that made it")},
+        ("store.open", "error", "has layout 9", "ashi --version"),
+    ),
+    (
+        {"store": Fact(why="/data/candles.db is not an SQLite database: name another file")},
+        ("store.open", "error", "is not an SQLite database", "id && ls -ld /data /data/candles.db"),
+    ),
+    (
+        {
+            "store": Fact(why="database x at db cannot be reached: look whether the server runs there"),
+            "store_kind": "postgres",
+            "store_url": "postgresql://u:***@db/x",
+        },
+        ("store.open", "error", "cannot be reached", "pg_isready --dbname 'postgresql://u:***@db/x' && psql "),
+    ),
+    (
+        {
+            "store": Fact(why="s3://bucket/x/candles cannot be opened: no keys for S3 are found"),
+            "store_kind": "lake",
+            "store_url": "lake+s3://bucket/x",
+        },
+        ("store.open", "error", "no keys for S3", "env | grep '^AWS_' | cut -d= -f1"),
     ),
     ({"store": store(free=5 * GB)}, ("store.space", "warning", "5.0 GB of 100.0 GB are free", "df -h /data")),
     ({"store": store(free=GB // 10)}, ("store.space", "error", "0.1 GB of 100.0 GB are free", "df -h /data")),

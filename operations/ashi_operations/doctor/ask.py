@@ -266,11 +266,14 @@ class Examiner:
         if lags and not configs:
             raise BrokerError("the settings of the topics are not shown to this user, who needs DescribeConfigs")
         waiting = []
+        specs = topic_specs(self._settings.partitions, self._settings.timeframes)
+        specified = {spec.name: float(spec.config.get("retention.ms", "0")) / 1_000 for spec in specs}
         for group, lag in lags:
             config = configs.get(lag.topic, {})
             kept_ms = float(config.get("retention.ms", "-1"))
             if "delete" in config.get("cleanup.policy", "") and kept_ms > 0:
-                waiting.append(Waiting(group, lag.topic, lag.seconds, kept_ms / 1_000))
+                kept_s = specified.get(lag.topic, 0.0)
+                waiting.append(Waiting(group, lag.topic, lag.seconds, kept_ms / 1_000, kept_s))
         return waiting
 
     async def _epoch(self) -> EpochFacts | None:

@@ -91,12 +91,16 @@ class Topics:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A group in a topic: how long ago what it reads next was appended, s, and how long the topic keeps records, s."""
+    """A group in a topic: how long ago what it reads next was appended, s, and how long the topic keeps records, s.
+
+    `specified_s`: for how long it is to keep them, by what `ashi topics create` makes; 0 where nothing says so.
+    """
 
     group: str
     topic: str
     waiting_s: float
     retention_s: float
+    specified_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

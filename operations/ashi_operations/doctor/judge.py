@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ashi.contracts.timeframe import DAY_US, format_time
 from ashi.runtime.words import counted
 from ashi_operations.doctor.report import Check
+from ashi_operations.doctor.store_checks import store_checks
 from ashi_operations.words import named, span
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ RETENTION_WARNING: Final = 0.25
 RETENTION_ERROR: Final = 0.75
 CLOCK_S: Final = 2.0
 CLOCK_ERROR_S: Final = 30.0
-ROOM_WARNING: Final = 0.1
-ROOM_ERROR_BYTES: Final = 512 * 1024 * 1024
 
 METADATA: Final = 3
 METADATA_WITH_IDS: Final = 12
@@ -63,7 +62,7 @@ def checks_of(facts: Facts) -> list[Check]:
         ("groups", facts.groups, _groups),
         ("clocks", facts.clocks, _clocks),
         ("feeds", facts.feeds, _feeds),
-        ("store", facts.store, _store),
+        ("store", facts.store, store_checks),
     )
     for code, fact, judge in checks:
         found += _judged(code, fact, judge, facts)
@@ -214,8 +213,13 @@ def _topics(facts: Facts) -> Iterator[Check]:
     partitions = [each for each in found.differences if each.partitions]
     if not partitions:
         yield Check("topics.partitions", "ok", "each topic that is there has as many partitions as it must have")
+    alike: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for each in partitions:
-        yield Check("topics.partitions", "error", each.text, each.command)
+        alike[each.text.removeprefix(f"topic {each.topic} "), each.command].append(each.topic)
+    for (what, command), topics in alike.items():
+        several = f"topics {named(topics)} {what.replace('has', 'have', 1)}"
+        text = f"topic {topics[0]} {what}" if len(topics) == 1 else several
+        yield Check("topics.partitions", "error", text, command)
     others = [each for each in found.differences if not each.missing and not each.partitions]
     for each in others:
         yield Check("topics.settings", "warning", each.text, each.command)
@@ -238,7 +242,7 @@ def _retention(facts: Facts) -> Iterator[Check]:
             f"group {each.group} has still to read what was appended to topic {each.topic} {span(each.waiting_s)} ago, "
             f"and that expires in {span(left)}: Kafka keeps it for {span(each.retention_s)}"
         )
-        longer_ms = int(each.retention_s * 2 * 1_000)
+        longer_ms = int(max(each.retention_s * 2, each.specified_s) * 1_000)
         keep = f"{_tool(facts, 'kafka-configs')} --alter --entity-type topics --entity-name {facts.prefix}{each.topic}"
         yield Check("topics.retention", state, text, f"{keep} --add-config retention.ms={longer_ms}")
     if not risky:
@@ -287,42 +291,6 @@ def _clocks(facts: Facts) -> Iterator[Check]:
     elif not off:
         most = max(abs(ahead) for ahead in clocks.values())
         yield Check("clocks", "ok", f"{counted(len(clocks), 'clock')} within {span(most)} of the brokers'")
-
-
-def _store(facts: Facts) -> Iterator[Check]:
-    url, kind = facts.store_url, facts.store_kind
-    worker = f"ashi sink {kind} --storage {url}"
-    if facts.store.why is not None:
-        migrate = f"ashi sink {kind} --migrate --storage {url}"
-        yield Check("store.open", "error", facts.store.why, migrate if "--migrate" in facts.store.why else worker)
-        return
-    found = facts.store.value
-    assert found is not None  # noqa: S101
-    if found.version < found.latest:
-        text = f"{found.where} has tables of version {found.version}, and this version of Ashi makes {found.latest}"
-        yield Check("store.open", "warning", text, worker)
-    else:
-        yield Check("store.open", "ok", f"{found.where} has the tables that this version of Ashi knows")
-    if found.lacking:
-        text = f"this user may not do in {found.where} what a sink does: {', '.join(found.lacking)}"
-        yield Check("store.rights", "error", text, worker)
-    else:
-        yield Check("store.rights", "ok", "this user may write there")
-    yield _room(found.where, found.free, found.total)
-
-
-def _room(where: str, free: int | None, total: int | None) -> Check:
-    if free is None or not total:
-        return Check("store.space", "skipped", "how much room is left there cannot be asked from here")
-    text = f"{_gigabytes(free)} of {_gigabytes(total)} are free at {where}"
-    if free >= max(ROOM_ERROR_BYTES, ROOM_WARNING * total):
-        return Check("store.space", "ok", text)
-    state: State = "error" if free < ROOM_ERROR_BYTES else "warning"
-    return Check("store.space", state, text, f"df -h {where.rpartition('/')[0] or '.'}")
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB"
 
 
 def principal(username: str | None, *, token: bool, certificate: Mapping[str, str] | str | None) -> str:

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from ashi.contracts.errors import UsageError
+from ashi.runtime.library_logs import silence_client_library
 from ashi.runtime.settings.parsers import redact_url
 from ashi.runtime.words import counted
 from ashi_operations.doctor.ask import Examiner
@@ -50,6 +51,7 @@ def run_doctor(settings: Settings, *, stages: Sequence[str], store: bool, as_jso
     if unknown := [stage for stage in stages if stage not in STAGES]:
         raise UsageError(f"--stage {unknown[0]}: write one of {', '.join(STAGES)}")
     commands = [command for stage in stages for command in STAGES[stage]]
+    silence_client_library()
     report = asyncio.run(examine(settings, commands, store=store))
     if as_json:
         print(redact_url(to_json(report)))

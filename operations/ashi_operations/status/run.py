@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from ashi.runtime.library_logs import silence_client_library
 from ashi_operations.status.screen import draw, fitted
 from ashi_operations.status.snapshot import Snapshot, to_json
 from ashi_operations.status.watch import LOOK_S, Watch
@@ -36,6 +37,7 @@ def run_status(
     """
     from rich.console import Console
 
+    silence_client_library()
     console = Console()
     if once or as_json or not console.is_terminal:
         snapshot = asyncio.run(look_once(settings, symbols, timeout_s))
