@@ -39,10 +39,10 @@ def as_content(path: Path, named: Mapping[str, str], on_read: Callable[[int], No
         )
     import polars
 
-    try:
-        schema = polars.read_parquet_schema(path)
-        count = polars.scan_parquet(path).select(polars.len()).collect().item()
-    except (polars.exceptions.PolarsError, OSError) as error:
+    try:  # a file that contradicts itself makes the library panic, which is no Exception
+        schema = polars.scan_parquet(path, glob=False).collect_schema()
+        count = polars.scan_parquet(path, glob=False).select(polars.len()).collect().item()
+    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
         raise UsageError(f"{path} is not a whole Parquet file ({error}): get a complete copy") from error
     if missing := [column for column in named.values() if column not in schema]:
         raise UsageError(f"{path} has no column {', '.join(missing)}: there are {', '.join(schema)}")
@@ -60,8 +60,8 @@ def _rows(
     columns = [_as_text(polars, name, schema[name]) for name in wanted]
     for begin in range(0, count, ROWS):
         try:
-            frame = polars.scan_parquet(path).slice(begin, ROWS).select(columns).collect()
-        except polars.exceptions.PolarsError as error:
+            frame = polars.scan_parquet(path, glob=False).slice(begin, ROWS).select(columns).collect()
+        except (polars.exceptions.PolarsError, polars.exceptions.PanicException) as error:
             raise RecordingError(
                 f"{path}: reading failed after row {begin}: {error}; everything before was read"
             ) from error

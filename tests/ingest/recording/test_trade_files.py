@@ -437,6 +437,17 @@ def test_parquet_with_a_mapping_of_columns(tmp_path: Path, monkeypatch: pytest.M
     assert "not a whole Parquet file" in refusal(path, options=PARQUET)
 
 
+def test_a_parquet_file_that_is_damaged_within_is_told_and_its_name_is_no_pattern(tmp_path: Path) -> None:
+    """Where the library comes upon what its authors thought impossible, it raises what is no Exception."""
+    path = tmp_path / "mine[1].parquet"
+    frame_of(ETHUSDT).write_parquet(path, compression="uncompressed")
+    assert read("binance", path, options=PARQUET) == (ETHUSDT, [])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + whole[len(whole) // 3 :])  # what its end says of places is true no more
+    with pytest.raises((RecordingError, UsageError), match="reading failed after row 0"):
+        read("binance", path, options=PARQUET)
+
+
 def test_parquet_without_the_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "mine.parquet"
     frame_of(ETHUSDT[:3]).write_parquet(path)
