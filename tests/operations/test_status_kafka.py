@@ -21,7 +21,7 @@ from ashi_aggregate.epoch import agree_on_epoch
 from ashi_cli.main import main
 from ashi_operations.status.run import look_once
 from ashi_operations.status.snapshot import Snapshot
-from ashi_operations.status.watch import Watch
+from ashi_operations.status.watch import UNHEARD_OF, Watch
 
 Ashi = Callable[..., tuple[int, str, str]]
 
@@ -52,7 +52,7 @@ def test_feeds_stages_stores_candles_and_what_is_wrong_are_seen_in_kafka(kafka_s
         await commit_as_a_strategy(kafka_settings, STRATEGY)
         async with at_work(kafka_settings, AGGREGATE_APP, TRADES, left=3), at_work(kafka_settings, SINK, CANDLES):
             with_workers = await look_once(kafka_settings, [], 20.0)
-        return with_workers, await look_once(kafka_settings, ["binance:BTCUSDT"], 20.0)
+        return with_workers, await look_once(kafka_settings, ["binance:BTCUSDT", "binance:BTCUSD"], 20.0)
 
     seen, later = asyncio.run(scenario())
     assert seen.unknown == []
@@ -88,8 +88,9 @@ def test_feeds_stages_stores_candles_and_what_is_wrong_are_seen_in_kafka(kafka_s
     assert {problem.code for problem in seen.problems} == {"feeds.down", "feeds.stale", "gaps.lost"} | (
         {"candles.late"} if seen.delay.p99 > 5 else set()  # it has been written long after the minute's end
     )
-    # Nobody is at work any more, and one symbol is asked for.
+    # Nobody is at work any more, and one symbol is asked for, and one that there is not.
     assert {problem.about for problem in later.problems if problem.code == "group.absent"} == {AGGREGATE_APP, SINK}
+    assert [(each.what, each.reason) for each in later.unknown] == [("symbol binance:BTCUSD", UNHEARD_OF)]
     assert later.feeds is not None
     assert [feed.symbol for feed in later.feeds.troubled] == ["binance:BTCUSDT"]
 
@@ -107,6 +108,12 @@ def test_the_command_prints_it_and_the_json(kafka_settings: Settings, ashi: Ashi
     assert document.schema == "ashi.status.v1"
     assert document.feeds is not None
     assert document.feeds.symbols == 1
+
+
+def test_a_symbol_without_a_venue_is_a_wrong_command_line_and_no_kafka_that_is_away(ashi: Ashi) -> None:
+    code, _, told = ashi("status", "--once", "--symbol", "BTCUSDT")
+    assert code == 2
+    assert "--symbol: symbol 'BTCUSDT' has no venue" in told
 
 
 def test_topics_that_are_missing_are_said_and_the_rest_is_known(kafka_settings: Settings) -> None:

@@ -21,12 +21,16 @@ def status(
     ] = 2_000_000,
 ) -> int:
     """`ashi status`."""
+    from ashi.contracts.errors import ContractError, UsageError
     from ashi.contracts.symbol import split_symbol
     from ashi.runtime.settings import Settings
 
     require_extras("status")
     for symbol in symbols:
-        split_symbol(symbol)
+        try:
+            split_symbol(symbol)
+        except ContractError as error:
+            raise UsageError(f"--symbol: {error}") from None
     from ashi_operations.status.run import run_status
 
     settings = Settings.from_environment()

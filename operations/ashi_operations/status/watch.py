@@ -53,6 +53,10 @@ LETTERS_MS: Final = 3_600_000
 LAST_CANDLES: Final = 30
 """Of each partition, however old."""
 
+UNHEARD_OF: Final = (
+    "no worker has ever told of a feed of it, and no candle of it came lately: is this its venue's name?"
+)
+
 _T = TypeVar("_T")
 
 
@@ -170,6 +174,8 @@ class Watch:
         if self._past_reason is not None and self._tails[FEED_STATUS].caught_up.is_set():
             unknown.append(Unknown("feeds of which nothing was heard for a minute", self._past_reason))
         read = {topic: tail.caught_up.is_set() for topic, tail in self._tails.items()}
+        if self._past_reason is None and read[CANDLES]:
+            unknown += [Unknown(f"symbol {symbol}", UNHEARD_OF) for symbol in self._unheard_of()]
         ground = Ground(
             self._settings.kafka_bootstrap,
             self._settings.topic_prefix,
@@ -202,6 +208,13 @@ class Watch:
             unknown=unknown,
         )
         return _judged(snapshot, ground)
+
+    def _unheard_of(self) -> list[str]:
+        """Of the symbols that were asked for by name those of which Kafka has nothing."""
+        with_candles = {candle.symbol for candle in self._candles.newest(self._symbols)}
+        return sorted(
+            symbol for symbol in self._symbols or () if symbol not in self._feeds and symbol not in with_candles
+        )
 
     def _nothing(self, reason: str) -> Snapshot:
         return Snapshot(
