@@ -134,6 +134,16 @@ def aggregate_killed(ground: Ground) -> Iterator[None]:
 
 
 @contextmanager
+def shard_absent(ground: Ground) -> Iterator[None]:
+    """Of the markets that were read half are with nobody, as where one of two workers that share them has ended."""
+    ground.end("ingest")
+    ground.start("ingest", "ingest", "binance", MARKETS[0], **ground.venue, ASHI_REPAIR_PATIENCE="5s")
+    yield
+    ground.end("ingest")
+    ground.start_ingest(ASHI_REPAIR_PATIENCE="5s")
+
+
+@contextmanager
 def kafka_killed(ground: Ground) -> Iterator[None]:
     ground.stop_kafka()
     yield
@@ -364,6 +374,7 @@ DRILLS: Final = (
     Drill(("WatermarkStalled",), "a transaction is left open in a partition", transaction_open),
     Drill(("CheckpointStalled",), "the broker keeps its connections and answers nothing", kafka_frozen),
     Drill(("WorkersAbsent",), "the aggregate worker is killed", aggregate_killed),
+    Drill(("WorkersAbsent",), "half of the venue's markets are with nobody", shard_absent),
     Drill(("ProcessDown",), "the chart's process stands still", chart_frozen),
     Drill(("DeadLetters",), "a record that is no trade", no_trade),
     Drill(("TradesLate",), "two hundred trades of an hour ago", trades_late),
