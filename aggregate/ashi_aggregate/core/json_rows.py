@@ -90,6 +90,12 @@ def decode_json_row(value: bytes) -> StateRow:
             f"the row of {row.symbol} has format {row.format}, and rows in JSON are known up to {JSON_FORMAT}: "
             "start the version that wrote it"
         )
+    for key, window in row.windows.items():
+        if key != window.fold.open_time:
+            raise StateError(
+                f"the row of {row.symbol} has under {str(key)[:30]} the window that opens at {window.fold.open_time}: "
+                "no version of Ashi has written it"
+            )
     for kept in row.ids.values():
         kept.numbers = list(accumulate(kept.numbers))
     return msgspec.convert(row, StateRow, from_attributes=True)
