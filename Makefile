@@ -47,8 +47,9 @@ chaos: $(STAMP)  ## candles while everything fails, for MINUTES=15, SYMBOLS=24; 
 	PYTHONPATH=tests .venv/bin/python -m chaos --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) \
 		$(if $(SYMBOLS),--symbols $(SYMBOLS))
 
-soak: $(STAMP)  ## everything for MINUTES=60, a fault every five minutes, and who is told of it; SEED=7 repeats a run
-	PYTHONPATH=tests .venv/bin/python -m soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+soak: $(STAMP)  ## everything for MINUTES=60, a fault every five minutes, and who is told; FAULTS="venue SQLite" chooses, TIMES=5 of each, SEED=7
+	PYTHONPATH=tests .venv/bin/python -m soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED)) \
+		$(if $(TIMES),--times $(TIMES)) $(foreach fault,$(FAULTS),--fault $(fault))
 
 rehearsal: $(STAMP)  ## three brokers, each worker a host of its own; FAULTS="link-cut rolled" chooses, SEED=7 repeats
 	PYTHONPATH=tests .venv/bin/python -m multihost --minutes $(or $(MINUTES),40) --rate $(or $(RATE),2000) \

@@ -18,13 +18,16 @@ def main() -> int:
     )
     arguments.add_argument("--rate", type=int, default=2_000, help="trades a second (default: 2,000)")
     arguments.add_argument("--fault", action="append", help="only those whose name has this in it; repeatable")
+    arguments.add_argument("--times", type=int, default=1, help="how often each of them comes (default: 1)")
     options = arguments.parse_args()
     chosen = [each for each in FAULTS if not options.fault or any(text in each.name for text in options.fault)]
     if not chosen:
         arguments.error(f"no fault is called so; there are: {'; '.join(each.name for each in FAULTS)}")
 
     def play(directory: Path, seed: int) -> list[str]:
-        result = run(directory, seed, minutes=options.minutes, rate=options.rate, chosen=chosen, say=say)
+        result = run(
+            directory, seed, minutes=options.minutes, rate=options.rate, chosen=chosen * options.times, say=say
+        )
         say(tables(result))
         wrong = [*result.stray, *result.wrong]
         if not wrong:

@@ -126,10 +126,10 @@ class Soak:
         ]
         return Result(rows, trends, numbers, dict(deployment.fleet.ends), timeline.now, stray, wrong)
 
-    def _rest_until(self, until_s: float) -> None:
-        """Let it be calm until then."""
+    def _rest_until(self, until_s: float, after: str = "") -> None:
+        """Let it be calm until then, after that fault."""
         self._deployment.fleet.wait(max(min(self._every_s * SETTLE, until_s - time.monotonic()), 0.0))
-        self._steadiness.begin_calm()
+        self._steadiness.begin_calm(after)
         self._deployment.fleet.wait(max(until_s - time.monotonic(), 0.0))
         self._steadiness.is_calm = False
 
@@ -149,7 +149,7 @@ class Soak:
             mended_s = time.monotonic()
         timeline(f"mended after {mended_s - began_s:.1f} s")
         self._deployment.await_ready()
-        self._rest_until(next_s)
+        self._rest_until(next_s, fault.name)
         self._told.append(Told(fault, began_s, mended_s, time.monotonic()))
 
     def _await_resolved(self, watchers: Watchers) -> list[str]:

@@ -19,8 +19,8 @@ def tables(result: Result) -> str:
             "|---|---|---|---|",
             *map(_row, result.rows),
             "",
-            "| process | calm parts | MB | MB per hour (95 %) | files open |",
-            "|---|---|---|---|---|",
+            "| process | calm parts | MB | MB per hour while calm (95 %) | steps at faults, MB | again | files open |",
+            "|---|---|---|---|---|---|---|",
             *map(_trend, result.trends),
             "",
             f"{numbers.trades:,} trades ({numbers.repeated:,} published twice, {numbers.late:,} too late to count), "
@@ -41,7 +41,11 @@ def _row(row: Row) -> str:
 
 def _trend(trend: Trend) -> str:
     slope = "too few" if trend.slope is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(*trend.slope)
-    return f"| {trend.name} | {trend.parts} | {trend.memory_mb:.0f} | {slope} | {trend.files[0]} → {trend.files[1]} |"
+    again = "none" if trend.again_mb is None else f"{trend.again_mb:+.1f}"
+    return (
+        f"| {trend.name} | {trend.parts} | {trend.memory_mb:.0f} | {slope} | {trend.steps_mb:+.1f} | {again} | "
+        f"{trend.files[0]} → {trend.files[1]} |"
+    )
 
 
 def _seconds(after_s: float | None) -> str:
