@@ -35,6 +35,8 @@ class Load(msgspec.Struct, frozen=True):
         at: when, µs.
         joined: the live candles that got what the files have of their windows, as (timeframe, open time in µs).
         rebuild: the epoch in the versions of these; None where there are none.
+        edge: of each timeframe the oldest live candle that no file has part in, where it is final: for when the topic
+            has lost it. Loads of before 0.2.0 have none.
 
     """
 
@@ -45,6 +47,7 @@ class Load(msgspec.Struct, frozen=True):
     at: int
     joined: list[tuple[str, int]] = []
     rebuild: int | None = None
+    edge: list[Candle] = []
 
 
 class JoinedCandles:

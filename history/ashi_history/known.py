@@ -82,6 +82,23 @@ class KnownCandles:
                 self.take(candle, is_loaded=is_loaded(record))
         self.symbols = {key.decode(errors="replace") for key in keys}
 
+    def begins_with(self, edge: Sequence[Candle]) -> bool:
+        """Take the oldest live candles from what was written down of them, as the topic has lost its beginning.
+
+        False where that cannot be: of a timeframe there is none, or the topic has an older one.
+        """
+        oldest = {Timeframe.parse(candle.timeframe): candle for candle in edge}
+        for timeframe in map(Timeframe.parse, self._known):
+            there = self.oldest_live.get(timeframe)
+            if timeframe not in oldest or (there and there.open_time < oldest[timeframe].open_time):
+                return False
+        self.oldest_live = {timeframe: oldest[timeframe] for timeframe in map(Timeframe.parse, self._known)}
+        return True
+
+    def final_edge(self, final_until: int) -> list[Candle]:
+        """The oldest live candles of windows that ended by a time, µs."""
+        return [candle for _, candle in sorted(self.oldest_live.items()) if candle.close_time <= final_until]
+
     def take(self, candle: Candle, *, is_loaded: bool) -> None:
         """Note a candle of the topic."""
         known = self._known.get(candle.timeframe)

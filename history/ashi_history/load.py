@@ -152,6 +152,9 @@ async def _look(settings: Settings, options: LoadOptions) -> _Found:
     partition = partition_of(symbol.encode(), (await partition_counts(settings))[TRADES])
     known = KnownCandles(symbol, timeframes, JoinedCandles(loads), epoch.epoch, durable.get(partition, 0))
     await known.read(settings)
+    of_symbol = [load for load in loads if load.symbol == symbol]
+    written_down = next((load.edge for load in reversed(of_symbol) if load.edge), [])
+    is_known = known.is_whole or known.begins_with(written_down)
     finest = timeframes[0]
     if finest not in known.oldest_live:
         raise UsageError(
@@ -159,11 +162,11 @@ async def _look(settings: Settings, options: LoadOptions) -> _Found:
             "where what is loaded has to end: publish trades of it first (`ashi ingest`), and load what is older then"
             f"{did_you_mean(symbol, known.symbols)}"
         )
-    if not known.is_whole:
+    if not is_known:
         raise StateError(
             f"topic {kafka_name(settings, CANDLES)} does not have its first candles any more, so it is not known where "
-            f"the live ones of {symbol} begin: history can be loaded as long as the topic keeps them (90 days, unless "
-            "its retention.ms says otherwise)"
+            f"the live ones of {symbol} begin: a first load writes that down, and it must come as long as the topic "
+            "keeps them (90 days, unless its retention.ms says otherwise)"
         )
     edge = LeftEdge(known.oldest_live, finest)
     final_until = known.final_until(epoch.correction_horizon_us, finest, COPIES_APART_US)
@@ -183,7 +186,6 @@ async def _look(settings: Settings, options: LoadOptions) -> _Found:
         options.adjacent_us,
         final_until,
     )
-    of_symbol = [load for load in loads if load.symbol == symbol]
     number = max((load.load for load in of_symbol), default=-1) + 1
     return _Found(epoch, await last_rebuild(settings), rules, known, edge, number, of_symbol)
 
@@ -240,6 +242,11 @@ def _tell_plan(plan: LoadPlan, symbol: str) -> None:
             f"the first live candle in {', '.join(map(str, plan.not_yet))} lacks what the files have of its window, "
             "and may still change: load again when it has closed and some minutes have passed"
         )
+    if plan.lost:
+        _tell(
+            f"the first live candle in {', '.join(map(str, plan.lost))} is not in the topic any more: it is left as "
+            "it is, and what the topic has lost of loaded candles is published again"
+        )
 
 
 def _joined_text(plan: LoadPlan) -> str:
@@ -258,8 +265,10 @@ async def _publish(settings: Settings, symbol: str, found: _Found, plan: LoadPla
         end = max(cut.live.close_time for cut in plan.joins)
         rebuild = await claim_rebuild(settings, found.epoch, found.last_rebuild, min(opened), end)
         joined = [join(cut.earlier, cut.live, rebuild) for cut in plan.joins]
-    if plan.changes or joined:
-        load = Load(found.number, symbol, plan.first, plan.last, now_us)
+    edge = found.known.final_edge(found.rules.final_until)
+    is_news = len(edge) > max((len(load.edge) for load in found.loads), default=0)
+    if plan.changes or joined or is_news:
+        load = Load(found.number, symbol, plan.first, plan.last, now_us, edge=edge)
         if joined:
             load = replace(load, joined=[(each.timeframe, each.open_time) for each in joined], rebuild=rebuild)
         await claim_load(settings, found.epoch, load)

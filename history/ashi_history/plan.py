@@ -67,6 +67,7 @@ class LoadPlan:
         richer: the first one that has more trades in the topic than were found now; `richer_count`, how many.
         joins: live candles, with what the files have of their windows, that are to be published.
         not_yet: timeframes whose first live candle may change yet, or has not closed: to be joined by a later load.
+        lost: timeframes whose first live candle the topic has lost, so that it is left as stores have it.
 
     """
 
@@ -82,6 +83,7 @@ class LoadPlan:
     richer_count: int = 0
     joins: list[Cut] = field(default_factory=list)
     not_yet: list[Timeframe] = field(default_factory=list)
+    lost: list[Timeframe] = field(default_factory=list)
 
     def known_spans(self) -> list[Span]:
         """The times of which the files have all trades; before the first one there may be others of the same time."""
@@ -195,8 +197,11 @@ def _note_holes(plan: LoadPlan, found: Sequence[Span], edge: LeftEdge) -> None:
 def _note_joins(plan: LoadPlan, rules: LoadRules, edge: LeftEdge, known: KnownCandles, cuts: Sequence[Cut]) -> None:
     for cut in cuts:
         there = known.get(cut.live)
+        if there is None:  # the topic has lost it, and nobody knows whether it has been joined, or rebuilt, since
+            plan.lost.append(_timeframe_of(rules, cut.live))
+            continue
         joined = join(cut.earlier, cut.live, 0)
-        if there is not None and (there.trade_count > joined.trade_count or there.content == content_of(joined)):
+        if there.trade_count > joined.trade_count or there.content == content_of(joined):
             continue
         if cut.live.close_time <= rules.final_until:
             plan.joins.append(cut)

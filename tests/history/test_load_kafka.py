@@ -8,7 +8,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
 from loading import NAMES
+from msgspec.structs import replace
 
 from ashi.client import read_candles
 from ashi.contracts import Candle, Trade, decode_candle, encode_trade
@@ -16,7 +19,8 @@ from ashi.contracts.feed import FeedGap, decode_feed_gap, encode_feed
 from ashi.contracts.records import is_loaded
 from ashi.contracts.topics import AGGREGATE_APP, CANDLES, FEED_GAPS, TRADES
 from ashi.contracts.trade import EARLIEST_US
-from ashi.runtime.kafka.connections.clients import make_producer
+from ashi.runtime.kafka.cluster.offsets import end_offsets
+from ashi.runtime.kafka.connections.clients import admin_client, make_producer
 from ashi.runtime.kafka.consuming.records import read_topic
 from ashi.runtime.settings import Settings
 from ashi_sinks.worker import sink_group
@@ -91,6 +95,24 @@ async def loaded(settings: Settings) -> int:
     return sum([is_loaded(message) async for message in read_topic(settings, CANDLES)])
 
 
+def newest_minute(settings: Settings) -> int:
+    return max(each.close_time for each in asyncio.run(published(settings)) if each.timeframe == "1m")
+
+
+def at(trade: Trade, number: int, time: int) -> Trade:
+    """The same at another time, µs, and with another number."""
+    return replace(trade, trade_id=str(number), sequence=number, traded_at=time, received_at=time)
+
+
+async def lose_all_but(settings: Settings, topic: str, kept: int) -> None:
+    """As retention does it; so many records are left."""
+    ends = await end_offsets(settings, topic)
+    async with admin_client(settings) as client:
+        await client.delete_records(
+            {TopicPartition(topic, number): RecordsToDelete(end - kept) for number, end in ends.items() if end}
+        )
+
+
 def test_a_load_that_is_killed_is_given_again_and_better_files_fill_its_hole(
     kafka_settings, start_stage, ashi, tmp_path
 ):
@@ -157,3 +179,18 @@ def test_a_load_that_is_killed_is_given_again_and_better_files_fill_its_hole(
     status, out, err = ashi("verify", url, "--trades", *recordings)
     assert status == 0, out + err
     assert " 0 differ, " in out
+
+    # Months later the topic has lost its beginning, and files of an even earlier time are found.
+    later = [at(log[place], 1_000 + len(log) + place, log[-1].traded_at + (place + 1) * STEP_US) for place in range(60)]
+    asyncio.run(publish(settings, before_feed, later))
+    until("live candles follow", lambda: newest_minute(settings) > later[50].traded_at)
+    asyncio.run(lose_all_but(settings, CANDLES, 10))
+    older = [at(log[place], 700 + place, log[0].traded_at - (300 - place) * STEP_US) for place in range(300)]
+    files.append(record(tmp_path / "older.txt", older))
+    status, out, err = ashi(*arguments, *map(str, files))
+    assert status == 0, out + err
+    assert "the first live candle in 1h is not in the topic any more: it is left as it is" in out
+    expected = candles_of([*older, *log], NAMES)
+    until_edge = {key for key, value in expected.items() if value["close_time"] <= live[0].traded_at}
+    known = stored(asyncio.run(published(settings)))
+    assert {key: known.get(key) for key in until_edge} == {key: expected[key] for key in until_edge}
