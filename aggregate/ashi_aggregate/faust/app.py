@@ -47,10 +47,11 @@ PUT_OFF = 10
 """At the end of a minute, which has better things to do, a checkpoint waits as many times for a part of its interval:
 so it is put off by another one at most."""
 RECORDS_PER_CHUNK = 32_000
-"""A worker that catches up takes in so many at once: what a symbol in a chunk costs is as much as thirty of its trades,
-and of thousands of symbols 8,000 records bring a few each. One that has caught up gets what has just come."""
+"""A worker that catches up takes in so many at once, and twice as many where symbols are many (`ChunkSize`). What a
+symbol in a chunk costs is as much as thirty of its trades, and of thousands of symbols 8,000 records bring a few each.
+One that has caught up gets what has just come."""
 FETCH_BYTES = 4 * 1024 * 1024
-CHUNKS_BUFFERED = 8
+CHUNKS_BUFFERED = 6
 REQUEST_TIMEOUT_S = 60.0
 TAKE_UP_REQUESTS = 5
 """For so many times as long as a request may take, and so a session, a rebalance may stand still."""

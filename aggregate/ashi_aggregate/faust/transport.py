@@ -29,6 +29,7 @@ from ashi.runtime.logs import get_logger, get_weather_logger
 from ashi.runtime.metrics.aggregate import chunk_holes
 from ashi.runtime.metrics.common import rebalances
 from ashi_aggregate.chunk import Chunk
+from ashi_aggregate.faust.chunk_size import ChunkSize
 from ashi_aggregate.faust.elections import ElectionWatch
 from ashi_aggregate.faust.fetch_pace import FetchPace
 from ashi_aggregate.faust.membership import HandoverTimes, InstanceGuard
@@ -405,6 +406,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
         super().__init__(*args, **kwargs)
         kernel = load_kernel() if self.app.settings.native_fold else None
         self._readers: Mapping[str, RecordReader] = {}
+        self._chunk_size = ChunkSize()
         if kernel is not None:
             changelogs = dict.fromkeys(self.consumer.app.changelogs, partial(read_newest, kernel))
             self._readers = changelogs | {TRADES: partial(scan, kernel)}
@@ -437,17 +439,24 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
         timeout: float,  # noqa: ASYNC109 - Faust's signature
         max_records: int,
     ) -> Mapping[TP, Span]:
-        """What comes next, from where to where; Faust's own would tell only of the records in between."""
+        """What comes next, from where to where; Faust's own would tell only of the records in between.
+
+        `max_records`: of few symbols, see `ChunkSize`.
+        """
         if not self.consumer.flow_active:
             return {}
-        return await fetch_spans(
+        spans = await fetch_spans(
             consumer,
             active_partitions,
             wait_s=timeout,
-            max_records=max_records,
+            max_records=self._chunk_size.most(max_records),
             bare=self.consumer.app.changelogs,
             raw=self._readers,
         )
+        for span in spans.values():
+            if isinstance(span.records, ScannedRecords):
+                self._chunk_size.saw(len(span.records), span.records.scanned.symbol_count, max_records)
+        return spans
 
 
 class Producer(driver.Producer):  # type: ignore[misc]  # Faust is not typed

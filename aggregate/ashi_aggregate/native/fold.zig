@@ -163,7 +163,9 @@ const Folder = struct {
         }
         sum.stream_time = stream_time;
         if (mode == .texts and texts_weigh > known.id_room) return error.Room;
-        if ((mode == .ascending or mode == .intervals) and sum.counted > known.id_room) return error.Room;
+        // Runs only become more. Intervals may become fewer again, and it is their greatest number that counts.
+        if (mode == .ascending and self.chained / 3 > known.id_room) return error.Room;
+        if (mode == .intervals and sum.counted > known.id_room) return error.Room;
     }
 
     fn lateReason(self: *const Folder, known: *const Known, stream_time: i64, traded_at: i64) u32 {

@@ -392,6 +392,14 @@ def test_texts_that_are_too_many_to_keep_give_up_the_oldest_window_as_python_doe
     assert not by_python
 
 
+def test_more_trades_than_intervals_are_kept_are_folded_natively_if_their_ids_are_dense(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trade_ids, "MAX_IDS", 50)
+    _, _, by_python = natively_and_by_python(some(400), ["1m", "5m"], [100])
+    assert not by_python
+
+
 def test_more_than_the_first_room_for_what_the_library_tells() -> None:
     trades = [
         Trade("binance:A", f"{number:x}-".ljust(128, "z"), Decimal("1.5"), Decimal(2), "buy", at, at, number)
