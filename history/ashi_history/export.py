@@ -104,7 +104,9 @@ async def _export(settings: Settings, options: ExportOptions, newest_us: int, te
     to_us = newest_us if options.to_us is None else options.to_us
     source: ExportSource
     if options.lake is None:
-        source = TopicExport(settings, options.symbols, options.from_us or EARLIEST_US, to_us, tell)
+        source = TopicExport(
+            settings, options.symbols, options.from_us or EARLIEST_US, to_us, directory=options.directory, tell=tell
+        )
     else:
         source = LakeExport(options.lake, tell)
     is_any = False

@@ -6,7 +6,6 @@ has to be known by whoever reads the trades elsewhere, who would take a hole for
 
 from __future__ import annotations
 
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from ashi.contracts.errors import ContractError, StorageError
@@ -20,12 +19,14 @@ from ashi.runtime.kafka.connections.clients import partition_of
 from ashi.runtime.kafka.connections.naming import kafka_name
 from ashi.runtime.kafka.consuming.records import read_between
 from ashi.runtime.wall_clock import now_us
+from ashi_history.scratch import ScratchDirectory
 from ashi_history.telling import Told
 from ashi_ingest.feed.reporting.reported import read_feed, read_gaps
 from ashi_ingest.history.fetch import Short
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from ashi.contracts.feed import FeedGap
@@ -104,9 +105,19 @@ class TopicExport:
     """
 
     def __init__(
-        self, settings: Settings, chosen: Collection[str], from_us: int, to_us: int, tell: Callable[[str], None]
+        self,
+        settings: Settings,
+        chosen: Collection[str],
+        from_us: int,
+        to_us: int,
+        *,
+        directory: Path,
+        tell: Callable[[str], None],
     ) -> None:
-        """`chosen`: the symbols that are wanted; all of them if there is none."""
+        """`chosen`: the symbols that are wanted; all of them if there is none. `directory`: where there is room.
+
+        Raises UsageError where it cannot be written to.
+        """
         self.where = f"topic {kafka_name(settings, TRADES)}"
         self._settings = settings
         self._keys = {symbol.encode() for symbol in chosen}
@@ -117,8 +128,8 @@ class TopicExport:
         self._gaps: list[FeedGap] = []
         self._feeds: dict[str, ReportedFeed] = {}
         self._seen_us = 0
-        self._directory = TemporaryDirectory(prefix="ashi-export-")
-        self._cells = Cells(self._directory.name)
+        self._scratch = ScratchDirectory(directory)
+        self._cells = Cells(str(self._scratch.path))
 
     async def __aenter__(self) -> Self:
         """Read the topic up to its end. Raises BrokerError."""
@@ -130,12 +141,12 @@ class TopicExport:
             self._feeds = await read_feed(self._settings, self._cells.symbols)
             self._gaps = await read_gaps(self._settings)
         except BaseException:
-            self._directory.cleanup()
+            self._scratch.remove()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._directory.cleanup()
+        self._scratch.remove()
 
     async def symbols(self) -> list[str]:
         """See `ExportSource`."""

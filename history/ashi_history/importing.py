@@ -8,14 +8,17 @@ What the source lacked is told in `feed.gaps` before any of the trades.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from ashi.contracts.errors import ContractError, StateError
+from ashi.contracts.errors import ContractError, StateError, UsageError
 from ashi.contracts.feed import FEED_GAP_SCHEMA, FeedGap, encode_feed
 from ashi.contracts.records import SINCE_HEADER, trade_in
 from ashi.contracts.timeframe import format_time
@@ -61,9 +64,30 @@ def run_import(settings: Settings, options: ImportOptions, tell: Callable[[str],
     Raises UsageError for a directory that has no such exports, or not all files of one, StateError where the topic has
     trades that these would be late after, RecordingError where a file can be read no further, BrokerError.
     """
-    exports = exports_in(options.directory, options.symbols)
-    asyncio.run(_import(settings, exports, tell))
+    with sole(options.directory):
+        exports = exports_in(options.directory, options.symbols)
+        asyncio.run(_import(settings, exports, tell))
     return 0
+
+
+@contextmanager
+def sole(directory: Path) -> Iterator[None]:
+    """While nobody else imports what a directory has, or exports to it. Raises UsageError."""
+    try:
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be read: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another `ashi history import` or `export` is at work in {directory}: wait for it, as what two "
+                "publish at once is late"
+            ) from None
+        yield
+    finally:
+        os.close(lock)
 
 
 async def _import(settings: Settings, exports: Sequence[Export], tell: Callable[[str], None]) -> None:

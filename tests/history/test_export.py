@@ -23,7 +23,8 @@ from ashi_history.export_sources import BEFORE, CELL_US, UNCHECKED, Cells, place
 from ashi_history.exported import Export, exports_in
 from ashi_history.fetched_files import EXPORT, FetchedFiles
 from ashi_history.folding import FoldRequest, fold_file
-from ashi_history.importing import NOT_EXPORTED, Continuation, gaps_of
+from ashi_history.importing import NOT_EXPORTED, Continuation, ImportOptions, gaps_of, run_import, sole
+from ashi_history.scratch import PREFIX, ScratchDirectory
 from ashi_history.telling import Told
 from ashi_ingest.history.fetch import Short
 from ashi_sinks.lake.location import lake_of
@@ -248,6 +249,30 @@ def test_what_cannot_be_exported_is_said_before_anything_begins(tmp_path: Path) 
     assert "no venue 'mtgox'" in refused("mtgox:BTC")
     assert "--from must be before --to" in refused(begin=END, end=END)
     assert "is not a minute ago yet" in refused(end=2**53 - 1)
+
+
+def test_what_a_killed_export_has_left_is_removed_and_what_another_one_uses_is_not(tmp_path: Path) -> None:
+    left, in_use = tmp_path / f"{PREFIX}left", ScratchDirectory(tmp_path)
+    left.mkdir()
+    (left / "0-1").write_bytes(b"trades")
+    ours = ScratchDirectory(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([in_use.path, ours.path])
+    for each in (in_use, ours):
+        each.remove()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="Name another directory"):
+        ScratchDirectory(tmp_path / "file")
+
+
+def test_of_two_imports_at_once_one_is_refused(tmp_path: Path) -> None:
+    settings = Settings.from_environment({})
+    with sole(tmp_path), pytest.raises(UsageError, match="another `ashi history import` or `export`"):
+        run_import(settings, ImportOptions(tmp_path), print)
+    with pytest.raises(UsageError, match="has nothing that `ashi history export` has written"):
+        run_import(settings, ImportOptions(tmp_path), print)
+    with pytest.raises(UsageError, match="No such file"):
+        run_import(settings, ImportOptions(tmp_path / "nowhere"), print)
 
 
 def test_how_far_it_is_and_how_long_it_takes() -> None:
