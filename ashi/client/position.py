@@ -41,7 +41,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
         """Read what `to_json` wrote. Raises ContractError that says what is wrong."""
         try:
             return msgspec.json.decode(text, type=cls)
-        except (msgspec.MsgspecError, UnicodeError) as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise ContractError(f"not a position: {error}; store the text of Position.to_json") from None
 
 

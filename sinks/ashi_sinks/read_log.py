@@ -101,7 +101,7 @@ class ReadLog:
         Raises StateError when the log is not the one that was read, BrokerError when Kafka does not show it.
         """
         now_s = self._monotonic_s()
-        notes = {at: _decode(committed[at].note) for at in held if at in committed}
+        notes = {at: decode_note(committed[at].note) for at in held if at in committed}
         for topic, partitions in _by_topic(at for at in held if at in committed).items():
             probe = self._probe(topic)
             self._topic_ids[topic] = (await probe.identity()).topic_id
@@ -233,10 +233,11 @@ def _stored(offset: int, note: CommitNote | None) -> Stored:
     return Stored(offset, 0 if note is None else note.last.append_time_ms * 1_000)
 
 
-def _decode(note: str) -> CommitNote | None:
+def decode_note(note: str) -> CommitNote | None:
+    """What stands beside an offset that was committed; None where that is of somebody else."""
     try:
         return msgspec.json.decode(note, type=CommitNote)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None  # of an earlier version, or of somebody who set the offset by hand
 
 

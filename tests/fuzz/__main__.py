@@ -18,7 +18,7 @@ CORPUS = Path(__file__).parents[2] / ".ashi" / "fuzz"
 MOST_BYTES = 4_096
 MOST_SECONDS = 10
 MOST_MB = 1_024
-MODULES = ("ashi", "ashi_ingest", "ashi_aggregate", "ashi_sinks", "ashi_chart", "ashi_audit")
+MODULES = ("ashi", "ashi_ingest", "ashi_aggregate", "ashi_sinks", "ashi_chart", "ashi_audit", "ashi_strategies")
 
 
 def main() -> int:

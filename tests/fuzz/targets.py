@@ -7,15 +7,23 @@ same.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
+from unittest.mock import patch
 
+import msgspec
+from websockets.asyncio.client import ClientConnection
+
+from ashi.client.position import Position, start_of
 from ashi.contracts.candle import decode_candle, encode_candle
 from ashi.contracts.errors import ContractError, RecordingError, StateError, UsageError
 from ashi.contracts.feed import decode_feed_gap, decode_feed_status, encode_feed
@@ -25,6 +33,7 @@ from ashi.contracts.signal import decode_signal, encode_signal
 from ashi.contracts.symbol import MAX_MARKET_BYTES, split_symbol
 from ashi.contracts.timeframe import Timeframe
 from ashi.contracts.trade import Trade, decode_trade, encode_trade
+from ashi.runtime.kafka.cluster.offsets import Committed
 from ashi.runtime.kafka.consuming.raw_batches import RawBatches
 from ashi.runtime.settings import Settings, SettingsError
 from ashi.runtime.settings.catalogue import CATALOGUE
@@ -33,9 +42,12 @@ from ashi_aggregate import WindowRules
 from ashi_aggregate.chunk import Chunk, ChunkDecoder, SymbolTrades
 from ashi_aggregate.core.codec import ROW_FORMAT, decode_list, decode_marker, decode_row, encode, rank_of, read_stored
 from ashi_aggregate.core.symbol import SymbolAggregator
+from ashi_aggregate.epoch import Epoch, Rebuilt, decode_claim, differs_from, make_epoch
+from ashi_aggregate.loads import JoinedCandles, Load
 from ashi_aggregate.native.columns import ScannedRecords, scan
 from ashi_aggregate.native.decoder import NativeDecoder
 from ashi_aggregate.native.kernel import Malformed
+from ashi_aggregate.reconfigure import Growth
 from ashi_aggregate.refused import gap_of
 from ashi_audit.verify_klines import read_file
 from ashi_chart.pages.security import Guard
@@ -46,10 +58,14 @@ from ashi_ingest.recording.reader import RecordingReader
 from ashi_ingest.recording.trade_files import FileOptions, TradeFileReader
 from ashi_ingest.venues.base import Answer, Missing, Request
 from ashi_ingest.venues.registry import VENUES
+from ashi_ingest.websocket.frames import FrameConnection
 from ashi_sinks.lake.location import lake_of
 from ashi_sinks.postgres.address import Address
+from ashi_sinks.read_log import decode_note
 from ashi_sinks.registry import store_name
+from ashi_strategies.live.progress import read_progress
 from kafka_topics.fetched_batches import encode_batch, kernel
+from servers.websocket_wire import MAX_FRAME, outcome_of
 
 Target = Callable[[bytes], int]
 
@@ -102,6 +118,22 @@ def frames_of(venue: str) -> Target:
         return accepted
 
     return run
+
+
+def websocket(data: bytes) -> int:
+    """What a server sends after the handshake, a part for all that is read at once; the library must make the same."""
+    parts = data.split(CUT)
+    sent = b"".join(parts)
+    left = [-1 - len(sent) + end for end in accumulate(map(len, parts))]
+
+    async def run() -> int:
+        theirs = await outcome_of(ClientConnection, sent, left)
+        ours = await outcome_of(partial(FrameConnection, max_frame=MAX_FRAME), sent, left)
+        assert ours == theirs
+        return len(ours.messages)
+
+    with patch("websockets.frames.secrets.token_bytes", bytes):  # masks of answers, so that both write the same
+        return asyncio.run(run())
 
 
 def answers_of(venue: str) -> Target:
@@ -258,6 +290,40 @@ def record_in_place(data: bytes) -> int:
             accepted += 1
     split_live_key(key)
     return accepted
+
+
+def record_of_meta(data: bytes) -> int:
+    """The value of a record of `ashi.meta`: what it says of the state, and what a worker makes of that."""
+    accepted = 0
+    for kind in (Epoch, Rebuilt, Growth, Load):
+        try:
+            said = decode_claim(data, kind)
+        except ContractError:
+            continue
+        assert decode_claim(msgspec.json.encode(said), kind) == said
+        accepted += 1
+        if isinstance(said, Epoch):
+            assert said.rules().epoch == said.epoch
+            assert make_epoch(_SETTINGS, said.epoch).epoch == said.epoch
+            differs_from(_SETTINGS, said)
+        elif isinstance(said, Load):
+            JoinedCandles([said])
+    return accepted
+
+
+def place_of_reader(data: bytes) -> int:
+    """A text that somebody has kept for us: how far a topic was read, beside an offset or in a file of theirs."""
+    text, accepted = data.decode(errors="replace"), 0
+    with suppress(ContractError):
+        position = Position.from_json(text)
+        assert Position.from_json(position.to_json()) == position
+        with suppress(UsageError):
+            start_of(position, "candles")
+        accepted += 1
+    if (note := decode_note(text)) is not None:
+        assert decode_note(msgspec.json.encode(note).decode()) == note
+        accepted += 1
+    return accepted + (read_progress({0: Committed(0, text)}) is not None)
 
 
 def row_of_state(data: bytes) -> int:
@@ -421,9 +487,12 @@ class _file:  # noqa: N801 - as `open` is
 _SCRATCH: Final = Path(tempfile.mkdtemp(prefix="ashi-fuzz-"), "input")
 _GUARD: Final = Guard.of(Settings.from_environment({"ASHI_CHART_ORIGINS": "https://charts.example.com"}))
 
+_SETTINGS: Final = Settings.from_environment({})
+
 TARGETS: Final[dict[str, Target]] = {
     **{f"frames-{venue}": frames_of(venue) for venue in VENUES},
     **{f"answers-{venue}": answers_of(venue) for venue in VENUES},
+    "websocket": websocket,
     "trades": chunk_of_trades,
     "batches": batches,
     "trade": message_of(decode_trade, encode_trade),
@@ -434,6 +503,8 @@ TARGETS: Final[dict[str, Target]] = {
     "signal": message_of(decode_signal, encode_signal),
     "record": record_in_place,
     "state": row_of_state,
+    "meta": record_of_meta,
+    "place": place_of_reader,
     "recording": recording_of("bitflyer"),
     **{f"trade-file-{venue}": file_of_trades(venue) for venue in VENUES},
     "klines-file": file_of_klines,

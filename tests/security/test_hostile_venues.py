@@ -16,6 +16,8 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.symbol import make_symbol
 from ashi_ingest.errors import Reason, classify_error
 from ashi_ingest.rest.client import RestClient, RestError
+from ashi_ingest.venues.binance.history import _is_refused as is_refused
+from ashi_ingest.venues.bitflyer.history import _is_too_old as is_too_old
 from ashi_ingest.venues.registry import VENUES
 
 if TYPE_CHECKING:
@@ -85,3 +87,10 @@ def test_a_venue_without_a_trusted_certificate_is_not_spoken_to() -> None:
         assert classify_error(refused.value).reason is Reason.UNREACHABLE
 
     asyncio.run(with_server(trustme.CA().issue_cert("127.0.0.1"), ask))
+
+
+@pytest.mark.parametrize("body", [b"\xff", b'{"code":"\xff"}', b'{"status":"\xff"}', b'{"x":' + b"[" * 100_000])
+def test_a_refusal_that_cannot_be_read_is_no_refusal(body: bytes) -> None:
+    """What it was asked for is then read, and refused in words."""
+    assert not is_refused(body)
+    assert not is_too_old(body)

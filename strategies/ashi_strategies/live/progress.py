@@ -59,7 +59,7 @@ def read_progress(found: Mapping[int, Committed]) -> tuple[Progress, Position] |
     for number, place in found.items():
         try:
             notes[number] = msgspec.json.decode(place.note, type=_Note)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             continue  # committed by somebody else, as by kafka-consumer-groups --reset-offsets
     if not notes:
         return None

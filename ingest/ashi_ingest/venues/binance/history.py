@@ -23,7 +23,7 @@ from ashi_ingest.venues.base import Missing, Request
 from ashi_ingest.venues.binance import repair
 from ashi_ingest.venues.binance.repair import API_KEY, DISORDER_US, Endpoint, IdPlan
 from ashi_ingest.venues.by_time import Begin, Probe, find_begin
-from ashi_ingest.venues.parsing import symbol_of
+from ashi_ingest.venues.parsing import BAD_FRAME, symbol_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -175,6 +175,6 @@ def _is_refused(body: bytes) -> bool:
     """Whether it says that something is wrong with the id; the rest of the request has been seen to be right."""
     try:
         code = _refusal.decode(body).code
-    except msgspec.MsgspecError:
+    except BAD_FRAME:
         return False
     return code in REQUEST_ISSUES and code != BAD_SYMBOL

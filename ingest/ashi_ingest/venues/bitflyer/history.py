@@ -19,6 +19,7 @@ from ashi_ingest.venues.answers import in_words, latest
 from ashi_ingest.venues.base import Missing, RepairEnd
 from ashi_ingest.venues.bitflyer import repair
 from ashi_ingest.venues.by_time import Probe, find_begin
+from ashi_ingest.venues.parsing import BAD_FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -186,5 +187,5 @@ def _probe(
 def _is_too_old(body: bytes) -> bool:
     try:
         return _refusal.decode(body).status == TOO_OLD
-    except msgspec.MsgspecError:
+    except BAD_FRAME:
         return False
