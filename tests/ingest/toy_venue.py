@@ -7,11 +7,13 @@ import json
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from ashi.runtime.metrics import ingest as metrics
 from ashi.runtime.retry import Backoff
 from ashi_ingest.rate_limiter import RateLimiter
 from ashi_ingest.venues.base import Acknowledged, Closing, Limits, Refused, Subscription
@@ -290,3 +292,40 @@ async def until(condition, timeout_s=60.0):
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - any condition
             await asyncio.sleep(0.002)
+
+
+# What tests of sessions note.
+
+
+class NotedBackoff(Backoff):
+    """Waits as long as it may, and `waits` tells how long that was."""
+
+    def __init__(self, waits: list[float], base_s: float, cap_s: float) -> None:
+        super().__init__(base_s, cap_s, uniform=lambda low, high: high)
+        self._waits = waits
+
+    def next_s(self) -> float:
+        self._waits.append(super().next_s())
+        return self._waits[-1]
+
+
+def subscriptions(outcome):
+    return metrics.subscriptions.labels("toy", outcome)._value.get()
+
+
+def status(code, **headers):
+    return web.Response(status=code, headers={key.replace("_", "-"): text for key, text in headers.items()})
+
+
+async def flood(peer, count, first=0):
+    for number in range(first, first + count):
+        await peer.say(n=number)
+
+
+def asked(server, number=0):
+    """The markets of each message that subscribed over a connection, in the order of their coming."""
+    return [message["markets"] for _, message in server.peers[number].received if "markets" in message]
+
+
+def gaps(times_s):
+    return [later_s - earlier_s for earlier_s, later_s in pairwise(sorted(times_s))]

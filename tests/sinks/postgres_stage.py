@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from contextlib import contextmanager
 
-from sink_certification import a_candle, a_gap
+from sink_certification import a_candle, a_gap, opened, stored, stored_gaps
 
 from ashi.contracts.topics import CANDLES, FEED_GAPS
 from ashi.runtime.kafka.cluster.offsets import committed_offsets, end_offsets
@@ -94,3 +94,9 @@ async def everything_is_committed(settings):
         if not all(committed.get(partition, 0) == end for partition, end in ends.items()):
             return False
     return True
+
+
+async def contents(stage):
+    """The candles and the gaps that are stored."""
+    async with opened(stage.reader()) as reader:
+        return await stored(reader), await stored_gaps(reader)
