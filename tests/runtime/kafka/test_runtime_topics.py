@@ -12,14 +12,21 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from ashi.contracts.errors import BrokerError
 from ashi.contracts.topics import CANDLES_DEAD, TRADES_DEAD, TopicSpec, topic_specs
 from ashi.runtime.kafka.cluster.offsets import begin_offsets, committed_offsets, end_offsets
-from ashi.runtime.kafka.cluster.topics import TIMESTAMP_TYPE, check_topics, create_topics, require_topics, topic_setting
+from ashi.runtime.kafka.cluster.topics import (
+    TIMESTAMP_TYPE,
+    check_topics,
+    create_topics,
+    require_topics,
+    topic_problems,
+    topic_setting,
+)
 from ashi.runtime.kafka.connections.clients import admin_client, make_consumer, make_producer, partitions_of_topics
+from ashi.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from ashi.runtime.settings import Settings
     from conftest import StartStage
 
 pytestmark = pytest.mark.kafka
@@ -79,6 +86,18 @@ def test_settings_are_compared_by_meaning_and_not_by_spelling(kafka_settings: Se
         return await check_topics(kafka_settings, [wanted])
 
     assert asyncio.run(scenario()) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "is_well"),
+    [("604800000", True), ("1209600000", True), ("-1", True), ("86400000", False)],
+)
+def test_a_topic_may_keep_its_records_for_longer_and_not_for_shorter(found: str, is_well: bool) -> None:
+    """The runbook says to keep them for longer where a reader is far behind: nobody is then told to shorten it."""
+    spec = TopicSpec("trades", 1, {"retention.ms": "604800000"})
+    there = {"trades": [{"replicas": [1]}]}
+    problems = topic_problems(Settings.from_environment({}), [spec], there, {"trades": {"retention.ms": found}})
+    assert [problem.topic for problem in problems] == ([] if is_well else ["trades"])
 
 
 def test_a_topic_that_the_broker_refuses_is_an_error_with_its_name(kafka_settings: Settings) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 TIMESTAMP_TYPE: Final = "message.timestamp.type"
 APPEND_TIME: Final = "LogAppendTime"
 READY_TIMEOUT_S: Final = 30.0
+_AT_LEAST: Final = {"retention.ms", "max.message.bytes"}
+"""Settings that may be greater than specified: records that are kept for longer, or may be larger, do no harm."""
 BROKERS_OWN: Final = -1
 """Kafka's number for "as the broker is configured", of a topic's replication."""
 
@@ -277,7 +279,7 @@ def _differences(
         return problems
     for name, wanted in spec.config.items():
         found = config.get(name)
-        if found is None or not _same(found, wanted):
+        if found is None or not (_same(found, wanted) or (name in _AT_LEAST and _is_more(found, wanted))):
             value = f"[{wanted}]" if "," in wanted else wanted
             command = (
                 f"kafka-configs {tool} --alter --entity-type topics --entity-name {topic} --add-config '{name}={value}'"
@@ -285,6 +287,11 @@ def _differences(
             what = f"topic {topic} has {name}={found}, not {wanted}"
             problems.append(TopicProblem(topic, False, what, f"run {command}", command))
     return problems
+
+
+def _is_more(found: str, wanted: str) -> bool:
+    """-1 is without a bound."""
+    return float(found) == -1 or float(found) > float(wanted)
 
 
 def _same(found: str, wanted: str) -> bool:
