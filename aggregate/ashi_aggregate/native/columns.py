@@ -22,6 +22,7 @@ from ashi_aggregate.native.kernel import (
     NEXT_AT,
     NEXT_OF_RECORD,
     OFFSET_OF_RECORD,
+    PLACE,
     RECORD,
     SYMBOL,
     TIME_OF_RECORD,
@@ -70,15 +71,17 @@ class ScannedRecords(Sequence[LogRecord]):
 
         They are records still, of no symbol.
         """
-        columns, symbols = bytearray(self.scanned.records), bytearray(self.scanned.symbols)
+        columns, symbols, order = map(bytearray, (self.scanned.records, self.scanned.symbols, self.scanned.order))
         for number in numbers:
-            key_at, key_len, *_ = symbol = SYMBOL.unpack_from(symbols, number * SYMBOL.size)
+            key_at, key_len, *_, order_at = symbol = SYMBOL.unpack_from(symbols, number * SYMBOL.size)
             sound = [place for place in SymbolColumns(self, number, symbol).places() if not self.column(place)[12]]
             for place, following in pairwise(sound):
                 NEXT_OF_RECORD.pack_into(columns, place * RECORD.size + NEXT_AT, following)
             first, last = (sound[0], sound[-1]) if sound else (0, 0)
-            SYMBOL.pack_into(symbols, number * SYMBOL.size, key_at, key_len, first, last, len(sound), 0)
-        return ScannedRecords(self.kernel, self.scanned._replace(records=columns, symbols=symbols))
+            SYMBOL.pack_into(symbols, number * SYMBOL.size, key_at, key_len, first, last, len(sound), 0, order_at)
+            for at, place in enumerate(sound, order_at):
+                PLACE.pack_into(order, at * PLACE.size, place)
+        return ScannedRecords(self.kernel, self.scanned._replace(records=columns, symbols=symbols, order=order))
 
     def __len__(self) -> int:
         return self.scanned.record_count
@@ -146,7 +149,7 @@ class SymbolColumns:
 
     def __init__(self, records: ScannedRecords, number: int, symbol: tuple[int, ...]) -> None:
         """`symbol`: what the library knows of it; `SYMBOL` names that."""
-        key_at, key_len, self._first, self._last, self.count, self.slow = symbol
+        key_at, key_len, self._first, self._last, self.count, self.slow, _ = symbol
         self.records = records
         self.number = number
         self.key = records.scanned.data[key_at : key_at + key_len]

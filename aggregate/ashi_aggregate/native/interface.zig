@@ -7,7 +7,7 @@ const Symbol = @import("scan.zig").Symbol;
 /// The number of all that is said here and in `kernel.py`, to be raised with any change of it: a library that was built
 /// from other sources must not be called.
 export fn ashi_interface() u32 {
-    return 3;
+    return 4;
 }
 
 /// What `ashi_fold` is to do with a symbol.
@@ -100,6 +100,8 @@ pub const Late = extern struct {
 pub const Folding = extern struct {
     records: [*]const Record,
     symbols: [*]const Symbol,
+    /// As `ashi_scan` gives it, of all symbols.
+    order: [*]const u32,
     known: [*]const Known,
     windows: [*]const Window,
     numbers: [*]const u64,
@@ -120,6 +122,7 @@ pub const Folding = extern struct {
     horizon_us: i64,
     copies_apart_us: i64,
     records_len: u32,
+    order_len: u32,
     symbols_len: u32,
     windows_len: u32,
     numbers_len: u32,

@@ -30,8 +30,10 @@ TIME_OF_RECORD: Final = Struct("<8xq79xB")
 NEXT_OF_RECORD: Final = Struct("<I")
 NEXT_AT: Final = 72
 """Where `next` is in a `Record`."""
-SYMBOL: Final = Struct("<6I")
-"""`Symbol`: key_at, key_len, first, last, count, slow."""
+SYMBOL: Final = Struct("<7I")
+"""`Symbol`: key_at, key_len, first, last, count, slow, order_at."""
+PLACE: Final = Struct("<I")
+"""Of a record, in `Scanned.order`."""
 KNOWN: Final = Struct("<4q4I")
 """`Known`: applied_offset, stream_time, dropped_until, greatest_id, id_room, mode, windows_at, windows_len."""
 WINDOW: Final = Struct("<q2I")
@@ -42,7 +44,7 @@ SLOT_BYTES: Final = 16
 ROW: Final = Struct("<6I")
 """`Row`: key_at, key_len, value_at, value_len, was_removed, has_value."""
 
-INTERFACE: Final = 3
+INTERFACE: Final = 4
 """As `ashi_interface` has it."""
 MAX_BYTES: Final = 2**31
 """Of the batches of one scan; places in them have 32 bits."""
@@ -134,7 +136,7 @@ class _Folding(ctypes.Structure):
         *(
             (name, ctypes.c_void_p)
             for name in (
-                "records", "symbols", "known", "windows", "numbers", "admitted", "lengths", "parts", "late",
+                "records", "symbols", "order", "known", "windows", "numbers", "admitted", "lengths", "parts", "late",
                 "numbers_out", "slots", "data", "message",
             )
         ),
@@ -142,8 +144,8 @@ class _Folding(ctypes.Structure):
         *(
             (name, ctypes.c_uint32)
             for name in (
-                "records_len", "symbols_len", "windows_len", "numbers_len", "data_len", "slots_len", "lengths_len",
-                "max_parts", "max_late", "max_numbers", "message_len",
+                "records_len", "order_len", "symbols_len", "windows_len", "numbers_len", "data_len", "slots_len",
+                "lengths_len", "max_parts", "max_late", "max_numbers", "message_len",
             )
         ),
     ]  # fmt: skip
@@ -168,11 +170,15 @@ class Newest(NamedTuple):
 
 
 class Scanned(NamedTuple):
-    """What `scan` gives: arrays as they lie in memory, and how many there are."""
+    """What `scan` gives: arrays as they lie in memory, and how many there are.
+
+    `order`: the places of the records of each symbol, from its `order_at` on.
+    """
 
     data: bytes
     records: bytearray
     symbols: bytearray
+    order: bytearray
     record_count: int
     symbol_count: int
 
@@ -255,7 +261,7 @@ class Kernel:
         )  # fmt: skip
         if failed:
             raise Malformed(_FAILURES[failed])
-        return Scanned(data, records, symbols, result.records, result.symbols)
+        return Scanned(data, records, symbols, table, result.records, result.symbols)
 
     def newest(self, data: bytes, begin: int, max_records: int, row_format: int) -> Newest:
         """Of uncompressed batches of a changelog, from offset `begin` on, what counts of each key.
@@ -308,12 +314,12 @@ class Kernel:
             while True:
                 message = room.message
                 folding = _Folding(
-                    _at(scanned.records), _at(scanned.symbols) + SYMBOL.size * first, _at(known), _at(windows),
-                    _read_only(numbers),
+                    _at(scanned.records), _at(scanned.symbols) + SYMBOL.size * first, _at(scanned.order),
+                    _at(known), _at(windows), _read_only(numbers),
                     _at(admitted), ctypes.addressof(lengths), parts_at, late_at, numbers_at, slots_at,
-                    _read_only(scanned.data), _at(message), finest_us, rules.horizon_us, rules.copies_apart_us, records,
-                    len(known) // KNOWN.size, len(windows) // WINDOW.size, len(numbers) // 8, len(scanned.data), slots,
-                    len(coarser_us), records, records, most_numbers, len(message),
+                    _read_only(scanned.data), _at(message), finest_us, rules.horizon_us, rules.copies_apart_us,
+                    records, records, len(known) // KNOWN.size, len(windows) // WINDOW.size, len(numbers) // 8,
+                    len(scanned.data), slots, len(coarser_us), records, records, most_numbers, len(message),
                 )  # fmt: skip
                 if self._fold(ctypes.byref(folding), ctypes.byref(used)) != NO_ROOM:
                     return _message_decoder.decode(memoryview(message)[: used.value])

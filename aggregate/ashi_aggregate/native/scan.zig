@@ -13,6 +13,8 @@ pub const Symbol = extern struct {
     count: u32,
     /// How many of its records are left to Python.
     slow: u32,
+    /// Where its records begin in the order that `ashi_scan` gives.
+    order_at: u32,
 };
 
 pub const Scan = extern struct {
@@ -28,7 +30,8 @@ const COPY_NAME = "ashi.copy";
 
 /// Reads what fetched batches hold, from the record of offset `begin` on.
 ///
-/// `table`: `table_size` places, as `batches.KeyTable` wants them; `seed` is that of its hashes.
+/// `table`: `table_size` places, as `batches.KeyTable` wants them; `seed` is that of its hashes. In the end there stands
+/// in it which records each symbol has, one symbol behind the other: who adds them up knows then what comes next.
 export fn ashi_scan(
     data: [*]const u8,
     data_len: u32,
@@ -48,6 +51,7 @@ export fn ashi_scan(
         .symbols = .{ .bytes = bytes, .entries = symbols[0..max_symbols], .table = table[0..table_size], .seed = seed },
     };
     batches.walk(bytes, begin, &scanner) catch |failed| return batches.failureOf(failed);
+    scanner.sort(table[0..table_size]);
     result.* = .{
         .records = scanner.count,
         .symbols = scanner.symbols.count,
@@ -94,6 +98,22 @@ const Scanner = struct {
         out.slow = @backingInt(slow);
         if (slow != .none) self.slow += 1;
         if (key_len != null and key.len > 0) try self.file(place, key, key_at, slow != .none);
+    }
+
+    fn sort(self: *Scanner, order: []u32) void {
+        const symbols = self.symbols.entries[0..self.symbols.count];
+        var at: u32 = 0;
+        for (symbols) |*symbol| {
+            symbol.order_at = at;
+            at += symbol.count;
+        }
+        for (self.records[0..self.count], 0..) |*one, place| {
+            if (one.symbol == batches.NO_KEY) continue;
+            const next = &symbols[one.symbol].order_at;
+            order[next.*] = @intCast(place);
+            next.* += 1;
+        }
+        for (symbols) |*symbol| symbol.order_at -= symbol.count;
     }
 
     /// Put a record to the others of its key.

@@ -69,7 +69,11 @@ pub const Text = struct {
 
     fn literal(self: *Text, comptime expected: []const u8) Other!void {
         if (self.bytes.len - self.at < expected.len) return error.Other;
-        if (!std.mem.eql(u8, self.bytes[self.at..][0..expected.len], expected)) return error.Other;
+        // As one vector: to compare them byte by byte takes three times as long.
+        const Bytes = @Vector(expected.len, u8);
+        const found: Bytes = self.bytes[self.at..][0..expected.len].*;
+        const wanted: Bytes = expected[0..expected.len].*;
+        if (@reduce(.Or, found != wanted)) return error.Other;
         self.at += expected.len;
     }
 
@@ -81,6 +85,15 @@ pub const Text = struct {
     fn integer(self: *Text) Other!u64 {
         const begin = self.at;
         var value: u64 = 0;
+        // Times have sixteen digits, which are read as two words.
+        if (self.bytes.len - begin >= 16) {
+            if (eightDigits(self.bytes[begin..][0..8])) |high| {
+                if (eightDigits(self.bytes[begin + 8 ..][0..8])) |low| {
+                    value = high * 100_000_000 + low;
+                    self.at += 16;
+                }
+            }
+        }
         while (true) : (self.at += 1) {
             const digit = self.peek() -% '0';
             if (digit > 9) break;
@@ -92,6 +105,18 @@ pub const Text = struct {
         return value;
     }
 };
+
+/// The number that eight characters are, null where one is no digit.
+fn eightDigits(chars: *const [8]u8) ?u64 {
+    const word = std.mem.readInt(u64, chars, .little);
+    const digits = word -% 0x3030303030303030;
+    // No digit: above nine, or, as it is below zero then, above 127.
+    if ((digits | (digits +% 0x7676767676767676)) & 0x8080808080808080 != 0) return null;
+    // Neighbours are joined: to pairs, to fours, to the eight.
+    const pairs = (digits * 10 + (digits >> 8)) & 0x00ff00ff00ff00ff;
+    const fours = (pairs * 100 + (pairs >> 16)) & 0x0000ffff0000ffff;
+    return (fours * 10_000 + (fours >> 32)) & 0xffffffff;
+}
 
 pub const Amount = struct { value: u64, scale: u8, at: usize, len: usize };
 

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from ashi.contracts import Timeframe, encode_trade
+from ashi.contracts import Timeframe, decode_trade, encode_trade
+from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import TRADE_SCHEMA
 from ashi.runtime.kafka.producing.dead_letters import message_headers
 from ashi_aggregate import WindowRules
@@ -67,6 +68,39 @@ def test_damaged_batches_are_read_or_refused(seed: int) -> None:
         NativeDecoder(1).fold(groups, aggregators, rules)
     assert read > 5
     assert refused > 5
+
+
+def test_a_time_is_read_digit_by_digit_whatever_stands_in_it() -> None:
+    (trade,) = [drawn_trade(random.Random(1), ["binance:A"], "7", START, 7)]
+    value, time = encode_trade(trade), str(trade.traded_at).encode()
+    at = value.index(b'"traded_at":' + time) + len(b'"traded_at":')
+    values = [value]
+    values += [
+        value[: at + place] + bytes([char]) + value[at + place + 1 :]
+        for place in range(len(time))
+        for char in range(256)
+    ]
+    values += [value[:at] + time[:length] + value[at + len(time) :] for length in range(len(time))]
+    values += [value[:at] + time + b"0" * more + value[at + len(time) :] for more in range(1, 9)]
+    headers = tuple(message_headers(TRADE_SCHEMA))
+    records = [
+        Record(number, b"binance:A", each, 1_700_000_000_000, headers=headers) for number, each in enumerate(values)
+    ]
+    scanned = ScannedRecords(kernel(), kernel().scan(encode_batch(records), 0, len(records)))
+    read = [number for number in range(len(values)) if not scanned.column(number)[12]]
+    assert 0 in read
+    for number in read:
+        assert scanned.column(number)[2] == decode_trade(values[number]).traded_at
+    # Whatever is a time and was not read natively would only be slow, but there is none of that either.
+    assert len(read) == sum(_is_trade(each) for each in values)
+
+
+def _is_trade(value: bytes) -> bool:
+    try:
+        decode_trade(value)
+    except ContractError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("seed", range(10))
