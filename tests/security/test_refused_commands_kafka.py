@@ -34,6 +34,11 @@ COMMANDS = {
     "topics-check": "topics check",
     "status": "status --once",
     "doctor": "doctor",
+    "topics-grow": "topics grow --partitions 9",
+    "verify": "verify --trades",
+    "export": "history export --into exported",
+    "load": f"history load --symbol bitflyer:BTC_JPY {RECORDING}",
+    "publish": "lake publish",
     "rebuild": "rebuild --from 2026-01-01T00:00:00Z --to 2026-01-01T00:01:00Z",
 }
 CAUSES = {
