@@ -27,6 +27,7 @@ from drills.ground import SYMBOLS, Ground
 from samples.candles import a_candle
 from servers.monitored_pipeline import MARKETS
 from servers.secured_kafka import secured_kafka
+from waits import until
 
 FAST: Final = 30.0
 SLOW: Final = 6.0
@@ -306,6 +307,9 @@ class SecuredChart:
             ASHI_KAFKA_KEY_FILE=str(self._folder / "client.pem"),
         )
         stage.wait_for('"event":"the chart is served"')
+        # Which it may be before it has read what it shows to Kafka: a key that is replaced until then ends it.
+        read = "ashi_certificate_expiry_timestamp_seconds"
+        until("the certificate is read", lambda: ground.value("other", read) is not None, 60, 0.2)
 
     def renew(self, days: int, *, whole: bool = True) -> None:
         """Replace the certificate where it lies, with its key; not `whole`, with that of another one."""
