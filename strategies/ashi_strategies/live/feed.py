@@ -10,11 +10,12 @@ from ashi.contracts.candle import Candle
 from ashi.contracts.feed import FeedGap
 from ashi.contracts.topics import CANDLES, FEED_GAPS
 from ashi.runtime.kafka.cluster.offsets import end_offsets
+from ashi.runtime.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ashi.client import Position, Since
+    from ashi.client import Position, Since, UnreadableRecord
     from ashi.runtime.settings import Settings
 
 Item: TypeAlias = Candle | FeedGap
@@ -22,6 +23,8 @@ Item: TypeAlias = Candle | FeedGap
 LOOK_S: Final = 0.1
 MOST_WAITING: Final = 10_000
 """So many are held at most until they are asked for; then the reading waits."""
+
+_log = get_logger(__name__)
 
 
 class TopicFeed:
@@ -36,7 +39,8 @@ class TopicFeed:
         # What is older than all that was live is no news; a start finds it in the store.
         self._candles = read_candles(settings, symbols=symbols, timeframes=timeframes, since=since, loaded=False)
         self._gaps = read_feed_gaps(settings, symbols=symbols)
-        self._statuses = read_feed_status(settings, symbols=symbols)
+        # One that is none leaves completeness as it was; a record without a value takes a market out of the topic.
+        self._statuses = read_feed_status(settings, symbols=symbols, on_unreadable=_warn_of)
         self._completeness = Completeness()
         self._items: list[Item] = []
         self._has_some = asyncio.Event()
@@ -119,3 +123,8 @@ class TopicFeed:
         if len(self._items) >= MOST_WAITING:
             self._has_room.clear()
             await self._has_room.wait()
+
+
+def _warn_of(record: UnreadableRecord) -> None:
+    source = f"{record.topic}/{record.partition}/{record.offset}"
+    _log.warning("message is not readable, passed over", source=source, reason=str(record.error))
