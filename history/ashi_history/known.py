@@ -87,12 +87,16 @@ class KnownCandles:
 
         False where that cannot be: of a timeframe there is none, or the topic has an older one.
         """
-        oldest = {Timeframe.parse(candle.timeframe): candle for candle in edge}
+        written = {Timeframe.parse(candle.timeframe): candle for candle in edge}
+        oldest: dict[Timeframe, Candle] = {}
         for timeframe in map(Timeframe.parse, self._known):
-            there = self.oldest_live.get(timeframe)
-            if timeframe not in oldest or (there and there.open_time < oldest[timeframe].open_time):
+            candle, there = written.get(timeframe), self.oldest_live.get(timeframe)
+            if candle is None or (there and there.open_time < candle.open_time):
                 return False
-        self.oldest_live = {timeframe: oldest[timeframe] for timeframe in map(Timeframe.parse, self._known)}
+            is_newer = there is not None and there.open_time == candle.open_time and there.version > candle.version
+            # Of that window the topic may have a candle that was rebuilt since.
+            oldest[timeframe] = there if there and is_newer else candle
+        self.oldest_live = oldest
         return True
 
     def final_edge(self, final_until: int) -> list[Candle]:

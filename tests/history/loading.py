@@ -72,18 +72,23 @@ def load(
     *,
     loaded: Sequence[Candle] = (),
     joined: Collection[Candle] = (),
+    written_down: Sequence[Candle] = (),
     contiguous: bool = False,
     adjacent_us: int = FAR,
     number: int = 0,
     final_until: int = FAR,
     batch: int = 7,
 ) -> Loaded:
-    """Load files where there are `live` candles, and `loaded` and `joined` ones of loads before."""
+    """Load files where there are `live` candles, and `loaded` and `joined` ones of loads before.
+
+    `written_down`: the oldest live candles, where the topic has lost its beginning.
+    """
     known = KnownCandles(SYMBOL, TIMEFRAMES, joined, 1, FAR)
     for candle in [*live, *joined]:
         known.take(candle, is_loaded=False)
     for candle in loaded:
         known.take(candle, is_loaded=True)
+    assert not written_down or known.begins_with(written_down)
     edge = LeftEdge(known.oldest_live, FINEST)
     rules = LoadRules(SYMBOL, TIMEFRAMES, 1_440, contiguous, adjacent_us, final_until)
     folding: Any = MemoryFolding(files, edge, batch)

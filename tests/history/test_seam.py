@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from decimal import Decimal
 from itertools import pairwise
+from operator import attrgetter
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from oracle import candles_of, closed, stored
 from samples.hypothesis_strategies import START, trades
 
 MINUTE = 60_000_000
+OPEN_TIME = attrgetter("open_time")
 RANDOMS = st.randoms(use_true_random=False)
 
 
@@ -179,3 +181,19 @@ def test_each_overlap_counts_a_trade_once_however_many_files_have_it():
         if each.timeframe == "1m" and each.trade_count
     } == {key: value["trade_count"] for key, value in wanted.items()}
     assert FINEST.open_time(log[-1].traded_at) == max(key[2] for key in wanted)
+
+
+def test_a_candle_that_was_rebuilt_where_the_topic_had_lost_it_is_joined_as_it_is_now():
+    log = [a_trade(number, (number - 100) * MINUTE // 10) for number in range(100, 130)]
+    log.append(a_trade(130, 120 * MINUTE))
+    late = log[13]
+    live = live_candles([trade for trade in log[12:] if trade is not late])
+    written_down = [min((each for each in live if each.timeframe == name), key=OPEN_TIME) for name in NAMES]
+    opened = {(each.timeframe, each.open_time) for each in written_down}
+    kept = [each for each in live if (each.timeframe, each.open_time) not in opened]
+    rebuilt = [each for each in live_candles(log[12:], epoch=2) if (each.timeframe, each.open_time) in opened]
+    result = load([log[:20]], [*kept, *rebuilt], written_down=written_down)
+    expected = candles_of(log, NAMES)
+    known = stored(result.joined)
+    assert {key[1] for key in known} == set(NAMES)
+    assert known == {key: expected[key] for key in known}
