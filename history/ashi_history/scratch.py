@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
+import time
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
@@ -12,6 +14,9 @@ from typing import Final
 from ashi.contracts.errors import UsageError
 
 PREFIX: Final = ".ashi-parted-"
+LEFT_S: Final = 86_400
+"""What another host made is taken for left when nothing has come into it for so long: its locks may not be seen here,
+as those on a directory of NFS are not."""
 
 
 class ScratchDirectory:
@@ -38,9 +43,14 @@ class ScratchDirectory:
         os.close(self._lock)
 
 
+def _prefix() -> str:
+    """How the names of this host's begin."""
+    return f"{PREFIX}{socket.gethostname()}@"
+
+
 def _make(parent: Path) -> tuple[Path, int]:
     while True:
-        path = Path(mkdtemp(prefix=PREFIX, dir=parent))
+        path = Path(mkdtemp(prefix=_prefix(), dir=parent))
         try:
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
@@ -57,6 +67,9 @@ def _remove_if_left(path: Path) -> None:
     except OSError:
         return  # it has just been removed, or is none
     try:
+        is_own = path.name.startswith(_prefix())
+        if not is_own and time.time() - os.fstat(lock).st_mtime < LEFT_S:
+            return
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(path, ignore_errors=True)
     except BlockingIOError:

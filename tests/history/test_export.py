@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 from exported_trades import BEGIN, DAY_US, END, SYMBOL, some_trades
@@ -252,7 +254,7 @@ def test_what_cannot_be_exported_is_said_before_anything_begins(tmp_path: Path) 
 
 
 def test_what_a_killed_export_has_left_is_removed_and_what_another_one_uses_is_not(tmp_path: Path) -> None:
-    left, in_use = tmp_path / f"{PREFIX}left", ScratchDirectory(tmp_path)
+    left, in_use = tmp_path / f"{PREFIX}{gethostname()}@left", ScratchDirectory(tmp_path)
     left.mkdir()
     (left / "0-1").write_bytes(b"trades")
     ours = ScratchDirectory(tmp_path)
@@ -263,6 +265,16 @@ def test_what_a_killed_export_has_left_is_removed_and_what_another_one_uses_is_n
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="Name another directory"):
         ScratchDirectory(tmp_path / "file")
+
+
+def test_what_an_export_on_another_host_uses_is_not_removed_as_its_lock_may_not_be_seen(tmp_path: Path) -> None:
+    in_use, left = tmp_path / f"{PREFIX}{gethostname()}-2@in_use", tmp_path / f"{PREFIX}other@left"
+    for each in (in_use, left):
+        each.mkdir()
+    os.utime(left, (0, 0))
+    ours = ScratchDirectory(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([in_use, ours.path])
+    ours.remove()
 
 
 def test_of_two_imports_at_once_one_is_refused(tmp_path: Path) -> None:
