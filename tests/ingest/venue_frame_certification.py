@@ -10,11 +10,11 @@ from typing import Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from repairs import NOW, bare
 from venue_samples import FIRST_MS, Execution, VenueSamples, certifying, histories, one_a_second
 
 from ashi.contracts.trade import check_trade, decode_trade, encode_trade
 from ashi_ingest.venues.parsing import MAX_REASON, Parsed
-from repairs import NOW, bare
 
 GARBAGE = [b"", b" ", b"garbage", b"\x00", b"\xff\xfe", b"null", b"5", b'""', b"[]", b"{}", b"[{}]", b'{"foo":1}']
 DEEP = [b"[" * 100_000, b'{"x":' * 100_000, b'{"data":' * 100_000, b'{"params":' * 100_000]

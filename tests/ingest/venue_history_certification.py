@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from repairs import Outcome, bare, run_plan
 from venue_connection_certification import UNREADABLE, ConnectionCertification
 from venue_repair_certification import LAGS, uneven
 from venue_samples import FIRST_MS, Execution, Rest, certifying, histories, one_a_second
@@ -17,7 +18,6 @@ from venue_samples import FIRST_MS, Execution, Rest, certifying, histories, one_
 from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
 from ashi_ingest.venues.base import Request
-from repairs import Outcome, bare, run_plan
 
 FIRST_US = FIRST_MS * 1000
 SECOND_US = 1_000_000

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from repairs import NOW, Outcome, bare, new_ones, run_plan
 from venue_connection_certification import UNREADABLE, ConnectionCertification
 from venue_samples import Execution, Rest, certifying, histories, one_a_second
 
@@ -14,7 +15,6 @@ from ashi.contracts.errors import ContractError
 from ashi.contracts.trade import Trade
 from ashi_ingest.venues.answers import MAX_TRIES
 from ashi_ingest.venues.base import Request
-from repairs import NOW, Outcome, bare, new_ones, run_plan
 
 uneven = settings(certifying, max_examples=25)
 LAGS = st.lists(st.sampled_from([0, 0, 1, 30, 450, 900, 1100]), min_size=1, max_size=8)

@@ -10,12 +10,12 @@ from typing import ClassVar, Literal, NamedTuple
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from repairs import NOW, Outcome, run_plan
 
 from ashi.contracts.trade import Trade
 from ashi_ingest.venues.base import ListedMarket, Request, Venue, VenueDescription
 from ashi_ingest.venues.parsing import FrameParser
 from ashi_ingest.venues.registry import VENUES
-from repairs import NOW, Outcome, run_plan
 
 FIRST_MS = 1_746_018_540_000
 """When the samples begin: 2025-04-30T13:09:00Z, ms since 1970."""
