@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+from math import lcm
 from typing import TYPE_CHECKING, Any, Final
 
-from ashi.contracts.timeframe import DAY_US
 from ashi_aggregate.native.library import load_kernel
 from ashi_aggregate.native.rows import TradeRows, UnknownColumnsError
 from ashi_audit.recomputed import Totals
@@ -87,9 +87,9 @@ def native_addition(finest: Timeframe) -> NativeAddition | str:
         return f"there is no native fold of this version for this machine: {NO_LIBRARY}"
     from ashi_sinks.lake.trades import CELL_US
 
-    longer = max(finest.length_us, CELL_US)
-    # Of each window all trades must be in one piece, or copies of them would not meet; and counts are made by days.
-    return NativeAddition(TradeRows(kernel), finest, longer if longer % finest.length_us == 0 else DAY_US)
+    # Of each window all trades must be in one piece, or copies of them would not meet; and counts are made by days,
+    # which a common multiple of two parts of a day divides.
+    return NativeAddition(TradeRows(kernel), finest, lcm(finest.length_us, CELL_US))
 
 
 def _added_up(symbol: str, found: Recounted) -> AddedUp:

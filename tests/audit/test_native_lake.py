@@ -204,6 +204,15 @@ def test_it_is_what_python_makes_of_the_same_records(seed: int, timeframes: list
         assert not addition.left, "what Ashi writes is not left to Python"
 
 
+@pytest.mark.parametrize(
+    ("finest", "cell_s"), [("1s", 600), ("3m", 1_800), ("45s", 1_800), ("1h", 3_600), ("1d", 86_400)]
+)
+def test_a_piece_is_no_longer_than_whole_windows_ask_for(finest: str, cell_s: int) -> None:
+    addition = native_addition(Timeframe.parse(finest))
+    assert isinstance(addition, NativeAddition)
+    assert addition.cell_us == cell_s * SECOND
+
+
 def test_a_lake_of_files_is_read_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(1)
     rows = [
