@@ -18,7 +18,7 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## make .venv with Ashi and all it needs, as locked
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml $(wildcard aggregate/ashi_aggregate/native/*.zig)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Ashi needs Python 3.11 or newer, and $(PYTHON) is not: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
 		exit 1; }
