@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -43,17 +44,24 @@ def own_target() -> str | None:
 
 
 def build(target: str, library: Path) -> None:
-    """Compile for a machine of `TARGETS` into the file `library`. Raises CalledProcessError with what was wrong."""
-    with tempfile.TemporaryDirectory(prefix="ashi-native-") as caches:
+    """Compile for a machine of `TARGETS` into the file `library`. Raises CalledProcessError with what was wrong.
+
+    The same sources give the same bytes, wherever they lie and whatever `library` is. On macOS a library bears two
+    names within, one by which it is linked and one in its signature; both would be of the file that is written.
+    """
+    name = ["-install_name", f"@rpath/{LIBRARY.name}"] if target.startswith("macos") else []
+    with tempfile.TemporaryDirectory(prefix="ashi-native-") as folder:
+        made = Path(folder) / LIBRARY.name
         subprocess.run(
             [
                 sys.executable, "-m", "ziglang", "build-lib", "-dynamic", "-O", "ReleaseSafe", "-fstrip",
-                "-target", TARGETS[target][0], "-mcpu", "baseline", str(SOURCE), f"-femit-bin={library}",
-                "--cache-dir", f"{caches}/local", "--global-cache-dir", f"{caches}/global",
+                "-target", TARGETS[target][0], "-mcpu", "baseline", str(SOURCE), f"-femit-bin={made}", *name,
+                "--cache-dir", f"{folder}/local", "--global-cache-dir", f"{folder}/global",
             ],
             check=True,
             timeout=TIMEOUT_S,
         )  # fmt: skip
+        shutil.copyfile(made, library)
 
 
 class NativeFold(BuildHookInterface[Any]):

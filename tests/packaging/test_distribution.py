@@ -208,6 +208,9 @@ def test_wheels_of_other_machines_are_built_here(target: str, tag: str, magic: b
     with zipfile.ZipFile(wheel) as archive:
         library = archive.read("ashi_aggregate/native/kernel.lib")
     assert library.startswith(magic)
+    elsewhere = tmp_path / "under another name"
+    subprocess.run([sys.executable, ROOT / "aggregate/build_native.py", target, elsewhere], check=True, timeout=300)
+    assert elsewhere.read_bytes() == library, "where it is written to is in it"
 
 
 def test_the_metadata_names_the_extras_and_bounds_every_dependency(wheel: Path) -> None:
