@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -444,7 +445,9 @@ def address(data: bytes) -> int:
     if guard.takes_host(host):
         accepted += 1
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() or host.endswith(":") else host
-        assert name.lower() in {"localhost", "charts.example.com"} or name.strip("[]").startswith(("127.", "::")), name
+        if name.startswith("["):  # which may be written in many ways, as [0::1]
+            name = socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, name.strip("[]")))
+        assert name.lower() in {"localhost", "charts.example.com"} or name.startswith(("127.", "::")), name
     if origin and guard.takes_origin(origin, host):
         assert origin.lower() in {f"http://{host.lower()}", f"https://{host.lower()}", "https://charts.example.com"}
     with suppress(ContractError):
