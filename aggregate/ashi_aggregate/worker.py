@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from ashi.contracts.access import Access, aggregate_access
 from ashi.contracts.errors import AshiError, BrokerError, StateError
@@ -37,9 +37,18 @@ from ashi_aggregate.faust.membership import TakeUpWatch
 from ashi_aggregate.fencing import SessionGuard
 from ashi_aggregate.native.library import load_kernel
 
+STOP_FAILED_S: Final = 10.0
+"""How long an application that has failed may take to stop."""
 _WATCH_INTERVAL_S: Final = 0.25
 
 _log = get_logger(__name__)
+
+
+class Stoppable(Protocol):
+    """What `_stop_failed` needs of an application."""
+
+    async def stop(self) -> None:
+        """Stop it."""
 
 
 def run_aggregate(settings: Settings) -> int:
@@ -80,14 +89,31 @@ async def _aggregate(service: Service, tried_at_s: float, on_begun: Callable[[],
         app = make_app(settings, epoch, partitions, session_guard, Path(datadir))
         starting = asyncio.create_task(app.start())
         ticking = asyncio.create_task(_tick(session_guard))
+        failed = True
         try:
             await _watch(service, app, starting, on_begun)
+            failed = False
         finally:
             starting.cancel()  # a start that goes on while everything stops would wait for what is gone
             await asyncio.wait([starting])
-            await app.stop()
+            await (_stop_failed(app) if failed else app.stop())
             ticking.cancel()
             service.health.set_hanging(None)
+
+
+async def _stop_failed(app: Stoppable) -> None:
+    """Stop what has failed, as far as it can be: what it failed of is what must be told.
+
+    What a crash has ended is asked to commit once more. Where that is the thread of the consumer, it refuses, which hid
+    the failure, or, between its last word and the end of its loop, never answers.
+    """
+    stopping = asyncio.ensure_future(app.stop())
+    done, _ = await asyncio.wait([stopping], timeout=STOP_FAILED_S)
+    if not done:
+        stopping.cancel()
+        _log.warning("what has failed does not stop, ending without", seconds=STOP_FAILED_S)
+    elif not stopping.cancelled() and (error := stopping.exception()) is not None:
+        _log.warning("what has failed did not stop cleanly", error=str(error))
 
 
 def _show_limits(epoch: Epoch, partitions: int) -> None:

@@ -87,7 +87,8 @@ def test_a_password_that_is_wrong_is_an_error_and_is_not_shown(
     assert "✗ Kafka at" in printed
     assert "refuses the login of 'sink'" in printed
     assert "env | grep '^ASHI_KAFKA_' | grep -v PASSWORD" in printed
-    assert "--storage postgresql://keeper:***@127.0.0.1:1/market" in printed
+    assert "pg_isready" in printed
+    assert "postgresql://keeper:***@127.0.0.1:1/market" in printed
     assert "not-the-s3cret" not in printed
     assert "hush-hush" not in printed
 

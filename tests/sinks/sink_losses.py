@@ -79,7 +79,8 @@ class LossCertification:
                 working = asyncio.create_task(worker.run())
                 for number, table in enumerate(("candles", "feed_gaps"), 1):
                     await until(lambda: log.at_end.is_set() and log.all_committed)
-                    emptied(table)
+                    # Not in this thread: the worker may be within a transaction, which goes on in this loop.
+                    await asyncio.to_thread(emptied, table)
                     await until(lambda number=number: len(log.read_again_of) == number)
                     assert counted() == before + number
                     service.health.set_ready(True, "storing")
