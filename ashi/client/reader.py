@@ -46,6 +46,11 @@ class UnreadableRecord:
     value: bytes | None
     error: ContractError
 
+    @property
+    def place(self) -> str:
+        """Where it stands, for people: `candles/3/1789`."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
 
 @dataclass(frozen=True, slots=True)
 class Source(Generic[_Message]):

@@ -9,13 +9,13 @@ from math import lcm
 from typing import TYPE_CHECKING, Any, Final
 
 from ashi_aggregate.native.library import load_kernel
-from ashi_aggregate.native.rows import TradeRows, UnknownColumnsError
+from ashi_aggregate.native.rows import COLUMNS, TradeRows, UnknownColumnsError
 from ashi_audit.recomputed import Totals
 from ashi_audit.rules import COPIES_APART_US
 from ashi_audit.sources.base import AddedUp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ashi.contracts.timeframe import Timeframe
     from ashi_aggregate.native.rows import Recounted, WindowSums
@@ -32,6 +32,8 @@ class NativeAddition:
         left: about how many it has not, as they are not written as Ashi writes them.
 
     """
+
+    columns: Sequence[str] = COLUMNS
 
     def __init__(self, rows: TradeRows, finest: Timeframe, cell_us: int) -> None:
         """`finest`: of the windows. `cell_us`: a multiple of its length that divides a day, µs."""

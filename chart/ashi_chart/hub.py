@@ -246,5 +246,4 @@ async def _all(*parts: Coroutine[None, None, object]) -> None:
 
 def _tell_of(record: UnreadableRecord) -> None:
     metrics.chart_unreadable.inc()
-    place = f"{record.topic}/{record.partition}/{record.offset}"
-    _weather.warning("the record %s is passed over, it cannot be read: %s", place, record.error)
+    _weather.warning("the record %s is passed over, it cannot be read: %s", record.place, record.error)

@@ -332,8 +332,7 @@ async def _read_up(make: Callable[..., Reader[Any]], start: Since, take: Callabl
 
 
 def _warn_of(record: UnreadableRecord) -> None:
-    place = f"{record.topic}/{record.partition}/{record.offset}"
-    _log.warning("the candle in progress %s cannot be read and is passed over: %s", place, record.error)
+    _log.warning("the candle in progress %s cannot be read and is passed over: %s", record.place, record.error)
 
 
 def _time_us(since: datetime | int | None) -> int | None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ashi.contracts import Timeframe, Trade
 from ashi.runtime.settings import Settings
 from ashi_aggregate.epoch import Epoch
-from ashi_aggregate.native.rows import TradeRows, UnknownColumnsError
+from ashi_aggregate.native.rows import COLUMNS, TradeRows, UnknownColumnsError
 from ashi_audit import native_lake, rebuild
 from ashi_audit.native_lake import NativeAddition, native_addition
 from ashi_audit.part_recount import PartRecount
@@ -242,26 +242,23 @@ def test_a_lake_of_files_is_read_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def of_another_kind(batch: arrow.RecordBatch) -> arrow.RecordBatch:
     return arrow.RecordBatch(
-        {
-            name: batch[name].cast(arrow.DataType.string()) if name == "size" else batch[name]
-            for name in lake_source.COLUMNS
-        }
+        {name: batch[name].cast(arrow.DataType.string()) if name == "size" else batch[name] for name in COLUMNS}
     )
 
 
 def with_a_column_less(batch: arrow.RecordBatch) -> arrow.RecordBatch:
-    return arrow.RecordBatch({name: batch[name] for name in lake_source.COLUMNS[:-1]})
+    return arrow.RecordBatch({name: batch[name] for name in COLUMNS[:-1]})
 
 
 def with_a_null(batch: arrow.RecordBatch) -> arrow.RecordBatch:
     null = arrow.Array([None] * batch.num_rows, arrow.DataType.string_view())
-    return arrow.RecordBatch({name: null if name == "price" else batch[name] for name in lake_source.COLUMNS})
+    return arrow.RecordBatch({name: null if name == "price" else batch[name] for name in COLUMNS})
 
 
 @pytest.mark.parametrize("change", [of_another_kind, with_a_column_less, with_a_null])
 def test_columns_of_another_kind_are_refused_and_the_next_ones_are_read(change: Any) -> None:
     trade = Trade(SYMBOL, "1", Decimal(5), Decimal(1), None, START, START, 1)
-    batch = columns_of([StoredTrade(0, 0, trade)], lake_source.COLUMNS)
+    batch = columns_of([StoredTrade(0, 0, trade)], COLUMNS)
     rows = TradeRows(kernel())
     rows.begin(1)
     with pytest.raises(UnknownColumnsError):

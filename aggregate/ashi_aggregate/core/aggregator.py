@@ -66,7 +66,9 @@ class TimeframeAggregator:
         if not counts:
             return self.close_due(row.stream_time)
         self.counted += 1
-        return self.merge(fold_trades((trade,), self.timeframe.open_time(trade.traded_at), offset))
+        fold = fold_trades((trade,), self.timeframe.open_time(trade.traded_at), offset)
+        self._add(trade.symbol, fold_coarser([fold], self.timeframe.length_us))
+        return self.close_due(row.stream_time)
 
     def late_reason(self, traded_at: int) -> LateReason | None:
         """Why a trade of that time (µs) is too late to count, or None when it is not."""
@@ -90,22 +92,11 @@ class TimeframeAggregator:
         """Ids of trades before this time (µs) can meet no second copy that is not late."""
         return stream_time - self.rules.horizon_us - self.rules.finest.length_us - COPIES_APART_US
 
-    def merge(self, partial: Fold) -> list[Candle]:
-        """Add a partial fold and return the candles that its newest trade closed, oldest first: `add`, `close_due`.
-
-        Of several partial folds from one range of the log `add` all first. Else a window could close, and a flat candle
-        carry its close with a version from the end of the range, before a trade from earlier in it is in.
-        """
-        self.add(partial)
-        return self.close_due(self.row.stream_time)
-
-    def add(self, partial: Fold) -> None:
-        """Add a partial fold of trades not seen before, of any one window of the finest timeframe or of this one."""
-        self._add(partial.symbol, fold_coarser([partial], self.timeframe.length_us))
-        self.advance(partial.offset, partial.last[0])
-
     def take(self, symbol: str, folds: Iterable[Fold], last_offset: int, stream_time: int) -> list[Candle]:
         """Take in what a range of the log adds up to, and return the candles that closed, oldest first.
+
+        All of it is in before any window closes. Else a flat candle could carry a close with a version from the end of
+        the range before a trade from earlier in it is in.
 
         Args:
             symbol: whose trades.

@@ -223,15 +223,7 @@ const Folder = struct {
             if (sums.isLess(&self.records[part.high], record)) part.high = place;
             if (sums.isLess(record, &self.records[part.low])) part.low = place;
         }
-        const quote = @as(u128, record.price) * @as(u128, record.size);
-        const quote_scale = record.price_scale + record.size_scale;
-        try sums.add(&part.volume, &part.volume_scale, record.size, record.size_scale);
-        try sums.add(&part.quote, &part.quote_scale, quote, quote_scale);
-        if (record.side == 1) {
-            try sums.add(&part.buy_volume, &part.buy_volume_scale, record.size, record.size_scale);
-            try sums.add(&part.buy_quote, &part.buy_quote_scale, quote, quote_scale);
-        }
-        part.count += 1;
+        try sums.addTrade(part, record);
         part.last_offset = record.offset;
     }
 

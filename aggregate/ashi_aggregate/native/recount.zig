@@ -253,15 +253,7 @@ const Counter = struct {
             if (sums.isLess(@as(*const Row, &self.rows[sum.high]), row)) sum.high = place;
             if (sums.isLess(row, @as(*const Row, &self.rows[sum.low]))) sum.low = place;
         }
-        const quote = @as(u128, row.price) * @as(u128, row.size);
-        const quote_scale = row.price_scale + row.size_scale;
-        try sums.add(&sum.volume, &sum.volume_scale, row.size, row.size_scale);
-        try sums.add(&sum.quote, &sum.quote_scale, quote, quote_scale);
-        if (row.side == 1) {
-            try sums.add(&sum.buy_volume, &sum.buy_volume_scale, row.size, row.size_scale);
-            try sums.add(&sum.buy_quote, &sum.buy_quote_scale, quote, quote_scale);
-        }
-        sum.count += 1;
+        try sums.addTrade(sum, row);
         sum.offset = @max(sum.offset, row.offset);
     }
 

@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 TRADES_OF_BATCH: Final = 5_000
 ADDED_UP_AT_ONCE: Final = 400_000
 """So many trades of a symbol the native library adds up at once, some 100 bytes each; those of a single cell always."""
-COLUMNS: Final = (
-    "kafka_partition", "kafka_offset", "traded_at", "received_at", "sequence", "trade_id", "price", "size", "side"
-)  # fmt: skip
-"""What is asked for of each record to be added up."""
 
 Letters: TypeAlias = "Mapping[int, Mapping[int, tuple[bytes, Trade]]]"
 """Of each partition, by offset, what was told of trades that came too late, and the trade."""
@@ -63,15 +59,17 @@ class Addition(Protocol):
 
     Attributes:
         cell_us: pieces end at multiples of it, µs.
+        columns: what it needs of each record, by name.
 
     """
 
     cell_us: int
+    columns: Sequence[str]
 
     def add_up(self, piece: Piece, columns: Iterator[Any]) -> AddedUp | None:
         """What the trades of a piece add up to; None where that is to be found out trade by trade.
 
-        `columns`: `COLUMNS` of all of them, and of those next to them as far as a copy may be stamped.
+        `columns`: those of all of them, and of those next to them as far as a copy may be stamped.
         """
 
 
@@ -241,7 +239,7 @@ class LakeSource:
             async for begin, end, records in spans:
                 done = None if ahead is None else (*ahead[:2], await ahead[2])
                 columns = self._table.columns(
-                    snapshot, symbol, begin - COPIES_APART_US, end + COPIES_APART_US, names=COLUMNS
+                    snapshot, symbol, begin - COPIES_APART_US, end + COPIES_APART_US, names=addition.columns
                 )
                 piece = Piece(symbol, begin, end, records, self._unread, letters)
                 ahead = begin, end, asyncio.create_task(asyncio.to_thread(addition.add_up, piece, columns))

@@ -40,8 +40,8 @@ def as_content(path: Path, named: Mapping[str, str], on_read: Callable[[int], No
     import polars
 
     try:  # a file that contradicts itself makes the library panic, which is no Exception
-        schema = polars.scan_parquet(path, glob=False).collect_schema()
-        count = polars.scan_parquet(path, glob=False).select(polars.len()).collect().item()
+        scan = polars.scan_parquet(path, glob=False)
+        schema, count = scan.collect_schema(), scan.select(polars.len()).collect().item()
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
         raise UsageError(f"{path} is not a whole Parquet file ({error}): get a complete copy") from error
     if missing := [column for column in named.values() if column not in schema]:

@@ -126,5 +126,4 @@ class TopicFeed:
 
 
 def _warn_of(record: UnreadableRecord) -> None:
-    source = f"{record.topic}/{record.partition}/{record.offset}"
-    _log.warning("message is not readable, passed over", source=source, reason=str(record.error))
+    _log.warning("message is not readable, passed over", source=record.place, reason=str(record.error))
