@@ -24,18 +24,8 @@ pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture
-def server(postgres):
-    return postgres
-
-
-@pytest.fixture
-def new_stage(server):
-    return lambda: PostgresStage(server)
-
-
-@pytest.fixture
-def stage(new_stage):
-    return new_stage()
+def stage(postgres):
+    return PostgresStage(postgres)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +97,9 @@ def test_a_role_with_the_rights_to_read_that_the_message_names_can_read_and_is_t
     ), "and TEMPORARY is everybody's unless it was taken away"
 
 
-def test_a_database_that_is_not_there_is_fatal_and_a_server_that_is_not_is_waited_for(server):
+def test_a_database_that_is_not_there_is_fatal_and_a_server_that_is_not_is_waited_for(postgres):
     with pytest.raises(StorageError, match="no such database: make it with `createdb`") as caught:
-        asyncio.run(PostgresSink(server.url("nowhere")).open())
+        asyncio.run(PostgresSink(postgres.url("nowhere")).open())
     assert not isinstance(caught.value, RetryableError)
     with pytest.raises(RetryableError, match=r"database db at 127\.0\.0\.1:9 cannot be reached"):
         asyncio.run(PostgresSink("postgresql://me:hunter2@127.0.0.1:9/db").open())

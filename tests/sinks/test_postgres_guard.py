@@ -22,13 +22,8 @@ TABLES = ("candles", "feed_gaps", "feed_status")
 
 
 @pytest.fixture
-def server(postgres):
-    return postgres
-
-
-@pytest.fixture
-def stage(server):
-    return PostgresStage(server)
+def stage(postgres):
+    return PostgresStage(postgres)
 
 
 def test_a_number_is_never_rounded_into_a_column_that_was_altered_a_moment_ago(stage):

@@ -26,20 +26,15 @@ SYMBOL = "CASE symbol WHEN 7 THEN 'bitflyer:BTC_JPY' ELSE 'binance:S' || symbol 
 HOUR_US, DAY_US = 60 * MINUTE_US, 24 * 60 * MINUTE_US
 
 
-@pytest.fixture(scope="module")
-def server(postgres):
-    return postgres
-
-
 @pytest.fixture
-def stage(server):
-    return PostgresStage(server)
+def stage(postgres):
+    return PostgresStage(postgres)
 
 
 @pytest.fixture(scope="module")
-def filled(server):
+def filled(postgres):
     """Enough rows that reading them all is never the plan: 40 symbols, 5,000 minutes and their hours, some gaps."""
-    stage = PostgresStage(server)
+    stage = PostgresStage(postgres)
     migrate(stage.url)
     row = "1, 1, 1, 1, 1, 1, 1, 1, 1, '1', '1', 1"
     for timeframe, minutes in (("1m", 1), ("1h", 60)):

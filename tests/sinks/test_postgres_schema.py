@@ -22,18 +22,8 @@ pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture
-def server(postgres):
-    return postgres
-
-
-@pytest.fixture
-def new_stage(server):
-    return lambda: PostgresStage(server)
-
-
-@pytest.fixture
-def stage(new_stage):
-    return new_stage()
+def stage(postgres):
+    return PostgresStage(postgres)
 
 
 def test_the_tables_have_one_column_for_each_field_exact_numbers_and_times(stage):

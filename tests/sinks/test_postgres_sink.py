@@ -23,13 +23,8 @@ pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture
-def server(postgres):
-    return postgres
-
-
-@pytest.fixture
-def new_stage(server):
-    return lambda: PostgresStage(server)
+def new_stage(postgres):
+    return lambda: PostgresStage(postgres)
 
 
 @pytest.fixture
@@ -53,11 +48,11 @@ class TestPostgresSink(SinkCertification):
             server.remove()
 
 
-def test_writes_are_durable_before_the_offsets_are_committed_whatever_the_database_says(server):
-    server.execute("CREATE DATABASE careless", "ALTER DATABASE careless SET synchronous_commit = off")
-    url = server.url("careless")
+def test_writes_are_durable_before_the_offsets_are_committed_whatever_the_database_says(postgres):
+    postgres.execute("CREATE DATABASE careless", "ALTER DATABASE careless SET synchronous_commit = off")
+    url = postgres.url("careless")
     migrate(url)
-    server.execute(
+    postgres.execute(
         "CREATE TABLE seen (value text)",
         "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN new; END $$",
@@ -71,7 +66,7 @@ def test_writes_are_durable_before_the_offsets_are_committed_whatever_the_databa
             await sink.write([a_candle(1)])
 
     asyncio.run(scenario())
-    assert [row[0] for row in server.execute("SELECT * FROM seen", database="careless")] == ["on", "on"]
+    assert [row[0] for row in postgres.execute("SELECT * FROM seen", database="careless")] == ["on", "on"]
 
 
 def test_a_server_that_hangs_is_a_retryable_error_and_the_same_write_succeeds_when_it_is_back(stage, monkeypatch):

@@ -112,6 +112,21 @@ def test_spot_is_repaired_whatever_was_missed_and_however_rest_lags(
     assert len(recovered) >= (shown - known if until is None else until.sequence - ids[known])
 
 
+def usdm_interrupted(
+    ids: set[int], known: int, live: int | None, lag: int, arrivals: list[int]
+) -> tuple[list[Trade], list[int], Trade | None, Rest]:
+    """Of the ids that there are, the trades known and the ids missed, the trade that is live again, and REST.
+
+    `known`: so many at most. `live`: of those missed, by its place. `lag`: so many REST does not show at first.
+    """
+    listed = sorted(ids)
+    known = min(known, len(listed))
+    since = [trade(number, "binance-usdm") for number in listed[:known]]
+    missed = listed[known:]
+    until = trade(missed[live], "binance-usdm") if live is not None and live < len(missed) else None
+    return since, missed, until, Rest(listed, visible=max(len(listed) - lag, known), arrivals=arrivals)
+
+
 @given(
     ids=st.sets(st.integers(0, 150), min_size=1, max_size=60),
     known=st.integers(1, 60),
@@ -122,18 +137,13 @@ def test_spot_is_repaired_whatever_was_missed_and_however_rest_lags(
 def test_usdm_is_repaired_and_its_real_holes_are_no_loss(
     ids: set[int], known: int, live: int | None, lag: int, arrivals: list[int]
 ) -> None:
-    listed = sorted(ids)
-    known = min(known, len(listed))
-    since = [trade(number, "binance-usdm") for number in listed[:known]]
-    missed = listed[known:]
-    until = trade(missed[live], "binance-usdm") if live is not None and live < len(missed) else None
-    rest = Rest(listed, visible=max(len(listed) - lag, known), arrivals=arrivals)
+    since, missed, until, rest = usdm_interrupted(ids, known, live, lag, arrivals)
     shown = rest.visible
     outcome = repair(USDM_KEY, rest, since, until)
     assert outcome.reason is None
     recovered = new_ones(outcome.yielded, since)
     assert bare(recovered) == bare([trade(number, "binance-usdm") for number in missed[: len(recovered)]])
-    assert len(recovered) >= (shown - known if until is None else missed.index(until.sequence))
+    assert len(recovered) >= (shown - len(since) if until is None else missed.index(until.sequence))
 
 
 @given(
@@ -146,12 +156,7 @@ def test_usdm_is_repaired_and_its_real_holes_are_no_loss(
 def test_usdm_without_a_key_publishes_what_there_is_and_is_repaired_only_if_the_latest_reach_back(
     ids: set[int], known: int, live: int | None, lag: int, arrivals: list[int]
 ) -> None:
-    listed = sorted(ids)
-    known = min(known, len(listed))
-    since = [trade(number, "binance-usdm") for number in listed[:known]]
-    missed = listed[known:]
-    until = trade(missed[live], "binance-usdm") if live is not None and live < len(missed) else None
-    rest = Rest(listed, visible=max(len(listed) - lag, known), arrivals=arrivals)
+    since, missed, until, rest = usdm_interrupted(ids, known, live, lag, arrivals)
     shown = rest.visible
     outcome = repair(USDM, rest, since, until)
     recovered = numbers(new_ones(outcome.yielded, since))
@@ -159,7 +164,7 @@ def test_usdm_without_a_key_publishes_what_there_is_and_is_repaired_only_if_the_
     assert set(recovered) <= set(missed)
     if outcome.reason is None:
         assert recovered == missed[: len(recovered)]
-        assert len(recovered) >= (shown - known if until is None else missed.index(until.sequence))
+        assert len(recovered) >= (shown - len(since) if until is None else missed.index(until.sequence))
     else:
         assert "ASHI_BINANCE_API_KEY" in outcome.reason
 
